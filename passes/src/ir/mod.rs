@@ -1,0 +1,7 @@
+//! The in-memory model.
+
+mod dtype;
+pub(crate) mod proto;
+
+pub use dtype::DataType;
+pub use proto::messages::*;
