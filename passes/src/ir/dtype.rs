@@ -126,7 +126,6 @@ impl DataType {
             Self::String => return None,
             Self::Uint2 | Self::Int2 => 2,
             Self::Uint4 | Self::Int4 | Self::Float4e2m1 => 4,
-            // Six-bit floats are stored one a byte.
             Self::Uint8
             | Self::Int8
             | Self::Bool
@@ -134,9 +133,8 @@ impl DataType {
             | Self::Float8e4m3fnuz
             | Self::Float8e5m2
             | Self::Float8e5m2fnuz
-            | Self::Float8e8m0
-            | Self::Float6e2m3
-            | Self::Float6e3m2 => 8,
+            | Self::Float8e8m0 => 8,
+            Self::Float6e2m3 | Self::Float6e3m2 => 6,
             Self::Uint16 | Self::Int16 | Self::Float16 | Self::Bfloat16 => 16,
             Self::Float | Self::Int32 | Self::Uint32 => 32,
             Self::Double | Self::Int64 | Self::Uint64 | Self::Complex64 => 64,
