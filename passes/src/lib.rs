@@ -1,3 +1,2 @@
 //! Graph passes.
-
 pub mod ir;

@@ -1,7 +1,34 @@
 //! The in-memory model.
+//!
+//! A [`Model`] is a [`Graph`] and what the file says around it. The graph keeps nodes and values in arenas with typed
+//! handles and current definitions and uses; attributes, tensors and sub-graphs stay as the messages they came in.
+//! [`import`] followed by [`export`] gives the same message back, field for field.
 
+pub mod check;
 mod dtype;
+pub mod external;
+mod graph;
+mod model;
+mod node;
+mod opsets;
+mod order;
 pub(crate) mod proto;
+mod save;
+mod subgraph;
+mod tensor;
+mod value;
 
 pub use dtype::DataType;
+pub use external::ExternalError;
+pub use graph::{CycleError, Graph};
+pub use model::Model;
+pub use node::{Node, NodeId};
+pub use opsets::{first_opset, ir_version_of_opset};
 pub use proto::messages::*;
+pub use proto::{
+    ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,
+    import, load_model,
+};
+pub use save::{SaveError, save_model};
+pub use tensor::TensorError;
+pub use value::{Use, Value, ValueId};

@@ -1,0 +1,103 @@
+//! A model: the graph and what the file says around it.
+
+use super::external::{ExternalError, Folder};
+use super::node::normal_domain;
+use super::{Graph, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueId};
+use std::borrow::Cow;
+
+/// A model in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// What the file's model message holds besides the graph.
+    pub(super) proto: ModelProto,
+    /// The graph.
+    pub graph: Graph,
+    pub(super) folder: Option<Folder>,
+}
+
+impl Model {
+    /// Version of the format.
+    pub fn ir_version(&self) -> i64 {
+        self.proto.ir_version()
+    }
+
+    /// States the version of the format.
+    pub fn set_ir_version(&mut self, version: i64) {
+        self.proto.ir_version = Some(version);
+    }
+
+    /// Version of the operator set of `domain` (empty for the default one), if the model imports it.
+    pub fn opset(&self, domain: &str) -> Option<i64> {
+        let entry = self.proto.opset_import.iter().find(|o| normal_domain(o.domain()) == normal_domain(domain))?;
+        Some(entry.version())
+    }
+
+    /// States the operator set version of a domain, adding the domain if it is new.
+    pub fn set_opset(&mut self, domain: &str, version: i64) {
+        let found = self.proto.opset_import.iter_mut().find(|o| normal_domain(o.domain()) == normal_domain(domain));
+        match found {
+            Some(entry) => entry.version = Some(version),
+            None => self
+                .proto
+                .opset_import
+                .push(OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) }),
+        }
+    }
+
+    /// The value stored under a metadata key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.proto.metadata_props.iter().find(|e| e.key() == key).map(StringStringEntryProto::value)
+    }
+
+    /// Stores a metadata entry, replacing one of the same key.
+    pub fn set_metadata(&mut self, key: &str, value: &str) {
+        let entries = &mut self.proto.metadata_props;
+        match entries.iter_mut().find(|e| e.key() == key) {
+            Some(entry) => entry.value = Some(value.to_owned()),
+            None => entries
+                .push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }),
+        }
+    }
+
+    /// States which tool wrote the model.
+    pub fn set_producer(&mut self, name: &str, version: &str) {
+        self.proto.producer_name = Some(name.to_owned());
+        self.proto.producer_version = Some(version.to_owned());
+    }
+
+    /// The tool that wrote the model.
+    pub fn producer(&self) -> &str {
+        self.proto.producer_name()
+    }
+
+    /// Whether the model defines functions of its own.
+    pub fn has_functions(&self) -> bool {
+        !self.proto.functions.is_empty()
+    }
+
+    /// Whether `op` of `domain` is one of the model's own functions.
+    pub fn is_function(&self, domain: &str, op: &str) -> bool {
+        self.proto.functions.iter().any(|f| f.name() == op && normal_domain(f.domain()) == domain)
+    }
+
+    /// The tensor with its elements at hand: itself, or a copy read from its external file.
+    pub fn loaded<'a>(&self, tensor: &'a TensorProto) -> Result<Cow<'a, TensorProto>, ExternalError> {
+        if !tensor.is_external() {
+            return Ok(Cow::Borrowed(tensor));
+        }
+        let Some(folder) = &self.folder else {
+            return Err(ExternalError::NoFolder { tensor: tensor.name().to_owned() });
+        };
+        folder.load(tensor).map(Cow::Owned)
+    }
+
+    /// The value's tensor, loaded, if the value is a constant no caller can change.
+    pub fn constant(&self, value: ValueId) -> Option<Result<Cow<'_, TensorProto>, ExternalError>> {
+        self.graph.constant(value).map(|tensor| self.loaded(tensor))
+    }
+
+    /// The folder external data is read from.
+    pub fn folder(&self) -> Option<&Folder> {
+        self.folder.as_ref()
+    }
+}

@@ -1,0 +1,45 @@
+//! From model to file.
+
+use super::messages::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::ir::value::Port;
+use crate::ir::{Graph, Model, Node, ValueId};
+use prost::Message;
+
+/// The model as a message: equal to the one it was imported from, as far as nothing was changed.
+pub fn export(model: &Model) -> ModelProto {
+    ModelProto { graph: Some(export_graph(&model.graph)), ..model.proto.clone() }
+}
+
+/// The model message as bytes.
+pub fn encode_model(proto: &ModelProto) -> Vec<u8> {
+    proto.encode_to_vec()
+}
+
+/// Size in bytes of the encoded model message.
+pub fn encoded_len(proto: &ModelProto) -> usize {
+    proto.encoded_len()
+}
+
+fn export_graph(graph: &Graph) -> GraphProto {
+    GraphProto {
+        node: graph.nodes().map(|(_, node)| export_node(graph, node)).collect(),
+        initializer: graph.initializers().map(|(_, t)| t.clone()).collect(),
+        sparse_initializer: graph.sparse.clone(),
+        input: export_ports(graph, &graph.inputs),
+        output: export_ports(graph, &graph.outputs),
+        value_info: export_ports(graph, &graph.value_info),
+        ..graph.proto.clone()
+    }
+}
+
+fn export_node(graph: &Graph, node: &Node) -> NodeProto {
+    let names = |values: &[Option<ValueId>]| -> Vec<String> {
+        values.iter().map(|v| v.map_or_else(String::new, |v| graph.value(v).name().to_owned())).collect()
+    };
+    NodeProto { input: names(node.inputs()), output: names(node.outputs()), ..node.proto.clone() }
+}
+
+fn export_ports(graph: &Graph, ports: &[Port]) -> Vec<ValueInfoProto> {
+    let named = |p: &Port| ValueInfoProto { name: Some(graph.value(p.value).name().to_owned()), ..p.info.clone() };
+    ports.iter().map(named).collect()
+}

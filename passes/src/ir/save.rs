@@ -1,0 +1,149 @@
+//! Writing a model so that it is there completely or not at all.
+
+use super::{
+    ExternalError, GraphProto, Model, ModelProto, StringStringEntryProto, TensorProto, encode_model, encoded_len,
+    export,
+};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Models beyond this size keep their weights in a file of their own: protobuf ends at 2 GiB.
+const LARGEST_INLINE: usize = 0x7fff_ffff - (1 << 20);
+/// Tensors below this size stay in the model even when others are external.
+const SMALLEST_EXTERNAL: usize = 1024;
+/// Alignment of external tensors, so that a runtime can map them.
+const ALIGNMENT: u64 = 4096;
+
+/// Why a model could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The file cannot be written.
+    #[error("cannot write `{path}`: {source}", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The path names no file.
+    #[error("cannot write `{path}`: it names no file", path = path.display())]
+    NoFileName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// External elements of the input cannot be read.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+}
+
+/// Writes the model under a temporary name in the target's folder and renames it when it is complete. Returns the
+/// bytes written. A model that has external tensors, or is too large for one message, gets its large tensors in
+/// `<name>.data` beside it, written first in the same way.
+pub fn save_model(model: &Model, path: &Path) -> Result<u64, SaveError> {
+    let write = |source| SaveError::Write { path: path.to_owned(), source };
+    let name = path.file_name().ok_or_else(|| SaveError::NoFileName { path: path.to_owned() })?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut proto = export(model);
+    let mut external = false;
+    visit_tensors(&mut proto, &mut |t| {
+        external |= t.is_external();
+        Ok(())
+    })?;
+    let mut data = None;
+    if external || encoded_len(&proto) > LARGEST_INLINE {
+        let location = format!("{}.data", name.to_string_lossy());
+        let file = NamedTempFile::new_in(folder).map_err(write)?;
+        data = Some((move_out(model, &mut proto, &location, file, path)?, folder.join(location)));
+    }
+    let mut file = NamedTempFile::new_in(folder).map_err(write)?;
+    let bytes = encode_model(&proto);
+    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(write)?;
+    let mut total = bytes.len() as u64;
+    if let Some(((file, length), target)) = data {
+        persist(file, &target)?;
+        total += length;
+    }
+    persist(file, path)?;
+    Ok(total)
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> Result<(), SaveError> {
+    let write = |source| SaveError::Write { path: path.to_owned(), source };
+    open_to_others(&file).map_err(write)?;
+    file.persist(path).map(|_| ()).map_err(|e| write(e.error))
+}
+
+/// Temporary files are private; a model gets the permissions an ordinary new file would.
+#[cfg(unix)]
+fn open_to_others(file: &NamedTempFile) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+#[allow(clippy::unnecessary_wraps)]
+fn open_to_others(_: &NamedTempFile) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Moves large tensors into the data file, one at a time.
+fn move_out(
+    model: &Model,
+    proto: &mut ModelProto,
+    location: &str,
+    file: NamedTempFile,
+    path: &Path,
+) -> Result<(NamedTempFile, u64), SaveError> {
+    let write = |source| SaveError::Write { path: path.to_owned(), source };
+    let mut writer = BufWriter::new(file);
+    let mut offset = 0_u64;
+    visit_tensors(proto, &mut |tensor| {
+        let Some(raw) = model.loaded(tensor)?.raw_data.clone() else { return Ok(()) };
+        if raw.len() < SMALLEST_EXTERNAL && !tensor.is_external() {
+            return Ok(());
+        }
+        let start = offset.next_multiple_of(ALIGNMENT);
+        let padding = vec![0; (start - offset) as usize];
+        writer.write_all(&padding).and_then(|()| writer.write_all(&raw)).map_err(write)?;
+        offset = start + raw.len() as u64;
+        set_external(tensor, location, start, raw.len());
+        Ok(())
+    })?;
+    let file = writer.into_inner().map_err(|e| write(e.into_error()))?;
+    file.as_file().sync_all().map_err(write)?;
+    Ok((file, offset))
+}
+
+fn set_external(tensor: &mut TensorProto, location: &str, offset: u64, length: usize) {
+    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+    tensor.external_data = vec![
+        entry("location", location.to_owned()),
+        entry("offset", offset.to_string()),
+        entry("length", length.to_string()),
+    ];
+    tensor.raw_data = None;
+    tensor.data_location = Some(1);
+}
+
+type Visit<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), SaveError>;
+
+/// Visits every tensor of the model: initializers and attributes, sub-graphs and functions included.
+fn visit_tensors(model: &mut ModelProto, visit: Visit) -> Result<(), SaveError> {
+    if let Some(graph) = &mut model.graph {
+        visit_graph(graph, visit)?;
+    }
+    let nodes = model.functions.iter_mut().flat_map(|f| &mut f.node);
+    nodes.flat_map(|n| &mut n.attribute).try_for_each(|a| visit_attribute(a, visit))
+}
+
+fn visit_graph(graph: &mut GraphProto, visit: Visit) -> Result<(), SaveError> {
+    graph.initializer.iter_mut().try_for_each(&mut *visit)?;
+    graph.node.iter_mut().flat_map(|n| &mut n.attribute).try_for_each(|a| visit_attribute(a, visit))
+}
+
+fn visit_attribute(attribute: &mut super::AttributeProto, visit: Visit) -> Result<(), SaveError> {
+    attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *visit)?;
+    attribute.g.iter_mut().chain(&mut attribute.graphs).try_for_each(|g| visit_graph(g, visit))
+}

@@ -1,0 +1,52 @@
+//! Sub-graphs (bodies of If, Loop, Scan) read outer values by name; these functions find and rename such reads.
+
+use super::GraphProto;
+use std::collections::HashSet;
+
+/// Names a sub-graph defines itself: inputs, initializers and node outputs.
+fn defined(graph: &GraphProto) -> HashSet<&str> {
+    let sparse = graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref());
+    let inputs = graph.input.iter().map(super::ValueInfoProto::name);
+    let constants = graph.initializer.iter().chain(sparse).map(super::TensorProto::name);
+    inputs.chain(constants).chain(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str))).collect()
+}
+
+/// Appends the names the sub-graph, or one nested in it, reads from outside, in the order they are met.
+pub(super) fn free_names(graph: &GraphProto, found: &mut Vec<String>) {
+    let defined = defined(graph);
+    let mut inner = Vec::new();
+    for node in &graph.node {
+        inner.extend(node.input.iter().filter(|n| !n.is_empty()).cloned());
+        for nested in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+            free_names(nested, &mut inner);
+        }
+    }
+    inner.extend(graph.output.iter().map(|o| o.name().to_owned()));
+    found.extend(inner.into_iter().filter(|n| !defined.contains(n.as_str())));
+}
+
+/// Renames an outer value in every place where the sub-graph reads it.
+pub(super) fn rename_free(graph: &mut GraphProto, from: &str, to: &str) {
+    if defined(graph).contains(from) {
+        return;
+    }
+    for node in &mut graph.node {
+        node.input.iter_mut().filter(|n| *n == from).for_each(|n| to.clone_into(n));
+        for nested in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+            rename_free(nested, from, to);
+        }
+    }
+    for output in graph.output.iter_mut().filter(|o| o.name() == from) {
+        output.name = Some(to.to_owned());
+    }
+}
+
+/// Every name defined in the sub-graph and in those nested in it.
+pub(super) fn all_names(graph: &GraphProto, names: &mut HashSet<String>) {
+    names.extend(defined(graph).into_iter().filter(|n| !n.is_empty()).map(str::to_owned));
+    for node in &graph.node {
+        for nested in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+            all_names(nested, names);
+        }
+    }
+}

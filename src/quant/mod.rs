@@ -1,0 +1,24 @@
+//! Number grids, scales and the rounding of weights and biases: arithmetic on slices, no graph and no model.
+//!
+//! Every grid here is affine, x ≈ (q − z)·s with an integer q in a fixed interval, a positive scale s and an integer
+//! zero point z (equations (1) to (5) of the MSQ paper). Real zero is always exactly representable, because padding,
+//! ReLU and pruned weights produce it in bulk. Results depend on the inputs alone, never on the number of threads.
+
+mod bias;
+mod error;
+mod grid;
+mod rounding;
+mod scale_search;
+mod spec;
+mod sqnr;
+#[cfg(test)]
+mod tests;
+mod weight;
+
+pub use bias::{QuantizedBias, minimum_weight_scales, quantize_bias};
+pub use error::QuantError;
+pub use grid::Affine;
+pub(crate) use rounding::round_half_even_f64;
+pub use spec::{GridKind, GridSpec, MAXIMUM_BITS, MINIMUM_BITS, Range};
+pub use sqnr::Sqnr;
+pub use weight::{QuantizedWeight, ScaleSearch, WeightQuantizer, ZERO_CHANNEL_SCALE};

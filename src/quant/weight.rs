@@ -1,0 +1,201 @@
+//! Weights rounded to a symmetric grid, one scale a channel or one for all.
+//!
+//! w ≈ s_c·q with q a signed byte and c the index along the channel axis: 0 for Conv and for Gemm with transB = 1, 1
+//! for ConvTranspose (grouped ones are passed in a view whose axis counts all output channels) and for Gemm with
+//! transB = 0, the last for MatMul. Zero points of weights are 0: others cost speed in every runtime.
+//!
+//! Channels do not influence each other, so they are rounded in parallel without an effect on the result.
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
+use super::scale_search::Channel;
+use super::{GridSpec, QuantError, Sqnr};
+
+/// The scale of channels that are zero throughout. Any would represent them; one of the usual size keeps the step
+/// s_x·s_w of the channel's bias fine.
+pub const ZERO_CHANNEL_SCALE: f32 = 1.0 / 1024.0;
+/// Weights from which on channels are spread over threads.
+const PARALLEL_VALUES: usize = 1 << 14;
+
+/// How the scale of a channel is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScaleSearch {
+    /// The largest magnitude lands on the last integer; nothing is clipped.
+    AbsoluteMaximum,
+    /// The scale with the least squared rounding error that a search finds; never worse than the other.
+    #[default]
+    MeanSquaredError,
+}
+
+/// How weights are rounded to nearest.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightQuantizer<'a> {
+    grid: GridSpec,
+    search: ScaleSearch,
+    minimum_scales: Option<&'a [f32]>,
+}
+
+/// A weight as signed bytes, in the order of the original.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedWeight {
+    /// The integers, laid out as the weight was.
+    pub data: Vec<i8>,
+    /// One positive scale a channel; exactly one without an axis.
+    pub scales: Vec<f32>,
+    /// The shape of the weight.
+    pub shape: Vec<usize>,
+    /// The axis whose entries have scales of their own.
+    pub axis: Option<usize>,
+    /// The grid the integers belong to.
+    pub grid: GridSpec,
+}
+
+/// A tensor seen as `[outer, channels, inner]`.
+#[derive(Clone, Copy)]
+struct ChannelLayout {
+    outer: usize,
+    channels: usize,
+    inner: usize,
+}
+
+impl ChannelLayout {
+    /// The view of `shape` with the channels along `axis`; without one, all is one channel.
+    fn new(shape: &[usize], axis: Option<usize>) -> Result<Self, QuantError> {
+        let Some(axis) = axis else {
+            return Ok(Self { outer: 1, channels: 1, inner: shape.iter().product() });
+        };
+        let Some(&channels) = shape.get(axis) else {
+            return Err(QuantError::AxisOutOfRange { axis, rank: shape.len() });
+        };
+        let outer = shape[..axis].iter().product();
+        let inner = shape[axis + 1..].iter().product();
+        Ok(Self { outer, channels, inner })
+    }
+
+    /// The runs of consecutive values that belong to `channel`.
+    fn runs(self, channel: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        (0..self.outer).map(move |outer| {
+            let start = (outer * self.channels + channel) * self.inner;
+            start..start + self.inner
+        })
+    }
+
+    /// The values of `channel`, copied only when they are scattered.
+    fn gather(self, values: &[f32], channel: usize) -> Cow<'_, [f32]> {
+        if self.outer == 1 {
+            let start = channel * self.inner;
+            Cow::Borrowed(&values[start..start + self.inner])
+        } else {
+            Cow::Owned(self.runs(channel).flat_map(|run| &values[run]).copied().collect())
+        }
+    }
+
+    /// Writes the values of `channel` back to where they belong.
+    fn scatter(self, values: &[i8], channel: usize, target: &mut [i8]) {
+        if self.inner == 0 {
+            return;
+        }
+        for (run, values) in self.runs(channel).zip(values.chunks_exact(self.inner)) {
+            target[run].copy_from_slice(values);
+        }
+    }
+}
+
+impl<'a> WeightQuantizer<'a> {
+    /// Rounds to `grid`, which must be symmetric.
+    pub fn new(grid: GridSpec, search: ScaleSearch) -> Result<Self, QuantError> {
+        if grid.is_symmetric() {
+            Ok(Self { grid, search, minimum_scales: None })
+        } else {
+            Err(QuantError::AsymmetricWeightGrid)
+        }
+    }
+
+    /// Lets no scale fall below the given ones, one a channel or one for all (a tensor without an axis takes the
+    /// largest); see [`minimum_weight_scales`](super::minimum_weight_scales).
+    #[must_use]
+    pub fn with_minimum_scales(self, minimum_scales: &'a [f32]) -> Self {
+        Self { minimum_scales: Some(minimum_scales), ..self }
+    }
+
+    /// Rounds `weight` of the given shape, with a scale for each entry along `axis`, or one for all.
+    pub fn quantize(
+        &self,
+        weight: &[f32],
+        shape: &[usize],
+        axis: Option<usize>,
+    ) -> Result<QuantizedWeight, QuantError> {
+        let layout = self.check(weight, shape, axis)?;
+        let round = |channel| self.quantize_channel(&layout.gather(weight, channel), channel, layout.channels);
+        let rounded: Vec<(f32, Vec<i8>)> = if weight.len() < PARALLEL_VALUES {
+            (0..layout.channels).map(round).collect()
+        } else {
+            (0..layout.channels).into_par_iter().map(round).collect()
+        };
+        let mut data = vec![0; weight.len()];
+        for (channel, (_, values)) in rounded.iter().enumerate() {
+            layout.scatter(values, channel, &mut data);
+        }
+        let scales = rounded.into_iter().map(|(scale, _)| scale).collect();
+        Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid })
+    }
+
+    /// The layout of a weight that can be rounded.
+    fn check(&self, weight: &[f32], shape: &[usize], axis: Option<usize>) -> Result<ChannelLayout, QuantError> {
+        let length = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        if length != Some(weight.len()) {
+            return Err(QuantError::ShapeMismatch { shape: shape.to_vec(), length: weight.len() });
+        }
+        let count = weight.iter().filter(|value| !value.is_finite()).count();
+        if count > 0 {
+            return Err(QuantError::NonFiniteWeight { count });
+        }
+        let layout = ChannelLayout::new(shape, axis)?;
+        let found = self.minimum_scales.map_or(1, <[f32]>::len);
+        if found != 1 && found != layout.channels && layout.channels != 1 {
+            return Err(QuantError::ChannelCount { expected: layout.channels, found });
+        }
+        Ok(layout)
+    }
+
+    /// The scale and the integers of one channel.
+    fn quantize_channel(&self, values: &[f32], channel: usize, channels: usize) -> (f32, Vec<i8>) {
+        let weights = Channel::new(values, self.grid);
+        let scale = match self.search {
+            _ if weights.is_zero() => ZERO_CHANNEL_SCALE,
+            ScaleSearch::AbsoluteMaximum => weights.unclipped_scale(),
+            ScaleSearch::MeanSquaredError => weights.search(),
+        };
+        let scale = scale.max(self.minimum_scale(channel, channels)).min(f32::MAX);
+        (scale, weights.quantize(scale))
+    }
+
+    /// The lower limit for the scale of `channel`.
+    fn minimum_scale(&self, channel: usize, channels: usize) -> f32 {
+        let minimums = self.minimum_scales.unwrap_or_default();
+        if channels == 1 || minimums.len() == 1 {
+            minimums.iter().copied().fold(0.0, f32::max)
+        } else {
+            minimums.get(channel).copied().unwrap_or(0.0)
+        }
+    }
+}
+
+impl QuantizedWeight {
+    /// The floats the integers stand for, in the order of the original.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let inner: usize = self.axis.map_or(self.data.len(), |axis| self.shape.iter().skip(axis + 1).product());
+        self.data
+            .chunks(inner.max(1))
+            .zip(self.scales.iter().cycle())
+            .flat_map(|(run, &scale)| run.iter().map(move |&value| f32::from(value) * scale))
+            .collect()
+    }
+
+    /// What rounding cost, against the weight it was made from.
+    pub fn sqnr(&self, original: &[f32]) -> Sqnr {
+        Sqnr::of(original, &self.dequantize())
+    }
+}
