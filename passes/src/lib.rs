@@ -1,2 +1,25 @@
-//! Graph passes.
+//! Graph passes of msq-onnx: a lossless in-memory ONNX model ([`ir`]) and the rewrites that prepare, observe and
+//! quantize it.
+//!
+//! A [`Pass`] is a small value; a [`Manager`] runs an ordered list of them and, in debug and test builds, validates
+//! the model after each. Nothing here runs a model or knows a runtime: what has to be computed by running is handed
+//! in through a pass's fields.
+
+mod eliminate_dead_nodes;
+mod eliminate_identities;
+mod fold_constants;
+mod fuse_batch_norm;
+mod insert_taps;
 pub mod ir;
+mod lift_constants;
+mod manager;
+mod pass;
+
+pub use eliminate_dead_nodes::EliminateDeadNodes;
+pub use eliminate_identities::EliminateIdentities;
+pub use fold_constants::FoldConstants;
+pub use fuse_batch_norm::FuseBatchNorm;
+pub use insert_taps::InsertTaps;
+pub use lift_constants::LiftConstants;
+pub use manager::{Manager, Record, run_pass};
+pub use pass::{Declined, Outcome, Pass, PassError};

@@ -1,1 +1,24 @@
-//! c
+//! Statistics of activations, and the ranges that observers choose from them.
+//!
+//! While the model runs, each tap is reduced to [`Statistics`]: a [`Histogram`] of fixed size and a [`MovingAverage`]
+//! of the extremes. Memory does not grow with the number of samples, parts merge, and the histogram of a merge has the
+//! same bits whatever the order, the number of threads or the size of the batches. Afterwards an [`ObserverKind`]
+//! turns the statistics into a range for a grid; all observers read the same statistics, so they can be compared
+//! without running the model again.
+
+mod binning;
+mod entropy;
+mod histogram;
+mod min_max;
+mod moving_average;
+mod mse;
+mod observer;
+mod percentile;
+#[cfg(test)]
+mod tests;
+
+pub use histogram::{BINS, Bin, Histogram};
+pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
+pub use mse::expected_squared_error;
+pub use observer::{ObserverKind, ParseObserverError, Statistics, widen};
+pub use percentile::DEFAULT_PERCENTILE;

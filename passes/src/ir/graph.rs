@@ -187,8 +187,7 @@ impl Graph {
             return id;
         }
         let id = ValueId(self.values.len() as u32);
-        let value =
-            Value { name: name.to_owned(), ty: None, producer: None, uses: Vec::new(), captures: Vec::new() };
+        let value = Value { name: name.to_owned(), ty: None, producer: None, uses: Vec::new(), captures: Vec::new() };
         self.values.push(Some(value));
         self.names.insert(name.to_owned(), id);
         id
@@ -398,6 +397,16 @@ impl Graph {
     pub fn add_input(&mut self, value: ValueId, ty: TypeProto) {
         self.value_mut(value).ty = Some(ty.clone());
         self.inputs.push(Port { value, info: ValueInfoProto { r#type: Some(ty), ..ValueInfoProto::default() } });
+    }
+
+    /// Makes a value that has an initializer no longer a graph input: no caller can override it then. Returns whether
+    /// that was the case.
+    pub fn seal_initializer(&mut self, value: ValueId) -> bool {
+        let before = self.inputs.len();
+        if self.initializers.contains_key(&value) {
+            self.inputs.retain(|p| p.value != value);
+        }
+        self.inputs.len() < before
     }
 
     /// Takes the initializer away from a value.

@@ -4,7 +4,7 @@
 //! handles and current definitions and uses; attributes, tensors and sub-graphs stay as the messages they came in.
 //! [`import`] followed by [`export`] gives the same message back, field for field.
 
-pub mod check;
+mod check;
 mod dtype;
 pub mod external;
 mod graph;
@@ -18,6 +18,7 @@ mod subgraph;
 mod tensor;
 mod value;
 
+pub use check::{CheckError, check};
 pub use dtype::DataType;
 pub use external::ExternalError;
 pub use graph::{CycleError, Graph};

@@ -54,8 +54,7 @@ impl Model {
         let entries = &mut self.proto.metadata_props;
         match entries.iter_mut().find(|e| e.key() == key) {
             Some(entry) => entry.value = Some(value.to_owned()),
-            None => entries
-                .push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }),
+            None => entries.push(StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }),
         }
     }
 

@@ -30,7 +30,9 @@ pub(super) fn sorted(graph: &Graph) -> Result<Vec<NodeId>, CycleError> {
             };
             if marks[dependency.index()] == Mark::Open {
                 let value = graph.node(dependency).outputs().iter().flatten().next();
-                return Err(CycleError { value: value.map_or_else(String::new, |&v| graph.value(v).name().to_owned()) });
+                return Err(CycleError {
+                    value: value.map_or_else(String::new, |&v| graph.value(v).name().to_owned()),
+                });
             }
             stack.push((node, at + 1));
             stack.push((dependency, 0));

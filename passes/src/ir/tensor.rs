@@ -105,8 +105,7 @@ impl TensorProto {
     /// The shape, checked: no negative dimension, and an element count that fits.
     pub fn shape(&self) -> Result<Vec<usize>, TensorError> {
         let bad = || TensorError::BadShape { name: self.name().to_owned(), dims: self.dims.clone() };
-        let shape =
-            self.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
+        let shape = self.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
         // Sixteen bytes an element is the widest type there is.
         shape.iter().try_fold(16_usize, |n, &d| n.checked_mul(d)).ok_or_else(bad)?;
         Ok(shape)
@@ -144,9 +143,7 @@ impl TensorProto {
             (DataType::Float16, Some(raw)) => words(raw, |b| f16::from_le_bytes(b).to_f32()),
             (DataType::Float16, None) => self.int32_data.iter().map(|&v| f16::from_bits(v as u16).to_f32()).collect(),
             (DataType::Bfloat16, Some(raw)) => words(raw, |b| bf16::from_le_bytes(b).to_f32()),
-            (DataType::Bfloat16, None) => {
-                self.int32_data.iter().map(|&v| bf16::from_bits(v as u16).to_f32()).collect()
-            }
+            (DataType::Bfloat16, None) => self.int32_data.iter().map(|&v| bf16::from_bits(v as u16).to_f32()).collect(),
             _ => return Err(self.wrong_type(element, "a floating-point type")),
         };
         self.checked(element, values)
@@ -182,6 +179,17 @@ impl TensorProto {
     /// The single element of a float tensor that has just one.
     pub fn scalar_f32(&self) -> Option<f32> {
         (self.element_count() == Ok(1)).then(|| self.to_f32().ok()?.first().copied()).flatten()
+    }
+
+    /// A tensor of the same name and floating-point type with other elements, which are rounded to that type.
+    pub fn with_f32(&self, shape: &[usize], values: &[f32]) -> Self {
+        let raw: Vec<u8> = match self.element_type() {
+            Some(DataType::Float16) => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            Some(DataType::Bfloat16) => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            Some(DataType::Double) => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
+            _ => return Self::from_f32(self.name(), shape, values),
+        };
+        Self::from_raw(self.name(), self.element_type().unwrap_or(DataType::Float), shape, raw)
     }
 
     fn readable(&self) -> Result<DataType, TensorError> {

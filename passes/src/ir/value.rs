@@ -84,10 +84,8 @@ impl TypeProto {
             .iter()
             .map(|axis| super::DimensionProto { value: axis.map(|n| DimValue::Value(n as i64)), denotation: None })
             .collect();
-        let tensor = super::TensorTypeProto {
-            elem_type: Some(element.number()),
-            shape: Some(super::TensorShapeProto { dim }),
-        };
+        let tensor =
+            super::TensorTypeProto { elem_type: Some(element.number()), shape: Some(super::TensorShapeProto { dim }) };
         Self { value: Some(TypeValue::Tensor(tensor)), denotation: None }
     }
 

@@ -37,7 +37,9 @@ pub enum ImportError {
         reason: String,
     },
     /// Written to a newer version of the format.
-    #[error("its IR version is {found}, newer than {NEWEST_IR_VERSION}, the newest known; reading it would lose fields")]
+    #[error(
+        "its IR version is {found}, newer than {NEWEST_IR_VERSION}, the newest known; reading it would lose fields"
+    )]
     NewerIr {
         /// The file's version.
         found: i64,

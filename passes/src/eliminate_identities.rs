@@ -1,0 +1,92 @@
+//! Pass `eliminate-identities`: nodes whose output is their input, bit for bit, are bypassed.
+//!
+//! `Identity`; `Dropout` outside training (its mask unread); `Cast` to the type the value already has; `Transpose`
+//! by the identity permutation; `Pad` by zeros; `Concat` of one tensor; `Sum`, `Max`, `Min`, `Mean` of one tensor. A
+//! node that produces a graph output hands that name to the node before it. Declined where both ends are names
+//! the caller knows (an input passed straight to an output, two outputs of one value), and where a sub-graph reads
+//! the value whose name would go.
+
+use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+
+/// Bypasses nodes that change nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EliminateIdentities;
+
+impl Pass for EliminateIdentities {
+    fn name(&self) -> &'static str {
+        "eliminate-identities"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let sites: Vec<NodeId> =
+            model.graph.nodes().filter(|(_, n)| is_identity(&model.graph, n)).map(|(id, _)| id).collect();
+        for id in sites {
+            match bypass(&mut model.graph, id) {
+                Ok(()) => outcome.count(),
+                Err(reason) => outcome.decline(model.graph.node(id).label(&model.graph), reason),
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+fn is_identity(graph: &Graph, node: &Node) -> bool {
+    if !node.domain().is_empty() || node.input(0).is_none() || node.output(0).is_none() {
+        return false;
+    }
+    let single = node.inputs().len() == 1;
+    match node.op() {
+        "Identity" => true,
+        "Dropout" => node.output(1).is_none() && node.input(2).is_none_or(|v| is_false(graph, v)),
+        "Concat" | "Sum" | "Max" | "Min" | "Mean" => single,
+        "Cast" => keeps_type(graph, node),
+        "Transpose" => {
+            let perm = node.ints("perm");
+            !perm.is_empty() && perm.iter().enumerate().all(|(i, &p)| i as i64 == p)
+        }
+        "Pad" => pads(graph, node).is_some_and(|pads| pads.iter().all(|&p| p == 0)),
+        _ => false,
+    }
+}
+
+fn is_false(graph: &Graph, value: ValueId) -> bool {
+    graph.constant(value).and_then(|t| t.to_i64().ok()).is_some_and(|v| v == [0])
+}
+
+fn keeps_type(graph: &Graph, node: &Node) -> bool {
+    let Some(input) = node.input(0) else { return false };
+    let from = graph.initializer(input).map_or_else(|| graph.value(input).element_type(), |t| t.element_type());
+    from.is_some_and(|from| node.int("to") == Some(i64::from(from.number())))
+}
+
+/// Paddings of a `Pad` node: an attribute up to opset 10, an input since.
+fn pads(graph: &Graph, node: &Node) -> Option<Vec<i64>> {
+    match node.input(1) {
+        Some(value) => graph.constant(value)?.to_i64().ok(),
+        None => node.attribute("pads").map(|a| a.ints.clone()),
+    }
+}
+
+fn bypass(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
+    let node = graph.node(id);
+    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return Err("it has no input or output") };
+    if !graph.is_output(output) {
+        graph.replace_uses(output, input);
+        graph.remove_node(id);
+        graph.remove_value(output);
+        return Ok(());
+    }
+    if graph.is_output(input) {
+        return Err("it joins two graph outputs");
+    }
+    let Some((producer, slot)) = graph.value(input).producer() else {
+        return Err("it passes an input or a constant to a graph output");
+    };
+    graph.remove_node(id);
+    graph.replace_uses(input, output);
+    graph.set_output(producer, slot, output);
+    graph.remove_value(input);
+    Ok(())
+}

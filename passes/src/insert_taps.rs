@@ -1,0 +1,35 @@
+//! Pass `insert-taps`: makes values graph outputs, so that a run shows them.
+//!
+//! The model's own outputs stay in front, in their order; the taps follow in the order given, each value once. Meant
+//! for a clone of the model: the model that is written never carries taps.
+
+use crate::ir::Model;
+use crate::pass::{Outcome, Pass, PassError};
+
+/// Adds graph outputs.
+#[derive(Clone, Debug, Default)]
+pub struct InsertTaps {
+    /// Names of the values to show.
+    pub values: Vec<String>,
+}
+
+impl Pass for InsertTaps {
+    fn name(&self) -> &'static str {
+        "insert-taps"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        for name in &self.values {
+            let Some(value) = model.graph.find(name) else {
+                return Err(PassError::Input(format!("there is no value `{name}` to tap")));
+            };
+            if model.graph.is_output(value) {
+                continue;
+            }
+            model.graph.add_output(value);
+            outcome.count();
+        }
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,107 @@
+//! What a pass is.
+
+use crate::ir::{CheckError, CycleError, ExternalError, Model, TensorError};
+use std::fmt;
+
+/// A graph-to-graph rewrite: a small value with a name. Whatever it needs beyond the model is in its fields.
+pub trait Pass {
+    /// A kebab-case noun, the same in the command line, logs, docs and test data.
+    fn name(&self) -> &'static str;
+
+    /// Fails when a step this pass builds on has not been done.
+    fn requires(&self, model: &Model) -> Result<(), PassError> {
+        let _ = model;
+        Ok(())
+    }
+
+    /// Rewrites the model. Sites are collected first, then changed.
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError>;
+}
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many places were rewritten.
+    pub changed: usize,
+    /// Places that nearly matched and were left, with the reason.
+    pub declined: Vec<Declined>,
+}
+
+/// A place a pass left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declined {
+    /// The node or value.
+    pub site: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Outcome {
+    /// Counts one more rewritten place.
+    pub fn count(&mut self) {
+        self.changed += 1;
+    }
+
+    /// Records a place left alone.
+    pub fn decline(&mut self, site: impl Into<String>, reason: impl Into<String>) {
+        let declined = Declined { site: site.into(), reason: reason.into() };
+        tracing::debug!(site = declined.site, reason = declined.reason, "declined");
+        self.declined.push(declined);
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.changed {
+            0 => f.write_str("unchanged")?,
+            1 => f.write_str("1 site changed")?,
+            n => write!(f, "{n} sites changed")?,
+        }
+        self.declined.iter().try_for_each(|d| write!(f, "\ndeclined `{}`: {}", d.site, d.reason))
+    }
+}
+
+/// Why a pass failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassError {
+    /// A tensor cannot be read.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An external tensor cannot be read.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+    /// The graph has a cycle.
+    #[error(transparent)]
+    Cycle(#[from] CycleError),
+    /// An earlier pass is missing.
+    #[error("pass `{pass}` needs `{earlier}` to run before it")]
+    Requires {
+        /// The pass.
+        pass: &'static str,
+        /// What must run before.
+        earlier: &'static str,
+    },
+    /// What the caller handed in does not fit the model.
+    #[error("{0}")]
+    Input(String),
+    /// The model was not valid before the pass.
+    #[error("the model is not valid: {0}")]
+    Invalid(CheckError),
+    /// The pass broke the model.
+    #[error("pass `{pass}` broke the model: {error}; this is a bug, please report it")]
+    Broken {
+        /// The pass.
+        pass: &'static str,
+        /// What the validator says.
+        error: CheckError,
+    },
+    /// A pass failed.
+    #[error("pass `{pass}`: {source}")]
+    In {
+        /// The pass.
+        pass: &'static str,
+        /// Its error.
+        source: Box<PassError>,
+    },
+}

@@ -1,0 +1,165 @@
+//! What is kept of a tap, and the ways to choose a range from it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::binning::Extremes;
+use super::percentile::DEFAULT_PERCENTILE;
+use super::{Histogram, MovingAverage, entropy, min_max, mse, percentile};
+use crate::quant::{Affine, GridSpec, Range};
+
+/// A way to choose the range of an activation from its statistics.
+///
+/// Written `min-max`, `moving-average`, `percentile` (or `percentile:99.9`), `entropy` and `mse`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
+pub enum ObserverKind {
+    /// From the smallest to the largest value.
+    MinMax,
+    /// The moving average of each sample's smallest and largest value.
+    MovingAverage,
+    /// The range that holds this many percent of the values.
+    Percentile(f64),
+    /// The range whose quantized distribution diverges least from the original.
+    Entropy,
+    /// The range with the least expected squared error.
+    #[default]
+    Mse,
+}
+
+/// A name that no observer has.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "`{name}` is no observer, use `min-max`, `moving-average`, `percentile`, `percentile:P` with P from 50 to 100, \
+     `entropy` or `mse`"
+)]
+pub struct ParseObserverError {
+    name: String,
+}
+
+impl FromStr for ObserverKind {
+    type Err = ParseObserverError;
+
+    fn from_str(name: &str) -> Result<Self, ParseObserverError> {
+        let percentage = |text: &str| text.parse().ok().filter(|percent| (50.0..=100.0).contains(percent));
+        match name {
+            "min-max" => Some(Self::MinMax),
+            "moving-average" => Some(Self::MovingAverage),
+            "percentile" => Some(Self::Percentile(DEFAULT_PERCENTILE)),
+            "entropy" => Some(Self::Entropy),
+            "mse" => Some(Self::Mse),
+            _ => name.strip_prefix("percentile:").and_then(percentage).map(Self::Percentile),
+        }
+        .ok_or_else(|| ParseObserverError { name: name.to_owned() })
+    }
+}
+
+impl TryFrom<String> for ObserverKind {
+    type Error = ParseObserverError;
+
+    fn try_from(name: String) -> Result<Self, ParseObserverError> {
+        name.parse()
+    }
+}
+
+impl From<ObserverKind> for String {
+    fn from(kind: ObserverKind) -> Self {
+        kind.to_string()
+    }
+}
+
+impl fmt::Display for ObserverKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match *self {
+            Self::MinMax => "min-max",
+            Self::MovingAverage => "moving-average",
+            Self::Percentile(DEFAULT_PERCENTILE) => "percentile",
+            Self::Percentile(percent) => return write!(formatter, "percentile:{percent}"),
+            Self::Entropy => "entropy",
+            Self::Mse => "mse",
+        })
+    }
+}
+
+impl ObserverKind {
+    /// The range this observer chooses for `grid`; zero to zero if nothing finite was seen.
+    pub fn range(self, statistics: &Statistics, grid: GridSpec) -> Range {
+        let histogram = &statistics.histogram;
+        match self {
+            Self::MinMax => min_max::range(histogram),
+            Self::MovingAverage => statistics.moving_average.range().unwrap_or_default(),
+            Self::Percentile(percent) => percentile::range(histogram, percent, grid),
+            Self::Entropy => entropy::range(histogram, grid),
+            Self::Mse => mse::range(histogram, grid),
+        }
+    }
+}
+
+/// What is kept of one tap: enough for every observer.
+///
+/// Parts merge exactly in any order but for the moving average, which wants them in the order of their samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Counts by bin and exact extremes.
+    pub histogram: Histogram,
+    /// The average of each sample's extremes.
+    pub moving_average: MovingAverage,
+}
+
+impl Statistics {
+    /// Statistics of nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one sample, all values of it.
+    pub fn observe(&mut self, sample: &[f32]) {
+        self.observe_strided(sample, 1);
+    }
+
+    /// Adds one sample, of which only each `step`-th value is counted by bin; the extremes see all.
+    pub fn observe_strided(&mut self, sample: &[f32], step: usize) {
+        let extremes = Extremes::of(sample);
+        self.histogram.observe_known(sample, step, &extremes);
+        if let Some(range) = extremes.range {
+            self.moving_average.observe(range);
+        }
+    }
+
+    /// Adds a batch of `samples` samples, one after the other in memory.
+    ///
+    /// The result is that of adding them one by one, so it does not depend on how samples were batched. If the batch
+    /// cannot be divided evenly it counts as one sample.
+    pub fn observe_batch(&mut self, batch: &[f32], samples: usize, step: usize) {
+        let samples = if samples == 0 || !batch.len().is_multiple_of(samples) { 1 } else { samples };
+        for sample in batch.chunks((batch.len() / samples).max(1)) {
+            self.observe_strided(sample, step);
+        }
+    }
+
+    /// Adds statistics of samples that come after these.
+    pub fn merge(&mut self, other: &Self) {
+        self.histogram.merge(&other.histogram);
+        self.moving_average.merge(&other.moving_average);
+    }
+
+    /// The grid that `kind` chooses.
+    pub fn affine(&self, kind: ObserverKind, grid: GridSpec) -> Affine {
+        grid.affine(kind.range(self, grid))
+    }
+}
+
+/// `range` with both ends moved away from zero by `factor`: for ranges seen on synthetic inputs, which real ones may
+/// exceed. A factor that is not positive and finite changes nothing; ends stay finite.
+pub fn widen(range: Range, factor: f32) -> Range {
+    if factor.is_finite() && factor > 0.0 {
+        let end = |value: f32| (value * factor).clamp(f32::MIN, f32::MAX);
+        Range::new(end(range.min), end(range.max))
+    } else {
+        range
+    }
+}

@@ -1,0 +1,44 @@
+//! Errors of the engine. What tract says is boxed here and goes no further.
+
+/// Why a model could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The engine cannot load the model: an operator or a shape it does not know.
+    #[error("the engine cannot run this model: {reason}")]
+    Load {
+        /// The innermost cause.
+        reason: String,
+    },
+    /// A run failed.
+    #[error("running the model failed: {reason}")]
+    Run {
+        /// The innermost cause.
+        reason: String,
+    },
+    /// A value asked for is not in the model.
+    #[error("the engine finds no value `{name}` in the model")]
+    NoSuchValue {
+        /// The value.
+        name: String,
+    },
+    /// External data could not be read.
+    #[error(transparent)]
+    External(#[from] msq_passes::ir::ExternalError),
+}
+
+impl EngineError {
+    pub(super) fn load(error: impl Into<anyhow::Error>) -> Self {
+        Self::Load { reason: chain(&error.into()) }
+    }
+
+    pub(super) fn run(error: impl Into<anyhow::Error>) -> Self {
+        Self::Run { reason: chain(&error.into()) }
+    }
+}
+
+/// tract's error chain in one line, outermost first, without its line breaks.
+fn chain(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(|c| c.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    causes.join(": ")
+}

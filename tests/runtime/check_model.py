@@ -1,0 +1,333 @@
+"""Checks of ONNX files in the reference runtimes, for the Rust integration tests.
+
+Every command prints one JSON document on stdout. Exit status: 0 done and good,
+1 a checked file is bad or the command failed (the JSON says why), 2 bad usage.
+
+    check_model.py check MODEL...
+    check_model.py fusion MODEL [--level extended|all]
+    check_model.py run MODEL INPUTS.npz OUTPUTS.npz [--batch B]
+    check_model.py compare A.npz B.npz --step S
+    check_model.py accuracy MODEL DATA.npz --input NAME --label NAME
+    check_model.py fields
+    check_model.py parse TEXTFILE...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.parser
+import onnxruntime as ort
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from onnx import onnx_ml_pb2
+
+Json = dict[str, Any]
+
+COMPUTE_OPS = {
+    "Add",
+    "BatchNormalization",
+    "Conv",
+    "ConvTranspose",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "Gemm",
+    "MatMul",
+    "NhwcFusedConv",
+}
+QUANTIZED_PREFIXES = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "MatMulNBits", "DynamicQuantize")
+FLOAT_TYPES = {"tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"}
+LEVELS = {
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+ACCURACY_BATCH = 256
+
+
+def session_options(level: ort.GraphOptimizationLevel) -> ort.SessionOptions:
+    """One thread, errors only, the given optimization level."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = level
+    return options
+
+
+def open_session(model: str | bytes, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+    """A CPU session; every optimization unless `options` says otherwise."""
+    options = options or session_options(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def first_line(error: Exception) -> str:
+    """The error in one line, never empty."""
+    text = str(error).strip()
+    return " ".join(text.splitlines()) if text else type(error).__name__
+
+
+def try_files(paths: list[str], action: Callable[[str], None]) -> tuple[Json, bool]:
+    """Run `action` on each file and report which raised."""
+    results = []
+    for path in paths:
+        try:
+            action(path)
+            results.append({"file": path, "ok": True})
+        except Exception as error:  # noqa: BLE001 - whatever the reference tool raises is the finding
+            results.append({"file": path, "ok": False, "error": first_line(error)})
+    ok = all(result["ok"] for result in results)
+    return {"ok": ok, "results": results}, ok
+
+
+def command_check(args: argparse.Namespace) -> tuple[Json, bool]:
+    """The ONNX checker with shape inference on each file."""
+    return try_files(args.models, lambda path: onnx.checker.check_model(path, full_check=True))
+
+
+def command_parse(args: argparse.Namespace) -> tuple[Json, bool]:
+    """The ONNX text parser on each file."""
+    return try_files(args.files, lambda path: onnx.parser.parse_model(Path(path).read_text(encoding="utf-8")))
+
+
+def optimized_model(path: str, level: ort.GraphOptimizationLevel) -> onnx.ModelProto:
+    """The graph that onnxruntime runs, as it saves it."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "optimized.onnx"
+        options = session_options(level)
+        options.optimized_model_filepath = str(target)
+        open_session(path, options)
+        return onnx.load(target)
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of the graph and of every subgraph."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from all_nodes(inner)
+
+
+def tensor_types(model: onnx.ModelProto) -> dict[str, str]:
+    """The type of every value of the main graph, as onnxruntime infers it."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    known = {output.name for output in probe.graph.output}
+    for node in probe.graph.node:
+        for name in node.output:
+            if name and name not in known:
+                probe.graph.output.add().name = name
+                known.add(name)
+    session = open_session(probe.SerializeToString(), session_options(ort.GraphOptimizationLevel.ORT_DISABLE_ALL))
+    return {value.name: value.type for value in [*session.get_inputs(), *session.get_outputs()]}
+
+
+def command_fusion(args: argparse.Namespace) -> tuple[Json, bool]:
+    """What onnxruntime turns the model into: op counts, quantized ops, compute left in float."""
+    model = optimized_model(args.model, LEVELS[args.level])
+    types = tensor_types(model)
+    by_domain: dict[str, Counter[str]] = {}
+    quantized: Counter[str] = Counter()
+    for node in all_nodes(model.graph):
+        by_domain.setdefault(node.domain or "ai.onnx", Counter())[node.op_type] += 1
+        if node.op_type.startswith(QUANTIZED_PREFIXES):
+            quantized[node.op_type] += 1
+    left_float = [
+        {"op": node.op_type, "domain": node.domain or "ai.onnx", "name": node.name, "output": node.output[0]}
+        for node in model.graph.node
+        if node.op_type in COMPUTE_OPS and types.get(node.output[0]) in FLOAT_TYPES
+    ]
+    report = {
+        "level": args.level,
+        "ops": {domain: dict(sorted(counts.items())) for domain, counts in sorted(by_domain.items())},
+        "quantized": dict(sorted(quantized.items())),
+        "float": left_float,
+        "float_counts": dict(sorted(Counter(entry["op"] for entry in left_float).items())),
+    }
+    return report, True
+
+
+def run_batches(
+    session: ort.InferenceSession, inputs: dict[str, np.ndarray], batch: int | None
+) -> dict[str, np.ndarray]:
+    """All outputs by name; with `batch`, inputs are cut and outputs joined along axis 0."""
+    names = [output.name for output in session.get_outputs()]
+    if batch is None:
+        return dict(zip(names, session.run(names, inputs)))
+    count = len(next(iter(inputs.values())))
+    parts = [
+        session.run(names, {name: array[start : start + batch] for name, array in inputs.items()})
+        for start in range(0, count, batch)
+    ]
+    return {name: np.concatenate(pieces) for name, pieces in zip(names, zip(*parts))}
+
+
+def load_npz(path: str) -> dict[str, np.ndarray]:
+    """Every array of an npz."""
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def command_run(args: argparse.Namespace) -> tuple[Json, bool]:
+    """Run a model on the arrays named like its inputs and save its outputs."""
+    session = open_session(args.model)
+    arrays = load_npz(args.inputs)
+    wanted = [value.name for value in session.get_inputs()]
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise ValueError(f"no array for input {', '.join(missing)}; the file has {', '.join(arrays)}")
+    outputs = run_batches(session, {name: arrays[name] for name in wanted}, args.batch)
+    np.savez(args.outputs, **outputs)
+    shapes = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in outputs.items()}
+    return {"ok": True, "outputs": shapes}, True
+
+
+def compare_arrays(a: np.ndarray, b: np.ndarray, step: float) -> Json:
+    """Differences of two arrays; values that are not finite count only where both agree."""
+    if a.shape != b.shape:
+        return {"same_shape": False, "shape_a": list(a.shape), "shape_b": list(b.shape)}
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    same = (a64 == b64) | (np.isnan(a64) & np.isnan(b64))
+    finite = np.isfinite(a64) & np.isfinite(b64)
+    difference = np.abs(np.where(finite, a64, 0) - np.where(finite, b64, 0))
+    within = same | (finite & (difference <= step))
+    return {
+        "same_shape": True,
+        "elements": int(a.size),
+        "max_abs": float(difference.max(initial=0.0)),
+        "mean_abs": float(difference.mean()) if a.size else 0.0,
+        "within_step": float(within.mean()) if a.size else 1.0,
+        "equal": bool(same.all()),
+        "non_finite_mismatches": int((~finite & ~same).sum()),
+    }
+
+
+def command_compare(args: argparse.Namespace) -> tuple[Json, bool]:
+    """Compare the arrays of two npz files by name."""
+    a, b = load_npz(args.a), load_npz(args.b)
+    shared = [name for name in a if name in b]
+    arrays = {name: compare_arrays(a[name], b[name], args.step) for name in shared}
+    only_a, only_b = sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys())
+    ok = not only_a and not only_b and all(entry["same_shape"] for entry in arrays.values())
+    return {"ok": ok, "step": args.step, "arrays": arrays, "only_a": only_a, "only_b": only_b}, ok
+
+
+def command_accuracy(args: argparse.Namespace) -> tuple[Json, bool]:
+    """Top-1 of the first output of a model with one input."""
+    session = open_session(args.model)
+    (model_input,) = session.get_inputs()
+    arrays = load_npz(args.data)
+    fixed = model_input.shape[0]
+    batch = fixed if isinstance(fixed, int) else ACCURACY_BATCH
+    scores = next(iter(run_batches(session, {model_input.name: arrays[args.input]}, batch).values()))
+    label = arrays[args.label]
+    correct = int((scores.reshape(len(label), -1).argmax(1) == label).sum())
+    return {"accuracy": correct / len(label), "correct": correct, "total": len(label)}, True
+
+
+def message_fields(message: DescriptorProto, prefix: str = "") -> Iterator[Json]:
+    """The fields of a message and of the messages nested in it."""
+    name = f"{prefix}{message.name}"
+    for field in message.field:
+        yield {
+            "message": name,
+            "field": field.name,
+            "number": field.number,
+            "type": FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower(),
+            "type_name": field.type_name.removeprefix(".onnx.") or None,
+            "label": FieldDescriptorProto.Label.Name(field.label).removeprefix("LABEL_").lower(),
+            "packed": field.options.packed,
+            "oneof": message.oneof_decl[field.oneof_index].name if field.HasField("oneof_index") else None,
+        }
+    for nested in message.nested_type:
+        yield from message_fields(nested, f"{name}.")
+
+
+def enum_values(holder: FileDescriptorProto | DescriptorProto, prefix: str = "") -> Iterator[Json]:
+    """The values of a file's or a message's enums and of those nested in its messages."""
+    for enum in holder.enum_type:
+        for value in enum.value:
+            yield {"enum": f"{prefix}{enum.name}", "name": value.name, "number": value.number}
+    messages = holder.message_type if isinstance(holder, FileDescriptorProto) else holder.nested_type
+    for message in messages:
+        yield from enum_values(message, f"{prefix}{message.name}.")
+
+
+def command_fields(_: argparse.Namespace) -> tuple[Json, bool]:
+    """The protobuf schema of ONNX: every field of every message, and every enum value."""
+    file = FileDescriptorProto()
+    onnx_ml_pb2.DESCRIPTOR.CopyToProto(file)
+    fields = [row for message in file.message_type for row in message_fields(message)]
+    return {"onnx": onnx.__version__, "fields": fields, "enums": list(enum_values(file))}, True
+
+
+def positive(text: str) -> int:
+    """An integer above zero, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], tuple[Json, bool]]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(function=function)
+        return sub
+
+    command("check", command_check).add_argument("models", nargs="+", metavar="MODEL")
+    fusion = command("fusion", command_fusion)
+    fusion.add_argument("model")
+    fusion.add_argument(
+        "--level",
+        choices=sorted(LEVELS),
+        default="extended",
+        help="`all` also changes layouts, as a default session does, and depends on the CPU",
+    )
+    run = command("run", command_run)
+    run.add_argument("model")
+    run.add_argument("inputs")
+    run.add_argument("outputs")
+    run.add_argument("--batch", type=positive, help="rows a run; default: all at once")
+    compare = command("compare", command_compare)
+    compare.add_argument("a")
+    compare.add_argument("b")
+    compare.add_argument("--step", type=float, required=True)
+    accuracy = command("accuracy", command_accuracy)
+    accuracy.add_argument("model")
+    accuracy.add_argument("data")
+    accuracy.add_argument("--input", required=True, help="array of the npz fed to the model's only input")
+    accuracy.add_argument("--label", required=True, help="array of the npz with the class indices")
+    command("fields", command_fields)
+    command("parse", command_parse).add_argument("files", nargs="+", metavar="TEXTFILE")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run one command and print its JSON."""
+    args = parse_arguments()
+    try:
+        report, ok = args.function(args)
+    except Exception as error:  # noqa: BLE001 - the caller reads JSON, not a traceback
+        report, ok = {"ok": False, "error": first_line(error)}, False
+    json.dump(report, sys.stdout, indent=1)
+    print()
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
