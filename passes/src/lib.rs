@@ -5,21 +5,37 @@
 //! the model after each. Nothing here runs a model or knows a runtime: what has to be computed by running is handed
 //! in through a pass's fields.
 
+pub mod analysis;
+mod clean_names;
+mod element_types;
 mod eliminate_dead_nodes;
 mod eliminate_identities;
 mod fold_constants;
 mod fuse_batch_norm;
+mod insert_qdq;
 mod insert_taps;
 pub mod ir;
 mod lift_constants;
 mod manager;
+mod normalize_gemm;
+mod normalize_pooling;
 mod pass;
+mod profile;
+mod rewrite_activations;
+mod upgrade_opset;
 
+pub use clean_names::CleanNames;
 pub use eliminate_dead_nodes::EliminateDeadNodes;
 pub use eliminate_identities::EliminateIdentities;
 pub use fold_constants::FoldConstants;
 pub use fuse_batch_norm::FuseBatchNorm;
+pub use insert_qdq::{ActivationQuantizer, InsertQdq, QuantizedLayer};
 pub use insert_taps::InsertTaps;
 pub use lift_constants::LiftConstants;
 pub use manager::{Manager, Record, run_pass};
+pub use normalize_gemm::NormalizeGemm;
+pub use normalize_pooling::NormalizePooling;
 pub use pass::{Declined, Outcome, Pass, PassError};
+pub use profile::{Profile, Support};
+pub use rewrite_activations::RewriteActivations;
+pub use upgrade_opset::UpgradeOpset;

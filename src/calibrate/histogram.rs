@@ -1,7 +1,7 @@
 //! A histogram of fixed size whose content does not depend on the order of what it counts.
 //!
 //! Each side of zero has [`BINS`] bins of one width 2^k: bin i above zero holds \[i·2^k, (i + 1)·2^k), bin i below zero
-//! mirrors it, and zeros have a counter of their own, since ReLU makes them exact and plentiful. k is the smallest
+//! mirrors it, and zeros have a counter of their own, since `ReLU` makes them exact and plentiful. k is the smallest
 //! exponent with which the largest magnitude m seen fits: 2^(k+10) ≤ m < 2^(k+11), so at least half of the bins of one
 //! side are in use and the resolution is m/1024 or better.
 //!
@@ -108,8 +108,12 @@ impl Histogram {
     /// Takes the extremes of all values, but counts into bins only each `step`-th one, starting with the first.
     ///
     /// A `step` of 0 counts as 1. Choose one that shares no factor with the row length of the activation.
-    pub fn observe_strided(&mut self, values: &[f32], step: usize) {
-        self.observe_known(values, step, &Extremes::of(values));
+    ///
+    /// Returns the extremes of the finite values among these.
+    pub fn observe_strided(&mut self, values: &[f32], step: usize) -> Option<Range> {
+        let extremes = Extremes::of(values);
+        self.observe_known(values, step, &extremes);
+        extremes.range
     }
 
     /// [`observe_strided`](Self::observe_strided) for values whose extremes are already known.
@@ -122,7 +126,8 @@ impl Histogram {
         reserve_side(&mut self.positive, range.max > 0.0);
         reserve_side(&mut self.negative, range.min < 0.0);
         if self.positive.is_empty() && self.negative.is_empty() {
-            self.zeros += values.iter().step_by(step.max(1)).filter(|value| **value == 0.0).count() as u64;
+            let zeros = values.iter().step_by(step.max(1)).filter(|value| **value == 0.0).count() as u64;
+            self.zeros = self.zeros.saturating_add(zeros);
             return;
         }
         // A side that has no values is lent counters that stay at 0.

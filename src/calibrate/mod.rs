@@ -7,6 +7,7 @@
 //! without running the model again.
 
 mod binning;
+mod collect;
 mod entropy;
 mod histogram;
 mod min_max;
@@ -17,6 +18,7 @@ mod percentile;
 #[cfg(test)]
 mod tests;
 
+pub use collect::{Collected, TapSource, Taps, collect};
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;

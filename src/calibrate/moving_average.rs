@@ -1,11 +1,11 @@
 //! The exponential moving average of each sample's extremes.
 //!
-//! m_1 = x_1 and m_t = (1 − c)·m_{t−1} + c·x_t, with c = 0.01 as in onnxruntime. Unrolled,
+//! `m_1 = x_1` and `m_t = (1 − c)·m_{t−1} + c·x_t`, with `c = 0.01` as in onnxruntime. Unrolled,
 //!
-//! m_n = (1 − c)^n·x_1 + S_n,  S_n = Σ_{t=1..n} c·(1 − c)^(n−t)·x_t,
+//! `m_n = (1 − c)^n·x_1 + S_n`, `S_n = Σ_{t=1..n} c·(1 − c)^(n−t)·x_t`,
 //!
-//! where the term t = 1 of S completes the weight (1 − c)^(n−1) of x_1. A stretch of samples is therefore known by
-//! (n, x_1, S), and a stretch a followed by b is (n_a + n_b, x_1 of a, (1 − c)^(n_b)·S_a + S_b). The order of samples
+//! where the term t = 1 of S completes the weight `(1 − c)^(n−1)` of `x_1`. A stretch of samples is therefore known by
+//! `(n, x_1, S)`, and a stretch a followed by b is `(n_a + n_b, x_1 of a, (1 − c)^(n_b)·S_a + S_b)`. The order of samples
 //! matters, how they are cut into stretches does not, up to the last places of double precision.
 
 use serde::{Deserialize, Serialize};
@@ -20,9 +20,9 @@ pub const AVERAGING_CONSTANT: f64 = 0.01;
 pub struct MovingAverage {
     /// n: the number of samples.
     samples: u64,
-    /// x_1, as \[min, max\].
+    /// `x_1`, as \[min, max\].
     first: [f32; 2],
-    /// S_n, as \[min, max\].
+    /// `S_n`, as \[min, max\].
     weighted_sum: [f64; 2],
 }
 
@@ -56,9 +56,7 @@ impl MovingAverage {
 
     /// The average of the smallest and of the largest values; none before the first sample.
     pub fn range(&self) -> Option<Range> {
-        let end = |index: usize| {
-            (decay(self.samples) * f64::from(self.first[index]) + self.weighted_sum[index]) as f32
-        };
+        let end = |index: usize| (decay(self.samples) * f64::from(self.first[index]) + self.weighted_sum[index]) as f32;
         (self.samples > 0).then(|| Range::new(end(0), end(1)))
     }
 }

@@ -89,13 +89,15 @@ impl ObserverKind {
     /// The range this observer chooses for `grid`; zero to zero if nothing finite was seen.
     pub fn range(self, statistics: &Statistics, grid: GridSpec) -> Range {
         let histogram = &statistics.histogram;
-        match self {
+        let range = match self {
             Self::MinMax => min_max::range(histogram),
             Self::MovingAverage => statistics.moving_average.range().unwrap_or_default(),
             Self::Percentile(percent) => percentile::range(histogram, percent, grid),
             Self::Entropy => entropy::range(histogram, grid),
             Self::Mse => mse::range(histogram, grid),
-        }
+        };
+        // Adding zero turns −0 into 0.
+        Range::new(range.min + 0.0, range.max + 0.0)
     }
 }
 

@@ -30,7 +30,8 @@ pub(super) fn range(histogram: &Histogram, percentile: f64, grid: GridSpec) -> R
     let upper = at_rank(ascending(histogram).into_iter().rev().map(mirrored), tail * total);
     let min = lower.map_or(extremes.min, |end| end as f32);
     let max = upper.map_or(extremes.max, |end| -end as f32);
-    Range::new(min.max(extremes.min), max.min(extremes.max))
+    // Interpolation within the outermost bins may leave the extremes behind.
+    Range::new(min.clamp(extremes.min, extremes.max), max.clamp(extremes.min, extremes.max))
 }
 
 /// All binned values in ascending order, zeros as a bin without width.

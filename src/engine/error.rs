@@ -39,6 +39,7 @@ impl EngineError {
 
 /// tract's error chain in one line, outermost first, without its line breaks.
 fn chain(error: &anyhow::Error) -> String {
-    let causes: Vec<String> = error.chain().map(|c| c.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let causes: Vec<String> =
+        error.chain().map(|c| c.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     causes.join(": ")
 }

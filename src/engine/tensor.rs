@@ -2,11 +2,35 @@
 
 use super::EngineError;
 use crate::data::{Array, ArrayData};
-use tract_onnx::prelude::{DatumType, IntoTensor, Tensor, tract_ndarray::ArrayD};
+use msq_passes::ir::DataType;
+use tract_onnx::prelude::{Datum, DatumType, IntoTensor, TDim, TValue, Tensor, tract_ndarray::ArrayD};
 
-fn tensor<T: tract_onnx::prelude::Datum + Clone>(shape: &[usize], values: &[T]) -> Result<Tensor, EngineError> {
-    let array = ArrayD::from_shape_vec(shape, values.to_vec()).map_err(EngineError::run)?;
-    Ok(array.into_tensor())
+/// Element types both sides know.
+const TYPES: [(DataType, DatumType); 12] = [
+    (DataType::Float, DatumType::F32),
+    (DataType::Double, DatumType::F64),
+    (DataType::Float16, DatumType::F16),
+    (DataType::Int8, DatumType::I8),
+    (DataType::Uint8, DatumType::U8),
+    (DataType::Int16, DatumType::I16),
+    (DataType::Uint16, DatumType::U16),
+    (DataType::Int32, DatumType::I32),
+    (DataType::Uint32, DatumType::U32),
+    (DataType::Int64, DatumType::I64),
+    (DataType::Uint64, DatumType::U64),
+    (DataType::Bool, DatumType::Bool),
+];
+
+pub(super) fn datum_type(element: DataType) -> Option<DatumType> {
+    TYPES.iter().find(|(ours, _)| *ours == element).map(|&(_, theirs)| theirs)
+}
+
+/// Dimensions, which tract computes with symbolically, are int64 in ONNX.
+pub(super) fn data_type(datum: DatumType) -> Option<DataType> {
+    if datum == TDim::datum_type() {
+        return Some(DataType::Int64);
+    }
+    TYPES.iter().find(|(_, theirs)| *theirs == datum).map(|&(ours, _)| ours)
 }
 
 /// An array as tract takes it.
@@ -25,5 +49,37 @@ pub(super) fn to_tract(array: &Array) -> Result<Tensor, EngineError> {
         ArrayData::I64(v) => tensor(shape, v),
         ArrayData::U64(v) => tensor(shape, v),
         ArrayData::Bool(v) => tensor(shape, v),
+    }
+}
+
+fn tensor<T: Datum + Clone>(shape: &[usize], values: &[T]) -> Result<Tensor, EngineError> {
+    let array = ArrayD::from_shape_vec(shape, values.to_vec()).map_err(EngineError::run)?;
+    Ok(array.into_tensor())
+}
+
+/// One output of a run, shared with the session that made it.
+#[derive(Clone, Debug)]
+pub struct Output(TValue);
+
+impl Output {
+    pub(super) fn new(value: TValue) -> Self {
+        Self(value)
+    }
+
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    /// The elements, if they are 32-bit floats.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        self.0.try_as_plain_ram().ok()?.as_slice::<f32>().ok()
+    }
+
+    /// The elements of any numeric type as 32-bit floats.
+    pub fn to_f32(&self) -> Result<Vec<f32>, EngineError> {
+        let cast = self.0.cast_to::<f32>().map_err(EngineError::run)?;
+        let plain = cast.try_as_plain_ram().map_err(EngineError::run)?;
+        Ok(plain.as_slice::<f32>().map_err(EngineError::run)?.to_vec())
     }
 }

@@ -1,6 +1,6 @@
 //! Biases as 32-bit integers on the grid of the accumulator.
 //!
-//! A layer accumulates Σ q_x·q_w, worth s_x·s_w each, so its bias must use that very scale: b_q = round(b / (s_x·s_w)).
+//! A layer accumulates `Σ q_x·q_w`, worth `s_x·s_w` each, so its bias must use that very scale: `b_q = round(b / (s_x·s_w))`.
 //! The product is taken in single precision because runtimes multiply the two floats and compare. A channel whose
 //! weights are tiny against its bias does not fit into 32 bits; [`minimum_weight_scales`] says how large the weight
 //! scale must be, and [`quantize_bias`] counts what was clipped where nobody asked.
@@ -11,9 +11,9 @@ use super::spec::normal_scale;
 /// A bias in 32-bit integers, one a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedBias {
-    /// The integers b_q.
+    /// The integers `b_q`.
     pub data: Vec<i32>,
-    /// The scale s_x·s_w of each channel, or one for all.
+    /// The scale `s_x·s_w` of each channel, or one for all.
     pub scales: Vec<f32>,
     /// How many values were clipped to the ends of the 32-bit interval, or were not finite.
     pub saturated: usize,
@@ -44,5 +44,8 @@ pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scales: &[f32]) -> R
 /// room for the accumulated products.
 pub fn minimum_weight_scales(bias: &[f32], input_scale: f32) -> Vec<f32> {
     let room = f64::from(input_scale) * f64::from(i32::MAX / 2);
-    bias.iter().map(|&value| if value.is_finite() { f64::from(value.abs()) / room } else { 0.0 }).map(normal_scale).collect()
+    bias.iter()
+        .map(|&value| if value.is_finite() { f64::from(value.abs()) / room } else { 0.0 })
+        .map(normal_scale)
+        .collect()
 }

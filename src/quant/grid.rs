@@ -1,10 +1,10 @@
 //! The affine map between reals and the integers of a grid, with the arithmetic of ONNX `QuantizeLinear` and
 //! `DequantizeLinear`.
 //!
-//! * quantize, (2) of the MSQ paper: q = clip(round(x/s) + z, q_min, q_max), the quotient in single precision, ties
-//!   to even. Clipping to \[q_min − z, q_max − z\] *before* rounding gives the same integer, since the limits are
+//! * quantize, (2) of the MSQ paper: `q = clip(round(x/s) + z, q_min, q_max)`, the quotient in single precision, ties
+//!   to even. Clipping to `[q_min − z, q_max − z]` *before* rounding gives the same integer, since the limits are
 //!   integers and rounding is monotone; it also keeps the numbers small enough for the fast rounding used here.
-//! * dequantize, (1): x̂ = s·(q − z).
+//! * dequantize, (1): `x̂ = s·(q − z)`.
 //! * fake-quantize, (5): both in turn.
 //!
 //! NaN quantizes to the zero point, infinities to the ends of the grid.

@@ -1,8 +1,8 @@
 //! Number grids, scales and the rounding of weights and biases: arithmetic on slices, no graph and no model.
 //!
-//! Every grid here is affine, x ≈ (q − z)·s with an integer q in a fixed interval, a positive scale s and an integer
+//! Every grid here is affine, `x ≈ (q − z)·s` with an integer q in a fixed interval, a positive scale s and an integer
 //! zero point z (equations (1) to (5) of the MSQ paper). Real zero is always exactly representable, because padding,
-//! ReLU and pruned weights produce it in bulk. Results depend on the inputs alone, never on the number of threads.
+//! `ReLU` and pruned weights produce it in bulk. Results depend on the inputs alone, never on the number of threads.
 
 mod bias;
 mod error;

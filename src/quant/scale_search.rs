@@ -1,12 +1,12 @@
 //! The scale of one channel of weights that makes plain rounding lose least.
 //!
-//! Minimises E(s) = Σ (w − s·clip(round(w/s)))² over s = k·max|w|/q_max. A smaller k clips the few largest weights and
-//! rounds all others more finely; the fewer the bits, the smaller the best k. E is piecewise smooth with many shallow
-//! local minima, hence: a coarse grid of k, a finer one around its best point twice, then the alternation
-//! s ← Σ w·q / Σ q² (exact least squares for the integers q), q ← round(w/s), neither half of which can raise E. The
+//! Minimises `E(s) = Σ (w − s·clip(round(w/s)))²` over `s = k·max|w| / q_max`. A smaller k clips the few largest weights
+//! and rounds all others more finely; the fewer the bits, the smaller the best k. E is piecewise smooth with many
+//! shallow local minima, hence: a coarse grid of k, a finer one around its best point twice, then the alternation
+//! `s ← Σ w·q / Σ q²` (exact least squares for the integers q), `q ← round(w/s)`, neither half of which can raise E. The
 //! result is compared with the unclipped scale in double precision, so it is never worse than that.
 //!
-//! The grids work on w/max|w| in single precision with a fixed number of partial sums: no overflow for any weight,
+//! The grids work on `w / max|w|` in single precision with a fixed number of partial sums: no overflow for any weight,
 //! and the same bits on any machine and any number of threads.
 
 use rayon::prelude::*;

@@ -1,11 +1,11 @@
 //! Which integers a grid has, and the scale and zero point that lay them over a range of reals.
 //!
-//! A range is widened to hold zero. Then, with q_min and q_max the ends of the integer interval:
+//! A range is widened to hold zero. Then, with `q_min` and `q_max` the ends of the integer interval:
 //!
-//! * asymmetric: s = (r_max − r_min) / (q_max − q_min) and z = clip(round(q_min − r_min/s), q_min, q_max), equations
-//!   (3) and (4) of the MSQ paper; (4) is written from the lower end, which is the same number by (3) and gives
-//!   exactly q_min for ranges that start at zero, whatever the rounding of s;
-//! * symmetric: s = max(|r_min|, |r_max|) / q_max and z = 0. The extra integer of a full interval such as −128 is
+//! * asymmetric: `s = (r_max − r_min) / (q_max − q_min)` and `z = clip(round(q_min − r_min/s), q_min, q_max)`,
+//!   equations (3) and (4) of the MSQ paper; (4) is written from the lower end, which is the same number by (3) and gives
+//!   exactly `q_min` for ranges that start at zero, whatever the rounding of s;
+//! * symmetric: `s = max(|r_min|, |r_max|) / q_max` and `z = 0`. The extra integer of a full interval such as −128 is
 //!   reached by clipping only.
 //!
 //! The quotients are taken in double precision, so no range of finite floats overflows.
@@ -48,8 +48,8 @@ impl Range {
     pub fn with_zero(self) -> Self {
         let [first, second] = [self.min, self.max].map(|end| if end.is_nan() { 0.0 } else { end });
         // Adding zero turns −0 into 0.
-        let min = first.min(second).min(0.0).max(-LARGEST_MAGNITUDE) + 0.0;
-        let max = first.max(second).max(0.0).min(LARGEST_MAGNITUDE) + 0.0;
+        let min = first.min(second).clamp(-LARGEST_MAGNITUDE, 0.0) + 0.0;
+        let max = first.max(second).clamp(0.0, LARGEST_MAGNITUDE) + 0.0;
         Self { min, max }
     }
 
@@ -175,8 +175,8 @@ impl GridSpec {
     }
 }
 
-/// `scale` as the nearest positive normal float.
+/// `scale` as the nearest positive normal float; the smallest one for NaN.
 pub(super) fn normal_scale(scale: f64) -> f32 {
-    // `max` also maps NaN to the smallest normal float.
-    (scale as f32).max(f32::MIN_POSITIVE).min(f32::MAX)
+    let scale = if scale.is_nan() { 0.0 } else { scale as f32 };
+    scale.clamp(f32::MIN_POSITIVE, f32::MAX)
 }

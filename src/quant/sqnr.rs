@@ -1,7 +1,7 @@
 //! Signal-to-quantization-noise ratio.
 //!
-//! SQNR = 10·log₁₀(Σ x² / Σ (x − x̂)²) decibels, x the float values and x̂ those that replace them; each bit is worth
-//! about 6 dB. The two sums are what is kept, so that parts can be merged.
+//! `SQNR = 10·log₁₀(Σ x² / Σ (x − x̂)²)` decibels, x the float values and x̂ those that replace them; each bit is
+//! worth about 6 dB. The two sums are what is kept, so that parts can be merged.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +48,7 @@ impl Sqnr {
 
     /// The ratio in decibels: +∞ without noise, −∞ for noise without signal.
     pub fn decibels(&self) -> f64 {
-        if self.noise == 0.0 {
-            f64::INFINITY
-        } else {
-            10.0 * (self.signal / self.noise).log10()
-        }
+        if self.noise == 0.0 { f64::INFINITY } else { 10.0 * (self.signal / self.noise).log10() }
     }
 
     /// The mean squared error, 0 when nothing was compared.

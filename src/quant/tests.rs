@@ -238,7 +238,10 @@ fn refusals_name_their_reason() {
     let quantizer = mse(GridSpec::WEIGHT_S8);
     let refusal = |values: &[f32], shape: &[usize], axis| quantizer.quantize(values, shape, axis).unwrap_err();
     assert_eq!(refusal(&[1.0], &[2], None).to_string(), "shape [2] does not hold 1 values");
-    assert_eq!(refusal(&[1.0], &[usize::MAX, 2], None).to_string(), format!("shape [{}, 2] does not hold 1 values", usize::MAX));
+    assert_eq!(
+        refusal(&[1.0], &[usize::MAX, 2], None).to_string(),
+        format!("shape [{}, 2] does not hold 1 values", usize::MAX)
+    );
     assert_eq!(refusal(&[1.0], &[1], Some(1)).to_string(), "axis 1 does not exist in a tensor of rank 1");
     assert_eq!(refusal(&[f32::NAN], &[1], None), QuantError::NonFiniteWeight { count: 1 });
     let asymmetric = WeightQuantizer::new(GridSpec::ACTIVATION_U8, ScaleSearch::AbsoluteMaximum);
@@ -255,7 +258,8 @@ fn bias_counts_what_it_clips() {
 
 #[test]
 fn threads_do_not_change_the_result() {
-    let weight: Vec<f32> = (0..600_000u32).map(|index| (index.wrapping_mul(2_654_435_761) as f32 / 1e9 - 2.0).powi(3)).collect();
+    let weight: Vec<f32> =
+        (0..600_000u32).map(|index| (index.wrapping_mul(2_654_435_761) as f32 / 1e9 - 2.0).powi(3)).collect();
     let quantize = |threads: usize, axis: Option<usize>| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| mse(GridSpec::weight(4).unwrap()).quantize(&weight, &[60, 10_000], axis).unwrap())

@@ -1,8 +1,8 @@
 //! Weights rounded to a symmetric grid, one scale a channel or one for all.
 //!
-//! w ≈ s_c·q with q a signed byte and c the index along the channel axis: 0 for Conv and for Gemm with transB = 1, 1
-//! for ConvTranspose (grouped ones are passed in a view whose axis counts all output channels) and for Gemm with
-//! transB = 0, the last for MatMul. Zero points of weights are 0: others cost speed in every runtime.
+//! `w ≈ s_c·q` with q a signed byte and c the index along the channel axis: 0 for Conv and for Gemm with transB = 1, 1
+//! for `ConvTranspose` (grouped ones are passed in a view whose axis counts all output channels) and for Gemm with
+//! transB = 0, the last for `MatMul`. Zero points of weights are 0: others cost speed in every runtime.
 //!
 //! Channels do not influence each other, so they are rounded in parallel without an effect on the result.
 
@@ -14,7 +14,7 @@ use super::scale_search::Channel;
 use super::{GridSpec, QuantError, Sqnr};
 
 /// The scale of channels that are zero throughout. Any would represent them; one of the usual size keeps the step
-/// s_x·s_w of the channel's bias fine.
+/// `s_x·s_w` of the channel's bias fine.
 pub const ZERO_CHANNEL_SCALE: f32 = 1.0 / 1024.0;
 /// Weights from which on channels are spread over threads.
 const PARALLEL_VALUES: usize = 1 << 14;

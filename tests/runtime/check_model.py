@@ -72,7 +72,8 @@ def open_session(model: str | bytes, options: ort.SessionOptions | None = None) 
 
 def first_line(error: Exception) -> str:
     """The error in one line, never empty."""
-    text = str(error).strip()
+    message = error.args[0] if error.args else ""
+    text = (message.decode(errors="replace") if isinstance(message, bytes) else str(error)).strip()
     return " ".join(text.splitlines()) if text else type(error).__name__
 
 

@@ -153,10 +153,28 @@ impl Graph {
         self.sparse.iter().any(|s| s.values.as_ref().is_some_and(|t| t.name() == name))
     }
 
-    /// Replaces or adds the initializer of a value. The tensor takes the value's name.
+    /// Replaces or adds the initializer of a value. The tensor takes the value's name; a declared type that says
+    /// otherwise follows the tensor.
     pub fn set_initializer(&mut self, value: ValueId, mut tensor: TensorProto) {
         tensor.name = Some(self.value(value).name.clone());
+        self.declare_as(value, &tensor);
         self.initializers.insert(value, tensor);
+    }
+
+    fn declare_as(&mut self, value: ValueId, tensor: &TensorProto) {
+        let (Some(element), Ok(shape)) = (tensor.element_type(), tensor.shape()) else { return };
+        let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
+        let declared = self.value(value);
+        if declared.ty.is_none()
+            || (declared.element_type() == Some(element) && declared.shape() == Some(shape.clone()))
+        {
+            return;
+        }
+        let ty = TypeProto::tensor(element, &shape);
+        for port in self.value_info.iter_mut().filter(|p| p.value == value) {
+            port.info.r#type = Some(ty.clone());
+        }
+        self.value_mut(value).ty = Some(ty);
     }
 
     /// Makes a value defined by `tensor`, under the tensor's name or, if that is taken, one near it.
@@ -180,6 +198,11 @@ impl Graph {
             return stem.to_owned();
         }
         (1_u64..).map(|i| format!("{stem}_{i}")).find(|n| !taken(n)).unwrap_or_else(|| stem.to_owned())
+    }
+
+    /// Whether a sub-graph uses the name for a value of its own, so that no value of this graph may take it.
+    pub fn is_reserved(&self, name: &str) -> bool {
+        self.reserved.contains(name)
     }
 
     pub(super) fn intern(&mut self, name: &str) -> ValueId {
@@ -359,8 +382,10 @@ impl Graph {
         for sparse in self.sparse.iter_mut().filter_map(|s| s.values.as_mut()).filter(|t| t.name() == old) {
             sparse.name = Some(name.to_owned());
         }
-        for annotation in self.proto.quantization_annotation.iter_mut().filter(|a| a.tensor_name() == old) {
-            annotation.tensor_name = Some(name.to_owned());
+        for annotation in &mut self.proto.quantization_annotation {
+            let parameters = annotation.quant_parameter_tensor_names.iter_mut().map(|p| &mut p.value);
+            let names = parameters.chain([&mut annotation.tensor_name]).flatten();
+            names.filter(|n| **n == old).for_each(|n| name.clone_into(n));
         }
         for node in self.value(id).captures.clone() {
             self.node_mut(node).subgraphs_mut().for_each(|g| subgraph::rename_free(g, &old, name));
@@ -417,7 +442,9 @@ impl Graph {
     /// Keeps only the given graph outputs, in the given order.
     pub fn set_outputs(&mut self, values: &[ValueId]) {
         self.outputs.clear();
-        values.iter().for_each(|&v| self.add_output(v));
+        for &value in values {
+            self.add_output(value);
+        }
     }
 
     /// Drops the types the file states for values in between, which a caller wants inferred afresh.

@@ -5,6 +5,7 @@
 //! [`import`] followed by [`export`] gives the same message back, field for field.
 
 mod check;
+mod documentation;
 mod dtype;
 pub mod external;
 mod graph;
@@ -16,6 +17,7 @@ pub(crate) mod proto;
 mod save;
 mod subgraph;
 mod tensor;
+pub mod text;
 mod value;
 
 pub use check::{CheckError, check};
@@ -23,6 +25,7 @@ pub use dtype::DataType;
 pub use external::ExternalError;
 pub use graph::{CycleError, Graph};
 pub use model::Model;
+pub(crate) use node::normal_domain;
 pub use node::{Node, NodeId};
 pub use opsets::{first_opset, ir_version_of_opset};
 pub use proto::messages::*;

@@ -131,6 +131,18 @@ pub(crate) fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
+impl NodeProto {
+    /// A node of the default domain, its inputs and outputs still to be given.
+    pub fn of(op: &str, name: &str, attributes: Vec<AttributeProto>) -> Self {
+        Self {
+            op_type: Some(op.to_owned()),
+            name: (!name.is_empty()).then(|| name.to_owned()),
+            attribute: attributes,
+            ..Self::default()
+        }
+    }
+}
+
 impl AttributeProto {
     fn new(name: &str, kind: AttributeType) -> Self {
         Self { name: Some(name.to_owned()), r#type: Some(kind as i32), ..Self::default() }

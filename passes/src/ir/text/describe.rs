@@ -57,7 +57,9 @@ fn literal(element: Element<'_>) -> String {
 fn coded_values(elements: &Elements<'_>) -> Option<String> {
     let values: Vec<_> = elements
         .iter()
-        .filter_map(|element| if let Element::Coded { value, .. } = element { Some(spell::single(value)) } else { None })
+        .filter_map(
+            |element| if let Element::Coded { value, .. } = element { Some(spell::single(value)) } else { None },
+        )
         .collect();
     (!values.is_empty()).then(|| values.join(", "))
 }

@@ -42,12 +42,9 @@ impl Layout {
     pub(super) fn of(data_type: DataType) -> Self {
         let lanes = if matches!(data_type, DataType::Complex64 | DataType::Complex128) { 2 } else { 1 };
         let kind = match data_type {
-            DataType::Int2
-            | DataType::Int4
-            | DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64 => Kind::Signed,
+            DataType::Int2 | DataType::Int4 | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
+                Kind::Signed
+            }
             DataType::Float16 => Kind::Half,
             DataType::Bfloat16 => Kind::Brain,
             DataType::Float | DataType::Complex64 => Kind::Single,

@@ -26,6 +26,8 @@ use super::lex::{Cursor, ParseError, Token};
 pub(super) const LARGEST_FILL: usize = 1 << 24;
 /// Most elements all filled tensors of a text may have together.
 pub(super) const LARGEST_TOTAL_FILL: usize = 1 << 26;
+/// How many elements a string counts for, by the memory it takes.
+pub(super) const STRING_COST: usize = 64;
 
 /// A number, exact when it is an integer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +84,11 @@ impl Fill {
         let mut packer = Packer::new(layout);
         let integers = matches!(layout.kind, Kind::Signed | Kind::Unsigned);
         for _ in 0..lanes {
-            packer.push(if integers { self.integer(layout, &mut random) } else { self.float(layout.kind, &mut random) });
+            packer.push(if integers {
+                self.integer(layout, &mut random)
+            } else {
+                self.float(layout.kind, &mut random)
+            });
         }
         packer.finish()
     }
@@ -170,6 +176,7 @@ impl Random {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::ir::DataType;

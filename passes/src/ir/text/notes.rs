@@ -91,8 +91,6 @@ impl Notes {
         for attribute in attributes {
             let subject = subject(attribute.name.as_deref(), "attribute ");
             self.doc(&subject, attribute.doc_string.as_deref());
-            let sparse = attribute.sparse_tensors.len() + usize::from(attribute.sparse_tensor.is_some());
-            self.count(&format!("{subject}sparse_tensor"), sparse);
             for tensor in attribute.tensors.iter().chain(&attribute.t) {
                 self.0.extend(Self::tensor(tensor));
             }

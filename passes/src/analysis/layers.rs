@@ -1,0 +1,125 @@
+//! Layers: nodes that multiply an activation with a constant weight.
+
+use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+
+/// The operators a layer can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[allow(missing_docs)]
+pub enum LayerOp {
+    Conv,
+    ConvTranspose,
+    Gemm,
+    MatMul,
+}
+
+impl LayerOp {
+    fn of(node: &Node) -> Option<Self> {
+        if !node.domain().is_empty() {
+            return None;
+        }
+        Some(match node.op() {
+            "Conv" => Self::Conv,
+            "ConvTranspose" => Self::ConvTranspose,
+            "Gemm" => Self::Gemm,
+            "MatMul" => Self::MatMul,
+            _ => return None,
+        })
+    }
+
+    /// The operator's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Conv => "Conv",
+            Self::ConvTranspose => "ConvTranspose",
+            Self::Gemm => "Gemm",
+            Self::MatMul => "MatMul",
+        }
+    }
+}
+
+/// A layer: y = W·x + b.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// The node.
+    pub node: NodeId,
+    /// The node's name, or its output's where it has none: stable across the passes.
+    pub name: String,
+    /// The operator.
+    pub op: LayerOp,
+    /// The activation read.
+    pub input: ValueId,
+    /// The constant weight.
+    pub weight: ValueId,
+    /// Which input of the node the weight is.
+    pub weight_slot: usize,
+    /// Shape of the weight as stored.
+    pub shape: Vec<usize>,
+    /// Axis of the weight along which output channels lie; `None` where the weight has none (a vector).
+    pub axis: Option<usize>,
+    /// The bias input, constant or not.
+    pub bias: Option<ValueId>,
+    /// What the node writes.
+    pub output: ValueId,
+}
+
+impl Layer {
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Multiply-accumulates for an output of the given shape.
+    pub fn macs(&self, output: &[usize]) -> u64 {
+        let positions = |skip: usize| output.iter().skip(skip).map(|&n| n as u64).product::<u64>();
+        let weights = self.weights() as u64;
+        let batch = output.first().map_or(1, |&n| n as u64);
+        match (self.op, self.axis) {
+            (LayerOp::Conv | LayerOp::ConvTranspose, _) => weights * batch * positions(2),
+            (_, Some(axis)) => weights / (self.shape[axis].max(1) as u64) * positions(0),
+            (_, None) => weights,
+        }
+    }
+}
+
+/// The layers of a graph in node order. A product of two activations, or of two constants, is none.
+pub fn layers(model: &Model) -> Vec<Layer> {
+    model.graph.nodes().filter_map(|(id, node)| layer(&model.graph, id, node)).collect()
+}
+
+fn layer(graph: &Graph, id: NodeId, node: &Node) -> Option<Layer> {
+    let op = LayerOp::of(node)?;
+    let weight_slot = match op {
+        LayerOp::MatMul | LayerOp::Gemm => {
+            let constant = |slot| node.input(slot).is_some_and(|v| graph.constant(v).is_some());
+            if constant(1) { 1 } else { usize::from(!constant(0)) }
+        }
+        LayerOp::Conv | LayerOp::ConvTranspose => 1,
+    };
+    let weight = node.input(weight_slot)?;
+    let input = node.input(1 - weight_slot)?;
+    let tensor = graph.constant(weight)?;
+    if graph.constant(input).is_some() || !tensor.is_float() {
+        return None;
+    }
+    let shape = tensor.shape().ok()?;
+    let axis = channel_axis(op, node, weight_slot, &shape);
+    let output = node.output(0)?;
+    let name = node.label(graph).to_owned();
+    Some(Layer { node: id, name, op, input, weight, weight_slot, axis, shape, bias: node.input(2), output })
+}
+
+fn channel_axis(op: LayerOp, node: &Node, weight_slot: usize, shape: &[usize]) -> Option<usize> {
+    let rank = shape.len();
+    match op {
+        LayerOp::Conv => (rank >= 3).then_some(0),
+        LayerOp::ConvTranspose => (rank >= 3).then_some(1),
+        LayerOp::Gemm if rank == 2 => {
+            let flag = if weight_slot == 1 { "transB" } else { "transA" };
+            let transposed = node.int_or(flag, 0) != 0;
+            Some(usize::from((weight_slot == 1) != transposed))
+        }
+        LayerOp::MatMul if rank >= 2 => Some(if weight_slot == 1 { rank - 1 } else { rank - 2 }),
+        _ => None,
+    }
+}

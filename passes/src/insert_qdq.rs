@@ -1,0 +1,295 @@
+//! Pass `insert-qdq`: writes a placement of quantizers into the graph as `QuantizeLinear` / `DequantizeLinear`.
+//!
+//! * What an integer kernel computes: `x = kernel(…)` becomes `r = kernel(…); q = Q(r); x = DQ(q)`: every reader, the
+//!   caller included, sees the same name and what the integers say.
+//! * What a float node or the caller provides: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
+//! * A weight becomes int8 with a scale a channel, `DQ(W, s_w, axis)`; a bias int32 at scale s_x·s_w exactly, without
+//!   which runtimes do not fuse. A constant that arithmetic reads is quantized like an activation.
+//! * An absorbed clamp goes: the quantizer saturates in its place.
+//! * `Pad` and `Slice` run on the integers themselves, `Pad` with the zero point as its value: runtimes do not fuse
+//!   them otherwise.
+//!
+//! Runtimes recognise the pattern and run the node in between on integers; for any other the graph is plain ONNX.
+
+use crate::analysis::{Layer, LayerOp, Placement, Role};
+use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+use indexmap::IndexMap;
+use std::collections::HashMap;
+
+/// Quantization parameters of an activation: x ≈ (q − `zero_point`)·`scale` with q an 8-bit integer.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ActivationQuantizer {
+    /// Size of a step, positive and normal.
+    pub scale: f32,
+    /// The integer that stands for 0.
+    pub zero_point: i32,
+    /// Whether q is in −128..=127 rather than 0..=255.
+    pub signed: bool,
+}
+
+/// A layer's weights as integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedLayer {
+    /// Weights, in the storage order of the float weight.
+    pub weight: Vec<i8>,
+    /// A scale a channel, or one for all.
+    pub scales: Vec<f32>,
+    /// Bias in units of input scale × weight scale, for layers that have one.
+    pub bias: Option<Vec<i32>>,
+}
+
+/// Inserts quantizers.
+#[derive(Clone, Debug)]
+pub struct InsertQdq<'a> {
+    /// Where they go, as found on this very model.
+    pub placement: &'a Placement,
+    /// Parameters of every value that has its own, by value name.
+    pub activations: &'a IndexMap<String, ActivationQuantizer>,
+    /// Weights of every layer placed, by layer name.
+    pub layers: &'a IndexMap<String, QuantizedLayer>,
+}
+
+/// Movements written on the integers, not between quantizers.
+const MOVES_INTEGERS: [&str; 2] = ["Pad", "Slice"];
+
+/// The lowest opset whose Q/DQ have an axis.
+pub(crate) const LOWEST_OPSET: i64 = 13;
+
+impl Pass for InsertQdq<'_> {
+    fn name(&self) -> &'static str {
+        "insert-qdq"
+    }
+
+    fn requires(&self, model: &Model) -> Result<(), PassError> {
+        match model.opset("") {
+            Some(opset) if opset >= LOWEST_OPSET => Ok(()),
+            _ => Err(PassError::Requires { pass: "insert-qdq", earlier: "upgrade-opset" }),
+        }
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut work =
+            Work { graph: &mut model.graph, pass: self, parameters: HashMap::new(), sources: HashMap::new() };
+        for &node in self.placement.absorbed.keys() {
+            absorb(work.graph, node);
+        }
+        for (&value, &root) in &self.placement.values {
+            work.quantize_value(value, root)?;
+        }
+        for layer in self.placement.layers() {
+            work.quantize_layer(layer)?;
+        }
+        let changed = self.placement.values.len() + self.placement.layers().count();
+        Ok(Outcome { changed, declined: Vec::new() })
+    }
+}
+
+/// Removes a clamp: the node before it writes the clamp's output.
+fn absorb(graph: &mut Graph, clamp: NodeId) {
+    let node = graph.node(clamp);
+    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return };
+    let Some((producer, slot)) = graph.value(input).producer() else { return };
+    graph.remove_node(clamp);
+    graph.set_output(producer, slot, output);
+    graph.remove_value(input);
+}
+
+/// Scale and zero point of a value, as initializers.
+#[derive(Clone, Copy)]
+struct Parameters {
+    quantizer: ActivationQuantizer,
+    scale: ValueId,
+    zero_point: ValueId,
+}
+
+struct Work<'a, 'b> {
+    graph: &'a mut Graph,
+    pass: &'a InsertQdq<'b>,
+    /// By root value.
+    parameters: HashMap<ValueId, Parameters>,
+    /// The integer form of every value quantized so far.
+    sources: HashMap<ValueId, ValueId>,
+}
+
+impl Work<'_, '_> {
+    fn parameters(&mut self, root: ValueId) -> Result<Parameters, PassError> {
+        if let Some(&found) = self.parameters.get(&root) {
+            return Ok(found);
+        }
+        let name = self.graph.value(root).name().to_owned();
+        let Some(&quantizer) = self.pass.activations.get(&name) else {
+            return Err(PassError::Input(format!("value `{name}` has no quantization parameters")));
+        };
+        let scale =
+            self.graph.add_initializer(TensorProto::from_f32(&format!("{name}_scale"), &[], &[quantizer.scale]));
+        let zero = integer_tensor(&format!("{name}_zero_point"), &[], &[quantizer.zero_point], quantizer.signed);
+        let zero_point = self.graph.add_initializer(zero);
+        let parameters = Parameters { quantizer, scale, zero_point };
+        self.parameters.insert(root, parameters);
+        Ok(parameters)
+    }
+
+    fn quantize_value(&mut self, value: ValueId, root: ValueId) -> Result<(), PassError> {
+        let parameters = self.parameters(root)?;
+        let producer = self.graph.value(value).producer();
+        let role = producer.and_then(|(node, _)| self.pass.placement.nodes.get(&node));
+        let stem = self.graph.value(value).name().to_owned();
+        match (producer, role) {
+            (Some((node, _)), Some(Role::Movement)) if MOVES_INTEGERS.contains(&self.graph.node(node).op()) => {
+                self.move_integers(node, value, parameters)
+            }
+            (Some((node, slot)), Some(_)) => {
+                let raw = self.graph.add_value(&format!("{stem}_float"));
+                self.graph.set_output(node, slot, raw);
+                let integers = self.quantize(raw, &stem, parameters);
+                self.dequantize_into(integers, value, parameters);
+                self.sources.insert(value, integers);
+                Ok(())
+            }
+            _ => self.quantize_foreign(value, &stem, parameters),
+        }
+    }
+
+    /// A value no integer kernel computes: an input, a constant, the result of a float node.
+    fn quantize_foreign(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> Result<(), PassError> {
+        let readers = self.graph.value(value).uses().to_vec();
+        let integers = match self.graph.constant(value) {
+            Some(tensor) => {
+                let integers = quantize_constant(tensor, &format!("{stem}_quantized"), parameters.quantizer)?;
+                self.graph.add_initializer(integers)
+            }
+            None => self.quantize(value, stem, parameters),
+        };
+        let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
+        let dequantized = self.graph.add_op("DequantizeLinear", &inputs, Vec::new(), &format!("{stem}_dequantized"));
+        self.sources.insert(value, integers);
+        for reader in readers {
+            let reads = match self.pass.placement.nodes.get(&reader.node) {
+                Some(Role::Layer(layer)) => layer.input == value && reader.slot == 1 - layer.weight_slot,
+                Some(Role::Arithmetic) => true,
+                Some(Role::Movement) => reader.slot == 0,
+                None => false,
+            };
+            if reads {
+                self.graph.set_input(reader.node, reader.slot, Some(dequantized));
+            }
+        }
+        Ok(())
+    }
+
+    fn quantize(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> ValueId {
+        let inputs = [Some(value), Some(parameters.scale), Some(parameters.zero_point)];
+        self.graph.add_op("QuantizeLinear", &inputs, Vec::new(), &format!("{stem}_quantized"))
+    }
+
+    fn dequantize_into(&mut self, integers: ValueId, value: ValueId, parameters: Parameters) {
+        let name = format!("{}_dequantize", self.graph.value(value).name());
+        let proto =
+            NodeProto { op_type: Some("DequantizeLinear".to_owned()), name: Some(name), ..NodeProto::default() };
+        let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
+        self.graph.add_node(proto, &inputs, &[Some(value)]);
+    }
+
+    /// Lets a node read and write integers; a `Pad` pads with the zero point.
+    fn move_integers(&mut self, node: NodeId, value: ValueId, parameters: Parameters) -> Result<(), PassError> {
+        let source = self.graph.node(node).input(0).and_then(|v| self.source_of(v));
+        let Some(source) = source else {
+            return Err(PassError::Input(format!(
+                "`{}` is moved before it is quantized",
+                self.graph.value(value).name()
+            )));
+        };
+        let moved = self.graph.add_value(&format!("{}_quantized", self.graph.value(value).name()));
+        self.graph.set_input(node, 0, Some(source));
+        if self.graph.node(node).is("Pad") {
+            self.graph.set_input(node, 2, Some(parameters.zero_point));
+        }
+        self.graph.set_output(node, 0, moved);
+        self.dequantize_into(moved, value, parameters);
+        self.sources.insert(value, moved);
+        Ok(())
+    }
+
+    /// The integers behind a value or behind its dequantized copy.
+    fn source_of(&self, value: ValueId) -> Option<ValueId> {
+        self.sources.get(&value).copied().or_else(|| {
+            let (node, _) = self.graph.value(value).producer()?;
+            let node = self.graph.node(node);
+            node.is("DequantizeLinear").then(|| node.input(0)).flatten()
+        })
+    }
+
+    fn quantize_layer(&mut self, layer: &Layer) -> Result<(), PassError> {
+        let Some(quantized) = self.pass.layers.get(&layer.name) else {
+            return Err(PassError::Input(format!("layer `{}` has no quantized weights", layer.name)));
+        };
+        let root = self.pass.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
+        let input_scale = self.parameters(root)?.quantizer.scale;
+        let stem = self.graph.value(layer.weight).name().to_owned();
+        let weight = TensorProto::from_i8(&format!("{stem}_quantized"), &layer.shape, &quantized.weight);
+        let zero_points = (layer.op != LayerOp::Conv)
+            .then(|| TensorProto::from_i8("", &[quantized.scales.len()], &vec![0; quantized.scales.len()]));
+        let axis = layer.axis.filter(|_| quantized.scales.len() > 1);
+        let dequantized = self.constant(&stem, weight, &quantized.scales, zero_points, axis);
+        self.graph.set_input(layer.node, layer.weight_slot, Some(dequantized));
+        if let (Some(bias), Some(integers)) = (layer.bias, &quantized.bias) {
+            let stem = self.graph.value(bias).name().to_owned();
+            let scales: Vec<f32> = quantized.scales.iter().map(|s| s * input_scale).collect();
+            let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &[integers.len()], integers);
+            let axis = (scales.len() > 1).then_some(0);
+            let dequantized = self.constant(&stem, tensor, &scales, None, axis);
+            self.graph.set_input(layer.node, 2, Some(dequantized));
+        }
+        Ok(())
+    }
+
+    /// `DQ(tensor, scales[, zero points], axis)` of constants.
+    fn constant(
+        &mut self,
+        stem: &str,
+        tensor: TensorProto,
+        scales: &[f32],
+        zero_points: Option<TensorProto>,
+        axis: Option<usize>,
+    ) -> ValueId {
+        let shape: &[usize] = if axis.is_some() { &[scales.len()] } else { &[] };
+        let tensor = self.graph.add_initializer(tensor);
+        let scale = self.graph.add_initializer(TensorProto::from_f32(&format!("{stem}_scale"), shape, scales));
+        let zero_point = zero_points.map(|mut zero| {
+            zero.name = Some(format!("{stem}_zero_point"));
+            zero.dims = shape.iter().map(|&n| n as i64).collect();
+            self.graph.add_initializer(zero)
+        });
+        let attributes = axis.map(|axis| AttributeProto::int("axis", axis as i64)).into_iter().collect();
+        let inputs = [Some(tensor), Some(scale), zero_point];
+        let inputs = if zero_point.is_some() { &inputs[..] } else { &inputs[..2] };
+        self.graph.add_op("DequantizeLinear", inputs, attributes, &format!("{stem}_dequantized"))
+    }
+}
+
+fn integer_tensor(name: &str, shape: &[usize], values: &[i32], signed: bool) -> TensorProto {
+    if signed {
+        let values: Vec<i8> = values.iter().map(|&v| v.clamp(-128, 127) as i8).collect();
+        TensorProto::from_i8(name, shape, &values)
+    } else {
+        let values: Vec<u8> = values.iter().map(|&v| v.clamp(0, 255) as u8).collect();
+        TensorProto::from_u8(name, shape, &values)
+    }
+}
+
+/// A constant operand on the integers of its quantizer: q = saturate(round(x/s) + z), ties to even, as
+/// `QuantizeLinear` does it.
+fn quantize_constant(
+    tensor: &TensorProto,
+    name: &str,
+    quantizer: ActivationQuantizer,
+) -> Result<TensorProto, PassError> {
+    let values = tensor.to_f32()?;
+    let integers: Vec<i32> = values
+        .iter()
+        .map(|v| (v / quantizer.scale).round_ties_even() as i32)
+        .map(|q| q.saturating_add(quantizer.zero_point))
+        .collect();
+    Ok(integer_tensor(name, &tensor.shape()?, &integers, quantizer.signed))
+}

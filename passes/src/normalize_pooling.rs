@@ -1,0 +1,123 @@
+//! Pass `normalize-pooling`: every mean over the whole image becomes `GlobalAveragePool`.
+//!
+//! For x of shape `[N, C, H, W]` (or with one more spatial axis) the following are one mean per image and channel:
+//!
+//! * `ReduceMean` over the axes {2, 3}: kept as axes of length 1 it is `GlobalAveragePool`, else that with a
+//!   `Flatten` behind it, whose `[N, C]` is the same shape.
+//! * `AveragePool` whose kernel is as large as the image and that pads nothing: there is a single position.
+//!
+//! Integer kernels exist for `GlobalAveragePool` only. A mean over the last axes of a value of rank 3 is left: it is
+//! normalization of a sequence, not pooling. Declined: unknown rank, axes that are not constant, unknown image size of
+//! an `AveragePool`, and elements that are not known to be floating-point.
+
+use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+
+/// Writes means over whole images as `GlobalAveragePool`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NormalizePooling;
+
+impl Pass for NormalizePooling {
+    fn name(&self) -> &'static str {
+        "normalize-pooling"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let graph = &model.graph;
+        let mut sites = Vec::new();
+        for (id, node) in graph.nodes().filter(|(_, n)| n.domain().is_empty()) {
+            let site = match node.op() {
+                "ReduceMean" => mean_site(graph, node),
+                "AveragePool" => pool_site(graph, node),
+                _ => continue,
+            };
+            match site {
+                Ok(Some(site)) => sites.push((id, site)),
+                Ok(None) => {}
+                Err(reason) => outcome.decline(node.label(graph), reason),
+            }
+        }
+        for (id, site) in sites {
+            rewrite(&mut model.graph, id, &site);
+            outcome.count();
+        }
+        Ok(outcome)
+    }
+}
+
+/// A mean over the whole image.
+struct Site {
+    input: ValueId,
+    output: ValueId,
+    /// Whether the spatial axes go.
+    flat: bool,
+}
+
+fn mean_site(graph: &Graph, node: &Node) -> Result<Option<Site>, &'static str> {
+    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return Ok(None) };
+    let axes = match node.input(1) {
+        Some(value) => graph.constant(value).and_then(|t| t.to_i64().ok()).ok_or("its axes are not constant")?,
+        None => node.ints("axes").to_vec(),
+    };
+    if axes.len() < 2 || axes.iter().any(|&axis| axis == 0 || axis == 1) {
+        return Ok(None);
+    }
+    let rank = graph.value(input).shape().ok_or("rank unknown")?.len() as i64;
+    let mut axes: Vec<i64> = axes.into_iter().map(|axis| if axis < 0 { axis + rank } else { axis }).collect();
+    axes.sort_unstable();
+    if rank > 5 || !axes.into_iter().eq(2..rank) {
+        return Ok(None);
+    }
+    floating(graph, input)?;
+    Ok(Some(Site { input, output, flat: node.int_or("keepdims", 1) == 0 }))
+}
+
+fn pool_site(graph: &Graph, node: &Node) -> Result<Option<Site>, &'static str> {
+    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return Ok(None) };
+    let padded = node.ints("pads").iter().any(|&p| p != 0)
+        || node.string("auto_pad").is_some_and(|mode| !matches!(mode, "NOTSET" | "VALID"));
+    if padded || node.ints("dilations").iter().any(|&d| d != 1) {
+        return Ok(None);
+    }
+    let shape = graph.value(input).shape().ok_or("rank unknown")?;
+    let image = shape.get(2..).unwrap_or_default();
+    let kernel = node.ints("kernel_shape");
+    if kernel.len() != image.len() {
+        return Ok(None);
+    }
+    let sizes = image.iter().zip(kernel);
+    if sizes.clone().any(|(size, &k)| size.is_some_and(|size| size as i64 != k)) {
+        return Ok(None);
+    }
+    if image.contains(&None) {
+        return Err("the size of its input is unknown");
+    }
+    floating(graph, input)?;
+    Ok(Some(Site { input, output, flat: false }))
+}
+
+fn floating(graph: &Graph, value: ValueId) -> Result<(), &'static str> {
+    let known = graph.value(value).element_type().is_some_and(DataType::is_float);
+    if known { Ok(()) } else { Err("its elements are not known to be floating-point") }
+}
+
+fn rewrite(graph: &mut Graph, id: NodeId, site: &Site) {
+    let node = graph.node(id);
+    let (name, axes) = (node.label(graph).to_owned(), node.input(1));
+    graph.remove_node(id);
+    if let Some(axes) = axes {
+        graph.remove_value(axes);
+    }
+    let pooled = if site.flat {
+        let stem = format!("{}_pooled", graph.value(site.output).name());
+        graph.add_value(&stem)
+    } else {
+        site.output
+    };
+    graph.add_node(NodeProto::of("GlobalAveragePool", &name, Vec::new()), &[Some(site.input)], &[Some(pooled)]);
+    if site.flat {
+        let flatten = NodeProto::of("Flatten", &format!("{name}_flatten"), vec![AttributeProto::int("axis", 1)]);
+        graph.add_node(flatten, &[Some(pooled)], &[Some(site.output)]);
+    }
+}

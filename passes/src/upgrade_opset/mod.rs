@@ -1,0 +1,143 @@
+//! Pass `upgrade-opset`: raises the operator set of the default domain, from 7 at least and to 13 at most.
+//!
+//! An operator set defines every operator; from one to the next some definitions change. Most changes only admit more
+//! types or attributes, and a node means what it meant. The others are in one table (`steps.rs`): attributes that
+//! became inputs, operators that were renamed, defaults that moved. A node goes through every step between the
+//! stated and the wanted set, in sub-graphs as well. Why 13: it is the first set with quantization a channel.
+//!
+//! All or nothing: when one node cannot be carried over, the model stays as it is and the node and the reason are
+//! declined. So are a set below 7, where arithmetic broadcasts by attributes, models with functions of their own
+//! (each states operator sets that would have to agree), and operators of the default domain that ONNX does not have.
+//! Nodes of other domains are not looked at.
+//!
+//! A file of IR version 3 lists its initializers as inputs; the format version is raised as well, after which they
+//! would count as inputs a caller may feed. `lift-constants` ends that, hence it has to run before.
+
+mod scope;
+mod steps;
+
+use crate::element_types::element_types;
+use crate::ir::{GraphProto, Model, NodeProto, export, first_opset, import, ir_version_of_opset, normal_domain};
+use crate::pass::{Outcome, Pass, PassError};
+use scope::{Scope, Site};
+use steps::STEPS;
+
+/// The lowest operator set that can be raised.
+const LOWEST: i64 = 7;
+/// The highest one to which it can be raised.
+const HIGHEST: i64 = 13;
+
+/// Raises the operator set of the default domain; never lowers it.
+#[derive(Clone, Copy, Debug)]
+pub struct UpgradeOpset {
+    /// The operator set wanted, at most 13.
+    pub to: i64,
+}
+
+impl Default for UpgradeOpset {
+    fn default() -> Self {
+        Self { to: HIGHEST }
+    }
+}
+
+impl Pass for UpgradeOpset {
+    fn name(&self) -> &'static str {
+        "upgrade-opset"
+    }
+
+    fn requires(&self, model: &Model) -> Result<(), PassError> {
+        let listed = model.graph.initializers().any(|(value, _)| model.graph.is_input(value));
+        if model.ir_version() <= 3 && listed && self.start(model).is_some() {
+            return Err(PassError::Requires { pass: "upgrade-opset", earlier: "lift-constants" });
+        }
+        Ok(())
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        if self.to > HIGHEST {
+            return Err(PassError::Input(format!("opset {} is wanted, {HIGHEST} is the highest there is", self.to)));
+        }
+        let Some(from) = self.start(model) else { return Ok(outcome) };
+        if from < LOWEST {
+            outcome.decline("opset", format!("the model states {from}, the lowest that can be raised is {LOWEST}"));
+            return Ok(outcome);
+        }
+        if model.has_functions() {
+            outcome.decline("functions", "the model has functions of its own, which state operator sets too");
+            return Ok(outcome);
+        }
+        let mut message = export(model);
+        let Some(graph) = &mut message.graph else { return Ok(outcome) };
+        let types = element_types(&model.graph);
+        let types = types.into_iter().map(|(value, ty)| (model.graph.value(value).name().to_owned(), ty));
+        let mut upgrade = Upgrade { from, scope: Scope::new(graph, types.collect(), self.to), changed: 1 };
+        if let Err((node, reason)) = upgrade.graph(graph) {
+            outcome.decline(node, reason);
+            return Ok(outcome);
+        }
+        outcome.changed = upgrade.changed;
+        model.graph = import(message).map_err(|e| PassError::Input(e.to_string()))?.graph;
+        model.set_opset("", self.to);
+        model.set_ir_version(model.ir_version().max(ir_version_of_opset(self.to)));
+        Ok(outcome)
+    }
+}
+
+impl UpgradeOpset {
+    /// The operator set the model states if it is lower than the one wanted.
+    fn start(self, model: &Model) -> Option<i64> {
+        let implied = (model.ir_version() < 3).then_some(1);
+        model.opset("").or(implied).filter(|&from| from < self.to)
+    }
+}
+
+/// A node that cannot be carried over, and why.
+type Refusal = (String, String);
+
+struct Upgrade {
+    from: i64,
+    scope: Scope,
+    changed: usize,
+}
+
+impl Upgrade {
+    fn graph(&mut self, graph: &mut GraphProto) -> Result<(), Refusal> {
+        let mut nodes = Vec::with_capacity(graph.node.len());
+        for mut node in std::mem::take(&mut graph.node) {
+            for nested in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+                self.graph(nested)?;
+            }
+            self.node(node, &mut nodes, graph)?;
+        }
+        graph.node = nodes;
+        Ok(())
+    }
+
+    /// Appends what the node becomes.
+    fn node(&mut self, node: NodeProto, nodes: &mut Vec<NodeProto>, graph: &mut GraphProto) -> Result<(), Refusal> {
+        let label = if node.name().is_empty() { node.output.first().cloned() } else { node.name.clone() };
+        let label = label.unwrap_or_else(|| node.op_type().to_owned());
+        if !normal_domain(node.domain()).is_empty() {
+            nodes.push(node);
+            return Ok(());
+        }
+        if first_opset(node.op_type()).is_none() {
+            return Err((label, format!("{} is no operator of ONNX", node.op_type())));
+        }
+        let before = node.clone();
+        let mut site = Site::new(node, &mut self.scope);
+        let due = STEPS.iter().filter(|step| self.from < step.opset && step.opset <= site.to());
+        for step in due.collect::<Vec<_>>() {
+            if step.op == site.node.op_type() {
+                step.apply(&mut site).map_err(|reason| (label.clone(), reason))?;
+            }
+        }
+        self.changed += usize::from(site.node != before);
+        graph.initializer.append(&mut site.constants);
+        nodes.append(&mut site.before);
+        nodes.push(site.node);
+        nodes.append(&mut site.after);
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! The operators whose definition changed between opset 7 and 13 so that a node must change too.
+//!
+//! After the schema history of ONNX 1.23 (`onnx.defs.get_all_schemas_with_history`). Operators that are not listed
+//! changed by admitting more types, negative axes or attributes whose default is the old meaning.
+
+use super::scope::Site;
+use crate::ir::{AttributeProto, NodeProto, TensorProto};
+
+/// What one operator set changed about one operator.
+pub(super) struct Step {
+    /// The operator set.
+    pub(super) opset: i64,
+    /// The operator, as it is called before.
+    pub(super) op: &'static str,
+    /// What changed.
+    change: Change,
+}
+
+enum Change {
+    /// Attributes became inputs at these slots.
+    Inputs(&'static [(&'static str, usize)]),
+    /// The operator has another name.
+    Name(&'static str),
+    /// A node means something that can no longer be said.
+    Gone(&'static str),
+    /// Anything else. Says why a node cannot be carried over.
+    Rewrite(fn(&mut Site<'_>) -> Result<(), String>),
+}
+
+/// In ascending order: a node may go through several.
+pub(super) const STEPS: &[Step] = &[
+    Step { opset: 9, op: "BatchNormalization", change: Change::Rewrite(batch_normalization) },
+    Step { opset: 9, op: "Scan", change: Change::Gone("Scan has a batch axis before opset 9 and none since") },
+    Step { opset: 9, op: "Upsample", change: Change::Inputs(&[("scales", 1)]) },
+    Step { opset: 10, op: "Dropout", change: Change::Rewrite(dropout_mask) },
+    Step { opset: 10, op: "Slice", change: Change::Inputs(&[("starts", 1), ("ends", 2), ("axes", 3)]) },
+    Step { opset: 10, op: "TopK", change: Change::Inputs(&[("k", 1)]) },
+    Step { opset: 10, op: "Upsample", change: Change::Name("Resize") },
+    Step { opset: 11, op: "Clip", change: Change::Rewrite(clip) },
+    Step { opset: 11, op: "Pad", change: Change::Rewrite(pad) },
+    Step { opset: 11, op: "Resize", change: Change::Rewrite(resize) },
+    Step { opset: 11, op: "Scatter", change: Change::Name("ScatterElements") },
+    Step { opset: 12, op: "Dropout", change: Change::Rewrite(dropout) },
+    Step { opset: 13, op: "Hardmax", change: Change::Rewrite(softmax) },
+    Step { opset: 13, op: "LogSoftmax", change: Change::Rewrite(softmax) },
+    Step { opset: 13, op: "ReduceSum", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 13, op: "Softmax", change: Change::Rewrite(softmax) },
+    Step { opset: 13, op: "Split", change: Change::Inputs(&[("split", 1)]) },
+    Step { opset: 13, op: "Squeeze", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 13, op: "Unsqueeze", change: Change::Inputs(&[("axes", 1)]) },
+];
+
+impl Step {
+    /// Carries a node over, or says why it cannot be.
+    pub(super) fn apply(&self, site: &mut Site<'_>) -> Result<(), String> {
+        match self.change {
+            Change::Inputs(inputs) => inputs.iter().for_each(|&(name, slot)| site.attribute_to_input(name, slot)),
+            Change::Name(name) => site.node.op_type = Some(name.to_owned()),
+            Change::Gone(reason) => return Err(reason.to_owned()),
+            Change::Rewrite(rewrite) => return rewrite(site),
+        }
+        Ok(())
+    }
+}
+
+/// Statistics of every single activation went; what is left is statistics a channel.
+fn batch_normalization(site: &mut Site<'_>) -> Result<(), String> {
+    match site.take_attribute("spatial").and_then(|a| a.i) {
+        None | Some(1) => Ok(()),
+        Some(_) => Err("its statistics are not per channel (`spatial` is 0), which opset 9 dropped".into()),
+    }
+}
+
+/// The mask became boolean in opset 10; what it holds outside training is defined since opset 12.
+fn dropout_mask(site: &mut Site<'_>) -> Result<(), String> {
+    if site.drop_outputs(1) {
+        Ok(())
+    } else {
+        Err("its mask is read, which means something else since opset 12".into())
+    }
+}
+
+/// The ratio became an input. Outside training it means nothing, but it stays.
+fn dropout(site: &mut Site<'_>) -> Result<(), String> {
+    dropout_mask(site)?;
+    site.attribute_to_input("ratio", 1);
+    Ok(())
+}
+
+fn clip(site: &mut Site<'_>) -> Result<(), String> {
+    for (slot, bound) in [(1, "min"), (2, "max")] {
+        if let Some(value) = site.take_attribute(bound).and_then(|a| a.f) {
+            let value = site.scalar_like_input(value)?;
+            site.set_constant(slot, bound, value);
+        }
+    }
+    Ok(())
+}
+
+fn pad(site: &mut Site<'_>) -> Result<(), String> {
+    site.attribute_to_input("pads", 1);
+    let value = site.take_attribute("value").and_then(|a| a.f).unwrap_or(0.0);
+    if value != 0.0 {
+        let value = site.scalar_like_input(value)?;
+        site.set_constant(2, "value", value);
+    }
+    Ok(())
+}
+
+/// Output position i read input position i/scale, rounded towards zero when enlarging; opset 11 can say that. For
+/// shrinking, opset 10 did not define the rounding, and onnxruntime and others round up.
+fn resize(site: &mut Site<'_>) -> Result<(), String> {
+    let linear = site.attribute("mode").and_then(|a| a.s.as_deref()).is_some_and(|mode| mode == b"linear");
+    if !linear {
+        let scales = site.constant(1).ok_or("its scales are not constant")?.to_f32().map_err(|e| e.to_string())?;
+        let rounding = match (scales.iter().all(|&s| s >= 1.0), scales.iter().all(|&s| s <= 1.0)) {
+            (true, _) => "floor",
+            (_, true) => "ceil",
+            _ => return Err("it enlarges one axis and shrinks another".into()),
+        };
+        site.set_attribute(AttributeProto::string("nearest_mode", rounding));
+    }
+    site.set_attribute(AttributeProto::string("coordinate_transformation_mode", "asymmetric"));
+    let scales = site.input(1).to_owned();
+    site.set_input(2, scales);
+    if site.to() >= 13 {
+        site.set_input(1, String::new());
+    } else {
+        site.set_constant(1, "roi", TensorProto::from_f32("", &[0], &[]));
+    }
+    Ok(())
+}
+
+/// Before opset 13 the axes from `axis` on count as one, and `axis` is 1 unless stated; since then it is one axis, the
+/// last unless stated. Where at most one of the axes from `axis` on is longer than 1 they agree; else the value is
+/// made a matrix and given its shape back.
+fn softmax(site: &mut Site<'_>) -> Result<(), String> {
+    let axis = site.take_attribute("axis").and_then(|a| a.i).unwrap_or(1);
+    let axis_alone = if axis == -1 { Some(-1) } else { site.input_shape().and_then(|shape| only_axis(shape, axis)) };
+    if let Some(alone) = axis_alone {
+        site.set_attribute(AttributeProto::int("axis", alone));
+        return Ok(());
+    }
+    let (shape, matrix, flat) = (site.fresh("shape"), site.fresh("matrix"), site.fresh("flat"));
+    let input = site.input(0).to_owned();
+    let Some(output) = site.node.output.first_mut() else { return Err("it writes nothing".into()) };
+    let output = std::mem::replace(output, flat.clone());
+    site.set_attribute(AttributeProto::int("axis", 1));
+    site.set_input(0, matrix.clone());
+    site.before.push(node("Shape", &[&input], &shape, Vec::new()));
+    site.before.push(node("Flatten", &[&input], &matrix, vec![AttributeProto::int("axis", axis)]));
+    site.after.push(node("Reshape", &[&flat, &shape], &output, Vec::new()));
+    Ok(())
+}
+
+/// The one axis from `axis` on that may be longer than 1; nothing if there are several.
+fn only_axis(shape: &[Option<usize>], axis: i64) -> Option<i64> {
+    let rank = shape.len() as i64;
+    let axis = if axis < 0 { axis + rank } else { axis };
+    let merged = shape.get(usize::try_from(axis).ok()?..)?;
+    let mut longer = merged.iter().enumerate().filter(|&(_, &n)| n != Some(1)).map(|(i, _)| axis + i as i64);
+    match (longer.next(), longer.next()) {
+        (Some(only), None) => Some(only),
+        (None, _) if !merged.is_empty() => Some(axis),
+        _ => None,
+    }
+}
+
+fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+    let input = inputs.iter().map(|&name| name.to_owned()).collect();
+    NodeProto { input, output: vec![output.to_owned()], ..NodeProto::of(op, output, attributes) }
+}

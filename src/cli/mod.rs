@@ -1,0 +1,107 @@
+//! Arguments and sub-commands, one file each.
+
+mod data;
+mod evaluate;
+mod inspect;
+mod output;
+mod print;
+mod progress;
+mod quantize;
+
+use clap::{Args, Parser, Subcommand};
+use output::fail;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  msq-onnx model.onnx -o small.onnx --calib images/ --preset imagenet
+  msq-onnx model.onnx -o small.onnx --calib calib.npz
+  msq-onnx inspect model.onnx
+  msq-onnx evaluate small.onnx --reference model.onnx --calib test.npz
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 the model is invalid or
+unsupported, 4 the calibration data does not fit";
+
+/// Makes float ONNX models small and fast without retraining.
+#[derive(Parser, Debug)]
+#[command(name = "msq-onnx", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+#[command(subcommand_negates_reqs = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    quantize: quantize::QuantizeArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List layers, shapes, weights, MACs, and what can be quantized and what not, and why
+    Inspect(inspect::InspectArgs),
+    /// Write the model in the ONNX textual syntax
+    Print(print::PrintArgs),
+    /// Accuracy with labels, agreement with a reference, error of each layer
+    Evaluate(evaluate::EvaluateArgs),
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+struct CommonArgs {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors
+    #[arg(long, short, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log what happens; twice for more
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (common, result) = match cli.command {
+        None => (cli.quantize.common.clone(), quantize::run),
+        Some(command) => return run_command(command),
+    };
+    log(&common);
+    result(&cli.quantize).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+}
+
+fn run_command(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Inspect(args) => {
+            log(&args.common);
+            inspect::run(&args)
+        }
+        Command::Print(args) => print::run(&args),
+        Command::Evaluate(args) => {
+            log(&args.common);
+            evaluate::run(&args)
+        }
+    };
+    result.map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+}
+
+/// Logs of the library go to stderr: warnings unless asked for more or less; `RUST_LOG` overrides.
+fn log(common: &CommonArgs) {
+    use tracing_subscriber::EnvFilter;
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "msq_onnx=info,msq_passes=info,warn",
+        _ => "msq_onnx=debug,msq_passes=debug,warn",
+    };
+    let own = |level: &str| level.replace("warn", "msq_onnx=warn,msq_passes=warn,error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(own(level)));
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .without_time()
+        .with_target(false)
+        .finish();
+    // Fails only if a logger is set already, which nothing does before.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}

@@ -1,0 +1,111 @@
+//! Text for people: errors, numbers, lines of a summary. Nothing else in the crate prints.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// A mistake in how the command was called.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Prints the error on one line and returns its exit code.
+pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    // A transparent error repeats its source's text.
+    let mut text = String::new();
+    for cause in causes.iter().filter(|c| !c.is_empty()) {
+        if !text.contains(cause.as_str()) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    let text = text.replace('\n', " ");
+    let _ = writeln!(std::io::stderr(), "error: {text}");
+    let code = match (error.downcast_ref::<msq_onnx::Error>(), error.downcast_ref::<Usage>()) {
+        (Some(error), _) => error.exit_code(),
+        (None, Some(_)) => 2,
+        (None, None) => 1,
+    };
+    ExitCode::from(code)
+}
+
+/// Writes text to stdout; a reader that closed the pipe is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A line of a summary: a heading and its text.
+pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
+    text.push_str(&format!("{heading:<10} {rest}\n"));
+}
+
+/// Bytes in the unit that suits, decimal as file managers show them.
+pub(crate) fn bytes(n: u64) -> String {
+    match n {
+        0..1000 => format!("{n} B"),
+        1000..10_000_000 => format!("{} KB", grouped(n.div_ceil(1000))),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// A count with the unit that suits: `268 k`, `41 M`.
+pub(crate) fn count(n: u64) -> String {
+    match n {
+        0..10_000 => grouped(n),
+        10_000..10_000_000 => format!("{} k", grouped(n / 1000)),
+        _ => format!("{} M", grouped(n / 1_000_000)),
+    }
+}
+
+/// Digits in groups of three.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A table whose columns are as wide as they must be; columns named in `right` are aligned right.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|r| r[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let cells = row.iter().enumerate().map(|(i, cell)| {
+            let pad = " ".repeat(widths[i] - cell.chars().count());
+            if right.contains(&i) { format!("{pad}{cell}") } else { format!("{cell}{pad}") }
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1_126_891), "1,127 KB");
+        assert_eq!(bytes(18_827_058), "18.8 MB");
+        assert_eq!(count(268_336), "268 k");
+        assert_eq!(count(41_000_000), "41 M");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+}

@@ -1,0 +1,176 @@
+//! The main command: quantize a model.
+
+use super::CommonArgs;
+use super::data::DataArgs;
+use super::output::{self, Usage, bytes, count, line};
+use super::progress::Bars;
+use clap::Args;
+use msq_onnx::calibrate::ObserverKind;
+use msq_onnx::data::Dataset;
+use msq_onnx::pipeline::{self, Quantized};
+use msq_onnx::report::Report;
+use msq_onnx::{Error, Options};
+use msq_passes::ir::{Model, save_model};
+use std::path::{Path, PathBuf};
+
+/// Arguments of the main command.
+#[derive(Args, Debug)]
+pub(crate) struct QuantizeArgs {
+    /// The float model
+    #[arg(required_unless_present = "input")]
+    model: Option<PathBuf>,
+    /// The float model, as a flag
+    #[arg(short = 'i', long, value_name = "MODEL", conflicts_with = "model")]
+    input: Option<PathBuf>,
+    /// Where the quantized model goes; replaced in one step when it is complete
+    #[arg(short, long, value_name = "MODEL", required = true)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// How activation ranges are chosen: min-max, moving-average, percentile[:P], entropy or mse
+    #[arg(long, value_name = "NAME", default_value = "mse", help_heading = "Quantization")]
+    observer: ObserverKind,
+    /// Leave layers float: a name, or a regular expression for whole names; may be given again
+    #[arg(long, value_name = "NAME|REGEX", help_heading = "Quantization")]
+    skip: Vec<String>,
+    /// Leave all nodes of an operator float; may be given again
+    #[arg(long, value_name = "OP", help_heading = "Quantization")]
+    keep_float: Vec<String>,
+    /// Shorten inner names and drop node names
+    #[arg(long, help_heading = "Quantization")]
+    strip_names: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
+    seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    threads: Option<usize>,
+    /// Compare this many samples with the float model afterwards; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Run")]
+    verify: usize,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Quantizes a model and writes it.
+pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
+    let (input, output) = (input(args)?, output_path(args)?);
+    refuse_overwrite(input, output)?;
+    let model = msq_onnx::load(input)?;
+    let specs = pipeline::input_specs(&model);
+    let (data, synthetic) = match args.data.open(&specs, false)? {
+        Some(data) => (data, false),
+        None => (pipeline::made_up(&model, &args.data.made_up(args.seed))?, true),
+    };
+    warn(args, &data, synthetic)?;
+    let before = describe(&model);
+    let bars = Bars::new(!args.common.quiet && !args.common.json);
+    let quantized = pipeline::quantize(model, &data, synthetic, &options(args), &bars)?;
+    let written = save_model(&quantized.model, output).map_err(Error::from)?;
+    show(args, input, output, &before, &quantized, written)
+}
+
+fn input(args: &QuantizeArgs) -> anyhow::Result<&Path> {
+    let path = args.model.as_deref().or(args.input.as_deref());
+    path.ok_or_else(|| Usage("no model is named".to_owned()).into())
+}
+
+fn output_path(args: &QuantizeArgs) -> anyhow::Result<&Path> {
+    args.output.as_deref().ok_or_else(|| Usage("no output is named: add -o out.onnx".to_owned()).into())
+}
+
+fn refuse_overwrite(input: &Path, output: &Path) -> Result<(), Error> {
+    let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+    if same(input, output) {
+        return Err(Error::OverwritesInput { path: output.to_owned() });
+    }
+    Ok(())
+}
+
+fn options(args: &QuantizeArgs) -> Options {
+    let default = Options::default();
+    Options {
+        observer: args.observer,
+        skip: args.skip.clone(),
+        keep_float: args.keep_float.clone(),
+        threads: args.threads.unwrap_or(default.threads).max(1),
+        verify: args.verify,
+        strip_names: args.strip_names,
+        ..default
+    }
+}
+
+fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) -> anyhow::Result<()> {
+    if args.common.quiet {
+        return Ok(());
+    }
+    for skipped in data.skipped() {
+        tracing::warn!(file = %skipped.path.display(), reason = %skipped.reason, "left out");
+    }
+    if synthetic {
+        tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
+    }
+    Ok(())
+}
+
+fn describe(model: &Model) -> String {
+    let layers = msq_passes::analysis::layers(model);
+    let weights: usize = layers.iter().map(msq_passes::analysis::Layer::weights).sum();
+    let opset = model.opset("").unwrap_or_default();
+    format!("opset {opset} · {} layers · {} weights", layers.len(), count(weights as u64))
+}
+
+fn show(
+    args: &QuantizeArgs,
+    input: &Path,
+    output: &Path,
+    before: &str,
+    quantized: &Quantized,
+    written: u64,
+) -> anyhow::Result<()> {
+    let report = &quantized.report;
+    if args.common.json {
+        return output::print(&format!("{}\n", serde_json::to_string_pretty(report)?));
+    }
+    if args.common.quiet {
+        return Ok(());
+    }
+    let mut text = String::new();
+    line(&mut text, "model", &format!("{} · {before}", input.display()));
+    line(&mut text, "calibrate", &format!("{} · {:.1} s", report.data, report.calibrate_seconds));
+    let float = std::fs::metadata(input).map_or(report.float_bytes, |m| m.len());
+    let ratio = float as f64 / written.max(1) as f64;
+    line(&mut text, "size", &format!("{} → {} on disk ({ratio:.1}×)", bytes(float), bytes(written)));
+    if let Some(quality) = quality_line(report) {
+        line(&mut text, "quality", &quality);
+    }
+    runs_as(&mut text, report);
+    line(&mut text, "wrote", &format!("{} · {:.1} s", output.display(), report.seconds));
+    output::print(&text)
+}
+
+fn quality_line(report: &Report) -> Option<String> {
+    let quality = report.quality?;
+    let figures = quality.agreement;
+    let on = format!("on {} of the samples", quality.samples);
+    let parts = [
+        figures.same_argmax.map(|a| format!("agreement with float {:.1} %", 100.0 * a)),
+        figures.divergence.map(|d| format!("KL {d:.4}")),
+        figures.sqnr.map(|s| format!("output {s:.1} dB")),
+    ];
+    Some(format!("{} {on}", parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")))
+}
+
+fn runs_as(text: &mut String, report: &Report) {
+    let layers = report.layers.len();
+    let is_layer = |op: &str| matches!(op, "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
+    let float = report.kept.iter().filter(|k| is_layer(&k.op)).count();
+    let rest = if report.kept.is_empty() { "nothing stays float".to_owned() } else { "stays float:".to_owned() };
+    line(text, "runs as", &format!("{layers} of {} layers int8; {rest}", layers + float));
+    for kept in report.kept.iter().take(8) {
+        line(text, "", &format!("{} `{}`: {}", kept.op, kept.node, kept.reason));
+    }
+    if report.kept.len() > 8 {
+        line(text, "", &format!("and {} more (--json lists all)", report.kept.len() - 8));
+    }
+}

@@ -1,0 +1,273 @@
+//! Arrays of samples: an `.npz`, an `.npy`, a folder of `.npy` files.
+//!
+//! Which array of an archive feeds which input: the one with the input's name. A model with one input also takes the
+//! array named in the options, the only array, the only one besides labels, or one called `x`, `input`, `images` or
+//! `data`; other arrays are ignored.
+
+use std::path::{Path, PathBuf};
+
+use super::array::Array;
+use super::error::{DataError, Place};
+use super::feed::{Feed, Rules};
+use super::labels::{self, LabelFile, NAMES};
+use super::npy::{Header, Rows};
+use super::npz::Archive;
+use super::source::{Labels, Opened, Source};
+use super::{DataOptions, InputSpec};
+
+/// Names an input array goes by when there is no better clue.
+const CONVENTIONAL: [&str; 4] = ["x", "input", "images", "data"];
+
+/// One array and the input it feeds.
+struct Column {
+    rows: Rows,
+    feed: Feed,
+}
+
+impl Column {
+    fn plan(rows: Rows, spec: &InputSpec, rules: &Rules) -> Result<Self, DataError> {
+        let feed = Feed::plan(spec, rows.shape(), rows.dtype(), rows.place(), rules)?;
+        Ok(Self { rows, feed })
+    }
+
+    /// The number of samples; nothing for an array that every sample takes whole.
+    fn samples(&self) -> Option<usize> {
+        Some(self.rows.shape().first()? / self.feed.rows()?)
+    }
+
+    fn read(&self, sample: usize) -> Result<Array, DataError> {
+        let rows = match self.feed.rows() {
+            Some(rows) => self.rows.read(sample * rows, rows)?,
+            None => self.rows.read_all()?,
+        };
+        self.feed.apply(rows, self.rows.place(), sample)
+    }
+}
+
+/// Arrays whose first axis counts the samples.
+struct Stacked {
+    columns: Vec<Column>,
+    samples: usize,
+}
+
+impl Source for Stacked {
+    fn len(&self) -> usize {
+        self.samples
+    }
+
+    fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError> {
+        self.columns.iter().map(|column| column.read(index)).collect()
+    }
+
+    fn batch(&self) -> usize {
+        self.columns.iter().find_map(|c| c.feed.rows()).unwrap_or(1)
+    }
+}
+
+/// Opens an `.npz`.
+pub(super) fn open_npz(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
+    let mut archive = Archive::open(path)?;
+    let rules = rules(inputs, options);
+    let mut columns = Vec::with_capacity(inputs.len());
+    for spec in inputs {
+        let name = choose(&archive, spec, inputs.len() == 1, options, path)?;
+        tracing::debug!(array = %name, input = %spec.name, "calibration array");
+        columns.push(Column::plan(archive.rows(&name)?, spec, &rules)?);
+    }
+    let stacked = stack(columns, path)?;
+    let labels = match &options.labels {
+        Some(file) => Some(labels_of(LabelFile::read(file)?, &stacked, file)?),
+        None => labels_inside(&mut archive, &stacked, inputs, options, path)?,
+    };
+    Ok(Opened { labels, ..Opened::new(stacked) })
+}
+
+/// Opens an `.npy` whose first axis counts the samples.
+pub(super) fn open_npy(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
+    let spec = super::source::only_input(inputs, path)?;
+    let column = Column::plan(Rows::open(path)?, spec, &rules(inputs, options))?;
+    let stacked = stack(vec![column], path)?;
+    let labels = options.labels.as_ref().map(|file| labels_of(LabelFile::read(file)?, &stacked, file)).transpose()?;
+    Ok(Opened { labels, ..Opened::new(stacked) })
+}
+
+fn rules(inputs: &[InputSpec], options: &DataOptions) -> Rules {
+    Rules { preprocessing: options.preprocessing.clone(), only_input: inputs.len() == 1, images: false }
+}
+
+/// Checks that the columns have equally many samples.
+fn stack(columns: Vec<Column>, path: &Path) -> Result<Stacked, DataError> {
+    let name = |column: &Column| column.rows.place().array.clone().unwrap_or_default();
+    let counted = || columns.iter().filter_map(|c| Some((c, c.samples()?)));
+    // Without any counted array, every input is a constant: one sample.
+    let Some((first, samples)) = counted().next() else { return Ok(Stacked { columns, samples: 1 }) };
+    if let Some((other, count)) = counted().find(|&(_, count)| count != samples) {
+        return Err(DataError::SampleCounts {
+            path: path.to_owned(),
+            first: name(first),
+            first_count: samples,
+            second: name(other),
+            second_count: count,
+        });
+    }
+    if samples == 0 {
+        let count = first.rows.shape().first().copied().unwrap_or(0);
+        return Err(DataError::FewSamples { path: path.to_owned(), count, batch: first.feed.rows().unwrap_or(1) });
+    }
+    Ok(Stacked { columns, samples })
+}
+
+/// The array for an input.
+fn choose(
+    archive: &Archive,
+    spec: &InputSpec,
+    only_input: bool,
+    options: &DataOptions,
+    path: &Path,
+) -> Result<String, DataError> {
+    let names = archive.names();
+    let missing = |wanted: &str| DataError::MissingArray {
+        path: path.to_owned(),
+        wanted: wanted.to_owned(),
+        input: spec.name.clone(),
+        present: names.clone(),
+    };
+    if !only_input {
+        return if archive.contains(&spec.name) { Ok(spec.name.clone()) } else { Err(missing(&spec.name)) };
+    }
+    if let Some(name) = &options.input_array {
+        return if archive.contains(name) { Ok(name.clone()) } else { Err(missing(name)) };
+    }
+    let is_label = |n: &str| options.label_array.as_deref() == Some(n) || NAMES.contains(&n);
+    let others: Vec<&String> = names.iter().filter(|n| !is_label(n)).collect();
+    let only = match (names.as_slice(), others.as_slice()) {
+        ([name], _) => Some(name.clone()),
+        (_, [name]) => Some((*name).clone()),
+        _ => None,
+    };
+    let conventional = || CONVENTIONAL.iter().find(|n| archive.contains(n)).map(|&n| n.to_owned());
+    let own = archive.contains(&spec.name).then(|| spec.name.clone());
+    own.or(only).or_else(conventional).ok_or_else(|| missing(&spec.name))
+}
+
+/// How many labels there may be: one a sample, or one a row.
+fn fit_labels(values: Vec<i64>, stacked: &Stacked) -> Option<Labels> {
+    let rows = stacked.columns.iter().find_map(|c| Some((c.feed.rows()?, c.rows.shape().first().copied()?)));
+    let (batch, rows) = rows.unwrap_or((1, 1));
+    match values.len() {
+        n if n == rows => Some(Labels { values, per_sample: batch }),
+        n if n == stacked.samples => Some(Labels { values, per_sample: 1 }),
+        _ => None,
+    }
+}
+
+fn labels_of(file: LabelFile, stacked: &Stacked, path: &Path) -> Result<Labels, DataError> {
+    let values = file.into_values();
+    let labels = values.len();
+    let error = DataError::LabelCount { path: path.to_owned(), labels, samples: stacked.samples };
+    fit_labels(values, stacked).ok_or(error)
+}
+
+/// The labels in the archive: those the options name, else an array that goes by a label's name and has the form.
+fn labels_inside(
+    archive: &mut Archive,
+    stacked: &Stacked,
+    inputs: &[InputSpec],
+    options: &DataOptions,
+    path: &Path,
+) -> Result<Option<Labels>, DataError> {
+    if let Some(name) = &options.label_array {
+        let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
+        let count = DataError::LabelCount { path: path.to_owned(), labels: values.len(), samples: stacked.samples };
+        return fit_labels(values, stacked).map(Some).ok_or(count);
+    }
+    let has_form = |h: &Header| labels::is_label_shape(&h.shape) && !h.dtype.is_float();
+    for name in NAMES.iter().filter(|n| inputs.iter().all(|i| i.name != **n)) {
+        // An array of text by that name holds the classes: not readable here, and no labels.
+        if archive.contains(name) && archive.header(name).is_ok_and(|h| has_form(&h)) {
+            let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
+            return Ok(fit_labels(values, stacked));
+        }
+    }
+    Ok(None)
+}
+
+/// A folder of `.npy` files, one sample a file, with or without the batch axis.
+struct NpyFolder {
+    files: Vec<PathBuf>,
+    spec: InputSpec,
+    rules: Rules,
+    /// Files that make a sample.
+    batch: usize,
+}
+
+impl Source for NpyFolder {
+    fn len(&self) -> usize {
+        self.files.len() / self.batch
+    }
+
+    fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError> {
+        let start = index * self.batch;
+        let files = self.files.get(start..start + self.batch).unwrap_or_default();
+        let mut stack: Option<Array> = None;
+        let mut last = Place::file("");
+        for file in files {
+            let rows = Rows::open(file)?;
+            let shape = self.stacked_shape(rows.shape());
+            last = rows.place().clone();
+            let array = rows.read_all()?;
+            let found = array.shape().to_vec();
+            let mismatch = |_| super::feed::shape_error(&self.spec, &found, &last, "the files of a batch differ");
+            let array = array.reshape(shape).map_err(mismatch)?;
+            stack = Some(match stack {
+                None => array,
+                Some(stack) => stack.concat(&array).map_err(mismatch)?,
+            });
+        }
+        let stack = stack.ok_or(DataError::OutOfRange { index, len: self.len() })?;
+        let feed = self.plan(&stack, &last)?;
+        Ok(vec![feed.apply(stack, &last, index)?])
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+impl NpyFolder {
+    /// A file's shape with the axis that counts samples in front.
+    fn stacked_shape(&self, shape: &[usize]) -> Vec<usize> {
+        let rank = self.spec.shape.as_ref().map_or(shape.len(), Vec::len);
+        if shape.len() >= rank { shape.to_vec() } else { [&[1], shape].concat() }
+    }
+
+    fn plan(&self, stack: &Array, place: &Place) -> Result<Feed, DataError> {
+        Feed::plan(&self.spec, stack.shape(), stack.dtype(), place, &self.rules)
+    }
+}
+
+/// Opens a folder of `.npy` files.
+pub(super) fn open_folder(
+    path: &Path,
+    files: Vec<PathBuf>,
+    inputs: &[InputSpec],
+    options: &DataOptions,
+) -> Result<Opened, DataError> {
+    let spec = super::source::only_input(inputs, path)?.clone();
+    let first = files.first().ok_or_else(|| DataError::EmptyFolder { path: path.to_owned() })?;
+    let header = Rows::open(first)?;
+    let rank = spec.shape.as_ref().map_or(0, Vec::len);
+    let fixed = spec.shape.as_ref().and_then(|s| s.first().copied().flatten()).unwrap_or(1).max(1);
+    // A file that holds the whole batch is a sample of its own.
+    let whole = header.shape().len() == rank && header.shape().first() == Some(&fixed);
+    let batch = if whole { 1 } else { fixed };
+    let labels = options.labels.as_ref().map(|file| LabelFile::read(file)?.of_images(&files, file)).transpose()?;
+    if files.len() < batch {
+        return Err(DataError::FewSamples { path: path.to_owned(), count: files.len(), batch });
+    }
+    let labels = labels.map(|values| Labels { values, per_sample: batch });
+    let source = NpyFolder { files, spec, rules: rules(inputs, options), batch };
+    // A first sample that does not fit is said at once.
+    source.arrays(0)?;
+    Ok(Opened { labels, ..Opened::new(source) })
+}

@@ -1,0 +1,129 @@
+//! Image files: one, a folder, or a folder with one sub-folder a class.
+//!
+//! Class folders give labels: where every folder's name is a number, that number; else the folder's place among
+//! the names in byte order, as torchvision and Keras count.
+
+use std::path::{Path, PathBuf};
+
+use super::array::{Array, ArrayData};
+use super::error::{DataError, Place};
+use super::feed::{Feed, Rules, shape_error};
+use super::labels::LabelFile;
+use super::picture::{self, Picture};
+use super::preprocess::{Geometry, ImageForm};
+use super::source::{Labels, Opened, Skipped, Source, only_input, spread};
+use super::{DataOptions, InputSpec};
+
+/// Images in an order of their own, some of them a sample.
+struct Images {
+    files: Vec<PathBuf>,
+    spec: InputSpec,
+    rules: Rules,
+    geometry: Geometry,
+    batch: usize,
+}
+
+impl Source for Images {
+    fn len(&self) -> usize {
+        self.files.len() / self.batch
+    }
+
+    fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError> {
+        let start = index * self.batch;
+        let files = self.files.get(start..start + self.batch).unwrap_or_default();
+        let [first, rest @ ..] = files else { return Err(DataError::OutOfRange { index, len: self.len() }) };
+        let Picture { size, channels, mut pixels } = picture::load(first, self.geometry)?;
+        for file in rest {
+            let next = picture::load(file, self.geometry)?;
+            if next.size != size {
+                let reason = format!("{} pixels, the first image of its batch has {size}", next.size);
+                return Err(DataError::Image { path: file.clone(), reason });
+            }
+            pixels.extend(next.pixels);
+        }
+        let shape = vec![files.len(), size.height as usize, size.width as usize, channels];
+        let place = Place::file(first);
+        let mismatch = |e: super::array::LengthError| shape_error(&self.spec, &e.shape, &place, "");
+        let array = Array::new(shape, ArrayData::U8(pixels)).map_err(mismatch)?;
+        let feed = Feed::plan(&self.spec, array.shape(), array.dtype(), &place, &self.rules)?;
+        Ok(vec![feed.apply(array, &place, index)?])
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn noun(&self) -> &'static str {
+        "images"
+    }
+}
+
+/// Opens image files; `classes` are those of class folders, one a file.
+pub(super) fn open(
+    path: &Path,
+    files: &[PathBuf],
+    classes: Option<Vec<i64>>,
+    inputs: &[InputSpec],
+    options: &DataOptions,
+) -> Result<Opened, DataError> {
+    let spec = only_input(inputs, path)?.clone();
+    let preprocess = |reason: &str| DataError::Preprocess { input: spec.name.clone(), reason: reason.to_owned() };
+    let form = ImageForm::of(spec.shape.as_deref(), options.preprocessing.model_layout, true)
+        .ok_or_else(|| preprocess("images were given, and the input does not have the shape of images"))?;
+    let preprocessing = options.preprocessing.clone();
+    let rules = Rules { only_input: true, images: true, preprocessing };
+    let geometry = Geometry::of(&options.preprocessing, form);
+    let has_batch_axis = spec.shape.as_ref().is_none_or(|s| s.len() == 4);
+    let fixed = spec.shape.as_ref().and_then(|s| s.first().copied().flatten());
+    let batch = if has_batch_axis { fixed.unwrap_or(1).max(1) } else { 1 };
+    let labels = match &options.labels {
+        Some(file) => Some(LabelFile::read(file)?.of_images(files, file)?),
+        None => classes,
+    };
+    let kept = select(path, files, options, batch, geometry)?;
+    let labels = labels.map(|values| kept.indices.iter().filter_map(|&i| values.get(i).copied()).collect());
+    let files: Vec<PathBuf> = kept.indices.iter().filter_map(|&i| files.get(i).cloned()).collect();
+    if files.len() < batch {
+        return Err(DataError::FewSamples { path: path.to_owned(), count: files.len(), batch });
+    }
+    let source = Images { files, spec, rules, geometry, batch };
+    // A first image that does not fit is said at once.
+    source.arrays(0)?;
+    let labels = labels.map(|values| Labels { values, per_sample: batch });
+    Ok(Opened { labels, skipped: kept.skipped, ..Opened::new(source) })
+}
+
+/// The images to use, and those that cannot be.
+struct Kept {
+    indices: Vec<usize>,
+    skipped: Vec<Skipped>,
+}
+
+/// Spreads the samples over the images, whole batches. Every header is read, so that a broken file is named before
+/// the work starts; where broken files are to be left out, every image is decoded once.
+fn select(
+    path: &Path,
+    files: &[PathBuf],
+    options: &DataOptions,
+    batch: usize,
+    geometry: Geometry,
+) -> Result<Kept, DataError> {
+    let wanted = options.samples.unwrap_or(files.len()).max(1).div_ceil(batch).saturating_mul(batch);
+    let mut kept = Kept { indices: Vec::new(), skipped: Vec::new() };
+    for index in spread(files.len(), wanted) {
+        let Some(file) = files.get(index) else { continue };
+        let check = if options.skip_bad { picture::load(file, geometry).map(drop) } else { picture::probe(file) };
+        match check {
+            Ok(()) => kept.indices.push(index),
+            Err(error) if options.skip_bad => {
+                tracing::debug!(file = %file.display(), %error, "image left out");
+                kept.skipped.push(Skipped { path: file.clone(), reason: error.to_string() });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if kept.indices.is_empty() {
+        return Err(DataError::AllSkipped { path: path.to_owned(), count: files.len() });
+    }
+    Ok(kept)
+}

@@ -1,0 +1,202 @@
+//! Calibration and validation data: what feeds the model's inputs.
+//!
+//! A [`Dataset`] is opened from a path or made up, and gives samples by index: one array an input, of exactly the shape
+//! and type the model takes. Samples are loaded when asked for, from any thread, and are not kept, so that memory does
+//! not grow with the data.
+//!
+//! | path | samples |
+//! |---|---|
+//! | `.npz` | rows of the arrays named as the inputs; labels beside them |
+//! | `.npy` | rows of the array |
+//! | folder of `.npy` | one a file |
+//! | image, folder of images, folder of class folders | one an image, resized, cropped and scaled |
+//! | folder of `input_*.pb`, or of `test_data_set_*` | one a folder |
+
+mod array;
+mod arrays;
+mod element;
+mod error;
+mod feed;
+mod folder;
+mod images;
+mod labels;
+mod leaves;
+mod npy;
+mod npz;
+mod options;
+mod picture;
+mod positional;
+mod preprocess;
+mod random;
+mod source;
+mod synthetic;
+mod tensor;
+mod test_data;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use msq_passes::ir::DataType;
+
+pub use array::{Array, ArrayData, CastError, LengthError};
+pub use error::{DataError, Place, ShapeText};
+pub use npy::NpyError;
+pub use options::{Color, DataOptions, Filter, Layout, ParseError, Preprocess, Preset, Resize, Size};
+pub use source::Skipped;
+pub use synthetic::{SyntheticOptions, SyntheticScale, SyntheticValues};
+pub use tensor::TensorError;
+pub use write::write_npz;
+
+use source::{Labels, Opened, Source, spread};
+
+/// An input of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DataType,
+    /// Its shape, free dimensions `None`; nothing when not even the rank is known.
+    pub shape: Option<Vec<Option<usize>>>,
+}
+
+/// What the model takes at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// One array an input, in the model's order.
+    pub arrays: Vec<Array>,
+}
+
+/// Samples that feed a model, or a selection of them. Cheap to clone; the data stays where it is.
+#[derive(Clone)]
+pub struct Dataset {
+    source: Arc<dyn Source>,
+    indices: Arc<[usize]>,
+    labels: Option<Arc<Labels>>,
+    skipped: Arc<[Skipped]>,
+    name: Arc<str>,
+}
+
+impl Dataset {
+    /// Opens the data at `path` for a model with these inputs.
+    pub fn open(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Self, DataError> {
+        check_inputs(inputs)?;
+        let opened = folder::open(path, inputs, options)?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let dataset = Self::of(opened, name);
+        let Some(wanted) = options.samples else { return Ok(dataset) };
+        let batches = wanted.max(1).div_ceil(dataset.source.batch().max(1));
+        Ok(dataset.subset(&spread(dataset.len(), batches)))
+    }
+
+    /// Samples made up for a model with these inputs.
+    pub fn synthetic(inputs: &[InputSpec], options: &SyntheticOptions) -> Result<Self, DataError> {
+        check_inputs(inputs)?;
+        Ok(Self::of(Opened::new(synthetic::Synthetic::new(inputs, options)?), String::new()))
+    }
+
+    fn of(opened: Opened, name: String) -> Self {
+        let indices = (0..opened.source.len()).collect();
+        let Opened { source, labels, skipped } = opened;
+        Self { source, indices, labels: labels.map(Arc::new), skipped: skipped.into(), name: name.into() }
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// Loads a sample.
+    pub fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let at = self.indices.get(index).copied().ok_or(DataError::OutOfRange { index, len: self.len() })?;
+        Ok(Sample { arrays: self.source.arrays(at)? })
+    }
+
+    /// Whether the samples have labels.
+    pub fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
+
+    /// The label of a sample; the first one where the model's batch holds several.
+    pub fn label(&self, index: usize) -> Option<i64> {
+        self.labels(index)?.first().copied()
+    }
+
+    /// The labels of a sample, one for each row of the model's fixed batch.
+    pub fn labels(&self, index: usize) -> Option<&[i64]> {
+        let labels = self.labels.as_ref()?;
+        let start = self.indices.get(index)?.checked_mul(labels.per_sample)?;
+        labels.values.get(start..start.checked_add(labels.per_sample)?)
+    }
+
+    /// The images that were left out because they could not be decoded.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// What this is, for instance ``512 samples from `calib.npz` ``, or ``128 × 4 images from `photos` `` for a model
+    /// whose batch is fixed at 4.
+    pub fn describe(&self) -> String {
+        let (noun, batch) = (self.source.noun(), self.source.batch());
+        let noun = match self.len() {
+            _ if batch > 1 => format!("× {batch} {noun}"),
+            1 => noun.trim_end_matches('s').to_owned(),
+            _ => noun.to_owned(),
+        };
+        let from = if self.name.is_empty() { String::new() } else { format!(" from `{}`", self.name) };
+        format!("{} {noun}{from}", self.len())
+    }
+
+    /// The samples `start .. end`, as far as there are.
+    #[must_use]
+    pub fn range(&self, start: usize, end: usize) -> Self {
+        let end = end.min(self.len());
+        let indices = self.indices.get(start.min(end)..end).unwrap_or_default().into();
+        Self { indices, ..self.clone() }
+    }
+
+    /// The samples of these indices, in this order; those past the end are left out.
+    #[must_use]
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let indices = indices.iter().filter_map(|&i| self.indices.get(i).copied()).collect();
+        Self { indices, ..self.clone() }
+    }
+
+    /// Two parts without a common sample: all but `held_out` samples, and `held_out` evenly spread ones.
+    pub fn split(&self, held_out: usize) -> (Self, Self) {
+        let held = spread(self.len(), held_out);
+        let kept: Vec<usize> = (0..self.len()).filter(|i| held.binary_search(i).is_err()).collect();
+        (self.subset(&kept), self.subset(&held))
+    }
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dataset").field("samples", &self.describe()).finish_non_exhaustive()
+    }
+}
+
+/// Refuses inputs that no array can feed.
+fn check_inputs(inputs: &[InputSpec]) -> Result<(), DataError> {
+    if inputs.is_empty() {
+        return Err(DataError::NoInputs);
+    }
+    match inputs.iter().find(|i| !array::is_supported(i.dtype)) {
+        Some(bad) => Err(DataError::InputType { input: bad.name.clone(), dtype: bad.dtype }),
+        None => Ok(()),
+    }
+}
+
+/// The ending of a file name, in lower case, without the dot.
+fn extension(path: &Path) -> String {
+    path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
+}

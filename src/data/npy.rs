@@ -1,0 +1,327 @@
+//! The `.npy` form of `NumPy`: the header, and rows read at their offsets.
+//!
+//! The header is a Python dictionary with three fixed keys. It is parsed here, without recursion and with checked
+//! sizes, because calibration files come from anywhere: no header makes the reader overflow, recurse or allocate by
+//! an unchecked number.
+//!
+//! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use msq_passes::ir::DataType;
+
+use super::array::{Array, count, width};
+use super::error::{DataError, Place, ShapeText};
+use super::positional::PositionalFile;
+
+/// The longest header read; `NumPy` itself stops at 10,000 characters.
+const HEADER_LIMIT: usize = 1 << 20;
+/// The largest array read: more is a broken or hostile header.
+const SIZE_LIMIT: u64 = 64 << 30;
+
+/// What is wrong with an `.npy` file or a member of an archive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NpyError {
+    /// Other bytes.
+    #[error("it does not start as an .npy file does")]
+    NotNpy,
+    /// A version from the future.
+    #[error("version {0}.{1} of the .npy format is not known")]
+    Version(u8, u8),
+    /// A header that is not the fixed dictionary.
+    #[error("its header is not valid at `{0}`")]
+    Header(String),
+    /// A header of absurd length.
+    #[error("its header is {0} bytes long")]
+    HeaderLength(usize),
+    /// Columns before rows.
+    #[error("it is in Fortran order: save it again with `numpy.ascontiguousarray`")]
+    FortranOrder,
+    /// Pickled Python objects.
+    #[error("it holds Python objects: save it again with a numeric dtype")]
+    Objects,
+    /// Text, complex numbers, dates, records.
+    #[error("it holds elements of type `{0}`: only real numbers, integers and bool are read")]
+    ElementType(String),
+    /// More bytes than any calibration array has.
+    #[error("its header declares shape {0}, which is more than 64 GiB")]
+    TooLarge(ShapeText),
+    /// Fewer bytes than the shape wants.
+    #[error("it ends after {found} of {wanted} bytes of data")]
+    Truncated {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes that shape and element type want.
+        wanted: u64,
+    },
+    /// More bytes than the shape wants.
+    #[error("it has {found} bytes of data where its shape wants {wanted}")]
+    TooLong {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes that shape and element type want.
+        wanted: u64,
+    },
+    /// Damaged compression, a wrong checksum, or the system's refusal.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+}
+
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) dtype: DataType,
+    pub(super) big_endian: bool,
+    pub(super) shape: Vec<usize>,
+    /// Offset of the first element.
+    pub(super) data_start: u64,
+    /// Bytes of one element.
+    width: usize,
+}
+
+impl Header {
+    /// Reads a header; the reader is left at the first element.
+    pub(super) fn read(reader: &mut impl Read) -> Result<Self, NpyError> {
+        let mut fixed = [0; 8];
+        read_header_bytes(reader, &mut fixed)?;
+        let [0x93, b'N', b'U', b'M', b'P', b'Y', major, minor] = fixed else { return Err(NpyError::NotNpy) };
+        let (length, prefix) = match (major, minor) {
+            (1, 0) => {
+                let mut length = [0; 2];
+                read_header_bytes(reader, &mut length)?;
+                (usize::from(u16::from_le_bytes(length)), 10)
+            }
+            (2 | 3, 0) => {
+                let mut length = [0; 4];
+                read_header_bytes(reader, &mut length)?;
+                (u32::from_le_bytes(length) as usize, 12)
+            }
+            _ => return Err(NpyError::Version(major, minor)),
+        };
+        if length > HEADER_LIMIT {
+            return Err(NpyError::HeaderLength(length));
+        }
+        let mut text = vec![0; length];
+        read_header_bytes(reader, &mut text)?;
+        parse(&String::from_utf8_lossy(&text), prefix + length as u64)
+    }
+
+    /// Bytes of all the elements.
+    pub(super) fn payload(&self) -> Result<u64, NpyError> {
+        let bytes = count(&self.shape).and_then(|n| n.checked_mul(self.width)).map(|n| n as u64);
+        bytes.filter(|&n| n <= SIZE_LIMIT).ok_or_else(|| NpyError::TooLarge(ShapeText::of(&self.shape)))
+    }
+
+    /// Refuses data of another length than the header declares.
+    pub(super) fn check_payload(&self, found: u64) -> Result<(), NpyError> {
+        let wanted = self.payload()?;
+        match found.cmp(&wanted) {
+            std::cmp::Ordering::Less => Err(NpyError::Truncated { found, wanted }),
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => Err(NpyError::TooLong { found, wanted }),
+        }
+    }
+}
+
+/// As `read_exact`; a file that ends inside its header is no `.npy` file.
+fn read_header_bytes(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), NpyError> {
+    reader.read_exact(bytes).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => NpyError::NotNpy,
+        _ => NpyError::Read(e),
+    })
+}
+
+/// The dictionary `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, keys in any order.
+fn parse(text: &str, data_start: u64) -> Result<Header, NpyError> {
+    let mut cursor = Cursor { rest: text };
+    let (mut element, mut fortran, mut shape) = (None, None, None);
+    cursor.expect('{')?;
+    while !cursor.take('}') {
+        let key = cursor.string()?;
+        cursor.expect(':')?;
+        match key {
+            "descr" if cursor.peek() == Some('[') => return Err(NpyError::ElementType("record".to_owned())),
+            "descr" => element = Some(element_type(cursor.string()?)?),
+            "fortran_order" => fortran = Some(cursor.boolean()?),
+            "shape" => shape = Some(cursor.tuple()?),
+            _ => return Err(NpyError::Header(key.to_owned())),
+        }
+        if !cursor.take(',') && cursor.peek() != Some('}') {
+            return Err(cursor.error());
+        }
+    }
+    let (Some((dtype, big_endian)), Some(fortran), Some(shape)) = (element, fortran, shape) else {
+        return Err(NpyError::Header("a missing key".to_owned()));
+    };
+    // Order means nothing for one axis, and NumPy writes either.
+    if fortran && shape.len() > 1 {
+        return Err(NpyError::FortranOrder);
+    }
+    let width = width(dtype).ok_or_else(|| NpyError::ElementType(dtype.to_string()))?;
+    let header = Header { dtype, big_endian, shape, data_start, width };
+    header.payload()?;
+    Ok(header)
+}
+
+/// The type string of `NumPy`: byte order, kind, bytes.
+fn element_type(text: &str) -> Result<(DataType, bool), NpyError> {
+    let (big_endian, kind) = match text.as_bytes().first() {
+        Some(b'>') => (true, &text[1..]),
+        Some(b'<' | b'|' | b'=') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let dtype = match kind {
+        "f2" => DataType::Float16,
+        "f4" => DataType::Float,
+        "f8" => DataType::Double,
+        "i1" => DataType::Int8,
+        "i2" => DataType::Int16,
+        "i4" => DataType::Int32,
+        "i8" => DataType::Int64,
+        "u1" => DataType::Uint8,
+        "u2" => DataType::Uint16,
+        "u4" => DataType::Uint32,
+        "u8" => DataType::Uint64,
+        "b1" | "?" => DataType::Bool,
+        _ if kind.starts_with('O') => return Err(NpyError::Objects),
+        _ => return Err(NpyError::ElementType(text.to_owned())),
+    };
+    Ok((dtype, big_endian))
+}
+
+/// A reader of the few Python literals that headers use.
+struct Cursor<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&mut self) -> Option<char> {
+        self.rest = self.rest.trim_start();
+        self.rest.chars().next()
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        self.peek();
+        let Some(rest) = self.rest.strip_prefix(wanted) else { return false };
+        self.rest = rest;
+        true
+    }
+
+    fn expect(&mut self, wanted: char) -> Result<(), NpyError> {
+        if self.take(wanted) { Ok(()) } else { Err(self.error()) }
+    }
+
+    fn string(&mut self) -> Result<&'a str, NpyError> {
+        let quote = self.peek().filter(|c| matches!(c, '\'' | '"')).ok_or_else(|| self.error())?;
+        let (text, rest) = self.rest.get(1..).and_then(|r| r.split_once(quote)).ok_or_else(|| self.error())?;
+        self.rest = rest;
+        Ok(text)
+    }
+
+    fn boolean(&mut self) -> Result<bool, NpyError> {
+        self.peek();
+        let (value, rest) = match (self.rest.strip_prefix("True"), self.rest.strip_prefix("False")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return Err(self.error()),
+        };
+        self.rest = rest;
+        Ok(value)
+    }
+
+    fn tuple(&mut self) -> Result<Vec<usize>, NpyError> {
+        self.expect('(')?;
+        let mut items = Vec::new();
+        while !self.take(')') {
+            items.push(self.integer()?);
+            if !self.take(',') && self.peek() != Some(')') {
+                return Err(self.error());
+            }
+        }
+        Ok(items)
+    }
+
+    /// A length; Python 2 wrote them with an `L`.
+    fn integer(&mut self) -> Result<usize, NpyError> {
+        self.peek();
+        let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
+        let (digits, rest) = self.rest.split_at(end);
+        let value = digits.parse().map_err(|_| self.error())?;
+        self.rest = rest.strip_prefix('L').unwrap_or(rest);
+        Ok(value)
+    }
+
+    fn error(&self) -> NpyError {
+        NpyError::Header(self.rest.trim().chars().take(24).collect())
+    }
+}
+
+/// An array on disk whose first axis counts rows, read a few rows at a time.
+#[derive(Debug)]
+pub(super) struct Rows {
+    file: PositionalFile,
+    start: u64,
+    header: Header,
+    place: Place,
+}
+
+impl Rows {
+    /// The array of an `.npy` file.
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        let place = Place::file(path);
+        let io_error = |source| DataError::Io { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(io_error)?;
+        let length = file.metadata().map_err(io_error)?.len();
+        let npy = |reason| DataError::Npy { place: Box::new(place.clone()), reason };
+        let header = Header::read(&mut file).map_err(npy)?;
+        header.check_payload(length.saturating_sub(header.data_start)).map_err(npy)?;
+        Ok(Self::new(file, header.data_start, header, place))
+    }
+
+    /// Elements that start at `start` of `file`; the caller checked that they are all there.
+    pub(super) fn new(file: File, start: u64, header: Header, place: Place) -> Self {
+        Self { file: PositionalFile::new(file), start, header, place }
+    }
+
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.header.shape
+    }
+
+    pub(super) fn dtype(&self) -> DataType {
+        self.header.dtype
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The whole array.
+    pub(super) fn read_all(&self) -> Result<Array, DataError> {
+        self.read_elements(0, self.header.shape.clone())
+    }
+
+    /// Rows `first .. first + rows`, the first axis kept.
+    pub(super) fn read(&self, first: usize, rows: usize) -> Result<Array, DataError> {
+        let mut shape = self.header.shape.clone();
+        let Some(axis) = shape.first_mut() else { return self.read_all() };
+        let end = first.checked_add(rows).filter(|end| end <= axis);
+        end.ok_or(DataError::OutOfRange { index: first, len: *axis })?;
+        *axis = rows;
+        let row: usize = shape.iter().skip(1).product();
+        self.read_elements(first * row, shape)
+    }
+
+    /// The product of `shape` and the offset are within the payload, which was checked.
+    fn read_elements(&self, first: usize, shape: Vec<usize>) -> Result<Array, DataError> {
+        let npy = |reason| DataError::Npy { place: Box::new(self.place.clone()), reason };
+        let width = self.header.width;
+        let mut bytes = vec![0; shape.iter().product::<usize>() * width];
+        let offset = self.start + (first * width) as u64;
+        self.file.read_exact_at(&mut bytes, offset).map_err(|e| npy(NpyError::Read(e)))?;
+        let array = Array::from_bytes(self.header.dtype, self.header.big_endian, shape, &bytes);
+        array.ok_or_else(|| npy(NpyError::ElementType(self.header.dtype.to_string())))
+    }
+}

@@ -1,0 +1,117 @@
+//! `.npz` archives: zip files of `.npy` members.
+//!
+//! Rows are read at their offsets so that memory does not grow with the archive. A stored member is read where it
+//! lies; a deflated one is inflated once into an unnamed temporary file, which the system frees with the handle
+//! (`TMPDIR` says where). Sizes in the archive are claims: what is written is bounded by the member's own header,
+//! and header, claim and data must agree.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use zip::read::ZipFile;
+use zip::{CompressionMethod, ZipArchive};
+
+use super::error::{DataError, Place};
+use super::npy::{Header, NpyError, Rows};
+
+/// An open archive.
+pub(super) struct Archive {
+    path: PathBuf,
+    zip: ZipArchive<BufReader<File>>,
+    members: Vec<(String, usize)>,
+}
+
+impl Archive {
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        let not_archive =
+            |e: zip::result::ZipError| DataError::NotArchive { path: path.to_owned(), reason: e.to_string() };
+        let zip = ZipArchive::new(BufReader::new(file)).map_err(not_archive)?;
+        let mut members = Vec::new();
+        for index in 0..zip.len() {
+            let Some(Ok(name)) = zip.name_for_index(index) else { continue };
+            if let Some(array) = name.strip_suffix(".npy") {
+                members.push((array.to_owned(), index));
+            }
+        }
+        Ok(Self { path: path.to_owned(), zip, members })
+    }
+
+    /// The arrays, in the order of the archive.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.members.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.members.iter().any(|(n, _)| n == name)
+    }
+
+    pub(super) fn place(&self, name: &str) -> Place {
+        Place::array(&self.path, name)
+    }
+
+    /// The header of an array.
+    pub(super) fn header(&mut self, name: &str) -> Result<Header, DataError> {
+        self.member(name, |member, _| Header::read(member))
+    }
+
+    /// The rows of an array, on disk.
+    pub(super) fn rows(&mut self, name: &str) -> Result<Rows, DataError> {
+        let place = self.place(name);
+        self.member(name, |member, path| {
+            let header = Header::read(member)?;
+            header.check_payload(member.size().saturating_sub(header.data_start))?;
+            let (file, start) = match member.data_start() {
+                Some(start) if member.compression() == CompressionMethod::Stored => {
+                    stored(path, start, member.size(), &header)?
+                }
+                _ => (inflate(member, header.payload()?)?, 0),
+            };
+            Ok(Rows::new(file, start, header, place))
+        })
+    }
+
+    fn member<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut ZipFile<'_, BufReader<File>>, &Path) -> Result<T, NpyError>,
+    ) -> Result<T, DataError> {
+        let place = self.place(name);
+        let index = self.members.iter().find(|(n, _)| n == name).map(|&(_, index)| index);
+        let missing = || DataError::MissingArray {
+            path: self.path.clone(),
+            wanted: name.to_owned(),
+            input: name.to_owned(),
+            present: self.members.iter().map(|(n, _)| n.clone()).collect(),
+        };
+        let index = index.ok_or_else(missing)?;
+        let member = self.zip.by_index(index).map_err(|e| NpyError::Read(io::Error::other(e)));
+        let result = member.and_then(|mut member| read(&mut member, &self.path));
+        result.map_err(|reason| DataError::Npy { place: Box::new(place), reason })
+    }
+}
+
+/// A second handle on the archive, and where the elements start in it.
+fn stored(path: &Path, start: u64, size: u64, header: &Header) -> Result<(File, u64), NpyError> {
+    let file = File::open(path)?;
+    let wanted = header.payload()?;
+    let available = file.metadata()?.len().saturating_sub(start).min(size);
+    header.check_payload(available.saturating_sub(header.data_start))?;
+    let offset = start.checked_add(header.data_start).ok_or(NpyError::Truncated { found: 0, wanted })?;
+    Ok((file, offset))
+}
+
+/// The rest of the member in a temporary file: `wanted` bytes, or an error. Reading to the end checks the checksum.
+fn inflate(member: &mut impl Read, wanted: u64) -> Result<File, NpyError> {
+    let mut spool = BufWriter::with_capacity(1 << 18, tempfile::tempfile()?);
+    let found = io::copy(&mut member.take(wanted.saturating_add(1)), &mut spool)?;
+    if found < wanted {
+        return Err(NpyError::Truncated { found, wanted });
+    }
+    if found > wanted {
+        return Err(NpyError::TooLong { found, wanted });
+    }
+    spool.flush()?;
+    spool.into_inner().map_err(|e| NpyError::Read(e.into_error()))
+}

@@ -1,0 +1,262 @@
+//! Preprocessing, resolved: the form of an image input, the arithmetic on pixels, the geometry of image files.
+//!
+//! A pixel `p` in 0..255 becomes `(p · scale − mean_c) / std_c` for its channel `c`. Integer inputs take pixels as
+//! they are, unless a number is given.
+
+use super::options::{Color, Filter, Layout, Preprocess, Preset, Resize, Size};
+
+/// Crop that the presets for `ImageNet` were made for, and the short side they resize to before.
+const CROP: u32 = 224;
+const SHORT_SIDE: u32 = 256;
+
+/// An input that takes images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ImageForm {
+    pub(super) layout: Layout,
+    pub(super) channels: Option<usize>,
+    pub(super) height: Option<usize>,
+    pub(super) width: Option<usize>,
+}
+
+impl ImageForm {
+    /// Reads the form off a shape: four axes with one or three channels at axis 1 (preferred) or last.
+    ///
+    /// `layout` overrides what the shape says. With `surely` the input is known to take images: three axes will do,
+    /// and channels first is assumed where the shape says nothing.
+    pub(super) fn of(shape: Option<&[Option<usize>]>, layout: Option<Layout>, surely: bool) -> Option<Self> {
+        let layout_known = surely || layout.is_some();
+        let &[a, b, c] = (match shape {
+            Some([_, rest @ ..]) if rest.len() == 3 => rest,
+            Some(shape) if shape.len() == 3 && layout_known => shape,
+            None if layout_known => &[None; 3],
+            _ => return None,
+        }) else {
+            return None;
+        };
+        let is_channels = |dim: Option<usize>| matches!(dim, Some(1 | 3));
+        let layout = match layout {
+            Some(layout) => layout,
+            None if is_channels(a) => Layout::Nchw,
+            None if is_channels(c) => Layout::Nhwc,
+            None if surely => Layout::Nchw,
+            None => return None,
+        };
+        Some(match layout {
+            Layout::Nchw => Self { layout, channels: a, height: b, width: c },
+            Layout::Nhwc => Self { layout, channels: c, height: a, width: b },
+        })
+    }
+
+    /// The size, when both sides are fixed.
+    fn size(self) -> Option<Size> {
+        let side = |n: Option<usize>| u32::try_from(n?).ok().filter(|&n| n > 0);
+        Some(Size { width: side(self.width)?, height: side(self.height)? })
+    }
+}
+
+/// `(p · scale − mean_c) / std_c`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Affine {
+    scale: f32,
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl Affine {
+    /// The preset's numbers under the given ones, for an input of so many channels.
+    pub(super) fn of(options: &Preprocess, channels: usize) -> Result<Self, String> {
+        let (scale, mut mean, mut std) = match options.preset.unwrap_or(Preset::Raw) {
+            Preset::Raw => (1.0, vec![0.0], vec![1.0]),
+            Preset::Unit => (1.0 / 255.0, vec![0.0], vec![1.0]),
+            Preset::ImageNet => (1.0 / 255.0, vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
+            Preset::Lite => (1.0, vec![127.0], vec![128.0]),
+        };
+        if options.color == Some(Color::Bgr) {
+            mean.reverse();
+            std.reverse();
+        }
+        let affine = Self {
+            scale: options.scale.unwrap_or(scale),
+            mean: options.mean.clone().unwrap_or(mean),
+            std: options.std.clone().unwrap_or(std),
+        };
+        affine.check(channels)?;
+        Ok(affine)
+    }
+
+    fn check(&self, channels: usize) -> Result<(), String> {
+        for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if values.len() != 1 && values.len() != channels {
+                return Err(format!("{} values of `{name}` for {channels} channels", values.len()));
+            }
+            if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+                return Err(format!("`{name}` holds {value}"));
+            }
+        }
+        if self.std.contains(&0.0) {
+            return Err("`std` holds 0".to_owned());
+        }
+        if self.scale.is_finite() { Ok(()) } else { Err(format!("`scale` is {}", self.scale)) }
+    }
+
+    pub(super) fn is_identity(&self) -> bool {
+        self.scale == 1.0 && self.mean.iter().all(|&m| m == 0.0) && self.std.iter().all(|&s| s == 1.0)
+    }
+
+    /// Applies the numbers; the channel changes every `inner` elements.
+    pub(super) fn apply(&self, values: &mut [f32], inner: usize) {
+        let channels = self.mean.len().max(self.std.len());
+        let of = |v: &[f32], c: usize, other: f32| v.get(if v.len() == 1 { 0 } else { c }).copied().unwrap_or(other);
+        for (index, chunk) in values.chunks_mut(inner.max(1)).enumerate() {
+            let c = index % channels.max(1);
+            let (mean, std) = (of(&self.mean, c, 0.0), of(&self.std, c, 1.0));
+            for value in chunk {
+                *value = (*value * self.scale - mean) / std;
+            }
+        }
+    }
+}
+
+/// What happens to an image file before its pixels are scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) resize: Step,
+    pub(super) crop: Option<Size>,
+    pub(super) filter: Filter,
+    pub(super) color: Color,
+}
+
+/// How an image is resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Not at all.
+    Keep,
+    /// To the smallest size of the same aspect ratio that covers this one.
+    Cover(Size),
+    /// To exactly this size.
+    Exact(Size),
+}
+
+impl Geometry {
+    /// The given steps, else the preset's, else what the model's size asks for.
+    ///
+    /// The presets for `ImageNet` resize to 256/224 of the model's size and cut the centre out. The others cover the model's
+    /// size, which leaves images alone that have it.
+    pub(super) fn of(options: &Preprocess, form: ImageForm) -> Self {
+        let preset = options.preset.unwrap_or(Preset::Raw);
+        let for_imagenet = matches!(preset, Preset::ImageNet | Preset::Lite);
+        let target = options.crop.or(form.size()).or(for_imagenet.then_some(Size::square(CROP)));
+        let resize = match (options.resize, target) {
+            (Some(Resize::ShortSide(side)), _) => Step::Cover(Size::square(side)),
+            (Some(Resize::Exact(size)), _) => Step::Exact(size),
+            (None, Some(target)) if for_imagenet => Step::Cover(enlarged(target)),
+            (None, _) if options.crop.is_some() => Step::Keep,
+            (None, _) => form.size().map_or(Step::Keep, Step::Cover),
+        };
+        let filter = if preset == Preset::Lite { Filter::Bicubic } else { Filter::Bilinear };
+        let color = if form.channels == Some(1) { Color::Gray } else { Color::Rgb };
+        Self { resize, crop: target, filter: options.filter.unwrap_or(filter), color: options.color.unwrap_or(color) }
+    }
+}
+
+/// 256/224 of a size, rounded.
+fn enlarged(size: Size) -> Size {
+    let side = |n: u32| ((u64::from(n) * u64::from(SHORT_SIDE) + u64::from(CROP / 2)) / u64::from(CROP)) as u32;
+    Size { width: side(size.width), height: side(size.height) }
+}
+
+/// The size an image of `from` becomes: the covering side is exact, the other is rounded down as torchvision does.
+pub(super) fn resized(step: Step, from: Size) -> Size {
+    let Size { width, height } = from;
+    match step {
+        Step::Keep => from,
+        Step::Exact(size) => size,
+        Step::Cover(size) => {
+            let (w, h) = (u64::from(width), u64::from(height));
+            let (tw, th) = (u64::from(size.width), u64::from(size.height));
+            let scaled = |side: u64, by: u64, of: u64| u32::try_from(side * by / of.max(1)).unwrap_or(u32::MAX).max(1);
+            // Covered when the scale is the larger of tw / w and th / h.
+            if tw * h >= th * w {
+                Size { width: size.width, height: scaled(h, tw, w) }
+            } else {
+                Size { width: scaled(w, th, h), height: size.height }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(shape: [usize; 4]) -> Option<ImageForm> {
+        let dims: Vec<Option<usize>> = shape.iter().map(|&d| (d > 0).then_some(d)).collect();
+        ImageForm::of(Some(&dims), None, false)
+    }
+
+    #[test]
+    fn form_follows_the_channel_axis() {
+        assert_eq!(
+            form([1, 3, 32, 48]).map(|f| (f.layout, f.height, f.width)),
+            Some((Layout::Nchw, Some(32), Some(48)))
+        );
+        assert_eq!(
+            form([0, 32, 48, 1]).map(|f| (f.layout, f.height, f.width)),
+            Some((Layout::Nhwc, Some(32), Some(48)))
+        );
+        assert_eq!(form([1, 8, 32, 32]), None);
+        assert_eq!(ImageForm::of(None, None, true).map(|f| f.layout), Some(Layout::Nchw));
+    }
+
+    #[test]
+    fn presets_compute_what_they_say() {
+        let value = |preset, channel: usize| {
+            let affine = Affine::of(&Preprocess { preset: Some(preset), ..Preprocess::default() }, 3).unwrap();
+            let mut pixels = [200.0; 3];
+            affine.apply(&mut pixels, 1);
+            pixels[channel]
+        };
+        assert_eq!(value(Preset::Raw, 0), 200.0);
+        assert!((value(Preset::Unit, 0) - 200.0 / 255.0).abs() < 1e-6);
+        assert!((value(Preset::ImageNet, 1) - (200.0 / 255.0 - 0.456) / 0.224).abs() < 1e-5);
+        assert_eq!(value(Preset::Lite, 2), 73.0 / 128.0);
+    }
+
+    #[test]
+    fn numbers_override_the_preset_and_are_checked() {
+        let mut options = Preprocess { preset: Some(Preset::ImageNet), mean: Some(vec![0.5]), ..Preprocess::default() };
+        let affine = Affine::of(&options, 3).unwrap();
+        assert_eq!((affine.mean.len(), affine.std.len()), (1, 3));
+        assert!(Affine::of(&options, 1).unwrap_err().contains("3 values of `std` for 1 channels"));
+        options.std = Some(vec![0.0]);
+        assert!(Affine::of(&options, 3).is_err());
+        options.std = Some(vec![f32::NAN]);
+        assert!(Affine::of(&options, 3).is_err());
+    }
+
+    #[test]
+    fn bgr_reverses_the_means_of_a_preset() {
+        let options = Preprocess { preset: Some(Preset::ImageNet), color: Some(Color::Bgr), ..Preprocess::default() };
+        assert_eq!(Affine::of(&options, 3).unwrap().mean, [0.406, 0.456, 0.485]);
+    }
+
+    #[test]
+    fn geometry_of_the_presets() {
+        let imagenet = Preprocess { preset: Some(Preset::ImageNet), ..Preprocess::default() };
+        let geometry = Geometry::of(&imagenet, form([1, 3, 224, 224]).unwrap());
+        assert_eq!((geometry.resize, geometry.crop), (Step::Cover(Size::square(256)), Some(Size::square(224))));
+        let free = Geometry::of(&imagenet, form([1, 3, 0, 0]).unwrap());
+        assert_eq!((free.resize, free.crop), (geometry.resize, geometry.crop));
+        let raw = Geometry::of(&Preprocess::default(), form([1, 3, 0, 0]).unwrap());
+        assert_eq!((raw.resize, raw.crop), (Step::Keep, None));
+    }
+
+    #[test]
+    fn covering_sizes() {
+        let size = |width, height| Size { width, height };
+        assert_eq!(resized(Step::Cover(Size::square(256)), size(500, 375)), size(341, 256));
+        assert_eq!(resized(Step::Cover(Size::square(256)), size(375, 500)), size(256, 341));
+        assert_eq!(resized(Step::Cover(size(64, 32)), size(100, 100)), size(64, 64));
+        assert_eq!(resized(Step::Cover(Size::square(32)), Size::square(32)), Size::square(32));
+    }
+}

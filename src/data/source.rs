@@ -1,0 +1,77 @@
+//! What every source of samples offers, and what opening one yields.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::InputSpec;
+use super::array::Array;
+use super::error::DataError;
+
+/// A sequence of samples, loaded when asked for and not kept.
+pub(super) trait Source: Send + Sync {
+    /// The number of samples.
+    fn len(&self) -> usize;
+
+    /// The arrays of a sample below `len`, one an input.
+    fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError>;
+
+    /// Rows of data that make a sample: the model's fixed batch.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// What the samples are, in the plural.
+    fn noun(&self) -> &'static str {
+        "samples"
+    }
+}
+
+/// Labels of consecutive samples.
+#[derive(Clone, Debug)]
+pub(super) struct Labels {
+    pub(super) values: Vec<i64>,
+    /// Labels of one sample: the model's batch.
+    pub(super) per_sample: usize,
+}
+
+/// A file that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// The error it gave.
+    pub reason: String,
+}
+
+/// An opened source.
+pub(super) struct Opened {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) labels: Option<Labels>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+impl Opened {
+    pub(super) fn new(source: impl Source + 'static) -> Self {
+        Self { source: Arc::new(source), labels: None, skipped: Vec::new() }
+    }
+}
+
+/// The model's input, where data can feed only one.
+pub(super) fn only_input<'a>(inputs: &'a [InputSpec], path: &Path) -> Result<&'a InputSpec, DataError> {
+    match inputs {
+        [spec] => Ok(spec),
+        _ => Err(DataError::SeveralInputs {
+            path: path.to_owned(),
+            inputs: inputs.iter().map(|i| i.name.clone()).collect(),
+        }),
+    }
+}
+
+/// `wanted` of `len` indices, evenly spread; all of them when there are no more.
+pub(super) fn spread(len: usize, wanted: usize) -> Vec<usize> {
+    if wanted >= len {
+        return (0..len).collect();
+    }
+    // The product may exceed 64 bits, the quotient is below `len`.
+    (0..wanted).map(|i| (i as u128 * len as u128 / wanted as u128) as usize).collect()
+}

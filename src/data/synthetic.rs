@@ -1,0 +1,221 @@
+//! Inputs made up where there is no data: images with natural statistics, uniform ids, noise.
+//!
+//! A sample depends on the seed and its index alone, and is made when it is asked for.
+
+use std::collections::BTreeMap;
+
+use msq_passes::ir::DataType;
+
+use super::InputSpec;
+use super::array::{Array, ArrayData, count};
+use super::error::{DataError, Place};
+use super::feed::finish;
+use super::leaves;
+use super::options::{Layout, Size};
+use super::preprocess::ImageForm;
+use super::random::Random;
+use super::source::Source;
+
+/// The largest input made up, in elements: dimensions come from the model.
+const MOST_ELEMENTS: usize = 1 << 30;
+
+/// Mean and standard deviation of made-up values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SyntheticScale {
+    /// Mean over many samples.
+    pub mean: f32,
+    /// Standard deviation over many samples.
+    pub std: f32,
+}
+
+impl Default for SyntheticScale {
+    fn default() -> Self {
+        Self { mean: 0.0, std: 1.0 }
+    }
+}
+
+/// What an input is filled with. Values for integer inputs are rounded and kept in the type's range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SyntheticValues {
+    /// Dead-leaves images.
+    Images(SyntheticScale),
+    /// Normal noise.
+    Noise(SyntheticScale),
+    /// Uniform whole numbers from 0 up to, not including, the limit.
+    Ids {
+        /// The limit, for instance the rows of the embedding that the input feeds.
+        limit: u64,
+    },
+    /// One value everywhere, for instance 1 in a mask.
+    Constant(f32),
+}
+
+impl SyntheticValues {
+    /// What suits an input by its shape and type: images for four axes with one or three channels, of zero mean and
+    /// unit deviation for floats and 0..255 for integers; else noise for floats, 0 or 1 for bool, ids below 128.
+    pub fn for_input(spec: &InputSpec) -> Self {
+        let is_image = ImageForm::of(spec.shape.as_deref(), None, false).is_some();
+        let pixels = |offset: f32| SyntheticScale { mean: 255.0 * leaves::MEAN - offset, std: 255.0 * leaves::STD };
+        match spec.dtype {
+            DataType::Bool => Self::Ids { limit: 2 },
+            DataType::Int8 if is_image => Self::Images(pixels(128.0)),
+            dtype if is_image && !dtype.is_float() => Self::Images(pixels(0.0)),
+            _ if is_image => Self::Images(SyntheticScale::default()),
+            dtype if dtype.is_float() => Self::Noise(SyntheticScale::default()),
+            _ => Self::Ids { limit: 128 },
+        }
+    }
+}
+
+/// How inputs are made up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyntheticOptions {
+    /// The number of samples.
+    pub count: usize,
+    /// Samples are a function of the seed and their index.
+    pub seed: u64,
+    /// Rows and columns of images, where the model leaves them free.
+    pub image_size: Size,
+    /// Other free dimensions, but for the batch, which becomes 1.
+    pub length: usize,
+    /// What inputs are filled with, by name; the others by [`SyntheticValues::for_input`].
+    pub values: BTreeMap<String, SyntheticValues>,
+}
+
+impl Default for SyntheticOptions {
+    fn default() -> Self {
+        Self { count: 64, seed: 0, image_size: Size::square(224), length: 64, values: BTreeMap::new() }
+    }
+}
+
+/// An input and what it is filled with.
+struct Recipe {
+    spec: InputSpec,
+    shape: Vec<usize>,
+    values: SyntheticValues,
+    form: Option<ImageForm>,
+}
+
+/// Made-up samples.
+pub(super) struct Synthetic {
+    recipes: Vec<Recipe>,
+    count: usize,
+    seed: u64,
+}
+
+impl Synthetic {
+    pub(super) fn new(inputs: &[InputSpec], options: &SyntheticOptions) -> Result<Self, DataError> {
+        let recipes = inputs.iter().map(|spec| Recipe::new(spec, options)).collect::<Result<_, _>>()?;
+        Ok(Self { recipes, count: options.count, seed: options.seed })
+    }
+}
+
+impl Source for Synthetic {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError> {
+        let make = |(stream, recipe): (usize, &Recipe)| {
+            recipe.make(&mut Random::new(self.seed, stream as u64, index as u64), index)
+        };
+        self.recipes.iter().enumerate().map(make).collect()
+    }
+
+    fn noun(&self) -> &'static str {
+        "synthetic samples"
+    }
+}
+
+impl Recipe {
+    fn new(spec: &InputSpec, options: &SyntheticOptions) -> Result<Self, DataError> {
+        let unusable = |reason: String| DataError::Preprocess { input: spec.name.clone(), reason };
+        let values = options.values.get(&spec.name).copied().unwrap_or_else(|| SyntheticValues::for_input(spec));
+        let wanted =
+            spec.shape.as_deref().ok_or_else(|| unusable("no data can be made up for an unknown shape".into()))?;
+        let form = ImageForm::of(Some(wanted), None, matches!(values, SyntheticValues::Images(_)));
+        let shape = concrete_shape(wanted, form, options);
+        match count(&shape) {
+            Some(elements) if elements <= MOST_ELEMENTS => Ok(Self { spec: spec.clone(), shape, values, form }),
+            _ => Err(unusable(format!("shape {shape:?} is too large to make data up for"))),
+        }
+    }
+
+    fn make(&self, random: &mut Random, sample: usize) -> Result<Array, DataError> {
+        let elements: usize = self.shape.iter().product();
+        let scaled = |scale: SyntheticScale, unit: f32| scale.mean + scale.std * unit;
+        let data = match self.values {
+            SyntheticValues::Images(scale) => {
+                let pixels = self.images(random).into_iter();
+                ArrayData::F32(pixels.map(|p| scaled(scale, (p - leaves::MEAN) / leaves::STD)).collect())
+            }
+            SyntheticValues::Noise(scale) => {
+                ArrayData::F32((0..elements).map(|_| scaled(scale, random.normal())).collect())
+            }
+            SyntheticValues::Ids { limit } => ArrayData::U64((0..elements).map(|_| random.below(limit)).collect()),
+            SyntheticValues::Constant(value) => ArrayData::F32(vec![value; elements]),
+        };
+        let place = Place::array("synthetic data", self.spec.name.clone());
+        let error = |e: super::array::LengthError| super::feed::shape_error(&self.spec, &e.shape, &place, "");
+        let array = Array::new(self.shape.clone(), self.in_range(data)).map_err(error)?;
+        finish(array, self.spec.dtype, &self.spec.name, &place, sample)
+    }
+
+    /// Pixels in 0..1 of every image of the batch, in the input's layout.
+    fn images(&self, random: &mut Random) -> Vec<f32> {
+        let (batch, row) = match self.shape.as_slice() {
+            [batch, row @ ..] if row.len() == 3 => (*batch, row),
+            row => (1, row),
+        };
+        let (Some(form), &[a, b, c]) = (self.form, row) else {
+            // Not the shape of images: one plane as wide as the last axis.
+            let width = self.shape.last().copied().unwrap_or(1).max(1);
+            return leaves::draw(random, 1, self.shape.iter().product::<usize>() / width, width);
+        };
+        let mut pixels = Vec::new();
+        for _ in 0..batch {
+            match form.layout {
+                Layout::Nchw => pixels.extend(leaves::draw(random, a, b, c)),
+                Layout::Nhwc => {
+                    let planes = leaves::draw(random, c, a, b);
+                    let pixel = |at: usize| planes.iter().skip(at).step_by(a * b).copied();
+                    pixels.extend((0..a * b).flat_map(pixel));
+                }
+            }
+        }
+        pixels
+    }
+
+    /// Whole numbers within the type for integer inputs.
+    fn in_range(&self, data: ArrayData) -> ArrayData {
+        let (low, high) = match self.spec.dtype {
+            DataType::Int8 => (-128.0, 127.0),
+            DataType::Uint8 => (0.0, 255.0),
+            DataType::Bool => (0.0, 1.0),
+            dtype if dtype.is_float() => return data,
+            DataType::Int16 | DataType::Int32 | DataType::Int64 => (-32_768.0, 32_767.0),
+            _ => (0.0, 65_535.0),
+        };
+        match data {
+            ArrayData::F32(values) => ArrayData::F32(values.iter().map(|v| v.round().clamp(low, high)).collect()),
+            ids => ids,
+        }
+    }
+}
+
+/// Free dimensions replaced: the first by 1, an image's sides and all others by the options.
+fn concrete_shape(wanted: &[Option<usize>], form: Option<ImageForm>, options: &SyntheticOptions) -> Vec<usize> {
+    let Size { width, height } = options.image_size;
+    let (channels, rows, columns) = (3, height as usize, width as usize);
+    let image = form.map(|form| match form.layout {
+        Layout::Nchw => [channels, rows, columns],
+        Layout::Nhwc => [rows, columns, channels],
+    });
+    let start = wanted.len().saturating_sub(3);
+    let free = |axis: usize| match (image, axis.checked_sub(start)) {
+        (Some(image), Some(side)) => image.get(side).copied().unwrap_or(1),
+        _ if axis == 0 => 1,
+        _ => options.length,
+    };
+    wanted.iter().enumerate().map(|(axis, dim)| dim.unwrap_or_else(|| free(axis))).collect()
+}

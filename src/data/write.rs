@@ -1,0 +1,44 @@
+//! Writes float arrays as an `.npz`.
+
+use super::DataError;
+use std::io::{Seek, Write};
+use std::path::Path;
+use zip::CompressionMethod;
+use zip::write::{SimpleFileOptions, ZipWriter};
+
+/// Writes named float arrays; the file is there completely or not at all.
+pub fn write_npz(path: &Path, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), DataError> {
+    let failed = |source| DataError::Write { path: path.to_owned(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    write(file.as_file_mut(), arrays).map_err(failed)?;
+    file.persist(path).map(|_| ()).map_err(|e| failed(e.error))
+}
+
+fn write(file: impl Write + Seek, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> std::io::Result<()> {
+    let mut zip = ZipWriter::new(file);
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+    for (name, shape, values) in arrays {
+        zip.start_file(format!("{name}.npy"), options)?;
+        zip.write_all(&header(shape))?;
+        for chunk in values.chunks(4096) {
+            let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+            zip.write_all(&bytes)?;
+        }
+    }
+    zip.finish()?.flush()
+}
+
+/// Version 1.0 header of a little-endian float array, padded to 64 bytes as the format asks.
+fn header(shape: &[usize]) -> Vec<u8> {
+    let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}");
+    let prefix = 10;
+    let padding = 63 - (prefix + text.len()) % 64;
+    text.push_str(&" ".repeat(padding));
+    text.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((text.len() as u16).to_le_bytes());
+    bytes.extend(text.as_bytes());
+    bytes
+}

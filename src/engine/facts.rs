@@ -1,0 +1,66 @@
+//! What can be said of a model without running it: types, shapes, constants.
+
+use super::{EngineError, load, tensor};
+use indexmap::IndexMap;
+use msq_passes::ir::{DataType, Model, TensorProto, TypeProto};
+use tract_onnx::prelude::{InferenceFact, OutletId, Tensor};
+use tract_onnx::tract_core::internal::DimLike;
+use tract_onnx::tract_hir::infer::{Factoid, InferenceModelExt};
+
+/// Facts inferred for the values of a model's main graph, in name order.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Type and shape, where both element type and rank are known. Axes that depend on the input are open.
+    pub types: IndexMap<String, TypeProto>,
+    /// Values that are the same for every input.
+    pub constants: IndexMap<String, TensorProto>,
+}
+
+impl Facts {
+    /// Infers the facts of a model. Dynamic axes stay symbols, so a shape that depends on them is no constant; an
+    /// operator the engine does not know leaves what follows it open.
+    pub fn infer(model: &Model) -> Result<Self, EngineError> {
+        let mut loaded = load::load(model)?;
+        if let Err(error) = loaded.model.analyse(true) {
+            tracing::debug!(%error, "type inference stopped early");
+        }
+        let mut facts = Self::default();
+        for (name, outlet) in &loaded.outlets {
+            let Some(fact) = fact_of(&loaded, *outlet) else { continue };
+            facts.types.extend(type_of(fact).map(|ty| (name.clone(), ty)));
+            let constant = fact.value.concretize().and_then(|t| constant_of(name, &t));
+            facts.constants.extend(constant.map(|t| (name.clone(), t)));
+        }
+        Ok(facts)
+    }
+
+    /// States the inferred types in a model, for passes that need ranks. They are not written to its file.
+    pub fn annotate(&self, model: &mut Model) {
+        for (name, ty) in &self.types {
+            if let Some(value) = model.graph.find(name) {
+                model.graph.set_type(value, ty.clone());
+            }
+        }
+    }
+}
+
+fn fact_of(loaded: &load::Loaded, outlet: OutletId) -> Option<&InferenceFact> {
+    loaded.model.nodes().get(outlet.node)?.outputs.get(outlet.slot).map(|o| &o.fact)
+}
+
+fn type_of(fact: &InferenceFact) -> Option<TypeProto> {
+    let element = tensor::data_type(fact.datum_type.concretize()?)?;
+    if fact.shape.is_open() {
+        return None;
+    }
+    let axis = |d: &tract_onnx::tract_hir::infer::DimFact| d.concretize().and_then(|d| d.to_usize().ok());
+    let shape: Vec<Option<usize>> = fact.shape.dims().map(axis).collect();
+    Some(TypeProto::tensor(element, &shape))
+}
+
+/// The constant as a message. Symbolic dimensions count as int64 once they are numbers, as in `Shape`.
+fn constant_of(name: &str, tensor: &Tensor) -> Option<TensorProto> {
+    let element = tensor::data_type(tensor.datum_type())?;
+    let tensor = if element == DataType::Int64 { tensor.cast_to::<i64>().ok()?.into_owned() } else { tensor.clone() };
+    Some(TensorProto::from_raw(name, element, tensor.shape(), tensor.as_bytes().to_vec()))
+}

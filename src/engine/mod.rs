@@ -1,0 +1,17 @@
+//! The engine: runs models with tract. The only folder that names it.
+//!
+//! A [`Plan`] is a model optimized for one set of input shapes; every thread has its own [`Session`] of it, one image
+//! at a time, which is faster in tract than batches. [`Facts`] are what can be said of a model without running it.
+
+mod error;
+mod facts;
+mod load;
+mod plan;
+mod pool;
+mod tensor;
+
+pub use error::EngineError;
+pub use facts::Facts;
+pub use plan::{Plan, PlanOptions, Session};
+pub use pool::{Lane, Pool, SHARD, Visitor};
+pub use tensor::Output;

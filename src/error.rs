@@ -1,0 +1,142 @@
+//! What can go wrong, with the exit code a command line gives it.
+
+use crate::data::DataError;
+use crate::engine::EngineError;
+use crate::quant::QuantError;
+use msq_passes::PassError;
+use msq_passes::ir::{CheckError, ExternalError, ImportError, SaveError, TensorError};
+use std::path::PathBuf;
+
+/// Why a run failed. Messages name the file, tensor or layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input model cannot be read.
+    #[error("`{path}`: {source}", path = path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ImportError,
+    },
+    /// The input model contradicts itself.
+    #[error("the model is not valid: {0}")]
+    Invalid(#[from] CheckError),
+    /// A tensor of the model is damaged.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An external tensor of the model cannot be read.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+    /// The model has nothing to quantize.
+    #[error("the model has no layer with float weights to quantize{hint}")]
+    NothingToQuantize {
+        /// What it has instead, if that is known.
+        hint: String,
+    },
+    /// The model is quantized already.
+    #[error("the model is quantized already: node `{node}` is {op}; start from the float model")]
+    AlreadyQuantized {
+        /// The first quantized node.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
+    /// A weight that is not a number.
+    #[error("tensor `{tensor}` has {value} at index {index}; the model is broken or badly exported")]
+    NonFiniteWeight {
+        /// The tensor.
+        tensor: String,
+        /// Index of the first such element in storage order.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// An activation that is not a number.
+    #[error(
+        "value `{value}` is NaN or infinite for sample {sample}: the data or its preprocessing does not fit the model"
+    )]
+    NonFiniteActivation {
+        /// The value.
+        value: String,
+        /// The sample.
+        sample: usize,
+    },
+    /// Calibration data does not fit.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// There is no calibration data to speak of.
+    #[error("calibration data is empty")]
+    NoSamples,
+    /// The model cannot be run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// A weight cannot be rounded.
+    #[error("layer `{layer}`: {source}")]
+    Quant {
+        /// The layer.
+        layer: String,
+        /// Why.
+        source: QuantError,
+    },
+    /// A pattern on the command line matches nothing.
+    #[error("no layer matches `{pattern}`; `msq-onnx inspect` lists them")]
+    NoSuchLayer {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A pattern on the command line is malformed.
+    #[error("`{pattern}` is no regular expression: {reason}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The output cannot be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// The output is the input.
+    #[error("`{path}` is the input; choose another name for the output", path = path.display())]
+    OverwritesInput {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A thread pool cannot be made.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What the system says.
+        reason: String,
+    },
+    /// Two models cannot be compared.
+    #[error("the two models differ: {reason}")]
+    Incomparable {
+        /// In what.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The command line's exit code: 3 for the model, 4 for the data, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Import { .. }
+            | Self::Invalid(_)
+            | Self::Tensor(_)
+            | Self::External(_)
+            | Self::NothingToQuantize { .. }
+            | Self::AlreadyQuantized { .. }
+            | Self::NonFiniteWeight { .. }
+            | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
+            | Self::Incomparable { .. } => 3,
+            Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,
+            Self::NoSuchLayer { .. } | Self::BadPattern { .. } => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! How good a model is: accuracy with labels, agreement with a reference, error of each value.
+
+use crate::Error;
+use crate::agreement::{Agreement, AgreementFigures, argmax};
+use crate::data::{Array, Dataset, write_npz};
+use crate::engine::{Lane, Output, Pool, Visitor};
+use crate::progress::Progress;
+use crate::quant::Sqnr;
+use msq_passes::ir::{DataType, Model, ValueId};
+use msq_passes::{InsertTaps, Manager};
+use serde::Serialize;
+use std::path::Path;
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Samples run.
+    pub samples: usize,
+    /// Share of rows whose largest entry is the label, with labels.
+    pub accuracy: Option<f64>,
+    /// The same for the reference.
+    pub reference_accuracy: Option<f64>,
+    /// How far the outputs agree with the reference's.
+    pub agreement: Option<AgreementFigures>,
+    /// Signal-to-noise ratio of inner values both models name alike, in graph order.
+    pub values: Vec<ValueError>,
+}
+
+/// Error of one value against the reference.
+#[derive(Clone, Debug, Serialize)]
+pub struct ValueError {
+    /// Its name.
+    pub name: String,
+    /// Signal-to-quantization-noise ratio in decibels; absent where the two are equal.
+    pub sqnr: Option<f64>,
+}
+
+/// Runs the model, and the reference beside it, on every sample.
+pub fn evaluate(
+    model: &Model,
+    reference: Option<&Model>,
+    data: &Dataset,
+    save_outputs: Option<&Path>,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Evaluation, Error> {
+    if data.is_empty() {
+        return Err(Error::NoSamples);
+    }
+    let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
+    let tapped = tap(model, &shared)?;
+    let tapped_reference = reference.map(|r| tap(r, &shared)).transpose()?;
+    let pool = Pool::new(&tapped, threads);
+    let reference_pool = tapped_reference.as_ref().map(|r| Pool::new(r, threads));
+    let own = model.graph.outputs().len();
+    let visitor = || Judge {
+        reference: reference_pool.as_ref().map(Pool::lane),
+        data,
+        own,
+        taps: shared.len(),
+        save: save_outputs.is_some(),
+    };
+    let mut total = Tally::new(shared.len());
+    let mut saved = Vec::new();
+    progress.begin("evaluate", data.len() as u64);
+    pool.run(data, progress, visitor, |mut part: Tally| {
+        saved.append(&mut part.outputs);
+        total.merge(&part);
+    })?;
+    progress.end();
+    if let Some(path) = save_outputs {
+        save(model, path, &saved)?;
+    }
+    Ok(total.figures(data, &shared, reference.is_some()))
+}
+
+/// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any
+/// other all.
+fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Error> {
+    if model.graph.outputs().len() != reference.graph.outputs().len() {
+        return Err(Error::Incomparable { reason: "they have not the same number of outputs".to_owned() });
+    }
+    let quantized = model.graph.nodes().any(|(_, n)| n.op() == "DequantizeLinear");
+    let computed = |v: ValueId| reference.graph.value(v).producer().is_some() && !reference.graph.is_output(v);
+    let mut names = Vec::new();
+    for (_, node) in model.graph.nodes() {
+        let from_quantizer =
+            node.op() == "DequantizeLinear" && node.input(0).is_some_and(|v| model.graph.initializer(v).is_none());
+        if quantized && !from_quantizer {
+            continue;
+        }
+        for &value in node.outputs().iter().flatten() {
+            let name = model.graph.value(value).name();
+            let float = model.graph.value(value).element_type().is_none_or(|t| t == DataType::Float);
+            if float && !model.graph.is_output(value) && reference.graph.find(name).is_some_and(computed) {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn tap(model: &Model, names: &[String]) -> Result<Model, Error> {
+    let mut tapped = model.clone();
+    Manager::new().with(InsertTaps { values: names.to_vec() }).run(&mut tapped)?;
+    Ok(tapped)
+}
+
+/// Sums over samples.
+struct Tally {
+    rows: u64,
+    right: u64,
+    reference_right: u64,
+    agreement: Agreement,
+    values: Vec<Sqnr>,
+    /// Shape and elements of every output of every sample, if they are to be saved.
+    outputs: Vec<Vec<(Vec<usize>, Vec<f32>)>>,
+}
+
+impl Tally {
+    fn new(taps: usize) -> Self {
+        Self {
+            rows: 0,
+            right: 0,
+            reference_right: 0,
+            agreement: Agreement::default(),
+            values: vec![Sqnr::default(); taps],
+            outputs: Vec::new(),
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.right += other.right;
+        self.reference_right += other.reference_right;
+        self.agreement.merge(&other.agreement);
+        self.values.iter_mut().zip(&other.values).for_each(|(a, b)| a.merge(b));
+    }
+
+    fn figures(&self, data: &Dataset, names: &[String], compared: bool) -> Evaluation {
+        let share = |right: u64| (self.rows > 0).then(|| right as f64 / self.rows as f64);
+        let value = |(name, sqnr): (&String, &Sqnr)| {
+            let decibels = sqnr.decibels();
+            ValueError { name: name.clone(), sqnr: decibels.is_finite().then_some(decibels) }
+        };
+        Evaluation {
+            samples: data.len(),
+            accuracy: share(self.right),
+            reference_accuracy: share(self.reference_right).filter(|_| compared),
+            agreement: compared.then(|| self.agreement.figures()),
+            values: names.iter().zip(&self.values).map(value).collect(),
+        }
+    }
+}
+
+struct Judge<'a> {
+    reference: Option<Lane<'a, 'a>>,
+    data: &'a Dataset,
+    own: usize,
+    taps: usize,
+    save: bool,
+}
+
+impl Visitor for Judge<'_> {
+    type Shard = Tally;
+    type Error = Error;
+
+    fn begin(&mut self) -> Tally {
+        Tally::new(self.taps)
+    }
+
+    fn visit(&mut self, tally: &mut Tally, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
+        let reference = self.reference.as_mut().map(|lane| lane.run(inputs)).transpose()?;
+        if let Some(labels) = self.data.labels(index) {
+            tally.rows += labels.len() as u64;
+            tally.right += right(&outputs[0], labels)?;
+            if let Some(reference) = &reference {
+                tally.reference_right += right(&reference[0], labels)?;
+            }
+        }
+        for (at, (output, wanted)) in outputs.iter().zip(reference.iter().flatten()).enumerate() {
+            let (output_values, wanted) = (output.to_f32()?, wanted.to_f32()?);
+            if output_values.len() != wanted.len() {
+                return Err(Error::Incomparable { reason: format!("output {at} has other shapes") });
+            }
+            if at < self.own {
+                tally.agreement.observe(&wanted, &output_values, output.shape().last().copied().unwrap_or(0));
+            } else {
+                tally.values[at - self.own].observe(&wanted, &output_values);
+            }
+        }
+        if self.save {
+            let own = outputs.iter().take(self.own);
+            let saved: Result<_, Error> = own.map(|o| Ok((o.shape().to_vec(), o.to_f32()?))).collect();
+            tally.outputs.push(saved?);
+        }
+        Ok(())
+    }
+}
+
+/// How many rows of the scores have their largest entry at the label.
+fn right(output: &Output, labels: &[i64]) -> Result<u64, Error> {
+    let scores = output.to_f32()?;
+    let width = (scores.len() / labels.len().max(1)).max(1);
+    let rows = scores.chunks_exact(width).zip(labels);
+    Ok(rows.filter(|(row, label)| usize::try_from(**label).is_ok_and(|l| argmax(row) == l)).count() as u64)
+}
+
+/// Stacks the outputs of all samples along the first axis; samples must not differ in shape.
+fn save(model: &Model, path: &Path, saved: &[Vec<(Vec<usize>, Vec<f32>)>]) -> Result<(), Error> {
+    let mut arrays = Vec::new();
+    for (at, value) in model.graph.outputs().enumerate() {
+        let name = model.graph.value(value).name().to_owned();
+        let mut shape = saved[0][at].0.clone();
+        if saved.iter().any(|s| s[at].0 != shape) {
+            return Err(Error::Incomparable {
+                reason: format!("output `{name}` changes its shape and cannot be stacked"),
+            });
+        }
+        let rows = shape.first().copied().unwrap_or(1) * saved.len();
+        if shape.is_empty() {
+            shape.push(rows)
+        } else {
+            shape[0] = rows
+        }
+        arrays.push((name, shape, saved.iter().flat_map(|s| s[at].1.iter().copied()).collect()));
+    }
+    Ok(write_npz(path, &arrays)?)
+}

@@ -1,0 +1,62 @@
+//! What is said of a run.
+
+use crate::agreement::AgreementFigures;
+use msq_passes::analysis::{Kept, LayerOp};
+use serde::Serialize;
+
+/// A quantization run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Operator set of the output.
+    pub opset: i64,
+    /// Size of the float model in bytes.
+    pub float_bytes: u64,
+    /// Size of the quantized model in bytes.
+    pub bytes: u64,
+    /// Samples calibrated on.
+    pub samples: usize,
+    /// The data in words.
+    pub data: String,
+    /// Whether the data was made up.
+    pub synthetic: bool,
+    /// Seconds calibration took.
+    pub calibrate_seconds: f64,
+    /// Seconds in all.
+    pub seconds: f64,
+    /// The quantized layers in graph order.
+    pub layers: Vec<LayerReport>,
+    /// What stays float, and why.
+    pub kept: Vec<Kept>,
+    /// How close the outputs are to the float model's.
+    pub quality: Option<Quality>,
+}
+
+/// A quantized layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerReport {
+    /// Name.
+    pub name: String,
+    /// Operator.
+    pub op: LayerOp,
+    /// Shape of the weight.
+    pub shape: Vec<usize>,
+    /// Number of weights.
+    pub weights: usize,
+    /// Multiply-accumulates for one sample, where the shapes are known.
+    pub macs: Option<u64>,
+    /// Bits of the weights.
+    pub weight_bits: u8,
+    /// Bits of the input activation.
+    pub activation_bits: u8,
+    /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact.
+    pub weight_sqnr: Option<f64>,
+}
+
+/// Outputs compared with the float model's.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Quality {
+    /// Samples compared.
+    pub samples: usize,
+    /// How far they agree.
+    pub agreement: AgreementFigures,
+}

@@ -1,0 +1,54 @@
+//! Which layers the caller wants left float.
+
+use crate::{Error, Options};
+use msq_passes::analysis::layers;
+use msq_passes::ir::{Model, Node};
+use regex::Regex;
+
+/// Patterns of layer names and operators to leave float.
+#[derive(Debug)]
+pub struct Selection {
+    skip: Vec<(String, Option<Regex>)>,
+    keep_float: Vec<String>,
+}
+
+impl Selection {
+    /// Compiles the caller's patterns; each must match a layer of the model.
+    pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+        let names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
+        let mut skip = Vec::new();
+        for pattern in &options.skip {
+            let entry = compile(pattern, &names)?;
+            if !names.iter().any(|name| matches(&entry, name)) {
+                return Err(Error::NoSuchLayer { pattern: pattern.clone() });
+            }
+            skip.push(entry);
+        }
+        Ok(Self { skip, keep_float: options.keep_float.clone() })
+    }
+
+    /// Why the layer is to stay float, if it is.
+    pub fn refusal(&self, node: &Node, name: &str) -> Option<String> {
+        if let Some((pattern, _)) = self.skip.iter().find(|entry| matches(entry, name)) {
+            return Some(format!("left float by --skip {pattern}"));
+        }
+        let op = node.op();
+        self.keep_float.iter().any(|o| o == op).then(|| format!("left float by --keep-float {op}"))
+    }
+}
+
+/// A pattern that is a layer's name stands for that layer alone, whatever it means as an expression.
+fn compile(pattern: &str, names: &[String]) -> Result<(String, Option<Regex>), Error> {
+    if names.iter().any(|name| name == pattern) {
+        return Ok((pattern.to_owned(), None));
+    }
+    let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|e| Error::BadPattern {
+        pattern: pattern.to_owned(),
+        reason: e.to_string().lines().last().unwrap_or_default().trim().to_owned(),
+    })?;
+    Ok((pattern.to_owned(), Some(regex)))
+}
+
+fn matches((pattern, regex): &(String, Option<Regex>), name: &str) -> bool {
+    regex.as_ref().map_or(pattern == name, |regex| regex.is_match(name))
+}

@@ -1,0 +1,5 @@
+//! Weights to integers.
+
+mod round;
+
+pub use round::{Rounding, round_layer};
