@@ -1,12 +1,12 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
-use crate::calibrate::{Collected, ObserverKind, Statistics, TapSource, Taps, collect, widen};
+use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, TapSource, Taps, collect, widen};
 use crate::data::Dataset;
 use crate::progress::Progress;
 use crate::quant::{GridSpec, Range};
 use crate::{Error, Options};
 use indexmap::IndexMap;
-use msq_passes::analysis::Placement;
+use msq_passes::analysis::{LayerOp, Placement};
 use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
 
@@ -17,6 +17,8 @@ pub struct Observed {
     pub activations: IndexMap<String, ActivationQuantizer>,
     /// Statistics by value name; constants have none.
     pub statistics: IndexMap<String, Statistics>,
+    /// Mean of each input channel of a layer, by the name of the value the layer reads.
+    pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
     pub outputs: Vec<Vec<Vec<f32>>>,
 }
@@ -34,51 +36,65 @@ pub fn observe(
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let (constants, tapped): (Vec<ValueId>, Vec<ValueId>) =
-        placement.roots().partition(|&v| model.graph.constant(v).is_some());
-    let name = |&v: &ValueId| model.graph.value(v).name().to_owned();
-    let names: Vec<String> = tapped.iter().map(name).collect();
-    let tapped_model = tap(model, &names)?;
-    let taps = Taps {
-        sources: sources(&tapped_model, &names),
-        model: &tapped_model,
-        names: names.clone(),
-        outputs: model.graph.outputs().len(),
-    };
+    let wanted = wanted(model, placement);
+    let tapped = tap(model, wanted.iter().map(|(name, ..)| name))?;
+    let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
+    let taps = Taps { model: &tapped, taps, outputs: model.graph.outputs().len() };
     progress.begin("calibrate", data.len() as u64);
-    let Collected { taps, outputs } = collect(&taps, data, options.verify, options.threads, progress)?;
+    let Collected { taps: statistics, means, outputs } =
+        collect(&taps, data, options.verify, options.threads, progress)?;
     progress.end();
     let grid = if options.profile.signed_activations { GridSpec::ACTIVATION_S8 } else { GridSpec::ACTIVATION_U8 };
+    let names = || taps.taps.iter().map(|tap| tap.name.clone());
+    let means = names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)).collect();
+    let statistics: IndexMap<String, Statistics> = names().zip(statistics).collect();
     let mut activations = IndexMap::new();
-    for ((&value, name), statistics) in tapped.iter().zip(&names).zip(&taps) {
-        let bound = placement.clamp_of(&model.graph, value).flatten();
-        activations.insert(name.clone(), choose(statistics, options.observer, grid, margin, bound));
+    for value in placement.roots() {
+        let name = model.graph.value(value).name();
+        let quantizer = if let Some(tensor) = model.constant(value) {
+            let mut statistics = Statistics::new();
+            statistics.observe(&tensor?.to_f32()?);
+            choose(&statistics, ObserverKind::MinMax, grid, 1.0, None)
+        } else {
+            let Some(statistics) = statistics.get(name) else { continue };
+            let bound = placement.clamp_of(&model.graph, value).flatten();
+            choose(statistics, options.observer, grid, margin, bound)
+        };
+        activations.insert(name.to_owned(), quantizer);
     }
-    for value in constants {
-        let Some(tensor) = model.constant(value) else { continue };
-        let mut statistics = Statistics::new();
-        statistics.observe(&tensor?.to_f32()?);
-        activations.insert(name(&value), choose(&statistics, ObserverKind::MinMax, grid, 1.0, None));
-    }
-    Ok(Observed { activations, statistics: names.into_iter().zip(taps).collect(), outputs })
+    Ok(Observed { activations, statistics, means, outputs })
 }
 
-fn tap(model: &Model, names: &[String]) -> Result<Model, Error> {
+/// Name, whether the range is wanted, and the axis of the channels whose means are.
+type Wanted = (String, bool, Option<isize>);
+
+/// Ranges of every value with parameters of its own, channel means of every value a layer reads.
+fn wanted(model: &Model, placement: &Placement) -> Vec<Wanted> {
+    let mut wanted: IndexMap<ValueId, (bool, Option<isize>)> = IndexMap::new();
+    for value in placement.roots().filter(|&v| model.graph.constant(v).is_none()) {
+        wanted.entry(value).or_default().0 = true;
+    }
+    for layer in placement.layers() {
+        let axis = if layer.op == LayerOp::Conv { 1 } else { -1 };
+        wanted.entry(layer.input).or_default().1 = Some(axis);
+    }
+    wanted.into_iter().map(|(v, (range, axis))| (model.graph.value(v).name().to_owned(), range, axis)).collect()
+}
+
+fn tap<'a>(model: &Model, names: impl Iterator<Item = &'a String>) -> Result<Model, Error> {
     let mut tapped = model.clone();
-    let values = names.iter().filter(|n| tapped.graph.find(n).is_some_and(|v| !tapped.graph.is_input(v)));
-    let values = values.cloned().collect();
+    let computed = |name: &&String| tapped.graph.find(name).is_some_and(|v| !tapped.graph.is_input(v));
+    let values = names.filter(computed).cloned().collect();
     Manager::new().with(InsertTaps { values }).run(&mut tapped)?;
     Ok(tapped)
 }
 
-/// Where each tap is found when the tapped model runs. Names come from the model, so each is found.
-fn sources(tapped: &Model, names: &[String]) -> Vec<TapSource> {
-    let position = |name: &str| {
-        let value = tapped.graph.find(name)?;
-        let input = tapped.graph.runtime_inputs().position(|v| v == value).map(TapSource::Input);
-        input.or_else(|| tapped.graph.outputs().position(|v| v == value).map(TapSource::Output))
-    };
-    names.iter().map(|name| position(name).unwrap_or(TapSource::Output(0))).collect()
+/// Where a tap is found when the tapped model runs.
+fn find(tapped: &Model, (name, range, channels): Wanted) -> Option<Tap> {
+    let value = tapped.graph.find(&name)?;
+    let input = tapped.graph.runtime_inputs().position(|v| v == value).map(TapSource::Input);
+    let source = input.or_else(|| tapped.graph.outputs().position(|v| v == value).map(TapSource::Output))?;
+    Some(Tap { name, source, range, channels })
 }
 
 /// Parameters from statistics. The range never passes the bound of an absorbed clamp: the quantizer stands for it.

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::quant::{GridSpec, ScaleSearch, Sqnr};
 use crate::report::{LayerReport, Quality, Report};
 use crate::select::Selection;
-use crate::solve::{Rounding, round_layer};
+use crate::solve::{LayerInput, Rounding, round_layer};
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
@@ -103,7 +103,8 @@ fn solve(model: &Model, placement: &Placement, observed: &Observed, options: &Op
         .map(|layer| {
             let root = placement.values.get(&layer.input).copied().unwrap_or(layer.input);
             let scale = observed.activations.get(model.graph.value(root).name()).map_or(1.0, |a| a.scale);
-            Ok((layer.name.clone(), round_layer(model, layer, scale, rounding)?))
+            let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
+            Ok((layer.name.clone(), round_layer(model, layer, LayerInput { scale, means }, rounding)?))
         })
         .collect();
     Ok(solved?.into_iter().collect())

@@ -9,7 +9,7 @@
 //! shared with another node or not constant, and a `MatMul` whose rank is not known to be 2 (the channel axis of a
 //! batch-norm is axis 1).
 
-use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, TensorProto, ValueId};
+use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 
 /// Folds batch-norms into the layers before them.
@@ -133,9 +133,9 @@ fn check_constants(graph: &Graph, site: &Site) -> Result<(), String> {
         }
     }
     let shape = constant_shape(graph, site.weight);
-    let expected = output_channels(node, &shape);
-    if expected != Some(site.channels) {
-        return Err(format!("it has {} channels, the layer before it has {expected:?}", site.channels));
+    let channels = output_channels(node, &shape).ok_or("the layer before it has a weight of unusual shape")?;
+    if channels != site.channels {
+        return Err(format!("it has {} channels, the layer before it has {channels}", site.channels));
     }
     let bias = site.bias.map(|v| constant_shape(graph, v)).unwrap_or_default();
     let elements: usize = bias.iter().product();
@@ -196,7 +196,7 @@ fn fuse(model: &mut Model, norm: NodeId, site: &Site) -> Result<(), PassError> {
     let bias = weight.with_f32(&[site.channels], &bias);
     model.graph.set_initializer(site.weight, weight);
     if is_gemm {
-        model.graph.set_attribute(site.layer, AttributeProto::float("beta", 1.0));
+        model.graph.remove_attribute(site.layer, "beta");
     }
     attach(&mut model.graph, norm, site, bias);
     Ok(())

@@ -1,10 +1,10 @@
 //! Streams a data set through a tapped model into one [`Statistics`] a tap.
 //!
 //! Histograms merge exactly in any order, so each worker fills its own; moving averages depend on the order of
-//! samples, so each shard has its own and they merge in shard order. What a run leaves is therefore the same for any
+//! samples and sums on that of additions, so each shard has its own and they merge in shard order. What a run leaves is therefore the same for any
 //! number of threads, and its memory does not grow with the number of samples.
 
-use super::{Histogram, MovingAverage, Statistics};
+use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
 use crate::Error;
 use crate::data::{Array, Dataset};
 use crate::engine::{Output, Pool, Visitor};
@@ -21,6 +21,8 @@ const BINNED_A_SAMPLE: usize = 4096;
 pub struct Collected {
     /// One entry a tap, in the order of the taps.
     pub taps: Vec<Statistics>,
+    /// Mean of each channel of the taps that ask for it.
+    pub means: Vec<ChannelMeans>,
     /// The model's own outputs, one entry an output, for the first samples.
     pub outputs: Vec<Vec<Vec<f32>>>,
 }
@@ -29,12 +31,23 @@ pub struct Collected {
 pub struct Taps<'a> {
     /// The model, with the taps as further outputs.
     pub model: &'a Model,
-    /// Output index of each tap; nothing for a tap that is an input, with the index of the input.
-    pub sources: Vec<TapSource>,
-    /// Names of the taps, for errors.
-    pub names: Vec<String>,
+    /// The taps.
+    pub taps: Vec<Tap>,
     /// How many of the model's outputs are its own.
     pub outputs: usize,
+}
+
+/// A tapped value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// Its name.
+    pub name: String,
+    /// Where it is found.
+    pub source: TapSource,
+    /// Whether its range is wanted.
+    pub range: bool,
+    /// The axis of its channels, if their means are wanted; negative from the end.
+    pub channels: Option<isize>,
 }
 
 /// Where a tapped value is found.
@@ -54,26 +67,30 @@ pub fn collect(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Collected, Error> {
-    let mut averages = vec![MovingAverage::default(); taps.names.len()];
+    let count = taps.taps.len();
+    let mut averages = vec![MovingAverage::default(); count];
+    let mut means = vec![ChannelMeans::default(); count];
     let mut outputs = Vec::new();
     let wanted = (BINNED / data.len().max(1)).max(BINNED_A_SAMPLE);
-    let visitor = || Collector { taps, histograms: vec![Histogram::new(); taps.names.len()], keep, wanted };
+    let visitor = || Collector { taps, histograms: vec![Histogram::new(); count], keep, wanted };
     let pool = Pool::new(taps.model, threads);
     let workers = pool.run(data, progress, visitor, |shard: Shard| {
         averages.iter_mut().zip(&shard.averages).for_each(|(a, b)| a.merge(b));
+        means.iter_mut().zip(&shard.means).for_each(|(a, b)| a.merge(b));
         outputs.extend(shard.outputs);
     })?;
-    let mut histograms = vec![Histogram::new(); taps.names.len()];
+    let mut histograms = vec![Histogram::new(); count];
     for worker in workers {
         histograms.iter_mut().zip(&worker.histograms).for_each(|(a, b)| a.merge(b));
     }
     let statistics = histograms.into_iter().zip(averages);
     let taps = statistics.map(|(histogram, moving_average)| Statistics { histogram, moving_average }).collect();
-    Ok(Collected { taps, outputs })
+    Ok(Collected { taps, means, outputs })
 }
 
 struct Shard {
     averages: Vec<MovingAverage>,
+    means: Vec<ChannelMeans>,
     outputs: Vec<Vec<Vec<f32>>>,
 }
 
@@ -89,17 +106,30 @@ impl Visitor for Collector<'_> {
     type Error = Error;
 
     fn begin(&mut self) -> Shard {
-        Shard { averages: vec![MovingAverage::default(); self.histograms.len()], outputs: Vec::new() }
+        let count = self.histograms.len();
+        let (averages, means) = (vec![MovingAverage::default(); count], vec![ChannelMeans::default(); count]);
+        Shard { averages, means, outputs: Vec::new() }
     }
 
     fn visit(&mut self, shard: &mut Shard, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        for (tap, source) in self.taps.sources.iter().enumerate() {
-            match *source {
-                TapSource::Output(i) => match outputs.get(i).and_then(Output::as_f32) {
-                    Some(values) => self.observe(shard, tap, index, values)?,
-                    None => self.observe(shard, tap, index, &outputs[i].to_f32()?)?,
+        for (at, tap) in self.taps.taps.iter().enumerate() {
+            let converted;
+            let (values, shape) = match tap.source {
+                TapSource::Output(i) => match outputs[i].as_f32() {
+                    Some(values) => (values, outputs[i].shape()),
+                    None => {
+                        converted = outputs[i].to_f32()?;
+                        (converted.as_slice(), outputs[i].shape())
+                    }
                 },
-                TapSource::Input(i) => self.observe(shard, tap, index, &inputs[i].to_f32())?,
+                TapSource::Input(i) => {
+                    converted = inputs[i].to_f32();
+                    (converted.as_slice(), inputs[i].shape())
+                }
+            };
+            self.observe(shard, at, index, values)?;
+            if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
+                shard.means[at].observe(values, shape, axis);
             }
         }
         if index < self.keep {
@@ -111,18 +141,27 @@ impl Visitor for Collector<'_> {
 }
 
 impl Collector<'_> {
-    fn observe(&mut self, shard: &mut Shard, tap: usize, sample: usize, values: &[f32]) -> Result<(), Error> {
-        let histogram = &mut self.histograms[tap];
+    fn observe(&mut self, shard: &mut Shard, at: usize, sample: usize, values: &[f32]) -> Result<(), Error> {
+        let tap = &self.taps.taps[at];
+        if !tap.range {
+            return Ok(());
+        }
+        let histogram = &mut self.histograms[at];
         let bad = histogram.nan() + histogram.infinite();
         let extremes = histogram.observe_strided(values, stride(values.len(), self.wanted));
         if histogram.nan() + histogram.infinite() > bad {
-            return Err(Error::NonFiniteActivation { value: self.taps.names[tap].clone(), sample });
+            return Err(Error::NonFiniteActivation { value: tap.name.clone(), sample });
         }
         if let Some(range) = extremes {
-            shard.averages[tap].observe(range);
+            shard.averages[at].observe(range);
         }
         Ok(())
     }
+}
+
+fn positive_axis(axis: isize, rank: usize) -> Option<usize> {
+    let axis = if axis < 0 { axis + rank as isize } else { axis };
+    usize::try_from(axis).ok().filter(|&axis| axis < rank)
 }
 
 /// A step that visits about `wanted` of `length` values and shares no small factor with the rows of an image, so that

@@ -7,6 +7,7 @@
 //! without running the model again.
 
 mod binning;
+mod channel_means;
 mod collect;
 mod entropy;
 mod histogram;
@@ -18,7 +19,8 @@ mod percentile;
 #[cfg(test)]
 mod tests;
 
-pub use collect::{Collected, TapSource, Taps, collect};
+pub use channel_means::ChannelMeans;
+pub use collect::{Collected, Tap, TapSource, Taps, collect};
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;

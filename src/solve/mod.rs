@@ -1,5 +1,6 @@
 //! Weights to integers.
 
+mod bias_correction;
 mod round;
 
-pub use round::{Rounding, round_layer};
+pub use round::{LayerInput, Rounding, round_layer};

@@ -4,6 +4,7 @@
 //! bias becomes int32 at scale s_x·s; where that would overflow, s is raised until it fits, which costs nothing:
 //! it happens only to channels whose weights are negligible beside their bias.
 
+use super::bias_correction::mean_shift;
 use crate::Error;
 use crate::quant::{
     GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer, minimum_weight_scales, quantize_bias,
@@ -23,20 +24,34 @@ pub struct Rounding {
     pub per_channel: bool,
 }
 
-/// Rounds the weights and bias of a layer whose input is quantized with scale `input_scale`. Returns them with the
-/// signal-to-quantization-noise ratio of the weights.
+/// What a layer reads.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerInput<'a> {
+    /// Scale its quantizer has.
+    pub scale: f32,
+    /// Mean of each channel; empty if not known.
+    pub means: &'a [f64],
+}
+
+/// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
+/// Returns them with the signal-to-quantization-noise ratio of the weights.
 pub fn round_layer(
     model: &Model,
     layer: &Layer,
-    input_scale: f32,
+    input: LayerInput,
     rounding: Rounding,
 ) -> Result<(QuantizedLayer, Sqnr), Error> {
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
     let weight = constant(model, layer.weight)?.unwrap_or_default();
-    let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
-    let rounded = round(&weight, layer, bias.as_deref(), input_scale, rounding).map_err(failed)?;
+    let mut bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
+    let rounded = round(&weight, layer, bias.as_deref(), input.scale, rounding).map_err(failed)?;
     let sqnr = rounded.sqnr(&weight);
-    let bias = bias.map(|b| quantize_bias(&b, input_scale, &rounded.scales)).transpose().map_err(failed)?;
+    if let Some(bias) = &mut bias {
+        let groups = usize::try_from(model.graph.node(layer.node).int_or("group", 1)).unwrap_or(1);
+        let shift = mean_shift(layer, groups, &weight, &rounded.dequantize(), input.means).unwrap_or_default();
+        bias.iter_mut().zip(shift).for_each(|(b, shift)| *b = (f64::from(*b) - shift) as f32);
+    }
+    let bias = bias.map(|b| quantize_bias(&b, input.scale, &rounded.scales)).transpose().map_err(failed)?;
     if let Some(saturated) = bias.as_ref().map(|b| b.saturated).filter(|&n| n > 0) {
         tracing::warn!(layer = layer.name, saturated, "bias does not fit int32");
     }

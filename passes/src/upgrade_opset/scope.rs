@@ -68,12 +68,14 @@ pub(super) struct Site<'a> {
     pub(super) after: Vec<NodeProto>,
     /// New constants of the graph it is in.
     pub(super) constants: Vec<TensorProto>,
+    /// Whether it was an `Upsample`, which only enlarges.
+    pub(super) enlarges: bool,
     scope: &'a mut Scope,
 }
 
 impl<'a> Site<'a> {
     pub(super) fn new(node: NodeProto, scope: &'a mut Scope) -> Self {
-        Self { node, before: Vec::new(), after: Vec::new(), constants: Vec::new(), scope }
+        Self { node, before: Vec::new(), after: Vec::new(), constants: Vec::new(), enlarges: false, scope }
     }
 
     /// The operator set wanted.

@@ -35,7 +35,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { opset: 10, op: "Dropout", change: Change::Rewrite(dropout_mask) },
     Step { opset: 10, op: "Slice", change: Change::Inputs(&[("starts", 1), ("ends", 2), ("axes", 3)]) },
     Step { opset: 10, op: "TopK", change: Change::Inputs(&[("k", 1)]) },
-    Step { opset: 10, op: "Upsample", change: Change::Name("Resize") },
+    Step { opset: 10, op: "Upsample", change: Change::Rewrite(upsample) },
     Step { opset: 11, op: "Clip", change: Change::Rewrite(clip) },
     Step { opset: 11, op: "Pad", change: Change::Rewrite(pad) },
     Step { opset: 11, op: "Resize", change: Change::Rewrite(resize) },
@@ -107,17 +107,18 @@ fn pad(site: &mut Site<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Output position i read input position i/scale, rounded towards zero when enlarging; opset 11 can say that. For
-/// shrinking, opset 10 did not define the rounding, and onnxruntime and others round up.
+#[allow(clippy::unnecessary_wraps)] // `Change::Rewrite` wants one.
+fn upsample(site: &mut Site<'_>) -> Result<(), String> {
+    site.node.op_type = Some("Resize".to_owned());
+    site.enlarges = true;
+    Ok(())
+}
+
+/// Output position i reads input position i/scale, which opset 11 can say.
 fn resize(site: &mut Site<'_>) -> Result<(), String> {
     let linear = site.attribute("mode").and_then(|a| a.s.as_deref()).is_some_and(|mode| mode == b"linear");
     if !linear {
-        let scales = site.constant(1).ok_or("its scales are not constant")?.to_f32().map_err(|e| e.to_string())?;
-        let rounding = match (scales.iter().all(|&s| s >= 1.0), scales.iter().all(|&s| s <= 1.0)) {
-            (true, _) => "floor",
-            (_, true) => "ceil",
-            _ => return Err("it enlarges one axis and shrinks another".into()),
-        };
+        let rounding = rounding(site)?;
         site.set_attribute(AttributeProto::string("nearest_mode", rounding));
     }
     site.set_attribute(AttributeProto::string("coordinate_transformation_mode", "asymmetric"));
@@ -129,6 +130,20 @@ fn resize(site: &mut Site<'_>) -> Result<(), String> {
         site.set_constant(1, "roi", TensorProto::from_f32("", &[0], &[]));
     }
     Ok(())
+}
+
+/// How a position between two is rounded: down when enlarging. For shrinking, opset 10 does not say; onnxruntime rounds
+/// up.
+fn rounding(site: &Site<'_>) -> Result<&'static str, String> {
+    if site.enlarges {
+        return Ok("floor");
+    }
+    let scales = site.constant(1).ok_or("its scales are not constant")?.to_f32().map_err(|e| e.to_string())?;
+    match (scales.iter().all(|&s| s >= 1.0), scales.iter().all(|&s| s <= 1.0)) {
+        (true, _) => Ok("floor"),
+        (_, true) => Ok("ceil"),
+        _ => Err("it enlarges one axis and shrinks another".into()),
+    }
 }
 
 /// Before opset 13 the axes from `axis` on count as one, and `axis` is 1 unless stated; since then it is one axis, the

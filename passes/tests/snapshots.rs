@@ -1,0 +1,160 @@
+//! Every pass on small graphs: what it changes, what it declines and why.
+//!
+//! A fixture is `testdata/passes/<pass>/<case>.onnxtxt`, a snapshot `<case>.snap` beside it: name of the pass, its
+//! outcome, and the difference it makes to the text. `# with KEY: VALUE` at the head of a fixture sets a field of the
+//! pass.
+
+use indexmap::IndexMap;
+use msq_passes::ir::{Model, TensorProto, check, export, import, text};
+use msq_passes::{
+    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseBatchNorm, InsertTaps, LiftConstants,
+    NormalizeGemm, NormalizePooling, Pass, RewriteActivations, UpgradeOpset, run_pass,
+};
+use similar::TextDiff;
+use std::path::{Path, PathBuf};
+
+type Fields<'a> = IndexMap<&'a str, &'a str>;
+
+fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
+    match name {
+        "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
+        "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
+        "eliminate-identities" => Box::new(EliminateIdentities),
+        "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
+        "fuse-batch-norm" => Box::new(FuseBatchNorm),
+        "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
+        "lift-constants" => Box::new(LiftConstants),
+        "normalize-gemm" => Box::new(NormalizeGemm),
+        "normalize-pooling" => Box::new(NormalizePooling),
+        "rewrite-activations" => Box::new(RewriteActivations),
+        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| UpgradeOpset {
+            to: to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")),
+        })),
+        _ => panic!("testdata/passes/{name} is of no pass"),
+    }
+}
+
+fn words(list: &str) -> Vec<String> {
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// `1 -1`: an int64 vector. `1000 zeros`: that many.
+fn constant((name, elements): (&&str, &&str)) -> (String, TensorProto) {
+    let number = |word: &str| -> i64 { word.parse().unwrap_or_else(|_| panic!("`{word}` is no number")) };
+    let elements: Vec<i64> = match elements.strip_suffix(" zeros") {
+        Some(count) => vec![0; number(count) as usize],
+        None => elements.split_whitespace().map(number).collect(),
+    };
+    ((*name).to_owned(), TensorProto::from_i64(name, &[elements.len()], &elements))
+}
+
+fn fields(fixture: &str) -> Fields<'_> {
+    let lines = fixture.lines().map_while(|line| line.strip_prefix('#'));
+    lines.filter_map(|line| line.trim().strip_prefix("with ")?.split_once(": ")).collect()
+}
+
+fn model(fixture: &str) -> Model {
+    let message = text::parse(fixture).unwrap_or_else(|e| panic!("{e}"));
+    let model = import(message).unwrap_or_else(|e| panic!("{e}"));
+    check(&model).unwrap_or_else(|e| panic!("{e}"));
+    model
+}
+
+fn show(model: &Model) -> String {
+    text::print(&export(model))
+}
+
+/// Runs the pass twice: the second time it has nothing to do.
+fn report(pass: &dyn Pass, fixture: &str) -> String {
+    let mut model = model(fixture);
+    let before = show(&model);
+    let outcome = match run_pass(pass, &mut model, true) {
+        Ok(record) => record.outcome,
+        Err(error) => return format!("{}: error: {error}\n", pass.name()),
+    };
+    let after = show(&model);
+    assert_eq!(outcome.changed == 0, before == after, "{outcome}, but the text says otherwise");
+    let again = run_pass(pass, &mut model, true).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(again.outcome.changed, 0, "run again, it changes something");
+    assert_eq!(after, show(&model), "run again, it changes something");
+    let diff = TextDiff::from_lines(&before, &after).unified_diff().context_radius(2).to_string();
+    format!("{}: {outcome}\n{diff}", pass.name())
+}
+
+fn sorted(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/passes")
+}
+
+fn cases(name: &str) {
+    let folder = folder().join(name);
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(&folder);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let fixtures: Vec<_> =
+        sorted(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "onnxtxt")).collect();
+    assert!(!fixtures.is_empty(), "{} has no fixtures", folder.display());
+    for path in fixtures {
+        let case = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        let fixture = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let context = format!("{name}/{case}");
+        let report = std::panic::catch_unwind(|| report(pass(name, &fields(&fixture)).as_ref(), &fixture));
+        let report = report.unwrap_or_else(|_| panic!("{context} failed"));
+        settings.bind(|| insta::assert_snapshot!(case, report));
+    }
+}
+
+macro_rules! passes {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            cases($name);
+        })*
+
+        const TESTED: &[&str] = &[$($name),*];
+    };
+}
+
+passes! {
+    clean_names: "clean-names",
+    eliminate_dead_nodes: "eliminate-dead-nodes",
+    eliminate_identities: "eliminate-identities",
+    fold_constants: "fold-constants",
+    fuse_batch_norm: "fuse-batch-norm",
+    insert_taps: "insert-taps",
+    lift_constants: "lift-constants",
+    normalize_gemm: "normalize-gemm",
+    normalize_pooling: "normalize-pooling",
+    rewrite_activations: "rewrite-activations",
+    upgrade_opset: "upgrade-opset",
+}
+
+#[test]
+fn every_snapshot_has_its_fixture() {
+    for folder in TESTED.iter().map(|name| folder().join(name)) {
+        for path in sorted(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "snap")) {
+            assert!(path.with_extension("onnxtxt").exists(), "{} is of no fixture", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_plan_of_clean_names_is_what_it_does() {
+    let fixture = include_str!("../../testdata/passes/clean-names/strip.onnxtxt");
+    let mut model = model(fixture);
+    let pass = CleanNames { strip: true };
+    let plan = pass.plan(&model);
+    let names = |m: &Model| -> Vec<String> { m.graph.values().map(|(_, v)| v.name().to_owned()).collect() };
+    let before = names(&model);
+    run_pass(&pass, &mut model, true).unwrap_or_else(|e| panic!("{e}"));
+    let expected: Vec<String> = before.into_iter().map(|name| plan.get(&name).cloned().unwrap_or(name)).collect();
+    assert_eq!(names(&model), expected);
+    assert!(pass.plan(&model).is_empty());
+}
