@@ -57,7 +57,7 @@ pub fn observe(
             choose(&statistics, ObserverKind::MinMax, grid, 1.0, None)
         } else {
             let Some(statistics) = statistics.get(name) else { continue };
-            let bound = placement.clamp_of(&model.graph, value).flatten();
+            let bound = placement.bound_of(&model.graph, value);
             choose(statistics, options.observer, grid, margin, bound)
         };
         activations.insert(name.to_owned(), quantizer);

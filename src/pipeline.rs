@@ -4,7 +4,7 @@ use crate::agreement::Agreement;
 use crate::data::{Array, Dataset, InputSpec, SyntheticOptions};
 use crate::engine::{Output, Pool, Visitor};
 use crate::observe::{Observed, observe};
-use crate::prepare::{prepare, refuse_unfit};
+use crate::prepare::{prepare, refuse_quantized};
 use crate::progress::Progress;
 use crate::quant::{GridSpec, ScaleSearch, Sqnr};
 use crate::report::{LayerReport, Quality, Report};
@@ -14,7 +14,7 @@ use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::{Model, encoded_len, export};
-use msq_passes::{EliminateDeadNodes, InsertQdq, Manager, QuantizedLayer};
+use msq_passes::{CleanNames, EliminateDeadNodes, InsertQdq, Manager, QuantizedLayer};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized, Error> {
     let start = Instant::now();
-    refuse_unfit(&model)?;
+    refuse_quantized(&model)?;
     let float_bytes = encoded_len(&export(&model)) as u64;
     prepare(&mut model)?;
     let selection = Selection::new(&model, options)?;
@@ -68,7 +68,7 @@ pub fn quantize(
     let calibrate_seconds = calibration.elapsed().as_secs_f64();
     let solved = solve(&model, &placement, &observed, options)?;
     let float = model.clone();
-    lower(&mut model, &placement, &observed, &solved)?;
+    lower(&mut model, &placement, &observed, &solved, options)?;
     let quality = verify(&model, data, &observed, options, progress)?;
     let report = Report {
         opset: model.opset("").unwrap_or_default(),
@@ -110,12 +110,20 @@ fn solve(model: &Model, placement: &Placement, observed: &Observed, options: &Op
     Ok(solved?.into_iter().collect())
 }
 
-fn lower(model: &mut Model, placement: &Placement, observed: &Observed, solved: &Solved) -> Result<(), Error> {
+fn lower(
+    model: &mut Model,
+    placement: &Placement,
+    observed: &Observed,
+    solved: &Solved,
+    options: &Options,
+) -> Result<(), Error> {
     let layers = solved.iter().map(|(name, (layer, _))| (name.clone(), layer.clone())).collect();
     Manager::new()
         .with(InsertQdq { placement, activations: &observed.activations, layers: &layers })
         // The float weights are unread now.
         .with(EliminateDeadNodes)
+        // Last: the passes before name what they make.
+        .with(CleanNames { strip: options.strip_names })
         .run(model)?;
     model.set_producer("msq-onnx", env!("CARGO_PKG_VERSION"));
     Ok(())

@@ -2,9 +2,11 @@
 
 use crate::Error;
 use crate::engine::Facts;
+use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::{
-    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseBatchNorm, LiftConstants, Manager, Record,
+    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseBatchNorm, LiftConstants, Manager, NormalizeGemm,
+    NormalizePooling, Record, RewriteActivations, UpgradeOpset,
 };
 
 /// Operators that show a model is quantized already.
@@ -19,25 +21,30 @@ const QUANTIZED_OPS: [&str; 8] = [
     "QGemm",
 ];
 
-/// Refuses models that are quantized already or hold weights that are not numbers.
-pub fn refuse_unfit(model: &Model) -> Result<(), Error> {
+/// Refuses models that are quantized already.
+pub fn refuse_quantized(model: &Model) -> Result<(), Error> {
     msq_passes::ir::check(model)?;
-    if let Some((_, node)) = model.graph.nodes().find(|(_, n)| QUANTIZED_OPS.contains(&n.op())) {
-        let (node, op) = (node.label(&model.graph).to_owned(), node.op().to_owned());
-        return Err(Error::AlreadyQuantized { node, op });
-    }
-    model.graph.initializers().try_for_each(|(_, tensor)| finite(model, tensor))
+    let Some((_, node)) = model.graph.nodes().find(|(_, n)| QUANTIZED_OPS.contains(&n.op())) else { return Ok(()) };
+    Err(Error::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
 }
 
-fn finite(model: &Model, tensor: &TensorProto) -> Result<(), Error> {
+/// Refuses weights, biases and batch-norm statistics that are not numbers. Other constants may hold infinities, as
+/// the start of a maximum does.
+pub fn refuse_non_finite(model: &Model) -> Result<(), Error> {
+    let layers = layers(model);
+    let weights = layers.iter().flat_map(|l| std::iter::once(l.weight).chain(l.bias));
+    let norms = model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization"));
+    let statistics = norms.flat_map(|(_, n)| n.inputs().iter().skip(1).flatten().copied());
+    weights.chain(statistics).filter_map(|v| model.constant(v)).try_for_each(|tensor| finite(&*tensor?))
+}
+
+fn finite(tensor: &TensorProto) -> Result<(), Error> {
     if !tensor.is_float() {
         return Ok(());
     }
-    let values = model.loaded(tensor)?.to_f32()?;
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(index) => Err(Error::NonFiniteWeight { tensor: tensor.name().to_owned(), index, value: values[index] }),
-        None => Ok(()),
-    }
+    let values = tensor.to_f32()?;
+    let Some(index) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    Err(Error::NonFiniteWeight { tensor: tensor.name().to_owned(), index, value: values[index] })
 }
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
@@ -45,19 +52,35 @@ fn finite(model: &Model, tensor: &TensorProto) -> Result<(), Error> {
 pub fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
     // Weights in Constant nodes come first: everything after looks for initializers.
     let mut records = Manager::new().with(LiftConstants).run(model)?;
+    refuse_non_finite(model)?;
+    let constants = annotate(model).constants;
+    let folding = Manager::new()
+        // Before the upgrade: it wants scales and shapes as constants.
+        .with(FoldConstants { constants })
+        .with(EliminateDeadNodes)
+        // Before the rest: quantizers with an axis need opset 13, and the passes below know one form of each operator.
+        .with(UpgradeOpset::default());
+    records.extend(folding.run(model)?);
+    annotate(model);
+    let passes = Manager::new()
+        // Before batch-norms: an Identity in between hides the layer.
+        .with(EliminateIdentities)
+        .with(NormalizeGemm)
+        .with(FuseBatchNorm)
+        // After batch-norms, which may stand between a layer and its activation.
+        .with(RewriteActivations)
+        .with(NormalizePooling)
+        .with(EliminateDeadNodes);
+    records.extend(passes.run(model)?);
+    Ok(records)
+}
+
+/// States the types and shapes the engine can infer.
+fn annotate(model: &mut Model) -> Facts {
     let facts = Facts::infer(model).unwrap_or_else(|error| {
         tracing::warn!(%error, "types and shapes are not known");
         Facts::default()
     });
     facts.annotate(model);
-    let passes = Manager::new()
-        // Before identities: a Dropout or Pad may become one once its parameters are constants.
-        .with(FoldConstants { constants: facts.constants })
-        .with(EliminateDeadNodes)
-        // Before batch-norms: an Identity in between hides the layer.
-        .with(EliminateIdentities)
-        .with(FuseBatchNorm)
-        .with(EliminateDeadNodes);
-    records.extend(passes.run(model)?);
-    Ok(records)
+    facts
 }

@@ -57,7 +57,9 @@ fn is_false(graph: &Graph, value: ValueId) -> bool {
 
 fn keeps_type(graph: &Graph, node: &Node) -> bool {
     let Some(input) = node.input(0) else { return false };
-    let from = graph.initializer(input).map_or_else(|| graph.value(input).element_type(), |t| t.element_type());
+    let from = graph
+        .initializer(input)
+        .map_or_else(|| graph.value(input).element_type(), super::ir::proto::messages::TensorProto::element_type);
     from.is_some_and(|from| node.int("to") == Some(i64::from(from.number())))
 }
 

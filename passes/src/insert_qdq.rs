@@ -3,9 +3,9 @@
 //! * What an integer kernel computes: `x = kernel(…)` becomes `r = kernel(…); q = Q(r); x = DQ(q)`: every reader, the
 //!   caller included, sees the same name and what the integers say.
 //! * What a float node or the caller provides: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
-//! * A weight becomes int8 with a scale a channel, `DQ(W, s_w, axis)`; a bias int32 at scale s_x·s_w exactly, without
+//! * A weight becomes int8 with a scale a channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly, without
 //!   which runtimes do not fuse. A constant that arithmetic reads is quantized like an activation.
-//! * An absorbed clamp goes: the quantizer saturates in its place.
+//! * An absorbed clamp goes: the quantizer saturates in its place. An absorbed factor c goes: x = DQ(Q(r, s/c), s).
 //! * `Pad` and `Slice` run on the integers themselves, `Pad` with the zero point as its value: runtimes do not fuse
 //!   them otherwise.
 //!
@@ -69,8 +69,17 @@ impl Pass for InsertQdq<'_> {
     }
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut work =
-            Work { graph: &mut model.graph, pass: self, parameters: HashMap::new(), sources: HashMap::new() };
+        let mut work = Work {
+            graph: &mut model.graph,
+            pass: self,
+            parameters: HashMap::new(),
+            sources: HashMap::new(),
+            factors: HashMap::new(),
+        };
+        for &value in self.placement.values.keys() {
+            let factor = self.placement.factor_of(work.graph, value);
+            work.factors.extend((factor != 1.0).then_some((value, factor)));
+        }
         for &node in self.placement.absorbed.keys() {
             absorb(work.graph, node);
         }
@@ -85,12 +94,12 @@ impl Pass for InsertQdq<'_> {
     }
 }
 
-/// Removes a clamp: the node before it writes the clamp's output.
-fn absorb(graph: &mut Graph, clamp: NodeId) {
-    let node = graph.node(clamp);
-    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return };
-    let Some((producer, slot)) = graph.value(input).producer() else { return };
-    graph.remove_node(clamp);
+/// Removes an absorbed node: the one before it writes its output.
+fn absorb(graph: &mut Graph, absorbed: NodeId) {
+    let node = graph.node(absorbed);
+    let computed = node.inputs().iter().flatten().copied().find_map(|v| Some((v, graph.value(v).producer()?)));
+    let (Some((input, (producer, slot))), Some(output)) = (computed, node.output(0)) else { return };
+    graph.remove_node(absorbed);
     graph.set_output(producer, slot, output);
     graph.remove_value(input);
 }
@@ -110,6 +119,8 @@ struct Work<'a, 'b> {
     parameters: HashMap<ValueId, Parameters>,
     /// The integer form of every value quantized so far.
     sources: HashMap<ValueId, ValueId>,
+    /// What the quantizer of a value multiplies it with, where that is not 1.
+    factors: HashMap<ValueId, f32>,
 }
 
 impl Work<'_, '_> {
@@ -142,7 +153,8 @@ impl Work<'_, '_> {
             (Some((node, slot)), Some(_)) => {
                 let raw = self.graph.add_value(&format!("{stem}_float"));
                 self.graph.set_output(node, slot, raw);
-                let integers = self.quantize(raw, &stem, parameters);
+                let before = self.before_factor(value, &stem, parameters);
+                let integers = self.quantize(raw, &stem, before);
                 self.dequantize_into(integers, value, parameters);
                 self.sources.insert(value, integers);
                 Ok(())
@@ -176,6 +188,14 @@ impl Work<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Parameters to quantize a value with before the factor it has absorbed.
+    fn before_factor(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> Parameters {
+        let Some(factor) = self.factors.get(&value) else { return parameters };
+        let scale =
+            TensorProto::from_f32(&format!("{stem}_unscaled_scale"), &[], &[parameters.quantizer.scale / factor]);
+        Parameters { scale: self.graph.add_initializer(scale), ..parameters }
     }
 
     fn quantize(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> ValueId {

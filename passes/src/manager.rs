@@ -15,12 +15,14 @@ pub struct Record {
     pub time: Duration,
 }
 
+type Inspect<'a> = Box<dyn FnMut(&str, &Model) + 'a>;
+
 /// An ordered list of passes. In debug and test builds the validator runs before the first and after each.
 #[derive(Default)]
 pub struct Manager<'a> {
     passes: Vec<Box<dyn Pass + 'a>>,
     validate: bool,
-    after: Option<Box<dyn FnMut(&str, &Model) + 'a>>,
+    after: Option<Inspect<'a>>,
 }
 
 impl<'a> Manager<'a> {

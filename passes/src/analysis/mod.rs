@@ -4,4 +4,4 @@ mod layers;
 mod placement;
 
 pub use layers::{Layer, LayerOp, layers};
-pub use placement::{Kept, Placement, Role};
+pub use placement::{Absorbed, Kept, Placement, Role};

@@ -7,7 +7,8 @@
 //! where the kernel can write floats and only floats are wanted.
 //!
 //! A clamp (`Relu`, `Clip` from zero) right after an integer kernel is absorbed: the quantizer behind it saturates
-//! at zero point 0, which is the same function. It is then the clamp's output that is quantized.
+//! at zero point 0, which is the same function. A product with a positive constant c is absorbed too: y = c·x is
+//! quantized with scale s/c and dequantized with scale s. It is then the absorbed node's output that is quantized.
 
 use super::{Layer, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
@@ -24,6 +25,18 @@ pub enum Role {
     Arithmetic,
     /// Moves quantized values.
     Movement,
+}
+
+/// What a quantizer does in place of a node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Absorbed {
+    /// Saturates at zero, and at the bound if there is one.
+    Clamp {
+        /// The upper bound the range must keep to.
+        bound: Option<f32>,
+    },
+    /// Multiplies with a positive constant.
+    Scale(f32),
 }
 
 /// A node that stays float, and why.
@@ -44,8 +57,8 @@ pub struct Placement {
     pub nodes: IndexMap<NodeId, Role>,
     /// Quantized values, each with the value whose parameters it has: itself, or the one it was moved from.
     pub values: IndexMap<ValueId, ValueId>,
-    /// Clamps that go, each with the upper bound its quantizer must keep to, if it has one.
-    pub absorbed: IndexMap<NodeId, Option<f32>>,
+    /// Nodes that go because a quantizer does their work.
+    pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
 }
@@ -70,12 +83,29 @@ impl Placement {
         self.nodes.values().filter_map(|role| if let Role::Layer(layer) = role { Some(layer) } else { None })
     }
 
-    /// The upper bound the quantizer of a value must keep to because it stands for an absorbed `Clip`, and whether a
-    /// clamp at zero was absorbed at all.
-    pub fn clamp_of(&self, graph: &Graph, value: ValueId) -> Option<Option<f32>> {
+    /// The upper bound the range of a value must keep to because its quantizer stands for a clamp.
+    pub fn bound_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
         let (producer, _) = graph.value(value).producer()?;
-        self.absorbed.get(&producer).copied()
+        let inner = || self.bound_of(graph, computed_input(graph, producer)?);
+        match self.absorbed.get(&producer)? {
+            Absorbed::Clamp { bound } => *bound,
+            Absorbed::Scale(factor) => inner().map(|bound| bound * factor),
+        }
     }
+
+    /// What the quantizer of a value multiplies it with on the way: the product of the absorbed constants before it.
+    pub fn factor_of(&self, graph: &Graph, value: ValueId) -> f32 {
+        let Some((producer, _)) = graph.value(value).producer() else { return 1.0 };
+        let Some(absorbed) = self.absorbed.get(&producer) else { return 1.0 };
+        let inner = computed_input(graph, producer);
+        let before = inner.map_or(1.0, |v| self.factor_of(graph, v));
+        if let Absorbed::Scale(factor) = absorbed { before * factor } else { before }
+    }
+}
+
+/// The input of an absorbed node that is no constant.
+fn computed_input(graph: &Graph, node: NodeId) -> Option<ValueId> {
+    graph.node(node).inputs().iter().flatten().copied().find(|&v| graph.value(v).producer().is_some())
 }
 
 struct Draft<'a> {
@@ -85,7 +115,7 @@ struct Draft<'a> {
     roles: IndexMap<NodeId, Role>,
     /// Values that would be quantized.
     quantized: IndexSet<ValueId>,
-    absorbed: IndexMap<NodeId, Option<f32>>,
+    absorbed: IndexMap<NodeId, Absorbed>,
     reasons: HashMap<NodeId, String>,
 }
 
@@ -108,14 +138,11 @@ impl<'a> Draft<'a> {
         for (id, node) in self.graph.nodes() {
             let Some(layer) = self.layers.get(&id) else { continue };
             let refusal = skip(node, &layer.name).or_else(|| refuse_layer(self.graph, self.profile, node, layer));
-            match refusal {
-                Some(reason) => {
-                    self.reasons.insert(id, reason);
-                }
-                None => {
-                    self.quantized.insert(layer.input);
-                    self.roles.insert(id, Role::Layer(layer.clone()));
-                }
+            if let Some(reason) = refusal {
+                self.reasons.insert(id, reason);
+            } else {
+                self.quantized.insert(layer.input);
+                self.roles.insert(id, Role::Layer(layer.clone()));
             }
         }
     }
@@ -130,10 +157,12 @@ impl<'a> Draft<'a> {
             if !node.domain().is_empty() || self.layers.contains_key(&id) {
                 continue;
             }
+            if self.profile.support(node.op()).is_none() || self.absorb(id, node) {
+                continue;
+            }
             match self.profile.support(node.op()) {
                 Some(Support::Arithmetic) if self.reads_only_quantized(node) => self.join(id, node, Role::Arithmetic),
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
-                Some(Support::Clamp) => self.absorb(id, node),
                 _ => {}
             }
         }
@@ -163,18 +192,21 @@ impl<'a> Draft<'a> {
         self.quantized.contains(&data) && self.graph.constant(data).is_none() && pads_zero
     }
 
-    /// A clamp is absorbed when it is all that reads what an integer kernel computes.
-    fn absorb(&mut self, id: NodeId, node: &Node) {
-        let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return };
-        let Some((producer, _)) = self.graph.value(input).producer() else { return };
-        let computes = matches!(self.roles.get(&producer), Some(Role::Layer(_) | Role::Arithmetic));
+    /// A node is absorbed when it is all that reads what an integer kernel, or a node absorbed before it, computes.
+    fn absorb(&mut self, id: NodeId, node: &Node) -> bool {
+        let Some((input, absorbed)) = absorbable(self.graph, node) else { return false };
+        let (Some(output), Some((producer, _))) = (node.output(0), self.graph.value(input).producer()) else {
+            return false;
+        };
+        let computes = matches!(self.roles.get(&producer), Some(Role::Layer(_) | Role::Arithmetic))
+            || self.absorbed.contains_key(&producer);
         if !computes || self.graph.only_use(input).is_none() {
-            return;
+            return false;
         }
-        let Some(bound) = clamp_bound(self.graph, node) else { return };
-        self.absorbed.insert(id, bound);
+        self.absorbed.insert(id, absorbed);
         self.quantized.swap_remove(&input);
         self.quantized.insert(output);
+        true
     }
 
     /// In reverse order: operators that feed no integer kernel leave.
@@ -202,11 +234,17 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The value a node's kernel writes: its output, or that of the clamp it absorbed.
+    /// The value a node's kernel writes: its output, or that of the last node it absorbed.
     fn written(&self, id: NodeId) -> Option<ValueId> {
-        let output = self.graph.node(id).output(0)?;
-        let clamp = self.graph.only_use(output).map(|u| u.node).filter(|n| self.absorbed.contains_key(n));
-        clamp.map_or(Some(output), |n| self.graph.node(n).output(0))
+        let mut value = self.graph.node(id).output(0)?;
+        while let Some(next) = self.absorber(value) {
+            value = self.graph.node(next).output(0)?;
+        }
+        Some(value)
+    }
+
+    fn absorber(&self, value: ValueId) -> Option<NodeId> {
+        self.graph.only_use(value).map(|u| u.node).filter(|n| self.absorbed.contains_key(n))
     }
 
     fn feeds_integers(&self, value: ValueId) -> bool {
@@ -217,12 +255,13 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// What the node writes stays float, and so does the clamp behind it.
+    /// What the node writes stays float, and so do the nodes it had absorbed.
     fn release(&mut self, id: NodeId, written: ValueId) {
         self.quantized.swap_remove(&written);
-        let output = self.graph.node(id).output(0);
-        if let Some(clamp) = output.and_then(|v| self.graph.only_use(v)) {
-            self.absorbed.shift_remove(&clamp.node);
+        let mut value = self.graph.node(id).output(0);
+        while let Some(next) = value.and_then(|v| self.absorber(v)) {
+            value = self.graph.node(next).output(0);
+            self.absorbed.shift_remove(&next);
         }
     }
 
@@ -343,17 +382,33 @@ fn refuse_tensors(graph: &Graph, layer: &Layer) -> Option<String> {
     (tensor.shape() != Ok(vec![channels])).then(|| "its bias is no vector over the channels".to_owned())
 }
 
-/// Upper bound of a clamp from zero: `Relu` has none. Nothing if the node is no such clamp.
-fn clamp_bound(graph: &Graph, node: &Node) -> Option<Option<f32>> {
-    if node.is("Relu") {
-        return Some(None);
+/// The activation a node reads and what a quantizer would do in the node's place, if it is a clamp from zero or a
+/// product with a positive constant.
+fn absorbable(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbed)> {
+    let constant = |v: ValueId| graph.constant(v).and_then(crate::ir::TensorProto::scalar_f32);
+    let input = node.input(0)?;
+    match node.op() {
+        "Relu" => Some((input, Absorbed::Clamp { bound: None })),
+        "Clip" => {
+            let bound = |slot: usize, name: &str, open: f32| match node.input(slot) {
+                Some(value) => constant(value),
+                None => Some(node.float_or(name, open)),
+            };
+            let (low, high) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+            let bound = high.is_finite().then_some(high);
+            (low == 0.0 && high > 0.0).then_some((input, Absorbed::Clamp { bound }))
+        }
+        "Mul" => {
+            let other = node.input(1)?;
+            let (value, factor) = match (constant(input), constant(other)) {
+                (None, Some(factor)) => (input, factor),
+                (Some(factor), None) => (other, factor),
+                _ => return None,
+            };
+            (factor > 0.0 && factor.is_normal()).then_some((value, Absorbed::Scale(factor)))
+        }
+        _ => None,
     }
-    let bound = |slot: usize, name: &str, open: f32| match node.input(slot) {
-        Some(value) => graph.constant(value).and_then(crate::ir::TensorProto::scalar_f32),
-        None => Some(node.float_or(name, open)),
-    };
-    let (low, high) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
-    (low == 0.0 && high > 0.0).then(|| high.is_finite().then_some(high))
 }
 
 fn pads_with_zero(graph: &Graph, node: &Node) -> bool {

@@ -197,7 +197,7 @@ impl Graph {
         if !taken(stem) {
             return stem.to_owned();
         }
-        (1_u64..).map(|i| format!("{stem}_{i}")).find(|n| !taken(n)).unwrap_or_else(|| stem.to_owned())
+        (1..u64::MAX).map(|i| format!("{stem}_{i}")).find(|n| !taken(n)).unwrap_or_else(|| stem.to_owned())
     }
 
     /// Whether a sub-graph uses the name for a value of its own, so that no value of this graph may take it.

@@ -182,6 +182,7 @@ impl TensorProto {
     }
 
     /// A tensor of the same name and floating-point type with other elements, which are rounded to that type.
+    #[must_use]
     pub fn with_f32(&self, shape: &[usize], values: &[f32]) -> Self {
         let raw: Vec<u8> = match self.element_type() {
             Some(DataType::Float16) => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),

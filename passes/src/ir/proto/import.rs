@@ -74,7 +74,8 @@ pub fn load_model(path: &Path) -> Result<Model, ImportError> {
     Ok(model)
 }
 
-/// Decodes a model message. Errors say where in the file decoding stopped.
+/// Decodes a model message. Errors say where in the file decoding stopped. Payloads share the buffer.
+#[allow(clippy::needless_pass_by_value)]
 pub fn decode_model(bytes: Bytes) -> Result<ModelProto, ImportError> {
     if bytes.is_empty() {
         return Err(malformed("the file is empty"));
@@ -101,7 +102,7 @@ pub fn import(mut proto: ModelProto) -> Result<Model, ImportError> {
         return Err(ImportError::NewerIr { found: ir });
     }
     let opsets = proto.opset_import.iter().filter(|o| matches!(o.domain(), "" | "ai.onnx"));
-    if let Some(found) = opsets.map(|o| o.version()).find(|&v| v > NEWEST_OPSET) {
+    if let Some(found) = opsets.map(super::messages::OperatorSetIdProto::version).find(|&v| v > NEWEST_OPSET) {
         return Err(ImportError::NewerOpset { found });
     }
     Ok(Model { proto, graph: import_graph(graph)?, folder: None })
