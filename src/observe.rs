@@ -37,7 +37,7 @@ pub fn observe(
         return Err(Error::NoSamples);
     }
     let wanted = wanted(model, placement);
-    let tapped = tap(model, wanted.iter().map(|(name, ..)| name))?;
+    let tapped = tap(model, wanted.iter().map(|w| &w.name))?;
     let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
     let taps = Taps { model: &tapped, taps, outputs: model.graph.outputs().len() };
     progress.begin("calibrate", data.len() as u64);
@@ -65,8 +65,13 @@ pub fn observe(
     Ok(Observed { activations, statistics, means, outputs })
 }
 
-/// Name, whether the range is wanted, and the axis of the channels whose means are.
-type Wanted = (String, bool, Option<isize>);
+/// A tap before it is known where its value is found.
+struct Wanted {
+    name: String,
+    range: bool,
+    floor: Option<f32>,
+    channels: Option<isize>,
+}
 
 /// Ranges of every value with parameters of its own, channel means of every value a layer reads.
 fn wanted(model: &Model, placement: &Placement) -> Vec<Wanted> {
@@ -78,7 +83,13 @@ fn wanted(model: &Model, placement: &Placement) -> Vec<Wanted> {
         let axis = if layer.op == LayerOp::Conv { 1 } else { -1 };
         wanted.entry(layer.input).or_default().1 = Some(axis);
     }
-    wanted.into_iter().map(|(v, (range, axis))| (model.graph.value(v).name().to_owned(), range, axis)).collect()
+    let complete = |(value, (range, channels))| Wanted {
+        name: model.graph.value(value).name().to_owned(),
+        range,
+        floor: placement.floor_of(&model.graph, value),
+        channels,
+    };
+    wanted.into_iter().map(complete).collect()
 }
 
 fn tap<'a>(model: &Model, names: impl Iterator<Item = &'a String>) -> Result<Model, Error> {
@@ -90,11 +101,12 @@ fn tap<'a>(model: &Model, names: impl Iterator<Item = &'a String>) -> Result<Mod
 }
 
 /// Where a tap is found when the tapped model runs.
-fn find(tapped: &Model, (name, range, channels): Wanted) -> Option<Tap> {
+fn find(tapped: &Model, wanted: Wanted) -> Option<Tap> {
+    let Wanted { name, range, floor, channels } = wanted;
     let value = tapped.graph.find(&name)?;
     let input = tapped.graph.runtime_inputs().position(|v| v == value).map(TapSource::Input);
     let source = input.or_else(|| tapped.graph.outputs().position(|v| v == value).map(TapSource::Output))?;
-    Some(Tap { name, source, range, channels })
+    Some(Tap { name, source, range, floor, channels })
 }
 
 /// Parameters from statistics. The range never passes the bound of an absorbed clamp: the quantizer stands for it.

@@ -5,8 +5,8 @@ use crate::engine::Facts;
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::{
-    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseBatchNorm, LiftConstants, Manager, NormalizeGemm,
-    NormalizePooling, Record, RewriteActivations, UpgradeOpset,
+    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants, Manager,
+    NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
 };
 
 /// Operators that show a model is quantized already.
@@ -67,7 +67,9 @@ pub fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
         .with(EliminateIdentities)
         .with(NormalizeGemm)
         .with(FuseBatchNorm)
-        // After batch-norms, which may stand between a layer and its activation.
+        // After batch-norms, which may stand between a layer and an affine.
+        .with(FuseAffine)
+        // After both, which may stand between a layer and its activation.
         .with(RewriteActivations)
         .with(NormalizePooling)
         .with(EliminateDeadNodes);

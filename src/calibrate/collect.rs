@@ -38,7 +38,7 @@ pub struct Taps<'a> {
 }
 
 /// A tapped value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
     /// Its name.
     pub name: String,
@@ -46,6 +46,8 @@ pub struct Tap {
     pub source: TapSource,
     /// Whether its range is wanted.
     pub range: bool,
+    /// Values below this count as this, because they make no difference.
+    pub floor: Option<f32>,
     /// The axis of its channels, if their means are wanted; negative from the end.
     pub channels: Option<isize>,
 }
@@ -146,6 +148,14 @@ impl Collector<'_> {
         if !tap.range {
             return Ok(());
         }
+        let raised: Vec<f32>;
+        let values = match tap.floor {
+            Some(floor) => {
+                raised = values.iter().map(|v| v.max(floor)).collect();
+                raised.as_slice()
+            }
+            None => values,
+        };
         let histogram = &mut self.histograms[at];
         let bad = histogram.nan() + histogram.infinite();
         let extremes = histogram.observe_strided(values, stride(values.len(), self.wanted));

@@ -93,6 +93,29 @@ impl Placement {
         }
     }
 
+    /// A bound below which the value makes no difference, so that its range need not reach further: −c for an x that
+    /// is only read as x·clip(x + c, 0, b), the form of a hard swish, whose second factor is 0 there.
+    pub fn floor_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+        let mut floor = None;
+        let mut gate = None;
+        let readers = graph.value(value).uses();
+        for reader in readers {
+            let node = graph.node(reader.node);
+            if let Some(offset) = node.is("Add").then(|| scalar_operand(graph, node)).flatten() {
+                let clamp = node.output(0).and_then(|v| graph.only_use(v)).map(|u| u.node)?;
+                if !matches!(self.absorbed.get(&clamp), Some(Absorbed::Clamp { .. })) {
+                    return None;
+                }
+                floor = Some(-offset);
+                gate = graph.node(clamp).output(0);
+            }
+        }
+        let gate = graph.only_use(gate?)?;
+        let product = graph.node(gate.node);
+        let gated = product.is("Mul") && product.inputs().contains(&Some(value)) && readers.len() == 2;
+        (gated && !graph.is_output(value) && graph.value(value).captures().is_empty()).then_some(floor).flatten()
+    }
+
     /// What the quantizer of a value multiplies it with on the way: the product of the absorbed constants before it.
     pub fn factor_of(&self, graph: &Graph, value: ValueId) -> f32 {
         let Some((producer, _)) = graph.value(value).producer() else { return 1.0 };
@@ -101,6 +124,11 @@ impl Placement {
         let before = inner.map_or(1.0, |v| self.factor_of(graph, v));
         if let Absorbed::Scale(factor) = absorbed { before * factor } else { before }
     }
+}
+
+/// The constant operand of a binary node, if it is one number.
+fn scalar_operand(graph: &Graph, node: &Node) -> Option<f32> {
+    node.inputs().iter().flatten().find_map(|&v| graph.constant(v)?.scalar_f32())
 }
 
 /// The input of an absorbed node that is no constant.

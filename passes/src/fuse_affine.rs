@@ -1,0 +1,95 @@
+//! Pass `fuse-affine`: folds products and sums with constants into the layer before them.
+//!
+//! `Mul`, `Div`, `Add` and `Sub` of a layer's output with a constant that is one number or one a channel are a
+//! per-channel affine y = a·x + b, which the layer takes into weights and bias exactly as it does a batch-norm:
+//! y = (a·W)·u + (a·c + b). Networks with learnable affine blocks have two of them after every convolution; left in
+//! place, each would be rounded to 8 bits of its own.
+//!
+//! Layers: `Conv`, `ConvTranspose`, `Gemm`. Declined: a layer output somebody else reads, weights or biases shared or
+//! not constant, a constant that varies along another axis than the channels, and division by zero.
+
+use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
+use crate::layer_affine::{Affine, Site, fold, site_before};
+use crate::pass::{Outcome, Pass, PassError};
+
+/// Folds elementwise constants into the layers before them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FuseAffine;
+
+impl Pass for FuseAffine {
+    fn name(&self) -> &'static str {
+        "fuse-affine"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let nodes: Vec<NodeId> = model.graph.node_ids().collect();
+        // In node order, each as soon as it is found: the product after a layer must go before the sum after it can.
+        for id in nodes {
+            let Some((input, constant)) = operands(&model.graph, model.graph.node(id)) else { continue };
+            match site(model, id, input, constant) {
+                Ok((site, affine)) => {
+                    fold(model, id, &site, &affine)?;
+                    outcome.count();
+                }
+                Err(reason) => outcome.decline(model.graph.node(id).label(&model.graph), reason),
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// The computed and the constant operand, where the computed one comes from a layer.
+fn operands(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
+    if !node.domain().is_empty() || !matches!(node.op(), "Mul" | "Div" | "Add" | "Sub") {
+        return None;
+    }
+    let (a, b) = (node.input(0)?, node.input(1)?);
+    let (input, constant) = match (graph.constant(a).is_some(), graph.constant(b).is_some()) {
+        (false, true) => (a, b),
+        (true, false) if node.op() != "Div" => (b, a),
+        _ => return None,
+    };
+    let (layer, _) = graph.value(input).producer()?;
+    let layer = graph.node(layer);
+    (layer.domain().is_empty() && matches!(layer.op(), "Conv" | "ConvTranspose" | "Gemm")).then_some((input, constant))
+}
+
+fn site(model: &Model, id: NodeId, input: ValueId, constant: ValueId) -> Result<(Site, Affine), String> {
+    let graph = &model.graph;
+    let site = site_before(graph, input)?;
+    let tensor = graph.constant(constant).ok_or("its constant is gone")?;
+    let tensor = model.loaded(tensor).map_err(|e| e.to_string())?;
+    let rank = graph.constant(site.weight).and_then(|t| t.shape().ok()).map_or(0, |s| s.len());
+    let values = channel_values(&tensor, rank, site.channels)?;
+    let node = graph.node(id);
+    let constant_first = node.input(0) == Some(constant);
+    let (factor, offset): (Vec<f64>, Vec<f64>) = match (node.op(), constant_first) {
+        ("Mul", _) => values.iter().map(|&v| (v, 0.0)).unzip(),
+        ("Div", _) if values.contains(&0.0) => return Err("it divides by zero".into()),
+        ("Div", _) => values.iter().map(|&v| (v.recip(), 0.0)).unzip(),
+        ("Sub", true) => values.iter().map(|&v| (-1.0, v)).unzip(),
+        ("Sub", false) => values.iter().map(|&v| (1.0, -v)).unzip(),
+        _ => values.iter().map(|&v| (1.0, v)).unzip(),
+    };
+    Ok((site, Affine { factor, offset }))
+}
+
+/// The constant for each channel of an output whose rank is that of the layer's weight, channels on axis 1.
+fn channel_values(tensor: &TensorProto, rank: usize, channels: usize) -> Result<Vec<f64>, String> {
+    let shape = tensor.shape().map_err(|e| e.to_string())?;
+    let values: Vec<f64> = tensor.to_f32().map_err(|e| e.to_string())?.into_iter().map(f64::from).collect();
+    if shape.len() > rank {
+        return Err("its constant has more axes than the layer's output".into());
+    }
+    if let [only] = values[..] {
+        return Ok(vec![only; channels]);
+    }
+    // Aligned at the last axis, axis 1 of the output is this axis of the constant.
+    let axis = (shape.len() + 1).checked_sub(rank).ok_or("its constant does not reach the channels")?;
+    let varies_elsewhere = shape.iter().enumerate().any(|(i, &n)| i != axis && n != 1);
+    if varies_elsewhere || shape.get(axis) != Some(&channels) {
+        return Err(format!("its constant of shape {shape:?} is not one number a channel"));
+    }
+    Ok(values)
+}

@@ -1,0 +1,133 @@
+//! Calls that cannot be served: flags, patterns, paths.
+
+use super::common::{Scratch, args, digits, msq};
+use super::refused_with;
+use std::ffi::OsString;
+
+#[track_caller]
+fn usage(args: &[OsString], parts: &[&str]) {
+    let run = msq(args);
+    let text = run.usage();
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in: {text}");
+    }
+}
+
+#[test]
+fn wrong_flags() {
+    let scratch = Scratch::new();
+    let (model, output) = (digits("digits.onnx"), scratch.out("out.onnx"));
+    usage(args![model, "-o", output, "--no-such-flag"], &["--no-such-flag"]);
+    usage(args![model, "-o", output, "--observer", "nosuch"], &["nosuch", "mse", "entropy"]);
+    usage(args![model, "-o", output, "--observer", "percentile:20"], &["percentile:20"]);
+    usage(args![model, "-o", output, "--preset", "nosuch"], &["nosuch", "imagenet"]);
+    usage(args![model, "-o", output, "--layout", "nosuch"], &["nosuch", "nchw"]);
+    usage(args![model, "-o", output, "--crop", "8xq"], &["8xq"]);
+    usage(args![model, "-o", output, "--samples", "many"], &["many"]);
+    usage(args![model, "-o", output, "--mean", "0.1,x"], &["x"]);
+    usage(args![model, "-i", model, "-o", output], &["--input"]);
+    usage(args![model, "-o", output, "-q", "-v"], &["--quiet"]);
+    usage(args![model], &["--output"]);
+    usage(args!["-o", output], &["MODEL"]);
+    usage(args![], &["MODEL"]);
+    usage(args!["inspect"], &["MODEL"]);
+    usage(args!["evaluate", model, "--no-such-flag"], &["--no-such-flag"]);
+    assert_eq!(scratch.outputs(), Vec::<String>::new());
+}
+
+#[test]
+fn zero_samples_or_threads() {
+    let scratch = Scratch::new();
+    let (model, output) = (digits("digits.onnx"), scratch.out("out.onnx"));
+    usage(args![model, "-o", output, "--samples", "0"], &["--samples"]);
+    usage(args![model, "-o", output, "--threads", "0"], &["--threads"]);
+    assert_eq!(scratch.outputs(), Vec::<String>::new());
+}
+
+#[test]
+fn patterns() {
+    let scratch = Scratch::new();
+    let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
+    refused_with(&scratch, &model, args!["--calib", calib, "--skip", "nosuch"], 2, &["`nosuch`", "inspect"]);
+    refused_with(&scratch, &model, args!["--calib", calib, "--skip", "conv"], 2, &["`conv`"]);
+    refused_with(&scratch, &model, args!["--calib", calib, "--skip", "a("], 2, &["`a(`", "regular expression"]);
+}
+
+#[test]
+fn nothing_left_to_quantize() {
+    let scratch = Scratch::new();
+    let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
+    let run = msq(args![model, "-o", scratch.out("out.onnx"), "--calib", calib, "--skip", ".*"]);
+    run.error(3);
+    assert_eq!(scratch.outputs(), Vec::<String>::new());
+}
+
+#[test]
+fn the_input_is_not_overwritten() {
+    let scratch = Scratch::new();
+    let bytes = std::fs::read(digits("digits.onnx")).unwrap();
+    let model = scratch.write("out/model.onnx", &bytes);
+    let spellings = [model.clone(), scratch.path("out/../out/./model.onnx")];
+    for output in spellings {
+        let run = msq(args![model, "-o", output, "--calib", digits("calib.npz")]);
+        assert!(run.error(1).contains("is the input"));
+    }
+    assert!(std::fs::read(&model).unwrap() == bytes);
+    assert_eq!(scratch.outputs(), ["model.onnx"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_input_is_not_overwritten_through_links() {
+    let scratch = Scratch::new();
+    let bytes = std::fs::read(digits("digits.onnx")).unwrap();
+    let model = scratch.write("model.onnx", &bytes);
+    std::os::unix::fs::symlink(&model, scratch.out("link.onnx")).unwrap();
+    let run = msq(args![model, "-o", scratch.out("link.onnx"), "--calib", digits("calib.npz")]);
+    assert!(run.error(1).contains("is the input"));
+    assert!(std::fs::read(&model).unwrap() == bytes);
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let scratch = Scratch::new();
+    let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
+    std::fs::create_dir(scratch.path("taken")).unwrap();
+    for (output, parts) in [
+        (scratch.path("missing/out.onnx"), ["missing/out.onnx", "cannot write"]),
+        (scratch.path("taken"), ["taken", "cannot write"]),
+        (scratch.path("taken/"), ["taken", "cannot write"]),
+        (model.join("out.onnx"), ["out.onnx", "cannot write"]),
+        ("/proc/out.onnx".into(), ["/proc/out.onnx", "cannot write"]),
+    ] {
+        let run = msq(args![model, "-o", output, "--calib", calib]);
+        let line = run.error(1);
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(scratch.path("taken")).unwrap().count(), 0);
+    assert!(!scratch.path("missing").exists());
+}
+
+/// The output is tried before the model is run: a typing error must not cost an hour of calibration, nor a warning.
+#[test]
+fn a_missing_output_folder_is_found_first() {
+    let scratch = Scratch::new();
+    let run = msq(args![digits("digits.onnx"), "-o", scratch.path("missing/out.onnx")]);
+    assert!(run.error(1).contains("missing/out.onnx"));
+}
+
+#[test]
+fn evaluate_says_what_it_lacks() {
+    let scratch = Scratch::new();
+    let model = digits("digits.onnx");
+    let (calib, test) = (scratch.path("plain.npy"), digits("test.npz"));
+    std::fs::write(&calib, super::common::arrays::Npy::ramp(&[4, 1, 8, 8]).bytes()).unwrap();
+    assert!(msq(args!["evaluate", model]).error(2).contains("--calib"));
+    assert!(msq(args!["evaluate", model, "--calib", calib]).error(2).contains("--labels"));
+    let missing = scratch.path("missing/o.npz");
+    assert!(
+        msq(args!["evaluate", model, "--calib", test, "--save-outputs", missing]).error(1).contains("missing/o.npz")
+    );
+    let reference = scratch.path("nosuch.onnx");
+    assert!(msq(args!["evaluate", model, "--calib", test, "--reference", reference]).error(3).contains("nosuch.onnx"));
+}

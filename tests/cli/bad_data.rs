@@ -1,0 +1,160 @@
+//! Calibration data that does not fit.
+
+use super::common::arrays::{Npy, write_npz};
+use super::common::{Scratch, args, digits, models, msq};
+use super::refused_with;
+use std::path::Path;
+
+#[track_caller]
+fn refused_data(scratch: &Scratch, data: &Path, parts: &[&str]) {
+    refused_with(scratch, &digits("digits.onnx"), args!["--calib", data], 4, parts);
+}
+
+/// An `.npz` with one array, refused.
+#[track_caller]
+fn refused_array(name: &str, array: Npy, parts: &[&str]) {
+    let scratch = Scratch::new();
+    let path = scratch.path("data.npz");
+    write_npz(&path, &[(name, array), ("other", Npy::ramp(&[4, 1, 8, 8]))]);
+    let mut all = vec!["data.npz"];
+    all.extend_from_slice(parts);
+    refused_data(&scratch, &path, &all);
+}
+
+fn with(value: f32) -> Npy {
+    let mut values = vec![0.5; 4 * 64];
+    values[2 * 64 + 10] = value;
+    Npy::floats(&[4, 1, 8, 8], &values)
+}
+
+#[test]
+fn wrong_names_and_shapes() {
+    refused_array("picture", Npy::ramp(&[4, 1, 8, 8]), &["`image`", "`picture`"]);
+    refused_array("image", Npy::ramp(&[4, 64]), &["`image`", "[4, 64]", "[N, 1, 8, 8]"]);
+    refused_array("image", Npy::ramp(&[64]), &["`image`", "[64]"]);
+    refused_array("image", Npy::ramp(&[4, 1, 1, 8, 8]), &["[4, 1, 1, 8, 8]"]);
+    refused_array("image", Npy::ramp(&[4, 1, 9, 9]), &["`image`", "[4, 1, 9, 9]", "[N, 1, 8, 8]"]);
+    refused_array("image", Npy::ramp(&[4, 3, 8, 8]), &["`image`", "[4, 3, 8, 8]"]);
+    refused_array("image", Npy::ramp(&[0, 1, 8, 8]), &["`image`", "empty"]);
+}
+
+#[test]
+fn wrong_element_types() {
+    refused_array("image", Npy::new("<U1", &[4, 1, 8, 8], &[0; 4 * 4 * 64]), &["`image`", "<U1"]);
+    refused_array("image", Npy::new("<c8", &[4, 1, 8, 8], &[0; 8 * 4 * 64]), &["`image`", "<c8"]);
+    refused_array("image", Npy::new("|O", &[4, 1, 8, 8], &[0; 8 * 4 * 64]), &["`image`"]);
+}
+
+/// A fraction cannot feed an integer input.
+#[test]
+fn floats_for_an_integer_input() {
+    let scratch = Scratch::new();
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (int64[N,4] ids) => (float[N,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}>
+        { f = Cast <to = 1> (ids)  y = MatMul (f, w) }";
+    let model = models::write(&scratch.path("ids.onnx"), &models::parse(text));
+    let data = scratch.path("ids.npz");
+    write_npz(&data, &[("ids", Npy::floats(&[1, 4], &[1.0, 2.0, 0.5, 4.0]))]);
+    refused_with(&scratch, &model, args!["--calib", data], 4, &["ids.npz", "`ids`", "0.5"]);
+}
+
+#[test]
+fn numbers_that_are_none() {
+    for (value, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        refused_array("image", with(value), &["`image`", "sample 2", text]);
+    }
+}
+
+#[test]
+fn files_that_are_no_data() {
+    let scratch = Scratch::new();
+    refused_data(&scratch, &scratch.path("nosuch.npz"), &["nosuch.npz"]);
+    refused_data(&scratch, &scratch.write("text.npz", "no archive"), &["text.npz"]);
+    refused_data(&scratch, &scratch.write("empty.npz", ""), &["empty.npz"]);
+    refused_data(&scratch, &scratch.write("text.npy", "no array"), &["text.npy"]);
+    refused_data(&scratch, &scratch.write("empty.npy", ""), &["empty.npy"]);
+    refused_data(&scratch, &scratch.write("notes.txt", "no data"), &["notes.txt"]);
+    refused_data(&scratch, &digits("digits.onnx"), &["digits.onnx"]);
+    let calib = std::fs::read(digits("calib.npz")).unwrap();
+    for length in [10, calib.len() / 2, calib.len() - 1] {
+        refused_data(&scratch, &scratch.write("cut.npz", &calib[..length]), &["cut.npz"]);
+    }
+    let array = Npy::ramp(&[4, 1, 8, 8]);
+    refused_data(&scratch, &scratch.write("cut.npy", &array.bytes()[..array.bytes().len() - 1]), &["cut.npy"]);
+    refused_data(&scratch, &scratch.write("cut.npy", &array.bytes()[..40]), &["cut.npy"]);
+}
+
+/// Bytes flipped inside the compressed arrays show as a wrong checksum, not as odd pixels.
+#[test]
+fn damaged_archive() {
+    let scratch = Scratch::new();
+    let mut calib = std::fs::read(digits("calib.npz")).unwrap();
+    let middle = calib.len() / 3;
+    calib[middle..middle + 64].iter_mut().for_each(|b| *b = !*b);
+    refused_data(&scratch, &scratch.write("damaged.npz", calib), &["damaged.npz"]);
+}
+
+#[test]
+fn folders_without_data() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("data");
+    std::fs::create_dir(&folder).unwrap();
+    refused_data(&scratch, &folder, &["data"]);
+    scratch.write("data/notes.txt", "hello");
+    refused_data(&scratch, &folder, &["data"]);
+}
+
+#[test]
+fn images_that_cannot_be_read() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("photos");
+    std::fs::create_dir(&folder).unwrap();
+    image::GrayImage::new(8, 8).save(scratch.path("photos/good.png")).unwrap();
+    scratch.write("photos/text.png", "no image");
+    refused_with(&scratch, &digits("digits.onnx"), args!["--calib", folder, "--preset", "unit"], 4, &["text.png"]);
+    // Asked to, it leaves the bad one out and says so.
+    let out = scratch.out("out.onnx");
+    let run = msq(args![digits("digits.onnx"), "-o", out, "--calib", folder, "--preset", "unit", "--skip-bad"]).ok();
+    assert!(run.stderr.contains("text.png"), "{}", run.stderr);
+    std::fs::remove_file(&out).unwrap();
+    std::fs::remove_file(scratch.path("photos/good.png")).unwrap();
+    let more = args!["--calib", folder, "--preset", "unit", "--skip-bad", "-q"];
+    refused_with(&scratch, &digits("digits.onnx"), more, 4, &["photos"]);
+}
+
+#[test]
+fn truncated_image() {
+    let scratch = Scratch::new();
+    let path = scratch.path("image.png");
+    let noise = image::GrayImage::from_fn(64, 64, |x, y| image::Luma([(x * 7 ^ y * 13) as u8]));
+    noise.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    scratch.write("image.png", &bytes[..bytes.len() / 2]);
+    refused_with(&scratch, &digits("digits.onnx"), args!["--calib", path, "--preset", "unit"], 4, &["image.png"]);
+}
+
+#[test]
+fn labels_that_do_not_fit() {
+    let scratch = Scratch::new();
+    let (model, data) = (digits("digits.onnx"), scratch.path("data.npy"));
+    std::fs::write(&data, Npy::ramp(&[4, 1, 8, 8]).bytes()).unwrap();
+    let labels = scratch.write("labels.npy", Npy::new("<i8", &[3], &[0; 24]).bytes());
+    let run = msq(args!["evaluate", model, "--calib", data, "--labels", labels]);
+    let line = run.error(4);
+    assert!(line.contains("labels.npy") && line.contains('3') && line.contains('4'), "{line}");
+    let missing = scratch.path("nosuch.npy");
+    assert!(msq(args!["evaluate", model, "--calib", data, "--labels", missing]).error(4).contains("nosuch.npy"));
+}
+
+/// The data is fine, the model turns it into NaN: log of a negative number.
+#[test]
+fn activations_that_are_no_numbers() {
+    let scratch = Scratch::new();
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (float[N,4] x) => (float[N,2] y) <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}>
+        { l = Log (x)  y = MatMul (l, w) }";
+    let model = models::write(&scratch.path("log.onnx"), &models::parse(text));
+    let data = scratch.path("x.npz");
+    write_npz(&data, &[("x", Npy::floats(&[2, 4], &[1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0, 1.0]))]);
+    refused_with(&scratch, &model, args!["--calib", data], 4, &["`l`", "sample 1"]);
+}

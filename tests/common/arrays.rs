@@ -1,0 +1,54 @@
+//! Writes the arrays that tests feed, in any element type.
+
+use std::io::Write;
+use std::path::Path;
+
+/// An array as `.npy` bytes.
+pub(crate) struct Npy {
+    bytes: Vec<u8>,
+}
+
+impl Npy {
+    /// From little-endian elements; `descr` is numpy's name of their type, for instance `<f4`.
+    pub(crate) fn new(descr: &str, shape: &[usize], elements: &[u8]) -> Self {
+        let axes: String = shape.iter().map(|n| format!("{n},")).collect();
+        let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
+        // The header, magic and length included, ends at a multiple of 64 with a line break.
+        let width = (10 + text.len() + 1).next_multiple_of(64) - 10;
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend(u16::try_from(width).unwrap().to_le_bytes());
+        bytes.extend(format!("{text:<0$}\n", width - 1).bytes());
+        bytes.extend(elements);
+        Self { bytes }
+    }
+
+    /// From floats.
+    pub(crate) fn floats(shape: &[usize], values: &[f32]) -> Self {
+        assert_eq!(values.len(), shape.iter().product::<usize>());
+        let elements: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::new("<f4", shape, &elements)
+    }
+
+    /// Floats that follow from their index, all in 0..1.
+    pub(crate) fn ramp(shape: &[usize]) -> Self {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+        Self::floats(shape, &values)
+    }
+
+    /// The bytes of the `.npy` file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Writes an `.npz`.
+pub(crate) fn write_npz(path: &Path, arrays: &[(&str, Npy)]) {
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, array) in arrays {
+        zip.start_file(format!("{name}.npy"), options).unwrap();
+        zip.write_all(array.bytes()).unwrap();
+    }
+    zip.finish().unwrap();
+}

@@ -1,0 +1,45 @@
+//! Models that tests make: from text, or digits with a change.
+
+use super::digits;
+use msq_passes::ir::{self, GraphProto, Model, ModelProto, TensorProto};
+use std::path::{Path, PathBuf};
+
+/// The digits model as its message.
+pub(crate) fn digits_proto() -> ModelProto {
+    let bytes = std::fs::read(digits("digits.onnx")).unwrap();
+    ir::decode_model(bytes.into()).unwrap()
+}
+
+/// The digits model.
+pub(crate) fn digits_model() -> Model {
+    msq_onnx::load(&digits("digits.onnx")).unwrap()
+}
+
+/// A model from the textual syntax.
+pub(crate) fn parse(text: &str) -> ModelProto {
+    ir::text::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// Writes a model message, valid or not.
+pub(crate) fn write(path: &Path, model: &ModelProto) -> PathBuf {
+    std::fs::write(path, ir::encode_model(model)).unwrap();
+    path.to_owned()
+}
+
+/// The graph of a message that has one.
+pub(crate) fn graph(model: &mut ModelProto) -> &mut GraphProto {
+    model.graph.as_mut().unwrap()
+}
+
+/// An initializer of the main graph.
+pub(crate) fn initializer<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut TensorProto {
+    graph(model).initializer.iter_mut().find(|t| t.name() == name).unwrap()
+}
+
+/// Replaces element `index` of a float initializer.
+pub(crate) fn set_element(model: &mut ModelProto, tensor: &str, index: usize, value: f32) {
+    let tensor = initializer(model, tensor);
+    let mut raw = tensor.raw_data.take().unwrap().to_vec();
+    raw[4 * index..4 * index + 4].copy_from_slice(&value.to_le_bytes());
+    tensor.raw_data = Some(raw.into());
+}
