@@ -88,6 +88,22 @@ pub enum Error {
         /// The pattern.
         pattern: String,
     },
+    /// An operator on the command line that the model does not use.
+    #[error("the model has no node of operator `{op}`")]
+    NoSuchOperator {
+        /// The operator.
+        op: String,
+    },
+    /// The model's operator set is too old to be quantized, and cannot be raised.
+    #[error("opset {opset} is too old for quantization, and node `{node}` stands in the way of raising it: {reason}")]
+    OldOpset {
+        /// The model's operator set.
+        opset: i64,
+        /// The first node that cannot be converted.
+        node: String,
+        /// Why.
+        reason: String,
+    },
     /// A pattern on the command line is malformed.
     #[error("`{pattern}` is no regular expression: {reason}")]
     BadPattern {
@@ -132,10 +148,11 @@ impl Error {
             | Self::NothingToQuantize { .. }
             | Self::AlreadyQuantized { .. }
             | Self::NonFiniteWeight { .. }
+            | Self::OldOpset { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::Incomparable { .. } => 3,
             Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,
-            Self::NoSuchLayer { .. } | Self::BadPattern { .. } => 2,
+            Self::NoSuchLayer { .. } | Self::NoSuchOperator { .. } | Self::BadPattern { .. } => 2,
             _ => 1,
         }
     }

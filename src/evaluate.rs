@@ -80,6 +80,10 @@ fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Error>
     if model.graph.outputs().len() != reference.graph.outputs().len() {
         return Err(Error::Incomparable { reason: "they have not the same number of outputs".to_owned() });
     }
+    let inputs = |m: &Model| m.graph.runtime_inputs().map(|v| m.graph.value(v).name().to_owned()).collect::<Vec<_>>();
+    if inputs(model) != inputs(reference) {
+        return Err(Error::Incomparable { reason: "their inputs have other names or another order".to_owned() });
+    }
     let quantized = model.graph.nodes().any(|(_, n)| n.op() == "DequantizeLinear");
     let computed = |v: ValueId| reference.graph.value(v).producer().is_some() && !reference.graph.is_output(v);
     let mut names = Vec::new();

@@ -5,7 +5,7 @@ use crate::engine::Facts;
 use crate::prepare::prepare;
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
-use msq_passes::ir::{Model, TensorProto, ValueId, encoded_len, export};
+use msq_passes::ir::{Model, Node, TensorProto, ValueId, encoded_len, export};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -82,6 +82,11 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
         kept: Vec::new(),
     };
     drop(proto);
+    let quantized = quantized_layers(&model);
+    if !quantized.is_empty() {
+        found.layers = quantized;
+        return Ok(found);
+    }
     prepare(&mut model)?;
     if let Ok(facts) = Facts::infer(&model) {
         facts.annotate(&mut model);
@@ -103,6 +108,26 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
     let names: Vec<&str> = found.layers.iter().map(|l| l.name.as_str()).collect();
     found.kept = placement.kept.iter().filter(|k| !names.contains(&k.node.as_str())).cloned().collect();
     Ok(found)
+}
+
+/// Layers of a quantized model: their weight is what a `DequantizeLinear` makes of a constant.
+fn quantized_layers(model: &Model) -> Vec<LayerInspection> {
+    let graph = &model.graph;
+    let integers = |value: ValueId| {
+        let node = graph.node(graph.value(value).producer()?.0);
+        graph.constant(node.is("DequantizeLinear").then(|| node.input(0)).flatten()?)
+    };
+    let layer = |node: &Node| {
+        let op = LayerOp::of(node)?;
+        let quantized = node.input(1).and_then(integers);
+        let tensor = quantized.or_else(|| graph.constant(node.input(1)?))?;
+        let reason = quantized.is_none().then(|| "its weight is float".to_owned());
+        let (name, shape) = (node.label(graph).to_owned(), tensor.shape().ok()?);
+        let weights = shape.iter().product();
+        Some(LayerInspection { name, op, shape, weights, macs: None, bits: stored_as(tensor), reason })
+    };
+    let layers: Vec<LayerInspection> = graph.nodes().filter_map(|(_, node)| layer(node)).collect();
+    if layers.iter().any(|l| l.reason.is_none()) { layers } else { Vec::new() }
 }
 
 fn stored_as(tensor: &TensorProto) -> String {

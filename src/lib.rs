@@ -16,9 +16,11 @@ pub mod quant;
 pub mod report;
 mod select;
 mod solve;
+mod synthesize;
 
 pub use error::Error;
 pub use options::Options;
+pub use synthesize::made_up;
 
 use msq_passes::ir::Model;
 use std::path::Path;

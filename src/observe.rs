@@ -54,11 +54,14 @@ pub fn observe(
         let quantizer = if let Some(tensor) = model.constant(value) {
             let mut statistics = Statistics::new();
             statistics.observe(&tensor?.to_f32()?);
-            choose(&statistics, ObserverKind::MinMax, grid, 1.0, None)
+            choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default())
         } else {
             let Some(statistics) = statistics.get(name) else { continue };
-            let bound = placement.bound_of(&model.graph, value);
-            choose(statistics, options.observer, grid, margin, bound)
+            let limits = Limits {
+                floor: placement.floor_of(&model.graph, value),
+                bound: placement.bound_of(&model.graph, value),
+            };
+            choose(statistics, options.observer, grid, margin, limits)
         };
         activations.insert(name.to_owned(), quantizer);
     }
@@ -109,16 +112,34 @@ fn find(tapped: &Model, wanted: Wanted) -> Option<Tap> {
     Some(Tap { name, source, range, floor, channels })
 }
 
-/// Parameters from statistics. The range never passes the bound of an absorbed clamp: the quantizer stands for it.
+/// What the graph says of a value's range.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
+    /// The quantizer must reach at least down to this, if the data do, and need not reach further.
+    floor: Option<f32>,
+    /// The quantizer stands for a clamp at this bound and must not pass it.
+    bound: Option<f32>,
+}
+
+/// Parameters from statistics.
 fn choose(
     statistics: &Statistics,
     observer: ObserverKind,
     grid: GridSpec,
     margin: f32,
-    bound: Option<f32>,
+    limits: Limits,
 ) -> ActivationQuantizer {
     let range = widen(observer.range(statistics, grid), margin);
-    let range = bound.map_or(range, |bound| Range::new(range.min, range.max.min(bound)));
-    let affine = grid.affine(range);
+    let mut range = limits.bound.map_or(range, |bound| Range::new(range.min, range.max.min(bound)));
+    let mut affine = grid.affine(range);
+    if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {
+        // Where values pile up at the floor, an end of the grid short of it would shift every one of them.
+        range.min = floor;
+        affine = grid.affine(range);
+        if affine.dequantize(affine.quantized_min) > floor {
+            range.min = floor - affine.scale;
+            affine = grid.affine(range);
+        }
+    }
     ActivationQuantizer { scale: affine.scale, zero_point: affine.zero_point, signed: affine.quantized_min < 0 }
 }

@@ -1,8 +1,9 @@
 //! The story: prepare, tap, calibrate, solve, lower, verify.
 
 use crate::agreement::Agreement;
-use crate::data::{Array, Dataset, InputSpec, SyntheticOptions};
+use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Output, Pool, Visitor};
+use crate::inspect::output_shape;
 use crate::observe::{Observed, observe};
 use crate::prepare::{prepare, refuse_quantized};
 use crate::progress::Progress;
@@ -12,7 +13,7 @@ use crate::select::Selection;
 use crate::solve::{LayerInput, Rounding, round_layer};
 use crate::{Error, Options};
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, Placement};
+use msq_passes::analysis::{Layer, Placement, layers};
 use msq_passes::ir::{Model, encoded_len, export};
 use msq_passes::{CleanNames, EliminateDeadNodes, InsertQdq, Manager, QuantizedLayer};
 use rayon::prelude::*;
@@ -40,11 +41,6 @@ pub fn input_specs(model: &Model) -> Vec<InputSpec> {
     model.graph.runtime_inputs().map(spec).collect()
 }
 
-/// Made-up samples for a model, scaled to what its weights imply.
-pub fn made_up(model: &Model, options: &SyntheticOptions) -> Result<Dataset, Error> {
-    Ok(Dataset::synthetic(&input_specs(model), options)?)
-}
-
 /// Quantizes a float model with calibration data, or with made-up data if `synthetic` says so.
 pub fn quantize(
     mut model: Model,
@@ -56,6 +52,7 @@ pub fn quantize(
     let start = Instant::now();
     refuse_quantized(&model)?;
     let float_bytes = encoded_len(&export(&model)) as u64;
+    let opset = model.opset("").unwrap_or_default();
     prepare(&mut model)?;
     let selection = Selection::new(&model, options)?;
     let placement = Placement::new(&model, &options.profile, |node, name| selection.refusal(node, name));
@@ -71,7 +68,7 @@ pub fn quantize(
     lower(&mut model, &placement, &observed, &solved, options)?;
     let quality = verify(&model, data, &observed, options, progress)?;
     let report = Report {
-        opset: model.opset("").unwrap_or_default(),
+        opset,
         float_bytes,
         bytes: encoded_len(&export(&model)) as u64,
         samples: data.len(),
@@ -80,6 +77,7 @@ pub fn quantize(
         calibrate_seconds,
         seconds: start.elapsed().as_secs_f64(),
         layers: placement.layers().map(|l| layer_report(&float, l, &solved, options)).collect(),
+        float_layers: float_layers(&float, &placement),
         kept: placement.kept.clone(),
         quality,
     };
@@ -98,15 +96,15 @@ fn solve(model: &Model, placement: &Placement, observed: &Observed, options: &Op
         .map_err(|source| Error::Quant { layer: "every layer".to_owned(), source })?;
     let rounding = Rounding { grid, search: ScaleSearch::MeanSquaredError, per_channel: options.profile.per_channel };
     let layers: Vec<&Layer> = placement.layers().collect();
-    let solved: Result<Vec<_>, Error> = layers
-        .par_iter()
-        .map(|layer| {
-            let root = placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-            let scale = observed.activations.get(model.graph.value(root).name()).map_or(1.0, |a| a.scale);
-            let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
-            Ok((layer.name.clone(), round_layer(model, layer, LayerInput { scale, means }, rounding)?))
-        })
-        .collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
+    let one = |layer: &&Layer| {
+        let root = placement.values.get(&layer.input).copied().unwrap_or(layer.input);
+        let scale = observed.activations.get(model.graph.value(root).name()).map_or(1.0, |a| a.scale);
+        let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
+        Ok((layer.name.clone(), round_layer(model, layer, LayerInput { scale, means }, rounding)?))
+    };
+    let solved: Result<Vec<_>, Error> = pool.install(|| layers.par_iter().map(one).collect());
     Ok(solved?.into_iter().collect())
 }
 
@@ -172,18 +170,29 @@ impl Visitor for Comparer<'_> {
 }
 
 fn layer_report(model: &Model, layer: &Layer, solved: &Solved, options: &Options) -> LayerReport {
-    let sqnr = solved.get(&layer.name).map(|(_, sqnr)| sqnr.decibels());
-    let output = model.graph.value(layer.output).shape();
-    let output: Option<Vec<usize>> = output
-        .map(|s| s.iter().enumerate().map(|(i, d)| if i == 0 { d.unwrap_or(1) } else { d.unwrap_or(0) }).collect());
+    let sqnr = solved.get(&layer.name).map(|(_, sqnr)| sqnr.decibels()).filter(|s| s.is_finite());
+    LayerReport {
+        weight_bits: Some(options.weight_bits),
+        activation_bits: Some(8),
+        weight_sqnr: sqnr,
+        ..float_layer(model, layer)
+    }
+}
+
+fn float_layers(model: &Model, placement: &Placement) -> Vec<LayerReport> {
+    let float = layers(model).into_iter().filter(|l| !placement.nodes.contains_key(&l.node));
+    float.map(|l| float_layer(model, &l)).collect()
+}
+
+fn float_layer(model: &Model, layer: &Layer) -> LayerReport {
     LayerReport {
         name: layer.name.clone(),
         op: layer.op,
         shape: layer.shape.clone(),
         weights: layer.weights(),
-        macs: output.map(|shape| layer.macs(&shape)).filter(|&m| m > 0),
-        weight_bits: options.weight_bits,
-        activation_bits: 8,
-        weight_sqnr: sqnr,
+        macs: output_shape(model, layer.output).map(|shape| layer.macs(&shape)),
+        weight_bits: None,
+        activation_bits: None,
+        weight_sqnr: None,
     }
 }

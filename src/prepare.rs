@@ -5,8 +5,8 @@ use crate::engine::Facts;
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::{
-    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants, Manager,
-    NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
+    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertQdq, LiftConstants,
+    Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
 };
 
 /// Operators that show a model is quantized already.
@@ -61,6 +61,7 @@ pub fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
         // Before the rest: quantizers with an axis need opset 13, and the passes below know one form of each operator.
         .with(UpgradeOpset::default());
     records.extend(folding.run(model)?);
+    refuse_old_opset(model, records.last())?;
     annotate(model);
     let passes = Manager::new()
         // Before batch-norms: an Identity in between hides the layer.
@@ -75,6 +76,17 @@ pub fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
         .with(EliminateDeadNodes);
     records.extend(passes.run(model)?);
     Ok(records)
+}
+
+/// Quantizers with an axis need opset 13; `upgrade` is the record of the pass that raises it.
+fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Error> {
+    let opset = model.opset("").unwrap_or_default();
+    if opset >= InsertQdq::LOWEST_OPSET {
+        return Ok(());
+    }
+    let declined = upgrade.and_then(|record| record.outcome.declined.first());
+    let (node, reason) = declined.map(|d| (d.site.clone(), d.reason.clone())).unwrap_or_default();
+    Err(Error::OldOpset { opset, node, reason })
 }
 
 /// States the types and shapes the engine can infer.

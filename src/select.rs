@@ -24,10 +24,14 @@ impl Selection {
             }
             skip.push(entry);
         }
-        Ok(Self { skip, keep_float: options.keep_float.clone() })
+        let missing = |op: &&String| !model.graph.nodes().any(|(_, n)| n.op() == op.as_str());
+        match options.keep_float.iter().find(missing) {
+            Some(op) => Err(Error::NoSuchOperator { op: op.clone() }),
+            None => Ok(Self { skip, keep_float: options.keep_float.clone() }),
+        }
     }
 
-    /// Why the layer is to stay float, if it is.
+    /// Why the node is to stay float, if it is.
     pub fn refusal(&self, node: &Node, name: &str) -> Option<String> {
         if let Some((pattern, _)) = self.skip.iter().find(|entry| matches(entry, name)) {
             return Some(format!("left float by --skip {pattern}"));

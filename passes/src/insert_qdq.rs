@@ -53,8 +53,10 @@ pub struct InsertQdq<'a> {
 /// Movements written on the integers, not between quantizers.
 const MOVES_INTEGERS: [&str; 2] = ["Pad", "Slice"];
 
-/// The lowest opset whose Q/DQ have an axis.
-pub(crate) const LOWEST_OPSET: i64 = 13;
+impl InsertQdq<'_> {
+    /// The lowest opset whose quantizers have an axis.
+    pub const LOWEST_OPSET: i64 = 13;
+}
 
 impl Pass for InsertQdq<'_> {
     fn name(&self) -> &'static str {
@@ -63,7 +65,7 @@ impl Pass for InsertQdq<'_> {
 
     fn requires(&self, model: &Model) -> Result<(), PassError> {
         match model.opset("") {
-            Some(opset) if opset >= LOWEST_OPSET => Ok(()),
+            Some(opset) if opset >= Self::LOWEST_OPSET => Ok(()),
             _ => Err(PassError::Requires { pass: "insert-qdq", earlier: "upgrade-opset" }),
         }
     }

@@ -4,6 +4,7 @@ use clap::Args;
 use msq_onnx::data::{
     Color, DataOptions, Dataset, Filter, InputSpec, Layout, Preprocess, Preset, Resize, Size, SyntheticOptions,
 };
+use std::num::NonZero;
 use std::path::PathBuf;
 
 /// Samples calibrated on by default.
@@ -21,7 +22,7 @@ pub(crate) struct DataArgs {
     labels: Option<PathBuf>,
     /// Use at most this many samples, evenly spread [default: 512]
     #[arg(long, value_name = "N")]
-    samples: Option<usize>,
+    samples: Option<NonZero<usize>>,
     /// The array of the .npz that feeds the model's only input
     #[arg(long, value_name = "NAME")]
     input_array: Option<String>,
@@ -65,7 +66,7 @@ impl DataArgs {
     pub(crate) fn open(&self, inputs: &[InputSpec], all: bool) -> Result<Option<Dataset>, msq_onnx::Error> {
         let Some(path) = &self.calib else { return Ok(None) };
         let options = DataOptions {
-            samples: self.samples.or((!all).then_some(SAMPLES)),
+            samples: self.samples.map(NonZero::get).or((!all).then_some(SAMPLES)),
             preprocessing: self.preprocess(),
             labels: self.labels.clone(),
             input_array: self.input_array.clone(),
@@ -93,6 +94,6 @@ impl DataArgs {
     /// How many samples to make up where there is no data.
     pub(crate) fn made_up(&self, seed: u64) -> SyntheticOptions {
         let default = SyntheticOptions::default();
-        SyntheticOptions { count: self.samples.unwrap_or(default.count), seed, ..default }
+        SyntheticOptions { count: self.samples.map_or(default.count, NonZero::get), seed, ..default }
     }
 }

@@ -7,6 +7,7 @@ use super::progress::Bars;
 use clap::Args;
 use msq_onnx::evaluate::{Evaluation, evaluate};
 use msq_onnx::{Options, pipeline};
+use std::num::NonZero;
 use std::path::PathBuf;
 
 /// Arguments of `evaluate`.
@@ -24,7 +25,7 @@ pub(crate) struct EvaluateArgs {
     save_outputs: Option<PathBuf>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    threads: Option<NonZero<usize>>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         return Err(Usage("the data has no labels: add --labels, or --reference to compare with".to_owned()).into());
     }
     let bars = Bars::new(!args.common.quiet && !args.common.json);
-    let threads = args.threads.unwrap_or(Options::default().threads);
+    let threads = args.threads.map_or_else(|| Options::default().threads, NonZero::get);
     let found = evaluate(&model, reference.as_ref(), &data, args.save_outputs.as_deref(), threads, &bars)?;
     if args.common.json {
         return output::print(&format!("{}\n", serde_json::to_string_pretty(&found)?));

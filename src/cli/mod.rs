@@ -86,14 +86,14 @@ fn run_command(command: Command) -> ExitCode {
 /// Logs of the library go to stderr: warnings unless asked for more or less; `RUST_LOG` overrides.
 fn log(common: &CommonArgs) {
     use tracing_subscriber::EnvFilter;
-    let level = match (common.quiet, common.verbose) {
+    // What the engine logs is for its developers; its errors reach ours.
+    let filter = match (common.quiet, common.verbose) {
         (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "msq_onnx=info,msq_passes=info,warn",
-        _ => "msq_onnx=debug,msq_passes=debug,warn",
+        (_, 0) => "error,msq_onnx=warn,msq_passes=warn",
+        (_, 1) => "error,msq_onnx=info,msq_passes=info",
+        _ => "warn,msq_onnx=debug,msq_passes=debug",
     };
-    let own = |level: &str| level.replace("warn", "msq_onnx=warn,msq_passes=warn,error");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(own(level)));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

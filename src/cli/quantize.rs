@@ -10,7 +10,8 @@ use msq_onnx::data::Dataset;
 use msq_onnx::pipeline::{self, Quantized};
 use msq_onnx::report::Report;
 use msq_onnx::{Error, Options};
-use msq_passes::ir::{Model, save_model};
+use msq_passes::ir::{check_writable, save_model};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// Arguments of the main command.
@@ -44,7 +45,7 @@ pub(crate) struct QuantizeArgs {
     seed: u64,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", help_heading = "Run")]
-    threads: Option<usize>,
+    threads: Option<NonZero<usize>>,
     /// Compare this many samples with the float model afterwards; 0 for none
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Run")]
     verify: usize,
@@ -57,17 +58,18 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let (input, output) = (input(args)?, output_path(args)?);
     refuse_overwrite(input, output)?;
     let model = msq_onnx::load(input)?;
+    // Now rather than after the work.
+    check_writable(output).map_err(Error::from)?;
     let specs = pipeline::input_specs(&model);
     let (data, synthetic) = match args.data.open(&specs, false)? {
         Some(data) => (data, false),
-        None => (pipeline::made_up(&model, &args.data.made_up(args.seed))?, true),
+        None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
     };
     warn(args, &data, synthetic)?;
-    let before = describe(&model);
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let quantized = pipeline::quantize(model, &data, synthetic, &options(args), &bars)?;
     let written = save_model(&quantized.model, output).map_err(Error::from)?;
-    show(args, input, output, &before, &quantized, written)
+    show(args, input, output, &quantized, written)
 }
 
 fn input(args: &QuantizeArgs) -> anyhow::Result<&Path> {
@@ -93,7 +95,7 @@ fn options(args: &QuantizeArgs) -> Options {
         observer: args.observer,
         skip: args.skip.clone(),
         keep_float: args.keep_float.clone(),
-        threads: args.threads.unwrap_or(default.threads).max(1),
+        threads: args.threads.map_or(default.threads, NonZero::get),
         verify: args.verify,
         strip_names: args.strip_names,
         ..default
@@ -113,21 +115,7 @@ fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) -> anyhow::Result<
     Ok(())
 }
 
-fn describe(model: &Model) -> String {
-    let layers = msq_passes::analysis::layers(model);
-    let weights: usize = layers.iter().map(msq_passes::analysis::Layer::weights).sum();
-    let opset = model.opset("").unwrap_or_default();
-    format!("opset {opset} · {} layers · {} weights", layers.len(), count(weights as u64))
-}
-
-fn show(
-    args: &QuantizeArgs,
-    input: &Path,
-    output: &Path,
-    before: &str,
-    quantized: &Quantized,
-    written: u64,
-) -> anyhow::Result<()> {
+fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized, written: u64) -> anyhow::Result<()> {
     let report = &quantized.report;
     if args.common.json {
         return output::print(&format!("{}\n", serde_json::to_string_pretty(report)?));
@@ -136,7 +124,7 @@ fn show(
         return Ok(());
     }
     let mut text = String::new();
-    line(&mut text, "model", &format!("{} · {before}", input.display()));
+    line(&mut text, "model", &model_line(input, report));
     line(&mut text, "calibrate", &format!("{} · {:.1} s", report.data, report.calibrate_seconds));
     let float = std::fs::metadata(input).map_or(report.float_bytes, |m| m.len());
     let ratio = float as f64 / written.max(1) as f64;
@@ -161,12 +149,18 @@ fn quality_line(report: &Report) -> Option<String> {
     Some(format!("{} {on}", parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")))
 }
 
+fn model_line(input: &Path, report: &Report) -> String {
+    let layers = report.layers.len() + report.float_layers.len();
+    let weights: usize = report.layers.iter().chain(&report.float_layers).map(|l| l.weights).sum();
+    let macs: Option<u64> = report.layers.iter().chain(&report.float_layers).map(|l| l.macs).sum();
+    let macs = macs.map_or_else(String::new, |macs| format!(" · {} MACs", count(macs)));
+    format!("{} · opset {} · {layers} layers · {} weights{macs}", input.display(), report.opset, count(weights as u64))
+}
+
 fn runs_as(text: &mut String, report: &Report) {
-    let layers = report.layers.len();
-    let is_layer = |op: &str| matches!(op, "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
-    let float = report.kept.iter().filter(|k| is_layer(&k.op)).count();
+    let (int8, all) = (report.layers.len(), report.layers.len() + report.float_layers.len());
     let rest = if report.kept.is_empty() { "nothing stays float".to_owned() } else { "stays float:".to_owned() };
-    line(text, "runs as", &format!("{layers} of {} layers int8; {rest}", layers + float));
+    line(text, "runs as", &format!("{int8} of {all} layers int8; {rest}"));
     for kept in report.kept.iter().take(8) {
         line(text, "", &format!("{} `{}`: {}", kept.op, kept.node, kept.reason));
     }

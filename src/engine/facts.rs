@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::infer::{Factoid, InferenceModelExt};
 pub struct Facts {
     /// Type and shape, where both element type and rank are known. Axes that depend on the input are open.
     pub types: IndexMap<String, TypeProto>,
-    /// Values that are the same for every input.
+    /// Computed values that are the same for every input.
     pub constants: IndexMap<String, TensorProto>,
 }
 
@@ -28,7 +28,8 @@ impl Facts {
         for (name, outlet) in &loaded.outlets {
             let Some(fact) = fact_of(&loaded, *outlet) else { continue };
             facts.types.extend(type_of(fact).map(|ty| (name.clone(), ty)));
-            let constant = fact.value.concretize().and_then(|t| constant_of(name, &t));
+            let known = model.graph.find(name).is_none_or(|v| model.graph.initializer(v).is_some());
+            let constant = if known { None } else { fact.value.concretize() }.and_then(|t| constant_of(name, &t));
             facts.constants.extend(constant.map(|t| (name.clone(), t)));
         }
         Ok(facts)

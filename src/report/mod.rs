@@ -7,7 +7,7 @@ use serde::Serialize;
 /// A quantization run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Operator set of the output.
+    /// Operator set of the float model.
     pub opset: i64,
     /// Size of the float model in bytes.
     pub float_bytes: u64,
@@ -25,6 +25,8 @@ pub struct Report {
     pub seconds: f64,
     /// The quantized layers in graph order.
     pub layers: Vec<LayerReport>,
+    /// The layers that stay float.
+    pub float_layers: Vec<LayerReport>,
     /// What stays float, and why.
     pub kept: Vec<Kept>,
     /// How close the outputs are to the float model's.
@@ -44,10 +46,10 @@ pub struct LayerReport {
     pub weights: usize,
     /// Multiply-accumulates for one sample, where the shapes are known.
     pub macs: Option<u64>,
-    /// Bits of the weights.
-    pub weight_bits: u8,
-    /// Bits of the input activation.
-    pub activation_bits: u8,
+    /// Bits of the weights; nothing for float.
+    pub weight_bits: Option<u8>,
+    /// Bits of the input activation; nothing for float.
+    pub activation_bits: Option<u8>,
     /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact.
     pub weight_sqnr: Option<f64>,
 }

@@ -32,7 +32,7 @@ fn wrong_names_and_shapes() {
     refused_array("picture", Npy::ramp(&[4, 1, 8, 8]), &["`image`", "`picture`"]);
     refused_array("image", Npy::ramp(&[4, 64]), &["`image`", "[4, 64]", "[N, 1, 8, 8]"]);
     refused_array("image", Npy::ramp(&[64]), &["`image`", "[64]"]);
-    refused_array("image", Npy::ramp(&[4, 1, 1, 8, 8]), &["[4, 1, 1, 8, 8]"]);
+    refused_array("image", Npy::ramp(&[4, 1, 1, 1, 8, 8]), &["[4, 1, 1, 1, 8, 8]"]);
     refused_array("image", Npy::ramp(&[4, 1, 9, 9]), &["`image`", "[4, 1, 9, 9]", "[N, 1, 8, 8]"]);
     refused_array("image", Npy::ramp(&[4, 3, 8, 8]), &["`image`", "[4, 3, 8, 8]"]);
     refused_array("image", Npy::ramp(&[0, 1, 8, 8]), &["`image`", "empty"]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 pub(crate) mod arrays;
+pub(crate) mod child;
 pub(crate) mod models;
 pub(crate) mod python;
 
@@ -22,6 +23,21 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 /// A file of the digits sample: `digits.onnx`, `calib.npz` or `test.npz`.
 pub(crate) fn digits(file: &str) -> PathBuf {
     repository("testdata/digits").join(file)
+}
+
+/// Files below a folder with this ending, sorted.
+pub(crate) fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|e| e == ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Arguments of any type a path or text can come in.
@@ -96,7 +112,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// A folder with an empty `out` inside.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("msq-test-").tempdir().unwrap();
         fs::create_dir(folder.path().join("out")).unwrap();
         Self { folder }
     }

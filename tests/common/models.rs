@@ -43,3 +43,23 @@ pub(crate) fn set_element(model: &mut ModelProto, tensor: &str, index: usize, va
     raw[4 * index..4 * index + 4].copy_from_slice(&value.to_le_bytes());
     tensor.raw_data = Some(raw.into());
 }
+
+/// Gives every float initializer without elements (`{}` in the text) some that follow from their index: spread evenly,
+/// about as large as a trained layer's, so that activations neither vanish nor explode.
+pub(crate) fn fill(model: &mut ModelProto) {
+    let mut state = 1_u64;
+    for tensor in graph(model).initializer.iter_mut().filter(|t| t.is_float()) {
+        let shape = tensor.shape().unwrap();
+        let count: usize = shape.iter().product();
+        if count == 0 || tensor.raw_data.is_some() || !tensor.float_data.is_empty() {
+            continue;
+        }
+        let inputs = count / shape.first().copied().unwrap_or(1);
+        let reach = (6.0 / inputs as f32).sqrt();
+        let next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 40) as f32 / 8_388_608.0 - 1.0) * reach
+        };
+        tensor.float_data = std::iter::repeat_with(next).take(count).collect();
+    }
+}

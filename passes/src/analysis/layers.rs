@@ -14,7 +14,8 @@ pub enum LayerOp {
 }
 
 impl LayerOp {
-    fn of(node: &Node) -> Option<Self> {
+    /// The layer operator of a node, whatever its operands are.
+    pub fn of(node: &Node) -> Option<Self> {
         if !node.domain().is_empty() {
             return None;
         }

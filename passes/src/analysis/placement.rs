@@ -64,10 +64,14 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Places quantizers for a target. `skip` names layers to leave float, with the reason.
+    /// Places quantizers for a target. `skip` is asked of every node, with its name, and gives the reason to leave it
+    /// float.
     pub fn new(model: &Model, profile: &Profile, skip: impl Fn(&Node, &str) -> Option<String>) -> Self {
         let mut draft = Draft::new(model, profile);
-        draft.choose_layers(skip);
+        for (id, node) in model.graph.nodes() {
+            draft.reasons.extend(skip(node, node.label(&model.graph)).map(|reason| (id, reason)));
+        }
+        draft.choose_layers();
         draft.grow_forward();
         draft.shrink_backward();
         draft.finish()
@@ -162,11 +166,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Layers the target has kernels for; their inputs are quantized.
-    fn choose_layers(&mut self, skip: impl Fn(&Node, &str) -> Option<String>) {
+    fn choose_layers(&mut self) {
         for (id, node) in self.graph.nodes() {
             let Some(layer) = self.layers.get(&id) else { continue };
-            let refusal = skip(node, &layer.name).or_else(|| refuse_layer(self.graph, self.profile, node, layer));
-            if let Some(reason) = refusal {
+            if self.reasons.contains_key(&id) {
+                continue;
+            }
+            if let Some(reason) = refuse_layer(self.graph, self.profile, node, layer) {
                 self.reasons.insert(id, reason);
             } else {
                 self.quantized.insert(layer.input);
@@ -182,7 +188,7 @@ impl<'a> Draft<'a> {
                 self.quantized.extend(node.output(0));
                 continue;
             }
-            if !node.domain().is_empty() || self.layers.contains_key(&id) {
+            if !node.domain().is_empty() || self.layers.contains_key(&id) || self.reasons.contains_key(&id) {
                 continue;
             }
             if self.profile.support(node.op()).is_none() || self.absorb(id, node) {

@@ -33,6 +33,12 @@ pub enum SaveError {
         /// The path.
         path: PathBuf,
     },
+    /// The data file to be written is the one the model's own weights are read from.
+    #[error("`{path}` holds the weights of the input; choose another name for the output", path = path.display())]
+    OverwritesWeights {
+        /// The file.
+        path: PathBuf,
+    },
     /// External elements of the input cannot be read.
     #[error(transparent)]
     External(#[from] ExternalError),
@@ -54,10 +60,11 @@ pub fn save_model(model: &Model, path: &Path) -> Result<u64, SaveError> {
     let mut data = None;
     if external || encoded_len(&proto) > LARGEST_INLINE {
         let location = format!("{}.data", name.to_string_lossy());
-        let file = NamedTempFile::new_in(folder).map_err(write)?;
+        refuse_own_weights(model, &mut proto, &folder.join(&location))?;
+        let file = temporary(folder).map_err(write)?;
         data = Some((move_out(model, &mut proto, &location, file, path)?, folder.join(location)));
     }
-    let mut file = NamedTempFile::new_in(folder).map_err(write)?;
+    let mut file = temporary(folder).map_err(write)?;
     let bytes = encode_model(&proto);
     file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(write)?;
     let mut total = bytes.len() as u64;
@@ -71,21 +78,45 @@ pub fn save_model(model: &Model, path: &Path) -> Result<u64, SaveError> {
 
 fn persist(file: NamedTempFile, path: &Path) -> Result<(), SaveError> {
     let write = |source| SaveError::Write { path: path.to_owned(), source };
-    open_to_others(&file).map_err(write)?;
     file.persist(path).map(|_| ()).map_err(|e| write(e.error))
 }
 
-/// Temporary files are private; a model gets the permissions an ordinary new file would.
-#[cfg(unix)]
-fn open_to_others(file: &NamedTempFile) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+/// Fails where [`save_model`] would: if the path names no file, or its folder takes no new file. Meant to be called
+/// before long work.
+pub fn check_writable(path: &Path) -> Result<(), SaveError> {
+    let write = |source| SaveError::Write { path: path.to_owned(), source };
+    if path.file_name().is_none() {
+        return Err(SaveError::NoFileName { path: path.to_owned() });
+    }
+    if path.is_dir() {
+        return Err(write(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    temporary(folder).map(|_| ()).map_err(|e| write(e.kind().into()))
 }
 
-#[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps)]
-fn open_to_others(_: &NamedTempFile) -> std::io::Result<()> {
-    Ok(())
+/// A temporary file in the folder, with the permissions an ordinary new file would have.
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.prefix(".msq-onnx-").tempfile_in(folder)
+}
+
+/// Fails if one of the model's tensors is read from the file that is to be replaced.
+fn refuse_own_weights(model: &Model, proto: &mut ModelProto, target: &Path) -> Result<(), SaveError> {
+    let (Some(folder), Ok(target)) = (model.folder(), target.canonicalize()) else { return Ok(()) };
+    visit_tensors(proto, &mut |tensor| {
+        let location = tensor.external_data.iter().find(|e| e.key() == "location");
+        let source = location.and_then(|l| folder.path().join(l.value()).canonicalize().ok());
+        if tensor.is_external() && source.as_ref() == Some(&target) {
+            return Err(SaveError::OverwritesWeights { path: target.clone() });
+        }
+        Ok(())
+    })
 }
 
 /// Moves large tensors into the data file, one at a time.

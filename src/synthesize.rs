@@ -1,0 +1,156 @@
+//! Made-up inputs that suit a model: ids its tables have rows for, images of the mean and spread its first batch-norm
+//! was trained on.
+//!
+//! A first convolution maps images x = α·u + m, with u of zero mean and unit spread, to channels of mean
+//! b + α·(a − b) + m·S and variance α²·v, where a and v are the channel's mean and variance for u itself, b its bias
+//! and S the sum of its weights. The batch-norm behind it stores the mean μ and variance σ² of the training data:
+//! α² is the median of σ²/v over the channels, and m the least-squares solution of μ = b + α·(a − b) + m·S.
+
+use crate::Error;
+use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
+use crate::engine::{Plan, PlanOptions};
+use crate::pipeline::input_specs;
+use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
+use msq_passes::{InsertTaps, LiftConstants, Manager};
+
+/// Images looked at to find the scale.
+const PROBES: usize = 4;
+
+/// Made-up samples for a model.
+pub fn made_up(model: &Model, options: &SyntheticOptions) -> Result<Dataset, Error> {
+    let specs = input_specs(model);
+    let mut options = options.clone();
+    let mut lifted = model.clone();
+    Manager::new().with(LiftConstants).run(&mut lifted)?;
+    for spec in specs.iter().filter(|s| !s.dtype.is_float()) {
+        if let Some(limit) = lifted.graph.find(&spec.name).and_then(|v| rows_indexed(&lifted, v)) {
+            options.values.insert(spec.name.clone(), SyntheticValues::Ids { limit });
+        }
+    }
+    match image_scale(&lifted, &specs, &options) {
+        Ok(Some((name, scale))) => {
+            tracing::info!(input = name, mean = scale.mean, std = scale.std, "scale of made-up images");
+            options.values.insert(name, SyntheticValues::Images(scale));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the scale of made-up images is not known"),
+    }
+    Ok(Dataset::synthetic(&specs, &options)?)
+}
+
+/// The number of rows an integer value selects from: those of the table of a `Gather`, or the depth of a `OneHot`.
+fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
+    const PASS_ON: [&str; 7] = ["Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"];
+    let graph = &model.graph;
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        for reader in graph.value(value).uses() {
+            let node = graph.node(reader.node);
+            match (node.op(), reader.slot) {
+                ("Gather", 1) => {
+                    let axis = usize::try_from(node.int_or("axis", 0)).ok()?;
+                    let shape = graph.constant(node.input(0)?)?.shape().ok()?;
+                    return shape.get(axis).map(|&n| n as u64);
+                }
+                ("OneHot", 0) => {
+                    let depth = graph.constant(node.input(1)?)?;
+                    return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok());
+                }
+                (op, 0) if PASS_ON.contains(&op) => open.extend(node.output(0)),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// A convolution of an image input and the batch-norm behind it.
+struct Stem {
+    input: String,
+    weight: ValueId,
+    bias: Option<ValueId>,
+    output: String,
+    norm: NodeId,
+}
+
+fn stem(graph: &Graph, specs: &[InputSpec]) -> Option<Stem> {
+    let is_image = |s: &&InputSpec| {
+        s.dtype == DataType::Float && matches!(SyntheticValues::for_input(s), SyntheticValues::Images(_))
+    };
+    specs.iter().filter(is_image).find_map(|spec| {
+        let conv = graph.only_use(graph.find(&spec.name)?)?.node;
+        let conv = graph.node(conv);
+        let output = conv.is("Conv").then(|| conv.output(0)).flatten()?;
+        let norm = graph.only_use(output)?.node;
+        graph.node(norm).is("BatchNormalization").then(|| Stem {
+            input: spec.name.clone(),
+            weight: conv.input(1).unwrap_or(output),
+            bias: conv.input(2),
+            output: graph.value(output).name().to_owned(),
+            norm,
+        })
+    })
+}
+
+fn image_scale(
+    model: &Model,
+    specs: &[InputSpec],
+    options: &SyntheticOptions,
+) -> Result<Option<(String, SyntheticScale)>, Error> {
+    let Some(stem) = stem(&model.graph, specs) else { return Ok(None) };
+    let constant = |value: Option<ValueId>| -> Result<Vec<f32>, Error> {
+        let Some(tensor) = value.and_then(|v| model.constant(v)) else { return Ok(Vec::new()) };
+        Ok(tensor?.to_f32()?)
+    };
+    let norm = model.graph.node(stem.norm);
+    let (mean, variance) = (constant(norm.input(3))?, constant(norm.input(4))?);
+    let (weight, bias) = (constant(Some(stem.weight))?, constant(stem.bias)?);
+    let unit = unit_response(model, &stem, specs, options)?;
+    let channels = mean.len();
+    if channels == 0 || unit.len() != channels || variance.len() != channels || weight.len() % channels != 0 {
+        return Ok(None);
+    }
+    let sums: Vec<f64> =
+        weight.chunks(weight.len() / channels).map(|w| w.iter().map(|&v| f64::from(v)).sum()).collect();
+    let bias = |c: usize| bias.get(c).map_or(0.0, |&b| f64::from(b));
+    let mut ratios: Vec<f64> =
+        (0..channels).filter(|&c| unit[c].1 > 0.0).map(|c| f64::from(variance[c]) / unit[c].1).collect();
+    ratios.sort_by(f64::total_cmp);
+    let Some(&ratio) = ratios.get(ratios.len() / 2) else { return Ok(None) };
+    let alpha = ratio.sqrt();
+    let residual = |c: usize| f64::from(mean[c]) - bias(c) - alpha * (unit[c].0 - bias(c));
+    let (above, below) = (0..channels).fold((0.0, 0.0), |(a, b), c| (a + sums[c] * residual(c), b + sums[c] * sums[c]));
+    let scale = SyntheticScale { mean: if below > 0.0 { (above / below) as f32 } else { 0.0 }, std: alpha as f32 };
+    Ok((scale.mean.is_finite() && scale.std.is_normal()).then_some((stem.input, scale)))
+}
+
+/// Mean and variance of every channel of the first convolution for images of zero mean and unit spread.
+fn unit_response(
+    model: &Model,
+    stem: &Stem,
+    specs: &[InputSpec],
+    options: &SyntheticOptions,
+) -> Result<Vec<(f64, f64)>, Error> {
+    let mut tapped = model.clone();
+    Manager::new().with(InsertTaps { values: vec![stem.output.clone()] }).run(&mut tapped)?;
+    let Some(output) = tapped.graph.find(&stem.output) else { return Ok(Vec::new()) };
+    tapped.graph.set_outputs(&[output]);
+    let mut options = SyntheticOptions { count: PROBES, ..options.clone() };
+    options.values.insert(stem.input.clone(), SyntheticValues::Images(SyntheticScale::default()));
+    let data = Dataset::synthetic(specs, &options)?;
+    let mut sums: Vec<(f64, f64, f64)> = Vec::new();
+    for index in 0..data.len() {
+        let sample = data.sample(index)?;
+        let shapes = sample.arrays.iter().map(|a| a.shape().to_vec()).collect();
+        let plan = Plan::build(&tapped, &PlanOptions { shapes, swappable: Vec::new() })?;
+        let outputs = plan.session()?.run(&sample.arrays)?;
+        let (values, channels) = (outputs[0].to_f32()?, outputs[0].shape().get(1).copied().unwrap_or(1).max(1));
+        sums.resize(channels, (0.0, 0.0, 0.0));
+        for (sum, channel) in sums.iter_mut().zip(values.chunks((values.len() / channels).max(1))) {
+            for &v in channel {
+                *sum = (sum.0 + 1.0, sum.1 + f64::from(v), sum.2 + f64::from(v) * f64::from(v));
+            }
+        }
+    }
+    Ok(sums.into_iter().map(|(n, s, q)| (s / n, (q / n - (s / n).powi(2)).max(0.0))).collect())
+}

@@ -1,0 +1,235 @@
+//! The engine: taps change nothing, swapped weights are what a full run would give, results do not depend on threads,
+//! memory does not depend on the number of samples.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::arrays::Npy;
+use common::{Scratch, args, child, digits, models, msq, quantize_digits};
+use msq_onnx::data::{Array, DataOptions, Dataset};
+use msq_onnx::engine::{Output, Plan, PlanOptions, Session};
+use msq_onnx::pipeline::input_specs;
+use msq_passes::ir::{DataType, Model};
+use msq_passes::{InsertTaps, Manager};
+use std::path::Path;
+
+fn samples(model: &Model, count: usize) -> Vec<Vec<Array>> {
+    let data = Dataset::open(&digits("calib.npz"), &input_specs(model), &DataOptions::default()).unwrap();
+    (0..count).map(|i| data.sample(i).unwrap().arrays).collect()
+}
+
+fn session(model: &Model, swappable: &[&str]) -> Session {
+    let swappable = swappable.iter().map(|&s| s.to_owned()).collect();
+    let options = PlanOptions { shapes: vec![vec![1, 1, 8, 8]], swappable };
+    Plan::build(model, &options).unwrap().session().unwrap()
+}
+
+fn bits(outputs: &[Output]) -> Vec<Vec<u32>> {
+    outputs.iter().map(|o| o.as_f32().unwrap().iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+/// Names of all float values computed in between.
+fn inner_values(model: &Model) -> Vec<String> {
+    let outputs = model.graph.nodes().flat_map(|(_, node)| node.outputs().iter().flatten().copied());
+    let inner = outputs.filter(|&v| !model.graph.is_output(v));
+    inner.map(|v| model.graph.value(v).name().to_owned()).collect()
+}
+
+fn tapped(model: &Model, values: Vec<String>) -> Model {
+    let mut tapped = model.clone();
+    Manager::new().with(InsertTaps { values }).run(&mut tapped).unwrap();
+    tapped
+}
+
+fn weight(model: &Model, name: &str) -> Array {
+    let tensor = model.graph.initializer(model.graph.find(name).unwrap()).unwrap();
+    Array::from_f32(tensor.shape().unwrap(), tensor.to_f32().unwrap()).unwrap()
+}
+
+fn scaled(array: &Array, factor: f32) -> Array {
+    Array::from_f32(array.shape().to_vec(), array.to_f32().iter().map(|v| v * factor).collect()).unwrap()
+}
+
+/// Taps stop the engine from fusing across them, which rounds elsewhere: equal but for the last bits.
+#[test]
+fn taps_leave_the_outputs() {
+    let model = models::digits_model();
+    let values = inner_values(&model);
+    assert_eq!(values.len(), 30);
+    let mut plain = session(&model, &[]);
+    let mut all = session(&tapped(&model, values.clone()), &[]);
+    for inputs in samples(&model, 8) {
+        let (wanted, found) = (plain.run(&inputs).unwrap(), all.run(&inputs).unwrap());
+        assert_eq!(found.len(), 1 + values.len());
+        for (a, b) in wanted[0].as_f32().unwrap().iter().zip(found[0].as_f32().unwrap()) {
+            assert!((a - b).abs() <= 1e-5 * a.abs().max(1.0), "{a} became {b}");
+        }
+    }
+}
+
+/// A tap is the value it names: the tap before the last layer, run through that layer, gives the output.
+#[test]
+fn taps_are_the_values_they_name() {
+    let model = models::digits_model();
+    let mut session = session(&tapped(&model, vec!["flatten_out".to_owned()]), &[]);
+    let (weight, bias) = (weight(&model, "head.weight").to_f32(), weight(&model, "head.bias").to_f32());
+    for inputs in samples(&model, 4) {
+        let outputs = session.run(&inputs).unwrap();
+        assert_eq!(outputs[1].shape(), [1, 40]);
+        let features = outputs[1].as_f32().unwrap();
+        for (class, &logit) in outputs[0].as_f32().unwrap().iter().enumerate() {
+            let row = &weight[40 * class..40 * (class + 1)];
+            let sum: f32 = row.iter().zip(features).map(|(w, x)| w * x).sum::<f32>() + bias[class];
+            assert!((sum - logit).abs() < 1e-4, "{sum} is not {logit}");
+        }
+    }
+}
+
+#[test]
+fn runs_repeat_bit_for_bit() {
+    let model = models::digits_model();
+    let mut one = session(&model, &[]);
+    let mut other = session(&model, &[]);
+    let inputs = samples(&model, 4);
+    let first: Vec<_> = inputs.iter().map(|i| bits(&one.run(i).unwrap())).collect();
+    // In another order, on a session with a past, and on a fresh one.
+    for (i, sample) in inputs.iter().enumerate().rev() {
+        assert_eq!(bits(&one.run(sample).unwrap()), first[i]);
+        assert_eq!(bits(&other.run(sample).unwrap()), first[i]);
+    }
+}
+
+#[test]
+fn swapped_weights_run_like_new_ones() {
+    let model = models::digits_model();
+    let names = ["res.conv2.weight", "inv.depthwise.weight"];
+    let taps = ["res.relu1_out", "res.conv2.conv_out", "down.project.conv_out", "inv.depthwise.conv_out"];
+    let model = tapped(&model, taps.iter().map(|&t| t.to_owned()).collect());
+    let [mut kept, mut full] = [session(&model, &names), session(&model, &names)];
+    let weights = names.map(|name| weight(&model, name));
+    for sample in samples(&model, 3) {
+        let run = |full: &mut Session, weights: &[Array]| {
+            let inputs: Vec<Array> = sample.iter().chain(weights).cloned().collect();
+            bits(&full.run(&inputs).unwrap())
+        };
+        let inputs: Vec<Array> = sample.iter().chain(&weights).cloned().collect();
+        let before = bits(&kept.run_keeping(&inputs).unwrap());
+        assert_eq!(before, run(&mut full, &weights));
+        // The later weight: what is upstream stays as it is.
+        let late = scaled(&weights[1], 0.75);
+        let swapped = bits(&kept.swap(2, &late).unwrap());
+        assert_eq!(swapped, run(&mut full, &[weights[0].clone(), late.clone()]));
+        assert_eq!(swapped[1..4], before[1..4]);
+        assert_ne!(swapped[4], before[4]);
+        assert_ne!(swapped[0], before[0]);
+        // The earlier one on top of it.
+        let early = scaled(&weights[0], -1.25);
+        let both = bits(&kept.swap(1, &early).unwrap());
+        assert_eq!(both, run(&mut full, &[early, late]));
+        assert_eq!(both[1], before[1]);
+        // And back again.
+        kept.swap(1, &weights[0]).unwrap();
+        assert_eq!(bits(&kept.swap(2, &weights[1]).unwrap()), before);
+    }
+}
+
+#[test]
+fn swapped_inputs_run_like_new_ones() {
+    let model = models::digits_model();
+    let [mut kept, mut full] = [session(&model, &[]), session(&model, &[])];
+    let inputs = samples(&model, 2);
+    kept.run_keeping(&inputs[0]).unwrap();
+    assert_eq!(bits(&kept.swap(0, &inputs[1][0]).unwrap()), bits(&full.run(&inputs[1]).unwrap()));
+}
+
+#[test]
+fn what_is_not_there_is_an_error() {
+    let model = models::digits_model();
+    let options = PlanOptions { shapes: vec![vec![1, 1, 8, 8]], swappable: vec!["nosuch".to_owned()] };
+    assert!(Plan::build(&model, &options).unwrap_err().to_string().contains("`nosuch`"));
+    let mut session = session(&model, &[]);
+    let inputs = samples(&model, 1).remove(0);
+    session.run_keeping(&inputs).unwrap();
+    assert!(session.swap(5, &inputs[0]).is_err());
+    let wrong = Array::from_f32(vec![1, 1, 4, 4], vec![0.0; 16]).unwrap();
+    assert!(session.run(&[wrong]).is_err());
+    assert!(session.run(&[]).is_err());
+}
+
+#[test]
+fn the_output_does_not_depend_on_threads() {
+    let scratch = Scratch::new();
+    for observer in ["mse", "entropy", "moving-average"] {
+        let made = |name: &str, threads: &str| {
+            let more = args!["--calib", digits("calib.npz"), "--observer", observer, "--threads", threads];
+            std::fs::read(quantize_digits(&scratch, name, more)).unwrap()
+        };
+        let one = made("1.onnx", "1");
+        assert!(one == made("again.onnx", "1"), "{observer}: a second run differs");
+        for threads in ["2", "7"] {
+            assert!(one == made("n.onnx", threads), "{observer}: {threads} threads differ from one");
+        }
+    }
+}
+
+#[test]
+fn made_up_data_is_the_same_every_time() {
+    let scratch = Scratch::new();
+    let made = |more: &[std::ffi::OsString]| std::fs::read(quantize_digits(&scratch, "out.onnx", more)).unwrap();
+    let first = made(args!["--threads", "1"]);
+    assert!(first == made(args!["--threads", "2"]));
+    assert!(first == made(args!["--seed", "0"]));
+    assert!(first != made(args!["--seed", "1"]), "the seed changes nothing");
+}
+
+#[test]
+fn figures_do_not_depend_on_threads() {
+    let figures = |threads: &str| {
+        let (float, test) = (digits("digits.onnx"), digits("test.npz"));
+        let scratch = Scratch::new();
+        let quantized = quantize_digits(&scratch, "out.onnx", args!["--calib", digits("calib.npz")]);
+        let flags = args!["evaluate", quantized, "--reference", float, "--calib", test, "--json", "--threads", threads];
+        msq(flags).ok().json()
+    };
+    assert_eq!(figures("1"), figures("5"));
+}
+
+/// A convolution on images large enough for their activations to show if they were kept: half a MiB a sample.
+const IMAGES: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+    net (float[N,3,64,64] image) => (float[N,4] y) <float[32,3,3,3] w = {}, float[4,32] v = {}>
+    {
+        t = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, w)
+        r = Relu (t)  g = GlobalAveragePool (r)  f = Flatten (g)  y = Gemm <transB = 1> (f, v)
+    }";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_data() {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(IMAGES);
+    models::fill(&mut proto);
+    models::write(&scratch.path("model.onnx"), &proto);
+    let peak = |count: usize| {
+        let elements: Vec<u8> = (0..count * 3 * 64 * 64).map(|i| (i * 31 % 251) as u8).collect();
+        let path = scratch.write(&format!("{count}.npy"), Npy::new("|u1", &[count, 3, 64, 64], &elements).bytes());
+        child::peak_of("child_quantizes", &path)
+    };
+    let (few, many) = (peak(64), peak(512));
+    assert!(many < few + (3 << 20), "64 samples take {} KiB, 512 take {} KiB", few >> 10, many >> 10);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "run by memory_does_not_grow_with_the_data in a process of its own"]
+fn child_quantizes() {
+    child::report_peak(|path: &Path| {
+        let model = msq_onnx::load(&path.with_file_name("model.onnx")).unwrap();
+        let specs = input_specs(&model);
+        assert_eq!(specs[0].dtype, DataType::Float);
+        let data = Dataset::open(path, &specs, &DataOptions::default()).unwrap();
+        let options = msq_onnx::Options { threads: 2, ..msq_onnx::Options::default() };
+        let silent = msq_onnx::progress::Silent;
+        msq_onnx::pipeline::quantize(model, &data, false, &options, &silent).unwrap();
+    });
+}

@@ -1,0 +1,136 @@
+//! The passes that prepare a model keep its function: on digits after each of them, on every fixture of the passes
+//! that the engine can run after all of them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{digits, models, repository};
+use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
+use msq_onnx::engine::{EngineError, Facts, Plan, PlanOptions};
+use msq_onnx::pipeline::input_specs;
+use msq_passes::ir::{self, DataType, Model};
+use msq_passes::{
+    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
+    NormalizeGemm, NormalizePooling, Pass, PassError, RewriteActivations, UpgradeOpset, run_pass,
+};
+
+const TOLERANCE: f32 = 1e-4;
+
+/// The passes in the order in which a model is prepared.
+fn passes() -> Vec<fn(&Model) -> Box<dyn Pass>> {
+    vec![
+        |_| Box::new(LiftConstants),
+        |model| Box::new(FoldConstants { constants: Facts::infer(model).unwrap().constants }),
+        |_| Box::new(EliminateDeadNodes),
+        |_| Box::new(UpgradeOpset::default()),
+        |_| Box::new(EliminateIdentities),
+        |_| Box::new(NormalizeGemm),
+        |_| Box::new(FuseBatchNorm),
+        |_| Box::new(FuseAffine),
+        |_| Box::new(RewriteActivations),
+        |_| Box::new(NormalizePooling),
+        |_| Box::new(EliminateDeadNodes),
+        |_| Box::new(CleanNames { strip: true }),
+    ]
+}
+
+/// Runs every pass on its own, types known, and hands the model to `after` with the pass's name.
+fn prepare(model: &mut Model, mut after: impl FnMut(&str, &Model)) -> Result<(), PassError> {
+    for pass in passes() {
+        Facts::infer(model).unwrap().annotate(model);
+        let pass = pass(model);
+        run_pass(pass.as_ref(), model, true)?;
+        after(pass.name(), model);
+    }
+    Ok(())
+}
+
+fn outputs(model: &Model, samples: &[Vec<Array>]) -> Result<Vec<Vec<f32>>, EngineError> {
+    let shapes = samples[0].iter().map(|a| a.shape().to_vec()).collect();
+    let mut session = Plan::build(model, &PlanOptions { shapes, swappable: Vec::new() })?.session()?;
+    let mut all = Vec::new();
+    for inputs in samples {
+        for output in session.run(inputs)? {
+            all.push(output.to_f32()?);
+        }
+    }
+    Ok(all)
+}
+
+#[track_caller]
+fn close(wanted: &[Vec<f32>], found: &[Vec<f32>], what: &str) {
+    assert_eq!(wanted.len(), found.len(), "{what}");
+    for (wanted, found) in wanted.iter().zip(found) {
+        assert_eq!(wanted.len(), found.len(), "{what}");
+        for (w, f) in wanted.iter().zip(found) {
+            let same = w == f || (w.is_nan() && f.is_nan());
+            assert!(same || (w - f).abs() <= TOLERANCE * w.abs().max(1.0), "{what}: {w} became {f}");
+        }
+    }
+}
+
+#[test]
+fn every_pass_keeps_the_function_of_digits() {
+    let mut model = models::digits_model();
+    let data = Dataset::open(&digits("test.npz"), &input_specs(&model), &DataOptions::default()).unwrap();
+    let samples: Vec<_> = (0..data.len()).step_by(20).map(|i| data.sample(i).unwrap().arrays).collect();
+    let wanted = outputs(&model, &samples).unwrap();
+    prepare(&mut model, |pass, model| close(&wanted, &outputs(model, &samples).unwrap(), pass)).unwrap();
+    let left = model.graph.nodes().filter(|(_, node)| node.is("BatchNormalization")).count();
+    assert_eq!(left, 0, "all batch-norms are folded");
+    assert_eq!(model.graph.node_ids().len(), 22);
+}
+
+/// A fixture with elements where it leaves them open: positive where its comments ask for that.
+fn fixture(text: &str) -> Option<Model> {
+    let mut proto = ir::text::parse(text).ok()?;
+    models::fill(&mut proto);
+    for line in text.lines().filter(|l| l.contains("# fill positive")) {
+        let name = line.split_once(" = ")?.0.split_whitespace().last()?;
+        let tensor = models::initializer(&mut proto, name.trim_matches('"'));
+        tensor.float_data.iter_mut().for_each(|v| *v = 0.5 + v.abs());
+    }
+    let model = ir::import(proto).ok()?;
+    ir::check(&model).is_ok().then_some(model)
+}
+
+/// Inputs for every input of the model, open axes of length 2.
+fn inputs(model: &Model) -> Option<Vec<Array>> {
+    let input = |spec: msq_onnx::data::InputSpec| {
+        let shape: Vec<usize> = spec.shape?.into_iter().map(|n| n.unwrap_or(2)).collect();
+        let count = shape.iter().product::<usize>();
+        let floats = (0..count).map(|i| (i * 37 % 101) as f32 / 25.0 - 2.0);
+        let data = match spec.dtype {
+            DataType::Float => ArrayData::F32(floats.collect()),
+            DataType::Double => ArrayData::F64(floats.map(f64::from).collect()),
+            DataType::Int64 => ArrayData::I64((0..count as i64).map(|i| 1 + i % 2).collect()),
+            DataType::Bool => ArrayData::Bool((0..count).map(|i| i % 2 == 0).collect()),
+            _ => return None,
+        };
+        Array::new(shape, data).ok()
+    };
+    input_specs(model).into_iter().map(input).collect()
+}
+
+#[test]
+fn every_fixture_keeps_its_function() {
+    let mut compared = 0;
+    for path in common::files(&repository("testdata/passes"), "onnxtxt") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let Some(mut model) = fixture(&text) else { continue };
+        let Some(samples) = inputs(&model).map(|inputs| vec![inputs]) else { continue };
+        // What the engine cannot run cannot be compared.
+        let Ok(wanted) = outputs(&model, &samples) else { continue };
+        let name = path.display().to_string();
+        let prepared = prepare(&mut model, |pass, model| {
+            let found = outputs(model, &samples).unwrap_or_else(|e| panic!("{name} after {pass}: {e}"));
+            close(&wanted, &found, &format!("{name} after {pass}"));
+        });
+        match prepared {
+            Ok(()) => compared += 1,
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(compared >= 80, "only {compared} fixtures could be compared");
+}
