@@ -223,9 +223,9 @@ fn save(model: &Model, path: &Path, saved: &[Vec<(Vec<usize>, Vec<f32>)>]) -> Re
         }
         let rows = shape.first().copied().unwrap_or(1) * saved.len();
         if shape.is_empty() {
-            shape.push(rows)
+            shape.push(rows);
         } else {
-            shape[0] = rows
+            shape[0] = rows;
         }
         arrays.push((name, shape, saved.iter().flat_map(|s| s[at].1.iter().copied()).collect()));
     }

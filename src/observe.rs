@@ -2,21 +2,21 @@
 
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, TapSource, Taps, collect, widen};
 use crate::data::Dataset;
+use crate::engine::Pool;
 use crate::progress::Progress;
 use crate::quant::{GridSpec, Range};
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{LayerOp, Placement};
-use msq_passes::ir::{Model, ValueId};
+use msq_passes::ir::{Model, ValueId, encoded_len, export};
 use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
+use rayon::prelude::*;
 
 /// What calibration found.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// Parameters by value name.
     pub activations: IndexMap<String, ActivationQuantizer>,
-    /// Statistics by value name; constants have none.
-    pub statistics: IndexMap<String, Statistics>,
     /// Mean of each input channel of a layer, by the name of the value the layer reads.
     pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
@@ -25,12 +25,13 @@ pub struct Observed {
 
 /// Runs the data through the model and chooses the parameters of every value that needs its own. Ranges are widened
 /// by `margin` where the data is made up.
-pub fn observe(
+pub(crate) fn observe(
     model: &Model,
     placement: &Placement,
     data: &Dataset,
     options: &Options,
     margin: f32,
+    pool: &rayon::ThreadPool,
     progress: &dyn Progress,
 ) -> Result<Observed, Error> {
     if data.is_empty() {
@@ -40,32 +41,50 @@ pub fn observe(
     let tapped = tap(model, wanted.iter().map(|w| &w.name))?;
     let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
     let taps = Taps { model: &tapped, taps, outputs: model.graph.outputs().len() };
+    let threads = threads_within(&taps, data, options)?;
     progress.begin("calibrate", data.len() as u64);
-    let Collected { taps: statistics, means, outputs } =
-        collect(&taps, data, options.verify, options.threads, progress)?;
+    let Collected { taps: statistics, means, outputs } = collect(&taps, data, options.verify, threads, progress)?;
     progress.end();
     let grid = if options.profile.signed_activations { GridSpec::ACTIVATION_S8 } else { GridSpec::ACTIVATION_U8 };
     let names = || taps.taps.iter().map(|tap| tap.name.clone());
     let means = names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)).collect();
     let statistics: IndexMap<String, Statistics> = names().zip(statistics).collect();
-    let mut activations = IndexMap::new();
-    for value in placement.roots() {
-        let name = model.graph.value(value).name();
+    let one = |value: ValueId| -> Result<Option<(String, ActivationQuantizer)>, Error> {
+        let name = model.graph.value(value).name().to_owned();
         let quantizer = if let Some(tensor) = model.constant(value) {
             let mut statistics = Statistics::new();
             statistics.observe(&tensor?.to_f32()?);
             choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default())
         } else {
-            let Some(statistics) = statistics.get(name) else { continue };
+            let Some(statistics) = statistics.get(&name) else { return Ok(None) };
             let limits = Limits {
                 floor: placement.floor_of(&model.graph, value),
                 bound: placement.bound_of(&model.graph, value),
             };
             choose(statistics, options.observer, grid, margin, limits)
         };
-        activations.insert(name.to_owned(), quantizer);
+        Ok(Some((name, quantizer)))
+    };
+    let roots: Vec<ValueId> = placement.roots().collect();
+    let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
+    let activations = chosen?.into_iter().flatten().collect();
+    Ok(Observed { activations, means, outputs })
+}
+
+/// As many threads as fit the memory budget, by what one sample takes: every tapped value, its copy on the way out,
+/// and about as much again inside the engine. The model itself is held about four times: as read, as prepared, as
+/// loaded and as packed for the kernels.
+fn threads_within(taps: &Taps, data: &Dataset, options: &Options) -> Result<usize, Error> {
+    let Some(budget) = options.memory else { return Ok(options.threads) };
+    let sample = data.sample(0)?;
+    let outputs = Pool::new(taps.model, 1).lane().run(&sample.arrays)?;
+    let elements: usize = outputs.iter().map(|o| o.shape().iter().product::<usize>()).sum();
+    let (session, model) = (12 * elements as u64, 4 * encoded_len(&export(taps.model)) as u64);
+    let fitting = budget.saturating_sub(model) / session.max(1);
+    if fitting == 0 {
+        tracing::warn!(budget, needed = model + session, "one thread may take more than the memory allowed");
     }
-    Ok(Observed { activations, statistics, means, outputs })
+    Ok(options.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1))
 }
 
 /// A tap before it is known where its value is found.

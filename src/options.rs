@@ -36,7 +36,7 @@ impl Default for Options {
             keep_float: Vec::new(),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: None,
-            verify: 64,
+            verify: 16,
             strip_names: false,
         }
     }

@@ -59,11 +59,13 @@ pub fn quantize(
     if placement.layers().next().is_none() {
         return Err(Error::NothingToQuantize { hint: hint(&placement) });
     }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
     let calibration = Instant::now();
     let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-    let observed = observe(&model, &placement, data, options, margin, progress)?;
+    let observed = observe(&model, &placement, data, options, margin, &pool, progress)?;
     let calibrate_seconds = calibration.elapsed().as_secs_f64();
-    let solved = solve(&model, &placement, &observed, options)?;
+    let solved = pool.install(|| solve(&model, &placement, &observed, options))?;
     let float = model.clone();
     lower(&mut model, &placement, &observed, &solved, options)?;
     let quality = verify(&model, data, &observed, options, progress)?;
@@ -96,15 +98,13 @@ fn solve(model: &Model, placement: &Placement, observed: &Observed, options: &Op
         .map_err(|source| Error::Quant { layer: "every layer".to_owned(), source })?;
     let rounding = Rounding { grid, search: ScaleSearch::MeanSquaredError, per_channel: options.profile.per_channel };
     let layers: Vec<&Layer> = placement.layers().collect();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
     let one = |layer: &&Layer| {
         let root = placement.values.get(&layer.input).copied().unwrap_or(layer.input);
         let scale = observed.activations.get(model.graph.value(root).name()).map_or(1.0, |a| a.scale);
         let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
         Ok((layer.name.clone(), round_layer(model, layer, LayerInput { scale, means }, rounding)?))
     };
-    let solved: Result<Vec<_>, Error> = pool.install(|| layers.par_iter().map(one).collect());
+    let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
     Ok(solved?.into_iter().collect())
 }
 

@@ -22,7 +22,7 @@ const QUANTIZED_OPS: [&str; 8] = [
 ];
 
 /// Refuses models that are quantized already.
-pub fn refuse_quantized(model: &Model) -> Result<(), Error> {
+pub(crate) fn refuse_quantized(model: &Model) -> Result<(), Error> {
     msq_passes::ir::check(model)?;
     let Some((_, node)) = model.graph.nodes().find(|(_, n)| QUANTIZED_OPS.contains(&n.op())) else { return Ok(()) };
     Err(Error::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
@@ -30,7 +30,7 @@ pub fn refuse_quantized(model: &Model) -> Result<(), Error> {
 
 /// Refuses weights, biases and batch-norm statistics that are not numbers. Other constants may hold infinities, as
 /// the start of a maximum does.
-pub fn refuse_non_finite(model: &Model) -> Result<(), Error> {
+pub(crate) fn refuse_non_finite(model: &Model) -> Result<(), Error> {
     let layers = layers(model);
     let weights = layers.iter().flat_map(|l| std::iter::once(l.weight).chain(l.bias));
     let norms = model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization"));
@@ -49,7 +49,7 @@ fn finite(tensor: &TensorProto) -> Result<(), Error> {
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
 /// used; of one it does not, the passes do what they can without.
-pub fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
+pub(crate) fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
     // Weights in Constant nodes come first: everything after looks for initializers.
     let mut records = Manager::new().with(LiftConstants).run(model)?;
     refuse_non_finite(model)?;

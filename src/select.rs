@@ -7,14 +7,14 @@ use regex::Regex;
 
 /// Patterns of layer names and operators to leave float.
 #[derive(Debug)]
-pub struct Selection {
+pub(crate) struct Selection {
     skip: Vec<(String, Option<Regex>)>,
     keep_float: Vec<String>,
 }
 
 impl Selection {
     /// Compiles the caller's patterns; each must match a layer of the model.
-    pub fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(model: &Model, options: &Options) -> Result<Self, Error> {
         let names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
         let mut skip = Vec::new();
         for pattern in &options.skip {
@@ -32,7 +32,7 @@ impl Selection {
     }
 
     /// Why the node is to stay float, if it is.
-    pub fn refusal(&self, node: &Node, name: &str) -> Option<String> {
+    pub(crate) fn refusal(&self, node: &Node, name: &str) -> Option<String> {
         if let Some((pattern, _)) = self.skip.iter().find(|entry| matches(entry, name)) {
             return Some(format!("left float by --skip {pattern}"));
         }

@@ -12,9 +12,9 @@ use crate::progress::Progress;
 use msq_passes::ir::Model;
 
 /// Values binned for a tap over the whole run, about; extremes are taken over all values.
-const BINNED: usize = 1 << 21;
+const BINNED: usize = 1 << 20;
 /// Values binned for a tap and sample at least.
-const BINNED_A_SAMPLE: usize = 4096;
+const BINNED_A_SAMPLE: usize = 1024;
 
 /// What calibration knows of the activations.
 #[derive(Clone, Debug)]
@@ -117,13 +117,14 @@ impl Visitor for Collector<'_> {
         for (at, tap) in self.taps.taps.iter().enumerate() {
             let converted;
             let (values, shape) = match tap.source {
-                TapSource::Output(i) => match outputs[i].as_f32() {
-                    Some(values) => (values, outputs[i].shape()),
-                    None => {
+                TapSource::Output(i) => {
+                    if let Some(values) = outputs[i].as_f32() {
+                        (values, outputs[i].shape())
+                    } else {
                         converted = outputs[i].to_f32()?;
                         (converted.as_slice(), outputs[i].shape())
                     }
-                },
+                }
                 TapSource::Input(i) => {
                     converted = inputs[i].to_f32();
                     (converted.as_slice(), inputs[i].shape())

@@ -14,7 +14,7 @@ const SAMPLES: usize = 512;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
-    /// Data: .npz, .npy, a folder of .npy, a folder of images, or ONNX test_data_set_* folders
+    /// Data: .npz, .npy, a folder of .npy, a folder of images, or ONNX `test_data_set`_* folders
     #[arg(long, value_name = "PATH")]
     calib: Option<PathBuf>,
     /// Labels: .csv (file,label), .npy or .npz; found by themselves in an .npz or in one folder a class
@@ -50,10 +50,10 @@ pub(crate) struct DataArgs {
     /// Channels of the model: rgb, bgr or gray
     #[arg(long, value_name = "ORDER")]
     color: Option<Color>,
-    /// Resize images before the crop: a short side, or WIDTHxHEIGHT
+    /// Resize images before the crop: a short side, or `WIDTHxHEIGHT`
     #[arg(long, value_name = "SIZE")]
     resize: Option<Resize>,
-    /// Centre crop of images: WIDTHxHEIGHT or one side
+    /// Centre crop of images: `WIDTHxHEIGHT` or one side
     #[arg(long, value_name = "SIZE")]
     crop: Option<Size>,
     /// How images are resized: bilinear or bicubic

@@ -36,7 +36,7 @@ fn text(found: &Inspection) -> String {
     );
     for (kind, values) in [("input", &found.inputs), ("output", &found.outputs)] {
         for value in values {
-            text.push_str(&format!("{kind} `{}` {}\n", value.name, value.ty));
+            text.extend([kind, " `", &value.name, "` ", &value.ty, "\n"]);
         }
     }
     let rows: Vec<Vec<String>> = found
@@ -60,7 +60,7 @@ fn text(found: &Inspection) -> String {
     if !found.kept.is_empty() {
         text.push_str("\nstays float\n");
         for kept in &found.kept {
-            text.push_str(&format!("  {} `{}`: {}\n", kept.op, kept.node, kept.reason));
+            text.extend(["  ", &kept.op, " `", &kept.node, "`: ", &kept.reason, "\n"]);
         }
     }
     text

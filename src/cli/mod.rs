@@ -34,6 +34,8 @@ struct Cli {
 }
 
 #[derive(Subcommand, Debug)]
+// One value exists, for the length of a run.
+#[allow(clippy::large_enum_variant)]
 enum Command {
     /// List layers, shapes, weights, MACs, and what can be quantized and what not, and why
     Inspect(inspect::InspectArgs),

@@ -40,7 +40,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 
 /// A line of a summary: a heading and its text.
 pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
-    text.push_str(&format!("{heading:<10} {rest}\n"));
+    text.extend([format!("{heading:<10} {rest}").trim_end(), "\n"]);
 }
 
 /// Bytes in the unit that suits, decimal as file managers show them.
@@ -50,6 +50,27 @@ pub(crate) fn bytes(n: u64) -> String {
         1000..10_000_000 => format!("{} KB", grouped(n.div_ceil(1000))),
         10_000_000..10_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
         _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// A size such as `500MB`, `4GiB` or `65536`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    let (number, unit) =
+        UNITS.iter().find_map(|&(name, unit)| Some((text.strip_suffix(name)?, unit))).unwrap_or((text, 1));
+    let number: f64 = number.trim().parse().map_err(|_| format!("`{text}` is no size such as 500MB or 4GiB"))?;
+    if number.is_finite() && number >= 1.0 {
+        Ok((number * unit as f64) as u64)
+    } else {
+        Err("must be positive".to_owned())
     }
 }
 
@@ -107,5 +128,13 @@ mod tests {
         assert_eq!(count(268_336), "268 k");
         assert_eq!(count(41_000_000), "41 M");
         assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_bytes("4GiB"), Ok(4 << 30));
+        assert_eq!(parse_bytes("1.5MB"), Ok(1_500_000));
+        assert_eq!(parse_bytes("65536"), Ok(65_536));
+        assert!(parse_bytes("-1MB").is_err() && parse_bytes("many").is_err());
     }
 }

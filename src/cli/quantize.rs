@@ -46,8 +46,11 @@ pub(crate) struct QuantizeArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", help_heading = "Run")]
     threads: Option<NonZero<usize>>,
+    /// Memory the engine may take, about: 500MB, 4GiB; fewer threads run where they would take more
+    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, help_heading = "Run")]
+    memory: Option<u64>,
     /// Compare this many samples with the float model afterwards; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Run")]
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Run")]
     verify: usize,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -65,7 +68,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
         Some(data) => (data, false),
         None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
     };
-    warn(args, &data, synthetic)?;
+    warn(args, &data, synthetic);
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let quantized = pipeline::quantize(model, &data, synthetic, &options(args), &bars)?;
     let written = save_model(&quantized.model, output).map_err(Error::from)?;
@@ -96,15 +99,16 @@ fn options(args: &QuantizeArgs) -> Options {
         skip: args.skip.clone(),
         keep_float: args.keep_float.clone(),
         threads: args.threads.map_or(default.threads, NonZero::get),
+        memory: args.memory,
         verify: args.verify,
         strip_names: args.strip_names,
         ..default
     }
 }
 
-fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) -> anyhow::Result<()> {
+fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) {
     if args.common.quiet {
-        return Ok(());
+        return;
     }
     for skipped in data.skipped() {
         tracing::warn!(file = %skipped.path.display(), reason = %skipped.reason, "left out");
@@ -112,7 +116,6 @@ fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) -> anyhow::Result<
     if synthetic {
         tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
     }
-    Ok(())
 }
 
 fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized, written: u64) -> anyhow::Result<()> {

@@ -31,8 +31,10 @@ fn write(file: impl Write + Seek, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> 
 
 /// Version 1.0 header of a little-endian float array, padded to 64 bytes as the format asks.
 fn header(shape: &[usize]) -> Vec<u8> {
-    let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}");
+    let axes = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    // A tuple of one element keeps its comma.
+    let comma = if shape.len() == 1 { "," } else { "" };
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}{comma}), }}");
     let prefix = 10;
     let padding = 63 - (prefix + text.len()) % 64;
     text.push_str(&" ".repeat(padding));

@@ -5,7 +5,7 @@ use super::{EngineError, load};
 use crate::data::Array;
 use msq_passes::ir::{Model, ValueId};
 use std::collections::HashSet;
-use tract_onnx::prelude::{Arc, InferenceFact, InferenceModelExt, TValue};
+use tract_onnx::prelude::{Arc, InferenceFact, TValue};
 use tract_onnx::tract_core::internal::{TVec, TypedSimplePlan, TypedSimpleState};
 
 /// How a plan is built.

@@ -1,4 +1,4 @@
-//! Bias correction: rounding a weight by ΔW shifts the mean of output channel o by Σ_k ΔW_ok·E[x_k]; the bias takes
+//! Bias correction: rounding a weight by ΔW shifts the mean of output channel o by `Σ_k` `ΔW_ok·E`[`x_k`]; the bias takes
 //! the shift back. Exact in the mean, except at the borders of a padded convolution, where part of x is zero.
 //! (Nagel et al., Data-free quantization, §4.2, with the means measured instead of derived.)
 

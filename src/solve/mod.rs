@@ -3,4 +3,4 @@
 mod bias_correction;
 mod round;
 
-pub use round::{LayerInput, Rounding, round_layer};
+pub(crate) use round::{LayerInput, Rounding, round_layer};

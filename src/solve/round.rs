@@ -1,7 +1,7 @@
 //! Solver `round`: nearest integers on a scale that minimises the squared error of the weights themselves.
 //!
 //! q = round(w/s) clamped to the grid, s per channel by search (equations (1) to (5) of the MSQ paper with z = 0). The
-//! bias becomes int32 at scale s_x·s; where that would overflow, s is raised until it fits, which costs nothing:
+//! bias becomes int32 at scale `s_x·s`; where that would overflow, s is raised until it fits, which costs nothing:
 //! it happens only to channels whose weights are negligible beside their bias.
 
 use super::bias_correction::mean_shift;
@@ -15,7 +15,7 @@ use msq_passes::ir::Model;
 
 /// How weights are rounded.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rounding {
+pub(crate) struct Rounding {
     /// The integers allowed.
     pub grid: GridSpec,
     /// How scales are found.
@@ -26,7 +26,7 @@ pub struct Rounding {
 
 /// What a layer reads.
 #[derive(Clone, Copy, Debug)]
-pub struct LayerInput<'a> {
+pub(crate) struct LayerInput<'a> {
     /// Scale its quantizer has.
     pub scale: f32,
     /// Mean of each channel; empty if not known.
@@ -35,7 +35,7 @@ pub struct LayerInput<'a> {
 
 /// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
 /// Returns them with the signal-to-quantization-noise ratio of the weights.
-pub fn round_layer(
+pub(crate) fn round_layer(
     model: &Model,
     layer: &Layer,
     input: LayerInput,
