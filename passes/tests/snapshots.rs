@@ -7,8 +7,8 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseBatchNorm, InsertTaps, LiftConstants,
-    NormalizeGemm, NormalizePooling, Pass, RewriteActivations, UpgradeOpset, run_pass,
+    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertTaps,
+    LiftConstants, NormalizeGemm, NormalizePooling, Pass, RewriteActivations, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
+        "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
@@ -127,6 +128,7 @@ passes! {
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",
     fold_constants: "fold-constants",
+    fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",

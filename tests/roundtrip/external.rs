@@ -3,7 +3,7 @@
 use super::common::arrays::{Npy, write_npz};
 use super::common::{Scratch, args, child, models, msq};
 use msq_passes::ir::{
-    self, DataType, ExternalError, Model, ModelProto, StringStringEntryProto, TensorProto, save_model,
+    self, DataType, ExternalError, Model, ModelProto, SaveError, StringStringEntryProto, TensorProto, save_model,
 };
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};

@@ -206,6 +206,7 @@ def compare_arrays(a: np.ndarray, b: np.ndarray, step: float) -> Json:
         "same_shape": True,
         "elements": int(a.size),
         "max_abs": float(difference.max(initial=0.0)),
+        "max_value": float(np.abs(np.where(finite, a64, 0)).max(initial=0.0)),
         "mean_abs": float(difference.mean()) if a.size else 0.0,
         "within_step": float(within.mean()) if a.size else 1.0,
         "equal": bool(same.all()),

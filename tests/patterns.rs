@@ -1,0 +1,130 @@
+//! Small networks, one a pattern of layers, quantized and run in onnxruntime: valid, close to float, what our own
+//! emulation says, and on integers as far as the pattern can be.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::arrays::{Npy, write_npz};
+use common::python::{check_model, python};
+use common::{Scratch, args, models, msq, repository};
+use std::path::Path;
+
+/// Least signal-to-noise ratio of the outputs against float, in decibels, for weights and inputs spread evenly.
+const SQNR: f64 = 25.0;
+/// Onnxruntime's outputs and ours may differ by this part of the largest output: steps of 8 bits that were rounded the
+/// other way.
+const DIFFERENCE: f64 = 0.03;
+
+/// Quantizes `tests/networks/<name>.onnxtxt` and checks it. A comment there says what of its compute stays float.
+#[track_caller]
+fn holds_up(name: &str) {
+    let scratch = Scratch::new();
+    let text = std::fs::read_to_string(repository("tests/networks").join(format!("{name}.onnxtxt"))).unwrap();
+    let mut proto = models::parse(&text);
+    models::fill(&mut proto);
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let data = write_data(&scratch, &float);
+    let (output, ours) = (scratch.out("out.onnx"), scratch.path("ours.npz"));
+    msq(args![float, "-o", output, "--calib", data, "-q"]).ok();
+    let compared = args!["evaluate", output, "--reference", float, "--calib", data, "--save-outputs", ours, "--json"];
+    let report = msq(compared).ok().json();
+    let sqnr = report["agreement"]["sqnr"].as_f64();
+    assert!(sqnr.is_none_or(|s| s > SQNR), "only {sqnr:?} dB: {report}");
+    if python().is_some() {
+        runs_alike(&scratch, &output, &data, &ours);
+        let report = check_model(args!["fusion", output]).unwrap();
+        let left = report["float"].as_array().unwrap_or_else(|| panic!("{report}"));
+        let left: Vec<&str> = left.iter().map(|node| node["op"].as_str().unwrap()).collect();
+        let expected = text.lines().find_map(|line| line.strip_prefix("# left in float: ")).unwrap_or_default();
+        assert_eq!(left.join(" "), expected, "{report}");
+    }
+}
+
+/// 32 samples for every input, open axes of length 16.
+fn write_data(scratch: &Scratch, model: &Path) -> std::path::PathBuf {
+    let specs = msq_onnx::pipeline::input_specs(&msq_onnx::load(model).unwrap());
+    let arrays: Vec<(String, Npy)> = specs
+        .into_iter()
+        .map(|spec| {
+            let mut shape: Vec<usize> = spec.shape.unwrap().into_iter().map(|n| n.unwrap_or(16)).collect();
+            shape[0] = 32;
+            (spec.name, Npy::ramp(&shape))
+        })
+        .collect();
+    let path = scratch.path("data.npz");
+    write_npz(&path, &arrays.into_iter().map(|(name, array)| (name.leak() as &str, array)).collect::<Vec<_>>());
+    path
+}
+
+#[track_caller]
+fn runs_alike(scratch: &Scratch, model: &Path, data: &Path, ours: &Path) {
+    let valid = check_model(args!["check", model]).unwrap();
+    assert_eq!(valid["ok"], true, "{valid}");
+    let theirs = scratch.path("theirs.npz");
+    let batch = msq_onnx::pipeline::input_specs(&msq_onnx::load(model).unwrap())[0].shape.clone().unwrap()[0];
+    let batch = batch.unwrap_or(32).to_string();
+    let run = check_model(args!["run", model, data, theirs, "--batch", batch]).unwrap();
+    assert_eq!(run["ok"], true, "{run}");
+    let compare = |step: f64| {
+        let report = check_model(args!["compare", ours, theirs, "--step", step.to_string()]).unwrap();
+        assert_eq!(report["ok"], true, "{report}");
+        report["arrays"].as_object().unwrap().clone()
+    };
+    for (name, report) in compare(0.0) {
+        let largest = report["max_value"].as_f64().unwrap();
+        let apart = report["max_abs"].as_f64().unwrap();
+        assert!(apart <= DIFFERENCE * largest, "`{name}`: {report}");
+    }
+}
+
+macro_rules! networks {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                holds_up(stringify!($name));
+            }
+        )*
+
+        #[test]
+        fn every_network_is_tested() {
+            let files = common::files(&repository("tests/networks"), "onnxtxt");
+            let names: Vec<_> = files.iter().map(|f| f.file_stem().unwrap().to_str().unwrap()).collect();
+            assert_eq!(names, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+networks! {
+    a_constant_added,
+    additions,
+    attention,
+    batch_norms,
+    clips,
+    concatenation,
+    convolutions,
+    enlarging,
+    fixed_batch,
+    hard_swish,
+    identities,
+    matrix_products,
+    one_dimension,
+    open_sizes,
+    opset_11,
+    opset_9,
+    other_activations,
+    padding,
+    pools,
+    reshapes,
+    sequences,
+    shared_weights,
+    silu,
+    softmax_at_the_end,
+    splits,
+    squeeze_and_excite,
+    transposed_convolution,
+    two_inputs,
+    two_outputs_one_read_inside,
+    weights_in_constant_nodes,
+}
