@@ -75,7 +75,9 @@ pub fn argmax(row: &[f32]) -> usize {
 /// KL(softmax(a) ‖ softmax(b)) in nats; rows that are probabilities already are taken as they are.
 fn divergence(a: &[f32], b: &[f32]) -> f64 {
     let (p, q) = (probabilities(a), probabilities(b));
-    p.iter().zip(&q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum()
+    let sum: f64 = p.iter().zip(&q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum();
+    // Never negative but for rounding.
+    sum.max(0.0)
 }
 
 fn probabilities(row: &[f32]) -> Vec<f64> {

@@ -151,6 +151,7 @@ impl Error {
             | Self::OldOpset { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::Incomparable { .. } => 3,
+            Self::Data(DataError::Write { .. }) => 1,
             Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,
             Self::NoSuchLayer { .. } | Self::NoSuchOperator { .. } | Self::BadPattern { .. } => 2,
             _ => 1,

@@ -75,6 +75,8 @@ pub(crate) fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
         .with(NormalizePooling)
         .with(EliminateDeadNodes);
     records.extend(passes.run(model)?);
+    // Again: statistics that are finite each can give infinite weights together.
+    refuse_non_finite(model)?;
     Ok(records)
 }
 
@@ -92,7 +94,7 @@ fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Error
 /// States the types and shapes the engine can infer.
 fn annotate(model: &mut Model) -> Facts {
     let facts = Facts::infer(model).unwrap_or_else(|error| {
-        tracing::warn!(%error, "types and shapes are not known");
+        tracing::info!(%error, "types and shapes are not known");
         Facts::default()
     });
     facts.annotate(model);

@@ -17,8 +17,11 @@ use msq_passes::{
 
 const TOLERANCE: f32 = 1e-4;
 
+/// Makes a pass for the model as it is.
+type MakePass = fn(&Model) -> Box<dyn Pass>;
+
 /// The passes in the order in which a model is prepared.
-fn passes() -> Vec<fn(&Model) -> Box<dyn Pass>> {
+fn passes() -> Vec<MakePass> {
     vec![
         |_| Box::new(LiftConstants),
         |model| Box::new(FoldConstants { constants: Facts::infer(model).unwrap().constants }),

@@ -105,7 +105,9 @@ fn is_what_we_emulate(scratch: &Scratch, model: &Path) {
 fn with_integers(mut model: Model) -> Model {
     let quantizers = model.graph.nodes().filter(|(_, n)| n.is("QuantizeLinear"));
     let values: Vec<_> = quantizers.map(|(_, n)| n.output(0).unwrap()).collect();
-    values.into_iter().for_each(|value| model.graph.add_output(value));
+    for value in values {
+        model.graph.add_output(value);
+    }
     model
 }
 

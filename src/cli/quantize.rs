@@ -68,9 +68,9 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
         Some(data) => (data, false),
         None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
     };
-    warn(args, &data, synthetic);
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let quantized = pipeline::quantize(model, &data, synthetic, &options(args), &bars)?;
+    warn(args, &data, synthetic);
     let written = save_model(&quantized.model, output).map_err(Error::from)?;
     show(args, input, output, &quantized, written)
 }

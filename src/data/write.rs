@@ -10,7 +10,8 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 pub fn write_npz(path: &Path, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), DataError> {
     let failed = |source| DataError::Write { path: path.to_owned(), source };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    // The kind alone: the error's own text speaks of a temporary file.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(e.kind().into()))?;
     write(file.as_file_mut(), arrays).map_err(failed)?;
     file.persist(path).map(|_| ()).map_err(|e| failed(e.error))
 }

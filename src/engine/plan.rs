@@ -52,7 +52,7 @@ impl Plan {
     /// A session of this plan, for one thread.
     pub fn session(&self) -> Result<Session, EngineError> {
         let state = TypedSimpleState::new(&self.plan).map_err(EngineError::run)?;
-        Ok(Session { state, plan: self.plan.clone() })
+        Ok(Session { state, plan: self.plan.clone(), kept: false })
     }
 }
 
@@ -75,11 +75,14 @@ fn feeding(model: &Model, swappable: &[String]) -> Result<Model, EngineError> {
 pub struct Session {
     plan: Arc<TypedSimplePlan>,
     state: TypedSimpleState,
+    /// Whether the intermediate values of the last run are at hand.
+    kept: bool,
 }
 
 impl Session {
     /// Runs the model once on the runtime inputs in their order, followed by the swappable tensors in theirs.
     pub fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
+        self.kept = false;
         let outputs = self.state.run(feed(inputs)?).map_err(EngineError::run)?;
         Ok(outputs.into_iter().map(Output::new).collect())
     }
@@ -87,19 +90,22 @@ impl Session {
     /// Runs the model and keeps every intermediate value, so that [`Session::swap`] can run a part of it again. Takes
     /// the memory of all activations.
     pub fn run_keeping(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
-        self.state.reset_turn().map_err(EngineError::run)?;
         self.state.set_inputs(feed(inputs)?).map_err(EngineError::run)?;
         for &node in self.plan.order_without_consts() {
             if !self.is_input(node) {
                 self.state.compute_one(node).map_err(EngineError::run)?;
             }
         }
+        self.kept = true;
         self.outputs()
     }
 
     /// After [`Session::run_keeping`]: exchanges input number `index` (runtime inputs first, then swappable tensors)
     /// and computes again what depends on it.
     pub fn swap(&mut self, index: usize, tensor: &Array) -> Result<Vec<Output>, EngineError> {
+        if !self.kept {
+            return Err(EngineError::Run { reason: "no run has kept its values".to_owned() });
+        }
         let outlets = self.plan.model().input_outlets().map_err(EngineError::run)?;
         let Some(source) = outlets.get(index).map(|o| o.node) else {
             return Err(EngineError::NoSuchValue { name: format!("input {index}") });

@@ -126,7 +126,7 @@ fn images_that_cannot_be_read() {
 fn truncated_image() {
     let scratch = Scratch::new();
     let path = scratch.path("image.png");
-    let noise = image::GrayImage::from_fn(64, 64, |x, y| image::Luma([(x * 7 ^ y * 13) as u8]));
+    let noise = image::GrayImage::from_fn(64, 64, |x, y| image::Luma([((x * 7) ^ (y * 13)) as u8]));
     noise.save(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     scratch.write("image.png", &bytes[..bytes.len() / 2]);

@@ -11,7 +11,9 @@ pub(crate) struct Npy {
 impl Npy {
     /// From little-endian elements; `descr` is numpy's name of their type, for instance `<f4`.
     pub(crate) fn new(descr: &str, shape: &[usize], elements: &[u8]) -> Self {
-        let axes: String = shape.iter().map(|n| format!("{n},")).collect();
+        let axes: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        // A tuple of one needs the comma.
+        let axes = format!("{}{}", axes.join(", "), if axes.len() == 1 { "," } else { "" });
         let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
         // The header, magic and length included, ends at a multiple of 64 with a line break.
         let width = (10 + text.len() + 1).next_multiple_of(64) - 10;

@@ -1,6 +1,6 @@
 //! Helpers of the integration tests. Each test binary uses some of them.
 
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used, dead_code, unused_imports)]
 
 pub(crate) mod arrays;
 pub(crate) mod child;

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 /// Set to 1, this leaves out what needs Python and the package index.
 const SKIP: &str = "MSQ_SKIP_RUNTIME";
 /// A lock older than this was left by a process that was killed.
-const STALE: Duration = Duration::from_secs(900);
+const STALE: Duration = Duration::from_mins(15);
 
 /// The environment's interpreter; nothing, and a note on stderr, where the caller asked to skip.
 pub(crate) fn python() -> Option<&'static Path> {

@@ -170,6 +170,10 @@ fn opset(model: &Model, node: &Node) -> Result<(), CheckError> {
 fn initializer(graph: &Graph, id: ValueId, tensor: &TensorProto) -> Result<(), CheckError> {
     let found_shape = tensor.shape()?;
     let value = graph.value(id);
+    if tensor.element_type().is_none() {
+        let (name, number) = (value.name().to_owned(), tensor.data_type.unwrap_or(0));
+        return Err(CheckError::Tensor(TensorError::UnknownType { name, number }));
+    }
     if let (Some(found), Some(declared)) = (tensor.element_type(), value.element_type())
         && found != declared
     {
