@@ -95,7 +95,7 @@ pub enum Error {
         op: String,
     },
     /// The model's operator set is too old to be quantized, and cannot be raised.
-    #[error("opset {opset} is too old for quantization, and node `{node}` stands in the way of raising it: {reason}")]
+    #[error("opset {opset} is too old for quantization and cannot be raised: `{node}`: {reason}")]
     OldOpset {
         /// The model's operator set.
         opset: i64,

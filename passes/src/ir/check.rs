@@ -41,6 +41,14 @@ pub enum CheckError {
         /// Its domain.
         domain: String,
     },
+    /// The model states no operator set at all for the default domain.
+    #[error("the model states no opset, which node `{node}` ({op}) needs")]
+    NoOpset {
+        /// The first node that needs it.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
     /// An operator newer than the opset.
     #[error("node `{node}`: operator {op} needs opset {needed}, the model states {stated}")]
     OpsetTooOld {
@@ -157,6 +165,9 @@ fn opset(model: &Model, node: &Node) -> Result<(), CheckError> {
     // Files of IR version 1 and 2 state no operator sets: version 1 is meant.
     let implied = (node.domain().is_empty() && model.ir_version() < 3).then_some(1);
     let Some(stated) = model.opset(node.domain()).or(implied) else {
+        if node.domain().is_empty() {
+            return Err(CheckError::NoOpset { node: label(), op: node.op().to_owned() });
+        }
         return Err(CheckError::DomainNotImported { node: label(), domain: node.domain().to_owned() });
     };
     match first_opset(node.op()) {
