@@ -1,4 +1,19 @@
-//! msq-onnx.
+//! msq-onnx quantizes float ONNX models to int8 without retraining.
+//!
+//! The story is in [`pipeline`]: a model is prepared by graph passes ([`msq_passes`]), run on calibration [`data`] by
+//! the [`engine`], its activations reduced to mergeable statistics ([`calibrate`]), its weights rounded ([`quant`]),
+//! and the result written as plain ONNX that runtimes run on integers.
+//!
+//! ```no_run
+//! use msq_onnx::data::{DataOptions, Dataset};
+//! use msq_onnx::{Options, load, pipeline, progress::Silent};
+//!
+//! let model = load("model.onnx".as_ref())?;
+//! let data = Dataset::open("calib.npz".as_ref(), &pipeline::input_specs(&model), &DataOptions::default())?;
+//! let quantized = pipeline::quantize(model, &data, false, &Options::default(), &Silent)?;
+//! msq_passes::ir::save_model(&quantized.model, "small.onnx".as_ref())?;
+//! # Ok::<(), msq_onnx::Error>(())
+//! ```
 
 pub mod agreement;
 pub mod calibrate;
