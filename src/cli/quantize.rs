@@ -135,6 +135,10 @@ fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized,
     if let Some(quality) = quality_line(report) {
         line(&mut text, "quality", &quality);
     }
+    if differs(report) {
+        line(&mut text, "", "some answers differ: `msq-onnx evaluate OUT --reference IN` shows where the error");
+        line(&mut text, "", "starts, --skip and --keep-float leave layers float");
+    }
     runs_as(&mut text, report);
     line(&mut text, "wrote", &format!("{} · {:.1} s", output.display(), report.seconds));
     output::print(&text)
@@ -150,6 +154,12 @@ fn quality_line(report: &Report) -> Option<String> {
         figures.sqnr.map(|s| format!("output {s:.1} dB")),
     ];
     Some(format!("{} {on}", parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")))
+}
+
+/// Whether more than one answer in a hundred is another one on real data.
+fn differs(report: &Report) -> bool {
+    let same = report.quality.and_then(|quality| quality.agreement.same_argmax);
+    !report.synthetic && same.is_some_and(|same| same < 0.99)
 }
 
 fn model_line(input: &Path, report: &Report) -> String {
