@@ -9,7 +9,7 @@ use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{LayerOp, Placement};
 use msq_passes::ir::{Model, ValueId, encoded_len, export};
-use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
+use msq_passes::{ActivationGrid, ActivationQuantizer, InsertTaps, Manager};
 use rayon::prelude::*;
 
 /// What calibration found.
@@ -45,7 +45,7 @@ pub(crate) fn observe(
     progress.begin("calibrate", data.len() as u64);
     let Collected { taps: statistics, means, outputs } = collect(&taps, data, options.verify, threads, progress)?;
     progress.end();
-    let grid = if options.profile.signed_activations { GridSpec::ACTIVATION_S8 } else { GridSpec::ACTIVATION_U8 };
+    let grid = activation_grid(options.profile.activations);
     let names = || taps.taps.iter().map(|tap| tap.name.clone());
     let means = names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)).collect();
     let statistics: IndexMap<String, Statistics> = names().zip(statistics).collect();
@@ -69,6 +69,14 @@ pub(crate) fn observe(
     let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
     let activations = chosen?.into_iter().flatten().collect();
     Ok(Observed { activations, means, outputs })
+}
+
+fn activation_grid(grid: ActivationGrid) -> GridSpec {
+    match grid {
+        ActivationGrid::Unsigned => GridSpec::ACTIVATION_U8,
+        ActivationGrid::Signed => GridSpec::ACTIVATION_S8,
+        ActivationGrid::Symmetric => GridSpec::ACTIVATION_SYMMETRIC,
+    }
 }
 
 /// As many threads as fit the memory budget, by what one sample takes: every tapped value, its copy on the way out,

@@ -39,6 +39,6 @@ pub use manager::{Manager, Record, run_pass};
 pub use normalize_gemm::NormalizeGemm;
 pub use normalize_pooling::NormalizePooling;
 pub use pass::{Declined, Outcome, Pass, PassError};
-pub use profile::{Profile, Support};
+pub use profile::{ActivationGrid, BiasForm, Profile, Support};
 pub use rewrite_activations::RewriteActivations;
 pub use upgrade_opset::UpgradeOpset;
