@@ -46,6 +46,8 @@ pub enum BiasForm {
 
 /// A target.
 #[derive(Clone, Copy, Debug, PartialEq)]
+// A table of what a target can do, each column a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Profile {
     /// The name on the command line.
     pub name: &'static str,
@@ -236,8 +238,7 @@ impl Profile {
     };
 
     /// Every profile.
-    pub const ALL: [Self; 6] =
-        [Self::ORT_CPU, Self::ORT_ARM, Self::TENSORRT, Self::OPENVINO, Self::QNN, Self::TRACT];
+    pub const ALL: [Self; 6] = [Self::ORT_CPU, Self::ORT_ARM, Self::TENSORRT, Self::OPENVINO, Self::QNN, Self::TRACT];
 
     /// The profile of that name.
     pub fn by_name(name: &str) -> Option<Self> {

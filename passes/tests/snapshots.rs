@@ -8,7 +8,8 @@ use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
     CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertTaps,
-    LiftConstants, NormalizeGemm, NormalizePooling, Pass, RewriteActivations, UpgradeOpset, run_pass,
+    LiftConstants, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, UpgradeOpset,
+    run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -27,12 +28,26 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "lift-constants" => Box::new(LiftConstants),
         "normalize-gemm" => Box::new(NormalizeGemm),
         "normalize-pooling" => Box::new(NormalizePooling),
+        "pack-weights" => Box::new(PackWeights {
+            layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), packing(text)?))).collect(),
+            functions: fields.contains_key("functions"),
+        }),
         "rewrite-activations" => Box::new(RewriteActivations),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| UpgradeOpset {
             to: to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")),
         })),
         _ => panic!("testdata/passes/{name} is of no pass"),
     }
+}
+
+fn packing(text: &str) -> Option<Packing> {
+    Some(match text {
+        "ternary" => Packing::Ternary,
+        "codebook" => Packing::Codebook,
+        "int4" => Packing::Int4,
+        "int2" => Packing::Int2,
+        _ => Packing::Bits(text.strip_suffix(" bits")?.parse().ok()?),
+    })
 }
 
 fn words(list: &str) -> Vec<String> {
@@ -134,6 +149,7 @@ passes! {
     lift_constants: "lift-constants",
     normalize_gemm: "normalize-gemm",
     normalize_pooling: "normalize-pooling",
+    pack_weights: "pack-weights",
     rewrite_activations: "rewrite-activations",
     upgrade_opset: "upgrade-opset",
 }
