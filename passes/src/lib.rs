@@ -33,7 +33,7 @@ pub use eliminate_identities::EliminateIdentities;
 pub use fold_constants::FoldConstants;
 pub use fuse_affine::FuseAffine;
 pub use fuse_batch_norm::FuseBatchNorm;
-pub use insert_qdq::{ActivationQuantizer, InsertQdq, QuantizedLayer};
+pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
 pub use insert_taps::InsertTaps;
 pub use lift_constants::LiftConstants;
 pub use manager::{Manager, Record, run_pass};
