@@ -7,6 +7,7 @@
 
 pub mod analysis;
 mod clean_names;
+mod drop_defaults;
 mod element_types;
 mod eliminate_dead_nodes;
 mod eliminate_identities;
@@ -25,9 +26,11 @@ mod pack_weights;
 mod pass;
 mod profile;
 mod rewrite_activations;
+mod share_constants;
 mod upgrade_opset;
 
 pub use clean_names::CleanNames;
+pub use drop_defaults::DropDefaults;
 pub use eliminate_dead_nodes::EliminateDeadNodes;
 pub use eliminate_identities::EliminateIdentities;
 pub use fold_constants::FoldConstants;
@@ -43,4 +46,5 @@ pub use pack_weights::{PackWeights, Packing};
 pub use pass::{Declined, Outcome, Pass, PassError};
 pub use profile::{ActivationGrid, BiasForm, Profile, Support};
 pub use rewrite_activations::RewriteActivations;
+pub use share_constants::ShareConstants;
 pub use upgrade_opset::UpgradeOpset;

@@ -7,9 +7,9 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertTaps,
-    LiftConstants, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, UpgradeOpset,
-    run_pass,
+    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm,
+    InsertTaps, LiftConstants, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations,
+    ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ type Fields<'a> = IndexMap<&'a str, &'a str>;
 fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
     match name {
         "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
+        "drop-defaults" => Box::new(DropDefaults),
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
@@ -33,6 +34,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             functions: fields.contains_key("functions"),
         }),
         "rewrite-activations" => Box::new(RewriteActivations),
+        "share-constants" => Box::new(ShareConstants),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| UpgradeOpset {
             to: to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")),
         })),
@@ -140,6 +142,7 @@ macro_rules! passes {
 
 passes! {
     clean_names: "clean-names",
+    drop_defaults: "drop-defaults",
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",
     fold_constants: "fold-constants",
@@ -151,6 +154,7 @@ passes! {
     normalize_pooling: "normalize-pooling",
     pack_weights: "pack-weights",
     rewrite_activations: "rewrite-activations",
+    share_constants: "share-constants",
     upgrade_opset: "upgrade-opset",
 }
 
