@@ -28,8 +28,8 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "normalize-gemm" => Box::new(NormalizeGemm),
         "normalize-pooling" => Box::new(NormalizePooling),
         "rewrite-activations" => Box::new(RewriteActivations),
-        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| UpgradeOpset {
-            to: to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")),
+        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
+            UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
         _ => panic!("testdata/passes/{name} is of no pass"),
     }
