@@ -35,8 +35,8 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         }),
         "rewrite-activations" => Box::new(RewriteActivations),
         "share-constants" => Box::new(ShareConstants),
-        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| UpgradeOpset {
-            to: to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")),
+        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
+            UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
         _ => panic!("testdata/passes/{name} is of no pass"),
     }
