@@ -202,9 +202,9 @@ fn write(graph: &mut Graph, site: Site) {
     finish(graph, "Add", scaled, offset, output);
 }
 
-/// The last node of the affine, which writes what the layer wrote.
+/// The last node of the affine, which writes what the layer wrote. The layer's name is taken, and often the output's.
 fn finish(graph: &mut Graph, op: &str, value: ValueId, constant: ValueId, output: ValueId) {
-    let name = graph.value(output).name().to_owned();
+    let name = graph.fresh_name(&format!("{}_affine", graph.value(output).name()));
     graph.add_node(NodeProto::of(op, &name, Vec::new()), &[Some(value), Some(constant)], &[Some(output)]);
 }
 

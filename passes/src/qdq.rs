@@ -106,6 +106,9 @@ impl<'a> Qdq<'a> {
     pub(crate) fn dequantized(&self, value: ValueId, elements: &[DataType]) -> Result<Option<Quantized>, String> {
         let Some(node) = self.dequantizer(value) else { return Ok(None) };
         let Some(integers) = node.input(0) else { return Ok(None) };
+        if ![0, i64::from(DataType::Float.number())].contains(&node.int_or("output_dtype", 0)) {
+            return Err(format!("`{}` is not dequantized to float", self.name(integers)));
+        }
         let element = node.input(2).and_then(|z| self.types.get(&z)).or_else(|| self.types.get(&integers)).copied();
         let element = element.ok_or_else(|| format!("the element type of `{}` is unknown", self.name(integers)))?;
         self.quantized(node, integers, element, elements).map(Some)
@@ -201,7 +204,9 @@ impl<'a> Qdq<'a> {
             let node = graph.node(graph.value(value).producer()?.0);
             match node.op() {
                 "Reshape" => return graph.constant(node.input(1)?)?.element_count().ok(),
-                "Cast" | "DequantizeLinear" | "Identity" | "QuantizeLinear" | "Transpose" => value = node.input(0)?,
+                "Cast" | "DequantizeLinear" | "Identity" | "QuantizeLinear" | "Slice" | "Transpose" => {
+                    value = node.input(0)?;
+                }
                 _ => return None,
             }
         }

@@ -95,8 +95,10 @@ impl Fusion<'_> {
         if constant.shape.len() != 1 || (steps.len() != 1 && steps.len() != count) {
             return Err(format!("its bias `{name}` is no vector over the outputs"));
         }
-        let integers: Vec<i32> =
-            constant.values.iter().zip(steps.iter().cycle()).map(|(&v, &s)| rounded(v, s)).collect();
+        let pairs = constant.values.iter().zip(steps.iter().cycle());
+        let integers: Option<Vec<i32>> = pairs.map(|(&value, &step)| rounded(value, step)).collect();
+        let integers =
+            integers.ok_or_else(|| format!("its bias `{name}` is too large for the scale of its products"))?;
         Ok(Input::tensor(TensorProto::from_i32(&format!("{name}_quantized"), &[count], &integers)))
     }
 }
@@ -107,9 +109,11 @@ fn equal(a: &[f32], b: &[f32]) -> bool {
     broadcast && (0..a.len().max(b.len())).all(|i| a[i % a.len()] == b[i % b.len()])
 }
 
-/// Ties to even; what does not fit saturates.
-fn rounded(value: f32, step: f32) -> i32 {
-    (f64::from(value) / f64::from(step)).round_ties_even() as i32
+/// The number of steps, ties to even, if a sum of products can be added to it in 32 bits: kernels wrap around.
+fn rounded(value: f32, step: f32) -> Option<i32> {
+    const LARGEST: f64 = (1 << 30) as f64;
+    let steps = (f64::from(value) / f64::from(step)).round_ties_even();
+    (steps.abs() <= LARGEST).then_some(steps as i32)
 }
 
 fn kernel(x: &Quantized, w: &Quantized, y: Option<&Quantized>) -> Result<(), String> {

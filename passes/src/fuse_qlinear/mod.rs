@@ -16,8 +16,9 @@
 //!
 //! Declined, when any operand is dequantized: an operand that is not, an output that something other than one quantizer
 //! reads, scales or zero points that are not constant, integers of other than 8 bits, types mixed in ways no kernel
-//! takes, scales along another axis than the outputs, a bias that is no constant vector, movements that change the
-//! grid, attributes the integer operator lacks, and without `contrib` what only `com.microsoft` has.
+//! takes, scales along another axis than the outputs, a bias that is no constant vector or so large that sums would wrap,
+//! movements that change the grid, attributes the integer operator lacks, and without `contrib` what only
+//! `com.microsoft` has.
 
 mod layers;
 mod moves;
