@@ -5,18 +5,18 @@
 //! Σ x·w + b = m·acc + b,  acc = Σ (q − z)(p − u) exact in int32,  m = s·t,
 //!
 //! so `Conv` becomes `ConvInteger`, `Cast`, `Mul` with m, `Add` of b, and `MatMul` and `Gemm` the same with
-//! `MatMulInteger`. One multiplier and one offset a channel are all that is left in float; a batch-norm that was kept out
-//! of the weights' grid is the same affine: γ' = γ·m/√(σ² + ε), β' = β − γμ/√(σ² + ε). m is one number if all are equal,
-//! else of shape `[1, C, 1, …]` or `[N]`; an int32 bias is dequantized once and for all. Sums beyond 2²⁴ are rounded by
-//! the cast, as float kernels round them.
+//! `MatMulInteger`. One multiplier and one offset a channel are all that is left in float; a batch-norm that was kept
+//! out of the weights' grid is the same affine: γ' = γ·m/√(σ² + ε), β' = β − γμ/√(σ² + ε). m is one number if all are
+//! equal, else of shape `[1, C, 1, …]` or `[N]`; an int32 bias is dequantized once and for all. Sums beyond 2²⁴ are
+//! rounded by the cast, as float kernels round them.
 //!
 //! The result keeps its name, and whatever reads it stays: a `Relu`, a quantizer. Zero points of 0 are left out. A
 //! transposed weight of `Gemm` gets a `Transpose` of its integers, which folds if they are constant.
 //!
 //! Declined, when any operand is dequantized: an operand that is not, scales or zero points that are not constant,
-//! integers of other than 8 bits, scales along another axis than the outputs, zero points of a convolution's weight that
-//! differ (onnxruntime takes one), a bias that is not constant, a weight of unknown rank where it matters, and a `Gemm`
-//! with transposed input or factors.
+//! integers of other than 8 bits, scales along another axis than the outputs, zero points of a convolution's weight
+//! that differ (onnxruntime takes one), a bias that is not constant, a weight of unknown rank where it matters, and a
+//! `Gemm` with transposed input or factors.
 
 use crate::analysis::LayerOp;
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};

@@ -1,23 +1,24 @@
 //! Pass `fuse-qlinear`: an operator between quantizers becomes one operator on integers.
 //!
-//! With x = (q − z)·s and w = (p − u)·t behind the operands and a quantizer of scale r and zero point v behind the result:
+//! With x = (q − z)·s and w = (p − u)·t behind the operands and a quantizer of scale r and zero point v behind the
+//! result:
 //!
-//! * `Conv` and `MatMul`: Σ x·w + b = s·t·acc with the integer acc = Σ (q − z)(p − u) + c for a bias c of zero point 0 at
-//!   scale s·t, so what is written is saturate(round(acc·s·t/r) + v): `QLinearConv` and `QLinearMatMul`. A constant bias
-//!   on another grid is rounded to s·t, ties to even.
+//! * `Conv` and `MatMul`: Σ x·w + b = s·t·acc with the integer acc = Σ (q − z)(p − u) + c for a bias c of zero point 0
+//!   at scale s·t, so what is written is saturate(round(acc·s·t/r) + v): `QLinearConv` and `QLinearMatMul`. A constant
+//!   bias on another grid is rounded to s·t, ties to even.
 //! * Movements read and write the same grid, so round((q − z)·s/s) + z = q is written: the operator itself on the
 //!   integers. `Pad` pads with what the quantizer makes of its value.
 //! * With `contrib`, operators onnxruntime has in `com.microsoft`: `QLinearAdd` and its kin, which dequantize, compute
 //!   and quantize within; `QGemm`, which without output scale writes the float s·t·acc.
 //!
-//! Only the pattern matters, not the tool that wrote it. The new node bears the old one's name, its output the name the
-//! quantizer's had. What has no form on integers stays between its quantizers; a `DequantizeLinear` no longer read is for
-//! `eliminate-dead-nodes`.
+//! Only the pattern matters, not the tool that wrote it. The new node bears the old one's name, its output the name
+//! the quantizer's had. What has no form on integers stays between its quantizers; a `DequantizeLinear` no longer read
+//! is for `eliminate-dead-nodes`.
 //!
-//! Declined, when any operand is dequantized: an operand that is not, an output that something other than one quantizer
-//! reads, scales or zero points that are not constant, integers of other than 8 bits, types mixed in ways no kernel
-//! takes, scales along another axis than the outputs, a bias that is no constant vector or so large that sums would wrap,
-//! movements that change the grid, attributes the integer operator lacks, and without `contrib` what only
+//! Declined, when any operand is dequantized: an operand that is not, an output that something other than one
+//! quantizer reads, scales or zero points that are not constant, integers of other than 8 bits, types mixed in ways no
+//! kernel takes, scales along another axis than the outputs, a bias that is no constant vector or so large that sums
+//! would wrap, movements that change the grid, attributes the integer operator lacks, and without `contrib` what only
 //! `com.microsoft` has.
 
 mod layers;
