@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
     CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm,
-    InsertTaps, LiftConstants, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations,
-    ShareConstants, UpgradeOpset, run_pass,
+    FuseQlinear, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass,
+    RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,10 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
+        "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
+        "lower-integer" => Box::new(LowerInteger),
         "normalize-gemm" => Box::new(NormalizeGemm),
         "normalize-pooling" => Box::new(NormalizePooling),
         "pack-weights" => Box::new(PackWeights {
@@ -148,8 +150,10 @@ passes! {
     fold_constants: "fold-constants",
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
+    fuse_qlinear: "fuse-qlinear",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",
+    lower_integer: "lower-integer",
     normalize_gemm: "normalize-gemm",
     normalize_pooling: "normalize-pooling",
     pack_weights: "pack-weights",
