@@ -28,8 +28,6 @@ use steps::STEPS;
 const LOWEST: i64 = 7;
 /// The first with a scale a channel.
 const PER_CHANNEL: i64 = 13;
-/// The highest one to which it can be raised.
-const HIGHEST: i64 = 21;
 
 /// Raises the operator set of the default domain; never lowers it.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +58,9 @@ impl Pass for UpgradeOpset {
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
-        if self.to > HIGHEST {
-            return Err(PassError::Input(format!("opset {} is wanted, {HIGHEST} is the highest there is", self.to)));
+        if self.to > Self::HIGHEST {
+            let text = format!("opset {} is wanted, {} is the highest there is", self.to, Self::HIGHEST);
+            return Err(PassError::Input(text));
         }
         let Some(from) = self.start(model) else { return Ok(outcome) };
         if from < LOWEST {
@@ -90,6 +89,9 @@ impl Pass for UpgradeOpset {
 }
 
 impl UpgradeOpset {
+    /// The highest operator set to which a model can be raised.
+    pub const HIGHEST: i64 = 21;
+
     /// Raises to `opset`, which is at most 21.
     #[must_use]
     pub const fn to(opset: i64) -> Self {
