@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
     CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm,
-    InsertTaps, LiftConstants, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations,
-    ShareConstants, UpgradeOpset, run_pass,
+    HalfConstants, InsertTaps, LiftConstants, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass,
+    RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
+        "half-constants" => Box::new(HalfConstants),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
         "normalize-gemm" => Box::new(NormalizeGemm),
@@ -148,6 +149,7 @@ passes! {
     fold_constants: "fold-constants",
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
+    half_constants: "half-constants",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",
     normalize_gemm: "normalize-gemm",
