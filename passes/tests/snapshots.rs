@@ -8,8 +8,8 @@ use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
     CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm,
-    FuseQlinear, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass,
-    RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
+    FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights,
+    Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
+        "half-constants" => Box::new(HalfConstants),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
         "lower-integer" => Box::new(LowerInteger),
@@ -151,6 +152,7 @@ passes! {
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
     fuse_qlinear: "fuse-qlinear",
+    half_constants: "half-constants",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",
     lower_integer: "lower-integer",
