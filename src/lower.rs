@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::Model;
 use msq_passes::{
-    CleanNames, DropDefaults, EliminateDeadNodes, FuseQlinear, HalfConstants, InsertQdq, LowerInteger, Manager,
-    PackWeights, Packing, QuantizedLayer, ShareConstants, StoreWeights,
+    CleanNames, CompactIntegers, DropDefaults, EliminateDeadNodes, FuseQlinear, HalfConstants, InsertQdq, LowerInteger,
+    Manager, PackWeights, Packing, QuantizedLayer, ShareConstants, StoreWeights,
 };
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
@@ -69,7 +69,8 @@ pub(crate) fn finish(
         passes = passes
             // Constants of the passes before are many and alike.
             .with(ShareConstants)
-            .with(DropDefaults);
+            .with(DropDefaults)
+            .with(CompactIntegers);
     }
     passes.run(model)?;
     let names = CleanNames { strip };

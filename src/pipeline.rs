@@ -168,8 +168,9 @@ impl Work {
         let one = |layer: &&Layer| {
             let affine = self.placement.affine_of(model, layer).transpose()?;
             let root = self.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-            let quantizer = observed.activations.get(model.graph.value(root).name());
-            let scale = quantizer.filter(|_| self.is_on_integers(layer)).map_or(1.0, |a| a.scale);
+            let scale_of = |value| observed.activations.get(model.graph.value(value).name()).map(|a| a.scale);
+            let scale = scale_of(root).filter(|_| self.is_on_integers(layer)).unwrap_or(1.0);
+            let output_scale = scale_of(self.placement.written_by(&model.graph, layer));
             let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
             let rounding = Rounding {
                 plan: options.plan.layer(&layer.name).unwrap_or_default(),
@@ -178,7 +179,7 @@ impl Work {
                 affine: affine.as_ref(),
                 half_scales: options.half_scales,
             };
-            Ok((layer.name.clone(), round_layer(model, layer, LayerInput { scale, means }, rounding)?))
+            Ok((layer.name.clone(), round_layer(model, layer, LayerInput { scale, means, output_scale }, rounding)?))
         };
         let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
         Ok(solved?.into_iter().collect())

@@ -4,9 +4,10 @@
 //! which messages spoke of it already, and a name met before gets a number. Value names stay.
 //!
 //! With `strip`, for files where names outweigh the weights, graph inputs and outputs keep their names, every other
-//! value gets the next of `a, b, …, z, aa, ab, …` in the order in which nodes mention them, and what nobody runs is
-//! dropped: names of nodes, documentation and the metadata exporters attach to nodes and values. Sub-graphs follow for
-//! the values they read; names of values they define themselves stay, and nothing else takes those.
+//! value gets the next of `a, b, …, z, A, …, Z, aa, ab, …`, those that nodes mention most often first and otherwise in
+//! the order in which they are mentioned, and what nobody runs is
+//! dropped: names of nodes, documentation, the metadata exporters attach to nodes and values, and declared types of
+//! values that operators of ONNX write, which every runtime infers. Sub-graphs follow for the values they read; names of values they define themselves stay, and nothing else takes those.
 
 use crate::ir::{Graph, Model, NodeId, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -21,7 +22,7 @@ pub struct CleanNames {
 }
 
 impl CleanNames {
-    /// The names values will lose and the names they get instead, in the order of the nodes; empty without `strip`.
+    /// The names values will lose and the names they get instead; empty without `strip`.
     pub fn plan(&self, model: &Model) -> IndexMap<String, String> {
         let name = |value| model.graph.value(value).name().to_owned();
         self.renames(&model.graph).into_iter().map(|(value, short)| (name(value), short)).collect()
@@ -59,27 +60,45 @@ impl Pass for CleanNames {
             model.graph.set_node_name(id, None);
         }
         outcome.changed += model.clear_documentation();
+        outcome.changed += drop_types(model);
         Ok(outcome)
     }
 }
 
-/// Every value, in the order in which nodes mention them; those no node mentions come last.
-fn mentioned(graph: &Graph) -> IndexSet<ValueId> {
+/// Drops the declared types of inner values, except where only the model's author knows them: what a function or an
+/// operator of another domain writes.
+fn drop_types(model: &mut Model) -> usize {
+    let inferred = |value: ValueId| {
+        let producer = model.graph.value(value).producer().map(|(id, _)| model.graph.node(id));
+        producer.is_none_or(|n| n.domain().is_empty() && !model.is_function("", n.op()))
+    };
+    let values: HashSet<ValueId> = model.graph.values().map(|(v, _)| v).filter(|&v| inferred(v)).collect();
+    model.graph.drop_value_info(&values)
+}
+
+/// Every value, those that nodes mention most often first; ties in the order in which nodes mention them.
+fn mentioned(graph: &Graph) -> Vec<ValueId> {
     let of_nodes = graph.nodes().flat_map(|(_, node)| {
         let read = node.inputs().iter().flatten().chain(node.captures());
         read.chain(node.outputs().iter().flatten()).copied().collect::<Vec<_>>()
     });
-    of_nodes.chain(graph.values().map(|(id, _)| id)).collect()
+    let mut mentions: IndexMap<ValueId, usize> = IndexMap::new();
+    for value in of_nodes.chain(graph.values().map(|(id, _)| id)) {
+        *mentions.entry(value).or_default() += 1;
+    }
+    mentions.sort_by(|_, a, _, b| b.cmp(a));
+    mentions.into_keys().collect()
 }
 
-/// Number `index` of `a, b, …, z, aa, ab, …`.
+/// Number `index` of `a, b, …, z, A, …, Z, aa, ab, …`.
 fn short_name(index: usize) -> String {
+    const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut letters = Vec::new();
     let mut rest = index + 1;
     while rest > 0 {
         rest -= 1;
-        letters.push(char::from(b'a' + (rest % 26) as u8));
-        rest /= 26;
+        letters.push(char::from(LETTERS[rest % LETTERS.len()]));
+        rest /= LETTERS.len();
     }
     letters.into_iter().rev().collect()
 }

@@ -7,6 +7,7 @@
 
 pub mod analysis;
 mod clean_names;
+mod compact_integers;
 mod drop_defaults;
 mod element_types;
 mod eliminate_dead_nodes;
@@ -35,6 +36,7 @@ mod store_weights;
 mod upgrade_opset;
 
 pub use clean_names::CleanNames;
+pub use compact_integers::CompactIntegers;
 pub use drop_defaults::DropDefaults;
 pub use eliminate_dead_nodes::EliminateDeadNodes;
 pub use eliminate_identities::EliminateIdentities;

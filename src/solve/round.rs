@@ -44,6 +44,8 @@ pub(crate) struct LayerInput<'a> {
     pub scale: f32,
     /// Mean of each channel; empty if not known.
     pub means: &'a [f64],
+    /// Scale of the quantizer of what the layer computes, where it has one.
+    pub output_scale: Option<f32>,
 }
 
 /// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
@@ -62,7 +64,7 @@ pub(crate) fn round_layer(
     let rounded = target.round(layer, &floor, rounding).map_err(failed)?;
     let sqnr = rounded.sqnr(&target.weight);
     let bias = target.corrected_bias(model, layer, &rounded, input.means);
-    let bias = bias.map(|b| round_bias(&b, layer, &rounded, input.scale, rounding.bias)).transpose()?;
+    let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
     let QuantizedWeight { data, scales, .. } = rounded;
     Ok((QuantizedLayer { weight: data, scales, bias }, sqnr))
 }
@@ -218,18 +220,32 @@ fn halve(rounded: &mut QuantizedWeight, weight: &[f32]) {
     }
 }
 
+/// Rounds a float bias to half precision, which moves it by 2^−11 of itself at most, where that is no more than a
+/// sixteenth of the step in which the layer's output is counted.
+fn halve_bias(bias: &mut [f32], output_step: f32) {
+    let halves: Vec<f32> = bias.iter().map(|&b| f16::from_f32(b).to_f32()).collect();
+    let kept = |half: f32| half == 0.0 || (half.abs() >= f16::MIN_POSITIVE.to_f32() && half.is_finite());
+    let close = |(half, value): (&f32, &f32)| kept(*half) && (half - value).abs() <= output_step / 16.0;
+    if halves.iter().zip(bias.iter()).all(close) {
+        bias.copy_from_slice(&halves);
+    }
+}
+
 fn round_bias(
-    bias: &[f32],
+    mut bias: Vec<f32>,
     layer: &Layer,
     rounded: &QuantizedWeight,
-    input_scale: f32,
-    form: BiasForm,
+    input: LayerInput,
+    rounding: Rounding,
 ) -> Result<LayerBias, Error> {
-    if form == BiasForm::Float {
-        return Ok(LayerBias::Float(bias.to_vec()));
+    if rounding.bias == BiasForm::Float {
+        if let Some(step) = input.output_scale.filter(|_| rounding.half_scales) {
+            halve_bias(&mut bias, step);
+        }
+        return Ok(LayerBias::Float(bias));
     }
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
-    let quantized = quantize_bias(bias, input_scale, &rounded.scales).map_err(failed)?;
+    let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
     if quantized.saturated > 0 {
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
     }

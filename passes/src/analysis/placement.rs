@@ -112,6 +112,16 @@ impl Placement {
         (self.absorbed.get(&next) == Some(&Absorbed::Affine)).then(|| batch_norm_affine(model, next))
     }
 
+    /// What a layer's kernel writes: its output, or that of the last node it absorbed.
+    pub fn written_by(&self, graph: &Graph, layer: &Layer) -> ValueId {
+        let mut value = layer.output;
+        while let Some(next) = graph.only_use(value).map(|u| u.node).filter(|n| self.absorbed.contains_key(n)) {
+            let Some(output) = graph.node(next).output(0) else { break };
+            value = output;
+        }
+        value
+    }
+
     /// The upper bound the range of a value must keep to because its quantizer stands for a clamp.
     pub fn bound_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
         let (producer, _) = graph.value(value).producer()?;

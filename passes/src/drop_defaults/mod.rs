@@ -4,7 +4,7 @@
 //! operator schemas, ones for `strides` and `dilations`, zeros for `pads` and `output_padding`. Floats are compared bit
 //! for bit. `kernel_shape` of a convolution goes if it is the spatial part of its weight's shape, and that shape is
 //! known without running the model: the weight is a constant, or made of one by operators that keep shapes (as
-//! `insert-qdq` writes it), or reshaped to a constant shape, or declared with one. Pooling has no weight to read it off.
+//! `insert-qdq` and `store-weights` write it), or reshaped to a constant shape, or declared with one. Pooling has no weight to read it off.
 //!
 //! Left alone: other domains, operators the model defines as functions, attributes that refer to one of a function,
 //! and nodes inside sub-graphs and functions. Declined: a `kernel_shape` whose weight is of unknown or another shape;
@@ -115,10 +115,18 @@ fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
     let producer = graph.value(value).producer().map(|(id, _)| graph.node(id)).filter(|n| n.domain().is_empty());
     let derived = producer.and_then(|node| match node.op() {
         op if KEEPS_SHAPE.contains(&op) => shape_of(graph, node.input(0)?),
+        "Mul" => scaled_shape(graph, node),
         "Reshape" => graph.constant(node.input(1)?)?.to_i64().ok()?.into_iter().map(positive).collect(),
         _ => None,
     });
     derived.or_else(|| graph.value(value).shape()?.into_iter().collect())
+}
+
+/// The shape of a product whose second operand is broadcast over the first.
+fn scaled_shape(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
+    let (shape, scale) = (shape_of(graph, node.input(0)?)?, shape_of(graph, node.input(1)?)?);
+    let mut aligned = shape.iter().rev().zip(scale.iter().rev());
+    (scale.len() <= shape.len() && aligned.all(|(n, s)| *s == 1 || s == n)).then_some(shape)
 }
 
 /// A length `Reshape` takes as it is, rather than from its input.

@@ -456,6 +456,14 @@ impl Graph {
         }
     }
 
+    /// Leaves the declared types of these values out of the file; what is known of them stays known. Returns how many
+    /// there were.
+    pub fn drop_value_info(&mut self, values: &HashSet<ValueId>) -> usize {
+        let before = self.value_info.len();
+        self.value_info.retain(|p| !values.contains(&p.value));
+        before - self.value_info.len()
+    }
+
     /// Puts nodes in topological order: each node right before the first that needs it, otherwise as they stand. A
     /// sorted graph is left as it is.
     pub fn sort(&mut self) -> Result<(), CycleError> {
