@@ -105,7 +105,10 @@ fn written(node: &Node, types: &HashMap<ValueId, DataType>) -> Option<DataType> 
     match node.op() {
         "Cast" => i32::try_from(node.int("to")?).ok().and_then(DataType::from_number),
         "Constant" => tensor_of(node).as_ref().and_then(TensorProto::element_type),
-        "Where" => read(1),
+        "DequantizeLinear" | "Where" => read(1),
+        "QuantizeLinear" if node.input(2).is_some() => read(2),
+        "QLinearConv" | "QLinearMatMul" => read(7),
+        "Shape" | "Size" | "ArgMax" | "ArgMin" => Some(DataType::Int64),
         op if BOTH_SAME_TYPE.contains(&op) => read(0).or_else(|| read(1)),
         op if SAME_TYPE.contains(&op) => read(0),
         _ => None,

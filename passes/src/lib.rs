@@ -18,6 +18,7 @@ mod insert_taps;
 pub mod ir;
 mod layer_affine;
 mod lift_constants;
+pub mod lint;
 mod manager;
 mod normalize_gemm;
 mod normalize_pooling;

@@ -236,8 +236,7 @@ impl Profile {
     };
 
     /// Every profile.
-    pub const ALL: [Self; 6] =
-        [Self::ORT_CPU, Self::ORT_ARM, Self::TENSORRT, Self::OPENVINO, Self::QNN, Self::TRACT];
+    pub const ALL: [Self; 6] = [Self::ORT_CPU, Self::ORT_ARM, Self::TENSORRT, Self::OPENVINO, Self::QNN, Self::TRACT];
 
     /// The profile of that name.
     pub fn by_name(name: &str) -> Option<Self> {
