@@ -206,7 +206,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "weight-per-channel",
-        doc: "The target runs layers on integers only with one scale a tensor.",
+        doc: "The target's integer kernels are made for one scale a tensor: layers with a scale a channel may run in float.",
         severity: |p| only_if(WARNING, !p.per_channel),
         check: weights::per_channel,
     },
