@@ -128,7 +128,7 @@ int8[4,4,1,1] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}, uint8[4,4,1,1] wu = {1,2,3,
 uint8[4] wz = {3,3,3,3}, float[4] ws = {0.1,0.1,0.1,0.1}, int4[4,4,1,1] w4 = {}, int4[32,4] m4 = {}, float[2,4] bls = {},
 int32[4] b = {1,2,3,4}, float[4] bs = {0.005,0.005,0.005,0.005}, float[4] far = {0.1,0.1,0.1,0.1}, float[4] fb = {1,2,3,4},
 float[4] near = {0.00503,0.00503,0.00503,0.00503}, uint8 three = {3}, int8[4,4] m = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4},
-float[4,4] fm = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, int8[4] mz = {0,0,0,0}, int8[4] table = {-2,-1,1,2},
+float[4,4] fm = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, int8[4,4] m2 = {4,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, int8[4] mz = {0,0,0,0}, int8[4] table = {-2,-1,1,2},
 int64[4] shape = {1,4,4,16}, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i32 = {32}, int64[4,4,1,1] index = {0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3}>
 { q = QuantizeLinear(x, s, z) xq = DequantizeLinear(q, s, z)
 wd = DequantizeLinear <axis = 0> (w, ws) bd = DequantizeLinear <axis = 0> (b, bs)
@@ -216,7 +216,8 @@ const SMALL: &[(&str, &str)] = &[
         "n = Flatten(x) l = Slice(n, i0, i32, i1) v = DequantizeLinear <axis = 0, block_size = 16> (m4, bls) y = MatMul(l, v)",
         "",
     ),
-    ("g = GlobalAveragePool(x) l = Flatten(g) y = MatMul(l, md)", "g"),
+    ("g = GlobalAveragePool(x) l = Flatten(g) y = MatMul(l, md)", "g y"),
+    ("g = GlobalAveragePool(x) l = Flatten(g) n = DequantizeLinear(m2, s2) y = MatMul(l, n)", "g"),
     ("g = GlobalAveragePool(x) l = Flatten(g) t = MatMul(l, md) $t", "g t"),
 ];
 

@@ -77,3 +77,23 @@ fn a_rule_applies_somewhere() {
         assert!(kebab, "{} is not in kebab case", rule.id);
     }
 }
+
+#[test]
+fn integer_operators_are_read_too() {
+    const TEXT: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+net (uint8[1,4,8,8] x) => (uint8[1,4,8,8] y)
+<float s = {0.5}, uint8 z = {3}, uint8[4,4,1,1] w = {}, float ws = {0}, uint8 wz = {128}>
+{ [conv] y = QLinearConv (x, s, z, w, ws, wz, s, z) }";
+    let found = lint(&model("QLinearConv", TEXT), &Profile::TENSORRT);
+    let found: Vec<(&str, &str)> = found.iter().map(|f| (f.rule, f.site.as_str())).collect();
+    let expected = [
+        ("scale-value", "ws"),
+        ("activation-type", "x"),
+        ("activation-type", "y"),
+        ("activation-zero-point", "x"),
+        ("activation-zero-point", "y"),
+        ("weight-type", "w"),
+        ("weight-zero-point", "w"),
+    ];
+    assert_eq!(found, expected);
+}

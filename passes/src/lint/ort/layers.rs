@@ -184,7 +184,7 @@ fn rounded_bias(links: &Links, bias: ValueId, weight: Option<Quantized>, axis: i
 }
 
 /// Whether the kernel for quantized weights and float data takes the weight: a matrix with scales a column, by block
-/// along its rows, or one scale.
+/// along its rows, or one scale; neither is read by anyone else.
 fn weight_alone(links: &Links, value: ValueId) -> bool {
     let Some(weight) = links.view.dequantized(value).filter(|w| links.view.is_constant(w.integers)) else {
         return false;
@@ -198,5 +198,7 @@ fn weight_alone(links: &Links, value: ValueId) -> bool {
         0 => weight.axis == 1 || links.has_one_scale(&weight),
         block => weight.axis == 0 && block >= 16 && block.count_ones() == 1,
     };
-    matrix && narrow && scales
+    // The kernel takes the tensors as its own, which it cannot where somebody else reads them too.
+    let alone = [weight.integers, weight.scale].iter().all(|&v| links.view.graph.only_use(v).is_some());
+    matrix && narrow && scales && alone
 }
