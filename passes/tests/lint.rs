@@ -3,6 +3,8 @@
 //! A fixture is `testdata/lint/<rule>.onnxtxt`, its counterpart `<rule>-clean.onnxtxt`; `# with profile: NAME` at the
 //! head names the target. A snapshot `<case>.snap` beside each holds all findings.
 
+#![allow(clippy::unwrap_used)]
+
 use msq_passes::Profile;
 use msq_passes::ir::{Model, check, import, text};
 use msq_passes::lint::{Finding, RULES, lint};

@@ -27,7 +27,7 @@ pub(super) fn scales(view: &View) -> Vec<Site> {
     found.collect()
 }
 
-/// s_b = s_x·s_w for every channel.
+/// `s_b = s_x·s_w` for every channel.
 fn wrong_scale(view: &View, input: &Quantized, weight: &Quantized, bias: &Quantized) -> Option<String> {
     let input = view.float(input.scale)?;
     let (weights, biases) = (view.floats(weight.scale)?, view.floats(bias.scale)?);

@@ -1,7 +1,7 @@
 //! What onnxruntime wants of layers: `Conv`, `Gemm`, `MatMul`.
 //!
 //! A float weight or bias of a `Conv` or `Gemm` is no obstacle where input and output are quantized: the session
-//! rounds it itself, weights to one scale a tensor. The bias scale of a `Conv` must be s_x·s_w within 1 %, that of a
+//! rounds it itself, weights to one scale a tensor. The bias scale of a `Conv` must be `s_x·s_w` within 1 %, that of a
 //! `Gemm` is never looked at. Products write integers, or floats where no quantizer is near. A product whose weight
 //! alone is quantized runs in a kernel of its own where scales lie along the columns.
 
@@ -11,7 +11,7 @@ use super::kernels::is_byte;
 use super::links::{Links, Output};
 use crate::ir::{DataType, Node, ValueId};
 
-/// How far a bias scale may be from s_x·s_w.
+/// How far a bias scale may be from `s_x·s_w`.
 const BIAS_SCALE_TOLERANCE: f32 = 0.0101;
 
 /// Operands of a layer as onnxruntime sees them.
@@ -156,7 +156,7 @@ fn is_int32(bias: &Quantized) -> Result<(), String> {
     wide.then_some(()).ok_or_else(|| "its bias is not int32".to_owned())
 }
 
-/// s_b = s_x·s_w, for every channel.
+/// `s_b = s_x·s_w`, for every channel.
 fn bias_scale(links: &Links, input: &Quantized, weight: &Quantized, bias: &Quantized) -> Result<(), String> {
     let view = links.view;
     let (Some(input), Some(weights), Some(biases)) =
