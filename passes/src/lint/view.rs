@@ -176,12 +176,18 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The type the file states for the integers.
+    pub(super) fn element_of_zero(&self, of: &Quantized) -> Option<DataType> {
+        of.zero_point.map_or(of.element, |zero| self.element(zero))
+    }
+
     /// Whether two quantizers say the same.
     pub(super) fn alike(&self, a: &Quantized, b: &Quantized) -> bool {
         let same = |x: Option<Vec<f32>>, y: Option<Vec<f32>>| x.is_some() && x == y;
         let scales = a.scale == b.scale || same(self.floats(a.scale), self.floats(b.scale));
         let zeros = a.zero_point == b.zero_point || self.zero_points(a) == self.zero_points(b);
-        scales && zeros && (a.element == b.element || a.element.is_none() || b.element.is_none())
+        let types = (self.element_of_zero(a), self.element_of_zero(b));
+        scales && zeros && (types.0 == types.1 || types.0.is_none() || types.1.is_none())
     }
 
     /// Integers that a caller or a node provides, each once, in graph order.

@@ -74,7 +74,17 @@ pub(super) fn is_byte(element: Option<DataType>) -> bool {
     matches!(element, None | Some(DataType::Int8 | DataType::Uint8))
 }
 
+/// Whether two types may be the same.
+pub(super) fn same_type(a: Option<DataType>, b: Option<DataType>) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+/// Why types differ that the file states as one: only int8 changes, see `links`.
+pub(super) const TYPES_DIFFER: &str =
+    "its operands and output differ in type (on x86, int8 becomes uint8 unless it is constant or read twice)";
+
 fn arithmetic(links: &Links, node: &Node, first: usize) -> Result<(), String> {
+    let mut element = None;
     for &value in node.inputs().iter().skip(first).flatten() {
         let name = links.view.name(value);
         let Some(source) = links.source(value) else {
@@ -83,10 +93,15 @@ fn arithmetic(links: &Links, node: &Node, first: usize) -> Result<(), String> {
         if !is_byte(source.element) {
             return Err(format!("operand `{name}` is not of 8 bits"));
         }
+        if !same_type(element, source.element) {
+            return Err(TYPES_DIFFER.to_owned());
+        }
+        element = source.element;
     }
     match links.output(node) {
-        Output::Quantized(quantizer) if is_byte(quantizer.element) => Ok(()),
-        Output::Quantized(_) => Err("its output is not of 8 bits".to_owned()),
+        Output::Quantized(quantizer) if !is_byte(quantizer.element) => Err("its output is not of 8 bits".to_owned()),
+        Output::Quantized(quantizer) if !same_type(element, quantizer.element) => Err(TYPES_DIFFER.to_owned()),
+        Output::Quantized(_) => Ok(()),
         Output::Float => Err("its output is not quantized".to_owned()),
         Output::Blocked(reason) => Err(reason),
     }
@@ -96,17 +111,21 @@ fn arithmetic(links: &Links, node: &Node, first: usize) -> Result<(), String> {
 fn movement(links: &Links, node: &Node) -> Result<(), String> {
     let source = node.input(0).and_then(|v| links.source(v));
     let sink = node.output(0).and_then(|v| links.only_quantizer(v));
-    match (source, sink) {
-        (Some(source), Some(sink)) => {
-            if links.view.alike(&source, &sink) {
-                return Ok(());
-            }
-            Err("the quantizers before and behind it have different parameters".to_owned())
-        }
-        (None, None) if node.is("MaxPool") => Err("it reads floats".to_owned()),
-        _ if node.is("MaxPool") && !links.crosses(node) => Err("its operator set is older than 12".to_owned()),
-        _ => Ok(()),
+    let pool = node.is("MaxPool");
+    if pool && !links.crosses(node) {
+        return Err("its operator set is older than 12".to_owned());
     }
+    let (before, behind) = match (&source, &sink) {
+        (Some(source), Some(sink)) if !links.view.alike(source, sink) => {
+            return Err("the quantizers before and behind it have different parameters".to_owned());
+        }
+        (Some(source), Some(sink)) => (source.element, sink.element),
+        (Some(source), None) => (source.element, links.moved_type(node, source)),
+        (None, Some(sink)) => (links.final_type(sink, true), sink.element),
+        (None, None) if pool => return Err("it reads floats".to_owned()),
+        (None, None) => return Ok(()),
+    };
+    if pool && !same_type(before, behind) { Err(TYPES_DIFFER.to_owned()) } else { Ok(()) }
 }
 
 /// A clamp between quantizers that stays. Behind a layer it is named there.

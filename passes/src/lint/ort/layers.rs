@@ -7,9 +7,10 @@
 
 use super::super::view::Quantized;
 use super::ProductWithBias;
-use super::kernels::is_byte;
+use super::kernels::{TYPES_DIFFER, is_byte, same_type};
 use super::links::{Links, Output};
 use crate::ir::{DataType, Node, ValueId};
+use crate::profile::ActivationGrid;
 
 /// How far a bias scale may be from `s_x·s_w`.
 const BIAS_SCALE_TOLERANCE: f32 = 0.0101;
@@ -29,8 +30,12 @@ pub(super) fn conv(links: &Links, node: &Node) -> Result<(), String> {
     if !is_byte(output.element) {
         return Err("its output is not of 8 bits".to_owned());
     }
+    if !same_type(input.element, output.element) {
+        return Err(TYPES_DIFFER.to_owned());
+    }
     let operands = Operands { weight, bias: node.input(2), axis: 0 };
     let weight = weight_operand(links, &operands)?;
+    signed_data(links, &input, weight.as_ref())?;
     match (operands.bias.map(|bias| (bias, links.source(bias))), weight) {
         (None, _) => Ok(()),
         (Some((_, Some(_))), None) => Err("its weight is float and its bias quantized".to_owned()),
@@ -82,7 +87,13 @@ fn fully_connected(
     if input.zero_point.is_none() || weight.is_some_and(|w| w.zero_point.is_none()) {
         return Err("its input or weight has no zero point".to_owned());
     }
+    if is_signed(&input) && weight.is_some_and(|w| !is_signed(&w)) {
+        return Err("its data is int8 and its weight uint8".to_owned());
+    }
     let writes_integers = match output {
+        Output::Quantized(quantizer) if !same_type(input.element, quantizer.element) => {
+            return Err(TYPES_DIFFER.to_owned());
+        }
         Output::Quantized(_) => true,
         Output::Float => false,
         Output::Blocked(reason) => return Err(reason),
@@ -109,7 +120,28 @@ pub(super) fn matmul(links: &Links, node: &Node) -> Result<(), String> {
     if !is_byte(a.element) || !is_byte(b.element) {
         return Err("an operand is not of 8 bits".to_owned());
     }
-    if let Output::Blocked(reason) = output { Err(reason) } else { Ok(()) }
+    signed_data(links, &a, Some(&b))?;
+    match output {
+        Output::Blocked(reason) => Err(reason),
+        Output::Quantized(quantizer) if !same_type(a.element, quantizer.element) => Err(TYPES_DIFFER.to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn is_signed(of: &Quantized) -> bool {
+    of.element == Some(DataType::Int8)
+}
+
+/// int8 data has kernels on ARM only, and there with int8 weights.
+fn signed_data(links: &Links, data: &Quantized, weight: Option<&Quantized>) -> Result<(), String> {
+    if !is_signed(data) {
+        return Ok(());
+    }
+    if links.view.profile.activations == ActivationGrid::Unsigned {
+        return Err("its data stays int8, since several nodes read it, and kernels on x86 take uint8".to_owned());
+    }
+    let fits = weight.is_none_or(is_signed);
+    fits.then_some(()).ok_or_else(|| "its data is int8 and its weight uint8".to_owned())
 }
 
 fn float_operand(links: &Links, value: ValueId) -> String {

@@ -3,9 +3,13 @@
 //! A `DequantizeLinear` with one scale is moved forward, and a `QuantizeLinear` backward, across operators that only
 //! move data: a layer behind a `Reshape` of dequantized values reads integers. A `Relu` or `Clip` that the quantizer
 //! behind it makes redundant by saturating is removed.
+//!
+//! On x86 kernels take uint8 data: a pair of quantizer and dequantizer for int8 is made one for uint8, but only where
+//! one node reads what it stands for, and never a constant. The parts say which type they end up with.
 
-use super::super::view::{Quantized, View, is_quantizer};
+use super::super::view::{Quantized, View, is_dequantizer, is_quantizer};
 use crate::ir::{DataType, Node, NodeId, Use, ValueId};
+use crate::profile::ActivationGrid;
 
 /// Operators quantizers are moved across.
 const CROSSED: [&str; 6] = ["MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"];
@@ -31,14 +35,43 @@ impl Links<'_> {
         node.domain().is_empty() && CROSSED.contains(&node.op()) && !old_pool
     }
 
-    /// The integers a value stands for.
+    /// The integers a value stands for, with the type they end up with.
     pub(super) fn source(&self, value: ValueId) -> Option<Quantized> {
+        let read_once = self.read_once(value);
+        let mut found = self.stated_source(value)?;
+        let own = self.view.dequantized(value).is_some();
+        // Constants and integer inputs of the graph have no quantizer to change.
+        let pair = self.view.producer(found.integers).is_some_and(|(_, n)| is_quantizer(n));
+        let alone = !own || (pair && self.view.graph.only_use(found.integers).is_some());
+        found.element = self.final_type(&found, read_once && alone);
+        Some(found)
+    }
+
+    fn stated_source(&self, value: ValueId) -> Option<Quantized> {
         if let Some(found) = self.view.dequantized(value) {
             return Some(found);
         }
         let (_, node) = self.view.producer(value)?;
         let before = node.input(0).filter(|_| self.crosses(node))?;
-        self.source(before).filter(|q| self.has_one_scale(q))
+        self.stated_source(before).filter(|q| self.has_one_scale(q))
+    }
+
+    /// Whether one node reads the value, or the caller alone.
+    fn read_once(&self, value: ValueId) -> bool {
+        let v = self.view.graph.value(value);
+        v.uses().len() + v.captures().len() + usize::from(self.view.graph.is_output(value)) == 1
+    }
+
+    /// int8 becomes uint8 on x86 where the pair is read once and has zero points.
+    pub(super) fn final_type(&self, of: &Quantized, read_once: bool) -> Option<DataType> {
+        let unsigned = self.view.profile.activations == ActivationGrid::Unsigned;
+        let changes = of.element == Some(DataType::Int8) && unsigned && read_once && of.zero_point.is_some();
+        if changes { Some(DataType::Uint8) } else { of.element }
+    }
+
+    /// The type that a moved pair behind the node's output ends up with.
+    pub(super) fn moved_type(&self, node: &Node, of: &Quantized) -> Option<DataType> {
+        self.final_type(of, node.output(0).is_some_and(|v| self.read_once(v)))
     }
 
     /// Where the first output of a node goes.
@@ -81,10 +114,17 @@ impl Links<'_> {
         let reader = self.view.graph.only_use(value).filter(|u| u.slot == 0)?;
         let node = self.view.graph.node(reader.node);
         if is_quantizer(node) {
-            return self.view.quantizer(node);
+            let mut found = self.view.quantizer(node)?;
+            let dequantizer = self.view.graph.only_use(found.integers).map(|u| self.view.graph.node(u.node));
+            let dequantized = dequantizer.filter(|n| is_dequantizer(n)).and_then(|n| n.output(0));
+            found.element = self.final_type(&found, dequantized.is_some_and(|v| self.read_once(v)));
+            return Some(found);
         }
         let next = node.output(0).filter(|_| self.crosses(node))?;
-        self.only_quantizer(next).filter(|q| self.has_one_scale(q))
+        let mut moved = self.only_quantizer(next).filter(|q| self.has_one_scale(q))?;
+        // The pair in front of the operator is a new one, which nobody else reads.
+        moved.element = self.final_type(&moved, true);
+        Some(moved)
     }
 
     pub(super) fn has_one_scale(&self, quantized: &Quantized) -> bool {
@@ -96,7 +136,8 @@ impl Links<'_> {
         let Some(zero) = self.view.zero_points(by).and_then(|z| z.first().copied()) else {
             return Err("the quantizer's zero point is not constant".to_owned());
         };
-        let (low, high) = match by.element {
+        // The zero point is the one written, whatever the type will be.
+        let (low, high) = match self.view.element_of_zero(by) {
             Some(DataType::Int8) => (-128, 127),
             Some(DataType::Uint16) => (0, 65_535),
             Some(DataType::Int16) => (-32_768, 32_767),

@@ -27,7 +27,7 @@ pub struct FloatNode {
     pub reason: String,
 }
 
-/// The nodes of the model that an onnxruntime session on the CPU computes in float, in graph order. Nodes that only
+/// The nodes of the model that an onnxruntime session on an x86 CPU computes in float, in graph order. Nodes that only
 /// move data are left out, except where quantizers stand on both sides and disagree.
 pub fn predict_float(model: &Model) -> Vec<FloatNode> {
     predict(&View::new(model, &Profile::ORT_CPU))
