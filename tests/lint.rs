@@ -124,7 +124,8 @@ fn networks_as_predicted() {
 fn small(body: &str) -> ModelProto {
     const HEAD: &str = "<ir_version: 10, opset_import: [\"\": 21]> g (float[1,4,8,8] x) => (float y)
 <float s = {0.05}, float s2 = {0.1}, float zero = {0}, float full = {12.75}, uint8 z = {0}, uint8 z7 = {7},
-int8 iz = {0}, int8[4,4,1,1] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}, uint8[4,4,1,1] wu = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7},
+int8 iz = {0}, int8[4,4,1,1] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7},
+uint8[4,4,1,1] wu = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7},
 uint8[4] wz = {3,3,3,3}, float[4] ws = {0.1,0.1,0.1,0.1},
 int4[4,4,1,1] w4 = {}, int4[32,4] m4 = {}, float[2,4] bls = {},
 int32[4] b = {1,2,3,4}, float[4] bs = {0.005,0.005,0.005,0.005}, float[4] far = {0.1,0.1,0.1,0.1},

@@ -193,7 +193,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "weight-zero-point",
-        doc: "Weights with a zero point cost a pass over the input, up to half the speed; TensorRT and QNN refuse them.",
+        doc: "Weights with a zero point cost a pass over the input, up to half the speed; TensorRT and QNN refuse \
+              them.",
         severity: |p| error_if(wants_symmetric_weights(p)),
         check: weights::zero_points,
     },
@@ -206,7 +207,8 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "weight-per-channel",
-        doc: "The target's integer kernels are made for one scale a tensor: layers with a scale a channel may run in float.",
+        doc: "The target's integer kernels are made for one scale a tensor: layers with a scale a channel may run \
+              in float.",
         severity: |p| only_if(WARNING, !p.per_channel),
         check: weights::per_channel,
     },
