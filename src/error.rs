@@ -104,6 +104,38 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A bit plan that cannot be read.
+    #[error("`{path}` is no bit plan: {reason}", path = path.display())]
+    BadPlan {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A bit plan that cannot be written.
+    #[error("`{path}` cannot be written: {reason}", path = path.display())]
+    SavePlan {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A bit plan that does not fit the model or the target.
+    #[error("bit plan, layer `{layer}`: {reason}; `msq-onnx inspect` lists the layers")]
+    PlanLayer {
+        /// The layer.
+        layer: String,
+        /// Why.
+        reason: String,
+    },
+    /// The packing wanted needs a newer operator set than the model can be raised to.
+    #[error("the packing asked for needs opset {wanted}: {reason}")]
+    NoOpset {
+        /// The operator set.
+        wanted: i64,
+        /// Why it cannot be had.
+        reason: String,
+    },
     /// A pattern on the command line is malformed.
     #[error("`{pattern}` is no regular expression: {reason}")]
     BadPattern {
@@ -149,11 +181,16 @@ impl Error {
             | Self::AlreadyQuantized { .. }
             | Self::NonFiniteWeight { .. }
             | Self::OldOpset { .. }
+            | Self::NoOpset { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::Incomparable { .. } => 3,
             Self::Data(DataError::Write { .. }) => 1,
             Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,
-            Self::NoSuchLayer { .. } | Self::NoSuchOperator { .. } | Self::BadPattern { .. } => 2,
+            Self::NoSuchLayer { .. }
+            | Self::NoSuchOperator { .. }
+            | Self::BadPattern { .. }
+            | Self::BadPlan { .. }
+            | Self::PlanLayer { .. } => 2,
             _ => 1,
         }
     }

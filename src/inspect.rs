@@ -1,8 +1,8 @@
 //! What a model holds and what could be done with it.
 
-use crate::Error;
 use crate::engine::Facts;
 use crate::prepare::prepare;
+use crate::{BatchNorm, Error};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Model, Node, TensorProto, ValueId, encoded_len, export};
@@ -87,7 +87,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
         found.layers = quantized;
         return Ok(found);
     }
-    prepare(&mut model)?;
+    prepare(&mut model, BatchNorm::Fold)?;
     if let Ok(facts) = Facts::infer(&model) {
         facts.annotate(&mut model);
     }

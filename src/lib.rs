@@ -16,12 +16,14 @@
 //! ```
 
 pub mod agreement;
+mod bit_plan;
 pub mod calibrate;
 pub mod data;
 pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod inspect;
+mod lower;
 mod observe;
 mod options;
 pub mod pipeline;
@@ -33,8 +35,9 @@ mod select;
 mod solve;
 mod synthesize;
 
+pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, WeightGrid};
 pub use error::Error;
-pub use options::Options;
+pub use options::{BatchNorm, Format, Options};
 pub use synthesize::made_up;
 
 use msq_passes::ir::Model;

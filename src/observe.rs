@@ -4,13 +4,25 @@ use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, TapSource, Taps
 use crate::data::Dataset;
 use crate::engine::Pool;
 use crate::progress::Progress;
-use crate::quant::{GridSpec, Range};
+use crate::quant::{GridKind, GridSpec, Range};
 use crate::{Error, Options};
 use indexmap::IndexMap;
-use msq_passes::analysis::{LayerOp, Placement};
+use msq_passes::analysis::{Layer, LayerOp, Placement};
 use msq_passes::ir::{Model, ValueId, encoded_len, export};
 use msq_passes::{ActivationGrid, ActivationQuantizer, InsertTaps, Manager};
 use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// What calibration is to look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched<'a> {
+    /// Where quantizers go.
+    pub placement: &'a Placement,
+    /// Layers that compute in float and store integers.
+    pub stored: &'a [Layer],
+    /// Bits of the values whose quantizers have fewer than 8.
+    pub bits: &'a HashMap<ValueId, u8>,
+}
 
 /// What calibration found.
 #[derive(Clone, Debug)]
@@ -27,7 +39,7 @@ pub(crate) struct Observed {
 /// by `margin` where the data is made up.
 pub(crate) fn observe(
     model: &Model,
-    placement: &Placement,
+    watched: Watched,
     data: &Dataset,
     options: &Options,
     margin: f32,
@@ -37,7 +49,8 @@ pub(crate) fn observe(
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let wanted = wanted(model, placement);
+    let Watched { placement, stored, bits } = watched;
+    let wanted = wanted(model, placement, stored);
     let tapped = tap(model, wanted.iter().map(|w| &w.name))?;
     let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
     let taps = Taps { model: &tapped, taps, outputs: model.graph.outputs().len() };
@@ -45,12 +58,12 @@ pub(crate) fn observe(
     progress.begin("calibrate", data.len() as u64);
     let Collected { taps: statistics, means, outputs } = collect(&taps, data, options.verify, threads, progress)?;
     progress.end();
-    let grid = activation_grid(options.profile.activations);
     let names = || taps.taps.iter().map(|tap| tap.name.clone());
     let means = names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)).collect();
     let statistics: IndexMap<String, Statistics> = names().zip(statistics).collect();
     let one = |value: ValueId| -> Result<Option<(String, ActivationQuantizer)>, Error> {
         let name = model.graph.value(value).name().to_owned();
+        let grid = activation_grid(options.profile.activations, bits.get(&value).copied().unwrap_or(8))?;
         let quantizer = if let Some(tensor) = model.constant(value) {
             let mut statistics = Statistics::new();
             statistics.observe(&tensor?.to_f32()?);
@@ -71,12 +84,13 @@ pub(crate) fn observe(
     Ok(Observed { activations, means, outputs })
 }
 
-fn activation_grid(grid: ActivationGrid) -> GridSpec {
-    match grid {
-        ActivationGrid::Unsigned => GridSpec::ACTIVATION_U8,
-        ActivationGrid::Signed => GridSpec::ACTIVATION_S8,
-        ActivationGrid::Symmetric => GridSpec::ACTIVATION_SYMMETRIC,
-    }
+fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Error> {
+    let kind = match grid {
+        ActivationGrid::Unsigned => GridKind::Unsigned,
+        ActivationGrid::Signed => GridKind::Signed,
+        ActivationGrid::Symmetric => GridKind::Symmetric,
+    };
+    GridSpec::new(kind, bits).map_err(|source| Error::Quant { layer: "activations".to_owned(), source })
 }
 
 /// As many threads as fit the memory budget, by what one sample takes: every tapped value, its copy on the way out,
@@ -104,12 +118,13 @@ struct Wanted {
 }
 
 /// Ranges of every value with parameters of its own, channel means of every value a layer reads.
-fn wanted(model: &Model, placement: &Placement) -> Vec<Wanted> {
+fn wanted(model: &Model, placement: &Placement, stored: &[Layer]) -> Vec<Wanted> {
     let mut wanted: IndexMap<ValueId, (bool, Option<isize>)> = IndexMap::new();
     for value in placement.roots().filter(|&v| model.graph.constant(v).is_none()) {
         wanted.entry(value).or_default().0 = true;
     }
-    for layer in placement.layers() {
+    let dynamic = stored.iter().filter(|layer| model.graph.constant(layer.input).is_none());
+    for layer in placement.layers().chain(dynamic) {
         let axis = if layer.op == LayerOp::Conv { 1 } else { -1 };
         wanted.entry(layer.input).or_default().1 = Some(axis);
     }
@@ -168,5 +183,6 @@ fn choose(
             affine = grid.affine(range);
         }
     }
-    ActivationQuantizer { scale: affine.scale, zero_point: affine.zero_point, signed: affine.quantized_min < 0 }
+    let signed = affine.quantized_min < 0;
+    ActivationQuantizer { scale: affine.scale, zero_point: affine.zero_point, signed, bits: grid.bits() }
 }

@@ -1,7 +1,30 @@
 //! What a caller can choose.
 
+use crate::bit_plan::{BitPlan, LayerPlan};
 use crate::calibrate::ObserverKind;
 use msq_passes::Profile;
+
+/// The operators a quantized layer is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Float operators between `DequantizeLinear` and `QuantizeLinear`.
+    #[default]
+    Qdq,
+    /// `QLinearConv`, `QLinearMatMul` and, where the target runs them, their kin of the domain `com.microsoft`.
+    Qlinear,
+    /// `ConvInteger` and `MatMulInteger`, a factor and an offset a channel in float, `QuantizeLinear`.
+    Integer,
+}
+
+/// What becomes of a batch-norm behind a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchNorm {
+    /// It is multiplied into the weights, which are rounded then.
+    #[default]
+    Fold,
+    /// The weights keep their own grid; its factors go into the scales.
+    Affine,
+}
 
 /// Choices of a quantization run. The defaults do the job.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,8 +33,16 @@ pub struct Options {
     pub profile: Profile,
     /// How activation ranges are chosen.
     pub observer: ObserverKind,
-    /// Bits of the weights, 2 to 8.
-    pub weight_bits: u8,
+    /// Bits of every layer.
+    pub plan: BitPlan,
+    /// What quantized layers are written as.
+    pub format: Format,
+    /// What becomes of batch-norms.
+    pub batch_norm: BatchNorm,
+    /// Whether packed weights are unpacked by functions of the model.
+    pub functions: bool,
+    /// Whether scales are rounded to half precision and stored so.
+    pub half_scales: bool,
     /// Layers to leave float: their names, or regular expressions that match a whole name.
     pub skip: Vec<String>,
     /// Operators to leave float.
@@ -22,8 +53,8 @@ pub struct Options {
     pub memory: Option<u64>,
     /// Samples whose outputs are compared with the float model's after the fact.
     pub verify: usize,
-    /// Whether names of inner values are shortened and node names dropped.
-    pub strip_names: bool,
+    /// Whether names of inner values are shortened and node names dropped; if not said, where weights are packed.
+    pub strip_names: Option<bool>,
 }
 
 impl Default for Options {
@@ -31,13 +62,17 @@ impl Default for Options {
         Self {
             profile: Profile::ORT_CPU,
             observer: ObserverKind::default(),
-            weight_bits: 8,
+            plan: BitPlan::uniform(LayerPlan::default()),
+            format: Format::default(),
+            batch_norm: BatchNorm::default(),
+            functions: false,
+            half_scales: false,
             skip: Vec::new(),
             keep_float: Vec::new(),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: None,
             verify: 16,
-            strip_names: false,
+            strip_names: None,
         }
     }
 }

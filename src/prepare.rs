@@ -1,12 +1,12 @@
 //! Makes the float graph canonical, so that calibration and lowering meet few forms of the same thing.
 
-use crate::Error;
 use crate::engine::Facts;
+use crate::{BatchNorm, Error};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::{
-    EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertQdq, LiftConstants,
-    Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
+    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertQdq,
+    LiftConstants, Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
 };
 
 /// Operators that show a model is quantized already.
@@ -49,9 +49,13 @@ fn finite(tensor: &TensorProto) -> Result<(), Error> {
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
 /// used; of one it does not, the passes do what they can without.
-pub(crate) fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
+pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Record>, Error> {
     // Weights in Constant nodes come first: everything after looks for initializers.
-    let mut records = Manager::new().with(LiftConstants).run(model)?;
+    let mut records = Manager::new()
+        .with(LiftConstants)
+        // Layers go by name from here on.
+        .with(CleanNames { strip: false })
+        .run(model)?;
     refuse_non_finite(model)?;
     let constants = annotate(model).constants;
     let folding = Manager::new()
@@ -63,11 +67,14 @@ pub(crate) fn prepare(model: &mut Model) -> Result<Vec<Record>, Error> {
     records.extend(folding.run(model)?);
     refuse_old_opset(model, records.last())?;
     annotate(model);
-    let passes = Manager::new()
+    let mut passes = Manager::new()
         // Before batch-norms: an Identity in between hides the layer.
         .with(EliminateIdentities)
-        .with(NormalizeGemm)
-        .with(FuseBatchNorm)
+        .with(NormalizeGemm);
+    if batch_norm == BatchNorm::Fold {
+        passes = passes.with(FuseBatchNorm);
+    }
+    let passes = passes
         // After batch-norms, which may stand between a layer and an affine.
         .with(FuseAffine)
         // After both, which may stand between a layer and its activation.

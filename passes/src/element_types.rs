@@ -96,6 +96,14 @@ pub(crate) fn element_types(graph: &Graph) -> HashMap<ValueId, DataType> {
     types
 }
 
+/// What a `QuantizeLinear` without zero point writes.
+pub(crate) fn output_type(quantize: &Node) -> Option<DataType> {
+    match quantize.int_or("output_dtype", 0) {
+        0 => Some(DataType::Uint8),
+        number => i32::try_from(number).ok().and_then(DataType::from_number),
+    }
+}
+
 /// What the node writes into output 0.
 fn written(node: &Node, types: &HashMap<ValueId, DataType>) -> Option<DataType> {
     if !node.domain().is_empty() {
@@ -105,8 +113,8 @@ fn written(node: &Node, types: &HashMap<ValueId, DataType>) -> Option<DataType> 
     match node.op() {
         "Cast" => i32::try_from(node.int("to")?).ok().and_then(DataType::from_number),
         "Constant" => tensor_of(node).as_ref().and_then(TensorProto::element_type),
+        "QuantizeLinear" => read(2).or_else(|| output_type(node)),
         "DequantizeLinear" | "Where" => read(1),
-        "QuantizeLinear" if node.input(2).is_some() => read(2),
         "QLinearConv" | "QLinearMatMul" => read(7),
         "Shape" | "Size" | "ArgMax" | "ArgMin" => Some(DataType::Int64),
         op if BOTH_SAME_TYPE.contains(&op) => read(0).or_else(|| read(1)),

@@ -8,8 +8,9 @@
 //! Layers: `Conv`, `ConvTranspose`, `Gemm`. Declined: a layer output somebody else reads, weights or biases shared or
 //! not constant, a constant that varies along another axis than the channels, and division by zero.
 
+use crate::analysis::ChannelAffine;
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
-use crate::layer_affine::{Affine, Site, fold, site_before};
+use crate::layer_affine::{Site, fold, site_before};
 use crate::pass::{Outcome, Pass, PassError};
 
 /// Folds elementwise constants into the layers before them.
@@ -55,7 +56,7 @@ fn operands(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
     (layer.domain().is_empty() && matches!(layer.op(), "Conv" | "ConvTranspose" | "Gemm")).then_some((input, constant))
 }
 
-fn site(model: &Model, id: NodeId, input: ValueId, constant: ValueId) -> Result<(Site, Affine), String> {
+fn site(model: &Model, id: NodeId, input: ValueId, constant: ValueId) -> Result<(Site, ChannelAffine), String> {
     let graph = &model.graph;
     let site = site_before(graph, input)?;
     let tensor = graph.constant(constant).ok_or("its constant is gone")?;
@@ -72,7 +73,7 @@ fn site(model: &Model, id: NodeId, input: ValueId, constant: ValueId) -> Result<
         ("Sub", false) => values.iter().map(|&v| (1.0, -v)).unzip(),
         _ => values.iter().map(|&v| (1.0, v)).unzip(),
     };
-    Ok((site, Affine { factor, offset }))
+    Ok((site, ChannelAffine { factor, offset }))
 }
 
 /// The constant for each channel of an output whose rank is that of the layer's weight, channels on axis 1.

@@ -4,28 +4,50 @@
 //!   caller included, sees the same name and what the integers say.
 //! * What a float node or the caller provides: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
 //! * A weight becomes int8 with a scale a channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly, without
-//!   which runtimes do not fuse. A constant that arithmetic reads is quantized like an activation.
-//! * An absorbed clamp goes: the quantizer saturates in its place. An absorbed factor c goes: x = DQ(Q(r, s/c), s).
+//!   which runtimes do not fuse, or stays float. A constant that arithmetic reads is quantized like an activation.
+//! * An absorbed clamp goes: the quantizer saturates in its place. An absorbed factor c goes: x = DQ(Q(r, s/c), s). An
+//!   absorbed batch-norm goes: it is in the layer's scales and bias.
+//! * Fewer bits than 8 are kept by clipping the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well.
+//! * Targets that keep what the caller sees float (`quantized_outputs` is false) get the second form everywhere.
 //! * `Pad` and `Slice` run on the integers themselves, `Pad` with the zero point as its value: runtimes do not fuse
 //!   them otherwise.
 //!
 //! Runtimes recognise the pattern and run the node in between on integers; for any other the graph is plain ONNX.
 
-use crate::analysis::{Layer, LayerOp, Placement, Role};
+use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
-/// Quantization parameters of an activation: x ≈ (q − `zero_point`)·`scale` with q an 8-bit integer.
+/// Quantization parameters of an activation: x ≈ (q − `zero_point`)·`scale` with q an integer in 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ActivationQuantizer {
     /// Size of a step, positive and normal.
     pub scale: f32,
     /// The integer that stands for 0.
     pub zero_point: i32,
-    /// Whether q is in −128..=127 rather than 0..=255.
+    /// Whether q is in −2^(b−1) to 2^(b−1) − 1 rather than in 0 to 2^b − 1.
     pub signed: bool,
+    /// The bits b, 2 to 8.
+    pub bits: u8,
+}
+
+impl ActivationQuantizer {
+    /// The ends of the integers.
+    pub fn interval(&self) -> (i32, i32) {
+        let half = 1 << self.bits.clamp(1, 8).saturating_sub(1);
+        if self.signed { (-half, half - 1) } else { (0, 2 * half - 1) }
+    }
+}
+
+/// A layer's bias.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LayerBias {
+    /// In units of input scale × weight scale.
+    Int32(Vec<i32>),
+    /// As it is.
+    Float(Vec<f32>),
 }
 
 /// A layer's weights as integers.
@@ -35,8 +57,8 @@ pub struct QuantizedLayer {
     pub weight: Vec<i8>,
     /// A scale a channel, or one for all.
     pub scales: Vec<f32>,
-    /// Bias in units of input scale × weight scale, for layers that have one.
-    pub bias: Option<Vec<i32>>,
+    /// Bias, for layers that have one or take a batch-norm in.
+    pub bias: Option<LayerBias>,
 }
 
 /// Inserts quantizers.
@@ -82,8 +104,10 @@ impl Pass for InsertQdq<'_> {
             let factor = self.placement.factor_of(work.graph, value);
             work.factors.extend((factor != 1.0).then_some((value, factor)));
         }
-        for &node in self.placement.absorbed.keys() {
-            absorb(work.graph, node);
+        for (&node, absorbed) in &self.placement.absorbed {
+            if !(self.placement.keeps_clamps() && matches!(absorbed, Absorbed::Clamp { .. })) {
+                absorb(work.graph, node);
+            }
         }
         for (&value, &root) in &self.placement.values {
             work.quantize_value(value, root)?;
@@ -146,7 +170,8 @@ impl Work<'_, '_> {
     fn quantize_value(&mut self, value: ValueId, root: ValueId) -> Result<(), PassError> {
         let parameters = self.parameters(root)?;
         let producer = self.graph.value(value).producer();
-        let role = producer.and_then(|(node, _)| self.pass.placement.nodes.get(&node));
+        let everywhere = self.pass.placement.profile.quantized_outputs;
+        let role = producer.and_then(|(node, _)| self.pass.placement.nodes.get(&node)).filter(|_| everywhere);
         let stem = self.graph.value(value).name().to_owned();
         match (producer, role) {
             (Some((node, _)), Some(Role::Movement)) if MOVES_INTEGERS.contains(&self.graph.node(node).op()) => {
@@ -182,6 +207,7 @@ impl Work<'_, '_> {
             let reads = match self.pass.placement.nodes.get(&reader.node) {
                 Some(Role::Layer(layer)) => layer.input == value && reader.slot == 1 - layer.weight_slot,
                 Some(Role::Arithmetic) => true,
+                Some(&Role::ResidualSum { quantized }) => reader.slot == quantized,
                 Some(Role::Movement) => reader.slot == 0,
                 None => false,
             };
@@ -202,7 +228,19 @@ impl Work<'_, '_> {
 
     fn quantize(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> ValueId {
         let inputs = [Some(value), Some(parameters.scale), Some(parameters.zero_point)];
-        self.graph.add_op("QuantizeLinear", &inputs, Vec::new(), &format!("{stem}_quantized"))
+        let integers = self.graph.add_op("QuantizeLinear", &inputs, Vec::new(), &format!("{stem}_quantized"));
+        let quantizer = parameters.quantizer;
+        if quantizer.bits >= 8 {
+            return integers;
+        }
+        let (low, high) = quantizer.interval();
+        let mut end = |name: &str, value: i32| {
+            let tensor = integer_tensor(&format!("{stem}_{name}"), &[], &[value], quantizer.signed);
+            self.graph.add_initializer(tensor)
+        };
+        let low = quantizer.signed.then(|| end("low", low));
+        let high = end("high", high);
+        self.graph.add_op("Clip", &[Some(integers), low, Some(high)], Vec::new(), &format!("{stem}_clipped"))
     }
 
     fn dequantize_into(&mut self, integers: ValueId, value: ValueId, parameters: Parameters) {
@@ -255,15 +293,29 @@ impl Work<'_, '_> {
         let axis = layer.axis.filter(|_| quantized.scales.len() > 1);
         let dequantized = self.constant(&stem, weight, &quantized.scales, zero_points, axis);
         self.graph.set_input(layer.node, layer.weight_slot, Some(dequantized));
-        if let (Some(bias), Some(integers)) = (layer.bias, &quantized.bias) {
-            let stem = self.graph.value(bias).name().to_owned();
-            let scales: Vec<f32> = quantized.scales.iter().map(|s| s * input_scale).collect();
-            let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &[integers.len()], integers);
-            let axis = (scales.len() > 1).then_some(0);
-            let dequantized = self.constant(&stem, tensor, &scales, None, axis);
-            self.graph.set_input(layer.node, 2, Some(dequantized));
+        if let Some(bias) = &quantized.bias {
+            let bias = self.bias(layer, bias, &quantized.scales, input_scale);
+            self.graph.set_input(layer.node, 2, Some(bias));
         }
         Ok(())
+    }
+
+    fn bias(&mut self, layer: &Layer, bias: &LayerBias, weight_scales: &[f32], input_scale: f32) -> ValueId {
+        let stem = match layer.bias {
+            Some(bias) => self.graph.value(bias).name().to_owned(),
+            None => format!("{}_bias", self.graph.value(layer.weight).name()),
+        };
+        match bias {
+            LayerBias::Float(values) => {
+                self.graph.add_initializer(TensorProto::from_f32(&format!("{stem}_rounded"), &[values.len()], values))
+            }
+            LayerBias::Int32(integers) => {
+                let scales: Vec<f32> = weight_scales.iter().map(|s| s * input_scale).collect();
+                let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &[integers.len()], integers);
+                let axis = (scales.len() > 1).then_some(0);
+                self.constant(&stem, tensor, &scales, None, axis)
+            }
+        }
     }
 
     /// `DQ(tensor, scales[, zero points], axis)` of constants.
@@ -308,10 +360,11 @@ fn quantize_constant(
     quantizer: ActivationQuantizer,
 ) -> Result<TensorProto, PassError> {
     let values = tensor.to_f32()?;
+    let (low, high) = quantizer.interval();
     let integers: Vec<i32> = values
         .iter()
         .map(|v| (v / quantizer.scale).round_ties_even() as i32)
-        .map(|q| q.saturating_add(quantizer.zero_point))
+        .map(|q| q.saturating_add(quantizer.zero_point).clamp(low, high))
         .collect();
     Ok(integer_tensor(name, &tensor.shape()?, &integers, quantizer.signed))
 }

@@ -3,6 +3,7 @@
 //! Computed in f64 and rounded once to the weight's type. Layers are `Conv`, `ConvTranspose`, `Gemm`, and `MatMul`
 //! alone or followed by `Add` of a constant.
 
+use crate::analysis::ChannelAffine;
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::pass::PassError;
 
@@ -17,12 +18,6 @@ pub(crate) struct Site {
     pub(crate) output: ValueId,
     /// Output channels.
     pub(crate) channels: usize,
-}
-
-/// Factor and offset of each channel.
-pub(crate) struct Affine {
-    pub(crate) factor: Vec<f64>,
-    pub(crate) offset: Vec<f64>,
 }
 
 /// The layer that computes `input` for a single reader, or why there is none.
@@ -138,8 +133,8 @@ fn channel_of<'a>(node: &Node, shape: &'a [usize]) -> Box<dyn Fn(usize) -> usize
 }
 
 /// Folds the affine that node `after` stands for into the layer, which then writes what `after` wrote.
-pub(crate) fn fold(model: &mut Model, after: NodeId, site: &Site, affine: &Affine) -> Result<(), PassError> {
-    let Affine { factor, offset } = affine;
+pub(crate) fn fold(model: &mut Model, after: NodeId, site: &Site, affine: &ChannelAffine) -> Result<(), PassError> {
+    let ChannelAffine { factor, offset } = affine;
     let node = model.graph.node(site.layer);
     let is_gemm = node.is("Gemm");
     let beta = if is_gemm { f64::from(node.float_or("beta", 1.0)) } else { 1.0 };

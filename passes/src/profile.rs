@@ -46,6 +46,8 @@ pub enum BiasForm {
 
 /// A target.
 #[derive(Clone, Copy, Debug, PartialEq)]
+// A table of what a target can do, each column a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Profile {
     /// The name on the command line.
     pub name: &'static str,

@@ -1,40 +1,54 @@
 //! Placement and `insert-qdq` on small graphs: where quantizers go, what is absorbed, what stays float and why.
 //!
 //! Scales are made up (0.5, 0.25, … in graph order, so that a wrong one shows), weights are rounded to one scale of
-//! 1/64 a channel.
+//! 1/64 a channel. `# with profile: NAME` and `# with bits: N` at the head of a fixture choose the target and the bits
+//! of activations.
 
 #![allow(clippy::unwrap_used)]
 
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::{Model, check, export, import, text};
-use msq_passes::{ActivationQuantizer, InsertQdq, Profile, QuantizedLayer, run_pass};
+use msq_passes::{
+    ActivationGrid, ActivationQuantizer, BiasForm, InsertQdq, LayerBias, Profile, QuantizedLayer, run_pass,
+};
 use similar::TextDiff;
 use std::fmt::Write;
 use std::path::Path;
 
-fn activations(model: &Model, placement: &Placement) -> IndexMap<String, ActivationQuantizer> {
-    let quantizer =
-        |i: usize| ActivationQuantizer { scale: 0.5_f32.powi(i as i32 + 1), zero_point: i as i32, signed: false };
+fn activations(model: &Model, placement: &Placement, bits: u8) -> IndexMap<String, ActivationQuantizer> {
+    let grid = placement.profile.activations;
+    let quantizer = |i: usize| ActivationQuantizer {
+        scale: 0.5_f32.powi(i as i32 + 1),
+        zero_point: if grid == ActivationGrid::Symmetric { 0 } else { i as i32 },
+        signed: grid != ActivationGrid::Unsigned,
+        bits,
+    };
     placement.roots().enumerate().map(|(i, v)| (model.graph.value(v).name().to_owned(), quantizer(i))).collect()
 }
 
-fn rounded(model: &Model, layer: &Layer) -> QuantizedLayer {
+fn rounded(model: &Model, placement: &Placement, layer: &Layer) -> QuantizedLayer {
     let weight = model.graph.constant(layer.weight).unwrap().to_f32().unwrap();
     let channels = layer.axis.map_or(1, |axis| layer.shape[axis]);
+    let has_bias = layer.bias.is_some() || placement.affine_of(model, layer).is_some();
     QuantizedLayer {
         weight: weight.iter().map(|w| (w * 64.0).round().clamp(-127.0, 127.0) as i8).collect(),
         scales: vec![1.0 / 64.0; channels],
-        bias: layer.bias.map(|_| (0..channels as i32).collect()),
+        bias: has_bias.then(|| match placement.profile.bias {
+            BiasForm::Int32 => LayerBias::Int32((0..channels as i32).collect()),
+            BiasForm::Float => LayerBias::Float((0..channels).map(|c| c as f32).collect()),
+        }),
     }
 }
 
 fn report(fixture: &str) -> String {
     let mut model = import(text::parse(fixture).unwrap()).unwrap();
     check(&model).unwrap();
-    let placement = Placement::new(&model, &Profile::ORT_CPU, |_, _| None);
-    let activations = activations(&model, &placement);
-    let layers = placement.layers().map(|l| (l.name.clone(), rounded(&model, l))).collect();
+    let field = |name: &str| fixture.lines().find_map(|line| line.strip_prefix("# with ")?.strip_prefix(name));
+    let profile = field("profile: ").map_or(Profile::ORT_CPU, |name| Profile::by_name(name).unwrap());
+    let placement = Placement::new(&model, &profile, |_, _| None);
+    let activations = activations(&model, &placement, field("bits: ").map_or(8, |bits| bits.parse().unwrap()));
+    let layers = placement.layers().map(|l| (l.name.clone(), rounded(&model, &placement, l))).collect();
     let before = text::print(&export(&model));
     let pass = InsertQdq { placement: &placement, activations: &activations, layers: &layers };
     let outcome = run_pass(&pass, &mut model, true).unwrap().outcome;

@@ -7,8 +7,9 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{Model, TensorProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertTaps,
-    LiftConstants, NormalizeGemm, NormalizePooling, Pass, RewriteActivations, UpgradeOpset, run_pass,
+    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm,
+    FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights,
+    Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -18,21 +19,40 @@ type Fields<'a> = IndexMap<&'a str, &'a str>;
 fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
     match name {
         "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
+        "drop-defaults" => Box::new(DropDefaults),
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
+        "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
+        "half-constants" => Box::new(HalfConstants),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
+        "lower-integer" => Box::new(LowerInteger),
         "normalize-gemm" => Box::new(NormalizeGemm),
         "normalize-pooling" => Box::new(NormalizePooling),
+        "pack-weights" => Box::new(PackWeights {
+            layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), packing(text)?))).collect(),
+            functions: fields.contains_key("functions"),
+        }),
         "rewrite-activations" => Box::new(RewriteActivations),
-        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| UpgradeOpset {
-            to: to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")),
+        "share-constants" => Box::new(ShareConstants),
+        "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
+            UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
         _ => panic!("testdata/passes/{name} is of no pass"),
     }
+}
+
+fn packing(text: &str) -> Option<Packing> {
+    Some(match text {
+        "ternary" => Packing::Ternary,
+        "codebook" => Packing::Codebook,
+        "int4" => Packing::Int4,
+        "int2" => Packing::Int2,
+        _ => Packing::Bits(text.strip_suffix(" bits")?.parse().ok()?),
+    })
 }
 
 fn words(list: &str) -> Vec<String> {
@@ -125,16 +145,22 @@ macro_rules! passes {
 
 passes! {
     clean_names: "clean-names",
+    drop_defaults: "drop-defaults",
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",
     fold_constants: "fold-constants",
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
+    fuse_qlinear: "fuse-qlinear",
+    half_constants: "half-constants",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",
+    lower_integer: "lower-integer",
     normalize_gemm: "normalize-gemm",
     normalize_pooling: "normalize-pooling",
+    pack_weights: "pack-weights",
     rewrite_activations: "rewrite-activations",
+    share_constants: "share-constants",
     upgrade_opset: "upgrade-opset",
 }
 

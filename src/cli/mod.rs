@@ -2,6 +2,7 @@
 
 mod data;
 mod evaluate;
+mod form;
 mod inspect;
 mod lint;
 mod output;

@@ -2,6 +2,7 @@
 
 use super::CommonArgs;
 use super::data::DataArgs;
+use super::form::FormArgs;
 use super::output::{self, Usage, bytes, count, line};
 use super::progress::Bars;
 use clap::Args;
@@ -9,7 +10,7 @@ use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::data::Dataset;
 use msq_onnx::pipeline::{self, Quantized};
 use msq_onnx::report::Report;
-use msq_onnx::{Error, Options};
+use msq_onnx::{Error, Options, WeightBits};
 use msq_passes::ir::{check_writable, save_model};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -37,9 +38,15 @@ pub(crate) struct QuantizeArgs {
     /// Leave all nodes of an operator float; may be given again
     #[arg(long, value_name = "OP", help_heading = "Quantization")]
     keep_float: Vec<String>,
-    /// Shorten inner names and drop node names
-    #[arg(long, help_heading = "Quantization")]
+    #[command(flatten)]
+    form: FormArgs,
+    /// Shorten inner names and drop node names, documentation and attributes that say nothing; where weights are packed
+    /// this is so anyway
+    #[arg(long, help_heading = "Output", conflicts_with = "keep_names")]
     strip_names: bool,
+    /// Keep names where weights are packed
+    #[arg(long, help_heading = "Output")]
+    keep_names: bool,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
     seed: u64,
@@ -60,18 +67,25 @@ pub(crate) struct QuantizeArgs {
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let (input, output) = (input(args)?, output_path(args)?);
     refuse_overwrite(input, output)?;
+    let options = options(args)?;
     let model = msq_onnx::load(input)?;
     // Now rather than after the work.
     check_writable(output).map_err(Error::from)?;
+    if let Some(path) = &args.form.save_plan {
+        check_writable(path).map_err(Error::from)?;
+    }
     let specs = pipeline::input_specs(&model);
     let (data, synthetic) = match args.data.open(&specs, false)? {
         Some(data) => (data, false),
         None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
     };
     let bars = Bars::new(!args.common.quiet && !args.common.json);
-    let quantized = pipeline::quantize(model, &data, synthetic, &options(args), &bars)?;
+    let quantized = pipeline::quantize(model, &data, synthetic, &options, &bars)?;
     warn(args, &data, synthetic);
     let written = save_model(&quantized.model, output).map_err(Error::from)?;
+    if let Some(path) = &args.form.save_plan {
+        quantized.report.plan.save(path)?;
+    }
     show(args, input, output, &quantized, written)
 }
 
@@ -92,18 +106,24 @@ fn refuse_overwrite(input: &Path, output: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn options(args: &QuantizeArgs) -> Options {
+fn options(args: &QuantizeArgs) -> Result<Options, Error> {
     let default = Options::default();
-    Options {
+    let form = &args.form;
+    Ok(Options {
+        profile: form.profile,
+        plan: form.plan()?,
+        format: form.format.into(),
+        batch_norm: form.batch_norm.into(),
+        functions: form.functions,
+        half_scales: form.half_scales,
         observer: args.observer,
         skip: args.skip.clone(),
         keep_float: args.keep_float.clone(),
         threads: args.threads.map_or(default.threads, NonZero::get),
         memory: args.memory,
         verify: args.verify,
-        strip_names: args.strip_names,
-        ..default
-    }
+        strip_names: (args.strip_names || args.keep_names).then_some(args.strip_names),
+    })
 }
 
 fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) {
@@ -128,6 +148,9 @@ fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized,
     }
     let mut text = String::new();
     line(&mut text, "model", &model_line(input, report));
+    if let Some(bits) = bits_line(report) {
+        line(&mut text, "bits", &bits);
+    }
     line(&mut text, "calibrate", &format!("{} · {:.1} s", report.data, report.calibrate_seconds));
     let float = std::fs::metadata(input).map_or(report.float_bytes, |m| m.len());
     let ratio = float as f64 / written.max(1) as f64;
@@ -142,6 +165,26 @@ fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized,
     runs_as(&mut text, report);
     line(&mut text, "wrote", &format!("{} · {:.1} s", output.display(), report.seconds));
     output::print(&text)
+}
+
+/// Bits of weights and activations, where they are not all 8.
+fn bits_line(report: &Report) -> Option<String> {
+    let weights: usize = report.layers.iter().map(|l| l.weights).sum();
+    let bytes: usize = report.layers.iter().map(|l| l.bytes).sum();
+    let mut activations: Vec<u8> = report.layers.iter().filter_map(|l| l.activation_bits).collect();
+    activations.sort_unstable();
+    activations.dedup();
+    let plain = report.layers.iter().all(|l| l.weight_bits == Some(WeightBits::Bits(8)));
+    if plain && activations == [8] {
+        return None;
+    }
+    let average = 8.0 * bytes as f64 / weights.max(1) as f64;
+    let activations = match activations[..] {
+        [] => "float".to_owned(),
+        [one] => one.to_string(),
+        [least, .., most] => format!("{least} to {most}"),
+    };
+    Some(format!("weights {average:.2} on disk on average, activations {activations}"))
 }
 
 fn quality_line(report: &Report) -> Option<String> {
@@ -171,9 +214,11 @@ fn model_line(input: &Path, report: &Report) -> String {
 }
 
 fn runs_as(text: &mut String, report: &Report) {
-    let (int8, all) = (report.layers.len(), report.layers.len() + report.float_layers.len());
+    let int8 = report.layers.iter().filter(|layer| layer.activation_bits.is_some()).count();
+    let (stored, all) = (report.layers.len() - int8, report.layers.len() + report.float_layers.len());
+    let stored = if stored > 0 { format!(", {stored} float with integer weights") } else { String::new() };
     let rest = if report.kept.is_empty() { "nothing stays float".to_owned() } else { "stays float:".to_owned() };
-    line(text, "runs as", &format!("{int8} of {all} layers int8; {rest}"));
+    line(text, "runs as", &format!("{int8} of {all} layers int8{stored}; {rest}"));
     for kept in report.kept.iter().take(8) {
         line(text, "", &format!("{} `{}`: {}", kept.op, kept.node, kept.reason));
     }

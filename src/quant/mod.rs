@@ -20,5 +20,6 @@ pub use error::QuantError;
 pub use grid::Affine;
 pub(crate) use rounding::round_half_even_f64;
 pub use spec::{GridKind, GridSpec, MAXIMUM_BITS, MINIMUM_BITS, Range};
+pub(crate) use spec::{normal_scale, ratio};
 pub use sqnr::Sqnr;
 pub use weight::{QuantizedWeight, ScaleSearch, WeightQuantizer, ZERO_CHANNEL_SCALE};

@@ -102,8 +102,6 @@ impl GridSpec {
     pub const ACTIVATION_U8: Self = Self { kind: GridKind::Unsigned, bits: 8 };
     /// Signed activations, −128 to 127.
     pub const ACTIVATION_S8: Self = Self { kind: GridKind::Signed, bits: 8 };
-    /// Symmetric activations, −128 to 127 with zero point 0.
-    pub const ACTIVATION_SYMMETRIC: Self = Self { kind: GridKind::Symmetric, bits: 8 };
     /// Symmetric weights, −127 to 127.
     pub const WEIGHT_S8: Self = Self { kind: GridKind::SymmetricNarrow, bits: 8 };
 
@@ -178,7 +176,12 @@ impl GridSpec {
 }
 
 /// `scale` as the nearest positive normal float; the smallest one for NaN.
-pub(super) fn normal_scale(scale: f64) -> f32 {
+pub(crate) fn normal_scale(scale: f64) -> f32 {
     let scale = if scale.is_nan() { 0.0 } else { scale as f32 };
     scale.clamp(f32::MIN_POSITIVE, f32::MAX)
+}
+
+/// What a scale is before a factor is taken in; 0, no limit at all, for a factor of 0.
+pub(crate) fn ratio(scale: f32, factor: f64) -> f32 {
+    if factor > 0.0 { (f64::from(scale) / factor).min(f64::from(f32::MAX)) as f32 } else { 0.0 }
 }

@@ -1,6 +1,8 @@
 //! What is said of a run.
 
 use crate::agreement::AgreementFigures;
+use crate::{BitPlan, WeightBits};
+use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp};
 use serde::Serialize;
 
@@ -23,7 +25,11 @@ pub struct Report {
     pub calibrate_seconds: f64,
     /// Seconds in all.
     pub seconds: f64,
-    /// The quantized layers in graph order.
+    /// The bits of every layer as they are now: a plan that does the same again.
+    pub plan: BitPlan,
+    /// Names of inner values that were shortened, and what they are called in the file.
+    pub names: IndexMap<String, String>,
+    /// The layers with integer weights in graph order.
     pub layers: Vec<LayerReport>,
     /// The layers that stay float.
     pub float_layers: Vec<LayerReport>,
@@ -46,10 +52,12 @@ pub struct LayerReport {
     pub weights: usize,
     /// Multiply-accumulates for one sample, where the shapes are known.
     pub macs: Option<u64>,
-    /// Bits of the weights; nothing for float.
-    pub weight_bits: Option<u8>,
+    /// Bits of the weights, a number or `ternary`; nothing for float.
+    pub weight_bits: Option<WeightBits>,
     /// Bits of the input activation; nothing for float.
     pub activation_bits: Option<u8>,
+    /// Bytes of the weights as stored, without what unpacks them.
+    pub bytes: usize,
     /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact.
     pub weight_sqnr: Option<f64>,
 }

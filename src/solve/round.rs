@@ -1,33 +1,46 @@
 //! Solver `round`: nearest integers on a scale that minimises the squared error of the weights themselves.
 //!
-//! q = round(w/s) clamped to the grid, s per channel by search (equations (1) to (5) of the MSQ paper with z = 0). The
-//! bias becomes int32 at scale `s_x·s`; where that would overflow, s is raised until it fits, which costs nothing:
-//! it happens only to channels whose weights are negligible beside their bias.
+//! q = round(w/s) clamped to the grid, s per channel by search (equations (1) to (5) of the MSQ paper with z = 0), or the
+//! nearest entry of a codebook. The bias becomes int32 at scale `s_x·s`; where that would overflow, s is raised until it
+//! fits, which costs nothing: it happens only to channels whose weights are negligible beside their bias.
+//!
+//! **Batch-norm as an affine.** A layer y = γ'·(W·x + b) + β', γ' and β' a channel's factor and offset, keeps the grid of W:
+//! W ≈ s·q is rounded as it is, and since an integer accumulator is worth `s_x·s`, y = `s_x·(γ'·s)`·acc + (γ'·b + β'): the
+//! factor goes into the scale. A negative γ' goes into the integers first, W·sign(γ'), because scales are positive; for
+//! γ' = 0 the integers are 0.
 
 use super::bias_correction::mean_shift;
-use crate::Error;
+use super::codebook;
+use crate::bit_plan::{LayerPlan, WeightBits, WeightGrid};
 use crate::quant::{
-    GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer, minimum_weight_scales, quantize_bias,
+    GridKind, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer, ZERO_CHANNEL_SCALE,
+    minimum_weight_scales, quantize_bias,
 };
-use msq_passes::QuantizedLayer;
-use msq_passes::analysis::Layer;
+use crate::{Error, quant};
+use half::f16;
+use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
+use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
 
-/// How weights are rounded.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rounding {
-    /// The integers allowed.
-    pub grid: GridSpec,
-    /// How scales are found.
-    pub search: ScaleSearch,
+/// How a layer is rounded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounding<'a> {
+    /// Bits and grid of the weights.
+    pub plan: LayerPlan,
     /// Whether each output channel has its own scale.
     pub per_channel: bool,
+    /// How the bias is written.
+    pub bias: BiasForm,
+    /// The batch-norm the layer takes in.
+    pub affine: Option<&'a ChannelAffine>,
+    /// Whether scales are rounded to half precision, where they are not too small for it.
+    pub half_scales: bool,
 }
 
 /// What a layer reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerInput<'a> {
-    /// Scale its quantizer has.
+    /// Scale of its quantizer; 1 where it has none.
     pub scale: f32,
     /// Mean of each channel; empty if not known.
     pub means: &'a [f64],
@@ -43,37 +56,184 @@ pub(crate) fn round_layer(
 ) -> Result<(QuantizedLayer, Sqnr), Error> {
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
     let weight = constant(model, layer.weight)?.unwrap_or_default();
-    let mut bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
-    let rounded = round(&weight, layer, bias.as_deref(), input.scale, rounding).map_err(failed)?;
-    let sqnr = rounded.sqnr(&weight);
-    if let Some(bias) = &mut bias {
-        let groups = usize::try_from(model.graph.node(layer.node).int_or("group", 1)).unwrap_or(1);
-        let shift = mean_shift(layer, groups, &weight, &rounded.dequantize(), input.means).unwrap_or_default();
-        bias.iter_mut().zip(shift).for_each(|(b, shift)| *b = (f64::from(*b) - shift) as f32);
-    }
-    let bias = bias.map(|b| quantize_bias(&b, input.scale, &rounded.scales)).transpose().map_err(failed)?;
-    if let Some(saturated) = bias.as_ref().map(|b| b.saturated).filter(|&n| n > 0) {
-        tracing::warn!(layer = layer.name, saturated, "bias does not fit int32");
-    }
+    let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
+    let target = Target::new(model, layer, &weight, bias, rounding.affine)?;
+    let floor = floor(&target, layer, input.scale, rounding);
+    let rounded = target.round(layer, &floor, rounding).map_err(failed)?;
+    let sqnr = rounded.sqnr(&target.weight);
+    let bias = target.corrected_bias(model, layer, &rounded, input.means);
+    let bias = bias.map(|b| round_bias(&b, layer, &rounded, input.scale, rounding.bias)).transpose()?;
     let QuantizedWeight { data, scales, .. } = rounded;
-    Ok((QuantizedLayer { weight: data, scales, bias: bias.map(|b| b.data) }, sqnr))
+    Ok((QuantizedLayer { weight: data, scales, bias }, sqnr))
 }
 
-fn round(
-    weight: &[f32],
-    layer: &Layer,
-    bias: Option<&[f32]>,
-    input_scale: f32,
-    rounding: Rounding,
-) -> Result<QuantizedWeight, QuantError> {
-    let axis = layer.axis.filter(|_| rounding.per_channel);
-    let mut floor = bias.map(|b| minimum_weight_scales(b, input_scale)).unwrap_or_default();
-    if axis.is_none() && !floor.is_empty() {
-        floor = vec![floor.iter().copied().fold(0.0, f32::max)];
+/// What the layer is to compute, the batch-norm taken in.
+struct Target<'a> {
+    /// Weights as they stand, a channel's sign changed where its factor is negative.
+    own: std::borrow::Cow<'a, [f32]>,
+    /// Factors without sign, one a channel; none without a batch-norm.
+    factors: Vec<f64>,
+    /// Weights times factors.
+    weight: std::borrow::Cow<'a, [f32]>,
+    bias: Option<Vec<f32>>,
+}
+
+impl<'a> Target<'a> {
+    fn new(
+        model: &Model,
+        layer: &Layer,
+        weight: &'a [f32],
+        bias: Option<Vec<f32>>,
+        affine: Option<&ChannelAffine>,
+    ) -> Result<Self, Error> {
+        let Some((ChannelAffine { factor, offset }, axis)) = affine.zip(layer.axis) else {
+            return Ok(Self { own: weight.into(), factors: Vec::new(), weight: weight.into(), bias });
+        };
+        let inner: usize = layer.shape[axis + 1..].iter().product::<usize>().max(1);
+        let factor_of = |i: usize| factor[i / inner % factor.len()];
+        let own = weight.iter().enumerate().map(|(i, &w)| if factor_of(i) < 0.0 { -w } else { w });
+        let scaled: Vec<f32> = weight.iter().enumerate().map(|(i, &w)| (f64::from(w) * factor_of(i)) as f32).collect();
+        let old = |c: usize| bias.as_ref().map_or(0.0, |b| f64::from(b[c]));
+        let shifted: Vec<f32> =
+            factor.iter().zip(offset).enumerate().map(|(c, (f, o))| (old(c) * f + o) as f32).collect();
+        if let Some((index, &value)) = scaled.iter().chain(&shifted).enumerate().find(|(_, v)| !v.is_finite()) {
+            // Statistics that are finite each can give infinite weights together.
+            let tensor = model.graph.value(layer.weight).name().to_owned();
+            return Err(Error::NonFiniteWeight { tensor, index, value });
+        }
+        let factors = factor.iter().map(|f| f.abs()).collect();
+        Ok(Self { own: own.collect(), factors, weight: scaled.into(), bias: Some(shifted) })
     }
-    let quantizer = WeightQuantizer::new(rounding.grid, rounding.search)?;
-    let quantizer = if floor.is_empty() { quantizer } else { quantizer.with_minimum_scales(&floor) };
-    quantizer.quantize(weight, &layer.shape, axis)
+
+    /// Integers and scales of the weight, the factors in the scales.
+    fn round(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<QuantizedWeight, QuantError> {
+        let axis = layer.axis.filter(|_| rounding.per_channel);
+        let own_floor: Vec<f32> = match (self.factors.is_empty(), axis) {
+            (true, _) => floor.to_vec(),
+            (false, _) => floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect(),
+        };
+        let mut rounded = round_own(&self.own, &layer.shape, axis, &own_floor, rounding.plan)?;
+        if !self.factors.is_empty() {
+            self.scale(&mut rounded, layer);
+        }
+        if rounding.half_scales {
+            halve(&mut rounded, &self.weight);
+        }
+        Ok(rounded)
+    }
+
+    fn scale(&self, rounded: &mut QuantizedWeight, layer: &Layer) {
+        let Some(axis) = layer.axis else { return };
+        let scales = rounded.scales.iter().cycle().zip(&self.factors);
+        rounded.scales = scales
+            .map(|(&s, &f)| if f == 0.0 { ZERO_CHANNEL_SCALE } else { quant::normal_scale(f64::from(s) * f) })
+            .collect();
+        rounded.axis = Some(axis);
+        let inner: usize = layer.shape[axis + 1..].iter().product::<usize>().max(1);
+        for (i, q) in rounded.data.iter_mut().enumerate() {
+            if self.factors[i / inner % self.factors.len()] == 0.0 {
+                *q = 0;
+            }
+        }
+    }
+
+    /// The bias, less what rounding adds to the mean of each channel.
+    fn corrected_bias(
+        &self,
+        model: &Model,
+        layer: &Layer,
+        rounded: &QuantizedWeight,
+        means: &[f64],
+    ) -> Option<Vec<f32>> {
+        let mut bias = self.bias.clone()?;
+        let node = model.graph.node(layer.node);
+        let groups = usize::try_from(node.int_or("group", 1)).unwrap_or(1);
+        let plain = layer.op != LayerOp::ConvTranspose && layer.weight_slot == 1 && node.int_or("transA", 0) == 0;
+        let shift = plain.then(|| mean_shift(layer, groups, &self.weight, &rounded.dequantize(), means)).flatten();
+        bias.iter_mut().zip(shift.unwrap_or_default()).for_each(|(b, shift)| *b = (f64::from(*b) - shift) as f32);
+        Some(bias)
+    }
+}
+
+/// The least scales with which the int32 bias does not overflow, one a channel or one for all.
+fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
+    let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
+    let floor = minimum_weight_scales(bias, input_scale);
+    let one_scale = !rounding.per_channel || layer.axis.is_none();
+    if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
+}
+
+fn round_own(
+    weight: &[f32],
+    shape: &[usize],
+    axis: Option<usize>,
+    floor: &[f32],
+    plan: LayerPlan,
+) -> Result<QuantizedWeight, QuantError> {
+    let grid = grid(plan)?;
+    if plan.weight_grid() == WeightGrid::Codebook {
+        let channels = axis.map_or(1, |axis| shape[axis]);
+        let inner: usize = axis.map_or(weight.len(), |axis| shape[axis + 1..].iter().product()).max(1);
+        let values: Vec<(usize, f32)> =
+            weight.iter().enumerate().map(|(i, &w)| (i / inner % channels.max(1), w)).collect();
+        let (data, scales) = codebook::fit(&values, channels, grid.bits(), floor);
+        return Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: GridSpec::WEIGHT_S8 });
+    }
+    let quantizer = WeightQuantizer::new(grid, ScaleSearch::MeanSquaredError)?;
+    let quantizer = if floor.is_empty() { quantizer } else { quantizer.with_minimum_scales(floor) };
+    quantizer.quantize(weight, shape, axis)
+}
+
+fn grid(plan: LayerPlan) -> Result<GridSpec, QuantError> {
+    let bits = match plan.weights {
+        WeightBits::Ternary => 2,
+        WeightBits::Bits(bits) => bits,
+        WeightBits::Float => 8,
+    };
+    let kind = if plan.weight_grid() == WeightGrid::Narrow { GridKind::SymmetricNarrow } else { GridKind::Symmetric };
+    GridSpec::new(kind, bits)
+}
+
+/// Rounds the scales to half precision and the weights to what they can be then. Scales below the normal halves keep
+/// their precision, and so the whole layer does.
+fn halve(rounded: &mut QuantizedWeight, weight: &[f32]) {
+    let normal = f16::MIN_POSITIVE.to_f32()..=f16::MAX.to_f32();
+    if !rounded.scales.iter().all(|scale| normal.contains(scale)) {
+        return;
+    }
+    for scale in &mut rounded.scales {
+        *scale = f16::from_f32(*scale).to_f32();
+    }
+    let mut allowed = rounded.data.clone();
+    allowed.sort_unstable();
+    allowed.dedup();
+    let inner: usize = rounded.axis.map_or(weight.len(), |axis| rounded.shape[axis + 1..].iter().product()).max(1);
+    for (i, (q, &w)) in rounded.data.iter_mut().zip(weight).enumerate() {
+        let value = f64::from(w) / f64::from(rounded.scales[i / inner % rounded.scales.len()]);
+        let distance = |q: &&i8| (f64::from(**q) - value).abs();
+        // A last place of a half moves a weight to a neighbour at most.
+        let at = allowed.binary_search(q).unwrap_or(0);
+        let near = &allowed[at.saturating_sub(1)..(at + 2).min(allowed.len())];
+        *q = near.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).copied().unwrap_or(*q);
+    }
+}
+
+fn round_bias(
+    bias: &[f32],
+    layer: &Layer,
+    rounded: &QuantizedWeight,
+    input_scale: f32,
+    form: BiasForm,
+) -> Result<LayerBias, Error> {
+    if form == BiasForm::Float {
+        return Ok(LayerBias::Float(bias.to_vec()));
+    }
+    let failed = |source| Error::Quant { layer: layer.name.clone(), source };
+    let quantized = quantize_bias(bias, input_scale, &rounded.scales).map_err(failed)?;
+    if quantized.saturated > 0 {
+        tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
+    }
+    Ok(LayerBias::Int32(quantized.data))
 }
 
 fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, Error> {

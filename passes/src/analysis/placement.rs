@@ -8,11 +8,16 @@
 //!
 //! A clamp (`Relu`, `Clip` from zero) right after an integer kernel is absorbed: the quantizer behind it saturates
 //! at zero point 0, which is the same function. A product with a positive constant c is absorbed too: y = c·x is
-//! quantized with scale s/c and dequantized with scale s. It is then the absorbed node's output that is quantized.
+//! quantized with scale s/c and dequantized with scale s. So is a batch-norm: its factors go into the scales of the
+//! layer's weights, its offsets into the bias. It is then the absorbed node's output that is quantized.
+//!
+//! Where zero points are 0 a quantizer cannot clamp at zero. A clamp then stays, right before the quantizer; factors are
+//! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
+//! not quantized, the other is.
 
-use super::{Layer, layers};
+use super::{ChannelAffine, Layer, LayerOp, batch_norm_affine, batch_norm_channels, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
-use crate::profile::{Profile, Support};
+use crate::profile::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
 
@@ -23,6 +28,11 @@ pub enum Role {
     Layer(Layer),
     /// Computes from quantized values.
     Arithmetic,
+    /// Adds a quantized value to what a layer computes.
+    ResidualSum {
+        /// Which operand is quantized.
+        quantized: usize,
+    },
     /// Moves quantized values.
     Movement,
 }
@@ -37,6 +47,8 @@ pub enum Absorbed {
     },
     /// Multiplies with a positive constant.
     Scale(f32),
+    /// Multiplies and adds a channel, in the weights' scales and the bias of the layer before.
+    Affine,
 }
 
 /// A node that stays float, and why.
@@ -51,13 +63,15 @@ pub struct Kept {
 }
 
 /// Where the quantizers of a graph go.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
+    /// The target.
+    pub profile: Profile,
     /// Nodes that run on integers.
     pub nodes: IndexMap<NodeId, Role>,
     /// Quantized values, each with the value whose parameters it has: itself, or the one it was moved from.
     pub values: IndexMap<ValueId, ValueId>,
-    /// Nodes that go because a quantizer does their work.
+    /// Nodes that go because a quantizer does their work. Clamps among them stay where [`Placement::keeps_clamps`].
     pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
@@ -87,6 +101,17 @@ impl Placement {
         self.nodes.values().filter_map(|role| if let Role::Layer(layer) = role { Some(layer) } else { None })
     }
 
+    /// Whether clamps stand before quantizers, which cannot do their work.
+    pub fn keeps_clamps(&self) -> bool {
+        self.profile.activations == ActivationGrid::Symmetric
+    }
+
+    /// Factor and offset a channel that a layer takes in from the batch-norm absorbed behind it.
+    pub fn affine_of(&self, model: &Model, layer: &Layer) -> Option<Result<ChannelAffine, crate::PassError>> {
+        let next = model.graph.only_use(layer.output)?.node;
+        (self.absorbed.get(&next) == Some(&Absorbed::Affine)).then(|| batch_norm_affine(model, next))
+    }
+
     /// The upper bound the range of a value must keep to because its quantizer stands for a clamp.
     pub fn bound_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
         let (producer, _) = graph.value(value).producer()?;
@@ -94,6 +119,7 @@ impl Placement {
         match self.absorbed.get(&producer)? {
             Absorbed::Clamp { bound } => *bound,
             Absorbed::Scale(factor) => inner().map(|bound| bound * factor),
+            Absorbed::Affine => None,
         }
     }
 
@@ -197,6 +223,7 @@ impl<'a> Draft<'a> {
             match self.profile.support(node.op()) {
                 Some(Support::Arithmetic) if self.reads_only_quantized(node) => self.join(id, node, Role::Arithmetic),
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
+                Some(Support::ResidualSum) => self.join_sum(id, node),
                 _ => {}
             }
         }
@@ -208,6 +235,26 @@ impl<'a> Draft<'a> {
         }
         self.quantized.extend(node.output(0));
         self.roles.insert(id, role);
+    }
+
+    /// A sum joins when a layer computes one operand for it alone.
+    fn join_sum(&mut self, id: NodeId, node: &Node) {
+        let (Some(a), Some(b), Some(output)) = (node.input(0), node.input(1), node.output(0)) else { return };
+        let constant = [a, b].iter().any(|&v| self.graph.constant(v).is_some());
+        let Some(slot) = [a, b].iter().position(|&v| self.only_feeds_sum(v)).filter(|_| !constant && a != b) else {
+            return;
+        };
+        let (computed, other) = if slot == 0 { (a, b) } else { (b, a) };
+        self.quantized.swap_remove(&computed);
+        self.quantized.extend([other, output]);
+        self.roles.insert(id, Role::ResidualSum { quantized: 1 - slot });
+    }
+
+    fn only_feeds_sum(&self, value: ValueId) -> bool {
+        let Some((producer, _)) = self.graph.value(value).producer() else { return false };
+        let computed = matches!(self.roles.get(&producer), Some(Role::Layer(_)))
+            || self.absorbed.get(&producer) == Some(&Absorbed::Affine);
+        computed && self.graph.only_use(value).is_some()
     }
 
     fn reads_only_quantized(&self, node: &Node) -> bool {
@@ -229,18 +276,33 @@ impl<'a> Draft<'a> {
     /// A node is absorbed when it is all that reads what an integer kernel, or a node absorbed before it, computes.
     fn absorb(&mut self, id: NodeId, node: &Node) -> bool {
         let Some((input, absorbed)) = absorbable(self.graph, node) else { return false };
+        let symmetric = self.profile.activations == ActivationGrid::Symmetric;
+        if symmetric && matches!(absorbed, Absorbed::Scale(_)) {
+            return false;
+        }
         let (Some(output), Some((producer, _))) = (node.output(0), self.graph.value(input).producer()) else {
             return false;
         };
-        let computes = matches!(self.roles.get(&producer), Some(Role::Layer(_) | Role::Arithmetic))
-            || self.absorbed.contains_key(&producer);
+        let computes =
+            matches!(self.roles.get(&producer), Some(Role::Layer(_) | Role::Arithmetic | Role::ResidualSum { .. }))
+                || self.absorbed.contains_key(&producer);
         if !computes || self.graph.only_use(input).is_none() {
+            return false;
+        }
+        if absorbed == Absorbed::Affine && !self.takes_affine(producer, node) {
             return false;
         }
         self.absorbed.insert(id, absorbed);
         self.quantized.swap_remove(&input);
         self.quantized.insert(output);
         true
+    }
+
+    /// Whether the node is a layer with a bias of its own and as many channels as the batch-norm has.
+    fn takes_affine(&self, producer: NodeId, norm: &Node) -> bool {
+        let Some(Role::Layer(layer)) = self.roles.get(&producer) else { return false };
+        let takes = matches!(layer.op, LayerOp::Conv | LayerOp::Gemm);
+        takes && layer.axis.map(|axis| layer.shape[axis]) == batch_norm_channels(self.graph, norm).ok()
     }
 
     /// In reverse order: operators that feed no integer kernel leave.
@@ -259,6 +321,7 @@ impl<'a> Draft<'a> {
                         self.release(id, written);
                     }
                 }
+                Role::ResidualSum { .. } => self.release(id, written),
                 Role::Arithmetic | Role::Movement => {
                     self.roles.shift_remove(&id);
                     self.release(id, written);
@@ -284,6 +347,7 @@ impl<'a> Draft<'a> {
     fn feeds_integers(&self, value: ValueId) -> bool {
         self.graph.value(value).uses().iter().any(|u| match self.roles.get(&u.node) {
             Some(Role::Layer(layer)) => layer.input == value,
+            Some(&Role::ResidualSum { quantized }) => u.slot == quantized,
             Some(_) => true,
             None => false,
         })
@@ -306,7 +370,7 @@ impl<'a> Draft<'a> {
         }
         for (id, node) in self.graph.nodes() {
             if let Some(role) = self.roles.get(&id) {
-                for &value in node.inputs().iter().flatten().filter(|v| self.reads_float(role, **v)) {
+                for &value in node.inputs().iter().flatten().filter(|v| self.reads_float(role, node, **v)) {
                     values.entry(value).or_insert(value);
                 }
             }
@@ -317,14 +381,15 @@ impl<'a> Draft<'a> {
             }
         }
         let kept = self.kept();
-        Placement { nodes: self.roles, values, absorbed: self.absorbed, kept }
+        Placement { profile: *self.profile, nodes: self.roles, values, absorbed: self.absorbed, kept }
     }
 
     /// Constants that arithmetic reads are quantized too; weights, biases, shapes and paddings are not activations.
-    fn reads_float(&self, role: &Role, value: ValueId) -> bool {
+    fn reads_float(&self, role: &Role, node: &Node, value: ValueId) -> bool {
         let constant = self.graph.constant(value).is_some();
         match role {
             Role::Layer(_) | Role::Movement => !constant && self.quantized.contains(&value),
+            Role::ResidualSum { quantized } => node.input(*quantized) == Some(value),
             Role::Arithmetic => true,
         }
     }
@@ -416,8 +481,8 @@ fn refuse_tensors(graph: &Graph, layer: &Layer) -> Option<String> {
     (tensor.shape() != Ok(vec![channels])).then(|| "its bias is no vector over the channels".to_owned())
 }
 
-/// The activation a node reads and what a quantizer would do in the node's place, if it is a clamp from zero or a
-/// product with a positive constant.
+/// The activation a node reads and what a quantizer would do in the node's place, if it is a clamp from zero, a
+/// product with a positive constant or a batch-norm.
 fn absorbable(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbed)> {
     let constant = |v: ValueId| graph.constant(v).and_then(crate::ir::TensorProto::scalar_f32);
     let input = node.input(0)?;
@@ -432,6 +497,7 @@ fn absorbable(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbed)> {
             let bound = high.is_finite().then_some(high);
             (low == 0.0 && high > 0.0).then_some((input, Absorbed::Clamp { bound }))
         }
+        "BatchNormalization" => batch_norm_channels(graph, node).ok().map(|_| (input, Absorbed::Affine)),
         "Mul" => {
             let other = node.input(1)?;
             let (value, factor) = match (constant(input), constant(other)) {

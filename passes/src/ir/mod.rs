@@ -31,7 +31,7 @@ pub use opsets::{first_opset, ir_version_of_opset};
 pub use proto::messages::*;
 pub use proto::{
     ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,
-    import, load_model,
+    function_body, import, load_model,
 };
 pub use save::{SaveError, check_writable, save_model};
 pub use tensor::TensorError;

@@ -2,7 +2,7 @@
 
 use super::external::{ExternalError, Folder};
 use super::node::normal_domain;
-use super::{Graph, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueId};
+use super::{FunctionProto, Graph, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueId};
 use std::borrow::Cow;
 
 /// A model in memory.
@@ -72,6 +72,12 @@ impl Model {
     /// Whether the model defines functions of its own.
     pub fn has_functions(&self) -> bool {
         !self.proto.functions.is_empty()
+    }
+
+    /// Adds a function of the model's own. Functions exist from IR version 8.
+    pub fn add_function(&mut self, function: FunctionProto) {
+        self.proto.functions.push(function);
+        self.set_ir_version(self.ir_version().max(8));
     }
 
     /// Whether `op` of `domain` is one of the model's own functions.

@@ -1,9 +1,10 @@
-//! Pass `upgrade-opset`: raises the operator set of the default domain, from 7 at least and to 13 at most.
+//! Pass `upgrade-opset`: raises the operator set of the default domain, from 7 at least and to 21 at most.
 //!
 //! An operator set defines every operator; from one to the next some definitions change. Most changes only admit more
 //! types or attributes, and a node means what it meant. The others are in one table (`steps.rs`): attributes that
 //! became inputs, operators that were renamed, defaults that moved. A node goes through every step between the
-//! stated and the wanted set, in sub-graphs as well. Why 13: it is the first set with quantization a channel.
+//! stated and the wanted set, in sub-graphs as well. Unless another is wanted it is 13, the first set with
+//! quantization a channel; 21 is the first with initializers of 4 bits.
 //!
 //! All or nothing: when one node cannot be carried over, the model stays as it is and the node and the reason are
 //! declined. So are a set below 7, where arithmetic broadcasts by attributes, models with functions of their own
@@ -14,6 +15,7 @@
 //! would count as inputs a caller may feed. `lift-constants` ends that, hence it has to run before.
 
 mod scope;
+mod since_14;
 mod steps;
 
 use crate::element_types::element_types;
@@ -24,19 +26,20 @@ use steps::STEPS;
 
 /// The lowest operator set that can be raised.
 const LOWEST: i64 = 7;
-/// The highest one to which it can be raised.
-const HIGHEST: i64 = 13;
+/// The first with a scale a channel.
+const PER_CHANNEL: i64 = 13;
 
 /// Raises the operator set of the default domain; never lowers it.
 #[derive(Clone, Copy, Debug)]
 pub struct UpgradeOpset {
-    /// The operator set wanted, at most 13.
+    /// The operator set wanted, at most 21.
     pub to: i64,
 }
 
 impl Default for UpgradeOpset {
+    /// To 13, what quantization needs.
     fn default() -> Self {
-        Self { to: HIGHEST }
+        Self::to(PER_CHANNEL)
     }
 }
 
@@ -55,8 +58,9 @@ impl Pass for UpgradeOpset {
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
-        if self.to > HIGHEST {
-            return Err(PassError::Input(format!("opset {} is wanted, {HIGHEST} is the highest there is", self.to)));
+        if self.to > Self::HIGHEST {
+            let text = format!("opset {} is wanted, {} is the highest there is", self.to, Self::HIGHEST);
+            return Err(PassError::Input(text));
         }
         let Some(from) = self.start(model) else { return Ok(outcome) };
         if from < LOWEST {
@@ -85,6 +89,15 @@ impl Pass for UpgradeOpset {
 }
 
 impl UpgradeOpset {
+    /// The highest operator set to which a model can be raised.
+    pub const HIGHEST: i64 = 21;
+
+    /// Raises to `opset`, which is at most 21.
+    #[must_use]
+    pub const fn to(opset: i64) -> Self {
+        Self { to: opset }
+    }
+
     /// The operator set the model states if it is lower than the one wanted.
     fn start(self, model: &Model) -> Option<i64> {
         let implied = (model.ir_version() < 3).then_some(1);

@@ -119,11 +119,17 @@ impl<'a> Site<'a> {
         self.node.input[slot] = name;
     }
 
-    /// Makes input `slot` read a new constant.
-    pub(super) fn set_constant(&mut self, slot: usize, role: &str, mut tensor: TensorProto) {
+    /// Adds a constant and returns its name.
+    pub(super) fn add_constant(&mut self, role: &str, mut tensor: TensorProto) -> String {
         let name = self.fresh(role);
         tensor.name = Some(name.clone());
         self.constants.push(tensor);
+        name
+    }
+
+    /// Makes input `slot` read a new constant.
+    pub(super) fn set_constant(&mut self, slot: usize, role: &str, tensor: TensorProto) {
+        let name = self.add_constant(role, tensor);
         self.set_input(slot, name);
     }
 
@@ -145,13 +151,24 @@ impl<'a> Site<'a> {
         self.scope.fresh(&stem)
     }
 
+    /// The element type of input 0, if it is known.
+    pub(super) fn input_type(&self) -> Option<DataType> {
+        self.scope.types.get(self.input(0)).copied()
+    }
+
+    /// The element type of input 0, which has to be floating-point.
+    pub(super) fn float_input_type(&self) -> Result<DataType, String> {
+        let name = self.input(0);
+        match self.input_type() {
+            Some(element) if element.is_float() => Ok(element),
+            Some(element) => Err(format!("`{name}` is {element}, not floating-point")),
+            None => Err(format!("the element type of `{name}` is unknown")),
+        }
+    }
+
     /// A scalar of the type of input 0.
     pub(super) fn scalar_like_input(&self, value: f32) -> Result<TensorProto, String> {
-        let name = self.input(0);
-        let element = self.scope.types.get(name).ok_or_else(|| format!("the element type of `{name}` is unknown"))?;
-        if !element.is_float() {
-            return Err(format!("`{name}` is {element}, not floating-point"));
-        }
+        let element = self.float_input_type()?;
         let like = TensorProto { data_type: Some(element.number()), ..TensorProto::default() };
         Ok(like.with_f32(&[], &[value]))
     }

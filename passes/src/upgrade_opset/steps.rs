@@ -1,9 +1,10 @@
-//! The operators whose definition changed between opset 7 and 13 so that a node must change too.
+//! The operators whose definition changed between opset 7 and 21 so that a node must change too.
 //!
 //! After the schema history of ONNX 1.23 (`onnx.defs.get_all_schemas_with_history`). Operators that are not listed
-//! changed by admitting more types, negative axes or attributes whose default is the old meaning.
+//! changed by admitting more types, negative axes or attributes and inputs without which they mean what they meant.
 
 use super::scope::Site;
+use super::since_14;
 use crate::ir::{AttributeProto, NodeProto, TensorProto};
 
 /// What one operator set changed about one operator.
@@ -48,6 +49,22 @@ pub(super) const STEPS: &[Step] = &[
     Step { opset: 13, op: "Split", change: Change::Inputs(&[("split", 1)]) },
     Step { opset: 13, op: "Squeeze", change: Change::Inputs(&[("axes", 1)]) },
     Step { opset: 13, op: "Unsqueeze", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 14, op: "BatchNormalization", change: Change::Rewrite(since_14::batch_normalization) },
+    Step { opset: 16, op: "RoiAlign", change: Change::Rewrite(since_14::roi_align) },
+    Step { opset: 18, op: "ReduceL1", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceL2", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceLogSum", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceLogSumExp", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceMax", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceMean", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceMin", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceProd", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "ReduceSumSquare", change: Change::Inputs(&[("axes", 1)]) },
+    Step { opset: 18, op: "Split", change: Change::Rewrite(since_14::split) },
+    Step { opset: 19, op: "QuantizeLinear", change: Change::Rewrite(since_14::quantize_linear) },
+    Step { opset: 20, op: "DFT", change: Change::Rewrite(since_14::dft) },
+    Step { opset: 20, op: "GridSample", change: Change::Rewrite(since_14::grid_sample) },
+    Step { opset: 21, op: "GroupNormalization", change: Change::Rewrite(since_14::group_normalization) },
 ];
 
 impl Step {
@@ -181,7 +198,7 @@ fn only_axis(shape: &[Option<usize>], axis: i64) -> Option<i64> {
     }
 }
 
-fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+pub(super) fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
     let input = inputs.iter().map(|&name| name.to_owned()).collect();
     NodeProto { input, output: vec![output.to_owned()], ..NodeProto::of(op, output, attributes) }
 }

@@ -1,6 +1,6 @@
 //! From model to file.
 
-use super::messages::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use super::messages::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::ir::value::Port;
 use crate::ir::{Graph, Model, Node, ValueId};
 use prost::Message;
@@ -30,6 +30,18 @@ fn export_graph(graph: &Graph) -> GraphProto {
         value_info: export_ports(graph, &graph.value_info),
         ..graph.proto.clone()
     }
+}
+
+/// The nodes of a function with this graph's body: initializers become `Constant` nodes, which is what functions have.
+pub fn function_body(graph: &Graph) -> Vec<NodeProto> {
+    let constant = |(_, tensor): (ValueId, &TensorProto)| NodeProto {
+        op_type: Some("Constant".to_owned()),
+        output: vec![tensor.name().to_owned()],
+        attribute: vec![AttributeProto::tensor("value", TensorProto { name: None, ..tensor.clone() })],
+        ..NodeProto::default()
+    };
+    let constants = graph.initializers().map(constant);
+    constants.chain(graph.nodes().map(|(_, node)| export_node(graph, node))).collect()
 }
 
 fn export_node(graph: &Graph, node: &Node) -> NodeProto {

@@ -1,0 +1,127 @@
+//! Pass `drop-defaults`: attributes that say what the operator does anyway go. No value changes.
+//!
+//! An attribute goes if its value is the one its absence means, by the table in `table.rs`: the defaults of the
+//! operator schemas, ones for `strides` and `dilations`, zeros for `pads` and `output_padding`. Floats are compared bit
+//! for bit. `kernel_shape` of a convolution goes if it is the spatial part of its weight's shape, and that shape is
+//! known without running the model: the weight is a constant, or made of one by operators that keep shapes (as
+//! `insert-qdq` writes it), or reshaped to a constant shape, or declared with one. Pooling has no weight to read it off.
+//!
+//! Left alone: other domains, operators the model defines as functions, attributes that refer to one of a function,
+//! and nodes inside sub-graphs and functions. Declined: a `kernel_shape` whose weight is of unknown or another shape;
+//! `pads` beside an `auto_pad` that computes them, which the format forbids and runtimes read differently; operator
+//! sets below 7.
+
+mod table;
+
+use crate::ir::{AttributeProto, AttributeType, Graph, Model, Node, NodeId, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+use table::{Absent, default_of};
+
+/// The lowest operator set the table covers.
+const LOWEST: i64 = 7;
+
+/// Operators that read the size of their kernel off a weight, and the input slot that has it.
+const WEIGHT_SLOT: &[(&str, usize)] =
+    &[("Conv", 1), ("ConvInteger", 1), ("ConvTranspose", 1), ("DeformConv", 1), ("QLinearConv", 3)];
+
+/// Operators whose output 0 has the shape of input 0.
+const KEEPS_SHAPE: &[&str] = &["Cast", "DequantizeLinear", "Identity", "QuantizeLinear"];
+
+/// Removes attributes that hold their default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DropDefaults;
+
+impl Pass for DropDefaults {
+    fn name(&self) -> &'static str {
+        "drop-defaults"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let Some(opset) = model.opset("") else { return Ok(outcome) };
+        if opset < LOWEST {
+            outcome.decline("opset", format!("the model states {opset}, defaults are known from {LOWEST} on"));
+            return Ok(outcome);
+        }
+        for (id, attribute) in sites(model, opset, &mut outcome) {
+            model.graph.remove_attribute(id, &attribute);
+            outcome.count();
+        }
+        Ok(outcome)
+    }
+}
+
+/// Nodes and the names of attributes they can do without.
+fn sites(model: &Model, opset: i64, outcome: &mut Outcome) -> Vec<(NodeId, String)> {
+    let mut sites = Vec::new();
+    let graph = &model.graph;
+    for (id, node) in graph.nodes().filter(|(_, n)| n.domain().is_empty() && !model.is_function("", n.op())) {
+        for attribute in node.attributes().iter().filter(|a| a.ref_attr_name().is_empty()) {
+            match is_default(graph, node, attribute, opset) {
+                Ok(true) => sites.push((id, attribute.name().to_owned())),
+                Ok(false) => {}
+                Err(reason) => outcome.decline(node.label(graph), reason),
+            }
+        }
+    }
+    sites
+}
+
+/// Whether the node means the same without the attribute, or why that cannot be told.
+fn is_default(graph: &Graph, node: &Node, attribute: &AttributeProto, opset: i64) -> Result<bool, &'static str> {
+    if attribute.name() == "kernel_shape" {
+        return is_kernel_of_weight(graph, node, attribute);
+    }
+    if !default_of(node.op(), attribute.name(), opset).is_some_and(|absent| holds(attribute, absent)) {
+        return Ok(false);
+    }
+    let computed = node.attribute("auto_pad").is_some_and(|a| a.s() != b"NOTSET");
+    if attribute.name() == "pads" && computed {
+        return Err("it has `pads` beside `auto_pad`");
+    }
+    Ok(true)
+}
+
+/// Whether the attribute's value is the one given.
+fn holds(attribute: &AttributeProto, absent: &Absent) -> bool {
+    let is = |kind: AttributeType| attribute.r#type() == kind;
+    match *absent {
+        Absent::Int(value) => is(AttributeType::Int) && attribute.i() == value,
+        Absent::Float(value) => is(AttributeType::Float) && attribute.f().to_bits() == value.to_bits(),
+        Absent::Text(value) => is(AttributeType::String) && attribute.s() == value.as_bytes(),
+        Absent::Zeros => is(AttributeType::Ints) && attribute.ints.iter().all(|&n| n == 0),
+        Absent::Ones => is(AttributeType::Ints) && attribute.ints.iter().all(|&n| n == 1),
+    }
+}
+
+fn is_kernel_of_weight(graph: &Graph, node: &Node, attribute: &AttributeProto) -> Result<bool, &'static str> {
+    let Some((_, slot)) = WEIGHT_SLOT.iter().find(|(op, _)| *op == node.op()) else { return Ok(false) };
+    let Some(shape) = node.input(*slot).and_then(|weight| shape_of(graph, weight)) else {
+        return Err("the shape of its weight is not known");
+    };
+    let spatial = shape.get(2..).unwrap_or_default();
+    let kernel = attribute.ints.iter().map(|&n| usize::try_from(n).ok());
+    if kernel.eq(spatial.iter().map(|&n| Some(n))) {
+        return Ok(true);
+    }
+    Err("its `kernel_shape` is not that of its weight")
+}
+
+/// The value's shape, as far as it follows from constants or is declared.
+fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
+    if let Some(tensor) = graph.constant(value) {
+        return tensor.shape().ok();
+    }
+    let producer = graph.value(value).producer().map(|(id, _)| graph.node(id)).filter(|n| n.domain().is_empty());
+    let derived = producer.and_then(|node| match node.op() {
+        op if KEEPS_SHAPE.contains(&op) => shape_of(graph, node.input(0)?),
+        "Reshape" => graph.constant(node.input(1)?)?.to_i64().ok()?.into_iter().map(positive).collect(),
+        _ => None,
+    });
+    derived.or_else(|| graph.value(value).shape()?.into_iter().collect())
+}
+
+/// A length `Reshape` takes as it is, rather than from its input.
+fn positive(length: i64) -> Option<usize> {
+    usize::try_from(length).ok().filter(|&n| n > 0)
+}

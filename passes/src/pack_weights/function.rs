@@ -1,0 +1,46 @@
+//! Unpacking as functions of the model: one a code, in the domain `msq`.
+
+use super::code::Code;
+use super::unpack::Unpacker;
+use crate::ir::{FunctionProto, Graph, Model, NodeProto, OperatorSetIdProto, ValueId, function_body};
+use crate::pass::PassError;
+
+/// The domain of the functions.
+pub(super) const DOMAIN: &str = "msq";
+
+/// Calls the function that unpacks the code, adding it to the model if it is not there.
+pub(super) fn call(model: &mut Model, planes: &[ValueId], code: Code, low: i32) -> Result<ValueId, PassError> {
+    let name = format!("Unpack{}", code.base);
+    if !model.is_function(DOMAIN, &name) {
+        model.add_function(define(&name, planes.len(), code, low, model.opset("").unwrap_or_default())?);
+        model.set_opset(DOMAIN, 1);
+    }
+    let graph = &mut model.graph;
+    let output = graph.add_value("unpacked");
+    let node = NodeProto {
+        op_type: Some(name),
+        domain: Some(DOMAIN.to_owned()),
+        name: Some(graph.value(output).name().to_owned()),
+        ..NodeProto::default()
+    };
+    let inputs: Vec<Option<ValueId>> = planes.iter().copied().map(Some).collect();
+    graph.add_node(node, &inputs, &[Some(output)]);
+    Ok(output)
+}
+
+fn define(name: &str, planes: usize, code: Code, low: i32, opset: i64) -> Result<FunctionProto, PassError> {
+    let mut body = Graph::default();
+    let inputs: Vec<ValueId> = ["low", "high", "top"][..planes].iter().map(|plane| body.add_value(plane)).collect();
+    let output = Unpacker::default().integers(&mut body, &inputs, code, low);
+    body.sort()?;
+    let names = |values: &[ValueId]| values.iter().map(|&v| body.value(v).name().to_owned()).collect();
+    Ok(FunctionProto {
+        name: Some(name.to_owned()),
+        domain: Some(DOMAIN.to_owned()),
+        input: names(&inputs),
+        output: names(&[output]),
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
+        node: function_body(&body),
+        ..FunctionProto::default()
+    })
+}

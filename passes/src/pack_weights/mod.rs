@@ -1,0 +1,323 @@
+//! Pass `pack-weights`: int8 weights become constants as small as their bits, unpacked by ordinary operators.
+//!
+//! The int8 initializer of a quantized layer is replaced by planes of bytes (`code.rs` has the arithmetic) and a
+//! sub-graph that turns them back into exactly those integers (`unpack.rs`). The sub-graph reads constants only:
+//! runtimes fold it when they load the model and then see what they saw before, so kernels, speed and results are
+//! those of plain int8.
+//!
+//! ```text
+//! table   = Cast<int8>(Transpose(Range(0, B^g) / B^k mod B) + low)      once a width
+//! pool    = Reshape(Gather(table, words), [-1])                         once a width
+//! w1, w2… = Split(pool, lengths)
+//! W1      = Reshape(w1, shape)                                          once a layer
+//! ```
+//!
+//! Layers of one width share a pool, because nodes are what small files consist of. Exceptions: 4 bits may be an INT4
+//! initializer and a Cast (opset 21), 2 bits INT2 (opset 25), for runtimes that take it; and a codebook, whose table of
+//! digits leads to its own entries, is a layer's own:
+//!
+//! ```text
+//! W = Reshape(Gather(Gather(codebook, digits), words), shape)
+//! ```
+//!
+//! With `functions` what lies between planes and integers is a function of the model, one a width, and a layer's
+//! packing shows as one node.
+
+mod code;
+mod function;
+mod unpack;
+
+use crate::ir::{DataType, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+use code::Code;
+use indexmap::IndexMap;
+use unpack::{Unpacker, cast, flatten, reshape};
+
+/// How the integers of a weight are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packing {
+    /// −1, 0 and 1: five a byte.
+    Ternary,
+    /// −2^(b−1) to 2^(b−1) − 1 for b bits, 1 to 7.
+    Bits(u8),
+    /// Any integers, at most 128 different ones: their list, and numbers in it of as many bits as that takes.
+    Codebook,
+    /// −8 to 7 as an INT4 tensor.
+    Int4,
+    /// −2 to 1 as an INT2 tensor.
+    Int2,
+}
+
+/// Packs the weights of quantized layers.
+#[derive(Clone, Debug)]
+pub struct PackWeights {
+    /// What to pack, by the layer's name.
+    pub layers: IndexMap<String, Packing>,
+    /// Whether unpacking is written as functions of the model.
+    pub functions: bool,
+}
+
+/// A pool is closed when it holds this many weights, to bound what a runtime unpacks at once.
+const POOL: usize = 1 << 24;
+
+impl Packing {
+    /// Bytes that so many weights take, without the graph around them.
+    pub fn bytes(self, weights: usize) -> usize {
+        match self {
+            Self::Int4 => weights.div_ceil(2),
+            Self::Int2 => weights.div_ceil(4),
+            Self::Ternary => Code::TERNARY.bytes(weights),
+            Self::Bits(bits) => Code::of_bits(bits).map_or(weights, |code| code.bytes(weights)),
+            Self::Codebook => weights,
+        }
+    }
+
+    /// The operator set that has the types it uses.
+    pub const fn lowest_opset(self) -> i64 {
+        match self {
+            Self::Int4 => 21,
+            Self::Int2 => 25,
+            _ => 13,
+        }
+    }
+
+    /// The ends of the integers that can be stored.
+    pub fn interval(self) -> (i8, i8) {
+        match self {
+            Self::Ternary => (-1, 1),
+            Self::Int4 => (-8, 7),
+            Self::Int2 => (-2, 1),
+            Self::Bits(bits @ 1..=7) => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+            Self::Bits(_) | Self::Codebook => (i8::MIN, i8::MAX),
+        }
+    }
+
+    fn code(self) -> Option<Code> {
+        match self {
+            Self::Ternary => Some(Code::TERNARY),
+            Self::Bits(bits) => Code::of_bits(bits),
+            Self::Codebook | Self::Int4 | Self::Int2 => None,
+        }
+    }
+}
+
+impl Pass for PackWeights {
+    fn name(&self) -> &'static str {
+        "pack-weights"
+    }
+
+    fn requires(&self, model: &Model) -> Result<(), PassError> {
+        let wanted = self.layers.values().map(|packing| packing.lowest_opset()).max();
+        match (model.opset(""), wanted) {
+            (Some(opset), Some(wanted)) if opset < wanted => {
+                Err(PassError::Requires { pass: "pack-weights", earlier: "upgrade-opset" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let mut packer = Packer { model, unpacker: Unpacker::default(), functions: self.functions };
+        let mut pools: IndexMap<Packing, Vec<Weight>> = IndexMap::new();
+        for weight in self.weights(packer.model, &mut outcome)? {
+            match weight.packing {
+                Packing::Codebook => packer.codebook(&weight)?,
+                Packing::Int4 | Packing::Int2 => packer.narrow(&weight),
+                Packing::Ternary | Packing::Bits(_) => pools.entry(weight.packing).or_default().push(weight),
+            }
+            outcome.count();
+        }
+        for (packing, weights) in pools {
+            for pool in pools_of(&weights) {
+                packer.pool(packing, pool)?;
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+/// A weight to pack.
+#[derive(Clone, Debug)]
+struct Weight {
+    /// Where its integers are.
+    value: ValueId,
+    packing: Packing,
+    shape: Vec<usize>,
+    integers: Vec<i8>,
+}
+
+impl Weight {
+    fn dims(&self) -> Vec<i64> {
+        self.shape.iter().map(|&n| n as i64).collect()
+    }
+}
+
+impl PackWeights {
+    fn weights(&self, model: &Model, outcome: &mut Outcome) -> Result<Vec<Weight>, PassError> {
+        let mut weights: Vec<Weight> = Vec::new();
+        for (id, node) in model.graph.nodes() {
+            let label = node.label(&model.graph);
+            let Some(&packing) = self.layers.get(label) else { continue };
+            let Some(value) = integers_of(&model.graph, id) else { continue };
+            if weights.iter().any(|w| w.value == value) {
+                continue;
+            }
+            let Some(tensor) = model.constant(value).transpose()? else { continue };
+            let integers: Vec<i8> = tensor.to_i64()?.into_iter().map(|q| q as i8).collect();
+            if integers.is_empty() {
+                outcome.decline(label, "its weight is empty");
+                continue;
+            }
+            let (low, high) = packing.interval();
+            if let Some(q) = integers.iter().find(|q| !(low..=high).contains(*q)) {
+                return Err(PassError::Input(format!(
+                    "layer `{label}`: {q} is not in {low}..={high}, the packing wanted"
+                )));
+            }
+            weights.push(Weight { value, packing, shape: tensor.shape()?, integers });
+        }
+        Ok(weights)
+    }
+}
+
+/// The int8 initializer behind one of a node's inputs, through what scales it.
+fn integers_of(graph: &Graph, node: NodeId) -> Option<ValueId> {
+    const SCALING: [&str; 3] = ["DequantizeLinear", "Cast", "Mul"];
+    let behind = |mut value: ValueId| loop {
+        if let Some(tensor) = graph.constant(value) {
+            return (tensor.element_type() == Some(DataType::Int8)).then_some(value);
+        }
+        let node = graph.node(graph.value(value).producer()?.0);
+        if !node.domain().is_empty() || !SCALING.contains(&node.op()) {
+            return None;
+        }
+        value = node.input(0)?;
+    };
+    graph.node(node).inputs().iter().flatten().copied().find_map(behind)
+}
+
+/// Cuts the weights into pools of limited size, each of one weight at least.
+fn pools_of(weights: &[Weight]) -> Vec<&[Weight]> {
+    let mut pools = Vec::new();
+    let (mut start, mut held) = (0, 0);
+    for (i, weight) in weights.iter().enumerate() {
+        let count = weight.integers.len();
+        if i > start && held + count > POOL {
+            pools.push(&weights[start..i]);
+            (start, held) = (i, 0);
+        }
+        held += count;
+    }
+    pools.push(&weights[start..]);
+    pools
+}
+
+struct Packer<'a> {
+    model: &'a mut Model,
+    unpacker: Unpacker,
+    functions: bool,
+}
+
+impl Packer<'_> {
+    fn graph(&mut self) -> &mut Graph {
+        &mut self.model.graph
+    }
+
+    /// Makes the computed value stand for the weight.
+    fn replace(&mut self, weight: &Weight, with: ValueId) {
+        let graph = self.graph();
+        graph.replace_uses(weight.value, with);
+        graph.remove_value(weight.value);
+    }
+
+    /// All weights of one width.
+    fn pool(&mut self, packing: Packing, weights: &[Weight]) -> Result<(), PassError> {
+        let Some(code) = packing.code() else {
+            return Err(PassError::Input(format!("{packing:?} is no packing")));
+        };
+        let low = i32::from(packing.interval().0);
+        let all: Vec<usize> =
+            weights.iter().flat_map(|w| &w.integers).map(|&q| (i32::from(q) - low) as usize).collect();
+        let planes = code.pack(all.iter().copied());
+        let stem =
+            if packing == Packing::Ternary { "ternary".to_owned() } else { format!("bits{}", code.base.ilog2()) };
+        let planes = Unpacker::planes(self.graph(), &stem, &planes);
+        let unpacked = self.unpack(&planes, code, low)?;
+        let padding = code.padded(all.len()) - all.len();
+        let pieces = self.split(unpacked, weights, padding);
+        for (weight, piece) in weights.iter().zip(pieces) {
+            let integers = reshape(self.graph(), piece, &weight.dims(), "integers");
+            self.replace(weight, integers);
+        }
+        Ok(())
+    }
+
+    /// Integers of all words, as written or behind a function.
+    fn unpack(&mut self, planes: &[ValueId], code: Code, low: i32) -> Result<ValueId, PassError> {
+        if self.functions {
+            function::call(self.model, planes, code, low)
+        } else {
+            Ok(self.unpacker.integers(&mut self.model.graph, planes, code, low))
+        }
+    }
+
+    /// A piece for every weight, in one dimension; one weight alone needs no cutting.
+    fn split(&mut self, unpacked: ValueId, weights: &[Weight], padding: usize) -> Vec<ValueId> {
+        if weights.len() == 1 && padding == 0 {
+            return vec![unpacked];
+        }
+        let graph = self.graph();
+        let flat = flatten(graph, unpacked);
+        let mut lengths: Vec<i64> = weights.iter().map(|w| w.integers.len() as i64).collect();
+        lengths.extend((padding > 0).then_some(padding as i64));
+        let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], &lengths));
+        let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
+        let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
+        let name = graph.fresh_name("split");
+        let split = NodeProto { op_type: Some("Split".to_owned()), name: Some(name), ..NodeProto::default() };
+        graph.add_node(split, &[Some(flat), Some(sizes)], &outputs);
+        pieces
+    }
+
+    /// A weight with its own list of integers.
+    fn codebook(&mut self, weight: &Weight) -> Result<(), PassError> {
+        let mut entries = weight.integers.clone();
+        entries.sort_unstable();
+        entries.dedup();
+        let bits = entries.len().next_power_of_two().ilog2().max(1) as u8;
+        let Some(code) = Code::of_bits(bits) else {
+            return Err(PassError::Input(format!("{} integers are too many for a codebook", entries.len())));
+        };
+        let numbers = weight.integers.iter().map(|q| entries.binary_search(q).unwrap_or(0));
+        let planes = code.pack(numbers);
+        // Padding reads entry 0; numbers past the last entry do not occur, but the table must cover them.
+        entries.resize(code.base, 0);
+        let graph = &mut self.model.graph;
+        let planes = Unpacker::planes(graph, "numbers", &planes);
+        let codebook = graph.add_initializer(TensorProto::from_i8("codebook", &[entries.len()], &entries));
+        let unpacked = self.unpacker.entries(graph, &planes, code, codebook);
+        let padding = code.padded(weight.integers.len()) - weight.integers.len();
+        let pieces = self.split(unpacked, std::slice::from_ref(weight), padding);
+        let integers = reshape(self.graph(), pieces[0], &weight.dims(), "integers");
+        self.replace(weight, integers);
+        Ok(())
+    }
+
+    /// A tensor of a type narrower than a byte, cast to int8. Elements fill bytes from the low end.
+    fn narrow(&mut self, weight: &Weight) {
+        let (bits, element) = if weight.packing == Packing::Int4 { (4, DataType::Int4) } else { (2, DataType::Int2) };
+        let mask = (1_u8 << bits) - 1;
+        let byte = |chunk: &[i8]| {
+            chunk.iter().enumerate().fold(0, |byte, (k, &q)| byte | ((q.to_le_bytes()[0] & mask) << (k * bits)))
+        };
+        let raw: Vec<u8> = weight.integers.chunks(8 / bits).map(byte).collect();
+        let stem = self.model.graph.value(weight.value).name().to_owned();
+        let graph = self.graph();
+        let packed =
+            graph.add_initializer(TensorProto::from_raw(&format!("{stem}_packed"), element, &weight.shape, raw));
+        let integers = cast(graph, packed, DataType::Int8, "integers");
+        self.replace(weight, integers);
+    }
+}

@@ -1,0 +1,413 @@
+//! The bit plan: how many bits each layer's weights and activations get, and how the weights are stored.
+//!
+//! A plan is a JSON document that people can edit:
+//!
+//! ```json
+//! {
+//!   "version": 1,
+//!   "default": { "weights": 4, "activations": 8 },
+//!   "layers": {
+//!     "conv1": { "weights": 8, "activations": 8 },
+//!     "layer3.0.conv2": { "weights": "ternary", "activations": 8 },
+//!     "head": { "weights": "float", "activations": "float" }
+//!   }
+//! }
+//! ```
+//!
+//! Layers go by the names `msq-onnx inspect` shows. `default` is for layers the plan does not name; without it every
+//! layer has to be named. `grid` and `packing` may be given too and mean what they mean in [`LayerPlan`].
+
+use crate::Error;
+use indexmap::IndexMap;
+use msq_passes::{Packing, Profile};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+/// Bits of a layer's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightBits {
+    /// Not quantized.
+    Float,
+    /// −1, 0 and 1 times a scale: 1.6 bits on disk.
+    Ternary,
+    /// 2 to 8.
+    Bits(u8),
+}
+
+/// Bits of the activation a layer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActivationBits {
+    /// Not quantized: the layer computes in float, whatever its weights are stored as.
+    Float,
+    /// 2 to 8.
+    Bits(u8),
+}
+
+/// The integers weights are rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightGrid {
+    /// −(2^(b−1) − 1) to 2^(b−1) − 1.
+    Narrow,
+    /// −2^(b−1) to 2^(b−1) − 1.
+    Full,
+    /// 2^b integers of 8 bits, chosen for the layer.
+    Codebook,
+}
+
+/// The form in which weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PackingForm {
+    /// Digits in bytes, unpacked by a table; runs everywhere. A byte each where that is not smaller.
+    #[default]
+    Auto,
+    /// A byte each.
+    None,
+    /// An INT4 tensor and a Cast, for 4 bits.
+    Int4,
+    /// An INT2 tensor and a Cast, for 2 bits. Opset 25: few runtimes take it.
+    Int2,
+}
+
+/// What happens to a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerPlan {
+    /// Bits of the weights: `"float"`, `"ternary"` or 2 to 8.
+    pub weights: WeightBits,
+    /// Bits of the activation read: `"float"` or 2 to 8.
+    pub activations: ActivationBits,
+    /// The grid of the weights; `narrow` at 8 bits and `full` below unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<WeightGrid>,
+    /// How the weights are stored.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub packing: PackingForm,
+}
+
+/// What happens to every layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BitPlan {
+    version: u32,
+    /// For layers not named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<LayerPlan>,
+    /// By layer name.
+    #[serde(default)]
+    pub layers: IndexMap<String, LayerPlan>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_auto(form: &PackingForm) -> bool {
+    *form == PackingForm::Auto
+}
+
+impl Default for LayerPlan {
+    fn default() -> Self {
+        Self {
+            weights: WeightBits::Bits(8),
+            activations: ActivationBits::Bits(8),
+            grid: None,
+            packing: PackingForm::Auto,
+        }
+    }
+}
+
+impl LayerPlan {
+    /// A layer that is left as it is.
+    pub const FLOAT: Self =
+        Self { weights: WeightBits::Float, activations: ActivationBits::Float, grid: None, packing: PackingForm::Auto };
+
+    /// The grid of the weights.
+    pub fn weight_grid(self) -> WeightGrid {
+        let unless_given = if self.weights == WeightBits::Bits(8) { WeightGrid::Narrow } else { WeightGrid::Full };
+        if self.weights == WeightBits::Ternary { WeightGrid::Narrow } else { self.grid.unwrap_or(unless_given) }
+    }
+
+    /// How so many weights are stored: packed if that is wanted and smaller than a byte each.
+    pub fn packing(self, weights: usize) -> Option<Packing> {
+        // Nodes and tensors of a weight's own that unpacking takes, in bytes.
+        const OVERHEAD: usize = 48;
+        let packing = match (self.packing, self.weights, self.weight_grid()) {
+            (PackingForm::None, ..) | (_, WeightBits::Float | WeightBits::Bits(8..), _) => return None,
+            (PackingForm::Int4, ..) => Packing::Int4,
+            (PackingForm::Int2, ..) => Packing::Int2,
+            (_, _, WeightGrid::Codebook) => Packing::Codebook,
+            (_, WeightBits::Ternary, _) | (_, WeightBits::Bits(2), WeightGrid::Narrow) => Packing::Ternary,
+            (_, WeightBits::Bits(bits), _) => Packing::Bits(bits),
+        };
+        let width = if let (Packing::Codebook, WeightBits::Bits(bits)) = (packing, self.weights) {
+            Packing::Bits(bits)
+        } else {
+            packing
+        };
+        (width.bytes(weights) + OVERHEAD < weights).then_some(packing)
+    }
+
+    /// Bytes that so many weights take, without what unpacks them.
+    pub fn packed_bytes(self, weights: usize) -> usize {
+        match (self.weights, self.packing(weights)) {
+            (WeightBits::Float, _) => 4 * weights,
+            (WeightBits::Bits(bits), Some(Packing::Codebook)) => Packing::Bits(bits).bytes(weights),
+            (_, Some(packing)) => packing.bytes(weights),
+            (_, None) => weights,
+        }
+    }
+
+    /// What is wrong with it for the target, if anything.
+    fn fault(self, profile: &Profile) -> Option<String> {
+        let bits = match self.weights {
+            WeightBits::Bits(bits) if !(2..=8).contains(&bits) => {
+                return Some(format!("weights of {bits} bits are not supported, use 2 to 8, \"ternary\" or \"float\""));
+            }
+            WeightBits::Bits(bits) => bits,
+            WeightBits::Ternary => 2,
+            WeightBits::Float => 0,
+        };
+        if let ActivationBits::Bits(bits) = self.activations
+            && !(2..=8).contains(&bits)
+        {
+            return Some(format!("activations of {bits} bits are not supported, use 2 to 8 or \"float\""));
+        }
+        if bits == 0 && self.activations != ActivationBits::Float {
+            return Some("weights are float, so activations must be \"float\" as well".to_owned());
+        }
+        match (self.packing, self.weight_grid()) {
+            (PackingForm::Int4, _) if bits != 4 => Some("packing `int4` takes weights of 4 bits".to_owned()),
+            (PackingForm::Int2, _) if bits != 2 => Some("packing `int2` takes weights of 2 bits".to_owned()),
+            (PackingForm::Int4 | PackingForm::Int2, WeightGrid::Codebook) => {
+                Some("a codebook cannot be stored as INT4 or INT2".to_owned())
+            }
+            (PackingForm::Int4, _) if !profile.int4_cast => {
+                Some(format!("`{}` does not run packing `int4`", profile.name))
+            }
+            (_, WeightGrid::Codebook) if bits == 8 => Some("a codebook takes weights of 2 to 7 bits".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl BitPlan {
+    /// The same for every layer.
+    pub fn uniform(layer: LayerPlan) -> Self {
+        Self { version: VERSION, default: Some(layer), layers: IndexMap::new() }
+    }
+
+    /// Layer by layer.
+    pub fn of_layers(layers: IndexMap<String, LayerPlan>) -> Self {
+        Self { version: VERSION, default: None, layers }
+    }
+
+    /// Reads a plan.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let failed = |reason: String| Error::BadPlan { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        let plan: Self = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
+        if plan.version != VERSION {
+            return Err(failed(format!("version {} is not known, {VERSION} is", plan.version)));
+        }
+        Ok(plan)
+    }
+
+    /// Writes the plan as a JSON document; the file appears when it is complete.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let failed = |e: std::io::Error| Error::SavePlan { path: path.to_owned(), reason: e.to_string() };
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        std::io::Write::write_all(&mut file, self.to_json().as_bytes()).map_err(failed)?;
+        file.persist(path).map_err(|e| failed(e.error))?;
+        Ok(())
+    }
+
+    /// The plan as a JSON document.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// What the plan says of a layer.
+    pub fn layer(&self, name: &str) -> Option<LayerPlan> {
+        self.layers.get(name).copied().or(self.default)
+    }
+
+    /// Checks the plan against the layers of a model and the target.
+    pub fn check<'a>(&self, layers: impl Iterator<Item = &'a str>, profile: &Profile) -> Result<(), Error> {
+        let names: Vec<&str> = layers.collect();
+        if let Some(name) = self.layers.keys().find(|name| !names.contains(&name.as_str())) {
+            return Err(Error::PlanLayer { layer: name.clone(), reason: "the model has no such layer".to_owned() });
+        }
+        if let Some(name) = names.iter().find(|name| self.layer(name).is_none()) {
+            let reason = "the plan neither names it nor has a default".to_owned();
+            return Err(Error::PlanLayer { layer: (*name).to_owned(), reason });
+        }
+        let entries = self.layers.iter().map(|(name, layer)| (name.as_str(), layer));
+        for (name, layer) in entries.chain(self.default.iter().map(|layer| ("default", layer))) {
+            if let Some(reason) = layer.fault(profile) {
+                return Err(Error::PlanLayer { layer: name.to_owned(), reason });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number, or the word that stands for a choice without one.
+fn parse_bits<T>(text: &str, words: &[(&str, T)], number: impl Fn(u8) -> T) -> Result<T, String>
+where
+    T: Copy,
+{
+    if let Some((_, choice)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*choice);
+    }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    match text.parse() {
+        Ok(bits @ 2..=8) => Ok(number(bits)),
+        _ => Err(format!("`{text}` is none of 2 to 8, {}", known.join(", "))),
+    }
+}
+
+impl FromStr for WeightBits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_bits(text, &[("ternary", Self::Ternary), ("float", Self::Float)], Self::Bits)
+    }
+}
+
+impl FromStr for ActivationBits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_bits(text, &[("float", Self::Float)], Self::Bits)
+    }
+}
+
+impl fmt::Display for WeightBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float => f.write_str("float"),
+            Self::Ternary => f.write_str("ternary"),
+            Self::Bits(bits) => write!(f, "{bits}"),
+        }
+    }
+}
+
+impl fmt::Display for ActivationBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float => f.write_str("float"),
+            Self::Bits(bits) => write!(f, "{bits}"),
+        }
+    }
+}
+
+/// A number or a word in JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrWord {
+    Number(u8),
+    Word(String),
+}
+
+impl NumberOrWord {
+    fn text(self) -> String {
+        match self {
+            Self::Number(n) => n.to_string(),
+            Self::Word(word) => word,
+        }
+    }
+}
+
+macro_rules! number_or_word {
+    ($bits:ident) => {
+        impl Serialize for $bits {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    Self::Bits(bits) => serializer.serialize_u8(*bits),
+                    word => serializer.collect_str(word),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $bits {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = NumberOrWord::deserialize(deserializer)?.text();
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+number_or_word!(WeightBits);
+number_or_word!(ActivationBits);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = r#"{
+  "version": 1,
+  "default": {
+    "weights": 4,
+    "activations": 8
+  },
+  "layers": {
+    "a": {
+      "weights": "ternary",
+      "activations": 4
+    },
+    "b": {
+      "weights": 2,
+      "activations": "float",
+      "grid": "codebook"
+    },
+    "c": {
+      "weights": 4,
+      "activations": 8,
+      "packing": "int4"
+    }
+  }
+}
+"#;
+
+    #[test]
+    fn a_plan_is_read_and_written() {
+        let plan: BitPlan = serde_json::from_str(EXAMPLE).unwrap();
+        assert_eq!(plan.to_json(), EXAMPLE);
+        assert_eq!(plan.layer("a").unwrap().weights, WeightBits::Ternary);
+        assert_eq!(plan.layer("z"), plan.default);
+        assert!(plan.check(["a", "b", "c", "z"].into_iter(), &Profile::ORT_CPU).is_ok());
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let fault = |text: &str| {
+            let layer: Result<LayerPlan, _> = serde_json::from_str(text);
+            layer.map_or_else(|e| Some(e.to_string()), |layer| layer.fault(&Profile::TRACT)).unwrap_or_default()
+        };
+        assert!(fault(r#"{"weights": 9, "activations": 8}"#).contains("`9` is none of 2 to 8, ternary, float"));
+        assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, float"));
+        assert!(fault(r#"{"weights": "float", "activations": 8}"#).contains("must be \"float\" as well"));
+        assert!(fault(r#"{"weights": 3, "activations": 8, "packing": "int4"}"#).contains("takes weights of 4 bits"));
+        assert!(fault(r#"{"weights": 4, "activations": 8, "packing": "int4"}"#).contains("`tract` does not run"));
+        assert!(fault(r#"{"weights": 8, "activations": 8, "grid": "codebook"}"#).contains("2 to 7 bits"));
+        assert!(fault(r#"{"weights": 8, "activations": 8, "bits": 3}"#).contains("unknown field `bits`"));
+        assert_eq!(fault(r#"{"weights": 4, "activations": 8}"#), "");
+    }
+
+    #[test]
+    fn small_weights_are_not_packed() {
+        let layer = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        assert_eq!(layer.packing(96), None);
+        assert_eq!(layer.packing(200), Some(Packing::Bits(4)));
+        let narrow = LayerPlan { weights: WeightBits::Bits(2), grid: Some(WeightGrid::Narrow), ..layer };
+        assert_eq!(narrow.packing(200), Some(Packing::Ternary));
+    }
+}

@@ -1,0 +1,121 @@
+//! Flags for bits and for the form of the output.
+
+// Doc comments here are help texts, which show backticks as they are.
+#![allow(clippy::doc_markdown)]
+
+use clap::Args;
+use msq_onnx::{ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, WeightBits, WeightGrid};
+use msq_passes::Profile;
+use std::path::PathBuf;
+
+/// Bits, and what the output looks like.
+#[derive(Args, Debug)]
+pub(crate) struct FormArgs {
+    /// Bits of the weights: 2 to 8, ternary or float
+    #[arg(long, value_name = "BITS", default_value = "8", help_heading = "Quantization")]
+    weight_bits: WeightBits,
+    /// Bits of the activations layers read: 2 to 8, or float for weights alone
+    #[arg(long, value_name = "BITS", help_heading = "Quantization")]
+    act_bits: Option<ActivationBits>,
+    /// Integers of the weights; full below 8 bits, narrow at 8 unless given
+    #[arg(long, value_name = "GRID", help_heading = "Quantization")]
+    grid: Option<GridArg>,
+    /// A bit plan: bits layer by layer, as --save-plan writes it
+    #[arg(long, value_name = "PATH", help_heading = "Quantization")]
+    #[arg(conflicts_with_all = ["weight_bits", "act_bits", "grid", "packing"])]
+    plan: Option<PathBuf>,
+    /// Write the bit plan that was carried out
+    #[arg(long, value_name = "PATH", help_heading = "Quantization")]
+    pub(crate) save_plan: Option<PathBuf>,
+    /// Whether batch-norms are multiplied into the weights or into their scales
+    #[arg(long, value_name = "FORM", default_value = "fold", help_heading = "Quantization")]
+    pub(crate) batch_norm: BatchNormArg,
+    /// The target: ort-cpu, ort-arm, tensorrt, openvino, qnn or tract
+    #[arg(long, value_name = "NAME", default_value = "ort-cpu", value_parser = profile, help_heading = "Output")]
+    pub(crate) profile: Profile,
+    /// The operators quantized layers are written as
+    #[arg(long, value_name = "FORM", default_value = "qdq", help_heading = "Output")]
+    pub(crate) format: FormatArg,
+    /// How weights below 8 bits are stored
+    #[arg(long, value_name = "FORM", default_value = "auto", help_heading = "Output")]
+    packing: PackingArg,
+    /// Unpack weights by functions of the model, for onnxruntime
+    #[arg(long, help_heading = "Output")]
+    pub(crate) functions: bool,
+    /// Round the scales of weights to half precision and store them so
+    #[arg(long, help_heading = "Output")]
+    pub(crate) half_scales: bool,
+}
+
+/// A choice on the command line that stands for one in the library.
+macro_rules! choices {
+    ($($(#[$doc:meta])* $arg:ident => $target:ident { $($(#[$variant_doc:meta])* $variant:ident),* $(,)? })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(clap::ValueEnum, Clone, Copy, Debug)]
+            pub(crate) enum $arg { $($(#[$variant_doc])* $variant),* }
+
+            impl From<$arg> for $target {
+                fn from(arg: $arg) -> Self {
+                    match arg { $($arg::$variant => Self::$variant),* }
+                }
+            }
+        )*
+    };
+}
+
+choices! {
+    GridArg => WeightGrid {
+        /// −(2^(b−1) − 1) to 2^(b−1) − 1
+        Narrow,
+        /// −2^(b−1) to 2^(b−1) − 1
+        Full,
+        /// 2^b integers of 8 bits chosen for the layer
+        Codebook,
+    }
+    PackingArg => PackingForm {
+        /// Digits in bytes and a table, which runs everywhere
+        Auto,
+        /// A byte each
+        None,
+        /// INT4 tensors, for 4 bits; opset 21
+        Int4,
+        /// INT2 tensors, for 2 bits; opset 25, for the few runtimes that take it
+        Int2,
+    }
+    FormatArg => Format {
+        /// Float operators between DequantizeLinear and QuantizeLinear
+        Qdq,
+        /// QLinearConv, QLinearMatMul and their kin
+        Qlinear,
+        /// ConvInteger and MatMulInteger, scales and offsets in float; slow in onnxruntime
+        Integer,
+    }
+    BatchNormArg => BatchNorm {
+        /// Into the weights, which are rounded then
+        Fold,
+        /// Into the scales of weights rounded as they are
+        Affine,
+    }
+}
+
+fn profile(name: &str) -> Result<Profile, String> {
+    let names = || Profile::ALL.map(|profile| profile.name).join(", ");
+    Profile::by_name(name).ok_or_else(|| format!("the profiles are {}", names()))
+}
+
+impl FormArgs {
+    pub(crate) fn plan(&self) -> Result<BitPlan, Error> {
+        if let Some(path) = &self.plan {
+            return BitPlan::load(path);
+        }
+        let float = self.weight_bits == WeightBits::Float;
+        let activations = if float { ActivationBits::Float } else { ActivationBits::Bits(8) };
+        Ok(BitPlan::uniform(LayerPlan {
+            weights: self.weight_bits,
+            activations: self.act_bits.unwrap_or(activations),
+            grid: self.grid.map(Into::into),
+            packing: self.packing.into(),
+        }))
+    }
+}

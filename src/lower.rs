@@ -1,0 +1,80 @@
+//! From decisions to a file: quantizers and integers into the graph, then the form, the packing, the names.
+
+use crate::bit_plan::BitPlan;
+use crate::observe::Observed;
+use crate::{Error, Format, Options};
+use indexmap::IndexMap;
+use msq_passes::analysis::{Layer, Placement};
+use msq_passes::ir::Model;
+use msq_passes::{
+    CleanNames, DropDefaults, EliminateDeadNodes, FuseQlinear, HalfConstants, InsertQdq, LowerInteger, Manager,
+    PackWeights, Packing, QuantizedLayer, ShareConstants, StoreWeights,
+};
+
+/// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
+pub(crate) fn quantize_graph(
+    model: &mut Model,
+    placement: &Placement,
+    observed: &Observed,
+    layers: &IndexMap<String, QuantizedLayer>,
+) -> Result<(), Error> {
+    let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
+    let stored = layers.iter().filter(|(name, _)| !on_integers.contains(&name.as_str()));
+    let stored = stored.map(|(name, layer)| (name.clone(), layer.clone())).collect();
+    Manager::new()
+        .with(InsertQdq { placement, activations: &observed.activations, layers })
+        // The placement's handles are not needed any more.
+        .with(StoreWeights { layers: &stored })
+        // The float weights are unread now.
+        .with(EliminateDeadNodes)
+        .run(model)?;
+    model.set_producer("msq-onnx", env!("CARGO_PKG_VERSION"));
+    Ok(())
+}
+
+/// How each layer is packed; empty where nothing is.
+pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPlan) -> IndexMap<String, Packing> {
+    let packing = |layer: &Layer| Some((layer.name.clone(), plan.layer(&layer.name)?.packing(layer.weights())?));
+    layers.filter_map(packing).collect()
+}
+
+/// Whether the file is to be as small as it can be.
+pub(crate) fn is_stripped(options: &Options, packings: &IndexMap<String, Packing>) -> bool {
+    options.strip_names.unwrap_or(!packings.is_empty())
+}
+
+/// Brings the QDQ graph into the form and size wanted. Returns the names of inner values that were shortened.
+pub(crate) fn finish(
+    model: &mut Model,
+    packings: IndexMap<String, Packing>,
+    options: &Options,
+) -> Result<IndexMap<String, String>, Error> {
+    let strip = is_stripped(options, &packings);
+    let mut passes = Manager::new();
+    if !packings.is_empty() {
+        // Before the form: it looks for a layer's integers behind its name.
+        passes = passes.with(PackWeights { layers: packings, functions: options.functions });
+    }
+    match options.format {
+        Format::Qdq => {}
+        Format::Qlinear => passes = passes.with(FuseQlinear { contrib: options.profile.contrib }),
+        Format::Integer => passes = passes.with(LowerInteger),
+    }
+    // What the form has taken in is unread.
+    passes = passes.with(EliminateDeadNodes);
+    if options.half_scales {
+        passes = passes.with(HalfConstants);
+    }
+    if strip {
+        passes = passes
+            // Constants of the passes before are many and alike.
+            .with(ShareConstants)
+            .with(DropDefaults);
+    }
+    passes.run(model)?;
+    let names = CleanNames { strip };
+    let shortened = names.plan(model);
+    // Last: the passes before name what they make.
+    Manager::new().with(names).run(model)?;
+    Ok(shortened)
+}
