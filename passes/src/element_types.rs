@@ -115,6 +115,8 @@ fn written(node: &Node, types: &HashMap<ValueId, DataType>) -> Option<DataType> 
         "Constant" => tensor_of(node).as_ref().and_then(TensorProto::element_type),
         "QuantizeLinear" => read(2).or_else(|| output_type(node)),
         "DequantizeLinear" | "Where" => read(1),
+        "QLinearConv" | "QLinearMatMul" => read(7),
+        "Shape" | "Size" | "ArgMax" | "ArgMin" => Some(DataType::Int64),
         op if BOTH_SAME_TYPE.contains(&op) => read(0).or_else(|| read(1)),
         op if SAME_TYPE.contains(&op) => read(0),
         _ => None,

@@ -22,6 +22,7 @@ mod insert_taps;
 pub mod ir;
 mod layer_affine;
 mod lift_constants;
+pub mod lint;
 mod lower_integer;
 mod manager;
 mod normalize_gemm;

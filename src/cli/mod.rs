@@ -4,6 +4,7 @@ mod data;
 mod evaluate;
 mod form;
 mod inspect;
+mod lint;
 mod output;
 mod print;
 mod progress;
@@ -40,6 +41,8 @@ struct Cli {
 enum Command {
     /// List layers, shapes, weights, MACs, and what can be quantized and what not, and why
     Inspect(inspect::InspectArgs),
+    /// Check a quantized model for a target: what it refuses, runs slowly, or leaves in float
+    Lint(lint::LintArgs),
     /// Write the model in the ONNX textual syntax
     Print(print::PrintArgs),
     /// Accuracy with labels, agreement with a reference, error of each layer
@@ -76,6 +79,10 @@ fn run_command(command: Command) -> ExitCode {
         Command::Inspect(args) => {
             log(&args.common);
             inspect::run(&args)
+        }
+        Command::Lint(args) => {
+            log(&args.common);
+            return lint::run(&args).unwrap_or_else(|e| fail(&e));
         }
         Command::Print(args) => print::run(&args),
         Command::Evaluate(args) => {

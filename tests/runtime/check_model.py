@@ -46,6 +46,8 @@ COMPUTE_OPS = {
     "NhwcFusedConv",
 }
 QUANTIZED_PREFIXES = ("QLinear", "QGemm", "ConvInteger", "MatMulInteger", "MatMulNBits", "DynamicQuantize")
+BORDER_OPS = {"QuantizeLinear", "DequantizeLinear"}
+BYTE_TYPES = {"tensor(uint8)", "tensor(int8)"}
 FLOAT_TYPES = {"tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)"}
 LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -134,7 +136,7 @@ def tensor_types(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def command_fusion(args: argparse.Namespace) -> tuple[Json, bool]:
-    """What onnxruntime turns the model into: op counts, quantized ops, compute left in float."""
+    """What onnxruntime turns the model into: op counts, quantized ops, names on integers, compute left in float."""
     model = optimized_model(args.model, LEVELS[args.level])
     types = tensor_types(model)
     by_domain: dict[str, Counter[str]] = {}
@@ -148,10 +150,17 @@ def command_fusion(args: argparse.Namespace) -> tuple[Json, bool]:
         for node in model.graph.node
         if node.op_type in COMPUTE_OPS and types.get(node.output[0]) in FLOAT_TYPES
     ]
+    integer = [
+        node.name
+        for node in model.graph.node
+        if node.op_type not in BORDER_OPS
+        and (node.op_type.startswith(QUANTIZED_PREFIXES) or types.get(node.output[0]) in BYTE_TYPES)
+    ]
     report = {
         "level": args.level,
         "ops": {domain: dict(sorted(counts.items())) for domain, counts in sorted(by_domain.items())},
         "quantized": dict(sorted(quantized.items())),
+        "integer": integer,
         "float": left_float,
         "float_counts": dict(sorted(Counter(entry["op"] for entry in left_float).items())),
     }

@@ -1,0 +1,289 @@
+//! Whether a quantized model, whoever wrote it, is one its target runs as meant.
+//!
+//! Every rule is an entry of [`RULES`]: where it applies, how much it matters there, the check, and why. Checks read
+//! a `View` and return sites; none changes the model. [`predict_float`] is the part that knows onnxruntime.
+
+mod activations;
+mod biases;
+mod file;
+mod ort;
+mod structure;
+mod view;
+mod weights;
+
+pub use ort::{FloatNode, predict_float};
+
+use crate::ir::Model;
+use crate::profile::{ActivationGrid, BiasForm, Profile};
+use view::View;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The target refuses the model, or computes something else than it says.
+    Error,
+    /// The model runs, but slower or less exact than it could.
+    Warning,
+}
+
+impl Severity {
+    /// The word in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Something a rule found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// The rule.
+    pub rule: &'static str,
+    /// How much it matters for the target.
+    pub severity: Severity,
+    /// The node or value.
+    pub site: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A node or value and what is wrong with it.
+type Site = (String, String);
+
+/// A rule.
+pub struct Rule {
+    /// Its name, in kebab case.
+    pub id: &'static str,
+    /// What is wrong about what it finds.
+    pub doc: &'static str,
+    severity: fn(&Profile) -> Option<Severity>,
+    check: fn(&View) -> Vec<Site>,
+}
+
+impl Rule {
+    /// How much the rule matters for a target; nothing where it does not apply.
+    pub fn severity(&self, profile: &Profile) -> Option<Severity> {
+        (self.severity)(profile)
+    }
+}
+
+/// Everything the rules find, in the order of the rules, then of the graph.
+pub fn lint(model: &Model, profile: &Profile) -> Vec<Finding> {
+    let view = View::new(model, profile);
+    let rules = RULES.iter().filter_map(|rule| Some((rule, rule.severity(profile)?)));
+    let findings = rules.flat_map(|(rule, severity)| {
+        let sites = (rule.check)(&view);
+        sites.into_iter().map(move |(site, message)| Finding { rule: rule.id, severity, site, message })
+    });
+    findings.collect()
+}
+
+const ERROR: Option<Severity> = Some(Severity::Error);
+const WARNING: Option<Severity> = Some(Severity::Warning);
+
+fn error(_: &Profile) -> Option<Severity> {
+    ERROR
+}
+
+fn warning(_: &Profile) -> Option<Severity> {
+    WARNING
+}
+
+fn is_ort(profile: &Profile) -> bool {
+    profile.name.starts_with("ort-")
+}
+
+fn is_symmetric(profile: &Profile) -> bool {
+    profile.activations == ActivationGrid::Symmetric
+}
+
+/// Targets whose kernels take symmetric weights only.
+fn wants_symmetric_weights(profile: &Profile) -> bool {
+    is_symmetric(profile) || profile.name == "qnn"
+}
+
+/// An error where `strict`, a warning elsewhere.
+fn error_if(strict: bool) -> Option<Severity> {
+    if strict { ERROR } else { WARNING }
+}
+
+fn only_if(severity: Option<Severity>, applies: bool) -> Option<Severity> {
+    severity.filter(|_| applies)
+}
+
+/// Every rule, those about the file first, then values, layers and what lies between.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "not-quantized",
+        doc: "The model has neither quantizers nor integer operators: there is nothing to check but the file.",
+        severity: warning,
+        check: file::not_quantized,
+    },
+    Rule {
+        id: "opset-too-new",
+        doc: "The target does not read the operator set.",
+        severity: error,
+        check: file::opset,
+    },
+    Rule {
+        id: "ir-version-too-new",
+        doc: "The format version is newer than the operator set needs, which older runtimes refuse for no gain.",
+        severity: warning,
+        check: file::ir_version,
+    },
+    Rule {
+        id: "function",
+        doc: "The target does not run functions that the model defines itself.",
+        severity: |p| only_if(ERROR, !p.functions),
+        check: file::functions,
+    },
+    Rule {
+        id: "contrib-operator",
+        doc: "The target does not know operators of the domain `com.microsoft`.",
+        severity: |p| only_if(ERROR, !p.contrib),
+        check: file::contrib,
+    },
+    Rule {
+        id: "dynamic-shape",
+        doc: "The target compiles the graph ahead of time and needs every axis of every input.",
+        severity: |p| only_if(ERROR, p.name == "qnn"),
+        check: file::dynamic_shapes,
+    },
+    Rule {
+        id: "scale-value",
+        doc: "A scale that is not positive, not finite or subnormal stands for nothing, or for something else on \
+              processors that flush subnormals to zero.",
+        severity: error,
+        check: activations::scales,
+    },
+    Rule {
+        id: "activation-type",
+        doc: "The target's kernels are made for the other 8-bit type, or for 8 bits: others are slow or refused.",
+        severity: |p| error_if(is_symmetric(p)),
+        check: activations::types,
+    },
+    Rule {
+        id: "activation-zero-point",
+        doc: "The target takes activations whose zero point is 0 only.",
+        severity: |p| only_if(ERROR, is_symmetric(p)),
+        check: activations::zero_points,
+    },
+    Rule {
+        id: "activation-per-channel",
+        doc: "No target has integer kernels for activations with a scale a channel; TensorRT refuses them.",
+        severity: |p| error_if(is_symmetric(p)),
+        check: activations::per_channel,
+    },
+    Rule {
+        id: "zero-point-missing",
+        doc: "onnxruntime's patterns for `Gemm` and for operators that move data need the zero point written out, \
+              also where it is 0.",
+        severity: |p| only_if(WARNING, is_ort(p)),
+        check: activations::missing_zero_points,
+    },
+    Rule {
+        id: "weight-type",
+        doc: "Weights should be int8: uint8 ones need a zero point, which costs a pass over the input; TensorRT \
+              refuses them.",
+        severity: |p| error_if(is_symmetric(p)),
+        check: weights::types,
+    },
+    Rule {
+        id: "weight-zero-point",
+        doc: "Weights with a zero point cost a pass over the input, up to half the speed; TensorRT and QNN refuse \
+              them.",
+        severity: |p| error_if(wants_symmetric_weights(p)),
+        check: weights::zero_points,
+    },
+    Rule {
+        id: "weight-axis",
+        doc: "Scales lie along another axis than output channels: runtimes that fuse the layer read them as if they \
+              did not, and compute something else.",
+        severity: error,
+        check: weights::axes,
+    },
+    Rule {
+        id: "weight-per-channel",
+        doc: "The target's integer kernels are made for one scale a tensor: layers with a scale a channel may run \
+              in float.",
+        severity: |p| only_if(WARNING, !p.per_channel),
+        check: weights::per_channel,
+    },
+    Rule {
+        id: "low-bit-weight",
+        doc: "onnxruntime does not fold a `DequantizeLinear`: with integers below 8 bits the layer runs in float. An \
+              int4 constant cast to int8 is folded and runs on integers.",
+        severity: |p| only_if(WARNING, is_ort(p)),
+        check: weights::four_bits,
+    },
+    Rule {
+        id: "two-bit-weight",
+        doc: "onnxruntime fails on `DequantizeLinear` of 2-bit integers.",
+        severity: |p| only_if(ERROR, is_ort(p)),
+        check: weights::two_bits,
+    },
+    Rule {
+        id: "int4-not-blocked",
+        doc: "TensorRT takes INT4 weights only with a scale a block, and only where the activation is float.",
+        severity: |p| only_if(ERROR, is_symmetric(p)),
+        check: weights::int4_blocks,
+    },
+    Rule {
+        id: "int4-cast",
+        doc: "The target does not cast integers below 8 bits.",
+        severity: |p| only_if(ERROR, !p.int4_cast),
+        check: weights::casts,
+    },
+    Rule {
+        id: "bias-not-float",
+        doc: "The target wants the bias as a float constant: behind a `DequantizeLinear` it is refused.",
+        severity: |p| only_if(ERROR, p.bias == BiasForm::Float && !p.rounds_float_bias),
+        check: biases::quantized,
+    },
+    Rule {
+        id: "bias-not-int32",
+        doc: "The target wants the bias of a quantized layer as int32.",
+        severity: |p| only_if(ERROR, p.bias == BiasForm::Int32 && !p.rounds_float_bias),
+        check: biases::float,
+    },
+    Rule {
+        id: "bias-scale",
+        doc: "Integer kernels add the bias at input scale × weight scale, whatever its own scale says: off by more \
+              than 1 % onnxruntime leaves a `Conv` float, below that and in a `Gemm` it computes something else.",
+        severity: |p| only_if(ERROR, p.bias == BiasForm::Int32),
+        check: biases::scales,
+    },
+    Rule {
+        id: "quantized-output",
+        doc: "The target wants graph outputs float: a quantizer there costs accuracy and breaks a fusion.",
+        severity: |p| only_if(WARNING, !p.quantized_outputs),
+        check: structure::outputs,
+    },
+    Rule {
+        id: "residual-sum",
+        doc: "The target fuses a residual sum into the layer before it only if the layer's side of the sum is float.",
+        severity: warning,
+        check: structure::residual_sums,
+    },
+    Rule {
+        id: "float-operand",
+        doc: "An operator with an integer kernel runs in float when one operand is float.",
+        severity: |p| only_if(WARNING, !is_ort(p)),
+        check: structure::float_operands,
+    },
+    Rule {
+        id: "float-operator",
+        doc: "What is not quantized does not run on the accelerator: the graph is cut there.",
+        severity: |p| only_if(WARNING, p.name == "qnn"),
+        check: structure::float_operators,
+    },
+    Rule {
+        id: "stays-float",
+        doc: "onnxruntime finds no integer kernel for the node, or one of its patterns' conditions does not hold.",
+        severity: |p| only_if(WARNING, is_ort(p)),
+        check: structure::stays_float,
+    },
+];

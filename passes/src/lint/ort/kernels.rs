@@ -1,0 +1,139 @@
+//! What each operator needs for an integer kernel to take it.
+
+use super::layers;
+use super::links::{Links, Output};
+use crate::ir::{DataType, Node};
+
+/// Kinds of patterns onnxruntime matches.
+#[derive(Clone, Copy, PartialEq)]
+enum Kernel {
+    Conv,
+    Gemm,
+    MatMul,
+    /// Computes: operands dequantized, output quantized. The data operands are those from the first slot on.
+    Arithmetic {
+        first: usize,
+    },
+    /// Moves data: integers in, the same integers out.
+    Movement,
+    /// Removed where the quantizer behind it saturates alike.
+    Clamp,
+}
+
+const KERNELS: &[(&str, Kernel)] = &[
+    ("Conv", Kernel::Conv),
+    ("Gemm", Kernel::Gemm),
+    ("MatMul", Kernel::MatMul),
+    ("Add", Kernel::Arithmetic { first: 0 }),
+    ("Mul", Kernel::Arithmetic { first: 0 }),
+    ("AveragePool", Kernel::Arithmetic { first: 0 }),
+    ("GlobalAveragePool", Kernel::Arithmetic { first: 0 }),
+    ("LeakyRelu", Kernel::Arithmetic { first: 0 }),
+    ("Sigmoid", Kernel::Arithmetic { first: 0 }),
+    ("Softmax", Kernel::Arithmetic { first: 0 }),
+    ("Concat", Kernel::Arithmetic { first: 0 }),
+    ("Where", Kernel::Arithmetic { first: 1 }),
+    ("MaxPool", Kernel::Movement),
+    ("ReduceMax", Kernel::Movement),
+    ("ReduceMin", Kernel::Movement),
+    ("Resize", Kernel::Movement),
+    ("Expand", Kernel::Movement),
+    ("Flatten", Kernel::Movement),
+    ("Gather", Kernel::Movement),
+    ("GatherElements", Kernel::Movement),
+    ("Reshape", Kernel::Movement),
+    ("Slice", Kernel::Movement),
+    ("Split", Kernel::Movement),
+    ("Squeeze", Kernel::Movement),
+    ("Tile", Kernel::Movement),
+    ("Transpose", Kernel::Movement),
+    ("Unsqueeze", Kernel::Movement),
+    ("Relu", Kernel::Clamp),
+    ("Clip", Kernel::Clamp),
+];
+
+/// Operators that cost next to nothing in float or are gone when the session starts.
+const FREE: [&str; 5] = ["Identity", "Dropout", "Cast", "DepthToSpace", "SpaceToDepth"];
+
+/// Whether an integer kernel takes the node, or why not.
+pub(super) fn verdict(links: &Links, node: &Node) -> Result<(), String> {
+    match KERNELS.iter().find(|(op, _)| *op == node.op()).map(|&(_, kernel)| kernel) {
+        Some(Kernel::Conv) => layers::conv(links, node),
+        Some(Kernel::Gemm) => layers::gemm(links, node),
+        Some(Kernel::MatMul) => layers::matmul(links, node),
+        Some(Kernel::Arithmetic { first }) => arithmetic(links, node, first),
+        Some(Kernel::Movement) => movement(links, node),
+        Some(Kernel::Clamp) => clamp(links, node),
+        None if FREE.contains(&node.op()) => Ok(()),
+        None => Err(format!("onnxruntime has no integer kernel for {}", node.op())),
+    }
+}
+
+/// Whether integers of this type have kernels; a type that is not known may.
+pub(super) fn is_byte(element: Option<DataType>) -> bool {
+    matches!(element, None | Some(DataType::Int8 | DataType::Uint8))
+}
+
+/// Whether two types may be the same.
+pub(super) fn same_type(a: Option<DataType>, b: Option<DataType>) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+/// Why types differ that the file states as one: only int8 changes, see `links`.
+pub(super) const TYPES_DIFFER: &str =
+    "its operands and output differ in type (on x86, int8 becomes uint8 unless it is constant or read twice)";
+
+fn arithmetic(links: &Links, node: &Node, first: usize) -> Result<(), String> {
+    let mut element = None;
+    for &value in node.inputs().iter().skip(first).flatten() {
+        let name = links.view.name(value);
+        let Some(source) = links.source(value) else {
+            return Err(format!("operand `{name}` is float"));
+        };
+        if !is_byte(source.element) {
+            return Err(format!("operand `{name}` is not of 8 bits"));
+        }
+        if !same_type(element, source.element) {
+            return Err(TYPES_DIFFER.to_owned());
+        }
+        element = source.element;
+    }
+    match links.output(node) {
+        Output::Quantized(quantizer) if !is_byte(quantizer.element) => Err("its output is not of 8 bits".to_owned()),
+        Output::Quantized(quantizer) if !same_type(element, quantizer.element) => Err(TYPES_DIFFER.to_owned()),
+        Output::Quantized(_) => Ok(()),
+        Output::Float => Err("its output is not quantized".to_owned()),
+        Output::Blocked(reason) => Err(reason),
+    }
+}
+
+/// Data is moved as it is. Float data is worth a word only for pools, or where quantizers on both sides disagree.
+fn movement(links: &Links, node: &Node) -> Result<(), String> {
+    let source = node.input(0).and_then(|v| links.source(v));
+    let sink = node.output(0).and_then(|v| links.only_quantizer(v));
+    let pool = node.is("MaxPool");
+    if pool && !links.crosses(node) {
+        return Err("its operator set is older than 12".to_owned());
+    }
+    let (before, behind) = match (&source, &sink) {
+        (Some(source), Some(sink)) if !links.view.alike(source, sink) => {
+            return Err("the quantizers before and behind it have different parameters".to_owned());
+        }
+        (Some(source), Some(sink)) => (source.element, sink.element),
+        (Some(source), None) => (source.element, links.moved_type(node, source)),
+        (None, Some(sink)) => (links.final_type(sink, true), sink.element),
+        (None, None) if pool => return Err("it reads floats".to_owned()),
+        (None, None) => return Ok(()),
+    };
+    if pool && !same_type(before, behind) { Err(TYPES_DIFFER.to_owned()) } else { Ok(()) }
+}
+
+/// A clamp between quantizers that stays. Behind a layer it is named there.
+fn clamp(links: &Links, node: &Node) -> Result<(), String> {
+    let source = node.input(0).and_then(|v| links.source(v));
+    let sink = node.output(0).and_then(|v| links.only_quantizer(v));
+    match (source, sink) {
+        (Some(_), Some(sink)) => links.redundant(node, &sink),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,95 @@
+//! Which nodes of a quantized model an onnxruntime session on the CPU computes in float, and why.
+//!
+//! onnxruntime matches `DequantizeLinear → operator → QuantizeLinear` and puts an integer kernel in its place. Before
+//! that it gives every reader a `DequantizeLinear` of its own, moves quantizers across operators that only move data
+//! (`links`), rounds float biases and weights of layers that read and write integers, and turns a product and a sum
+//! with a constant vector into one `Gemm`. What is predicted here is what its version 1.31 does with every
+//! optimization switched on; `tests/lint.rs` compares.
+
+mod kernels;
+mod layers;
+mod links;
+
+use super::view::View;
+use crate::ir::{Model, NodeId, ValueId};
+use crate::profile::Profile;
+use indexmap::IndexMap;
+use links::Links;
+
+/// A node that onnxruntime computes in float.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FloatNode {
+    /// The node's name, or its output's.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Why no integer kernel takes it.
+    pub reason: String,
+}
+
+/// The nodes of the model that an onnxruntime session on an x86 CPU computes in float, in graph order. Nodes that only
+/// move data are left out, except where quantizers stand on both sides and disagree.
+pub fn predict_float(model: &Model) -> Vec<FloatNode> {
+    predict(&View::new(model, &Profile::ORT_CPU))
+}
+
+pub(super) fn predict(view: &View) -> Vec<FloatNode> {
+    let links = Links { view };
+    let mut reasons: IndexMap<NodeId, String> = IndexMap::new();
+    let products = products_with_bias(view);
+    for (id, node) in view.graph.nodes() {
+        if !computes_floats(view, id) {
+            continue;
+        }
+        let verdict = match products.iter().find(|p| p.product == id || p.sum == id) {
+            Some(product) => layers::product_with_bias(&links, product),
+            None => kernels::verdict(&links, node),
+        };
+        if let Err(reason) = verdict {
+            reasons.insert(id, reason);
+        }
+    }
+    let float = |(id, reason): (NodeId, String)| FloatNode {
+        node: view.label(id),
+        op: view.graph.node(id).op().to_owned(),
+        reason,
+    };
+    reasons.into_iter().map(float).collect()
+}
+
+/// Whether the node writes floats that depend on the model's inputs.
+fn computes_floats(view: &View, id: NodeId) -> bool {
+    let node = view.graph.node(id);
+    let Some(output) = node.output(0) else { return false };
+    let float = match view.element(output) {
+        Some(element) => element.is_float(),
+        None => crate::analysis::LayerOp::of(node).is_some(),
+    };
+    let border = super::view::is_dequantizer(node) || super::view::is_quantizer(node);
+    float && !border && node.domain().is_empty() && !view.is_constant(output)
+}
+
+/// A `MatMul` and the `Add` of a constant vector behind it, which onnxruntime makes one `Gemm` before anything else.
+struct ProductWithBias {
+    product: NodeId,
+    sum: NodeId,
+    bias: ValueId,
+}
+
+fn products_with_bias(view: &View) -> Vec<ProductWithBias> {
+    let products = view.graph.nodes().filter(|(_, n)| n.is("MatMul"));
+    products.filter_map(|(product, _)| product_and_sum(view, product)).collect()
+}
+
+fn product_and_sum(view: &View, product: NodeId) -> Option<ProductWithBias> {
+    let node = view.graph.node(product);
+    let reader = view.graph.only_use(node.output(0)?)?;
+    let sum = view.graph.node(reader.node);
+    let bias = sum.input(1 - reader.slot).filter(|_| sum.is("Add"))?;
+    let stored = |value: ValueId| view.dequantized(value).map_or(value, |q| q.integers);
+    let weight = node.input(1).filter(|&v| view.is_constant(v))?;
+    let [_, columns] = view.shape(stored(weight))?[..] else { return None };
+    let shape = view.shape(stored(bias)).filter(|_| view.is_constant(bias))?;
+    let vector = shape.last() == Some(&columns) && shape.iter().rev().skip(1).all(|&n| n == 1) && shape.len() <= 2;
+    vector.then_some(ProductWithBias { product, sum: reader.node, bias })
+}

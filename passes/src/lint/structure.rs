@@ -1,0 +1,109 @@
+//! Rules about where quantizers stand.
+
+use super::Site;
+use super::ort;
+use super::view::{View, is_dequantizer, is_quantizer};
+use crate::analysis::LayerOp;
+use crate::ir::{DataType, Node, ValueId};
+use crate::profile::Support;
+
+pub(super) fn outputs(view: &View) -> Vec<Site> {
+    let quantized = |&value: &ValueId| {
+        let producer = view.producer(value).map(|(_, node)| node);
+        producer.is_some_and(is_quantizer) || view.dequantized(value).is_some_and(|q| !view.is_constant(q.integers))
+    };
+    let outputs = view.graph.outputs().filter(quantized);
+    outputs.map(|value| (view.name(value), "the graph output is quantized".to_owned())).collect()
+}
+
+pub(super) fn residual_sums(view: &View) -> Vec<Site> {
+    let sums = view
+        .graph
+        .nodes()
+        .filter(|(_, node)| node.domain().is_empty() && view.profile.support(node.op()) == Some(Support::ResidualSum));
+    let sums = sums.filter(|(_, node)| {
+        let quantized = |v: &ValueId| view.dequantized(*v).is_some_and(|q| !view.is_constant(q.integers));
+        let operands: Vec<ValueId> = node.inputs().iter().flatten().copied().collect();
+        operands.len() == 2 && operands.iter().all(quantized) && operands.iter().any(|&v| from_layer(view, v))
+    });
+    sums.map(|(id, _)| (view.label(id), "both operands of the sum are quantized".to_owned())).collect()
+}
+
+/// Whether the dequantized value is what a layer wrote.
+fn from_layer(view: &View, value: ValueId) -> bool {
+    let quantizer = view.dequantized(value).and_then(|q| view.producer(q.integers));
+    let before = quantizer.filter(|(_, node)| is_quantizer(node)).and_then(|(_, node)| node.input(0));
+    before.and_then(|v| view.producer(v)).is_some_and(|(_, node)| LayerOp::of(node).is_some())
+}
+
+pub(super) fn float_operands(view: &View) -> Vec<Site> {
+    let arithmetic =
+        |node: &Node| node.domain().is_empty() && view.profile.support(node.op()) == Some(Support::Arithmetic);
+    let nodes = view.graph.nodes().filter(|(_, node)| arithmetic(node));
+    let found = nodes.filter_map(|(id, node)| {
+        let operands = || node.inputs().iter().flatten().copied();
+        let quantized = operands().any(|v| view.dequantized(v).is_some());
+        let float = operands().find(|&v| view.dequantized(v).is_none() && !holds_integers(view, v));
+        quantized.then_some((id, float?))
+    });
+    found.map(|(id, value)| (view.label(id), format!("operand `{}` is float", view.name(value)))).collect()
+}
+
+/// Shapes, axes and the like are no operands to quantize.
+fn holds_integers(view: &View, value: ValueId) -> bool {
+    view.element(value).is_some_and(|element| !element.is_float())
+}
+
+pub(super) fn float_operators(view: &View) -> Vec<Site> {
+    if !view.is_quantized() {
+        return Vec::new();
+    }
+    let nodes = view.graph.nodes().filter(|(_, node)| {
+        let border = is_quantizer(node) || is_dequantizer(node);
+        !border && node.domain().is_empty() && node.output(0).is_some_and(|v| !view.is_constant(v))
+    });
+    let found = nodes.filter_map(|(id, node)| Some((view.label(id), float_end(view, node)?)));
+    found.collect()
+}
+
+/// The first input or output of a node on floats that no quantizer stands at.
+fn float_end(view: &View, node: &Node) -> Option<String> {
+    let written = node.output(0)?;
+    let float = |v: ValueId| view.element(v).is_none_or(DataType::is_float);
+    if !float(written) || !node.inputs().iter().flatten().any(|&v| float(v)) {
+        return None;
+    }
+    // Biases and bounds of clamps stay float.
+    let operands = match node.op() {
+        "Clip" => 1,
+        _ if LayerOp::of(node).is_some() => 2,
+        _ => node.inputs().len(),
+    };
+    let read = node.inputs().iter().take(operands).flatten().copied();
+    let open = read.into_iter().find(|&v| float(v) && view.dequantized(v).is_none() && !behind_kernel(view, v));
+    if let Some(value) = open {
+        return Some(format!("reads `{}`, which is not quantized", view.name(value)));
+    }
+    let readers = view.graph.value(written).uses();
+    let quantized = readers.iter().all(|u| is_quantizer(view.graph.node(u.node)) || is_clamp(view.graph.node(u.node)));
+    let open = readers.is_empty() || !quantized;
+    open.then(|| format!("writes `{}`, which is not quantized", view.name(written)))
+}
+
+fn is_clamp(node: &Node) -> bool {
+    node.is("Relu") || node.is("Clip")
+}
+
+/// A clamp may read what the kernel before it writes.
+fn behind_kernel(view: &View, value: ValueId) -> bool {
+    let clamps = view.graph.only_use(value).is_some_and(|u| is_clamp(view.graph.node(u.node)));
+    clamps && view.producer(value).is_some_and(|(_, node)| !is_quantizer(node))
+}
+
+pub(super) fn stays_float(view: &View) -> Vec<Site> {
+    if !view.is_quantized() {
+        return Vec::new();
+    }
+    let found = ort::predict(view).into_iter();
+    found.map(|float| (float.node, format!("{} stays float: {}", float.op, float.reason))).collect()
+}

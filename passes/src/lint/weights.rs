@@ -1,0 +1,103 @@
+//! Rules about quantized weights.
+
+use super::Site;
+use super::view::{Quantized, QuantizedLayer, View};
+use crate::analysis::LayerOp;
+use crate::ir::DataType;
+use std::collections::HashSet;
+
+/// One finding a weight, however many layers share it.
+fn weights(view: &View, problem: impl Fn(&QuantizedLayer, &Quantized) -> Option<String>) -> Vec<Site> {
+    let mut seen = HashSet::new();
+    let layers = view.layers();
+    let found = layers.iter().filter_map(|layer| {
+        let weight = layer.weight?;
+        let message = problem(layer, &weight)?;
+        seen.insert(weight.integers).then(|| (view.name(weight.integers), message))
+    });
+    found.collect()
+}
+
+fn is_two_bits(element: DataType) -> bool {
+    matches!(element, DataType::Int2 | DataType::Uint2)
+}
+
+fn is_four_bits(element: DataType) -> bool {
+    matches!(element, DataType::Int4 | DataType::Uint4)
+}
+
+pub(super) fn types(view: &View) -> Vec<Site> {
+    weights(view, |_, weight| {
+        let element = weight.element?;
+        let byte = element != DataType::Int8 && !is_two_bits(element) && !is_four_bits(element);
+        byte.then(|| format!("the weight is {element}, not int8"))
+    })
+}
+
+pub(super) fn zero_points(view: &View) -> Vec<Site> {
+    weights(view, |_, weight| {
+        let zeros = view.zero_points(weight)?;
+        let shifted = zeros.iter().filter(|&&z| z != 0).count();
+        let channels =
+            if zeros.len() > 1 { format!(" for {shifted} of {} channels", zeros.len()) } else { String::new() };
+        (shifted > 0).then(|| format!("the zero point of the weight is not 0{channels}"))
+    })
+}
+
+pub(super) fn axes(view: &View) -> Vec<Site> {
+    weights(view, |layer, weight| {
+        let node = view.graph.node(layer.node);
+        let rank = view.shape(weight.integers)?.len() as i64;
+        let scales = view.floats(weight.scale)?.len();
+        let expected = match LayerOp::of(node)? {
+            LayerOp::Conv => 0,
+            LayerOp::ConvTranspose => 1,
+            LayerOp::Gemm => i64::from(node.int_or("transB", 0) == 0),
+            LayerOp::MatMul => rank - 1,
+        };
+        let axis = if weight.axis < 0 { weight.axis + rank } else { weight.axis };
+        let wrong = scales > 1 && weight.block == 0 && axis != expected;
+        wrong.then(|| format!("scales lie along axis {axis} of the weight, output channels along {expected}"))
+    })
+}
+
+pub(super) fn per_channel(view: &View) -> Vec<Site> {
+    weights(view, |_, weight| {
+        let count = view.floats(weight.scale)?.len();
+        (count > 1).then(|| format!("the weight has {count} scales"))
+    })
+}
+
+pub(super) fn four_bits(view: &View) -> Vec<Site> {
+    weights(view, |layer, weight| {
+        let element = weight.element.filter(|&e| is_four_bits(e))?;
+        let own_kernel = matches!(layer.op, LayerOp::MatMul | LayerOp::Gemm) && layer.input.is_none();
+        (!own_kernel).then(|| format!("the weight is {element} and dequantized from that"))
+    })
+}
+
+pub(super) fn two_bits(view: &View) -> Vec<Site> {
+    weights(view, |_, weight| {
+        let element = weight.element.filter(|&e| is_two_bits(e))?;
+        Some(format!("the weight is {element} and dequantized from that"))
+    })
+}
+
+pub(super) fn int4_blocks(view: &View) -> Vec<Site> {
+    weights(view, |layer, weight| {
+        let element = weight.element.filter(|&e| is_four_bits(e) || is_two_bits(e))?;
+        match (element, weight.block, layer.input) {
+            (DataType::Int4, 1.., None) => None,
+            (DataType::Int4, 1.., Some(_)) => Some("the activation of an int4 weight is quantized".to_owned()),
+            (DataType::Int4, ..) => Some("the int4 weight has no scale a block".to_owned()),
+            _ => Some(format!("the weight is {element}, not int4")),
+        }
+    })
+}
+
+pub(super) fn casts(view: &View) -> Vec<Site> {
+    let narrow = |value| view.element(value).filter(|&e| is_four_bits(e) || is_two_bits(e));
+    let casts = view.graph.nodes().filter(|(_, node)| node.is("Cast"));
+    let found = casts.filter_map(|(id, node)| Some((id, narrow(node.input(0)?)?)));
+    found.map(|(id, element)| (view.label(id), format!("casts from {element}"))).collect()
+}

@@ -1,0 +1,70 @@
+//! `msq-onnx lint`: whether a quantized model is one its target runs as meant.
+
+use super::CommonArgs;
+use super::output::{self, Usage, line};
+use clap::Args;
+use msq_passes::Profile;
+use msq_passes::lint::{Finding, Severity, lint};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `lint`.
+#[derive(Args, Debug)]
+pub(crate) struct LintArgs {
+    /// The quantized model, of this tool or another
+    model: PathBuf,
+    /// The target: ort-cpu, ort-arm, tensorrt, openvino, qnn or tract
+    #[arg(long, value_name = "NAME", default_value = Profile::ORT_CPU.name)]
+    profile: String,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    profile: &'a str,
+    errors: usize,
+    warnings: usize,
+    findings: &'a [Finding],
+}
+
+/// Shows what the rules find; fails where one of them is an error.
+pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
+    let Some(profile) = Profile::by_name(&args.profile) else {
+        let names = Profile::ALL.map(|p| p.name).join(", ");
+        return Err(Usage(format!("there is no profile `{}`; there are {names}", args.profile)).into());
+    };
+    let model = msq_onnx::load(&args.model)?;
+    msq_passes::ir::check(&model).map_err(msq_onnx::Error::from)?;
+    let findings = lint(&model, &profile);
+    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if args.common.json {
+        let report = Report { profile: profile.name, errors, warnings, findings: &findings };
+        output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    } else if !args.common.quiet {
+        output::print(&text(&findings, errors, warnings, profile.name))?;
+    }
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn text(findings: &[Finding], errors: usize, warnings: usize, profile: &str) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let Finding { rule, severity, site, message } = finding;
+        text.extend([format!("{} {rule} `{site}`: {message}\n", severity.name())]);
+    }
+    let counted = |n: usize, word: &str| match n {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    };
+    let summary = match (errors, warnings) {
+        (0, 0) => "nothing to say".to_owned(),
+        (n, 0) => counted(n, "error"),
+        (0, n) => counted(n, "warning"),
+        (e, w) => format!("{}, {}", counted(e, "error"), counted(w, "warning")),
+    };
+    line(&mut text, "lint", &format!("{summary} for {profile}"));
+    text
+}

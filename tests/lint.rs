@@ -1,0 +1,303 @@
+//! What `lint` says about models: that onnxruntime leaves in float exactly what is predicted, and how the command
+//! behaves.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::python::{check_model, python};
+use common::{Scratch, args, digits, models, msq, quantize_digits, repository};
+use msq_passes::ir::{DataType, Model, ModelProto, import, save_model};
+use msq_passes::lint::predict_float;
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+/// Operators whose fate is compared.
+const COMPARED: [&str; 13] = [
+    "Add",
+    "AveragePool",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "GlobalAveragePool",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Sigmoid",
+    "Softmax",
+];
+
+/// What is predicted to stay float, by node name.
+fn predicted(model: &Model) -> BTreeSet<String> {
+    let float = predict_float(model).into_iter().filter(|n| COMPARED.contains(&n.op.as_str()));
+    float.map(|n| n.node).collect()
+}
+
+/// What no integer kernel of a session bears the name of. A node that another float node has taken in counts: its work
+/// is done in float.
+fn real(scratch: &Scratch, model: &Model) -> BTreeSet<String> {
+    let path = scratch.path("named.onnx");
+    save_model(model, &path).unwrap();
+    let report = check_model(args!["fusion", path]).unwrap();
+    let integer = report["integer"].as_array().unwrap_or_else(|| panic!("{report}"));
+    let integer: HashSet<&str> = integer.iter().map(|name| name.as_str().unwrap()).collect();
+    let constants = constants(model);
+    let nodes = model.graph.nodes().filter(|(_, node)| {
+        let kernel = integer.contains(node.name()) || integer.contains(&*fused_product(model, node));
+        let folded = node.outputs().iter().flatten().all(|v| constants.contains(v));
+        COMPARED.contains(&node.op()) && !kernel && !folded
+    });
+    nodes.map(|(_, node)| node.name().to_owned()).collect()
+}
+
+/// The name onnxruntime gives a product joined with the sum behind it; the node is either of the two.
+fn fused_product(model: &Model, node: &msq_passes::ir::Node) -> String {
+    let producers = node.inputs().iter().flatten().filter_map(|&v| model.graph.value(v).producer());
+    let product = producers.map(|(id, _)| model.graph.node(id)).find(|n| node.is("Add") && n.is("MatMul"));
+    format!("{}/MatMulAddFusion", product.unwrap_or(node).name())
+}
+
+fn constants(model: &Model) -> HashSet<msq_passes::ir::ValueId> {
+    let mut found: HashSet<_> = model.graph.initializers().map(|(value, _)| value).collect();
+    for (_, node) in model.graph.nodes() {
+        if node.inputs().iter().flatten().all(|v| found.contains(v)) {
+            found.extend(node.outputs().iter().flatten());
+        }
+    }
+    found
+}
+
+/// Gives every node its first output's name: no name is missing or there twice.
+fn name_nodes(model: &mut Model) {
+    let ids: Vec<_> = model.graph.node_ids().collect();
+    for id in ids {
+        let output = model.graph.node(id).output(0).unwrap();
+        let name = model.graph.value(output).name().to_owned();
+        model.graph.set_node_name(id, Some(name));
+    }
+}
+
+#[track_caller]
+fn is_predicted(scratch: &Scratch, path: &Path) {
+    let mut model = msq_onnx::load(path).unwrap();
+    name_nodes(&mut model);
+    assert_eq!(predicted(&model), real(scratch, &model), "{}: predicted, real", path.display());
+}
+
+#[test]
+fn digits_as_predicted() {
+    if python().is_none() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let ways: [&[std::ffi::OsString]; 4] = [
+        args![],
+        args!["--calib", digits("calib.npz"), "--strip-names"],
+        args!["--skip", "res.conv2.conv", "--skip", "head"],
+        args!["--keep-float", "Gemm"],
+    ];
+    for more in ways {
+        is_predicted(&scratch, &quantize_digits(&scratch, "out.onnx", more));
+    }
+    assert!(predicted(&models::digits_model()).contains("head"), "a float model stays float");
+}
+
+#[test]
+fn networks_as_predicted() {
+    if python().is_none() {
+        return;
+    }
+    for file in common::files(&repository("tests/networks"), "onnxtxt") {
+        let scratch = Scratch::new();
+        let mut proto = models::parse(&std::fs::read_to_string(&file).unwrap());
+        models::fill(&mut proto);
+        let float = models::write(&scratch.path("float.onnx"), &proto);
+        let output = scratch.path(file.file_name().unwrap().to_str().unwrap());
+        msq(args![float, "-o", output, "-q"]).ok();
+        is_predicted(&scratch, &output);
+    }
+}
+
+/// A graph of few nodes on `x`: `xq` is `x` quantized, `a` a quantized matrix; `$t` quantizes `t` into the output.
+fn small(body: &str) -> ModelProto {
+    const HEAD: &str = "<ir_version: 10, opset_import: [\"\": 21]> g (float[1,4,8,8] x) => (float y)
+<float s = {0.05}, float s2 = {0.1}, float zero = {0}, float full = {12.75}, uint8 z = {0}, uint8 z7 = {7},
+int8 iz = {0}, int8[4,4,1,1] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7},
+uint8[4,4,1,1] wu = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7},
+uint8[4] wz = {3,3,3,3}, float[4] ws = {0.1,0.1,0.1,0.1},
+int4[4,4,1,1] w4 = {}, int4[32,4] m4 = {}, float[2,4] bls = {},
+int32[4] b = {1,2,3,4}, float[4] bs = {0.005,0.005,0.005,0.005}, float[4] far = {0.1,0.1,0.1,0.1},
+float[4] fb = {1,2,3,4}, float[4] near = {0.00503,0.00503,0.00503,0.00503}, uint8 three = {3},
+int8[4,4] m = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4},
+float[4,4] fm = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4},
+int8[4,4] m2 = {4,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, int8[4] mz = {0,0,0,0},
+int8[4] table = {-2,-1,1,2},
+int64[4] shape = {1,4,4,16}, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i32 = {32},
+int64[4,4,1,1] index = {0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3}>
+{ q = QuantizeLinear(x, s, z) xq = DequantizeLinear(q, s, z)
+wd = DequantizeLinear <axis = 0> (w, ws) bd = DequantizeLinear <axis = 0> (b, bs)
+md = DequantizeLinear <axis = 1> (m, ws, mz) ";
+    // Only where it is read: the session removes kernels nobody reads.
+    const MATRIX: &str = "p = GlobalAveragePool(xq) pq = QuantizeLinear(p, s, z) pd = DequantizeLinear(pq, s, z)
+f = Flatten(pd) fq = QuantizeLinear(f, s, z) a = DequantizeLinear(fq, s, z) ";
+    let matrix = if body.contains("(a,") { MATRIX } else { "" };
+    let quantized = |zero: &str| format!("o = QuantizeLinear(t, s, {zero}) y = DequantizeLinear(o, s, {zero})");
+    let body = body.replace("$t7", &quantized("z7")).replace("$t", &quantized("z"));
+    let mut proto = models::parse(&format!("{HEAD}{matrix}{body} }}"));
+    let graph = models::graph(&mut proto);
+    for tensor in &mut graph.initializer {
+        let count = tensor.element_count().unwrap();
+        if tensor.element_type() == Some(DataType::Int4) {
+            tensor.int32_data.clear();
+            tensor.raw_data = Some(vec![0x21; count / 2].into());
+        } else if tensor.name() == "bls" {
+            tensor.float_data = vec![0.1; count];
+        }
+    }
+    // The rank of the output is the body's business.
+    graph.output[0].r#type = Some(msq_passes::ir::TypeProto::tensor(DataType::Float, &[]));
+    if let Some(msq_passes::ir::TypeValue::Tensor(tensor)) = &mut graph.output[0].r#type.as_mut().unwrap().value {
+        tensor.shape = None;
+    }
+    proto
+}
+
+/// The body, and what of it stays float.
+const SMALL: &[(&str, &str)] = &[
+    ("t = Conv(xq, wd, bd) $t", ""),
+    ("r = Conv(xq, wd, bd) t = Relu(r) $t", ""),
+    ("r = Conv(xq, wd, bd) t = Relu(r) $t7", "r"),
+    ("r = Conv(xq, wd, bd) t = Clip(r, zero, full) $t", ""),
+    ("r = Conv(xq, wd, bd) t = Clip(r, zero, s2) $t", "r"),
+    ("y = Conv(xq, wd, bd)", "y"),
+    ("r = Conv(xq, wd, bd) t = Add(r, xq) $t", "r t"),
+    ("t = Conv(xq, wd, fb) $t", ""),
+    ("fw = Cast <to = 1> (w) t = Conv(xq, fw, fb) $t", ""),
+    ("fw = Cast <to = 1> (w) t = Conv(xq, fw, bd) $t", "t"),
+    ("bf = DequantizeLinear <axis = 0> (b, far) t = Conv(xq, wd, bf) $t", "t"),
+    ("bf = DequantizeLinear <axis = 0> (b, near) t = Conv(xq, wd, bf) $t", ""),
+    ("c = Mul(ws, s) bf = DequantizeLinear <axis = 0> (b, c) t = Conv(xq, wd, bf) $t", ""),
+    ("u = DequantizeLinear <axis = 0> (wu, ws, wz) t = Conv(xq, u, bd) $t", ""),
+    ("v = DequantizeLinear <axis = 0> (w4, ws) t = Conv(xq, v, bd) $t", "t"),
+    ("c = Cast <to = 3> (w4) v = DequantizeLinear <axis = 0> (c, ws) t = Conv(xq, v, bd) $t", ""),
+    ("c = Gather(table, index) v = DequantizeLinear <axis = 0> (c, ws) t = Conv(xq, v, bd) $t", ""),
+    ("t = Conv(x, wd, bd) $t", "t"),
+    ("t = ConvTranspose(xq, wd) $t", "t"),
+    ("r = Reshape(xq, shape) t = Conv(r, wd, bd) $t", ""),
+    ("r = Conv(xq, wd, bd) t = Reshape(r, shape) $t", ""),
+    ("r = Conv(xq, wd, bd) t = Flatten(r) $t", "r"),
+    ("r = Conv(xq, wd, bd) t = MaxPool <kernel_shape = [2, 2]> (r) $t", ""),
+    ("t = MaxPool <kernel_shape = [2, 2]> (xq) $t7", "t"),
+    ("t = MaxPool <kernel_shape = [2, 2]> (x) $t", ""),
+    (
+        "r = Conv(xq, wd, bd) h = Tanh(r) rq = QuantizeLinear(r, s, z)
+      d = DequantizeLinear(rq, s, z) t = Add(d, h) $t",
+        "r t",
+    ),
+    ("t = Add(xq, xq) $t", ""),
+    ("t = Add(xq, x) $t", "t"),
+    ("t = Add(xq, s2) $t", "t"),
+    ("c = DequantizeLinear(three, s, z) t = Mul(xq, c) $t", ""),
+    ("y = Add(xq, xq)", "y"),
+    ("i = QuantizeLinear(x, s, iz) xi = DequantizeLinear(i, s, iz) t = Add(xq, xi) $t", ""),
+    ("i = QuantizeLinear(x, s, iz) xi = DequantizeLinear(i, s, iz) t = Conv(xi, wd, bd) $t", ""),
+    ("i = QuantizeLinear(x, s, iz) xi = DequantizeLinear(i, s, iz) t = Add(xi, xi) $t", "t"),
+    (
+        "i = QuantizeLinear(x, s, iz) xi = DequantizeLinear(i, s, iz) r = Conv(xi, wd, bd) j = QuantizeLinear(r, s, iz)
+      d = DequantizeLinear(j, s, iz) t = Add(d, xi) $t",
+        "r t",
+    ),
+    ("c = DequantizeLinear(iz, s, iz) t = Add(xq, c) $t", "t"),
+    ("t = AveragePool <kernel_shape = [2, 2]> (xq) $t", ""),
+    ("y = AveragePool <kernel_shape = [2, 2]> (xq)", "y"),
+    ("t = Concat <axis = 1> (xq, x) $t", "t"),
+    ("t = Concat <axis = 1> (xq, xq) $t", ""),
+    ("t = Softmax(xq) $t", ""),
+    ("y = Gemm(a, md, bd)", ""),
+    ("y = Gemm(a, md, fb)", "y"),
+    ("t = Gemm(a, md, fb) $t", ""),
+    ("t = Gemm(a, fm, fb) $t", ""),
+    ("n = DequantizeLinear <axis = 1> (m, ws) y = Gemm(a, n, bd)", "y"),
+    ("t = Gemm <alpha = 0.5> (a, md, bd) $t", "t"),
+    ("bf = DequantizeLinear <axis = 0> (b, far) t = Gemm(a, md, bf) $t", ""),
+    ("y = MatMul(a, md)", ""),
+    ("r = MatMul(a, md) t = Relu(r) $t7", "r"),
+    ("t = MatMul(a, fm) $t", "t"),
+    ("r = MatMul(a, md) y = Add(r, fb)", "r y"),
+    ("r = MatMul(a, md) t = Add(r, fb) $t", ""),
+    (
+        "n = Flatten(x) l = Slice(n, i0, i32, i1) v = DequantizeLinear <axis = 0, block_size = 16> (m4, bls)
+      y = MatMul(l, v)",
+        "",
+    ),
+    ("g = GlobalAveragePool(x) l = Flatten(g) y = MatMul(l, md)", "g y"),
+    ("g = GlobalAveragePool(x) l = Flatten(g) n = DequantizeLinear(m2, s2) y = MatMul(l, n)", "g"),
+    ("g = GlobalAveragePool(x) l = Flatten(g) t = MatMul(l, md) $t", "g t"),
+];
+
+#[test]
+fn small_graphs_as_predicted() {
+    for (body, expected) in SMALL {
+        let scratch = Scratch::new();
+        let mut model = import(small(body)).unwrap();
+        name_nodes(&mut model);
+        let predicted = predicted(&model);
+        // The prediction is for x86, where int8 data has no kernels.
+        if cfg!(target_arch = "x86_64") && python().is_some() {
+            assert_eq!(predicted, real(&scratch, &model), "{body}: predicted, real");
+        }
+        assert_eq!(predicted.into_iter().collect::<Vec<_>>().join(" "), *expected, "{body}");
+    }
+}
+
+#[test]
+fn nothing_to_say() {
+    let scratch = Scratch::new();
+    let model = quantize_digits(&scratch, "out.onnx", args!["--calib", digits("calib.npz")]);
+    assert_eq!(msq(args!["lint", model]).ok().stdout, "lint       nothing to say for ort-cpu\n");
+    let report = msq(args!["lint", model, "--json"]).ok().json();
+    assert_eq!(report["profile"], "ort-cpu");
+    assert_eq!(report["findings"].as_array().unwrap().len(), 0);
+    assert_eq!(msq(args!["lint", model, "-q"]).ok().stdout, "");
+}
+
+#[test]
+fn errors_fail() {
+    let scratch = Scratch::new();
+    let model = quantize_digits(&scratch, "out.onnx", args!["--calib", digits("calib.npz")]);
+    let run = msq(args!["lint", model, "--profile", "tensorrt"]);
+    assert_eq!(run.code, Some(1));
+    assert_eq!(run.stderr, "");
+    assert!(run.stdout.contains("error bias-not-float `stem.conv`: its bias is behind"), "{}", run.stdout);
+    let summary = run.stdout.lines().last().unwrap();
+    assert!(summary.starts_with("lint       ") && summary.ends_with(" for tensorrt"), "{summary}");
+    let run = msq(args!["lint", model, "--profile", "tensorrt", "--json"]);
+    assert_eq!(run.code, Some(1));
+    let report = run.json();
+    let of =
+        |severity: &str| report["findings"].as_array().unwrap().iter().filter(|f| f["severity"] == severity).count();
+    assert_eq!(
+        (report["errors"].as_u64(), report["warnings"].as_u64()),
+        (Some(of("error") as u64), Some(of("warning") as u64))
+    );
+}
+
+#[test]
+fn float_models() {
+    let run = msq(args!["lint", digits("digits.onnx")]).ok();
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(lines[0].starts_with("warning not-quantized `"), "{}", run.stdout);
+    assert_eq!(lines[1..], ["lint       1 warning for ort-cpu"]);
+}
+
+#[test]
+fn bad_calls() {
+    let scratch = Scratch::new();
+    let model = digits("digits.onnx");
+    let line = msq(args!["lint", model, "--profile", "nosuch"]).error(2).to_owned();
+    assert!(line.contains("`nosuch`") && line.contains("ort-cpu, ort-arm, tensorrt, openvino, qnn, tract"), "{line}");
+    assert!(msq(args!["lint", scratch.path("nosuch.onnx")]).error(3).contains("nosuch.onnx"));
+    assert!(msq(args!["lint"]).usage().contains("MODEL"));
+}
