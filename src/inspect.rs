@@ -5,7 +5,7 @@ use crate::prepare::prepare;
 use crate::{BatchNorm, Error};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
-use msq_passes::ir::{Model, Node, TensorProto, ValueId, encoded_len, export};
+use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId, encoded_len, export};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -110,24 +110,73 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
     Ok(found)
 }
 
-/// Layers of a quantized model: their weight is what a `DequantizeLinear` makes of a constant.
+/// Operators on integers, the layer they are and which input their weight is.
+const INTEGER_LAYERS: [(&str, LayerOp, usize); 5] = [
+    ("QLinearConv", LayerOp::Conv, 3),
+    ("ConvInteger", LayerOp::Conv, 1),
+    ("QLinearMatMul", LayerOp::MatMul, 3),
+    ("MatMulInteger", LayerOp::MatMul, 1),
+    ("QGemm", LayerOp::Gemm, 3),
+];
+
+/// Layers of a quantized model: their weight is made of integers, stored as they are or packed.
 fn quantized_layers(model: &Model) -> Vec<LayerInspection> {
-    let graph = &model.graph;
-    let integers = |value: ValueId| {
-        let node = graph.node(graph.value(value).producer()?.0);
-        graph.constant(node.is("DequantizeLinear").then(|| node.input(0)).flatten()?)
+    let packed = Facts::infer(model).map(|facts| facts.constants).unwrap_or_default();
+    let tensor_of = |value: ValueId| {
+        let stored = model.graph.constant(value);
+        stored.or_else(|| packed.get(model.graph.value(value).name())).map(|tensor| (tensor, stored.is_none()))
     };
     let layer = |node: &Node| {
-        let op = LayerOp::of(node)?;
-        let quantized = node.input(1).and_then(integers);
-        let tensor = quantized.or_else(|| graph.constant(node.input(1)?))?;
-        let reason = quantized.is_none().then(|| "its weight is float".to_owned());
-        let (name, shape) = (node.label(graph).to_owned(), tensor.shape().ok()?);
+        let (op, weight, on_integers) = weight_of(&model.graph, node)?;
+        let (tensor, packed) = tensor_of(weight)?;
+        let integers = !tensor.is_float();
+        let reason = match (integers, on_integers) {
+            (false, _) => Some("its weight is float"),
+            (true, false) => Some("it computes in float, its weight is stored as integers"),
+            (true, true) => None,
+        };
+        let (name, shape) = (node.label(&model.graph).to_owned(), tensor.shape().ok()?);
         let weights = shape.iter().product();
-        Some(LayerInspection { name, op, shape, weights, macs: None, bits: stored_as(tensor), reason })
+        let bits = if packed && integers { levels(tensor)? } else { stored_as(tensor) };
+        Some(LayerInspection { name, op, shape, weights, macs: None, bits, reason: reason.map(str::to_owned) })
     };
-    let layers: Vec<LayerInspection> = graph.nodes().filter_map(|(_, node)| layer(node)).collect();
-    if layers.iter().any(|l| l.reason.is_none()) { layers } else { Vec::new() }
+    let layers: Vec<LayerInspection> = model.graph.nodes().filter_map(|(_, node)| layer(node)).collect();
+    let float = |layer: &LayerInspection| layer.reason.as_deref() == Some("its weight is float");
+    if layers.iter().all(float) { Vec::new() } else { layers }
+}
+
+/// The layer a node is, where its integers or float weights are, and whether it computes on integers.
+fn weight_of(graph: &Graph, node: &Node) -> Option<(LayerOp, ValueId, bool)> {
+    if let Some(&(_, op, slot)) = INTEGER_LAYERS.iter().find(|(name, ..)| *name == node.op()) {
+        return Some((op, node.input(slot)?, true));
+    }
+    let op = LayerOp::of(node)?;
+    let behind = |value: ValueId| graph.value(value).producer().map(|(id, _)| graph.node(id));
+    let computed = |value: &ValueId| {
+        let made = behind(*value);
+        graph.constant(*value).is_some() || made.is_some_and(|n| n.is("DequantizeLinear") || n.is("Mul"))
+    };
+    let weight = [1, 0].into_iter().filter_map(|slot| node.input(slot)).find(computed)?;
+    let Some(scaled) = behind(weight) else { return Some((op, weight, false)) };
+    let integers = scaled.input(0)?;
+    match behind(integers) {
+        Some(cast) if scaled.is("Mul") && cast.is("Cast") => Some((op, cast.input(0)?, false)),
+        _ => Some((op, integers, scaled.is("DequantizeLinear"))),
+    }
+}
+
+/// How many bits the integers of a packed weight take.
+fn levels(tensor: &TensorProto) -> Option<String> {
+    let mut values = tensor.to_i64().ok()?;
+    values.sort_unstable();
+    values.dedup();
+    let (low, high) = (*values.first()?, *values.last()?);
+    if low >= -1 && high <= 1 {
+        return Some("ternary".to_owned());
+    }
+    let uniform = (2..=8).find(|bits| low >= -(1 << (bits - 1)) && high < 1 << (bits - 1)).unwrap_or(8);
+    let codebook = values.len().next_power_of_two().ilog2().max(1);
+    Some(if codebook < uniform { format!("{codebook}, codebook") } else { uniform.to_string() })
 }
 
 fn stored_as(tensor: &TensorProto) -> String {

@@ -7,7 +7,7 @@ use crate::engine::{Output, Pool, Visitor};
 use crate::inspect::output_shape;
 use crate::lower::{finish, is_stripped, packings, quantize_graph};
 use crate::observe::{Observed, Watched, observe};
-use crate::prepare::{prepare, refuse_quantized};
+use crate::prepare::{annotate, prepare, refuse_quantized};
 use crate::progress::Progress;
 use crate::quant::Sqnr;
 use crate::report::{LayerReport, Quality, Report};
@@ -86,6 +86,7 @@ pub fn quantize(
         names,
         layers: work.reports(&float, &solved, options),
         float_layers: work.float_layers(&float),
+        notes: work.notes(options),
         kept: work.placement.kept.clone(),
         quality,
     };
@@ -103,6 +104,7 @@ fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
         return Err(Error::NoOpset { wanted, reason: "the model has to be exported at that opset".to_owned() });
     }
     let records = Manager::new().with(UpgradeOpset::to(wanted)).run(model)?;
+    annotate(model);
     let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
     declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }
@@ -209,6 +211,29 @@ impl Work {
             (layer.name, done)
         };
         BitPlan::of_layers(layers(model).into_iter().map(entry).collect())
+    }
+
+    /// What the choices mean where the file runs.
+    fn notes(&self, options: &Options) -> Vec<String> {
+        let bits = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights;
+        let narrow = self.placement.layers().all(|layer| bits(layer) != WeightBits::Bits(8));
+        let on_integers = self.placement.layers().next().is_some();
+        let forms: Vec<Packing> = self.packings.values().copied().collect();
+        let ort = options.profile.name.starts_with("ort");
+        let notes = [
+            (
+                narrow && on_integers && ort,
+                "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either",
+            ),
+            (options.format == Format::Integer && ort, "onnxruntime runs ConvInteger on CPUs slower than float"),
+            (
+                options.functions && !forms.is_empty(),
+                "unpacked by functions of the model: for onnxruntime 1.23 or newer",
+            ),
+            (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
+            (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
+        ];
+        notes.into_iter().filter(|(said, _)| *said).map(|(_, note)| note.to_owned()).collect()
     }
 
     fn reports(&self, model: &Model, solved: &Solved, options: &Options) -> Vec<LayerReport> {

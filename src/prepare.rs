@@ -99,7 +99,7 @@ fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Error
 }
 
 /// States the types and shapes the engine can infer.
-fn annotate(model: &mut Model) -> Facts {
+pub(crate) fn annotate(model: &mut Model) -> Facts {
     let facts = Facts::infer(model).unwrap_or_else(|error| {
         tracing::info!(%error, "types and shapes are not known");
         Facts::default()

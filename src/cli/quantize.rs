@@ -163,6 +163,9 @@ fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized,
         line(&mut text, "", "starts, --skip and --keep-float leave layers float");
     }
     runs_as(&mut text, report);
+    for (i, note) in report.notes.iter().enumerate() {
+        line(&mut text, if i == 0 { "note" } else { "" }, note);
+    }
     line(&mut text, "wrote", &format!("{} · {:.1} s", output.display(), report.seconds));
     output::print(&text)
 }
@@ -217,6 +220,11 @@ fn runs_as(text: &mut String, report: &Report) {
     let int8 = report.layers.iter().filter(|layer| layer.activation_bits.is_some()).count();
     let (stored, all) = (report.layers.len() - int8, report.layers.len() + report.float_layers.len());
     let stored = if stored > 0 { format!(", {stored} float with integer weights") } else { String::new() };
+    if int8 == 0 && report.layers.len() == all {
+        // As asked for: what else stays float is everything.
+        line(text, "runs as", &format!("float, {all} of {all} layers with integer weights"));
+        return;
+    }
     let rest = if report.kept.is_empty() { "nothing stays float".to_owned() } else { "stays float:".to_owned() };
     line(text, "runs as", &format!("{int8} of {all} layers int8{stored}; {rest}"));
     for kept in report.kept.iter().take(8) {

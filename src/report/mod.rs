@@ -33,6 +33,8 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
     /// The layers that stay float.
     pub float_layers: Vec<LayerReport>,
+    /// What a user of the file should know.
+    pub notes: Vec<String>,
     /// What stays float, and why.
     pub kept: Vec<Kept>,
     /// How close the outputs are to the float model's.
