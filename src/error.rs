@@ -128,6 +128,15 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What a layer reads does not fit it.
+    #[error(transparent)]
+    Kernel(#[from] crate::kernels::KernelError),
+    /// What a layer reads cannot be followed through the quantized network.
+    #[error("what layer `{layer}` reads cannot be followed; use `--solver round`")]
+    Sequence {
+        /// The layer.
+        layer: String,
+    },
     /// The packing wanted needs a newer operator set than the model can be raised to.
     #[error("the packing asked for needs opset {wanted}: {reason}")]
     NoOpset {

@@ -23,6 +23,7 @@ pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod inspect;
+pub mod kernels;
 mod lower;
 mod observe;
 mod options;
@@ -30,14 +31,17 @@ pub mod pipeline;
 mod prepare;
 pub mod progress;
 pub mod quant;
+mod reconstruct;
 pub mod report;
 mod select;
+mod sequential;
 mod solve;
 mod synthesize;
+mod work;
 
 pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, WeightGrid};
 pub use error::Error;
-pub use options::{BatchNorm, Format, Options};
+pub use options::{BatchNorm, Format, Options, Solver};
 pub use synthesize::made_up;
 
 use msq_passes::ir::Model;

@@ -2,6 +2,7 @@
 
 use crate::bit_plan::BitPlan;
 use crate::observe::Observed;
+use crate::work::Solved;
 use crate::{Error, Format, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
@@ -16,13 +17,15 @@ pub(crate) fn quantize_graph(
     model: &mut Model,
     placement: &Placement,
     observed: &Observed,
-    layers: &IndexMap<String, QuantizedLayer>,
+    solved: &Solved,
 ) -> Result<(), Error> {
     let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
+    let layers: IndexMap<String, QuantizedLayer> =
+        solved.iter().map(|(name, rounded)| (name.clone(), rounded.layer.clone())).collect();
     let stored = layers.iter().filter(|(name, _)| !on_integers.contains(&name.as_str()));
     let stored = stored.map(|(name, layer)| (name.clone(), layer.clone())).collect();
     Manager::new()
-        .with(InsertQdq { placement, activations: &observed.activations, layers })
+        .with(InsertQdq { placement, activations: &observed.activations, layers: &layers })
         // The placement's handles are not needed any more.
         .with(StoreWeights { layers: &stored })
         // The float weights are unread now.

@@ -16,6 +16,15 @@ pub enum Format {
     Integer,
 }
 
+/// How weights become integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Solver {
+    /// Rounded to nearest, on the scale of least squared error.
+    Round,
+    /// By what the layer reads, so that what it computes changes least.
+    Gram,
+}
+
 /// What becomes of a batch-norm behind a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchNorm {
@@ -35,6 +44,8 @@ pub struct Options {
     pub observer: ObserverKind,
     /// Bits of every layer.
     pub plan: BitPlan,
+    /// How weights become integers; if not said, `Gram` where any layer has fewer than 8 bits.
+    pub solver: Option<Solver>,
     /// What quantized layers are written as.
     pub format: Format,
     /// What becomes of batch-norms.
@@ -63,6 +74,7 @@ impl Default for Options {
             profile: Profile::ORT_CPU,
             observer: ObserverKind::default(),
             plan: BitPlan::uniform(LayerPlan::default()),
+            solver: None,
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,

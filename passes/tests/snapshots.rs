@@ -5,11 +5,11 @@
 //! pass.
 
 use indexmap::IndexMap;
-use msq_passes::ir::{Model, TensorProto, check, export, import, text};
+use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm,
-    FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights,
-    Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
+    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, ExtractSegment, FoldConstants, FuseAffine,
+    FuseBatchNorm, FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm,
+    NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "drop-defaults" => Box::new(DropDefaults),
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
+        "extract-segment" => Box::new(ExtractSegment {
+            inputs: words(fields.get("inputs").unwrap_or(&"")).into_iter().map(|name| (name, float())).collect(),
+            outputs: words(fields.get("outputs").unwrap_or(&"")),
+        }),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
@@ -53,6 +57,10 @@ fn packing(text: &str) -> Option<Packing> {
         "int2" => Packing::Int2,
         _ => Packing::Bits(text.strip_suffix(" bits")?.parse().ok()?),
     })
+}
+
+fn float() -> TypeProto {
+    TypeProto::tensor(DataType::Float, &[None, None])
 }
 
 fn words(list: &str) -> Vec<String> {
@@ -148,6 +156,7 @@ passes! {
     drop_defaults: "drop-defaults",
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",
+    extract_segment: "extract-segment",
     fold_constants: "fold-constants",
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",

@@ -20,6 +20,9 @@ pub(crate) struct FormArgs {
     /// Integers of the weights; full below 8 bits, narrow at 8 unless given
     #[arg(long, value_name = "GRID", help_heading = "Quantization")]
     grid: Option<GridArg>,
+    /// How weights become integers [default: gram below 8 bits, round at 8]
+    #[arg(long, value_name = "NAME", help_heading = "Quantization")]
+    pub(crate) solver: Option<SolverArg>,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
     #[arg(conflicts_with_all = ["weight_bits", "act_bits", "grid", "packing"])]
@@ -82,6 +85,12 @@ choices! {
         Int4,
         /// INT2 tensors, for 2 bits; opset 25, for the few runtimes that take it
         Int2,
+    }
+    SolverArg => Solver {
+        /// To nearest, on the scale of least squared error
+        Round,
+        /// By what each layer reads, so that what it computes changes least
+        Gram,
     }
     FormatArg => Format {
         /// Float operators between DequantizeLinear and QuantizeLinear

@@ -29,6 +29,7 @@ mod positional;
 mod preprocess;
 mod random;
 mod source;
+mod stored;
 mod synthetic;
 mod tensor;
 mod test_data;

@@ -57,6 +57,11 @@ fn tensor<T: Datum + Clone>(shape: &[usize], values: &[T]) -> Result<Tensor, Eng
     Ok(array.into_tensor())
 }
 
+fn elements<T: Datum + Clone>(tensor: &Tensor) -> Result<Vec<T>, EngineError> {
+    let plain = tensor.try_as_plain_ram().map_err(EngineError::run)?;
+    Ok(plain.as_slice::<T>().map_err(EngineError::run)?.to_vec())
+}
+
 /// One output of a run, shared with the session that made it.
 #[derive(Clone, Debug)]
 pub struct Output(TValue);
@@ -74,6 +79,30 @@ impl Output {
     /// The elements, if they are 32-bit floats.
     pub fn as_f32(&self) -> Option<&[f32]> {
         self.0.try_as_plain_ram().ok()?.as_slice::<f32>().ok()
+    }
+
+    /// A copy with its own elements.
+    pub fn to_array(&self) -> Result<Array, EngineError> {
+        let unknown = || EngineError::Run { reason: format!("no array holds {:?}", self.0.datum_type()) };
+        let element = data_type(self.0.datum_type()).ok_or_else(unknown)?;
+        let datum = datum_type(element).ok_or_else(unknown)?;
+        let cast = self.0.cast_to_dt(datum).map_err(EngineError::run)?;
+        let data = match element {
+            DataType::Float => ArrayData::F32(elements(&cast)?),
+            DataType::Double => ArrayData::F64(elements(&cast)?),
+            DataType::Float16 => ArrayData::F16(elements(&cast)?),
+            DataType::Int8 => ArrayData::I8(elements(&cast)?),
+            DataType::Uint8 => ArrayData::U8(elements(&cast)?),
+            DataType::Int16 => ArrayData::I16(elements(&cast)?),
+            DataType::Uint16 => ArrayData::U16(elements(&cast)?),
+            DataType::Int32 => ArrayData::I32(elements(&cast)?),
+            DataType::Uint32 => ArrayData::U32(elements(&cast)?),
+            DataType::Int64 => ArrayData::I64(elements(&cast)?),
+            DataType::Uint64 => ArrayData::U64(elements(&cast)?),
+            DataType::Bool => ArrayData::Bool(elements(&cast)?),
+            _ => return Err(unknown()),
+        };
+        Array::new(self.shape().to_vec(), data).map_err(EngineError::run)
     }
 
     /// The elements of any numeric type as 32-bit floats.

@@ -62,6 +62,9 @@ pub struct LayerReport {
     pub bytes: usize,
     /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact.
     pub weight_sqnr: Option<f64>,
+    /// Signal-to-quantization-noise ratio of what the layer computes on the calibration data, in decibels; only where
+    /// the solver looks at that.
+    pub output_sqnr: Option<f64>,
 }
 
 /// Outputs compared with the float model's.

@@ -2,6 +2,7 @@
 
 mod bias_correction;
 mod codebook;
+pub(crate) mod gram;
 mod round;
 
-pub(crate) use round::{LayerInput, Rounding, round_layer};
+pub(crate) use round::{LayerInput, Rounded, Rounding, round_layer};

@@ -10,8 +10,9 @@
 //! γ' = 0 the integers are 0.
 
 use super::bias_correction::mean_shift;
-use super::codebook;
+use super::{codebook, gram};
 use crate::bit_plan::{LayerPlan, WeightBits, WeightGrid};
+use crate::kernels::{Geometry, Moments};
 use crate::quant::{
     GridKind, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer, ZERO_CHANNEL_SCALE,
     minimum_weight_scales, quantize_bias,
@@ -35,6 +36,19 @@ pub(crate) struct Rounding<'a> {
     pub affine: Option<&'a ChannelAffine>,
     /// Whether scales are rounded to half precision, where they are not too small for it.
     pub half_scales: bool,
+    /// Moments of what the layer reads, for the solver that uses them.
+    pub moments: Option<(&'a Geometry, &'a [Moments])>,
+}
+
+/// A layer with integer weights, and how close they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Rounded {
+    /// Integers, scales, bias.
+    pub layer: QuantizedLayer,
+    /// Weights against their rounding error.
+    pub weight_sqnr: Sqnr,
+    /// What the layer computes against its error, where the solver knows.
+    pub output_sqnr: Option<Sqnr>,
 }
 
 /// What a layer reads.
@@ -49,24 +63,34 @@ pub(crate) struct LayerInput<'a> {
 }
 
 /// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
-/// Returns them with the signal-to-quantization-noise ratio of the weights.
 pub(crate) fn round_layer(
     model: &Model,
     layer: &Layer,
     input: LayerInput,
     rounding: Rounding,
-) -> Result<(QuantizedLayer, Sqnr), Error> {
+) -> Result<Rounded, Error> {
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
     let weight = constant(model, layer.weight)?.unwrap_or_default();
     let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
     let target = Target::new(model, layer, &weight, bias, rounding.affine)?;
     let floor = floor(&target, layer, input.scale, rounding);
-    let rounded = target.round(layer, &floor, rounding).map_err(failed)?;
-    let sqnr = rounded.sqnr(&target.weight);
-    let bias = target.corrected_bias(model, layer, &rounded, input.means);
+    let Fit { weight: rounded, shift, output_sqnr } = target.round(layer, &floor, rounding).map_err(failed)?;
+    let weight_sqnr = rounded.sqnr(&target.weight);
+    let bias = match shift {
+        Some(shift) => target.shifted_bias(&shift),
+        None => target.corrected_bias(model, layer, &rounded, input.means),
+    };
     let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
     let QuantizedWeight { data, scales, .. } = rounded;
-    Ok((QuantizedLayer { weight: data, scales, bias }, sqnr))
+    Ok(Rounded { layer: QuantizedLayer { weight: data, scales, bias }, weight_sqnr, output_sqnr })
+}
+
+/// Integers that fit a layer.
+struct Fit {
+    weight: QuantizedWeight,
+    /// What to add to the bias of each channel, where the solver knows.
+    shift: Option<Vec<f64>>,
+    output_sqnr: Option<Sqnr>,
 }
 
 /// What the layer is to compute, the batch-norm taken in.
@@ -108,20 +132,60 @@ impl<'a> Target<'a> {
     }
 
     /// Integers and scales of the weight, the factors in the scales.
-    fn round(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<QuantizedWeight, QuantError> {
-        let axis = layer.axis.filter(|_| rounding.per_channel);
-        let own_floor: Vec<f32> = match (self.factors.is_empty(), axis) {
-            (true, _) => floor.to_vec(),
-            (false, _) => floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect(),
+    fn round(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<Fit, QuantError> {
+        let own_floor: Vec<f32> = if self.factors.is_empty() {
+            floor.to_vec()
+        } else {
+            floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect()
         };
-        let mut rounded = round_own(&self.own, &layer.shape, axis, &own_floor, rounding.plan)?;
+        let axis = layer.axis.filter(|_| rounding.per_channel);
+        let by_moments = rounding.moments.filter(|_| rounding.plan.weight_grid() != WeightGrid::Codebook);
+        let mut fit = match by_moments {
+            Some(moments) => self.reconstruct(layer, axis, moments, &own_floor, rounding)?,
+            None => {
+                let weight = round_own(&self.own, &layer.shape, axis, &own_floor, rounding.plan)?;
+                Fit { weight, shift: None, output_sqnr: None }
+            }
+        };
         if !self.factors.is_empty() {
-            self.scale(&mut rounded, layer);
+            self.scale(&mut fit.weight, layer);
         }
         if rounding.half_scales {
-            halve(&mut rounded, &self.weight);
+            halve(&mut fit.weight, by_moments.is_none().then_some(&*self.weight));
         }
-        Ok(rounded)
+        Ok(fit)
+    }
+
+    /// Integers by the moments of what the layer reads.
+    fn reconstruct(
+        &self,
+        layer: &Layer,
+        axis: Option<usize>,
+        (geometry, moments): (&Geometry, &[Moments]),
+        floor: &[f32],
+        rounding: Rounding,
+    ) -> Result<Fit, QuantError> {
+        let rows: Vec<Vec<f32>> = (0..moments.len()).map(|group| geometry.rows(&self.own, group)).collect();
+        let groups: Vec<gram::Group> =
+            rows.iter().zip(moments).map(|(weights, moments)| gram::Group { weights, moments }).collect();
+        let grid = grid(rounding.plan)?;
+        let solution = gram::solve(&gram::Problem {
+            groups: &groups,
+            grid,
+            per_channel: axis.is_some(),
+            damping: gram::DAMPING,
+            centered: self.bias.is_some(),
+            least_scales: floor,
+        })?;
+        let mut data = vec![0; self.own.len()];
+        let size = rows.first().map_or(1, Vec::len).max(1);
+        for (group, integers) in solution.integers.chunks(size).enumerate() {
+            geometry.put_rows(integers, group, &mut data);
+        }
+        let weight = QuantizedWeight { data, scales: solution.scales, shape: layer.shape.clone(), axis, grid };
+        let shift = solution.bias_shift.iter().enumerate();
+        let shift = shift.map(|(c, shift)| shift * self.factors.get(c).copied().unwrap_or(1.0)).collect();
+        Ok(Fit { weight, shift: Some(shift), output_sqnr: Some(solution.ratio) })
     }
 
     fn scale(&self, rounded: &mut QuantizedWeight, layer: &Layer) {
@@ -137,6 +201,12 @@ impl<'a> Target<'a> {
                 *q = 0;
             }
         }
+    }
+
+    /// The bias and what is to be added to it.
+    fn shifted_bias(&self, shift: &[f64]) -> Option<Vec<f32>> {
+        let bias = self.bias.as_ref()?;
+        Some(bias.iter().zip(shift).map(|(&b, shift)| (f64::from(b) + shift) as f32).collect())
     }
 
     /// The bias, less what rounding adds to the mean of each channel.
@@ -196,9 +266,9 @@ fn grid(plan: LayerPlan) -> Result<GridSpec, QuantError> {
     GridSpec::new(kind, bits)
 }
 
-/// Rounds the scales to half precision and the weights to what they can be then. Scales below the normal halves keep
-/// their precision, and so the whole layer does.
-fn halve(rounded: &mut QuantizedWeight, weight: &[f32]) {
+/// Rounds the scales to half precision, and integers that are the nearest ones for `weight` to what is nearest then.
+/// Scales below the normal halves keep their precision, and so the whole layer does.
+fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
     let normal = f16::MIN_POSITIVE.to_f32()..=f16::MAX.to_f32();
     if !rounded.scales.iter().all(|scale| normal.contains(scale)) {
         return;
@@ -206,6 +276,7 @@ fn halve(rounded: &mut QuantizedWeight, weight: &[f32]) {
     for scale in &mut rounded.scales {
         *scale = f16::from_f32(*scale).to_f32();
     }
+    let Some(weight) = weight else { return };
     let mut allowed = rounded.data.clone();
     allowed.sort_unstable();
     allowed.dedup();

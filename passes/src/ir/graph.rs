@@ -424,6 +424,16 @@ impl Graph {
         self.inputs.push(Port { value, info: ValueInfoProto { r#type: Some(ty), ..ValueInfoProto::default() } });
     }
 
+    /// Makes these values the graph's inputs, and no others. What computed them computes them no more.
+    pub fn set_inputs(&mut self, values: Vec<(ValueId, TypeProto)>) {
+        self.inputs.clear();
+        for (value, ty) in values {
+            self.detach_producer(value);
+            self.initializers.shift_remove(&value);
+            self.add_input(value, ty);
+        }
+    }
+
     /// Makes a value that has an initializer no longer a graph input: no caller can override it then. Returns whether
     /// that was the case.
     pub fn seal_initializer(&mut self, value: ValueId) -> bool {

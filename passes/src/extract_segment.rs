@@ -1,0 +1,41 @@
+//! Pass `extract-segment`: what lies between some values and others becomes the whole model.
+//!
+//! The values given as inputs are cut off from what computes them and become the graph's inputs, in their order; the
+//! outputs given become the graph's outputs; everything else that these need stays, the rest goes. Meant for a clone of
+//! a model, so that part of it can be run again on stored values.
+
+use crate::eliminate_dead_nodes::EliminateDeadNodes;
+use crate::ir::{Model, TypeProto, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+
+/// Cuts a segment out of a model.
+#[derive(Clone, Debug, Default)]
+pub struct ExtractSegment {
+    /// Names of the values fed, and their types.
+    pub inputs: Vec<(String, TypeProto)>,
+    /// Names of the values wanted.
+    pub outputs: Vec<String>,
+}
+
+impl Pass for ExtractSegment {
+    fn name(&self) -> &'static str {
+        "extract-segment"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let find = |name: &String| {
+            model.graph.find(name).ok_or_else(|| PassError::Input(format!("there is no value `{name}` to cut at")))
+        };
+        let inputs: Vec<ValueId> = self.inputs.iter().map(|(name, _)| find(name)).collect::<Result<_, _>>()?;
+        let outputs: Vec<ValueId> = self.outputs.iter().map(find).collect::<Result<_, _>>()?;
+        if model.graph.inputs().eq(inputs.iter().copied()) && model.graph.outputs().eq(outputs.iter().copied()) {
+            return EliminateDeadNodes.run(model);
+        }
+        let fed = inputs.iter().zip(&self.inputs).map(|(&value, (_, ty))| (value, ty.clone())).collect();
+        model.graph.set_inputs(fed);
+        model.graph.set_outputs(&outputs);
+        let mut outcome = EliminateDeadNodes.run(model)?;
+        outcome.count();
+        Ok(outcome)
+    }
+}

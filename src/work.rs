@@ -1,0 +1,240 @@
+//! What is to be done to which layer, and what was done.
+
+use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::inspect::output_shape;
+use crate::kernels::{Geometry, Moments};
+use crate::lower::{is_stripped, packings};
+use crate::observe::{Observed, Watched};
+use crate::quant::Sqnr;
+use crate::report::LayerReport;
+use crate::select::Selection;
+use crate::solve::{LayerInput, Rounded, Rounding, round_layer};
+use crate::{Error, Format, Options, Solver};
+use indexmap::IndexMap;
+use msq_passes::analysis::{Layer, LayerOp, Placement, layers};
+use msq_passes::ir::{DataType, Model, Node, ValueId};
+use msq_passes::{BiasForm, Packing};
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// Rounded layers by name.
+pub(crate) type Solved = IndexMap<String, Rounded>;
+
+/// What is to be done to which layer.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub placement: Placement,
+    /// Layers that compute in float and store integers.
+    pub stored: Vec<Layer>,
+    /// Bits of the values whose quantizers have fewer than 8.
+    bits: HashMap<ValueId, u8>,
+    /// How layers are packed.
+    pub packings: IndexMap<String, Packing>,
+}
+
+impl Work {
+    pub(crate) fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+        let selection = Selection::new(model, options)?;
+        let plan = |name: &str| options.plan.layer(name).unwrap_or_default();
+        let refusal = |node: &Node, name: &str| {
+            selection.refusal(node, name).or_else(|| {
+                LayerOp::of(node)?;
+                planned_float(plan(name)).map(str::to_owned)
+            })
+        };
+        let placement = Placement::new(model, &options.profile, refusal);
+        let stored: Vec<Layer> = layers(model)
+            .into_iter()
+            .filter(|layer| !placement.nodes.contains_key(&layer.node))
+            .filter(|layer| selection.refusal(model.graph.node(layer.node), &layer.name).is_none())
+            .filter(|layer| plan(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
+            .collect();
+        if placement.layers().next().is_none() && stored.is_empty() {
+            return Err(Error::NothingToQuantize { hint: hint(&placement) });
+        }
+        let packings = packings(placement.layers().chain(&stored), &options.plan);
+        let bits = activation_bits(&placement, plan);
+        Ok(Self { placement, stored, bits, packings })
+    }
+
+    /// The solver asked for, or the one that suits.
+    pub(crate) fn solver(&self, options: &Options) -> Solver {
+        let low = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights != WeightBits::Bits(8);
+        options.solver.unwrap_or(if self.layers().any(low) { Solver::Gram } else { Solver::Round })
+    }
+
+    pub(crate) fn watched(&self) -> Watched<'_> {
+        Watched { placement: &self.placement, stored: &self.stored, bits: &self.bits }
+    }
+
+    /// The layers whose weights become integers.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.placement.layers().chain(&self.stored)
+    }
+
+    fn is_on_integers(&self, layer: &Layer) -> bool {
+        self.placement.nodes.contains_key(&layer.node)
+    }
+
+    /// Rounds the weights of every layer, in parallel; the order of layers is the graph's.
+    pub(crate) fn round(&self, model: &Model, observed: &Observed, options: &Options) -> Result<Solved, Error> {
+        let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
+        let mut layers: Vec<&Layer> = self.layers().collect();
+        layers.sort_by_key(|layer| position.get(&layer.node));
+        let one = |layer: &&Layer| Ok((layer.name.clone(), self.round_layer(model, observed, options, layer, None)?));
+        let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
+        Ok(solved?.into_iter().collect())
+    }
+
+    /// Rounds the weights of a layer, by the moments of what it reads where they are known.
+    pub(crate) fn round_layer(
+        &self,
+        model: &Model,
+        observed: &Observed,
+        options: &Options,
+        layer: &Layer,
+        moments: Option<(&Geometry, &[Moments])>,
+    ) -> Result<Rounded, Error> {
+        let affine = self.placement.affine_of(model, layer).transpose()?;
+        let root = self.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
+        let scale_of = |value| observed.activations.get(model.graph.value(value).name()).map(|a| a.scale);
+        let scale = scale_of(root).filter(|_| self.is_on_integers(layer)).unwrap_or(1.0);
+        let output_scale = scale_of(self.placement.written_by(&model.graph, layer));
+        let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
+        let rounding = Rounding {
+            plan: options.plan.layer(&layer.name).unwrap_or_default(),
+            per_channel: options.profile.per_channel,
+            bias: self.bias_form(layer, options, is_stripped(options, &self.packings)),
+            affine: affine.as_ref(),
+            half_scales: options.half_scales,
+            moments,
+        };
+        round_layer(model, layer, LayerInput { scale, means, output_scale }, rounding)
+    }
+
+    /// The smallest file leaves out the scales of biases that the runtime rounds by itself.
+    fn bias_form(&self, layer: &Layer, options: &Options, strip: bool) -> BiasForm {
+        let rounds_itself = strip && options.profile.rounds_float_bias && layer.op == LayerOp::Conv;
+        let written_out = options.format != Format::Qdq;
+        if !self.is_on_integers(layer) || (rounds_itself && !written_out) {
+            BiasForm::Float
+        } else {
+            options.profile.bias
+        }
+    }
+
+    /// The plan as it was carried out.
+    pub(crate) fn plan(&self, model: &Model, options: &Options) -> BitPlan {
+        let entry = |layer: Layer| {
+            let planned = options.plan.layer(&layer.name).unwrap_or_default();
+            let stored = self.stored.iter().any(|s| s.node == layer.node);
+            let done = match (self.is_on_integers(&layer), stored) {
+                (true, _) => planned,
+                (false, true) => LayerPlan { activations: ActivationBits::Float, ..planned },
+                (false, false) => LayerPlan::FLOAT,
+            };
+            (layer.name, done)
+        };
+        BitPlan::of_layers(layers(model).into_iter().map(entry).collect())
+    }
+
+    /// What the choices mean where the file runs.
+    pub(crate) fn notes(&self, options: &Options) -> Vec<String> {
+        let bits = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights;
+        let narrow = self.placement.layers().all(|layer| bits(layer) != WeightBits::Bits(8));
+        let on_integers = self.placement.layers().next().is_some();
+        let forms: Vec<Packing> = self.packings.values().copied().collect();
+        let ort = options.profile.name.starts_with("ort");
+        let notes = [
+            (
+                narrow && on_integers && ort,
+                "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either",
+            ),
+            (options.format == Format::Integer && ort, "onnxruntime runs ConvInteger on CPUs slower than float"),
+            (
+                options.functions && !forms.is_empty(),
+                "unpacked by functions of the model: for onnxruntime 1.23 or newer",
+            ),
+            (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
+            (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
+        ];
+        notes.into_iter().filter(|(said, _)| *said).map(|(_, note)| note.to_owned()).collect()
+    }
+
+    pub(crate) fn reports(&self, model: &Model, solved: &Solved, options: &Options) -> Vec<LayerReport> {
+        let mut ordered: Vec<&Layer> = self.layers().collect();
+        ordered.sort_by_key(|layer| solved.get_index_of(&layer.name));
+        ordered.into_iter().map(|layer| self.report(model, layer, solved, options)).collect()
+    }
+
+    fn report(&self, model: &Model, layer: &Layer, solved: &Solved, options: &Options) -> LayerReport {
+        let planned = options.plan.layer(&layer.name).unwrap_or_default();
+        let solved = solved.get(&layer.name);
+        let decibels = |sqnr: Sqnr| Some(sqnr.decibels()).filter(|s| s.is_finite());
+        let activation_bits = match planned.activations {
+            ActivationBits::Bits(bits) if self.is_on_integers(layer) => Some(bits),
+            _ => None,
+        };
+        LayerReport {
+            weight_bits: Some(planned.weights),
+            activation_bits,
+            weight_sqnr: solved.and_then(|s| decibels(s.weight_sqnr)),
+            output_sqnr: solved.and_then(|s| decibels(s.output_sqnr?)),
+            bytes: planned.packed_bytes(layer.weights()),
+            ..float_layer(model, layer)
+        }
+    }
+
+    pub(crate) fn float_layers(&self, model: &Model) -> Vec<LayerReport> {
+        let stored = |layer: &Layer| self.stored.iter().any(|s| s.node == layer.node);
+        let float = layers(model).into_iter().filter(|layer| !self.is_on_integers(layer) && !stored(layer));
+        float.map(|layer| float_layer(model, &layer)).collect()
+    }
+}
+
+/// Why the plan leaves a layer's computation in float, if it does.
+fn planned_float(plan: LayerPlan) -> Option<&'static str> {
+    match (plan.weights, plan.activations) {
+        (WeightBits::Float, _) => Some("it is float in the plan"),
+        (_, ActivationBits::Float) => Some("its activations are float in the plan"),
+        _ => None,
+    }
+}
+
+/// Whether a layer that computes in float can store integers.
+fn can_be_stored(model: &Model, layer: &Layer) -> bool {
+    let float = model.graph.constant(layer.weight).and_then(msq_passes::ir::TensorProto::element_type);
+    layer.weights() > 0 && float == Some(DataType::Float)
+}
+
+/// The most bits that any layer wants of a value it reads; 8 for values that no layer reads.
+fn activation_bits(placement: &Placement, plan: impl Fn(&str) -> LayerPlan) -> HashMap<ValueId, u8> {
+    let mut bits: HashMap<ValueId, u8> = HashMap::new();
+    for layer in placement.layers() {
+        let root = placement.values.get(&layer.input).copied().unwrap_or(layer.input);
+        if let ActivationBits::Bits(wanted) = plan(&layer.name).activations {
+            let most = bits.entry(root).or_insert(wanted);
+            *most = wanted.max(*most);
+        }
+    }
+    bits
+}
+
+fn hint(placement: &Placement) -> String {
+    placement.kept.first().map_or_else(String::new, |kept| format!(": `{}` ({}): {}", kept.node, kept.op, kept.reason))
+}
+
+fn float_layer(model: &Model, layer: &Layer) -> LayerReport {
+    LayerReport {
+        name: layer.name.clone(),
+        op: layer.op,
+        shape: layer.shape.clone(),
+        weights: layer.weights(),
+        macs: output_shape(model, layer.output).map(|shape| layer.macs(&shape)),
+        weight_bits: None,
+        activation_bits: None,
+        bytes: 4 * layer.weights(),
+        weight_sqnr: None,
+        output_sqnr: None,
+    }
+}
