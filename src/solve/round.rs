@@ -29,8 +29,11 @@ pub(crate) struct Rounding<'a> {
     pub plan: LayerPlan,
     /// Whether each output channel has its own scale.
     pub per_channel: bool,
-    /// How the bias is written.
+    /// The grid of the bias.
     pub bias: BiasForm,
+    /// Whether a bias on the grid of int32 is written as the floats it stands for: a runtime that rounds biases by
+    /// itself finds the same integers, and one that does not adds the same numbers.
+    pub bias_as_floats: bool,
     /// The batch-norm the layer takes in.
     pub affine: Option<&'a ChannelAffine>,
     /// Whether scales are rounded to half precision, where they are not too small for it.
@@ -62,7 +65,7 @@ pub(crate) fn round_layer(
     let rounded = target.round(layer, &floor, rounding).map_err(failed)?;
     let sqnr = rounded.sqnr(&target.weight);
     let bias = target.corrected_bias(model, layer, &rounded, input.means);
-    let bias = bias.map(|b| round_bias(&b, layer, &rounded, input.scale, rounding.bias)).transpose()?;
+    let bias = bias.map(|b| round_bias(&b, layer, &rounded, input.scale, rounding)).transpose()?;
     let QuantizedWeight { data, scales, .. } = rounded;
     Ok((QuantizedLayer { weight: data, scales, bias }, sqnr))
 }
@@ -223,15 +226,20 @@ fn round_bias(
     layer: &Layer,
     rounded: &QuantizedWeight,
     input_scale: f32,
-    form: BiasForm,
+    rounding: Rounding,
 ) -> Result<LayerBias, Error> {
-    if form == BiasForm::Float {
+    if rounding.bias == BiasForm::Float {
         return Ok(LayerBias::Float(bias.to_vec()));
     }
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
     let quantized = quantize_bias(bias, input_scale, &rounded.scales).map_err(failed)?;
     if quantized.saturated > 0 {
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
+    }
+    if rounding.bias_as_floats {
+        let scales = quantized.scales.iter().cycle();
+        let value = |(&q, &scale): (&i32, &f32)| (f64::from(q) * f64::from(scale)) as f32;
+        return Ok(LayerBias::Float(quantized.data.iter().zip(scales).map(value).collect()));
     }
     Ok(LayerBias::Int32(quantized.data))
 }
