@@ -43,7 +43,11 @@ fn count(ran: &Ran, op: &str) -> u64 {
 #[track_caller]
 fn is_all_integer(ran: &Ran, what: &str) {
     let report = &ran.report;
-    assert_eq!((count(ran, "QLinearConv"), count(ran, "QGemm"), count(ran, "QLinearAdd")), (9, 1, 2), "{what}: {report}");
+    assert_eq!(
+        (count(ran, "QLinearConv"), count(ran, "QGemm"), count(ran, "QLinearAdd")),
+        (9, 1, 2),
+        "{what}: {report}"
+    );
     assert_eq!(report["float"], Value::Array(Vec::new()), "{what}: {report}");
     for op in ["Gather", "Cast", "DequantizeLinear", "Split", "Conv", "FusedConv"] {
         assert_eq!(count(ran, op), 0, "{what}: {op} in {report}");
@@ -181,8 +185,10 @@ fn written_out_forms_agree_with_qdq() {
         return;
     }
     let scratch = Scratch::new();
-    let files: Vec<PathBuf> =
-        ["qdq", "qlinear", "integer"].iter().map(|format| digits_with(&scratch, &format!("--format {format}"))).collect();
+    let files: Vec<PathBuf> = ["qdq", "qlinear", "integer"]
+        .iter()
+        .map(|format| digits_with(&scratch, &format!("--format {format}")))
+        .collect();
     let qlinear = msq_onnx::load(&files[1]).unwrap();
     let ops = |model: &Model, op: &str| model.graph.nodes().filter(|(_, n)| n.op() == op).count();
     // One quantizer at the input; the last layer's float output and the moves need no more.
@@ -235,10 +241,13 @@ fn weight_only_is_the_float_model_with_rounded_weights() {
         return;
     }
     let scratch = Scratch::new();
-    for flags in ["--weight-bits 2", "--weight-bits 4", "--weight-bits 4 --packing int4", "--weight-bits 3 --half-scales"] {
+    for flags in
+        ["--weight-bits 2", "--weight-bits 4", "--weight-bits 4 --packing int4", "--weight-bits 3 --half-scales"]
+    {
         let flags = format!("{flags} --act-bits float");
         let packed = digits_with(&scratch, &flags);
-        let plain = digits_with(&scratch, &format!("{} --packing none --keep-names", flags.replace("--packing int4", "")));
+        let plain =
+            digits_with(&scratch, &format!("{} --packing none --keep-names", flags.replace("--packing int4", "")));
         let mut model = msq_onnx::load(&plain).unwrap();
         assert_eq!(multiplied_out(&mut model), 10);
         let float = scratch.path("float.onnx");
@@ -285,7 +294,9 @@ fn through_cast(graph: &msq_passes::ir::Graph, value: ValueId) -> &TensorProto {
 fn a_plan_makes_the_same_file_again() {
     let scratch = Scratch::new();
     let plan = scratch.path("p.json");
-    for flags in ["--weight-bits 3", "--weight-bits 4 --packing int4", "--weight-bits 4 --act-bits float --grid codebook"] {
+    for flags in
+        ["--weight-bits 3", "--weight-bits 4 --packing int4", "--weight-bits 4 --act-bits float --grid codebook"]
+    {
         let first = std::fs::read(digits_with(&scratch, &format!("{flags} --save-plan {}", plan.display()))).unwrap();
         let again = std::fs::read(digits_with(&scratch, &format!("--plan {}", plan.display()))).unwrap();
         assert!(first == again, "{flags}");
@@ -384,7 +395,8 @@ fn extreme_weights_run() {
         multiply(&mut proto, "i", |_| 0.0);
         let float = models::write(&scratch.path(&format!("{i}.onnx")), &proto);
         files.push(float.clone());
-        for flags in ["--weight-bits 4", "--weight-bits 4 --packing none --keep-names", "--weight-bits 4 --half-scales"] {
+        for flags in ["--weight-bits 4", "--weight-bits 4 --packing none --keep-names", "--weight-bits 4 --half-scales"]
+        {
             let output = scratch.out(&format!("{i}-{}.onnx", files.len()));
             let mut all = args![float, "-o", output, "--calib", data, "-q"].to_vec();
             all.extend(flags.split_whitespace().map(OsString::from));

@@ -124,9 +124,8 @@ fn unpacked(sites: &[Site], pattern: Pattern) -> Model {
 /// The model with packed weights, and what unpacking gives as its outputs, in the order of the sites.
 fn packed(sites: &[Site], pattern: Pattern, functions: bool) -> Model {
     let mut model = unpacked(sites, pattern);
-    let readers: Vec<_> = (0..sites.len())
-        .map(|i| model.graph.only_use(model.graph.find(&format!("w{i}")).unwrap()).unwrap())
-        .collect();
+    let readers: Vec<_> =
+        (0..sites.len()).map(|i| model.graph.only_use(model.graph.find(&format!("w{i}")).unwrap()).unwrap()).collect();
     let layers = sites.iter().enumerate().map(|(i, site)| (format!("layer{i}"), site.packing)).collect();
     let records = Manager::new().with(PackWeights { layers, functions }).run(&mut model).unwrap();
     assert_eq!(records[0].outcome.changed, sites.len());

@@ -119,9 +119,10 @@ fn ort_cpu() {
     holds_up_in_onnxruntime("ort-cpu", true);
 }
 
+/// Valid and close; onnxruntime fuses convolutions of signed activations on ARM alone.
 #[test]
 fn ort_arm() {
-    holds_up_in_onnxruntime("ort-arm", true);
+    holds_up_in_onnxruntime("ort-arm", cfg!(target_arch = "aarch64"));
 }
 
 /// Graph outputs and biases stay float.
@@ -156,7 +157,10 @@ fn openvino() {
         let precisions: Vec<&String> = layers[layer].as_object().unwrap_or_else(|| panic!("{layers}")).keys().collect();
         assert!(precisions.iter().all(|p| ["i8", "u8"].contains(&p.as_str())), "{}: {layers}", case.name);
     }
-    assert_eq!(found[0].report["layers"]["Convolution"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum::<u64>(), 9);
+    assert_eq!(
+        found[0].report["layers"]["Convolution"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum::<u64>(),
+        9
+    );
 }
 
 /// In our engine, which is tract, and in onnxruntime: one scale a tensor, the same numbers.
@@ -171,7 +175,10 @@ fn tract() {
     }
     let model = msq_onnx::load(&cases[0].quantized).unwrap();
     let scales = model.graph.nodes().filter(|(_, n)| n.is("DequantizeLinear")).filter_map(|(_, n)| n.input(1));
-    assert!(scales.filter_map(|s| model.graph.initializer(s)).all(|s| s.element_count() == Ok(1)), "one scale a tensor");
+    assert!(
+        scales.filter_map(|s| model.graph.initializer(s)).all(|s| s.element_count() == Ok(1)),
+        "one scale a tensor"
+    );
     let Some(theirs) = close_to_float(&cases) else { return };
     for ((case, own), theirs) in cases.iter().zip(&own).zip(&theirs) {
         alike(&case.name, theirs, own, ALIKE.min(case.least + 5.0));

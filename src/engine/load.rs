@@ -92,7 +92,8 @@ impl Narrow {
         let (count, per) = (shape.iter().product::<usize>(), 8 / self.bits);
         if bytes.len() != count.div_ceil(per) {
             let name = tensor.name();
-            let reason = format!("tensor `{name}`: {} bytes cannot be {count} elements of {} bits", bytes.len(), self.bits);
+            let reason =
+                format!("tensor `{name}`: {} bytes cannot be {count} elements of {} bits", bytes.len(), self.bits);
             return Err(EngineError::Load { reason });
         }
         let spare = 8 - self.bits;

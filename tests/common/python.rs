@@ -63,18 +63,16 @@ pub(crate) struct Ran {
 #[track_caller]
 pub(crate) fn ran(command: &str, models: &[(&Path, &Path)]) -> Option<Vec<Ran>> {
     python()?;
-    let results = |model: &Path| model.with_extension(format!("{command}.npz"));
-    let mut args = vec![command.into()];
-    args.extend(models.iter().flat_map(|(model, data)| [model.into(), data.into(), results(model).into()]));
+    let folder = tempfile::Builder::new().prefix("msq-test-").tempdir().unwrap();
+    let results = |index: usize| folder.path().join(format!("{index}.npz"));
+    let paths = models.iter().enumerate().flat_map(|(i, (model, data))| [model.into(), data.into(), results(i).into()]);
+    let args: Vec<OsString> = std::iter::once(command.into()).chain(paths).collect();
     let report = check_model(&args)?;
     assert_eq!(report["ok"], true, "{report}");
     let reports = report["results"].as_array().unwrap();
     assert_eq!(reports.len(), models.len());
-    let read = |((model, _), report): (&(&Path, &Path), &Value)| {
-        let outputs = read_npz(&results(model));
-        Ran { report: report.clone(), outputs }
-    };
-    Some(models.iter().zip(reports).map(read).collect())
+    let read = |(i, report): (usize, &Value)| Ran { report: report.clone(), outputs: read_npz(&results(i)) };
+    Some(reports.iter().enumerate().map(read).collect())
 }
 
 /// The interpreter of an environment that holds what the requirements name, made if it is not there. Other test
