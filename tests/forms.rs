@@ -133,7 +133,7 @@ fn every_packing_gives_the_numbers_of_plain_int8() {
             is_all_integer(&ran[2 * i], packed);
         }
         assert_eq!(logits(&ran[2 * i]), logits(&ran[2 * i + 1]), "{packed}");
-        assert!(size(&files[2 * i]) + 8000 < size(&files[2 * i + 1]), "{packed} is not smaller than {plain}");
+        assert!(size(&files[2 * i]) + 2000 < size(&files[2 * i + 1]), "{packed} is not smaller than {plain}");
     }
     assert!(msq_onnx::load(&files[4]).unwrap().has_functions());
     let halves = msq_onnx::load(&files[14]).unwrap();
@@ -168,7 +168,7 @@ fn evaluate_reads_int4_and_refuses_functions() {
     let scratch = Scratch::new();
     let evaluated = |flags: &str| {
         let model = digits_with(&scratch, flags);
-        msq(args!["evaluate", model, "--calib", digits("test.npz"), "--label", "label", "--json", "--samples", "100"])
+        msq(args!["evaluate", model, "--calib", digits("test.npz"), "--json", "--samples", "100"])
     };
     let accuracy = |run: common::Run| run.ok().json()["accuracy"].as_f64().unwrap();
     let int4 = accuracy(evaluated("--weight-bits 4 --packing int4"));
@@ -221,7 +221,13 @@ fn low_bit_activations_stay_fused() {
             .filter_map(|(_, n)| n.input(0))
             .filter(|&v| model.graph.initializer(v).is_none())
             .collect();
-        values.iter().for_each(|&v| model.graph.add_output(v));
+        for &value in &values {
+            let shape = [None; 4];
+            let rank = if Some(value) == values.last().copied() { 2 } else { 4 };
+            let element = msq_passes::ir::DataType::Uint8;
+            model.graph.set_type(value, msq_passes::ir::TypeProto::tensor(element, &shape[..rank]));
+            model.graph.add_output(value);
+        }
         let tapped = scratch.path("tapped.onnx");
         save_model(&model, &tapped).unwrap();
         let ran = ran_on_digits(&[file, tapped]).unwrap();
@@ -343,7 +349,7 @@ fn a_mixed_plan_runs_layer_by_layer() {
         digits_with(&scratch, &format!("--plan {} --keep-names", plain.display())),
     ];
     let data = digits("test.npz");
-    let report = msq(args!["evaluate", files[1], "--calib", data, "--label", "label", "--json"]).ok().json();
+    let report = msq(args!["evaluate", files[1], "--calib", data, "--json"]).ok().json();
     assert!(report["accuracy"].as_f64().unwrap() > 0.7, "{report}");
     let Some(ran) = ran_on_digits(&files) else { return };
     assert_eq!(logits(&ran[0]), logits(&ran[2]));
