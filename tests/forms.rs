@@ -214,18 +214,20 @@ fn low_bit_activations_stay_fused() {
     for bits in [2, 4, 7] {
         let file = digits_with(&scratch, &format!("--act-bits {bits}"));
         let mut model = msq_onnx::load(&file).unwrap();
-        let values: Vec<ValueId> = model
-            .graph
-            .nodes()
-            .filter(|(_, n)| n.is("DequantizeLinear"))
-            .filter_map(|(_, n)| n.input(0))
-            .filter(|&v| model.graph.initializer(v).is_none())
+        // What layers read: other values, such as those a sum alone reads, keep 8 bits.
+        let layers = model.graph.nodes().filter(|(_, n)| n.is("Conv") || n.is("Gemm"));
+        let read = layers.map(|(_, n)| (n.input(0).unwrap(), if n.is("Conv") { 4 } else { 2 }));
+        let mut values: Vec<(ValueId, usize)> = read
+            .map(|(input, rank)| {
+                let quantized = model.graph.value(input).producer().unwrap().0;
+                (model.graph.node(quantized).input(0).unwrap(), rank)
+            })
             .collect();
-        for &value in &values {
-            let shape = [None; 4];
-            let rank = if Some(value) == values.last().copied() { 2 } else { 4 };
+        values.sort_by_key(|&(value, _)| model.graph.value(value).name());
+        values.dedup();
+        for (value, rank) in values {
             let element = msq_passes::ir::DataType::Uint8;
-            model.graph.set_type(value, msq_passes::ir::TypeProto::tensor(element, &shape[..rank]));
+            model.graph.set_type(value, msq_passes::ir::TypeProto::tensor(element, &[None; 4][..rank]));
             model.graph.add_output(value);
         }
         let tapped = scratch.path("tapped.onnx");
@@ -233,9 +235,8 @@ fn low_bit_activations_stay_fused() {
         let ran = ran_on_digits(&[file, tapped]).unwrap();
         is_all_integer(&ran[0], "activations");
         let integers: Vec<_> = ran[1].outputs.iter().filter(|(name, _)| *name != "logits").collect();
-        assert!(integers.len() >= 12);
+        assert!(integers.len() >= 8, "{}", integers.len());
         let most = integers.iter().map(|(_, v)| reach(v)).fold(0.0, f32::max);
-        // Every value is read by a layer in the end, or by the sum before one.
         assert_eq!(most, ((1 << bits) - 1) as f32, "{bits} bits");
     }
 }
@@ -310,15 +311,17 @@ fn a_plan_makes_the_same_file_again() {
     }
 }
 
-/// One layer a kind, in one model.
-const MIXED: [&str; 8] = [
+/// One layer a kind, in one model. The two in float stand before sums: of a layer whose input and output are both
+/// quantized, onnxruntime rounds the float weights by itself.
+const MIXED: [&str; 9] = [
     r#"{"weights": "ternary", "activations": 8}"#,
     r#"{"weights": 3, "activations": 4}"#,
+    r#"{"weights": "float", "activations": "float"}"#,
     r#"{"weights": 5, "activations": 8}"#,
     r#"{"weights": 8, "activations": 8}"#,
-    r#"{"weights": "float", "activations": "float"}"#,
     r#"{"weights": 4, "activations": 8, "packing": "int4"}"#,
     r#"{"weights": 3, "activations": 8, "grid": "codebook"}"#,
+    r#"{"weights": 6, "activations": 8}"#,
     r#"{"weights": 2, "activations": "float"}"#,
 ];
 

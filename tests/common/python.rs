@@ -1,4 +1,5 @@
-//! The reference runtimes: a Python virtual environment with pinned onnx, onnxruntime and OpenVINO, made once a target folder.
+//! The reference runtimes: a Python virtual environment with pinned onnx, onnxruntime and `OpenVINO`, made once a target
+//! folder.
 
 use super::arrays::read_npz;
 use super::repository;
@@ -58,8 +59,8 @@ pub(crate) struct Ran {
     pub(crate) outputs: BTreeMap<String, Vec<f32>>,
 }
 
-/// Checks models, runs them in onnxruntime (`survey`) or OpenVINO (`openvino`), all in one process, and reads their
-/// outputs. Fails if a model is not valid or does not run.
+/// Checks models, runs them in onnxruntime (`survey`) or `OpenVINO` (`openvino`), all in one process, and reads
+/// their outputs. Fails if a model is not valid or does not run.
 #[track_caller]
 pub(crate) fn ran(command: &str, models: &[(&Path, &Path)]) -> Option<Vec<Ran>> {
     python()?;
