@@ -378,14 +378,15 @@ fn multiply(proto: &mut msq_passes::ir::ModelProto, tensor: &str, factor: impl F
     values.iter_mut().enumerate().for_each(|(i, v)| *v *= factor(i));
 }
 
+/// A name, and the factors of the first and the second convolution by output channel.
+type Factors = (&'static str, fn(usize) -> f32, fn(usize) -> f32);
+
 /// Weights that are zero, huge, tiny, denormal, or all of these: what is written runs and stays near float.
 #[test]
 fn extreme_weights_run() {
     let scratch = Scratch::new();
     let data = scratch.path("data.npz");
     write_npz(&data, &[("x", Npy::ramp(&[32, 4, 8, 8]))]);
-    // Factors of the first and second convolution by output channel, and the decibels 4 bits keep at least.
-    type Factors = (&'static str, fn(usize) -> f32, fn(usize) -> f32);
     let cases: [Factors; 6] = [
         ("a channel of zeros", |c| if c == 3 { 0.0 } else { 1.0 }, |c| if c == 0 { 0.0 } else { 1.0 }),
         ("all zeros", |_| 0.0, |_| 1.0),
@@ -399,7 +400,7 @@ fn extreme_weights_run() {
         let mut proto = models::parse(SCALES);
         models::fill(&mut proto);
         multiply(&mut proto, "a", |at| first(at / 36));
-        multiply(&mut proto, "b", |at| first(at));
+        multiply(&mut proto, "b", first);
         multiply(&mut proto, "c", |at| second(at / 72));
         multiply(&mut proto, "i", |_| 0.0);
         let float = models::write(&scratch.path(&format!("{i}.onnx")), &proto);

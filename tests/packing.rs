@@ -81,7 +81,7 @@ impl Site {
         let (low, high) = packing.interval();
         let (low, high) = (i32::from(low), i32::from(high));
         let entries: Vec<i32> = match packing {
-            Packing::Codebook => (0..1 + (seed % 128) as i32).map(|i| (i * 89 + 31) % 256 - 128).collect(),
+            Packing::Codebook => (0..=(seed % 128) as i32).map(|i| (i * 89 + 31) % 256 - 128).collect(),
             _ => [low, high].into_iter().chain(low..=high).collect(),
         };
         let count = shape.iter().product();

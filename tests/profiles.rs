@@ -158,7 +158,12 @@ fn openvino() {
         assert!(precisions.iter().all(|p| ["i8", "u8"].contains(&p.as_str())), "{}: {layers}", case.name);
     }
     assert_eq!(
-        found[0].report["layers"]["Convolution"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum::<u64>(),
+        found[0].report["layers"]["Convolution"]
+            .as_object()
+            .unwrap()
+            .values()
+            .filter_map(serde_json::Value::as_u64)
+            .sum::<u64>(),
         9
     );
 }
