@@ -177,7 +177,8 @@ impl Work {
             let rounding = Rounding {
                 plan: options.plan.layer(&layer.name).unwrap_or_default(),
                 per_channel: options.profile.per_channel,
-                bias: self.bias_form(layer, options, strip),
+                bias: if self.is_on_integers(layer) { options.profile.bias } else { BiasForm::Float },
+                bias_as_floats: leaves_out_bias_scales(layer, options, strip),
                 affine: affine.as_ref(),
                 half_scales: options.half_scales,
             };
@@ -185,17 +186,6 @@ impl Work {
         };
         let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
         Ok(solved?.into_iter().collect())
-    }
-
-    /// The smallest file leaves out the scales of biases that the runtime rounds by itself.
-    fn bias_form(&self, layer: &Layer, options: &Options, strip: bool) -> BiasForm {
-        let rounds_itself = strip && options.profile.rounds_float_bias && layer.op == LayerOp::Conv;
-        let written_out = options.format != Format::Qdq;
-        if !self.is_on_integers(layer) || (rounds_itself && !written_out) {
-            BiasForm::Float
-        } else {
-            options.profile.bias
-        }
     }
 
     /// The plan as it was carried out.
@@ -263,6 +253,11 @@ impl Work {
         let float = layers(model).into_iter().filter(|layer| !self.is_on_integers(layer) && !stored(layer));
         float.map(|layer| float_layer(model, &layer)).collect()
     }
+}
+
+/// The smallest file leaves out the scales of biases that the runtime rounds by itself.
+fn leaves_out_bias_scales(layer: &Layer, options: &Options, strip: bool) -> bool {
+    strip && options.profile.rounds_float_bias && layer.op == LayerOp::Conv && options.format == Format::Qdq
 }
 
 /// Why the plan leaves a layer's computation in float, if it does.

@@ -29,8 +29,11 @@ pub(crate) struct Rounding<'a> {
     pub plan: LayerPlan,
     /// Whether each output channel has its own scale.
     pub per_channel: bool,
-    /// How the bias is written.
+    /// The grid of the bias.
     pub bias: BiasForm,
+    /// Whether a bias on the grid of int32 is written as the floats it stands for: a runtime that rounds biases by
+    /// itself finds the same integers, and one that does not adds the same numbers.
+    pub bias_as_floats: bool,
     /// The batch-norm the layer takes in.
     pub affine: Option<&'a ChannelAffine>,
     /// Whether scales are rounded to half precision, where they are not too small for it.
@@ -232,22 +235,28 @@ fn halve_bias(bias: &mut [f32], output_step: f32) {
 }
 
 fn round_bias(
-    mut bias: Vec<f32>,
+    bias: Vec<f32>,
     layer: &Layer,
     rounded: &QuantizedWeight,
     input: LayerInput,
     rounding: Rounding,
 ) -> Result<LayerBias, Error> {
     if rounding.bias == BiasForm::Float {
-        if let Some(step) = input.output_scale.filter(|_| rounding.half_scales) {
-            halve_bias(&mut bias, step);
-        }
         return Ok(LayerBias::Float(bias));
     }
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
     let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
     if quantized.saturated > 0 {
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
+    }
+    if rounding.bias_as_floats {
+        let scales = quantized.scales.iter().cycle();
+        let value = |(&q, &scale): (&i32, &f32)| (f64::from(q) * f64::from(scale)) as f32;
+        let mut floats: Vec<f32> = quantized.data.iter().zip(scales).map(value).collect();
+        if let Some(step) = input.output_scale.filter(|_| rounding.half_scales) {
+            halve_bias(&mut floats, step);
+        }
+        return Ok(LayerBias::Float(floats));
     }
     Ok(LayerBias::Int32(quantized.data))
 }
