@@ -1,7 +1,7 @@
 //! The story: prepare, tap, calibrate, solve, lower, verify.
 
 use crate::agreement::Agreement;
-use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid};
 use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Output, Pool, Visitor};
 use crate::inspect::output_shape;
@@ -57,6 +57,7 @@ pub fn quantize(
     let float_bytes = encoded_len(&export(&model)) as u64;
     let opset = model.opset("").unwrap_or_default();
     prepare(&mut model, options.batch_norm)?;
+    check_target(options)?;
     options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
     raise_opset(&mut model, options)?;
     let work = Work::new(&model, options)?;
@@ -91,6 +92,21 @@ pub fn quantize(
         quality,
     };
     Ok(Quantized { model, report })
+}
+
+/// Refuses forms the target does not run.
+fn check_target(options: &Options) -> Result<(), Error> {
+    let profile = &options.profile;
+    let refused = match options.format {
+        Format::Qlinear if !profile.qlinear => Some("QLinearConv and its kin"),
+        Format::Integer if !profile.integer => Some("ConvInteger and its kin"),
+        _ if options.functions && !profile.functions => Some("functions of the model"),
+        _ => None,
+    };
+    match refused {
+        Some(form) => Err(Error::Target { profile: profile.name, form }),
+        None => Ok(()),
+    }
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.
@@ -205,8 +221,9 @@ impl Work {
 
     /// What the choices mean where the file runs.
     fn notes(&self, options: &Options) -> Vec<String> {
-        let bits = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights;
-        let narrow = self.placement.layers().all(|layer| bits(layer) != WeightBits::Bits(8));
+        let plan = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default();
+        let wide = |plan: LayerPlan| plan.weights == WeightBits::Bits(8) || plan.weight_grid() == WeightGrid::Codebook;
+        let narrow = !self.placement.layers().any(|layer| wide(plan(layer)));
         let on_integers = self.placement.layers().next().is_some();
         let forms: Vec<Packing> = self.packings.values().copied().collect();
         let ort = options.profile.name.starts_with("ort");
