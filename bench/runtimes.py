@@ -20,6 +20,7 @@ TURN_SECONDS = 0.01
 WARM_UP_RUNS = 5
 INTEGER_OPS = {"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
 FLOAT_OPS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
+OPENVINO_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
 INTEGER_PRECISIONS = {"u8", "i8"}
 
 Run = Callable[[Feed], list[np.ndarray]]
@@ -86,9 +87,9 @@ def precisions(compiled: Any) -> tuple[int, int]:
     layers = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
-        if info["layerType"] in {"Convolution", "GroupConvolution", "FullyConnected", "MatMul"}:
-            layers.append(info["runtimePrecision"])
-    return sum(str(precision) in INTEGER_PRECISIONS for precision in layers), len(layers)
+        if info["layerType"].astype(str) in OPENVINO_LAYERS:
+            layers.append(info["runtimePrecision"].astype(str))
+    return sum(precision in INTEGER_PRECISIONS for precision in layers), len(layers)
 
 
 def interleaved(runs: dict[str, Run], feed: Feed, rounds: int) -> dict[str, list[float]]:
