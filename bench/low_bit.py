@@ -26,7 +26,7 @@ import onnx
 import random_resnet50
 from common import TASKS, Feed
 from compare_ort import environment, measured
-from runtimes import OpenVino, Run, integer_share, interleaved, ort_nodes, ort_run, summary
+from runtimes import OpenVino, Run, integer_share, interleaved, ort_nodes, ort_run
 
 HERE = Path(__file__).resolve().parent
 MODELS = ["resnet20", "efficientnet", "resnet50"]
@@ -200,12 +200,6 @@ def same_outputs(one: Run, other: Run, feeds: list[Feed]) -> bool:
     return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for pair in pairs for a, b in pair)
 
 
-def timed(runs: dict[str, Run], feed: Feed, rounds: int) -> dict[str, Json]:
-    """Latencies and their ratios to plain int8."""
-    times = interleaved(runs, feed, rounds)
-    return {name: summary(spent, times[" ".join(PLAIN)]) for name, spent in times.items()}
-
-
 def in_onnxruntime(bench: Bench, rounds: int) -> dict[str, Json]:
     """Every width in every form, and the other forms, by their flags."""
     matrix = [(*flags(f"--weight-bits {width}"), *form) for form in FORMS.values() for width in WIDTHS]
@@ -216,7 +210,7 @@ def in_onnxruntime(bench: Bench, rounds: int) -> dict[str, Json]:
             runs[" ".join(form)] = ort_run(bench.path(form))
     runs["int8 once more"] = ort_run(bench.path(PLAIN))
     print(f"{bench.name}: onnxruntime", file=sys.stderr)
-    return timed(runs, bench.feeds[0], rounds)
+    return interleaved(runs, runs[" ".join(PLAIN)], bench.feeds[0], rounds)
 
 
 def in_openvino(bench: Bench, openvino: OpenVino, rounds: int) -> dict[str, Json]:
@@ -236,7 +230,7 @@ def in_openvino(bench: Bench, openvino: OpenVino, rounds: int) -> dict[str, Json
         runs[" ".join(form)], notes[" ".join(form)] = run, (verdict, share)
     runs["int8 once more"] = openvino.load(bench.path(PLAIN), bench.feeds[0])[0]
     print(f"{bench.name}: OpenVINO", file=sys.stderr)
-    results = timed(runs, bench.feeds[0], rounds)
+    results = interleaved(runs, runs[" ".join(PLAIN)], bench.feeds[0], rounds)
     for name, (verdict, (integer, layers)) in notes.items():
         results[name] |= {"check": f"{verdict}, {integer}/{layers}"}
     return results

@@ -15,14 +15,15 @@ import onnx
 import onnxruntime as ort
 from common import Feed
 
-# A turn runs a model as often as fits in so many seconds, at least once.
-TURN_SECONDS = 0.01
+# A turn runs a model as often as fits in so much time, at least once.
+TURN_MILLISECONDS = 10
 WARM_UP_RUNS = 5
 INTEGER_OPS = {"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
 FLOAT_OPS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 OPENVINO_LAYERS = {"Convolution", "FullyConnected", "MatMul"}
 INTEGER_PRECISIONS = {"u8", "i8"}
 
+Json = dict[str, Any]
 Run = Callable[[Feed], list[np.ndarray]]
 
 
@@ -92,30 +93,37 @@ def precisions(compiled: Any) -> tuple[int, int]:
     return sum(precision in INTEGER_PRECISIONS for precision in layers), len(layers)
 
 
-def interleaved(runs: dict[str, Run], feed: Feed, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each model in each round; the models take turns, and every round another one begins."""
+def milliseconds(run: Run, feed: Feed) -> float:
+    """What one run takes."""
+    start = time.perf_counter()
+    run(feed)
+    return (time.perf_counter() - start) * 1000
+
+
+def interleaved(runs: dict[str, Run], reference: Run, feed: Feed, rounds: int) -> dict[str, Json]:
+    """Milliseconds of each model, and ratios to the reference.
+
+    The models take turns, and every round another one begins. In its turn a model and the reference run alternately;
+    the turn's ratio is that of the two medians, so that what else the machine does meets both. The first pair does not
+    count: the model's weights have left the caches since its last turn, the reference's have not.
+    """
     names = list(runs)
     repeats = {}
-    for name in names:
-        spent = []
-        for _ in range(WARM_UP_RUNS):
-            start = time.perf_counter()
-            runs[name](feed)
-            spent.append(time.perf_counter() - start)
-        repeats[name] = max(1, round(TURN_SECONDS / min(spent)))
-    times: dict[str, list[float]] = {name: [] for name in names}
+    for name, run in runs.items():
+        spent = min(milliseconds(run, feed) for _ in range(WARM_UP_RUNS))
+        repeats[name] = max(1, round(TURN_MILLISECONDS / spent))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for index in range(rounds):
         first = index % len(names)
         for name in names[first:] + names[:first]:
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                runs[name](feed)
-            times[name].append((time.perf_counter() - start) / repeats[name] * 1000)
-    return times
+            pairs = [(milliseconds(runs[name], feed), milliseconds(reference, feed)) for _ in range(repeats[name] + 1)]
+            spent, against = zip(*pairs[1:], strict=True)
+            times[name].append((statistics.median(spent), statistics.median(against)))
+    return {name: summary(turns) for name, turns in times.items()}
 
 
-def summary(times: list[float], reference: list[float]) -> dict[str, Any]:
-    """Median milliseconds; median and quartiles of the ratios to the reference, round by round."""
-    ratios = [a / b for a, b in zip(times, reference, strict=True)]
+def summary(turns: list[tuple[float, float]]) -> Json:
+    """Median milliseconds; median and quartiles of the ratios."""
+    ratios = [spent / against for spent, against in turns]
     lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return {"ms": statistics.median(times), "ratio": middle, "quartiles": [lower, upper]}
+    return {"ms": statistics.median(spent for spent, _ in turns), "ratio": middle, "quartiles": [lower, upper]}
