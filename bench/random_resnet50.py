@@ -40,7 +40,13 @@ class Builder:
         return name
 
     def convolution(
-        self, source: str, name: str, shape: tuple[int, int, int], stride: int = 1, gain: float = 1.0, power: float = 1.0
+        self,
+        source: str,
+        name: str,
+        shape: tuple[int, int, int],
+        stride: int = 1,
+        gain: float = 1.0,
+        power: float = 1.0,
     ) -> str:
         """Convolution (outputs, inputs, kernel) and batch-norm; `power` is the mean square of what comes in."""
         outputs, inputs, kernel = shape
