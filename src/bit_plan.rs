@@ -312,7 +312,7 @@ impl fmt::Display for ActivationBits {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrWord {
-    Number(u8),
+    Number(serde_json::Number),
     Word(String),
 }
 

@@ -137,6 +137,14 @@ pub enum Error {
         /// The layer.
         layer: String,
     },
+    /// A form that the target does not run.
+    #[error("`{profile}` does not run {form}; choose another --profile or form")]
+    Target {
+        /// The target.
+        profile: &'static str,
+        /// The form.
+        form: &'static str,
+    },
     /// The packing wanted needs a newer operator set than the model can be raised to.
     #[error("the packing asked for needs opset {wanted}: {reason}")]
     NoOpset {
@@ -199,7 +207,8 @@ impl Error {
             | Self::NoSuchOperator { .. }
             | Self::BadPattern { .. }
             | Self::BadPlan { .. }
-            | Self::PlanLayer { .. } => 2,
+            | Self::PlanLayer { .. }
+            | Self::Target { .. } => 2,
             _ => 1,
         }
     }

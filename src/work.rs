@@ -1,6 +1,6 @@
 //! What is to be done to which layer, and what was done.
 
-use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid};
 use crate::inspect::output_shape;
 use crate::kernels::{Geometry, Moments};
 use crate::lower::{is_stripped, packings};
@@ -16,6 +16,10 @@ use msq_passes::ir::{DataType, Model, Node, ValueId};
 use msq_passes::{BiasForm, Packing};
 use rayon::prelude::*;
 use std::collections::HashMap;
+
+/// What to know of `ConvInteger`.
+const INTEGER_NOTE: &str =
+    "onnxruntime runs ConvInteger on CPUs slower than float, and 1.23 or older refuses it for int8";
 
 /// Rounded layers by name.
 pub(crate) type Solved = IndexMap<String, Rounded>;
@@ -104,23 +108,13 @@ impl Work {
         let rounding = Rounding {
             plan: options.plan.layer(&layer.name).unwrap_or_default(),
             per_channel: options.profile.per_channel,
-            bias: self.bias_form(layer, options, is_stripped(options, &self.packings)),
+            bias: if self.is_on_integers(layer) { options.profile.bias } else { BiasForm::Float },
+            bias_as_floats: leaves_out_bias_scales(layer, options, is_stripped(options, &self.packings)),
             affine: affine.as_ref(),
             half_scales: options.half_scales,
             moments,
         };
         round_layer(model, layer, LayerInput { scale, means, output_scale }, rounding)
-    }
-
-    /// The smallest file leaves out the scales of biases that the runtime rounds by itself.
-    fn bias_form(&self, layer: &Layer, options: &Options, strip: bool) -> BiasForm {
-        let rounds_itself = strip && options.profile.rounds_float_bias && layer.op == LayerOp::Conv;
-        let written_out = options.format != Format::Qdq;
-        if !self.is_on_integers(layer) || (rounds_itself && !written_out) {
-            BiasForm::Float
-        } else {
-            options.profile.bias
-        }
     }
 
     /// The plan as it was carried out.
@@ -140,21 +134,16 @@ impl Work {
 
     /// What the choices mean where the file runs.
     pub(crate) fn notes(&self, options: &Options) -> Vec<String> {
-        let bits = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights;
-        let narrow = self.placement.layers().all(|layer| bits(layer) != WeightBits::Bits(8));
+        let plan = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default();
+        let wide = |plan: LayerPlan| plan.weights == WeightBits::Bits(8) || plan.weight_grid() == WeightGrid::Codebook;
+        let narrow = !self.placement.layers().any(|layer| wide(plan(layer)));
         let on_integers = self.placement.layers().next().is_some();
         let forms: Vec<Packing> = self.packings.values().copied().collect();
         let ort = options.profile.name.starts_with("ort");
         let notes = [
-            (
-                narrow && on_integers && ort,
-                "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either",
-            ),
-            (options.format == Format::Integer && ort, "onnxruntime runs ConvInteger on CPUs slower than float"),
-            (
-                options.functions && !forms.is_empty(),
-                "unpacked by functions of the model: for onnxruntime 1.23 or newer",
-            ),
+            (narrow && on_integers && ort, "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either"),
+            (options.format == Format::Integer && ort, INTEGER_NOTE),
+            (options.functions && !forms.is_empty(), "unpacked by functions of the model: for onnxruntime"),
             (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
             (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
         ];
@@ -190,6 +179,11 @@ impl Work {
         let float = layers(model).into_iter().filter(|layer| !self.is_on_integers(layer) && !stored(layer));
         float.map(|layer| float_layer(model, &layer)).collect()
     }
+}
+
+/// The smallest file leaves out the scales of biases that the runtime rounds by itself.
+fn leaves_out_bias_scales(layer: &Layer, options: &Options, strip: bool) -> bool {
+    strip && options.profile.rounds_float_bias && layer.op == LayerOp::Conv && options.format == Format::Qdq
 }
 
 /// Why the plan leaves a layer's computation in float, if it does.

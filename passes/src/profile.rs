@@ -65,6 +65,10 @@ pub struct Profile {
     pub quantized_outputs: bool,
     /// Whether INT4 constants may be cast to int8.
     pub int4_cast: bool,
+    /// Whether `QLinearConv` and `QLinearMatMul` are run.
+    pub qlinear: bool,
+    /// Whether `ConvInteger` and `MatMulInteger` are run.
+    pub integer: bool,
     /// Whether functions of the model itself are run.
     pub functions: bool,
     /// Whether operators of the domain `com.microsoft` are run.
@@ -120,6 +124,8 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: true,
+        qlinear: true,
+        integer: true,
         functions: true,
         contrib: true,
         highest_opset: 26,
@@ -145,6 +151,8 @@ impl Profile {
         rounds_float_bias: false,
         quantized_outputs: false,
         int4_cast: false,
+        qlinear: false,
+        integer: false,
         functions: false,
         contrib: false,
         highest_opset: 22,
@@ -172,6 +180,8 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: true,
+        qlinear: false,
+        integer: true,
         functions: false,
         contrib: false,
         highest_opset: 21,
@@ -197,6 +207,8 @@ impl Profile {
         rounds_float_bias: false,
         quantized_outputs: true,
         int4_cast: false,
+        qlinear: false,
+        integer: false,
         functions: false,
         contrib: false,
         highest_opset: 21,
@@ -231,6 +243,8 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: false,
+        qlinear: true,
+        integer: true,
         functions: false,
         contrib: false,
         highest_opset: 20,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Bits, and what the output looks like.
 #[derive(Args, Debug)]
 pub(crate) struct FormArgs {
-    /// Bits of the weights: 2 to 8, ternary or float
+    /// Bits of the weights: 2 to 8 or ternary
     #[arg(long, value_name = "BITS", default_value = "8", help_heading = "Quantization")]
     weight_bits: WeightBits,
     /// Bits of the activations layers read: 2 to 8, or float for weights alone
@@ -45,7 +45,8 @@ pub(crate) struct FormArgs {
     /// Unpack weights by functions of the model, for onnxruntime
     #[arg(long, help_heading = "Output")]
     pub(crate) functions: bool,
-    /// Round the scales of weights to half precision and store them so
+    /// Round the scales of weights to half precision and store them so; biases too where that moves outputs by less than
+    /// a sixteenth of a step
     #[arg(long, help_heading = "Output")]
     pub(crate) half_scales: bool,
 }

@@ -35,10 +35,11 @@ impl Facts {
         Ok(facts)
     }
 
-    /// States the inferred types in a model, for passes that need ranks. They are not written to its file.
+    /// States the inferred types in a model, for passes that need ranks. They are not written to its file. Initializers
+    /// say themselves what they are; the engine sees some of them widened.
     pub fn annotate(&self, model: &mut Model) {
         for (name, ty) in &self.types {
-            if let Some(value) = model.graph.find(name) {
+            if let Some(value) = model.graph.find(name).filter(|&v| model.graph.initializer(v).is_none()) {
                 model.graph.set_type(value, ty.clone());
             }
         }

@@ -1,7 +1,10 @@
 //! From our model to tract's. The bridge is the file format itself: tract's own messages lack fields of ours.
+//!
+//! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
+//! uint8 with the same values: whoever reads them casts or scales them.
 
 use super::EngineError;
-use msq_passes::ir::{self, Model, ValueId};
+use msq_passes::ir::{self, DataType, Model, TensorProto, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
@@ -14,7 +17,7 @@ pub(super) struct Loaded {
 
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
-    let proto = ir::export(&with_elements(model)?);
+    let proto = ir::export(&with_readable_elements(model)?);
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
     let encoded = ir::encode_model(&proto);
     let proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
@@ -28,20 +31,118 @@ pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
     Ok(Loaded { model: parsed.model, outlets })
 }
 
-/// The model with external tensors read in: the engine needs every element.
-fn with_elements(model: &Model) -> Result<Model, EngineError> {
-    let mut copy = model.clone();
-    let external: Vec<ValueId> = model.graph.initializers().filter(|(_, t)| t.is_external()).map(|(v, _)| v).collect();
-    for value in external {
-        if let Some(tensor) = model.graph.initializer(value) {
-            copy.graph.set_initializer(value, model.loaded(tensor)?.into_owned());
+/// Why the engine cannot run the model at all, before it tries.
+pub(super) fn check(model: &Model) -> Result<(), EngineError> {
+    let called = |node: &ir::Node| model.is_function(node.domain(), node.op());
+    match model.graph.nodes().find(|(_, node)| called(node)) {
+        None => Ok(()),
+        Some((_, node)) => {
+            let reason = format!(
+                "node `{}` calls `{}.{}`, a function of the model; the engine does not support functions",
+                node.label(&model.graph),
+                node.domain(),
+                node.op()
+            );
+            Err(EngineError::Load { reason })
         }
     }
+}
+
+/// The model with external tensors read in, because the engine needs every element, and narrow ones widened.
+fn with_readable_elements(model: &Model) -> Result<Model, EngineError> {
+    let mut copy = model.clone();
+    let unreadable = |tensor: &TensorProto| tensor.is_external() || Narrow::of(tensor).is_some();
+    let values: Vec<ValueId> = model.graph.initializers().filter(|(_, t)| unreadable(t)).map(|(v, _)| v).collect();
+    for value in values {
+        let Some(tensor) = model.graph.initializer(value) else { continue };
+        let loaded = model.loaded(tensor)?.into_owned();
+        let tensor = Narrow::of(&loaded).map_or_else(|| Ok(loaded.clone()), |narrow| narrow.widen(&loaded))?;
+        copy.graph.set_initializer(value, tensor);
+    }
     Ok(copy)
+}
+
+/// An element type narrower than a byte.
+#[derive(Clone, Copy, Debug)]
+struct Narrow {
+    bits: usize,
+    signed: bool,
+}
+
+impl Narrow {
+    fn of(tensor: &TensorProto) -> Option<Self> {
+        let (bits, signed) = match tensor.element_type()? {
+            DataType::Int4 => (4, true),
+            DataType::Uint4 => (4, false),
+            DataType::Int2 => (2, true),
+            DataType::Uint2 => (2, false),
+            _ => return None,
+        };
+        Some(Self { bits, signed })
+    }
+
+    /// The tensor with a byte an element. Elements fill bytes from the low end; without raw data there is a byte in each
+    /// int32.
+    fn widen(self, tensor: &TensorProto) -> Result<TensorProto, EngineError> {
+        let shape = tensor.shape().map_err(EngineError::load)?;
+        let bytes = match &tensor.raw_data {
+            Some(raw) => raw.to_vec(),
+            None => tensor.int32_data.iter().map(|&v| v as u8).collect(),
+        };
+        let (count, per) = (shape.iter().product::<usize>(), 8 / self.bits);
+        if bytes.len() != count.div_ceil(per) {
+            let name = tensor.name();
+            let reason =
+                format!("tensor `{name}`: {} bytes cannot be {count} elements of {} bits", bytes.len(), self.bits);
+            return Err(EngineError::Load { reason });
+        }
+        let spare = 8 - self.bits;
+        let element = |i: usize| {
+            // To the top of the byte and back: the sign, or zeros, fill up.
+            let top = bytes[i / per] >> (i % per * self.bits) << spare;
+            if self.signed { (top.cast_signed() >> spare).cast_unsigned() } else { top >> spare }
+        };
+        let wide: Vec<u8> = (0..count).map(element).collect();
+        let element = if self.signed { DataType::Int8 } else { DataType::Uint8 };
+        Ok(TensorProto::from_raw(tensor.name(), element, &shape, wide))
+    }
 }
 
 /// Type inference and optimization. The outputs chosen before are kept whatever is fused around them.
 pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError> {
     use tract_onnx::tract_hir::infer::InferenceModelExt;
     model.into_optimized().map_err(EngineError::load)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn widened(tensor: &TensorProto, wanted: DataType, values: &[i64]) {
+        let wide = Narrow::of(tensor).unwrap().widen(tensor).unwrap();
+        assert_eq!(wide.element_type(), Some(wanted));
+        assert_eq!(wide.to_i64().unwrap(), values);
+        assert_eq!((wide.name(), &wide.dims), (tensor.name(), &tensor.dims));
+    }
+
+    #[test]
+    fn narrow_elements_become_bytes() {
+        let raw = |element, shape: &[usize], bytes: &[u8]| TensorProto::from_raw("w", element, shape, bytes.to_vec());
+        widened(&raw(DataType::Int4, &[3], &[0x78, 0xff]), DataType::Int8, &[-8, 7, -1]);
+        widened(&raw(DataType::Uint4, &[2, 2], &[0x78, 0xf0]), DataType::Uint8, &[8, 7, 0, 15]);
+        widened(&raw(DataType::Int2, &[5], &[0b01_11_10_00, 0b10]), DataType::Int8, &[0, -2, -1, 1, -2]);
+        widened(&raw(DataType::Uint2, &[1, 4], &[0b11_10_01_00]), DataType::Uint8, &[0, 1, 2, 3]);
+        widened(&raw(DataType::Int4, &[0], &[]), DataType::Int8, &[]);
+        let spread = TensorProto { raw_data: None, int32_data: vec![0x78, 0x0f], ..raw(DataType::Int4, &[3], &[]) };
+        widened(&spread, DataType::Int8, &[-8, 7, -1]);
+        assert!(Narrow::of(&raw(DataType::Int8, &[1], &[1])).is_none());
+    }
+
+    #[test]
+    fn missing_elements_are_an_error() {
+        let short = TensorProto::from_raw("w", DataType::Int4, &[3], vec![0x78]);
+        let said = Narrow::of(&short).unwrap().widen(&short).unwrap_err().to_string();
+        assert!(said.contains("tensor `w`: 1 bytes cannot be 3 elements of 4 bits"), "{said}");
+    }
 }

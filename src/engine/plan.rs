@@ -28,6 +28,7 @@ pub struct Plan {
 impl Plan {
     /// Optimizes a model. Its graph outputs, taps among them, are the plan's outputs in the same order.
     pub fn build(model: &Model, options: &PlanOptions) -> Result<Self, EngineError> {
+        load::check(model)?;
         let mut loaded = load::load(&feeding(model, &options.swappable)?)?;
         let inputs: Vec<ValueId> = model.graph.runtime_inputs().collect();
         for (index, (&value, shape)) in inputs.iter().zip(&options.shapes).enumerate() {

@@ -100,8 +100,8 @@ impl TryFrom<UncheckedGridSpec> for GridSpec {
 impl GridSpec {
     /// Unsigned activations, 0 to 255.
     pub const ACTIVATION_U8: Self = Self { kind: GridKind::Unsigned, bits: 8 };
-    /// Signed activations, −128 to 127.
-    pub const ACTIVATION_S8: Self = Self { kind: GridKind::Signed, bits: 8 };
+    /// Symmetric activations, −128 to 127.
+    pub const ACTIVATION_S8: Self = Self { kind: GridKind::Symmetric, bits: 8 };
     /// Symmetric weights, −127 to 127.
     pub const WEIGHT_S8: Self = Self { kind: GridKind::SymmetricNarrow, bits: 8 };
 

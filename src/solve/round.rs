@@ -30,8 +30,11 @@ pub(crate) struct Rounding<'a> {
     pub plan: LayerPlan,
     /// Whether each output channel has its own scale.
     pub per_channel: bool,
-    /// How the bias is written.
+    /// The grid of the bias.
     pub bias: BiasForm,
+    /// Whether a bias on the grid of int32 is written as the floats it stands for: a runtime that rounds biases by
+    /// itself finds the same integers, and one that does not adds the same numbers.
+    pub bias_as_floats: bool,
     /// The batch-norm the layer takes in.
     pub affine: Option<&'a ChannelAffine>,
     /// Whether scales are rounded to half precision, where they are not too small for it.
@@ -291,15 +294,17 @@ fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
     }
 }
 
-/// Rounds a float bias to half precision, which moves it by 2^−11 of itself at most, where that is no more than a
-/// sixteenth of the step in which the layer's output is counted.
-fn halve_bias(bias: &mut [f32], output_step: f32) {
+/// Rounds a bias to half precision, which moves it by 2^−11 of itself at most, where that is no more than a sixteenth
+/// of the step in which the layer's output is counted. Says whether it did.
+fn halve_bias(bias: &mut [f32], output_step: f32) -> bool {
     let halves: Vec<f32> = bias.iter().map(|&b| f16::from_f32(b).to_f32()).collect();
     let kept = |half: f32| half == 0.0 || (half.abs() >= f16::MIN_POSITIVE.to_f32() && half.is_finite());
     let close = |(half, value): (&f32, &f32)| kept(*half) && (half - value).abs() <= output_step / 16.0;
-    if halves.iter().zip(bias.iter()).all(close) {
+    let fits = halves.iter().zip(bias.iter()).all(close);
+    if fits {
         bias.copy_from_slice(&halves);
     }
+    fits
 }
 
 fn round_bias(
@@ -309,10 +314,8 @@ fn round_bias(
     input: LayerInput,
     rounding: Rounding,
 ) -> Result<LayerBias, Error> {
+    let halved = input.output_scale.is_some_and(|step| rounding.half_scales && halve_bias(&mut bias, step));
     if rounding.bias == BiasForm::Float {
-        if let Some(step) = input.output_scale.filter(|_| rounding.half_scales) {
-            halve_bias(&mut bias, step);
-        }
         return Ok(LayerBias::Float(bias));
     }
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
@@ -320,7 +323,17 @@ fn round_bias(
     if quantized.saturated > 0 {
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
     }
-    Ok(LayerBias::Int32(quantized.data))
+    if !rounding.bias_as_floats {
+        return Ok(LayerBias::Int32(quantized.data));
+    }
+    let steps = || quantized.scales.iter().cycle();
+    // As the runtime rounds: the quotient in single precision, ties to even.
+    let alike = |((&b, &q), &step): ((&f32, &i32), &f32)| (b / step).round_ties_even() == q as f32;
+    if halved && bias.iter().zip(&quantized.data).zip(steps()).all(alike) {
+        return Ok(LayerBias::Float(bias));
+    }
+    let value = |(&q, &step): (&i32, &f32)| (f64::from(q) * f64::from(step)) as f32;
+    Ok(LayerBias::Float(quantized.data.iter().zip(steps()).map(value).collect()))
 }
 
 fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, Error> {

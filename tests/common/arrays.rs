@@ -1,6 +1,7 @@
-//! Writes the arrays that tests feed, in any element type.
+//! Writes the arrays that tests feed, in any element type, and reads what runtimes made of them.
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// An array as `.npy` bytes.
@@ -53,4 +54,28 @@ pub(crate) fn write_npz(path: &Path, arrays: &[(&str, Npy)]) {
         zip.write_all(array.bytes()).unwrap();
     }
     zip.finish().unwrap();
+}
+
+/// The arrays of an `.npz` of floats, or of integers as floats, by name.
+pub(crate) fn read_npz(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut arrays = BTreeMap::new();
+    for index in 0..zip.len() {
+        let mut entry = zip.by_index(index).unwrap();
+        let name = entry.name().unwrap().trim_end_matches(".npy").to_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        arrays.insert(name, read_npy(&bytes));
+    }
+    arrays
+}
+
+fn read_npy(bytes: &[u8]) -> Vec<f32> {
+    let npy = npyz::NpyFile::new(bytes).unwrap();
+    match npy.dtype().descr().trim_matches('\'') {
+        "<f4" => npy.into_vec().unwrap(),
+        "|u1" => npy.into_vec::<u8>().unwrap().into_iter().map(f32::from).collect(),
+        "|i1" => npy.into_vec::<i8>().unwrap().into_iter().map(f32::from).collect(),
+        other => panic!("elements of type {other}"),
+    }
 }

@@ -1,7 +1,10 @@
-//! The reference runtimes: a Python virtual environment with pinned onnx and onnxruntime, made once a target folder.
+//! The reference runtimes: a Python virtual environment with pinned onnx, onnxruntime and `OpenVINO`, made once a target
+//! folder.
 
+use super::arrays::read_npz;
 use super::repository;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -46,6 +49,31 @@ pub(crate) fn script(script: &str, args: &[OsString]) -> Option<Value> {
 #[track_caller]
 pub(crate) fn check_model(args: &[OsString]) -> Option<Value> {
     script("check_model.py", args)
+}
+
+/// What onnxruntime, or another runtime, made of a model.
+pub(crate) struct Ran {
+    /// What `check_model.py` reports of it.
+    pub(crate) report: Value,
+    /// Its outputs by name, row after row.
+    pub(crate) outputs: BTreeMap<String, Vec<f32>>,
+}
+
+/// Checks models, runs them in onnxruntime (`survey`) or `OpenVINO` (`openvino`), all in one process, and reads
+/// their outputs. Fails if a model is not valid or does not run.
+#[track_caller]
+pub(crate) fn ran(command: &str, models: &[(&Path, &Path)]) -> Option<Vec<Ran>> {
+    python()?;
+    let folder = tempfile::Builder::new().prefix("msq-test-").tempdir().unwrap();
+    let results = |index: usize| folder.path().join(format!("{index}.npz"));
+    let paths = models.iter().enumerate().flat_map(|(i, (model, data))| [model.into(), data.into(), results(i).into()]);
+    let args: Vec<OsString> = std::iter::once(command.into()).chain(paths).collect();
+    let report = check_model(&args)?;
+    assert_eq!(report["ok"], true, "{report}");
+    let reports = report["results"].as_array().unwrap();
+    assert_eq!(reports.len(), models.len());
+    let read = |(i, report): (usize, &Value)| Ran { report: report.clone(), outputs: read_npz(&results(i)) };
+    Some(reports.iter().enumerate().map(read).collect())
 }
 
 /// The interpreter of an environment that holds what the requirements name, made if it is not there. Other test

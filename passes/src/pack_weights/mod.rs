@@ -275,7 +275,8 @@ impl Packer<'_> {
         let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], &lengths));
         let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
         let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
-        let name = graph.fresh_name("split");
+        // A name no other split has: there is one for every pool and codebook.
+        let name = graph.value(pieces[0]).name().to_owned();
         let split = NodeProto { op_type: Some("Split".to_owned()), name: Some(name), ..NodeProto::default() };
         graph.add_node(split, &[Some(flat), Some(sizes)], &outputs);
         pieces
