@@ -23,6 +23,7 @@ pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod inspect;
+pub mod kernels;
 mod lower;
 mod observe;
 mod options;
@@ -32,7 +33,7 @@ pub mod progress;
 pub mod quant;
 pub mod report;
 mod select;
-mod solve;
+pub mod solve;
 mod synthesize;
 
 pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, WeightGrid};

@@ -2,6 +2,7 @@
 
 mod bias_correction;
 mod codebook;
+pub mod gram;
 mod round;
 
 pub(crate) use round::{LayerInput, Rounding, round_layer};

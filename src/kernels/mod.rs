@@ -1,0 +1,55 @@
+//! Layers as matrix products: how a layer reads its input, and second moments of what it reads.
+//!
+//! Every layer with a constant weight is y = W·x at each of its positions, W of shape `[O, K]` and x a column of K values
+//! taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Solvers need no more of the data
+//! than the sums of products of such columns, [`Moments`], whose size does not depend on the number of samples.
+
+mod geometry;
+mod gram;
+mod unfold;
+
+#[cfg(test)]
+mod tests;
+
+pub use geometry::Geometry;
+pub use gram::{Gram, Moments};
+pub use unfold::{Sampling, Unfolded};
+
+use thiserror::Error;
+
+/// Why a layer, or an activation, cannot be written as a matrix product.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The layer's form is not known here.
+    #[error("{reason}")]
+    Unsupported {
+        /// What about it.
+        reason: String,
+    },
+    /// The activation is not one the layer reads.
+    #[error("an activation of shape {shape:?} with {length} values does not fit the layer")]
+    Shape {
+        /// The shape given.
+        shape: Vec<usize>,
+        /// The number of values given.
+        length: usize,
+    },
+    /// The matrices would take too much memory.
+    #[error("columns of {size} values are longer than {limit}, the most whose products are kept")]
+    TooLarge {
+        /// Values in a column.
+        size: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// Sums of different layers were to be merged.
+    #[error("moments of different layers cannot be merged")]
+    Merge,
+}
+
+impl KernelError {
+    fn unsupported(reason: impl Into<String>) -> Self {
+        Self::Unsupported { reason: reason.into() }
+    }
+}

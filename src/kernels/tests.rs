@@ -1,0 +1,287 @@
+//! Against convolutions and sums written out.
+
+use super::*;
+use msq_passes::analysis::Layer;
+use msq_passes::ir;
+
+/// Values between −1 and 1, different for each seed.
+fn values(count: usize, seed: u32) -> Vec<f32> {
+    let mix = |i: u32| (i.wrapping_add(seed.wrapping_mul(7919)).wrapping_mul(2_654_435_761) ^ seed) >> 8;
+    (0..count as u32).map(|i| mix(i.wrapping_mul(97).wrapping_add(mix(i))) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+fn layer(input: &str, weight: &str, output: &str, node: &str) -> (ir::Model, Layer) {
+    let count: usize = weight.split(',').map(|d| d.parse::<usize>().unwrap()).product();
+    let zeros = vec!["0"; count].join(", ");
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\": 17]>\ng (float[{input}] x) => (float[{output}] y)\n<float[{weight}] w = {{{zeros}}}>\n{{ y = {node} }}"
+    );
+    let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
+    let layer = msq_passes::analysis::layers(&model).remove(0);
+    (model, layer)
+}
+
+fn geometry(input: &str, weight: &str, output: &str, node: &str) -> Result<Geometry, KernelError> {
+    let (model, layer) = layer(input, weight, output, node);
+    Geometry::new(&layer, model.graph.node(layer.node))
+}
+
+/// W·unfold(x), `[N, G·O, P]`.
+fn through_columns(geometry: &Geometry, weight: &[f32], x: &[f32], shape: &[usize]) -> Vec<f32> {
+    let unfolded = Unfolded::new(geometry, x, shape, 0, Sampling::ALL).unwrap();
+    let (samples, all) = (shape[0], unfolded.positions);
+    let positions = all / samples;
+    let mut result = Vec::new();
+    for sample in 0..samples {
+        for group in 0..geometry.groups() {
+            let rows = geometry.rows(weight, group);
+            for row in rows.chunks(geometry.inputs()) {
+                for p in sample * positions..(sample + 1) * positions {
+                    let column = |k: usize| unfolded.values[(group * geometry.inputs() + k) * all + p];
+                    result.push(row.iter().enumerate().map(|(k, w)| w * column(k)).sum());
+                }
+            }
+        }
+    }
+    result
+}
+
+/// A convolution as the standard writes it, over three dimensions.
+struct Naive {
+    input: [usize; 5],
+    weight: [usize; 5],
+    output: [usize; 3],
+    groups: usize,
+    strides: [usize; 3],
+    dilations: [usize; 3],
+    before: [usize; 3],
+}
+
+impl Naive {
+    fn run(&self, x: &[f32], w: &[f32]) -> Vec<f32> {
+        let [samples, channels, ..] = self.input;
+        let [outputs, part, ..] = self.weight;
+        let grid = |size: [usize; 3]| {
+            (0..size[0]).flat_map(move |a| (0..size[1]).flat_map(move |b| (0..size[2]).map(move |c| [a, b, c])))
+        };
+        let kernel = [self.weight[2], self.weight[3], self.weight[4]];
+        let mut result = Vec::new();
+        for (n, o) in (0..samples).flat_map(|n| (0..outputs).map(move |o| (n, o))) {
+            for at in grid(self.output) {
+                let mut sum = 0.0;
+                for c in 0..part {
+                    let channel = o / (outputs / self.groups) * part + c;
+                    for (t, tap) in grid(kernel).enumerate() {
+                        let place = |i: usize| {
+                            (at[i] * self.strides[i] + tap[i] * self.dilations[i])
+                                .checked_sub(self.before[i])
+                                .filter(|&p| p < self.input[2 + i])
+                        };
+                        let (Some(a), Some(b), Some(d)) = (place(0), place(1), place(2)) else { continue };
+                        let index =
+                            (((n * channels + channel) * self.input[2] + a) * self.input[3] + b) * self.input[4] + d;
+                        sum += x[index] * w[(o * part + c) * kernel.iter().product::<usize>() + t];
+                    }
+                }
+                result.push(sum);
+            }
+        }
+        result
+    }
+}
+
+fn check(naive: &Naive, rank: usize, attributes: &str) {
+    let list = |sizes: &[usize]| sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let flat = |sizes: [usize; 5]| [&sizes[..2], &sizes[5 - rank..]].concat();
+    let (input, weight) = (flat(naive.input), flat(naive.weight));
+    let output = [&[naive.input[0], naive.weight[0]], &naive.output[3 - rank..]].concat();
+    let node = format!("Conv<{attributes}>(x, w)");
+    let geometry = geometry(&list(&input), &list(&weight), &list(&output), &node).unwrap();
+    let (x, w) = (values(input.iter().product(), 1), values(weight.iter().product(), 2));
+    let (found, expected) = (through_columns(&geometry, &w, &x, &input), naive.run(&x, &w));
+    assert_eq!(found.len(), expected.len(), "{attributes}");
+    for (a, b) in found.iter().zip(&expected) {
+        assert!((a - b).abs() < 1e-4, "{attributes}: {a} {b}");
+    }
+}
+
+#[test]
+fn groups_strides_dilations_and_uneven_pads() {
+    let naive = Naive {
+        input: [2, 4, 1, 7, 9],
+        weight: [6, 2, 1, 3, 2],
+        output: [1, 4, 8],
+        groups: 2,
+        strides: [1, 2, 1],
+        dilations: [1, 1, 2],
+        before: [0, 2, 0],
+    };
+    check(&naive, 2, "group: int = 2, strides: ints = [2, 1], dilations: ints = [1, 2], pads: ints = [2, 0, 0, 1]");
+}
+
+#[test]
+fn depthwise_with_automatic_pads() {
+    let naive = |before| Naive {
+        input: [1, 3, 1, 6, 5],
+        weight: [3, 1, 1, 3, 3],
+        output: [1, 3, 3],
+        groups: 3,
+        strides: [1, 2, 2],
+        dilations: [1; 3],
+        before,
+    };
+    check(&naive([0, 0, 1]), 2, "group: int = 3, strides: ints = [2, 2], auto_pad: string = \"SAME_UPPER\"");
+    check(&naive([0, 1, 1]), 2, "group: int = 3, strides: ints = [2, 2], auto_pad: string = \"SAME_LOWER\"");
+}
+
+#[test]
+fn one_and_three_dimensions() {
+    let line = Naive {
+        input: [2, 3, 1, 1, 11],
+        weight: [4, 3, 1, 1, 4],
+        output: [1, 1, 5],
+        groups: 1,
+        strides: [1, 1, 2],
+        dilations: [1, 1, 1],
+        before: [0, 0, 1],
+    };
+    check(&line, 1, "strides: ints = [2], pads: ints = [1, 0]");
+    let space = Naive {
+        input: [1, 2, 4, 5, 6],
+        weight: [3, 2, 2, 3, 2],
+        output: [3, 3, 6],
+        groups: 1,
+        strides: [1; 3],
+        dilations: [1; 3],
+        before: [0, 0, 1],
+    };
+    check(&space, 3, "pads: ints = [0, 0, 1, 0, 0, 0]");
+}
+
+#[test]
+fn products_of_sequences() {
+    let (x, w) = (values(2 * 5 * 3, 3), values(12, 4));
+    let matmul = geometry("2,5,3", "3,4", "2,5,4", "MatMul(x, w)").unwrap();
+    assert_eq!((matmul.groups(), matmul.outputs(), matmul.inputs()), (1, 4, 3));
+    let rows = matmul.rows(&w, 0);
+    assert_eq!(rows[3 + 2], w[2 * 4 + 1]);
+    let mut back = vec![0.0; 12];
+    matmul.put_rows(&rows, 0, &mut back);
+    assert_eq!(back, w);
+    let unfolded = Unfolded::new(&matmul, &x, &[2, 5, 3], 0, Sampling::ALL).unwrap();
+    assert_eq!(unfolded.positions, 10);
+    assert_eq!(unfolded.values[10 + 7], x[7 * 3 + 1]);
+    let gemm = geometry("2,3", "4,3", "2,4", "Gemm<transB: int = 1>(x, w)").unwrap();
+    assert_eq!(gemm.rows(&w, 0), w);
+}
+
+#[test]
+fn what_is_not_supported_has_a_reason() {
+    let reason = |input, weight, output, node| geometry(input, weight, output, node).unwrap_err().to_string();
+    assert_eq!(reason("2,3", "4,2", "4,3", "MatMul(w, x)"), "the weight is the left operand");
+    assert_eq!(reason("3,2", "3,4", "2,4", "Gemm<transA: int = 1>(x, w)"), "the activation is transposed");
+    assert_eq!(reason("2,2,3", "2,3,4", "2,2,4", "MatMul(x, w)"), "a weight of rank 3 is no matrix");
+    let transposed = reason("1,2,3,3", "2,3,1,1", "1,3,3,3", "ConvTranspose(x, w)");
+    assert_eq!(transposed, "transposed convolutions are not unfolded");
+    let geometry = geometry("1,2,4,4", "3,2,3,3", "1,3,2,2", "Conv(x, w)").unwrap();
+    for shape in [&[1, 3, 4, 4][..], &[1, 2, 2, 2], &[1, 2, 16], &[]] {
+        let x = vec![0.0; shape.iter().product()];
+        assert!(Unfolded::new(&geometry, &x, shape, 0, Sampling::ALL).is_err(), "{shape:?}");
+    }
+}
+
+#[test]
+fn samples_complement_each_other() {
+    let geometry = geometry("1,1,8,8", "1,1,1,1", "1,1,8,8", "Conv(x, w)").unwrap();
+    let x: Vec<f32> = (0..64_u8).map(f32::from).collect();
+    let sampling = Sampling { step: 4, least: 1 };
+    let taken = |sample| Unfolded::new(&geometry, &x, &[1, 1, 8, 8], sample, sampling).unwrap().values;
+    // 4 and a width of 8 have common factors; 5 has none.
+    assert_eq!(taken(1)[..3], [1.0, 6.0, 11.0]);
+    let mut all: Vec<f32> = (0..5).flat_map(taken).collect();
+    all.sort_by(f32::total_cmp);
+    assert_eq!(all, x);
+    let few = Unfolded::new(&geometry, &x, &[1, 1, 8, 8], 0, Sampling { step: 1000, least: 16 }).unwrap();
+    assert_eq!(few.positions, 13);
+}
+
+fn gram(geometry: &Geometry) -> Gram {
+    Gram::new(geometry.clone(), Sampling { step: 3, least: 4 }).unwrap()
+}
+
+/// Moments against sums written out.
+fn check_moments(geometry: &Geometry, shape: &[usize]) {
+    let length = shape.iter().product();
+    let (x, y) = (values(length, 5), values(length, 6));
+    let mut gram = gram(geometry);
+    gram.observe(0, &x, &x, shape).unwrap();
+    gram.observe(shape[0], &x, &y, shape).unwrap();
+    let sampling = Sampling { step: 3, least: 4 };
+    let columns = |v: &[f32], first| Unfolded::new(geometry, v, shape, first, sampling).unwrap();
+    let pairs = [(columns(&x, 0), columns(&x, 0)), (columns(&x, shape[0]), columns(&y, shape[0]))];
+    let size = geometry.inputs();
+    for (group, moments) in gram.finish().into_iter().enumerate() {
+        let cross = moments.cross.as_ref().unwrap();
+        for (i, j) in (0..size).flat_map(|i| (0..size).map(move |j| (i, j))) {
+            let mut sums = [0.0; 2];
+            for (float, quantized) in &pairs {
+                let row = |c: &Unfolded, k: usize| c.values[(group * size + k) * c.positions..][..c.positions].to_vec();
+                let dot = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+                sums[0] += dot(row(quantized, i), row(quantized, j));
+                sums[1] += dot(row(float, i), row(quantized, j));
+            }
+            assert!((f64::from(moments.product[i * size + j]) - sums[0]).abs() < 1e-3, "H {group} {i} {j}");
+            assert!((f64::from(cross[i * size + j]) - sums[1]).abs() < 1e-3, "C {group} {i} {j}");
+        }
+        assert_eq!(moments.count as usize, pairs.iter().map(|p| p.0.positions).sum::<usize>());
+        let sum: f64 = pairs
+            .iter()
+            .map(|p| {
+                p.0.values[group * size * p.0.positions..][..p.0.positions].iter().map(|&v| f64::from(v)).sum::<f64>()
+            })
+            .sum();
+        assert!((moments.float_sum[0] - sum).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn moments_are_sums_of_products() {
+    let pads = "pads: ints = [1, 1, 1, 1]";
+    check_moments(&geometry("2,3,9,9", "4,3,3,3", "2,4,9,9", &format!("Conv<{pads}>(x, w)")).unwrap(), &[2, 3, 9, 9]);
+    check_moments(
+        &geometry("1,60,9,9", "6,20,3,3", "1,6,9,9", &format!("Conv<group: int = 3, {pads}>(x, w)")).unwrap(),
+        &[1, 60, 9, 9],
+    );
+    check_moments(
+        &geometry("2,4,7,7", "4,1,3,3", "2,4,7,7", &format!("Conv<group: int = 4, {pads}>(x, w)")).unwrap(),
+        &[2, 4, 7, 7],
+    );
+    check_moments(&geometry("9,50", "50,3", "9,3", "MatMul(x, w)").unwrap(), &[9, 50]);
+}
+
+#[test]
+fn same_bits_on_any_number_of_threads() {
+    let geometry = geometry("1,30,12,12", "4,30,3,3", "1,4,10,10", "Conv(x, w)").unwrap();
+    let shard = |shard: u32| {
+        let mut part = gram(&geometry);
+        let (x, y) = (values(30 * 144, shard), values(30 * 144, 100 + shard));
+        part.observe(shard as usize, &x, if shard % 2 == 0 { &x } else { &y }, &[1, 30, 12, 12]).unwrap();
+        part
+    };
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut all = gram(&geometry);
+            (0..4).for_each(|i| all.merge(shard(i)).unwrap());
+            all.finish()
+        })
+    };
+    assert_eq!(on(1), on(3));
+}
+
+#[test]
+fn long_columns_are_declined() {
+    let geometry = geometry("1,5000", "5000,1", "1,1", "MatMul(x, w)").unwrap();
+    let error = Gram::new(geometry, Sampling::ALL).unwrap_err();
+    assert_eq!(error, KernelError::TooLarge { size: 5000, limit: 4096 });
+}

@@ -1,0 +1,163 @@
+//! Columns of an activation at some of a layer's positions.
+//!
+//! Not every position is needed to know how a layer's inputs correlate: neighbours see nearly the same. Position number
+//! `offset + i·step` is taken for i = 0, 1, …, with `offset = sample mod step`, so that samples complement each other; step
+//! is raised until it has no factor in common with the width of the output, or else every row of a picture would be
+//! looked at in the same places. Which positions are taken depends on the sample's number and the shapes alone.
+
+use super::{Geometry, KernelError};
+use crate::kernels::geometry::Walk;
+
+/// Which positions are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Every how many positions one is taken, about.
+    pub step: usize,
+    /// How many positions of a sample are taken at least, if it has as many.
+    pub least: usize,
+}
+
+impl Sampling {
+    /// Every position.
+    pub const ALL: Self = Self { step: 1, least: 0 };
+
+    /// The positions taken of `count` in rows of `width`.
+    fn positions(self, sample: usize, count: usize, width: usize) -> impl Iterator<Item = usize> {
+        let mut step = self.step.min(count / self.least.max(1)).max(1);
+        while common_divisor(step, width.max(1)) != 1 {
+            step += 1;
+        }
+        (sample % step.min(count.max(1))..count).step_by(step)
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { step: 8, least: 32 }
+    }
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// Where the columns of one sample stand in its values: row k of channel c's part and position p are at
+/// `c·plane + indices[t][p]`.
+#[derive(Clone, Debug)]
+pub(super) struct Sites {
+    /// Number of positions taken.
+    pub(super) count: usize,
+    taps: usize,
+    /// Distance from one channel to the next.
+    plane: usize,
+    /// `[taps, count]`; [`PADDING`] outside.
+    indices: Vec<usize>,
+    channels: usize,
+}
+
+/// The index that stands for padding.
+const PADDING: usize = usize::MAX;
+
+/// An activation of shape `[N, C, …]` or `[…, C]` as a batch of samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub(super) samples: usize,
+    /// Values of one sample.
+    pub(super) length: usize,
+    view: View,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum View {
+    Window(Walk),
+    /// So many rows of channels.
+    Rows(usize),
+}
+
+impl Batch {
+    /// The activation's samples, if the layer can read it.
+    pub(super) fn new(geometry: &Geometry, shape: &[usize], length: usize) -> Result<Self, KernelError> {
+        let odd = || KernelError::Shape { shape: shape.to_vec(), length };
+        let channels = geometry.channels();
+        if shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b)) != Some(length) {
+            return Err(odd());
+        }
+        if let Some(window) = &geometry.window {
+            let [samples, found, spatial @ ..] = shape else { return Err(odd()) };
+            let walk = window.over(spatial).filter(|_| *found == channels).ok_or_else(odd)?;
+            return Ok(Self { samples: *samples, length: length / samples.max(&1), view: View::Window(walk) });
+        }
+        let [before @ .., found] = shape else { return Err(odd()) };
+        if *found != channels {
+            return Err(odd());
+        }
+        let samples = before.first().copied().unwrap_or(1);
+        let rows = before.iter().skip(1).product();
+        Ok(Self { samples, length: rows * channels, view: View::Rows(rows) })
+    }
+
+    /// Where the columns of sample number `sample` stand.
+    pub(super) fn sites(&self, geometry: &Geometry, sample: usize, sampling: Sampling) -> Sites {
+        let channels = geometry.channels();
+        match self.view {
+            View::Rows(rows) => {
+                let indices: Vec<usize> = sampling.positions(sample, rows, 1).map(|p| p * channels).collect();
+                Sites { count: indices.len(), taps: 1, plane: 1, indices, channels }
+            }
+            View::Window(walk) => {
+                let taken = || sampling.positions(sample, walk.positions(), walk.output[2]);
+                let of_tap = |tap| taken().map(move |p| walk.index(p, tap).unwrap_or(PADDING));
+                let indices = (0..walk.taps()).flat_map(of_tap).collect();
+                let plane = walk.input.iter().product();
+                Sites { count: taken().count(), taps: walk.taps(), plane, indices, channels }
+            }
+        }
+    }
+}
+
+impl Sites {
+    /// Copies positions `from` to `from + count` of the columns to `rows`, whose row k begins at `k·stride`.
+    pub(super) fn copy(&self, sample: &[f32], from: usize, count: usize, rows: &mut [f32], stride: usize) {
+        for (row, target) in rows.chunks_mut(stride).take(self.channels * self.taps).enumerate() {
+            let (channel, tap) = (row / self.taps, row % self.taps);
+            let plane = &sample[channel * self.plane..];
+            let indices = &self.indices[tap * self.count + from..][..count];
+            for (to, &index) in target.iter_mut().zip(indices) {
+                *to = plane.get(index).copied().unwrap_or(0.0);
+            }
+        }
+    }
+}
+
+/// All columns of an activation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unfolded {
+    /// Number of columns P.
+    pub positions: usize,
+    /// `[G·K, P]`, sample after sample along P.
+    pub values: Vec<f32>,
+}
+
+impl Unfolded {
+    /// Unfolds the positions taken of an activation whose first sample has the number `first`.
+    pub fn new(
+        geometry: &Geometry,
+        activation: &[f32],
+        shape: &[usize],
+        first: usize,
+        sampling: Sampling,
+    ) -> Result<Self, KernelError> {
+        let batch = Batch::new(geometry, shape, activation.len())?;
+        let sites: Vec<Sites> = (0..batch.samples).map(|i| batch.sites(geometry, first + i, sampling)).collect();
+        let positions: usize = sites.iter().map(|s| s.count).sum();
+        let mut values = vec![0.0; geometry.groups() * geometry.inputs() * positions];
+        let mut at = 0;
+        for (sites, sample) in sites.iter().zip(activation.chunks(batch.length.max(1))) {
+            if sites.count > 0 {
+                sites.copy(sample, 0, sites.count, &mut values[at..], positions);
+                at += sites.count;
+            }
+        }
+        Ok(Self { positions, values })
+    }
+}

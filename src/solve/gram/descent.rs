@@ -1,0 +1,107 @@
+//! Coordinate descent on `(s·q − w*)·A·(s·q − w*)ᵀ` for one row.
+//!
+//! With p = q·A and t = w*·A kept, the error is `s²·(q·p) − 2s·(q·t) + w*·t`. Given all other integers it is least for
+//! `q_j − (s·p_j − t_j)/(s·A_jj)`, and among levels for the one nearest to that, as the error is a parabola in `q_j`. A move
+//! by δ adds δ times a row of A to p. Given the integers, the error is least for s = (q·t)/(q·p), or for the lower limit
+//! of s. No step raises the error.
+
+use super::levels::Levels;
+use super::system::{System, dot};
+
+/// How often scale and integers are improved in turns.
+const TURNS: usize = 12;
+/// How often the integers are gone through for one scale.
+const SWEEPS: usize = 4;
+
+/// A row on its way down.
+#[derive(Clone, Debug)]
+pub(super) struct Row<'a> {
+    /// q.
+    pub(super) integers: Vec<f64>,
+    /// q·A.
+    pub(super) product: Vec<f64>,
+    /// w* and w*·A.
+    pub(super) target: &'a [f64],
+    pub(super) target_product: &'a [f64],
+    /// s, and the least it may be.
+    pub(super) scale: f64,
+    pub(super) least: f64,
+    /// What the form was divided by.
+    pub(super) weight: f64,
+}
+
+impl Row<'_> {
+    /// The error, in units of the moments.
+    pub(super) fn error(&self) -> f64 {
+        let squares = self.scale * self.scale * dot(&self.integers, &self.product);
+        let error = squares - 2.0 * self.scale * dot(&self.integers, self.target_product)
+            + dot(self.target, self.target_product);
+        // Rounding may leave less than nothing of an exact fit.
+        self.weight * error.max(0.0)
+    }
+
+    /// Moves integers and scale down until nothing changes, or long enough.
+    pub(super) fn descend(&mut self, system: &System, levels: &Levels) {
+        for turn in 0..TURNS {
+            let refitted = self.refit();
+            if !(refitted || turn == 0) || !self.settle(system, levels) {
+                break;
+            }
+        }
+        self.refit();
+    }
+
+    /// Moves integers until none changes, or long enough; whether any did.
+    pub(super) fn settle(&mut self, system: &System, levels: &Levels) -> bool {
+        let mut any = false;
+        for _ in 0..SWEEPS {
+            if !self.sweep(system, levels) {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Moves each integer once; whether any did.
+    fn sweep(&mut self, system: &System, levels: &Levels) -> bool {
+        let mut any = false;
+        for input in (0..self.integers.len()).rev() {
+            let column = system.matrix.col_as_slice(input);
+            let current = self.integers[input];
+            let slope = self.product[input] - self.target_product[input] / self.scale;
+            let integer = levels.nearest(current - slope / column[input]);
+            let step = integer - current;
+            // In the middle between two levels a move gains nothing.
+            if step == 0.0 || step * (step * column[input] + 2.0 * slope) >= 0.0 {
+                continue;
+            }
+            self.integers[input] = integer;
+            self.product.iter_mut().zip(column).for_each(|(product, value)| *product += step * value);
+            any = true;
+        }
+        any
+    }
+
+    /// Sets the best scale for the integers, as a single-precision number; whether it changed.
+    fn refit(&mut self) -> bool {
+        let (mixed, square) = self.fit();
+        if !(mixed > 0.0 && square > 0.0) {
+            return false;
+        }
+        let scale = rounded(mixed / square, self.least);
+        let changed = scale != self.scale;
+        self.scale = scale;
+        changed
+    }
+
+    /// q·t and q·p.
+    pub(super) fn fit(&self) -> (f64, f64) {
+        (dot(&self.integers, self.target_product), dot(&self.integers, &self.product))
+    }
+}
+
+/// A scale as a normal single-precision number that is not below its limit.
+pub(super) fn rounded(scale: f64, least: f64) -> f64 {
+    f64::from(crate::quant::normal_scale(scale.max(least)))
+}

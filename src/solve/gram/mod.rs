@@ -1,0 +1,203 @@
+//! Solver `gram`: integers that change least what a layer computes, in closed form from the moments of its inputs.
+//!
+//! With W `[O, K]` the weights of a group, x what the float network feeds it and x̂ what the quantized network does,
+//! the weights V to use instead are those that minimise
+//!
+//! `Σ ‖W·x − V·x̂‖² + λ·‖V − W‖² = (V − W*)·A·(V − W*)ᵀ + const`, A = H + λI, `W* = (W·C + λW)·A⁻¹`
+//!
+//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and λ, a fraction of the
+//! mean diagonal of H, keeps what the samples say little about near W. With a bias that takes up the mean
+//! ([`Problem::centered`]), moments about the mean do the same for the best bias.
+//!
+//! V = s·q, s a scale for each row and q integers of a grid:
+//!
+//! 1. **Rounding with feedback** ([`feedback`]): column by column, those with large `A_jj` first, each error made up for
+//!    by the columns still to come (Frantar et al., GPTQ), from several scales;
+//! 2. **Descent** ([`descent`]): each integer moves to its exact minimiser given all others, in turns with the exact
+//!    least-squares scale s = (q·A·w*)/(q·A·qᵀ);
+//! 3. the best for each row of these and of the same descent from plain rounding is kept, so that no row is worse than
+//!    rounded to nearest on the scale of least squared error.
+//!
+//! Rows do not influence each other unless they share a scale ([`shared`]). The result does not depend on the number of
+//! threads.
+
+mod descent;
+mod feedback;
+mod levels;
+mod per_row;
+mod shared;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use crate::kernels::Moments;
+use crate::quant::{GridSpec, QuantError, ScaleSearch, Sqnr, WeightQuantizer};
+use levels::Levels;
+use rayon::prelude::*;
+use system::System;
+
+/// λ as a fraction of the mean diagonal of H.
+pub const DAMPING: f64 = 0.01;
+
+/// One group of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    /// W, `[O, K]`.
+    pub weights: &'a [f32],
+    /// The moments of what it reads.
+    pub moments: &'a Moments,
+}
+
+/// A layer to be solved.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// The layer's groups, all of one shape.
+    pub groups: &'a [Group<'a>],
+    /// The symmetric grid of the integers.
+    pub grid: GridSpec,
+    /// Whether each row has a scale of its own; or there is one for all.
+    pub per_channel: bool,
+    /// λ as a fraction of the mean diagonal of H; [`DAMPING`] unless there is a reason.
+    pub damping: f64,
+    /// Whether the layer's bias will take up the mean error ([`Solution::bias_shift`]).
+    pub centered: bool,
+    /// Lower limits for scales, one a row or one for all; empty for none.
+    pub least_scales: &'a [f32],
+}
+
+/// Integers and scales of a layer, its groups one after another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solution {
+    /// q, `[G·O, K]`.
+    pub integers: Vec<i8>,
+    /// s, one a row or one for all.
+    pub scales: Vec<f32>,
+    /// What to add to each row's bias to keep the mean of what it computes.
+    pub bias_shift: Vec<f64>,
+    /// `W*·A·W*ᵀ` against the error `(s·q − W*)·A·(s·q − W*)ᵀ`.
+    pub ratio: Sqnr,
+    /// The same for weights rounded to nearest.
+    pub plain_ratio: Sqnr,
+}
+
+/// A group ready to be solved. Columns of matrices are rows of weights, in the system's order of inputs.
+struct Prepared {
+    system: System,
+    /// W*, `[K, O]`.
+    target: faer::Mat<f64>,
+    /// A·W*ᵀ.
+    product: faer::Mat<f64>,
+    /// Integers by plain rounding, `[K, O]`.
+    plain: faer::Mat<f64>,
+    /// Scales of plain rounding, and those that fit W* better.
+    plain_scales: Vec<f64>,
+    start_scales: Vec<f64>,
+    least: Vec<f64>,
+}
+
+/// What was found for a group.
+#[derive(Clone, Debug)]
+struct Found {
+    /// `[K, O]`.
+    integers: faer::Mat<f64>,
+    scales: Vec<f64>,
+    /// Error of each row, and of plain rounding.
+    errors: Vec<f64>,
+    plain_errors: Vec<f64>,
+}
+
+/// Solves a layer. Weights that are not finite, and scales that do not fit the rows, are errors.
+pub fn solve(problem: &Problem) -> Result<Solution, QuantError> {
+    let rows: usize = problem.groups.iter().map(|group| group.weights.len() / group.moments.size.max(1)).sum();
+    let levels = Levels::uniform(problem.grid);
+    let plain = plain(problem, rows, |group| group.weights.to_vec())?;
+    let systems: Vec<System> =
+        problem.groups.par_iter().map(|group| System::new(group.moments, problem.damping, problem.centered)).collect();
+    let targets: Vec<faer::Mat<f64>> =
+        systems.par_iter().zip(problem.groups).map(|(system, group)| system.target(group)).collect();
+    let mut start = targets.iter().zip(&systems).map(|(target, system)| system.restore(target.as_ref(), |v| v as f32));
+    let start = self::plain(problem, rows, |_| start.next().unwrap_or_default())?;
+    let mut prepared = Vec::with_capacity(systems.len());
+    let mut first = 0;
+    for ((system, target), group) in systems.into_iter().zip(targets).zip(problem.groups) {
+        let here = first..first + target.ncols();
+        let size = group.moments.size;
+        let integers = &plain.data[here.start * size..here.end * size];
+        let scale = |scales: &[f32], row: usize| scales.get(if scales.len() == 1 { 0 } else { row }).copied();
+        let scales = |scales: &[f32], default| {
+            here.clone().map(|row| f64::from(scale(scales, row).unwrap_or(default))).collect::<Vec<_>>()
+        };
+        prepared.push(Prepared {
+            product: system.times(target.as_ref()),
+            plain: system.arrange(integers, f64::from),
+            plain_scales: scales(&plain.scales, 1.0),
+            start_scales: scales(&start.scales, 1.0),
+            least: scales(problem.least_scales, 0.0),
+            system,
+            target,
+        });
+        first = here.end;
+    }
+    let found = if problem.per_channel {
+        prepared.par_iter().map(|group| per_row::solve(group, &levels, problem.grid.bits())).collect()
+    } else {
+        shared::solve(&prepared, &levels, problem.grid.bits())
+    };
+    Ok(assemble(problem, &prepared, &found))
+}
+
+/// All rows rounded to nearest.
+fn plain(
+    problem: &Problem,
+    rows: usize,
+    weights: impl FnMut(&Group) -> Vec<f32>,
+) -> Result<crate::quant::QuantizedWeight, QuantError> {
+    let weights: Vec<f32> = problem.groups.iter().flat_map(weights).collect();
+    let shape = [rows, weights.len() / rows.max(1)];
+    let quantizer = WeightQuantizer::new(problem.grid, ScaleSearch::MeanSquaredError)?;
+    let quantizer = match problem.least_scales {
+        [] => quantizer,
+        least => quantizer.with_minimum_scales(least),
+    };
+    quantizer.quantize(&weights, &shape, problem.per_channel.then_some(0))
+}
+
+fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Solution {
+    let mut solution = Solution {
+        integers: Vec::new(),
+        scales: Vec::new(),
+        bias_shift: Vec::new(),
+        ratio: Sqnr::default(),
+        plain_ratio: Sqnr::default(),
+    };
+    for ((group, ready), found) in problem.groups.iter().zip(prepared).zip(found) {
+        let integers = ready.system.restore(found.integers.as_ref(), |q| q as i8);
+        solution.bias_shift.extend(bias_shift(group, &integers, &found.scales));
+        solution.integers.extend(integers);
+        solution.scales.extend(found.scales.iter().map(|&s| s as f32));
+        let unit = ready.system.unit();
+        for row in 0..ready.target.ncols() {
+            let signal = unit * system::dot(ready.target.col_as_slice(row), ready.product.col_as_slice(row));
+            let part = |error: f64| Sqnr { signal, noise: error, count: group.moments.size as u64 };
+            solution.ratio.merge(&part(found.errors[row]));
+            solution.plain_ratio.merge(&part(found.plain_errors[row]));
+        }
+    }
+    if !problem.per_channel {
+        solution.scales.truncate(1);
+    }
+    solution
+}
+
+/// Mean of W·x less mean of s·q·x̂, for each row; 0 where nothing was summed.
+fn bias_shift(group: &Group, integers: &[i8], scales: &[f64]) -> Vec<f64> {
+    let moments = group.moments;
+    let rows = group.weights.chunks(moments.size.max(1)).zip(integers.chunks(moments.size.max(1))).zip(scales);
+    let shift = |((weights, integers), scale): ((&[f32], &[i8]), &f64)| {
+        let float: f64 = weights.iter().zip(&moments.float_sum).map(|(&w, x)| f64::from(w) * x).sum();
+        let quantized: f64 = integers.iter().zip(&moments.quantized_sum).map(|(&q, x)| f64::from(q) * x).sum();
+        let shift = (float - scale * quantized) / moments.count.max(1) as f64;
+        if shift.is_finite() { shift } else { 0.0 }
+    };
+    rows.map(shift).collect()
+}

@@ -1,0 +1,116 @@
+//! Rows with a scale of their own.
+
+use super::descent::{Row, rounded};
+use super::levels::Levels;
+use super::{Found, Prepared, feedback};
+use faer::{ColRef, MatRef};
+use rayon::prelude::*;
+
+/// Rows solved together: wide enough for matrix products.
+const CHUNK: usize = 32;
+
+/// Starting scales, as multiples of the one with the least squared error of rounding to nearest: feedback makes
+/// weights larger than they were, and clipping costs less.
+pub(super) fn factors(bits: u8) -> &'static [f64] {
+    match bits {
+        0..=3 => &[1.0, 0.8, 0.9, 1.12, 1.25],
+        4..=5 => &[1.0, 0.9, 1.1],
+        _ => &[1.0],
+    }
+}
+
+/// Solves a group.
+pub(super) fn solve(group: &Prepared, levels: &Levels, bits: u8) -> Found {
+    let rows = group.target.ncols();
+    let chunks: Vec<usize> = (0..rows).step_by(CHUNK).collect();
+    let solved: Vec<Vec<Solved>> =
+        chunks.into_par_iter().map(|first| chunk(group, levels, bits, first, CHUNK.min(rows - first))).collect();
+    let mut found = Found::new(group);
+    for (row, solved) in solved.into_iter().flatten().enumerate() {
+        found.set(row, &solved);
+    }
+    found
+}
+
+/// A row's integers, scale and error.
+#[derive(Clone, Debug)]
+pub(super) struct Solved {
+    integers: Vec<f64>,
+    scale: f64,
+    error: f64,
+    plain_error: f64,
+}
+
+impl Found {
+    /// Plain rounding.
+    pub(super) fn new(group: &Prepared) -> Self {
+        let rows = group.target.ncols();
+        Self {
+            integers: group.plain.clone(),
+            scales: group.plain_scales.clone(),
+            errors: vec![0.0; rows],
+            plain_errors: vec![0.0; rows],
+        }
+    }
+
+    fn set(&mut self, row: usize, solved: &Solved) {
+        self.integers.col_as_slice_mut(row).copy_from_slice(&solved.integers);
+        self.scales[row] = solved.scale;
+        self.errors[row] = solved.error;
+        self.plain_errors[row] = solved.plain_error;
+    }
+}
+
+/// Solves rows `first` to `first + count`.
+fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize) -> Vec<Solved> {
+    let mut best: Vec<Solved> = starts(group, first, group.plain.subcols(first, count), &group.plain_scales[first..])
+        .into_iter()
+        .map(|mut row| {
+            let (plain_error, integers, scale) = (row.error(), row.integers.clone(), row.scale);
+            row.descend(&group.system, levels);
+            let plain = Solved { integers, scale, error: plain_error, plain_error };
+            better(plain, &row)
+        })
+        .collect();
+    let target = group.target.subcols(first, count);
+    let mut attempt = |scales: &[f64]| {
+        let integers = feedback::round(&group.system, target, scales, levels);
+        for (at, mut row) in starts(group, first, integers.as_ref(), scales).into_iter().enumerate() {
+            row.descend(&group.system, levels);
+            let before = best[at].clone();
+            best[at] = better(before, &row);
+        }
+        best.iter().map(|solved| solved.scale).collect::<Vec<_>>()
+    };
+    let mut fitted = Vec::new();
+    for factor in factors(bits) {
+        let scale = |row: usize| rounded(group.start_scales[row] * factor, group.least[row]);
+        fitted = attempt(&(first..first + count).map(scale).collect::<Vec<_>>());
+    }
+    attempt(&fitted);
+    best
+}
+
+fn better(before: Solved, row: &Row) -> Solved {
+    let error = row.error();
+    if error < before.error {
+        Solved { integers: row.integers.clone(), scale: row.scale, error, ..before }
+    } else {
+        before
+    }
+}
+
+/// Rows from `first` on with the integers `[K, R]` and scales given.
+pub(super) fn starts<'a>(group: &'a Prepared, first: usize, integers: MatRef<f64>, scales: &[f64]) -> Vec<Row<'a>> {
+    let products = group.system.times(integers);
+    let row = |(at, (integers, product)): (usize, (ColRef<f64>, ColRef<f64>))| Row {
+        integers: integers.iter().copied().collect(),
+        product: product.iter().copied().collect(),
+        target: group.target.col_as_slice(first + at),
+        target_product: group.product.col_as_slice(first + at),
+        scale: scales[at],
+        least: group.least[first + at],
+        weight: group.system.unit(),
+    };
+    integers.col_iter().zip(products.col_iter()).enumerate().map(row).collect()
+}

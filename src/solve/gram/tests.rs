@@ -1,0 +1,231 @@
+//! Gains over plain rounding, exact cases, and what must never happen.
+
+use super::*;
+use crate::quant::GridKind;
+use proptest::prelude::*;
+
+/// Values between −1 and 1, about normal, different for each seed.
+fn noise(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..count).map(|_| (0..4).map(|_| next()).sum::<f32>() / 2.0 - 1.0).collect()
+}
+
+/// Moments of columns `[P, K]` of both networks.
+fn moments(float: &[f32], quantized: &[f32], size: usize) -> Moments {
+    let mut result = Moments {
+        size,
+        product: vec![0.0; size * size],
+        cross: Some(vec![0.0; size * size]),
+        quantized_sum: vec![0.0; size],
+        float_sum: vec![0.0; size],
+        count: (float.len() / size) as u64,
+    };
+    for (x, y) in float.chunks(size).zip(quantized.chunks(size)) {
+        for i in 0..size {
+            for j in 0..size {
+                result.product[i * size + j] += y[i] * y[j];
+                if let Some(cross) = &mut result.cross {
+                    cross[i * size + j] += x[i] * y[j];
+                }
+            }
+            result.quantized_sum[i] += f64::from(y[i]);
+            result.float_sum[i] += f64::from(x[i]);
+        }
+    }
+    if std::ptr::eq(float, quantized) {
+        result.cross = None;
+    }
+    result
+}
+
+/// Columns `[P, K]` in which neighbours have much in common, none negative.
+fn correlated(columns: usize, size: usize, seed: u64) -> Vec<f32> {
+    let base = noise(columns * size, seed);
+    let mut result = Vec::with_capacity(base.len());
+    for column in base.chunks(size) {
+        let mut last = 0.0;
+        for value in column {
+            last = 0.9 * last + value;
+            result.push(last.max(0.0));
+        }
+    }
+    result
+}
+
+fn problem<'a>(groups: &'a [Group<'a>], grid: GridSpec) -> Problem<'a> {
+    Problem { groups, grid, per_channel: true, damping: DAMPING, centered: false, least_scales: &[] }
+}
+
+fn gain(solution: &Solution) -> f64 {
+    solution.ratio.decibels() - solution.plain_ratio.decibels()
+}
+
+#[test]
+fn beats_plain_rounding_by_far() {
+    let (size, rows) = (72, 24);
+    let columns = correlated(2000, size, 1);
+    let moments = moments(&columns, &columns, size);
+    let weights = noise(rows * size, 2);
+    let groups = [Group { weights: &weights, moments: &moments }];
+    for (bits, least) in [(2, 6.0), (3, 6.0), (4, 5.0), (8, 4.0)] {
+        for per_channel in [true, false] {
+            let grid = GridSpec::new(GridKind::Symmetric, bits).unwrap();
+            let solution = solve(&Problem { per_channel, ..problem(&groups, grid) }).unwrap();
+            println!("{bits} {per_channel} {:.2} {:.2}", solution.plain_ratio.decibels(), solution.ratio.decibels());
+            assert!(gain(&solution) > least, "{bits} {per_channel}: {}", gain(&solution));
+            assert_eq!(solution.scales.len(), if per_channel { rows } else { 1 });
+        }
+    }
+}
+
+#[test]
+fn weights_on_the_grid_are_found_again() {
+    let (size, rows) = (40, 8);
+    let columns = correlated(500, size, 3);
+    let moments = moments(&columns, &columns, size);
+    let integers: Vec<i8> = noise(rows * size, 4).iter().map(|v| (v * 5.0).round().clamp(-3.0, 3.0) as i8).collect();
+    let weights: Vec<f32> =
+        integers.iter().enumerate().map(|(i, &q)| f32::from(q) * 0.25 * (1 + i / size) as f32).collect();
+    let groups = [Group { weights: &weights, moments: &moments }];
+    let solution = solve(&problem(&groups, GridSpec::weight(3).unwrap())).unwrap();
+    assert_eq!(solution.integers, integers);
+    assert!(solution.ratio.decibels() > 100.0);
+}
+
+#[test]
+fn makes_up_for_errors_of_earlier_layers() {
+    let (size, rows) = (24, 6);
+    let float = correlated(3000, size, 5);
+    // The quantized network feeds 1.2 times the input: weights must shrink.
+    let quantized: Vec<f32> = float.iter().map(|v| v * 1.2).collect();
+    let moments = moments(&float, &quantized, size);
+    let weights = noise(rows * size, 6);
+    let groups = [Group { weights: &weights, moments: &moments }];
+    let solution = solve(&Problem { damping: 1e-6, ..problem(&groups, GridSpec::WEIGHT_S8) }).unwrap();
+    for (row, q) in weights
+        .chunks(size)
+        .zip(solution.integers.chunks(size))
+        .zip(&solution.scales)
+        .map(|((w, q), s)| (w, q.iter().map(move |&q| f32::from(q) * s)))
+    {
+        for (w, v) in row.iter().zip(q) {
+            assert!((w / 1.2 - v).abs() < 0.05, "{w} {v}");
+        }
+    }
+}
+
+#[test]
+fn the_bias_keeps_the_mean() {
+    let (size, rows) = (18, 4);
+    let (float, other) = (correlated(400, size, 7), correlated(400, size, 8));
+    let moments = moments(&float, &other, size);
+    let weights = noise(rows * size, 9);
+    let groups = [Group { weights: &weights, moments: &moments }];
+    let solution = solve(&Problem { centered: true, ..problem(&groups, GridSpec::weight(2).unwrap()) }).unwrap();
+    for row in 0..rows {
+        let output = |columns: &[f32], weight: &dyn Fn(usize) -> f32| -> f64 {
+            columns
+                .chunks(size)
+                .map(|c| c.iter().enumerate().map(|(k, x)| f64::from(x * weight(k))).sum::<f64>())
+                .sum::<f64>()
+                / 400.0
+        };
+        let before = output(&float, &|k| weights[row * size + k]);
+        let after = output(&other, &|k| f32::from(solution.integers[row * size + k]) * solution.scales[row]);
+        assert!((before - after - solution.bias_shift[row]).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn scales_keep_above_their_limits() {
+    let (size, rows) = (16, 3);
+    let columns = correlated(100, size, 10);
+    let moments = moments(&columns, &columns, size);
+    let weights = noise(rows * size, 11);
+    let groups = [Group { weights: &weights, moments: &moments }];
+    let least = [0.5, 0.0, 3.0];
+    let solution = solve(&Problem { least_scales: &least, ..problem(&groups, GridSpec::weight(4).unwrap()) }).unwrap();
+    assert!(solution.scales.iter().zip(least).all(|(&scale, least)| scale >= least));
+}
+
+#[test]
+fn same_bits_on_any_number_of_threads() {
+    let (size, rows) = (50, 70);
+    let columns = correlated(300, size, 12);
+    let moments = moments(&columns, &columns, size);
+    let weights = noise(rows * size, 13);
+    let groups = [Group { weights: &weights, moments: &moments }; 2];
+    for per_channel in [true, false] {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let problem = Problem { per_channel, ..problem(&groups, GridSpec::weight(3).unwrap()) };
+            pool.install(|| solve(&problem).unwrap())
+        };
+        assert_eq!(on(1), on(3));
+    }
+}
+
+fn rows_never_worse(solution: &Solution) -> bool {
+    solution.ratio.noise <= solution.plain_ratio.noise && solution.scales.iter().all(|s| s.is_normal() && *s > 0.0)
+}
+
+#[test]
+fn degenerate_inputs() {
+    let size = 6;
+    let weights = noise(2 * size, 14);
+    let zero = vec![0.0; 2 * size];
+    let constant = vec![1.0; 10 * size];
+    let mut dead = correlated(50, size, 15);
+    dead.iter_mut().skip(2).step_by(size).for_each(|v| *v = 0.0);
+    let tiny: Vec<f32> = dead.iter().map(|v| v * 1e-18).collect();
+    let huge: Vec<f32> = dead.iter().map(|v| v * 1e20).collect();
+    let broken = vec![f32::NAN; 10 * size];
+    for columns in [&zero[..0], &zero, &constant, &dead, &tiny, &huge, &broken] {
+        let copy = columns.to_vec();
+        for other in [columns, &copy] {
+            let moments = moments(columns, other, size);
+            for (weights, damping, centered) in
+                [(&weights, DAMPING, false), (&weights, 0.0, true), (&zero, DAMPING, true), (&weights, f64::NAN, false)]
+            {
+                let groups = [Group { weights, moments: &moments }];
+                for per_channel in [true, false] {
+                    let problem =
+                        Problem { per_channel, damping, centered, ..problem(&groups, GridSpec::weight(2).unwrap()) };
+                    let solution = solve(&problem).unwrap();
+                    assert!(rows_never_worse(&solution), "{solution:?}");
+                    assert!(solution.bias_shift.iter().all(|b| b.is_finite()));
+                }
+            }
+        }
+    }
+    let moments = moments(&dead, &dead, size);
+    let broken = [Group { weights: &broken[..size], moments: &moments }];
+    assert!(solve(&problem(&broken, GridSpec::weight(2).unwrap())).is_err());
+    assert!(solve(&problem(&[], GridSpec::weight(2).unwrap())).unwrap().integers.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn never_worse_than_plain_rounding(
+        size in 1_usize..30, rows in 1_usize..5, columns in 0_usize..60, bits in 2_u8..=8, seed in 0_u64..1000,
+        same: bool, per_channel: bool, centered: bool, full: bool,
+    ) {
+        let float = correlated(columns, size, seed);
+        let mut quantized = noise(columns * size, seed + 1);
+        quantized.iter_mut().zip(&float).for_each(|(q, x)| *q = x + 0.1 * *q);
+        let moments = moments(&float, if same { &float } else { &quantized }, size);
+        let weights = noise(rows * size, seed + 2);
+        let groups = [Group { weights: &weights, moments: &moments }; 2];
+        let kind = if full { GridKind::Symmetric } else { GridKind::SymmetricNarrow };
+        let grid = GridSpec::new(kind, bits).unwrap();
+        let solution = solve(&Problem { per_channel, centered, ..problem(&groups, grid) }).unwrap();
+        prop_assert!(rows_never_worse(&solution));
+        let range = grid.quantized_min()..=grid.quantized_max();
+        prop_assert!(solution.integers.iter().all(|&q| range.contains(&i32::from(q))));
+    }
+}
