@@ -35,7 +35,7 @@ mod reconstruct;
 pub mod report;
 mod select;
 mod sequential;
-mod solve;
+pub mod solve;
 mod synthesize;
 mod work;
 

@@ -141,7 +141,10 @@ impl Work {
         let forms: Vec<Packing> = self.packings.values().copied().collect();
         let ort = options.profile.name.starts_with("ort");
         let notes = [
-            (narrow && on_integers && ort, "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either"),
+            (
+                narrow && on_integers && ort,
+                "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either",
+            ),
             (options.format == Format::Integer && ort, INTEGER_NOTE),
             (options.functions && !forms.is_empty(), "unpacked by functions of the model: for onnxruntime"),
             (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),

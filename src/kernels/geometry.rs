@@ -77,7 +77,10 @@ impl Geometry {
             return Err(KernelError::unsupported("the weight of the convolution has no channels"));
         };
         if layer.shape.contains(&0) || groups == 0 || all_outputs % groups != 0 {
-            return Err(KernelError::unsupported(format!("{groups} groups do not divide the weight {:?}", layer.shape)));
+            return Err(KernelError::unsupported(format!(
+                "{groups} groups do not divide the weight {:?}",
+                layer.shape
+            )));
         }
         let window = Window::new(kernel, node)?;
         let inputs = channels * kernel.iter().product::<usize>();
@@ -118,11 +121,7 @@ impl Geometry {
 
     /// Where the value for output `row` and input `column` of a group stands in the weight.
     fn place(&self, group: usize, row: usize, column: usize) -> usize {
-        if self.transposed {
-            column * self.outputs + row
-        } else {
-            (group * self.outputs + row) * self.inputs + column
-        }
+        if self.transposed { column * self.outputs + row } else { (group * self.outputs + row) * self.inputs + column }
     }
 
     /// The rows `[O, K]` of a group, out of a weight (or its integers) as stored.

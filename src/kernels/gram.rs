@@ -276,7 +276,7 @@ fn add_products(sums: &mut [f32], size: usize, left: Rows, right: Rows, lower: b
             let mut sums = MatMut::from_column_major_slice_mut(sums, size, columns);
             let mut top = 0;
             if lower {
-                let corner = sums.rb_mut().submatrix_mut(from, 0, columns, columns);
+                let corner = sums.as_mut().submatrix_mut(from, 0, columns, columns);
                 let left = left.matrix(first + from, first + from + columns);
                 add_triangle(corner, left, right);
                 top = from + columns;

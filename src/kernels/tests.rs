@@ -78,7 +78,8 @@ impl Naive {
                                 .filter(|&p| p < self.input[2 + i])
                         };
                         let (Some(a), Some(b), Some(d)) = (place(0), place(1), place(2)) else { continue };
-                        let index = (((n * channels + channel) * self.input[2] + a) * self.input[3] + b) * self.input[4] + d;
+                        let index =
+                            (((n * channels + channel) * self.input[2] + a) * self.input[3] + b) * self.input[4] + d;
                         sum += x[index] * w[(o * part + c) * kernel.iter().product::<usize>() + t];
                     }
                 }
@@ -233,7 +234,12 @@ fn check_moments(geometry: &Geometry, shape: &[usize]) {
             assert!((f64::from(cross[i * size + j]) - sums[1]).abs() < 1e-3, "C {group} {i} {j}");
         }
         assert_eq!(moments.count as usize, pairs.iter().map(|p| p.0.positions).sum::<usize>());
-        let sum: f64 = pairs.iter().map(|p| p.0.values[group * size * p.0.positions..][..p.0.positions].iter().map(|&v| f64::from(v)).sum::<f64>()).sum();
+        let sum: f64 = pairs
+            .iter()
+            .map(|p| {
+                p.0.values[group * size * p.0.positions..][..p.0.positions].iter().map(|&v| f64::from(v)).sum::<f64>()
+            })
+            .sum();
         assert!((moments.float_sum[0] - sum).abs() < 1e-3);
     }
 }
@@ -242,8 +248,14 @@ fn check_moments(geometry: &Geometry, shape: &[usize]) {
 fn moments_are_sums_of_products() {
     let pads = "pads: ints = [1, 1, 1, 1]";
     check_moments(&geometry("2,3,9,9", "4,3,3,3", "2,4,9,9", &format!("Conv<{pads}>(x, w)")).unwrap(), &[2, 3, 9, 9]);
-    check_moments(&geometry("1,60,9,9", "6,20,3,3", "1,6,9,9", &format!("Conv<group: int = 3, {pads}>(x, w)")).unwrap(), &[1, 60, 9, 9]);
-    check_moments(&geometry("2,4,7,7", "4,1,3,3", "2,4,7,7", &format!("Conv<group: int = 4, {pads}>(x, w)")).unwrap(), &[2, 4, 7, 7]);
+    check_moments(
+        &geometry("1,60,9,9", "6,20,3,3", "1,6,9,9", &format!("Conv<group: int = 3, {pads}>(x, w)")).unwrap(),
+        &[1, 60, 9, 9],
+    );
+    check_moments(
+        &geometry("2,4,7,7", "4,1,3,3", "2,4,7,7", &format!("Conv<group: int = 4, {pads}>(x, w)")).unwrap(),
+        &[2, 4, 7, 7],
+    );
     check_moments(&geometry("9,50", "50,3", "9,3", "MatMul(x, w)").unwrap(), &[9, 50]);
 }
 

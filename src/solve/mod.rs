@@ -2,7 +2,7 @@
 
 mod bias_correction;
 mod codebook;
-pub(crate) mod gram;
+pub mod gram;
 mod round;
 
 pub(crate) use round::{LayerInput, Rounded, Rounding, round_layer};

@@ -34,8 +34,8 @@ impl Row<'_> {
     /// The error, in units of the moments.
     pub(super) fn error(&self) -> f64 {
         let squares = self.scale * self.scale * dot(&self.integers, &self.product);
-        let error =
-            squares - 2.0 * self.scale * dot(&self.integers, self.target_product) + dot(self.target, self.target_product);
+        let error = squares - 2.0 * self.scale * dot(&self.integers, self.target_product)
+            + dot(self.target, self.target_product);
         // Rounding may leave less than nothing of an exact fit.
         self.weight * error.max(0.0)
     }

@@ -111,11 +111,8 @@ pub fn solve(problem: &Problem) -> Result<Solution, QuantError> {
     let rows: usize = problem.groups.iter().map(|group| group.weights.len() / group.moments.size.max(1)).sum();
     let levels = Levels::uniform(problem.grid);
     let plain = plain(problem, rows, |group| group.weights.to_vec())?;
-    let systems: Vec<System> = problem
-        .groups
-        .par_iter()
-        .map(|group| System::new(group.moments, problem.damping, problem.centered))
-        .collect();
+    let systems: Vec<System> =
+        problem.groups.par_iter().map(|group| System::new(group.moments, problem.damping, problem.centered)).collect();
     let targets: Vec<faer::Mat<f64>> =
         systems.par_iter().zip(problem.groups).map(|(system, group)| system.target(group)).collect();
     let mut start = targets.iter().zip(&systems).map(|(target, system)| system.restore(target.as_ref(), |v| v as f32));

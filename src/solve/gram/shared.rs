@@ -42,11 +42,7 @@ pub(super) fn solve(groups: &[Prepared], levels: &Levels, bits: u8) -> Vec<Found
     best
 }
 
-fn begin<'a>(
-    groups: &'a [Prepared],
-    scale: f64,
-    integers: impl Fn(&Prepared) -> Mat<f64> + Sync,
-) -> Rows<'a> {
+fn begin<'a>(groups: &'a [Prepared], scale: f64, integers: impl Fn(&Prepared) -> Mat<f64> + Sync) -> Rows<'a> {
     let rows = |group: &'a Prepared| starts(group, 0, integers(group).as_ref(), &vec![scale; group.target.ncols()]);
     groups.par_iter().map(rows).collect()
 }

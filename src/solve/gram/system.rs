@@ -50,9 +50,8 @@ impl System {
         order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]).then(b.cmp(&a)));
         let form = Mat::from_fn(size, size, |i, j| product(order[i], order[j]) / unit);
         let cross = moments.cross.as_ref().map(|cross| {
-            let value = |i: usize, j: usize| {
-                f64::from(cross[i * size + j]) - means.float[i] * means.quantized[j] * means.count
-            };
+            let value =
+                |i: usize, j: usize| f64::from(cross[i * size + j]) - means.float[i] * means.quantized[j] * means.count;
             // Transposed: rows of weights are columns here.
             Mat::from_fn(size, size, |j, i| value(order[i], order[j]) / unit)
         });
@@ -70,7 +69,8 @@ impl System {
             }
             if let Ok(factor) = matrix.llt(Side::Lower) {
                 let lower = factor.L();
-                let unit_lower = Mat::from_fn(size, size, |i, j| if i < j { 0.0 } else { lower[(i, j)] / lower[(j, j)] });
+                let unit_lower =
+                    Mat::from_fn(size, size, |i, j| if i < j { 0.0 } else { lower[(i, j)] / lower[(j, j)] });
                 if unit_lower.col_iter().all(|c| c.iter().all(|v| v.is_finite())) {
                     return Some(Self { matrix, unit_lower, factor: Some(factor), damping, ..parts });
                 }

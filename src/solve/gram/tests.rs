@@ -88,7 +88,8 @@ fn weights_on_the_grid_are_found_again() {
     let columns = correlated(500, size, 3);
     let moments = moments(&columns, &columns, size);
     let integers: Vec<i8> = noise(rows * size, 4).iter().map(|v| (v * 5.0).round().clamp(-3.0, 3.0) as i8).collect();
-    let weights: Vec<f32> = integers.iter().enumerate().map(|(i, &q)| f32::from(q) * 0.25 * (1 + i / size) as f32).collect();
+    let weights: Vec<f32> =
+        integers.iter().enumerate().map(|(i, &q)| f32::from(q) * 0.25 * (1 + i / size) as f32).collect();
     let groups = [Group { weights: &weights, moments: &moments }];
     let solution = solve(&problem(&groups, GridSpec::weight(3).unwrap())).unwrap();
     assert_eq!(solution.integers, integers);
@@ -105,7 +106,12 @@ fn makes_up_for_errors_of_earlier_layers() {
     let weights = noise(rows * size, 6);
     let groups = [Group { weights: &weights, moments: &moments }];
     let solution = solve(&Problem { damping: 1e-6, ..problem(&groups, GridSpec::WEIGHT_S8) }).unwrap();
-    for (row, q) in weights.chunks(size).zip(solution.integers.chunks(size)).zip(&solution.scales).map(|((w, q), s)| (w, q.iter().map(move |&q| f32::from(q) * s))) {
+    for (row, q) in weights
+        .chunks(size)
+        .zip(solution.integers.chunks(size))
+        .zip(&solution.scales)
+        .map(|((w, q), s)| (w, q.iter().map(move |&q| f32::from(q) * s)))
+    {
         for (w, v) in row.iter().zip(q) {
             assert!((w / 1.2 - v).abs() < 0.05, "{w} {v}");
         }
@@ -122,7 +128,11 @@ fn the_bias_keeps_the_mean() {
     let solution = solve(&Problem { centered: true, ..problem(&groups, GridSpec::weight(2).unwrap()) }).unwrap();
     for row in 0..rows {
         let output = |columns: &[f32], weight: &dyn Fn(usize) -> f32| -> f64 {
-            columns.chunks(size).map(|c| c.iter().enumerate().map(|(k, x)| f64::from(x * weight(k))).sum::<f64>()).sum::<f64>() / 400.0
+            columns
+                .chunks(size)
+                .map(|c| c.iter().enumerate().map(|(k, x)| f64::from(x * weight(k))).sum::<f64>())
+                .sum::<f64>()
+                / 400.0
         };
         let before = output(&float, &|k| weights[row * size + k]);
         let after = output(&other, &|k| f32::from(solution.integers[row * size + k]) * solution.scales[row]);
