@@ -5,7 +5,7 @@
 //!
 //! **Arithmetic.** Columns are collected in blocks of up to 2,048 and each block is one matrix product in single
 //! precision, added to sums in single precision. With B blocks the error of `H_ij` is at most
-//! (2048 + B)·2^−24·Σ|x̂_i·x̂_j|, in practice about the square root of that; it is relative to √(H_ii·H_jj), so channels of
+//! (2048 + B)·2^−24·Σ|x̂_i·x̂_j|, in practice about the square root of that; it is relative to the root of `H_ii·H_jj`, so channels of
 //! different size do not disturb each other, and far below the damping of one per cent that solvers add. Means are
 //! summed in double precision. Tiny columns, as of depthwise convolutions, are multiplied in plain loops.
 //!
