@@ -5,7 +5,8 @@
 //! * given the scales: w/s is rounded to integers from −127 to 127 whose counts, weighed with h·s², are a histogram of
 //!   255 bins; the best 2^b integers for it are found exactly, by dynamic programming over the intervals that share an
 //!   entry (one-dimensional k-means: the optimum is a partition into intervals);
-//! * given the entries: each weight takes the nearest one, and s = Σ h·w·e / Σ h·e² over a channel is exact least squares.
+//! * given the entries: each weight takes the nearest one, and s = Σ h·w·e / Σ h·e² over a channel is exact least
+//!   squares.
 //!
 //! Starts from s = max|w|/127 and keeps the best of a few turns. Runtimes see int8 weights, so a grid that is not
 //! uniform costs nothing.

@@ -1,8 +1,8 @@
 //! Integers from a codebook chosen for the layer.
 //!
-//! Two codebooks are tried: that of plain rounding, and the one that fits W* best with errors weighed by the diagonal of A.
-//! From each, integers and scales are found as on a grid; then entries and integers improve in turns. With `z_m` the
-//! indicator of the weights of a row that have entry m, the layer's error in the values v of the entries is
+//! Two codebooks are tried: that of plain rounding, and the one that fits W* best with errors weighed by the diagonal
+//! of A. From each, integers and scales are found as on a grid; then entries and integers improve in turns. With `z_m`
+//! the indicator of the weights of a row that have entry m, the layer's error in the values v of the entries is
 //!
 //! `v·N·vᵀ − 2·v·r + const`, `N_mn = Σ s²·z_m·A·z_nᵀ`, `r_m = Σ s·z_m·A·w*ᵀ`, the sums over rows,
 //!
@@ -53,9 +53,9 @@ pub(super) fn nearest(
 /// Solves the groups of a layer.
 pub(super) fn solve(problem: &Problem, groups: &[Prepared]) -> Vec<Found> {
     let own = levels(groups.iter().map(|group| &group.plain));
-    let mut best = improved(problem, groups, own);
+    let mut best = improved(problem, groups, &own);
     let plain_errors: Vec<Vec<f64>> = best.iter().map(|found| found.plain_errors.clone()).collect();
-    let mut other = improved(problem, groups, levels(groups.iter().map(|group| &group.start)));
+    let mut other = improved(problem, groups, &levels(groups.iter().map(|group| &group.start)));
     if total(&other) < total(&best) {
         other.iter_mut().zip(plain_errors).for_each(|(found, errors)| found.plain_errors = errors);
         best = other;
@@ -77,8 +77,8 @@ fn levels<'a>(integers: impl Iterator<Item = &'a Mat<f64>>) -> Levels {
 }
 
 /// The best integers from a codebook, and from what it becomes.
-fn improved(problem: &Problem, groups: &[Prepared], levels: Levels) -> Vec<Found> {
-    let mut found = descend(problem, groups, &levels);
+fn improved(problem: &Problem, groups: &[Prepared], levels: &Levels) -> Vec<Found> {
+    let mut found = descend(problem, groups, levels);
     if !problem.per_channel {
         return found;
     }
@@ -114,7 +114,9 @@ fn entries(groups: &[Prepared], found: &[Found]) -> Option<BTreeMap<i8, f64>> {
     // So many rows at a time, for their forms take memory.
     for part in pairs.chunks(64) {
         let forms: Vec<Form> = part.par_iter().map(|&(group, found, row)| Form::of(group, found, row, &old)).collect();
-        forms.iter().for_each(|other| form.add(other));
+        for other in &forms {
+            form.add(other);
+        }
     }
     let new = form.descend(&old);
     (new != old).then(|| old.iter().map(|&q| q as i8).zip(new).collect())
@@ -154,8 +156,9 @@ impl Form {
             for entry in 0..count {
                 let row = &self.square[entry * count..][..count];
                 let slope = dot(row, &values) - self.mixed[entry];
-                if row[entry] > 0.0 {
-                    values[entry] = round_half_even_f64((values[entry] - slope / row[entry]).max(-REACH).min(REACH));
+                let best = values[entry] - slope / row[entry];
+                if best.is_finite() {
+                    values[entry] = round_half_even_f64(best.clamp(-REACH, REACH));
                 }
             }
             if values == before {

@@ -5,20 +5,20 @@
 //!
 //! `Σ ‖W·x − V·x̂‖² + λ·‖V − W‖² = (V − W*)·A·(V − W*)ᵀ + const`, A = H + λI, `W* = (W·C + λW)·A⁻¹`
 //!
-//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and λ, a fraction of the
-//! mean diagonal of H, keeps what the samples say little about near W. With a bias that takes up the mean
+//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and λ, a fraction of
+//! the mean diagonal of H, keeps what the samples say little about near W. With a bias that takes up the mean
 //! ([`Problem::centered`]), moments about the mean do the same for the best bias.
 //!
 //! V = s·q, s a scale for each row and q integers of a grid:
 //!
-//! 1. **Rounding with feedback** ([`feedback`]): column by column, those with large `A_jj` first, each error made up for
-//!    by the columns still to come (Frantar et al., GPTQ), from several scales;
-//! 2. **Descent** ([`descent`]): each integer moves to its exact minimiser given all others, in turns with the exact
+//! 1. **Rounding with feedback** (`feedback`): column by column, those with large `A_jj` first, each error made up
+//!    for by the columns still to come (Frantar et al., GPTQ), from several scales;
+//! 2. **Descent** (`descent`): each integer moves to its exact minimiser given all others, in turns with the exact
 //!    least-squares scale s = (q·A·w*)/(q·A·qᵀ);
 //! 3. the best for each row of these and of the same descent from plain rounding is kept, so that no row is worse than
 //!    rounded to nearest on the scale of least squared error.
 //!
-//! Rows do not influence each other unless they share a scale ([`shared`]) or a codebook ([`codebook`]); then it is the
+//! Rows do not influence each other unless they share a scale (`shared`) or a codebook (`codebook`); then it is the
 //! layer as a whole that is no worse. The result does not depend on the number of
 //! threads.
 

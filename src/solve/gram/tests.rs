@@ -258,7 +258,8 @@ proptest! {
         prop_assert!(solution.integers.iter().all(|&q| range.contains(&i32::from(q))));
         if entries > 0 {
             let grid = Grid::Codebook(entries);
-            let solution = solve(&Problem { centered, grid, per_channel, ..problem(&groups, GridSpec::WEIGHT_S8) }).unwrap();
+            let codebook = Problem { grid, per_channel, centered, ..problem(&groups, GridSpec::WEIGHT_S8) };
+            let solution = solve(&codebook).unwrap();
             prop_assert!(rows_never_worse(&solution));
             prop_assert!(distinct(&solution.integers) <= 1 << entries);
         }
