@@ -1,7 +1,7 @@
 //! How a layer reads its input: y = W·x with W `[O, K]` a group and x a column of K input values at each position.
 //!
-//! * Conv of weight `[O·G, C/G, k…]`: `y[o, p] = Σ_{c,t} W[o, c·T + t] · x[c, p·stride + t·dilation − pad]`, K = C/G·T with
-//!   T = Π k taps, and the weight's rows are stored as they are needed;
+//! * Conv of weight `[O·G, C/G, k…]`: `y[o, p] = Σ_{c,t} W[o, c·T + t] · x[c, p·stride + t·dilation − pad]`, K = C/G·T
+//!   with T = Π k taps, and the weight's rows are stored as they are needed;
 //! * Gemm and `MatMul` with a constant right operand: `y[p, o] = Σ_k x[p, k] · W[o, k]`, where the weight is stored as
 //!   `[K, O]` unless `transB` is set. Everything before the last axis of the input is positions.
 //!

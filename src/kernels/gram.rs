@@ -1,13 +1,14 @@
 //! Second moments of what a layer reads, H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ over the positions taken.
 //!
-//! x are columns as the float network has them and x̂ the same columns as the quantized network has them. Where both are
-//! the same all along, C = H and is not kept.
+//! x are columns as the float network has them and x̂ the same columns as the quantized network has them. Where both
+//! are the same all along, C = H and is not kept.
 //!
 //! **Arithmetic.** Columns are collected in blocks of up to 2,048 and each block is one matrix product in single
 //! precision, added to sums in single precision. With B blocks the error of `H_ij` is at most
-//! (2048 + B)·2^−24·Σ|x̂_i·x̂_j|, in practice about the square root of that; it is relative to √(H_ii·H_jj), so channels of
-//! different size do not disturb each other, and far below the damping of one per cent that solvers add. Means are
-//! summed in double precision. Tiny columns, as of depthwise convolutions, are multiplied in plain loops.
+//! `(2048 + B)·2^−24·Σ|x̂_i·x̂_j|`, in practice about the square root of that; it is relative to the root of
+//! `H_ii·H_jj`, so channels of different size do not disturb each other, and far below the damping of one per cent that
+//! solvers add. Means are summed in double precision. Tiny columns, as of depthwise convolutions, are multiplied in
+//! plain loops.
 //!
 //! **Determinism.** Blocks end where samples and their number say so, and each part of a product is computed by one
 //! thread in a fixed order: the same samples in the same order, split into the same parts that are merged in the same

@@ -1,8 +1,9 @@
 //! Layers as matrix products: how a layer reads its input, and second moments of what it reads.
 //!
-//! Every layer with a constant weight is y = W·x at each of its positions, W of shape `[O, K]` and x a column of K values
-//! taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Solvers need no more of the data
-//! than the sums of products of such columns, [`Moments`], whose size does not depend on the number of samples.
+//! Every layer with a constant weight is y = W·x at each of its positions, W of shape `[O, K]` and x a column of K
+//! values taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Solvers need no more of
+//! the data than the sums of products of such columns, [`Moments`], whose size does not depend on the number of
+//! samples.
 
 mod geometry;
 mod gram;

@@ -265,7 +265,7 @@ fn same_bits_on_any_number_of_threads() {
     let shard = |shard: u32| {
         let mut part = gram(&geometry);
         let (x, y) = (values(30 * 144, shard), values(30 * 144, 100 + shard));
-        part.observe(shard as usize, &x, if shard % 2 == 0 { &x } else { &y }, &[1, 30, 12, 12]).unwrap();
+        part.observe(shard as usize, &x, if shard.is_multiple_of(2) { &x } else { &y }, &[1, 30, 12, 12]).unwrap();
         part
     };
     let on = |threads| {

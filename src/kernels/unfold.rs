@@ -1,9 +1,9 @@
 //! Columns of an activation at some of a layer's positions.
 //!
 //! Not every position is needed to know how a layer's inputs correlate: neighbours see nearly the same. Position number
-//! `offset + i·step` is taken for i = 0, 1, …, with `offset = sample mod step`, so that samples complement each other; step
-//! is raised until it has no factor in common with the width of the output, or else every row of a picture would be
-//! looked at in the same places. Which positions are taken depends on the sample's number and the shapes alone.
+//! `offset + i·step` is taken for i = 0, 1, …, with `offset = sample mod step`, so that samples complement each other;
+//! step is raised until it has no factor in common with the width of the output, or else every row of a picture would
+//! be looked at in the same places. Which positions are taken depends on the sample's number and the shapes alone.
 
 use super::{Geometry, KernelError};
 use crate::kernels::geometry::Walk;

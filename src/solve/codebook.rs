@@ -1,11 +1,12 @@
 //! Weights from a codebook: w ≈ s·e with e one of 2^b integers of 8 bits chosen for the layer, s a channel's scale.
 //!
-//! Minimises Σ (w − s·e(w))² by turns:
+//! Minimises Σ h·(w − s·e(w))² by turns, h how much an error of the weight matters (1 unless given):
 //!
-//! * given the scales: w/s is rounded to integers from −127 to 127 whose counts, weighed with s², are a histogram of
+//! * given the scales: w/s is rounded to integers from −127 to 127 whose counts, weighed with h·s², are a histogram of
 //!   255 bins; the best 2^b integers for it are found exactly, by dynamic programming over the intervals that share an
 //!   entry (one-dimensional k-means: the optimum is a partition into intervals);
-//! * given the entries: each weight takes the nearest one, and s = Σ w·e / Σ e² over a channel is exact least squares.
+//! * given the entries: each weight takes the nearest one, and s = Σ h·w·e / Σ h·e² over a channel is exact least
+//!   squares.
 //!
 //! Starts from s = max|w|/127 and keeps the best of a few turns. Runtimes see int8 weights, so a grid that is not
 //! uniform costs nothing.
@@ -19,11 +20,20 @@ const BINS: usize = 2 * REACH as usize + 1;
 /// How often scales and entries are improved in turns.
 const TURNS: usize = 6;
 
-/// Integers and scales of weights given as (channel, value), for `channels` channels.
-pub(super) fn fit(weights: &[(usize, f32)], channels: usize, bits: u8, least: &[f32]) -> (Vec<i8>, Vec<f32>) {
+/// A weight of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    pub(super) channel: usize,
+    pub(super) value: f32,
+    /// How much an error of it matters, h.
+    pub(super) importance: f64,
+}
+
+/// Integers and scales of weights of `channels` channels.
+pub(super) fn fit(weights: &[Weight], channels: usize, bits: u8, least: &[f32]) -> (Vec<i8>, Vec<f32>) {
     let at_least = |channel: usize| least.get(if least.len() == 1 { 0 } else { channel }).copied().unwrap_or(0.0);
     let mut scales: Vec<f32> = vec![0.0; channels];
-    for &(channel, value) in weights {
+    for &Weight { channel, value, .. } in weights {
         scales[channel] = scales[channel].max(value.abs() / REACH as f32);
     }
     let normal = |(channel, scale): (usize, &f32)| {
@@ -35,7 +45,7 @@ pub(super) fn fit(weights: &[(usize, f32)], channels: usize, bits: u8, least: &[
     for _ in 0..TURNS {
         let entries = entries(&histogram(weights, &scales), 1 << bits);
         let nearest = Nearest::new(&entries);
-        let integers: Vec<i8> = weights.iter().map(|&(c, w)| nearest.of(w / scales[c])).collect();
+        let integers: Vec<i8> = weights.iter().map(|w| nearest.of(w.value / scales[w.channel])).collect();
         let error = error(weights, &integers, &scales);
         if error < best.0 {
             best = (error, integers.clone(), scales.clone());
@@ -49,12 +59,12 @@ pub(super) fn fit(weights: &[(usize, f32)], channels: usize, bits: u8, least: &[
     (best.1, best.2)
 }
 
-fn histogram(weights: &[(usize, f32)], scales: &[f32]) -> Vec<f64> {
+fn histogram(weights: &[Weight], scales: &[f32]) -> Vec<f64> {
     let mut bins = vec![0.0; BINS];
-    for &(channel, value) in weights {
+    for &Weight { channel, value, importance } in weights {
         let scale = scales[channel];
         let integer = (value / scale).round_ties_even().clamp(-REACH as f32, REACH as f32) as i32;
-        bins[(integer + REACH) as usize] += f64::from(scale).powi(2);
+        bins[(integer + REACH) as usize] += importance * f64::from(scale).powi(2);
     }
     bins
 }
@@ -123,20 +133,20 @@ impl<'a> Nearest<'a> {
     }
 }
 
-fn error(weights: &[(usize, f32)], integers: &[i8], scales: &[f32]) -> f64 {
-    let one = |(&(channel, value), &q): (&(usize, f32), &i8)| {
-        (f64::from(value) - f64::from(f32::from(q) * scales[channel])).powi(2)
+fn error(weights: &[Weight], integers: &[i8], scales: &[f32]) -> f64 {
+    let one = |(&Weight { channel, value, importance }, &q): (&Weight, &i8)| {
+        importance * (f64::from(value) - f64::from(f32::from(q) * scales[channel])).powi(2)
     };
     weights.iter().zip(integers).map(one).sum()
 }
 
 /// Least-squares scale of each channel; none where all integers are 0 or the fit is not positive.
-fn refit(weights: &[(usize, f32)], integers: &[i8], channels: usize) -> Vec<Option<f32>> {
+fn refit(weights: &[Weight], integers: &[i8], channels: usize) -> Vec<Option<f32>> {
     let mut sums = vec![(0.0, 0.0); channels];
-    for (&(channel, value), &q) in weights.iter().zip(integers) {
+    for (&Weight { channel, value, importance }, &q) in weights.iter().zip(integers) {
         let q = f64::from(q);
-        sums[channel].0 += f64::from(value) * q;
-        sums[channel].1 += q * q;
+        sums[channel].0 += importance * f64::from(value) * q;
+        sums[channel].1 += importance * q * q;
     }
     sums.into_iter().map(|(wq, qq)| (wq > 0.0 && qq > 0.0).then(|| (wq / qq) as f32)).collect()
 }
@@ -147,10 +157,11 @@ mod tests {
 
     #[test]
     fn four_values_are_represented_exactly() {
-        let weights: Vec<(usize, f32)> =
-            (0..40).map(|i| (i / 20, [-1.27, 0.0, 0.4, 1.0][i % 4] * (1.0 + (i / 20) as f32))).collect();
+        let value = |i: usize| [-1.27, 0.0, 0.4, 1.0][i % 4] * (1.0 + (i / 20) as f32);
+        let weights: Vec<Weight> =
+            (0..40).map(|i| Weight { channel: i / 20, value: value(i), importance: 1.0 }).collect();
         let (integers, scales) = fit(&weights, 2, 2, &[]);
-        for (&(channel, value), &q) in weights.iter().zip(&integers) {
+        for (&Weight { channel, value, .. }, &q) in weights.iter().zip(&integers) {
             assert!((f32::from(q) * scales[channel] - value).abs() < 0.006, "{value}: {q}");
         }
         let mut entries = integers;
@@ -183,7 +194,7 @@ mod tests {
 
     #[test]
     fn zeros_stay_zeros() {
-        let (integers, scales) = fit(&[(0, 0.0), (0, 0.0)], 1, 2, &[]);
+        let (integers, scales) = fit(&[Weight { channel: 0, value: 0.0, importance: 1.0 }; 2], 1, 2, &[]);
         assert_eq!((integers, scales), (vec![0, 0], vec![ZERO_CHANNEL_SCALE]));
     }
 }

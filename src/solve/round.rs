@@ -249,8 +249,12 @@ fn round_own(
     if plan.weight_grid() == WeightGrid::Codebook {
         let channels = axis.map_or(1, |axis| shape[axis]);
         let inner: usize = axis.map_or(weight.len(), |axis| shape[axis + 1..].iter().product()).max(1);
-        let values: Vec<(usize, f32)> =
-            weight.iter().enumerate().map(|(i, &w)| (i / inner % channels.max(1), w)).collect();
+        let channel = |i: usize| i / inner % channels.max(1);
+        let values: Vec<codebook::Weight> = weight
+            .iter()
+            .enumerate()
+            .map(|(i, &value)| codebook::Weight { channel: channel(i), value, importance: 1.0 })
+            .collect();
         let (data, scales) = codebook::fit(&values, channels, grid.bits(), floor);
         return Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: GridSpec::WEIGHT_S8 });
     }

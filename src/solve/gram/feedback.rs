@@ -1,10 +1,10 @@
 //! Rounding with error feedback.
 //!
 //! With A = M·D·Mᵀ, M unit lower triangular (a Cholesky factor), an error e = s·q − w* costs
-//! `e·A·eᵀ = Σ_j D_j·(e_j + Σ_{i>j} e_i·M_ij)²`. Taken from the last input, which has the largest diagonal, to the first,
-//! each term holds only errors already made besides its own, so that
-//! `q_j = nearest((w*_j − Σ_{i>j} e_i·M_ij)/s)` makes it as small as it can be. These are the integers of GPTQ (Frantar et
-//! al., Algorithm 1), whose updates through the inverse of A are the same sums taken from the other end.
+//! `e·A·eᵀ = Σ_j D_j·(e_j + Σ_{i>j} e_i·M_ij)²`. Taken from the last input, which has the largest diagonal, to the
+//! first, each term holds only errors already made besides its own, so that
+//! `q_j = nearest((w*_j − Σ_{i>j} e_i·M_ij)/s)` makes it as small as it can be. These are the integers of GPTQ (Frantar
+//! et al., Algorithm 1), whose updates through the inverse of A are the same sums taken from the other end.
 //!
 //! The sums are split: products with whole blocks of later inputs are matrix products for many rows at once.
 

@@ -3,22 +3,37 @@
 use crate::quant::{GridSpec, round_half_even_f64};
 
 /// The integers a weight may take, in rising order.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Levels {
-    low: f64,
-    high: f64,
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Levels {
+    /// All from the first to the last.
+    Uniform(f64, f64),
+    /// The entries of a codebook, with the middles between them.
+    Entries(Vec<f64>, Vec<f64>),
 }
 
 impl Levels {
     /// All integers of a grid.
     pub(super) fn uniform(grid: GridSpec) -> Self {
-        Self { low: f64::from(grid.quantized_min()), high: f64::from(grid.quantized_max()) }
+        Self::Uniform(f64::from(grid.quantized_min()), f64::from(grid.quantized_max()))
+    }
+
+    /// The entries of a codebook, in any order.
+    pub(super) fn entries(mut entries: Vec<f64>) -> Self {
+        entries.sort_by(f64::total_cmp);
+        entries.dedup();
+        let middles = entries.windows(2).map(|pair| f64::midpoint(pair[0], pair[1])).collect();
+        Self::Entries(entries, middles)
     }
 
     /// The level nearest to `value`.
     #[inline]
     pub(super) fn nearest(&self, value: f64) -> f64 {
-        // In this order NaN becomes an end of the grid.
-        round_half_even_f64(value.max(self.low).min(self.high))
+        match self {
+            // In this order NaN becomes an end of the grid.
+            Self::Uniform(low, high) => round_half_even_f64(value.max(*low).min(*high)),
+            Self::Entries(entries, middles) => {
+                entries.get(middles.partition_point(|&middle| middle < value)).copied().unwrap_or(0.0)
+            }
+        }
     }
 }

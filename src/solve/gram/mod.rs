@@ -5,22 +5,24 @@
 //!
 //! `Σ ‖W·x − V·x̂‖² + λ·‖V − W‖² = (V − W*)·A·(V − W*)ᵀ + const`, A = H + λI, `W* = (W·C + λW)·A⁻¹`
 //!
-//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and λ, a fraction of the
-//! mean diagonal of H, keeps what the samples say little about near W. With a bias that takes up the mean
+//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and λ, a fraction of
+//! the mean diagonal of H, keeps what the samples say little about near W. With a bias that takes up the mean
 //! ([`Problem::centered`]), moments about the mean do the same for the best bias.
 //!
 //! V = s·q, s a scale for each row and q integers of a grid:
 //!
-//! 1. **Rounding with feedback** ([`feedback`]): column by column, those with large `A_jj` first, each error made up for
-//!    by the columns still to come (Frantar et al., GPTQ), from several scales;
-//! 2. **Descent** ([`descent`]): each integer moves to its exact minimiser given all others, in turns with the exact
+//! 1. **Rounding with feedback** (`feedback`): column by column, those with large `A_jj` first, each error made up
+//!    for by the columns still to come (Frantar et al., GPTQ), from several scales;
+//! 2. **Descent** (`descent`): each integer moves to its exact minimiser given all others, in turns with the exact
 //!    least-squares scale s = (q·A·w*)/(q·A·qᵀ);
 //! 3. the best for each row of these and of the same descent from plain rounding is kept, so that no row is worse than
 //!    rounded to nearest on the scale of least squared error.
 //!
-//! Rows do not influence each other unless they share a scale ([`shared`]). The result does not depend on the number of
+//! Rows do not influence each other unless they share a scale (`shared`) or a codebook (`codebook`); then it is the
+//! layer as a whole that is no worse. The result does not depend on the number of
 //! threads.
 
+mod codebook;
 mod descent;
 mod feedback;
 mod levels;
@@ -31,7 +33,7 @@ mod system;
 mod tests;
 
 use crate::kernels::Moments;
-use crate::quant::{GridSpec, QuantError, ScaleSearch, Sqnr, WeightQuantizer};
+use crate::quant::{GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
 use levels::Levels;
 use rayon::prelude::*;
 use system::System;
@@ -48,13 +50,22 @@ pub struct Group<'a> {
     pub moments: &'a Moments,
 }
 
+/// The integers of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// All of a symmetric grid.
+    Uniform(GridSpec),
+    /// At most 2 to the power of so many, from −127 to 127, chosen for the layer.
+    Codebook(u8),
+}
+
 /// A layer to be solved.
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
     /// The layer's groups, all of one shape.
     pub groups: &'a [Group<'a>],
-    /// The symmetric grid of the integers.
-    pub grid: GridSpec,
+    /// The integers to be used.
+    pub grid: Grid,
     /// Whether each row has a scale of its own; or there is one for all.
     pub per_channel: bool,
     /// λ as a fraction of the mean diagonal of H; [`DAMPING`] unless there is a reason.
@@ -87,9 +98,10 @@ struct Prepared {
     target: faer::Mat<f64>,
     /// A·W*ᵀ.
     product: faer::Mat<f64>,
-    /// Integers by plain rounding, `[K, O]`.
+    /// Integers by plain rounding of W and of W*, `[K, O]`.
     plain: faer::Mat<f64>,
-    /// Scales of plain rounding, and those that fit W* better.
+    start: faer::Mat<f64>,
+    /// Their scales.
     plain_scales: Vec<f64>,
     start_scales: Vec<f64>,
     least: Vec<f64>,
@@ -108,58 +120,91 @@ struct Found {
 
 /// Solves a layer. Weights that are not finite, and scales that do not fit the rows, are errors.
 pub fn solve(problem: &Problem) -> Result<Solution, QuantError> {
-    let rows: usize = problem.groups.iter().map(|group| group.weights.len() / group.moments.size.max(1)).sum();
-    let levels = Levels::uniform(problem.grid);
-    let plain = plain(problem, rows, |group| group.weights.to_vec())?;
+    let prepared = prepare(problem)?;
+    let found = match problem.grid {
+        Grid::Uniform(grid) => descend(problem, &prepared, &Levels::uniform(grid)),
+        Grid::Codebook(_) => codebook::solve(problem, &prepared),
+    };
+    Ok(assemble(problem, &prepared, &found))
+}
+
+/// The best integers out of some levels.
+fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Found> {
+    let bits = problem.grid.bits();
+    if problem.per_channel {
+        prepared.par_iter().map(|group| per_row::solve(group, levels, bits)).collect()
+    } else {
+        shared::solve(prepared, levels, bits)
+    }
+}
+
+impl Grid {
+    fn bits(self) -> u8 {
+        match self {
+            Self::Uniform(grid) => grid.bits(),
+            Self::Codebook(bits) => bits,
+        }
+    }
+}
+
+fn prepare(problem: &Problem) -> Result<Vec<Prepared>, QuantError> {
     let systems: Vec<System> =
         problem.groups.par_iter().map(|group| System::new(group.moments, problem.damping, problem.centered)).collect();
     let targets: Vec<faer::Mat<f64>> =
         systems.par_iter().zip(problem.groups).map(|(system, group)| system.target(group)).collect();
-    let mut start = targets.iter().zip(&systems).map(|(target, system)| system.restore(target.as_ref(), |v| v as f32));
-    let start = self::plain(problem, rows, |_| start.next().unwrap_or_default())?;
-    let mut prepared = Vec::with_capacity(systems.len());
+    let weights: Vec<f32> = problem.groups.iter().flat_map(|group| group.weights).copied().collect();
+    let rows: usize = targets.iter().map(faer::Mat::ncols).sum();
+    let plain = nearest(problem, &weights, &vec![1.0; weights.len()], rows)?;
+    let values =
+        systems.iter().zip(&targets).flat_map(|(system, target)| system.restore(target.as_ref(), |v| v as f32));
+    let importance: Vec<f64> =
+        systems.iter().zip(&targets).flat_map(|(system, target)| system.importance(target.ncols())).collect();
+    let start = nearest(problem, &values.collect::<Vec<f32>>(), &importance, rows)?;
     let mut first = 0;
-    for ((system, target), group) in systems.into_iter().zip(targets).zip(problem.groups) {
+    let one = |(system, target): (System, faer::Mat<f64>)| {
         let here = first..first + target.ncols();
-        let size = group.moments.size;
-        let integers = &plain.data[here.start * size..here.end * size];
-        let scale = |scales: &[f32], row: usize| scales.get(if scales.len() == 1 { 0 } else { row }).copied();
-        let scales = |scales: &[f32], default| {
-            here.clone().map(|row| f64::from(scale(scales, row).unwrap_or(default))).collect::<Vec<_>>()
+        let values = here.start * target.nrows()..here.end * target.nrows();
+        let scales = |scales: &[f32], default: f32| {
+            let scale = |row| scales.get(if scales.len() == 1 { 0 } else { row }).copied().unwrap_or(default);
+            here.clone().map(|row| f64::from(scale(row))).collect::<Vec<_>>()
         };
-        prepared.push(Prepared {
+        first = here.end;
+        Prepared {
             product: system.times(target.as_ref()),
-            plain: system.arrange(integers, f64::from),
+            plain: system.arrange(&plain.data[values.clone()], f64::from),
+            start: system.arrange(&start.data[values], f64::from),
             plain_scales: scales(&plain.scales, 1.0),
             start_scales: scales(&start.scales, 1.0),
             least: scales(problem.least_scales, 0.0),
             system,
             target,
-        });
-        first = here.end;
-    }
-    let found = if problem.per_channel {
-        prepared.par_iter().map(|group| per_row::solve(group, &levels, problem.grid.bits())).collect()
-    } else {
-        shared::solve(&prepared, &levels, problem.grid.bits())
+        }
     };
-    Ok(assemble(problem, &prepared, &found))
+    Ok(systems.into_iter().zip(targets).map(one).collect())
 }
 
-/// All rows rounded to nearest.
-fn plain(
+/// Weights `[rows, K]` rounded to nearest.
+fn nearest(
     problem: &Problem,
+    weights: &[f32],
+    importance: &[f64],
     rows: usize,
-    weights: impl FnMut(&Group) -> Vec<f32>,
 ) -> Result<crate::quant::QuantizedWeight, QuantError> {
-    let weights: Vec<f32> = problem.groups.iter().flat_map(weights).collect();
     let shape = [rows, weights.len() / rows.max(1)];
-    let quantizer = WeightQuantizer::new(problem.grid, ScaleSearch::MeanSquaredError)?;
+    let axis = problem.per_channel.then_some(0);
+    let grid = match problem.grid {
+        Grid::Uniform(grid) => grid,
+        Grid::Codebook(bits) => {
+            let (data, scales) = codebook::nearest(problem, weights, importance, bits, rows)?;
+            return Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: GridSpec::WEIGHT_S8 });
+        }
+    };
+    let quantizer = WeightQuantizer::new(grid, ScaleSearch::MeanSquaredError)?;
     let quantizer = match problem.least_scales {
         [] => quantizer,
         least => quantizer.with_minimum_scales(least),
     };
-    quantizer.quantize(&weights, &shape, problem.per_channel.then_some(0))
+    quantizer.quantize(weights, &shape, axis)
 }
 
 fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Solution {

@@ -3,7 +3,7 @@
 use super::descent::{Row, rounded};
 use super::levels::Levels;
 use super::{Found, Prepared, feedback};
-use faer::{ColRef, MatRef};
+use faer::{ColRef, Mat, MatRef};
 use rayon::prelude::*;
 
 /// Rows solved together: wide enough for matrix products.
@@ -53,6 +53,15 @@ impl Found {
         }
     }
 
+    /// Takes over integers, scales and errors.
+    pub(super) fn take(&mut self, rows: &[Row]) {
+        for (at, row) in rows.iter().enumerate() {
+            self.integers.col_as_slice_mut(at).copy_from_slice(&row.integers);
+            self.scales[at] = row.scale;
+            self.errors[at] = row.error();
+        }
+    }
+
     fn set(&mut self, row: usize, solved: &Solved) {
         self.integers.col_as_slice_mut(row).copy_from_slice(&solved.integers);
         self.scales[row] = solved.scale;
@@ -63,7 +72,10 @@ impl Found {
 
 /// Solves rows `first` to `first + count`.
 fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize) -> Vec<Solved> {
-    let mut best: Vec<Solved> = starts(group, first, group.plain.subcols(first, count), &group.plain_scales[first..])
+    // A codebook need not have the integers of plain rounding.
+    let plain = group.plain.subcols(first, count);
+    let plain = Mat::from_fn(plain.nrows(), count, |i, row| levels.nearest(plain[(i, row)]));
+    let mut best: Vec<Solved> = starts(group, first, plain.as_ref(), &group.plain_scales[first..])
         .into_iter()
         .map(|mut row| {
             let (plain_error, integers, scale) = (row.error(), row.integers.clone(), row.scale);
@@ -89,6 +101,16 @@ fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize
     }
     attempt(&fitted);
     best
+}
+
+/// What is found goes on from, with integers changed to those of other levels; the errors may be larger than they were.
+pub(super) fn refined(group: &Prepared, found: &Found, levels: &Levels, change: impl Fn(f64) -> f64) -> Found {
+    let mut next = found.clone();
+    next.integers.col_iter_mut().for_each(|column| column.iter_mut().for_each(|q| *q = change(*q)));
+    let mut rows = starts(group, 0, next.integers.as_ref(), &next.scales);
+    rows.par_iter_mut().for_each(|row| row.descend(&group.system, levels));
+    next.take(&rows);
+    next
 }
 
 fn better(before: Solved, row: &Row) -> Solved {

@@ -18,11 +18,13 @@ pub(super) fn solve(groups: &[Prepared], levels: &Levels, bits: u8) -> Vec<Found
     let least = groups.iter().flat_map(|group| &group.least).copied().fold(0.0, f64::max);
     let scale_of = |scales: fn(&Prepared) -> &Vec<f64>| groups.iter().find_map(|g| scales(g).first().copied());
     let plain_scale = scale_of(|group| &group.plain_scales).unwrap_or(1.0);
-    let rows = begin(groups, plain_scale, |group| group.plain.clone());
+    let rows = begin(groups, plain_scale, |group| {
+        Mat::from_fn(group.plain.nrows(), group.plain.ncols(), |i, row| levels.nearest(group.plain[(i, row)]))
+    });
     let mut best: Vec<Found> = groups.iter().map(Found::new).collect();
     for (found, rows) in best.iter_mut().zip(&rows) {
-        found.plain_errors = rows.iter().map(|row| row.error()).collect();
-        found.errors.clone_from(&found.plain_errors);
+        found.take(rows);
+        found.plain_errors = rows.iter().map(Row::error).collect();
     }
     let mut keep = |mut rows: Rows| {
         descend(&mut rows, groups, levels, least);
@@ -48,7 +50,7 @@ fn begin<'a>(groups: &'a [Prepared], scale: f64, integers: impl Fn(&Prepared) ->
 }
 
 fn error(rows: &Rows) -> f64 {
-    rows.iter().flatten().map(|row| row.error()).sum()
+    rows.iter().flatten().map(Row::error).sum()
 }
 
 /// Moves integers and the scale down until nothing changes, or long enough.
@@ -73,15 +75,5 @@ fn refit(rows: &mut Rows, least: f64) {
     if mixed > 0.0 && square > 0.0 {
         let scale = rounded(mixed / square, least);
         rows.iter_mut().flatten().for_each(|row| row.scale = scale);
-    }
-}
-
-impl Found {
-    fn take(&mut self, rows: &[Row]) {
-        for (at, row) in rows.iter().enumerate() {
-            self.integers.col_as_slice_mut(at).copy_from_slice(&row.integers);
-            self.scales[at] = row.scale;
-            self.errors[at] = row.error();
-        }
     }
 }

@@ -55,12 +55,12 @@ impl System {
             // Transposed: rows of weights are columns here.
             Mat::from_fn(size, size, |j, i| value(order[i], order[j]) / unit)
         });
-        Self::factorize(form, damping, Self { order, unit, cross, ..Self::identity(0) })
+        Self::factorize(&form, damping, Self { order, unit, cross, ..Self::identity(0) })
             .unwrap_or_else(|| Self::identity(size))
     }
 
     /// The form with as little damping from `damping` on as lets it be factorised.
-    fn factorize(form: Mat<f64>, mut damping: f64, parts: Self) -> Option<Self> {
+    fn factorize(form: &Mat<f64>, mut damping: f64, parts: Self) -> Option<Self> {
         let size = form.nrows();
         for _ in 0..ATTEMPTS {
             let mut matrix = form.clone();
@@ -113,6 +113,13 @@ impl System {
             }
         }
         rows
+    }
+
+    /// The diagonal of A for each of so many rows, as values `[O, K]`.
+    pub(super) fn importance(&self, rows: usize) -> Vec<f64> {
+        let mut diagonal = vec![0.0; self.order.len()];
+        self.order.iter().enumerate().for_each(|(i, &input)| diagonal[input] = self.unit * self.matrix[(i, i)]);
+        diagonal.repeat(rows)
     }
 
     /// A·columns.

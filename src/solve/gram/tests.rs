@@ -57,7 +57,14 @@ fn correlated(columns: usize, size: usize, seed: u64) -> Vec<f32> {
 }
 
 fn problem<'a>(groups: &'a [Group<'a>], grid: GridSpec) -> Problem<'a> {
-    Problem { groups, grid, per_channel: true, damping: DAMPING, centered: false, least_scales: &[] }
+    Problem {
+        groups,
+        grid: Grid::Uniform(grid),
+        per_channel: true,
+        damping: DAMPING,
+        centered: false,
+        least_scales: &[],
+    }
 }
 
 fn gain(solution: &Solution) -> f64 {
@@ -75,7 +82,6 @@ fn beats_plain_rounding_by_far() {
         for per_channel in [true, false] {
             let grid = GridSpec::new(GridKind::Symmetric, bits).unwrap();
             let solution = solve(&Problem { per_channel, ..problem(&groups, grid) }).unwrap();
-            println!("{bits} {per_channel} {:.2} {:.2}", solution.plain_ratio.decibels(), solution.ratio.decibels());
             assert!(gain(&solution) > least, "{bits} {per_channel}: {}", gain(&solution));
             assert_eq!(solution.scales.len(), if per_channel { rows } else { 1 });
         }
@@ -208,12 +214,35 @@ fn degenerate_inputs() {
     assert!(solve(&problem(&[], GridSpec::weight(2).unwrap())).unwrap().integers.is_empty());
 }
 
+fn distinct(integers: &[i8]) -> usize {
+    integers.iter().collect::<std::collections::BTreeSet<_>>().len()
+}
+
+#[test]
+fn a_codebook_beats_the_grid_of_as_many() {
+    let (size, rows) = (72, 24);
+    let columns = correlated(2000, size, 1);
+    let moments = moments(&columns, &columns, size);
+    let weights = noise(rows * size, 2);
+    let groups = [Group { weights: &weights, moments: &moments }];
+    for (per_channel, bits) in [(true, 2), (true, 3), (false, 2)] {
+        let uniform = problem(&groups, GridSpec::new(GridKind::Symmetric, bits).unwrap());
+        let uniform = solve(&Problem { per_channel, ..uniform }).unwrap();
+        let codebook = Problem { grid: Grid::Codebook(bits), per_channel, ..problem(&groups, GridSpec::WEIGHT_S8) };
+        let codebook = solve(&codebook).unwrap();
+        assert!(distinct(&codebook.integers) <= 1 << bits);
+        let decibels = [&uniform, &codebook].map(|s| s.ratio.decibels());
+        assert!(decibels[1] > decibels[0] + 0.2, "{per_channel} {bits}: {decibels:?}");
+        assert!(gain(&codebook) > 4.0, "{per_channel} {bits}: {}", gain(&codebook));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn never_worse_than_plain_rounding(
         size in 1_usize..30, rows in 1_usize..5, columns in 0_usize..60, bits in 2_u8..=8, seed in 0_u64..1000,
-        same: bool, per_channel: bool, centered: bool, full: bool,
+        same: bool, per_channel: bool, centered: bool, full: bool, entries in 0_u8..4,
     ) {
         let float = correlated(columns, size, seed);
         let mut quantized = noise(columns * size, seed + 1);
@@ -227,5 +256,12 @@ proptest! {
         prop_assert!(rows_never_worse(&solution));
         let range = grid.quantized_min()..=grid.quantized_max();
         prop_assert!(solution.integers.iter().all(|&q| range.contains(&i32::from(q))));
+        if entries > 0 {
+            let grid = Grid::Codebook(entries);
+            let codebook = Problem { grid, per_channel, centered, ..problem(&groups, GridSpec::WEIGHT_S8) };
+            let solution = solve(&codebook).unwrap();
+            prop_assert!(rows_never_worse(&solution));
+            prop_assert!(distinct(&solution.integers) <= 1 << entries);
+        }
     }
 }

@@ -1,0 +1,46 @@
+//! Speed of the closed-form solver and of the moments it works on, at the sizes of a small residual network.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use msq_onnx::kernels::Moments;
+use msq_onnx::quant::GridSpec;
+use msq_onnx::solve::gram::{DAMPING, Grid, Group, Problem, solve};
+use std::hint::black_box;
+
+/// Values between −1 and 1, the same in every run.
+fn values(count: usize) -> Vec<f32> {
+    (0..count as u32).map(|i| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 * 2.0 - 1.0).collect()
+}
+
+/// Moments as of inputs that have much in common with their neighbours.
+fn moments(size: usize) -> Moments {
+    let product = (0..size * size).map(|i| 0.9_f32.powi((i / size).abs_diff(i % size) as i32)).collect();
+    let sums = vec![0.0; size];
+    Moments { size, product, cross: None, quantized_sum: sums.clone(), float_sum: sums, count: 1 }
+}
+
+fn solving(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gram");
+    group.sample_size(10);
+    for (rows, size) in [(16, 144), (32, 288), (64, 576)] {
+        let (weights, moments) = (values(rows * size), moments(size));
+        for bits in [2, 4] {
+            let Ok(grid) = GridSpec::weight(bits) else { continue };
+            group.bench_function(format!("{rows} rows of {size}, {bits} bits"), |b| {
+                let groups = [Group { weights: &weights, moments: &moments }];
+                let problem = Problem {
+                    groups: &groups,
+                    grid: Grid::Uniform(grid),
+                    per_channel: true,
+                    damping: DAMPING,
+                    centered: false,
+                    least_scales: &[],
+                };
+                b.iter(|| solve(black_box(&problem)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, solving);
+criterion_main!(benches);
