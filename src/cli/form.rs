@@ -4,7 +4,9 @@
 #![allow(clippy::doc_markdown)]
 
 use clap::Args;
-use msq_onnx::{ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, WeightBits, WeightGrid};
+use msq_onnx::{
+    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, Solver, WeightBits, WeightGrid,
+};
 use msq_passes::Profile;
 use std::path::PathBuf;
 

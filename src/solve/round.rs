@@ -142,8 +142,7 @@ impl<'a> Target<'a> {
             floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect()
         };
         let axis = layer.axis.filter(|_| rounding.per_channel);
-        let by_moments = rounding.moments.filter(|_| rounding.plan.weight_grid() != WeightGrid::Codebook);
-        let mut fit = match by_moments {
+        let mut fit = match rounding.moments {
             Some(moments) => self.reconstruct(layer, axis, moments, &own_floor, rounding)?,
             None => {
                 let weight = round_own(&self.own, &layer.shape, axis, &own_floor, rounding.plan)?;
@@ -154,7 +153,7 @@ impl<'a> Target<'a> {
             self.scale(&mut fit.weight, layer);
         }
         if rounding.half_scales {
-            halve(&mut fit.weight, by_moments.is_none().then_some(&*self.weight));
+            halve(&mut fit.weight, rounding.moments.is_none().then_some(&*self.weight));
         }
         Ok(fit)
     }
@@ -172,9 +171,10 @@ impl<'a> Target<'a> {
         let groups: Vec<gram::Group> =
             rows.iter().zip(moments).map(|(weights, moments)| gram::Group { weights, moments }).collect();
         let grid = grid(rounding.plan)?;
+        let codebook = rounding.plan.weight_grid() == WeightGrid::Codebook;
         let solution = gram::solve(&gram::Problem {
             groups: &groups,
-            grid,
+            grid: if codebook { gram::Grid::Codebook(grid.bits()) } else { gram::Grid::Uniform(grid) },
             per_channel: axis.is_some(),
             damping: gram::DAMPING,
             centered: self.bias.is_some(),
@@ -185,6 +185,7 @@ impl<'a> Target<'a> {
         for (group, integers) in solution.integers.chunks(size).enumerate() {
             geometry.put_rows(integers, group, &mut data);
         }
+        let grid = if codebook { GridSpec::WEIGHT_S8 } else { grid };
         let weight = QuantizedWeight { data, scales: solution.scales, shape: layer.shape.clone(), axis, grid };
         let shift = solution.bias_shift.iter().enumerate();
         let shift = shift.map(|(c, shift)| shift * self.factors.get(c).copied().unwrap_or(1.0)).collect();
