@@ -2,15 +2,35 @@
 
 use crate::bit_plan::BitPlan;
 use crate::observe::Observed;
+use crate::solve::Rounded;
 use crate::work::Solved;
 use crate::{Error, Format, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::Model;
 use msq_passes::{
-    CleanNames, CompactIntegers, DropDefaults, EliminateDeadNodes, FuseQlinear, HalfConstants, InsertQdq, LowerInteger,
-    Manager, PackWeights, Packing, QuantizedLayer, ShareConstants, StoreWeights,
+    CleanNames, CompactIntegers, DropDefaults, EliminateDeadNodes, FuseQlinear, HalfConstants, InsertQdq, LayerBias,
+    LowerInteger, Manager, PackWeights, Packing, QuantizedLayer, ShareConstants, StoreWeights,
 };
+
+/// Which biases are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Biases {
+    /// Those the kernels compute with.
+    Exact,
+    /// Half precision where the runtime rounds it to the same.
+    Half,
+}
+
+impl Biases {
+    fn layer(self, rounded: &Rounded) -> QuantizedLayer {
+        let mut layer = rounded.layer.clone();
+        if let Some(halves) = rounded.half_bias.as_ref().filter(|_| self == Self::Half) {
+            layer.bias = Some(LayerBias::Float(halves.clone()));
+        }
+        layer
+    }
+}
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub(crate) fn quantize_graph(
@@ -18,10 +38,11 @@ pub(crate) fn quantize_graph(
     placement: &Placement,
     observed: &Observed,
     solved: &Solved,
+    biases: Biases,
 ) -> Result<(), Error> {
     let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
     let layers: IndexMap<String, QuantizedLayer> =
-        solved.iter().map(|(name, rounded)| (name.clone(), rounded.layer.clone())).collect();
+        solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded))).collect();
     let stored = layers.iter().filter(|(name, _)| !on_integers.contains(&name.as_str()));
     let stored = stored.map(|(name, layer)| (name.clone(), layer.clone())).collect();
     Manager::new()

@@ -3,7 +3,7 @@
 use crate::agreement::Agreement;
 use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Output, Pool, Visitor};
-use crate::lower::{finish, packings, quantize_graph};
+use crate::lower::{Biases, finish, packings, quantize_graph};
 use crate::observe::{Observed, observe};
 use crate::prepare::{annotate, prepare, refuse_quantized};
 use crate::progress::Progress;
@@ -66,7 +66,7 @@ pub fn quantize(
         reconstruct(&model, &work, &observed, &mut solved, data, options, progress)?;
     }
     let float = model.clone();
-    quantize_graph(&mut model, &work.placement, &observed, &solved)?;
+    quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
     let quality = verify(&model, data, &observed, options, progress)?;
     // Exact, and not all of it runs in the engine: after the comparison.
     let names = finish(&mut model, work.packings.clone(), options)?;

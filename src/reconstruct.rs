@@ -7,7 +7,7 @@
 
 use crate::data::Dataset;
 use crate::kernels::{Geometry, Gram, KernelError, Moments, Sampling};
-use crate::lower::quantize_graph;
+use crate::lower::{Biases, quantize_graph};
 use crate::observe::Observed;
 use crate::progress::Progress;
 use crate::sequential::{Reading, Summary, Walk};
@@ -37,7 +37,7 @@ pub(crate) fn reconstruct(
         match gram(model, layer) {
             Ok((geometry, empty)) => {
                 let mut quantized = model.clone();
-                quantize_graph(&mut quantized, &work.placement, observed, solved)?;
+                quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
                 let sums = walk.step(model, &quantized, layer, &order[at..], || Sums(empty.clone()))?;
                 let moments: Vec<Moments> = sums.0.finish();
                 let rounded = work.round_layer(model, observed, options, layer, Some((&geometry, &moments)))?;

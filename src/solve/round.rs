@@ -48,6 +48,8 @@ pub(crate) struct Rounding<'a> {
 pub(crate) struct Rounded {
     /// Integers, scales, bias.
     pub layer: QuantizedLayer,
+    /// Floats of half precision that a runtime which rounds biases by itself rounds to the bias.
+    pub half_bias: Option<Vec<f32>>,
     /// Weights against their rounding error.
     pub weight_sqnr: Sqnr,
     /// What the layer computes against its error, where the solver knows.
@@ -84,8 +86,9 @@ pub(crate) fn round_layer(
         None => target.corrected_bias(model, layer, &rounded, input.means),
     };
     let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
+    let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
     let QuantizedWeight { data, scales, .. } = rounded;
-    Ok(Rounded { layer: QuantizedLayer { weight: data, scales, bias }, weight_sqnr, output_sqnr })
+    Ok(Rounded { layer: QuantizedLayer { weight: data, scales, bias }, half_bias, weight_sqnr, output_sqnr })
 }
 
 /// Integers that fit a layer.
@@ -142,12 +145,11 @@ impl<'a> Target<'a> {
             floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect()
         };
         let axis = layer.axis.filter(|_| rounding.per_channel);
-        let mut fit = match rounding.moments {
-            Some(moments) => self.reconstruct(layer, axis, moments, &own_floor, rounding)?,
-            None => {
-                let weight = round_own(&self.own, &layer.shape, axis, &own_floor, rounding.plan)?;
-                Fit { weight, shift: None, output_sqnr: None }
-            }
+        let mut fit = if let Some(moments) = rounding.moments {
+            self.reconstruct(layer, axis, moments, &own_floor, rounding)?
+        } else {
+            let weight = round_own(&self.own, &layer.shape, axis, &own_floor, rounding.plan)?;
+            Fit { weight, shift: None, output_sqnr: None }
         };
         if !self.factors.is_empty() {
             self.scale(&mut fit.weight, layer);
@@ -312,16 +314,17 @@ fn halve_bias(bias: &mut [f32], output_step: f32) -> bool {
     fits
 }
 
+/// The bias, and the same in half precision where the runtime rounds it to the very integers.
 fn round_bias(
     mut bias: Vec<f32>,
     layer: &Layer,
     rounded: &QuantizedWeight,
     input: LayerInput,
     rounding: Rounding,
-) -> Result<LayerBias, Error> {
+) -> Result<(LayerBias, Option<Vec<f32>>), Error> {
     let halved = input.output_scale.is_some_and(|step| rounding.half_scales && halve_bias(&mut bias, step));
     if rounding.bias == BiasForm::Float {
-        return Ok(LayerBias::Float(bias));
+        return Ok((LayerBias::Float(bias), None));
     }
     let failed = |source| Error::Quant { layer: layer.name.clone(), source };
     let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
@@ -329,16 +332,15 @@ fn round_bias(
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
     }
     if !rounding.bias_as_floats {
-        return Ok(LayerBias::Int32(quantized.data));
+        return Ok((LayerBias::Int32(quantized.data), None));
     }
     let steps = || quantized.scales.iter().cycle();
     // As the runtime rounds: the quotient in single precision, ties to even.
     let alike = |((&b, &q), &step): ((&f32, &i32), &f32)| (b / step).round_ties_even() == q as f32;
-    if halved && bias.iter().zip(&quantized.data).zip(steps()).all(alike) {
-        return Ok(LayerBias::Float(bias));
-    }
+    let halves = halved && bias.iter().zip(&quantized.data).zip(steps()).all(alike);
     let value = |(&q, &step): (&i32, &f32)| (f64::from(q) * f64::from(step)) as f32;
-    Ok(LayerBias::Float(quantized.data.iter().zip(steps()).map(value).collect()))
+    let floats = quantized.data.iter().zip(steps()).map(value).collect();
+    Ok((LayerBias::Float(floats), halves.then_some(bias)))
 }
 
 fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, Error> {
