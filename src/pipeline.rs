@@ -63,7 +63,7 @@ pub fn quantize(
     let calibrate_seconds = calibration.elapsed().as_secs_f64();
     let mut solved = pool.install(|| work.round(&model, &observed, options))?;
     if work.solver(options) == Solver::Gram {
-        reconstruct(&model, &work, &observed, &mut solved, data, options, progress)?;
+        pool.install(|| reconstruct(&model, &work, &observed, &mut solved, data, options, progress))?;
     }
     let float = model.clone();
     quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;

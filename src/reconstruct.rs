@@ -3,14 +3,16 @@
 //! For every layer in graph order: the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ of what it reads in the quantized network (x̂)
 //! and in the float one (x) are summed over all samples ([`crate::kernels`]), and its weights become the integers that
 //! change least what it computes ([`crate::solve::gram`]), making up for the errors of the layers before. Layers the
-//! kernels do not know, or whose products are too large, keep the integers they were rounded to.
+//! kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
+//! keep the integers they were rounded to.
 
 use crate::data::Dataset;
-use crate::kernels::{Geometry, Gram, KernelError, Moments, Sampling};
+use crate::kernels::{Geometry, Gram, KernelError, Sampling};
 use crate::lower::{Biases, quantize_graph};
 use crate::observe::Observed;
 use crate::progress::Progress;
 use crate::sequential::{Reading, Summary, Walk};
+use crate::solve::Rounded;
 use crate::work::{Solved, Work};
 use crate::{Error, Options};
 use msq_passes::analysis::Layer;
@@ -34,16 +36,22 @@ pub(crate) fn reconstruct(
     let mut walk = Walk::new(model, data, budget, options.threads);
     progress.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
-        match gram(model, layer) {
-            Ok((geometry, empty)) => {
-                let mut quantized = model.clone();
-                quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
-                let sums = walk.step(model, &quantized, layer, &order[at..], || Sums(empty.clone()))?;
-                let moments: Vec<Moments> = sums.0.finish();
-                let rounded = work.round_layer(model, observed, options, layer, Some((&geometry, &moments)))?;
+        let mut one = || -> Result<Rounded, Error> {
+            let (geometry, empty) = gram(model, layer)?;
+            let mut quantized = model.clone();
+            quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
+            let sums = walk.step(model, &quantized, layer, &order[at..], || Sums(empty.clone()))?;
+            work.round_layer(model, observed, options, layer, Some((&geometry, &sums.0.finish())))
+        };
+        match one() {
+            Ok(rounded) => {
                 solved.insert(layer.name.clone(), rounded);
             }
-            Err(reason) => tracing::warn!(layer = layer.name, %reason, "rounded to nearest"),
+            // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
+            Err(reason @ (Error::Kernel(_) | Error::Engine(_))) => {
+                tracing::warn!(layer = layer.name, %reason, "rounded to nearest");
+            }
+            Err(error) => return Err(error),
         }
         progress.advance(1);
     }

@@ -106,12 +106,16 @@ impl Walk {
         Ok(total)
     }
 
-    /// Whether the values at the next cuts fit the budget, judged by the first sample.
+    /// Whether the next cuts can be moved to, judged by the first sample: the values there fit the budget, and all are
+    /// floats. Shapes have to be computed in the segment that uses them, where the engine sees that they are constant.
     fn fits(&self, float: &Segment, quantized: &Segment) -> Result<bool, Error> {
         let mut bytes = 0;
         for (segment, side) in [(float, &self.float), (quantized, &self.quantized)] {
             let outputs = Pool::new(&segment.model, 1).lane().run(&side.data.sample(0)?.arrays)?;
             let next = outputs.iter().take(segment.next.len());
+            if next.clone().any(|output| output.as_f32().is_none()) {
+                return Ok(false);
+            }
             bytes += next.map(|o| 4 * o.shape().iter().product::<usize>() as u64).sum::<u64>();
         }
         Ok(bytes * self.float.data.len() as u64 <= self.budget)
