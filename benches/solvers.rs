@@ -3,7 +3,8 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use msq_onnx::kernels::Moments;
 use msq_onnx::quant::GridSpec;
-use msq_onnx::solve::gram::{DAMPING, Grid, Group, Problem, solve};
+use msq_onnx::solve::gram::ClosedForm;
+use msq_onnx::solve::{Grid, Group, LayerSolver, Problem, Seen};
 use std::hint::black_box;
 
 /// Values between −1 and 1, the same in every run.
@@ -26,16 +27,9 @@ fn solving(criterion: &mut Criterion) {
         for bits in [2, 4] {
             let Ok(grid) = GridSpec::weight(bits) else { continue };
             group.bench_function(format!("{rows} rows of {size}, {bits} bits"), |b| {
-                let groups = [Group { weights: &weights, moments: &moments }];
-                let problem = Problem {
-                    groups: &groups,
-                    grid: Grid::Uniform(grid),
-                    per_channel: true,
-                    damping: DAMPING,
-                    centered: false,
-                    least_scales: &[],
-                };
-                b.iter(|| solve(black_box(&problem)));
+                let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+                let problem = Problem::new(&groups, size, Grid::Uniform(grid));
+                b.iter(|| ClosedForm.solve(black_box(&problem)));
             });
         }
     }

@@ -58,6 +58,8 @@ pub struct Options {
     pub skip: Vec<String>,
     /// Operators to leave float.
     pub keep_float: Vec<String>,
+    /// Seed of whatever is drawn at random.
+    pub seed: u64,
     /// Threads.
     pub threads: usize,
     /// Bytes of activations and plans the engine may hold at once; nothing for no limit.
@@ -81,6 +83,7 @@ impl Default for Options {
             half_scales: false,
             skip: Vec::new(),
             keep_float: Vec::new(),
+            seed: 0,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: None,
             verify: 16,

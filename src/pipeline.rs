@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::work::Work;
-use crate::{Error, Format, Options, Solver};
+use crate::{Error, Format, Options};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, encoded_len, export};
 use msq_passes::{Manager, UpgradeOpset};
@@ -62,9 +62,7 @@ pub fn quantize(
     let observed = observe(&model, work.watched(), data, options, margin, &pool, progress)?;
     let calibrate_seconds = calibration.elapsed().as_secs_f64();
     let mut solved = pool.install(|| work.round(&model, &observed, options))?;
-    if work.solver(options) == Solver::Gram {
-        pool.install(|| reconstruct(&model, &work, &observed, &mut solved, data, options, progress))?;
-    }
+    pool.install(|| reconstruct(&model, &work, &observed, &mut solved, data, options, progress))?;
     let float = model.clone();
     quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
     let quality = verify(&model, data, &observed, options, progress)?;

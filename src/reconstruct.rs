@@ -1,18 +1,18 @@
 //! Solves layer after layer, each by what it reads once those before it are quantized.
 //!
-//! For every layer in graph order: the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ of what it reads in the quantized network (x̂)
-//! and in the float one (x) are summed over all samples ([`crate::kernels`]), and its weights become the integers that
-//! change least what it computes ([`crate::solve::gram`]), making up for the errors of the layers before. Layers the
+//! For every layer in graph order: what the solver has to see of what the layer reads, in the quantized network (x̂) and
+//! in the float one (x), is collected over all samples ([`crate::kernels`]), and its weights become the integers that
+//! change least what it computes ([`crate::solve`]), making up for the errors of the layers before. Layers the
 //! kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
 //! keep the integers they were rounded to.
 
 use crate::data::Dataset;
-use crate::kernels::{Geometry, Gram, KernelError, Sampling};
+use crate::kernels::{ColumnSampler, Geometry, Gram, KernelError, Sampling};
 use crate::lower::{Biases, quantize_graph};
 use crate::observe::Observed;
 use crate::progress::Progress;
 use crate::sequential::{Reading, Summary, Walk};
-use crate::solve::Rounded;
+use crate::solve::{Evidence, Rounded, Sights, solver};
 use crate::work::{Solved, Work};
 use crate::{Error, Options};
 use msq_passes::analysis::Layer;
@@ -21,7 +21,7 @@ use msq_passes::ir::Model;
 /// Bytes the values between solved and unsolved layers may take, unless the memory allowed says otherwise.
 const CUTS: u64 = 256 << 20;
 
-/// Replaces rounded layers by better ones.
+/// Replaces rounded layers by better ones, if the solver has to see what they read.
 pub(crate) fn reconstruct(
     model: &Model,
     work: &Work,
@@ -31,17 +31,21 @@ pub(crate) fn reconstruct(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
+    let solver = solver(work.solver(options));
+    if solver.evidence() == Evidence::Nothing {
+        return Ok(());
+    }
     let order: Vec<Layer> = solved.keys().filter_map(|name| work.layers().find(|l| l.name == *name).cloned()).collect();
     let budget = options.memory.map_or(CUTS, |memory| memory / 4);
     let mut walk = Walk::new(model, data, budget, options.threads);
     progress.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
         let mut one = || -> Result<Rounded, Error> {
-            let (geometry, empty) = gram(model, layer)?;
+            let empty = Summed::new(model, layer, solver.evidence(), data.len())?;
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
-            let sums = walk.step(model, &quantized, layer, &order[at..], || Sums(empty.clone()))?;
-            work.round_layer(model, observed, options, layer, Some((&geometry, &sums.0.finish())))
+            let sums = walk.step(model, &quantized, layer, &order[at..], || empty.clone())?;
+            work.round_layer(model, observed, options, layer, solver.as_ref(), Some(&sums.finish()))
         };
         match one() {
             Ok(rounded) => {
@@ -59,21 +63,53 @@ pub(crate) fn reconstruct(
     Ok(())
 }
 
-fn gram(model: &Model, layer: &Layer) -> Result<(Geometry, Gram), KernelError> {
-    let geometry = Geometry::new(layer, model.graph.node(layer.node))?;
-    let gram = Gram::new(geometry.clone(), Sampling::default())?;
-    Ok((geometry, gram))
+/// What is collected of what a layer reads.
+#[derive(Clone)]
+struct Summed {
+    geometry: Geometry,
+    kind: Kind,
 }
 
-struct Sums(Gram);
+#[derive(Clone)]
+enum Kind {
+    Moments(Gram),
+    Columns(ColumnSampler),
+}
 
-impl Summary for Sums {
+impl Summed {
+    fn new(model: &Model, layer: &Layer, evidence: Evidence, samples: usize) -> Result<Self, KernelError> {
+        let geometry = Geometry::new(layer, model.graph.node(layer.node))?;
+        let kind = match evidence {
+            Evidence::Columns => Kind::Columns(ColumnSampler::new(geometry.clone(), samples)),
+            Evidence::Moments | Evidence::Nothing => Kind::Moments(Gram::new(geometry.clone(), Sampling::default())?),
+        };
+        Ok(Self { geometry, kind })
+    }
+
+    fn finish(self) -> Sights {
+        match self.kind {
+            Kind::Moments(gram) => Sights::Moments(self.geometry, gram.finish()),
+            Kind::Columns(columns) => Sights::Columns(self.geometry, columns.finish()),
+        }
+    }
+}
+
+impl Summary for Summed {
     fn observe(&mut self, reading: Reading) -> Result<(), Error> {
         let Reading { sample, shape, float, quantized } = reading;
-        Ok(self.0.observe(sample, float, quantized, shape)?)
+        match &mut self.kind {
+            Kind::Moments(gram) => gram.observe(sample, float, quantized, shape)?,
+            Kind::Columns(columns) => columns.observe(sample, float, quantized, shape)?,
+        }
+        Ok(())
     }
 
     fn merge(&mut self, other: Self) -> Result<(), Error> {
-        Ok(self.0.merge(other.0)?)
+        match (&mut self.kind, other.kind) {
+            (Kind::Moments(gram), Kind::Moments(other)) => gram.merge(other)?,
+            (Kind::Columns(columns), Kind::Columns(other)) => columns.merge(other)?,
+            _ => return Err(KernelError::Merge.into()),
+        }
+        Ok(())
     }
 }

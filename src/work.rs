@@ -2,16 +2,16 @@
 
 use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid};
 use crate::inspect::output_shape;
-use crate::kernels::{Geometry, Moments};
 use crate::lower::{is_stripped, packings};
 use crate::observe::{Observed, Watched};
 use crate::quant::Sqnr;
 use crate::report::LayerReport;
 use crate::select::Selection;
-use crate::solve::{LayerInput, Rounded, Rounding, round_layer};
+use crate::solve::round::Round;
+use crate::solve::{LayerInput, LayerSolver, Rounded, Rounding, Sights, round_layer};
 use crate::{Error, Format, Options, Solver};
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, layers};
+use msq_passes::analysis::{Layer, LayerOp, Placement, is_rectified, layers};
 use msq_passes::ir::{DataType, Model, Node, ValueId};
 use msq_passes::{BiasForm, Packing};
 use rayon::prelude::*;
@@ -85,19 +85,21 @@ impl Work {
         let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
         let mut layers: Vec<&Layer> = self.layers().collect();
         layers.sort_by_key(|layer| position.get(&layer.node));
-        let one = |layer: &&Layer| Ok((layer.name.clone(), self.round_layer(model, observed, options, layer, None)?));
+        let one =
+            |layer: &&Layer| Ok((layer.name.clone(), self.round_layer(model, observed, options, layer, &Round, None)?));
         let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
         Ok(solved?.into_iter().collect())
     }
 
-    /// Rounds the weights of a layer, by the moments of what it reads where they are known.
+    /// Rounds the weights of a layer by what was seen of what it reads.
     pub(crate) fn round_layer(
         &self,
         model: &Model,
         observed: &Observed,
         options: &Options,
         layer: &Layer,
-        moments: Option<(&Geometry, &[Moments])>,
+        solver: &dyn LayerSolver,
+        sights: Option<&Sights>,
     ) -> Result<Rounded, Error> {
         let affine = self.placement.affine_of(model, layer).transpose()?;
         let root = self.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
@@ -107,12 +109,13 @@ impl Work {
         let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
         let rounding = Rounding {
             plan: options.plan.layer(&layer.name).unwrap_or_default(),
-            per_channel: options.profile.per_channel,
+            options,
             bias: if self.is_on_integers(layer) { options.profile.bias } else { BiasForm::Float },
             bias_as_floats: leaves_out_bias_scales(layer, options, is_stripped(options, &self.packings)),
             affine: affine.as_ref(),
-            half_scales: options.half_scales,
-            moments,
+            solver,
+            sights,
+            rectified: is_rectified(&model.graph, layer),
         };
         round_layer(model, layer, LayerInput { scale, means, output_scale }, rounding)
     }

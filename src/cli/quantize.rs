@@ -120,6 +120,7 @@ fn options(args: &QuantizeArgs) -> Result<Options, Error> {
         observer: args.observer,
         skip: args.skip.clone(),
         keep_float: args.keep_float.clone(),
+        seed: args.seed,
         threads: args.threads.map_or(default.threads, NonZero::get),
         memory: args.memory,
         verify: args.verify,

@@ -15,7 +15,7 @@
 //! order, give the same bits.
 
 use super::unfold::{Batch, Sites};
-use super::{Geometry, KernelError, Sampling};
+use super::{Geometry, KernelError, Means, Sampling};
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -73,6 +73,14 @@ pub struct Moments {
     pub float_sum: Vec<f64>,
     /// Number of columns summed.
     pub count: u64,
+}
+
+impl Moments {
+    /// Mean of each value; 0 where nothing was summed.
+    pub fn means(&self) -> Means {
+        let mean = |sums: &[f64]| sums.iter().map(|sum| sum / self.count.max(1) as f64).collect();
+        Means { quantized: mean(&self.quantized_sum), float: mean(&self.float_sum) }
+    }
 }
 
 impl Gram {

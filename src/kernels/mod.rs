@@ -1,10 +1,11 @@
 //! Layers as matrix products: how a layer reads its input, and second moments of what it reads.
 //!
 //! Every layer with a constant weight is y = W·x at each of its positions, W of shape `[O, K]` and x a column of K
-//! values taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Solvers need no more of
-//! the data than the sums of products of such columns, [`Moments`], whose size does not depend on the number of
-//! samples.
+//! values taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Closed-form solvers need
+//! no more of the data than the sums of products of such columns, [`Moments`], others a limited number of them,
+//! [`Columns`]: the size of either does not depend on the number of samples.
 
+mod columns;
 mod geometry;
 mod gram;
 mod unfold;
@@ -12,6 +13,7 @@ mod unfold;
 #[cfg(test)]
 mod tests;
 
+pub use columns::{ColumnSampler, Columns, Means};
 pub use geometry::Geometry;
 pub use gram::{Gram, Moments};
 pub use unfold::{Sampling, Unfolded};

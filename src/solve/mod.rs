@@ -1,8 +1,50 @@
 //! Weights to integers.
+//!
+//! A layer computes y = W·x + b at each of its positions ([`crate::kernels`]). A solver chooses integers q of a grid and
+//! scales s so that V = s·q takes the place of W; each is one file behind [`LayerSolver`]:
+//!
+//! | solver | what it minimises | what it looks at |
+//! |---|---|---|
+//! | [`round`] | `‖W − V‖²` | the weights |
+//! | [`gram`] | `Σ ‖W·x − V·x̂‖²` in closed form | moments of what the layer reads |
 
 mod bias_correction;
 mod codebook;
 pub mod gram;
-mod round;
+mod layer;
+mod problem;
+pub mod round;
 
-pub(crate) use round::{LayerInput, Rounded, Rounding, round_layer};
+pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer};
+pub use problem::{Grid, Group, Problem, Seen, Solution};
+
+use crate::Solver;
+use crate::quant::QuantError;
+
+/// What a solver has to see of what a layer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Nothing.
+    Nothing,
+    /// Second moments over all positions: [`Seen::Moments`].
+    Moments,
+    /// Some positions as they are: [`Seen::Columns`].
+    Columns,
+}
+
+/// A way to turn the weights of a layer into integers.
+pub trait LayerSolver: std::fmt::Debug + Sync {
+    /// What it has to see.
+    fn evidence(&self) -> Evidence;
+    /// Integers, scales and what to add to the bias. The result does not depend on the number of threads. Weights that
+    /// are not finite, and limits that do not fit the rows, are errors.
+    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
+}
+
+/// The solver of a name.
+pub(crate) fn solver(kind: Solver) -> Box<dyn LayerSolver> {
+    match kind {
+        Solver::Round => Box::new(round::Round),
+        Solver::Gram => Box::new(gram::ClosedForm),
+    }
+}

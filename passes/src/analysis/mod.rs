@@ -9,4 +9,4 @@ pub use batch_norm::ChannelAffine;
 pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};
 pub use dataflow::{dataflow, dot};
 pub use layers::{Layer, LayerOp, layers};
-pub use placement::{Absorbed, Kept, Placement, Role};
+pub use placement::{Absorbed, Kept, Placement, Role, is_rectified};

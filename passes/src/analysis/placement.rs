@@ -521,6 +521,21 @@ fn absorbable(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbed)> {
     }
 }
 
+/// Whether what a layer computes is cut off below zero, behind its batch-norm if it has one, before anything reads it.
+pub fn is_rectified(graph: &Graph, layer: &Layer) -> bool {
+    let mut value = layer.output;
+    while let Some(reader) = graph.only_use(value).map(|reader| graph.node(reader.node)) {
+        match absorbable(graph, reader) {
+            Some((_, Absorbed::Clamp { .. })) => return true,
+            Some((_, Absorbed::Affine)) => {}
+            _ => return false,
+        }
+        let Some(next) = reader.output(0) else { return false };
+        value = next;
+    }
+    false
+}
+
 fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
     if node.string("mode").is_some_and(|m| m != "constant") {
         return true;

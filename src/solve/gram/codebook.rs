@@ -13,8 +13,7 @@ use super::levels::Levels;
 use super::per_row::refined;
 use super::system::dot;
 use super::{Found, Prepared, Problem, descend};
-use crate::quant::{QuantError, round_half_even_f64};
-use crate::solve::codebook::{Weight, fit};
+use crate::quant::round_half_even_f64;
 use faer::Mat;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -25,30 +24,6 @@ const TURNS: usize = 4;
 const SWEEPS: usize = 8;
 /// The largest entry.
 const REACH: f64 = 127.0;
-
-/// Integers and scales of weights `[rows, K]` with errors weighed by their importance.
-pub(super) fn nearest(
-    problem: &Problem,
-    weights: &[f32],
-    importance: &[f64],
-    bits: u8,
-    rows: usize,
-) -> Result<(Vec<i8>, Vec<f32>), QuantError> {
-    let count = weights.iter().filter(|w| !w.is_finite()).count();
-    if count > 0 {
-        return Err(QuantError::NonFiniteWeight { count });
-    }
-    if !(1..=7).contains(&bits) {
-        return Err(QuantError::UnsupportedBits { bits });
-    }
-    let size = (weights.len() / rows.max(1)).max(1);
-    let channel = |i: usize| if problem.per_channel { i / size } else { 0 };
-    let weight = |(i, (&value, &importance))| Weight { channel: channel(i), value, importance };
-    let weights: Vec<Weight> = weights.iter().zip(importance).enumerate().map(weight).collect();
-    let largest = [problem.least_scales.iter().copied().fold(0.0, f32::max)];
-    let least = if problem.per_channel { problem.least_scales } else { &largest };
-    Ok(fit(&weights, if problem.per_channel { rows } else { 1 }, bits, least))
-}
 
 /// Solves the groups of a layer.
 pub(super) fn solve(problem: &Problem, groups: &[Prepared]) -> Vec<Found> {

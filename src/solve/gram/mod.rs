@@ -32,8 +32,8 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-use crate::kernels::Moments;
-use crate::quant::{GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
+use super::{Evidence, Grid, Group, LayerSolver, Problem, Solution};
+use crate::quant::{QuantError, Sqnr};
 use levels::Levels;
 use rayon::prelude::*;
 use system::System;
@@ -41,54 +41,23 @@ use system::System;
 /// λ as a fraction of the mean diagonal of H.
 pub const DAMPING: f64 = 0.01;
 
-/// One group of a layer.
+/// The closed-form solver.
 #[derive(Clone, Copy, Debug)]
-pub struct Group<'a> {
-    /// W, `[O, K]`.
-    pub weights: &'a [f32],
-    /// The moments of what it reads.
-    pub moments: &'a Moments,
-}
+pub struct ClosedForm;
 
-/// The integers of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grid {
-    /// All of a symmetric grid.
-    Uniform(GridSpec),
-    /// At most 2 to the power of so many, from −127 to 127, chosen for the layer.
-    Codebook(u8),
-}
+impl LayerSolver for ClosedForm {
+    fn evidence(&self) -> Evidence {
+        Evidence::Moments
+    }
 
-/// A layer to be solved.
-#[derive(Clone, Copy, Debug)]
-pub struct Problem<'a> {
-    /// The layer's groups, all of one shape.
-    pub groups: &'a [Group<'a>],
-    /// The integers to be used.
-    pub grid: Grid,
-    /// Whether each row has a scale of its own; or there is one for all.
-    pub per_channel: bool,
-    /// λ as a fraction of the mean diagonal of H; [`DAMPING`] unless there is a reason.
-    pub damping: f64,
-    /// Whether the layer's bias will take up the mean error ([`Solution::bias_shift`]).
-    pub centered: bool,
-    /// Lower limits for scales, one a row or one for all; empty for none.
-    pub least_scales: &'a [f32],
-}
-
-/// Integers and scales of a layer, its groups one after another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Solution {
-    /// q, `[G·O, K]`.
-    pub integers: Vec<i8>,
-    /// s, one a row or one for all.
-    pub scales: Vec<f32>,
-    /// What to add to each row's bias to keep the mean of what it computes.
-    pub bias_shift: Vec<f64>,
-    /// `W*·A·W*ᵀ` against the error `(s·q − W*)·A·(s·q − W*)ᵀ`.
-    pub ratio: Sqnr,
-    /// The same for weights rounded to nearest.
-    pub plain_ratio: Sqnr,
+    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+        let prepared = prepare(problem)?;
+        let found = match problem.grid {
+            Grid::Uniform(grid) => descend(problem, &prepared, &Levels::uniform(grid)),
+            Grid::Codebook(_) => codebook::solve(problem, &prepared),
+        };
+        Ok(assemble(problem, &prepared, &found))
+    }
 }
 
 /// A group ready to be solved. Columns of matrices are rows of weights, in the system's order of inputs.
@@ -118,16 +87,6 @@ struct Found {
     plain_errors: Vec<f64>,
 }
 
-/// Solves a layer. Weights that are not finite, and scales that do not fit the rows, are errors.
-pub fn solve(problem: &Problem) -> Result<Solution, QuantError> {
-    let prepared = prepare(problem)?;
-    let found = match problem.grid {
-        Grid::Uniform(grid) => descend(problem, &prepared, &Levels::uniform(grid)),
-        Grid::Codebook(_) => codebook::solve(problem, &prepared),
-    };
-    Ok(assemble(problem, &prepared, &found))
-}
-
 /// The best integers out of some levels.
 fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Found> {
     let bits = problem.grid.bits();
@@ -138,28 +97,17 @@ fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Fou
     }
 }
 
-impl Grid {
-    fn bits(self) -> u8 {
-        match self {
-            Self::Uniform(grid) => grid.bits(),
-            Self::Codebook(bits) => bits,
-        }
-    }
-}
-
 fn prepare(problem: &Problem) -> Result<Vec<Prepared>, QuantError> {
-    let systems: Vec<System> =
-        problem.groups.par_iter().map(|group| System::new(group.moments, problem.damping, problem.centered)).collect();
+    let systems: Vec<System> = problem.groups.par_iter().map(|group| System::new(group, problem)).collect();
     let targets: Vec<faer::Mat<f64>> =
         systems.par_iter().zip(problem.groups).map(|(system, group)| system.target(group)).collect();
-    let weights: Vec<f32> = problem.groups.iter().flat_map(|group| group.weights).copied().collect();
-    let rows: usize = targets.iter().map(faer::Mat::ncols).sum();
-    let plain = nearest(problem, &weights, &vec![1.0; weights.len()], rows)?;
+    let weights = problem.weights();
+    let plain = problem.nearest(&weights, &vec![1.0; weights.len()])?;
     let values =
         systems.iter().zip(&targets).flat_map(|(system, target)| system.restore(target.as_ref(), |v| v as f32));
     let importance: Vec<f64> =
         systems.iter().zip(&targets).flat_map(|(system, target)| system.importance(target.ncols())).collect();
-    let start = nearest(problem, &values.collect::<Vec<f32>>(), &importance, rows)?;
+    let start = problem.nearest(&values.collect::<Vec<f32>>(), &importance)?;
     let mut first = 0;
     let one = |(system, target): (System, faer::Mat<f64>)| {
         let here = first..first + target.ncols();
@@ -183,47 +131,27 @@ fn prepare(problem: &Problem) -> Result<Vec<Prepared>, QuantError> {
     Ok(systems.into_iter().zip(targets).map(one).collect())
 }
 
-/// Weights `[rows, K]` rounded to nearest.
-fn nearest(
-    problem: &Problem,
-    weights: &[f32],
-    importance: &[f64],
-    rows: usize,
-) -> Result<crate::quant::QuantizedWeight, QuantError> {
-    let shape = [rows, weights.len() / rows.max(1)];
-    let axis = problem.per_channel.then_some(0);
-    let grid = match problem.grid {
-        Grid::Uniform(grid) => grid,
-        Grid::Codebook(bits) => {
-            let (data, scales) = codebook::nearest(problem, weights, importance, bits, rows)?;
-            return Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: GridSpec::WEIGHT_S8 });
-        }
-    };
-    let quantizer = WeightQuantizer::new(grid, ScaleSearch::MeanSquaredError)?;
-    let quantizer = match problem.least_scales {
-        [] => quantizer,
-        least => quantizer.with_minimum_scales(least),
-    };
-    quantizer.quantize(weights, &shape, axis)
-}
-
 fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Solution {
     let mut solution = Solution {
         integers: Vec::new(),
         scales: Vec::new(),
-        bias_shift: Vec::new(),
+        bias_shift: Some(Vec::new()),
         ratio: Sqnr::default(),
         plain_ratio: Sqnr::default(),
     };
     for ((group, ready), found) in problem.groups.iter().zip(prepared).zip(found) {
         let integers = ready.system.restore(found.integers.as_ref(), |q| q as i8);
-        solution.bias_shift.extend(bias_shift(group, &integers, &found.scales));
+        let shift = group.bias_shift(&integers, &found.scales);
+        solution.bias_shift = solution.bias_shift.zip(shift).map(|(mut all, shift)| {
+            all.extend(shift);
+            all
+        });
         solution.integers.extend(integers);
         solution.scales.extend(found.scales.iter().map(|&s| s as f32));
         let unit = ready.system.unit();
         for row in 0..ready.target.ncols() {
             let signal = unit * system::dot(ready.target.col_as_slice(row), ready.product.col_as_slice(row));
-            let part = |error: f64| Sqnr { signal, noise: error, count: group.moments.size as u64 };
+            let part = |error: f64| Sqnr { signal, noise: error, count: problem.size as u64 };
             solution.ratio.merge(&part(found.errors[row]));
             solution.plain_ratio.merge(&part(found.plain_errors[row]));
         }
@@ -232,17 +160,4 @@ fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Soluti
         solution.scales.truncate(1);
     }
     solution
-}
-
-/// Mean of W·x less mean of s·q·x̂, for each row; 0 where nothing was summed.
-fn bias_shift(group: &Group, integers: &[i8], scales: &[f64]) -> Vec<f64> {
-    let moments = group.moments;
-    let rows = group.weights.chunks(moments.size.max(1)).zip(integers.chunks(moments.size.max(1))).zip(scales);
-    let shift = |((weights, integers), scale): ((&[f32], &[i8]), &f64)| {
-        let float: f64 = weights.iter().zip(&moments.float_sum).map(|(&w, x)| f64::from(w) * x).sum();
-        let quantized: f64 = integers.iter().zip(&moments.quantized_sum).map(|(&q, x)| f64::from(q) * x).sum();
-        let shift = (float - scale * quantized) / moments.count.max(1) as f64;
-        if shift.is_finite() { shift } else { 0.0 }
-    };
-    rows.map(shift).collect()
 }

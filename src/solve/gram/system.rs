@@ -3,8 +3,9 @@
 //!
 //! Matrices `[K, O]` in column-major order hold a row of weights in each column.
 
-use super::Group;
+use super::{Group, Problem};
 use crate::kernels::Moments;
+use crate::solve::Seen;
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
@@ -32,10 +33,11 @@ pub(super) struct System {
 }
 
 impl System {
-    /// The form of some moments. Without any, or with such as are not finite, it is the identity.
-    pub(super) fn new(moments: &Moments, damping: f64, centered: bool) -> Self {
-        let size = moments.size;
-        let means = Means::of(moments, centered);
+    /// The form of a group's moments. Without any, or with such as are not finite, it is the identity.
+    pub(super) fn new(group: &Group, problem: &Problem) -> Self {
+        let size = problem.size;
+        let Seen::Moments(moments) = group.seen else { return Self::identity(size) };
+        let means = Means::of(moments, problem.centered);
         let product = |i: usize, j: usize| {
             f64::from(moments.product[j * size + i]) - means.quantized[i] * means.quantized[j] * means.count
         };
@@ -55,7 +57,7 @@ impl System {
             // Transposed: rows of weights are columns here.
             Mat::from_fn(size, size, |j, i| value(order[i], order[j]) / unit)
         });
-        Self::factorize(&form, damping, Self { order, unit, cross, ..Self::identity(0) })
+        Self::factorize(&form, problem.damping, Self { order, unit, cross, ..Self::identity(0) })
             .unwrap_or_else(|| Self::identity(size))
     }
 

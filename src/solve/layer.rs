@@ -1,0 +1,400 @@
+//! A layer of the graph as a solver's problem, and its answer as integers, scales and a bias.
+//!
+//! The bias becomes int32 at scale `s_x·s`; where that would overflow, s is raised until it fits, which costs nothing: it
+//! happens only to channels whose weights are negligible beside their bias.
+//!
+//! **Batch-norm as an affine.** A layer y = γ'·(W·x + b) + β', γ' and β' a channel's factor and offset, keeps the grid of W:
+//! W ≈ s·q is rounded as it is, and since an integer accumulator is worth `s_x·s`, y = `s_x·(γ'·s)`·acc + (γ'·b + β'): the
+//! factor goes into the scale. A negative γ' goes into the integers first, W·sign(γ'), because scales are positive; for
+//! γ' = 0 the integers are 0.
+
+use super::bias_correction::mean_shift;
+use super::{Evidence, Grid, Group, LayerSolver, Problem, Seen};
+use crate::bit_plan::{LayerPlan, WeightBits, WeightGrid};
+use crate::kernels::{Columns, Geometry, Moments};
+use crate::quant::{
+    GridKind, GridSpec, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
+};
+use crate::{Error, Options, quant};
+use half::f16;
+use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
+use msq_passes::ir::Model;
+use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
+
+/// How a layer is rounded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounding<'a> {
+    /// Bits and grid of the weights.
+    pub plan: LayerPlan,
+    /// What was chosen for all layers.
+    pub options: &'a Options,
+    /// The grid of the bias.
+    pub bias: BiasForm,
+    /// Whether a bias on the grid of int32 is written as the floats it stands for: a runtime that rounds biases by
+    /// itself finds the same integers, and one that does not adds the same numbers.
+    pub bias_as_floats: bool,
+    /// The batch-norm the layer takes in.
+    pub affine: Option<&'a ChannelAffine>,
+    /// The solver.
+    pub solver: &'a dyn LayerSolver,
+    /// What it wanted to see of what the layer reads; nothing if nothing is known.
+    pub sights: Option<&'a Sights>,
+    /// Whether what the layer computes is cut off below zero.
+    pub rectified: bool,
+}
+
+/// What was seen of what a layer reads, group by group.
+#[derive(Clone, Debug)]
+pub(crate) enum Sights {
+    /// Second moments.
+    Moments(Geometry, Vec<Moments>),
+    /// Some columns.
+    Columns(Geometry, Vec<Columns>),
+}
+
+impl Sights {
+    fn geometry(&self) -> &Geometry {
+        match self {
+            Self::Moments(geometry, _) | Self::Columns(geometry, _) => geometry,
+        }
+    }
+
+    fn group(&self, group: usize) -> Seen<'_> {
+        match self {
+            Self::Moments(_, moments) => moments.get(group).map_or(Seen::Nothing, Seen::Moments),
+            Self::Columns(_, columns) => columns.get(group).map_or(Seen::Nothing, Seen::Columns),
+        }
+    }
+}
+
+/// How the rows of a solver's problem lie in a weight.
+enum Rows<'a> {
+    /// As the layer reads its input.
+    Groups(&'a Geometry),
+    /// One for each index along an axis; or all weights are one row.
+    Channels(&'a [usize], Option<usize>),
+}
+
+impl Rows<'_> {
+    fn groups(&self) -> usize {
+        if let Self::Groups(geometry) = self { geometry.groups() } else { 1 }
+    }
+
+    /// The rows `[O, K]` of a group.
+    fn of<T: Copy>(&self, weight: &[T], group: usize) -> Vec<T> {
+        match self {
+            Self::Groups(geometry) => geometry.rows(weight, group),
+            Self::Channels(shape, axis) => channel_order(shape, *axis).map(|i| weight[i]).collect(),
+        }
+    }
+
+    /// Puts the rows of a group where they stand in a weight.
+    fn put<T: Copy>(&self, rows: &[T], group: usize, weight: &mut [T]) {
+        match self {
+            Self::Groups(geometry) => geometry.put_rows(rows, group, weight),
+            Self::Channels(shape, axis) => {
+                channel_order(shape, *axis).zip(rows).for_each(|(i, &value)| weight[i] = value);
+            }
+        }
+    }
+}
+
+/// Indices into a tensor, one channel after another.
+fn channel_order(shape: &[usize], axis: Option<usize>) -> impl Iterator<Item = usize> {
+    let all: usize = shape.iter().product();
+    let (channels, inner) = axis.map_or((1, all), |axis| (shape[axis], shape[axis + 1..].iter().product()));
+    let outer = all / (channels * inner).max(1);
+    let run = move |channel: usize, outer: usize| {
+        (outer * channels + channel) * inner..(outer * channels + channel + 1) * inner
+    };
+    (0..channels).flat_map(move |channel| (0..outer).flat_map(move |outer| run(channel, outer)))
+}
+
+/// A layer with integer weights, and how close they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Rounded {
+    /// Integers, scales, bias.
+    pub layer: QuantizedLayer,
+    /// Floats of half precision that a runtime which rounds biases by itself rounds to the bias.
+    pub half_bias: Option<Vec<f32>>,
+    /// Weights against their rounding error.
+    pub weight_sqnr: Sqnr,
+    /// What the layer computes against its error, where the solver knows.
+    pub output_sqnr: Option<Sqnr>,
+}
+
+/// What a layer reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerInput<'a> {
+    /// Scale of its quantizer; 1 where it has none.
+    pub scale: f32,
+    /// Mean of each channel; empty if not known.
+    pub means: &'a [f64],
+    /// Scale of the quantizer of what the layer computes, where it has one.
+    pub output_scale: Option<f32>,
+}
+
+/// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
+pub(crate) fn round_layer(
+    model: &Model,
+    layer: &Layer,
+    input: LayerInput,
+    rounding: Rounding,
+) -> Result<Rounded, Error> {
+    let failed = |source| Error::Quant { layer: layer.name.clone(), source };
+    let weight = constant(model, layer.weight)?.unwrap_or_default();
+    let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
+    let target = Target::new(model, layer, &weight, bias, rounding.affine)?;
+    let floor = floor(&target, layer, input.scale, rounding);
+    let Fit { weight: rounded, shift, output_sqnr } = target.round(layer, &floor, rounding).map_err(failed)?;
+    let weight_sqnr = rounded.sqnr(&target.weight);
+    let bias = match shift {
+        Some(shift) => target.shifted_bias(&shift),
+        None => target.corrected_bias(model, layer, &rounded, input.means),
+    };
+    let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
+    let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
+    let QuantizedWeight { data, scales, .. } = rounded;
+    Ok(Rounded { layer: QuantizedLayer { weight: data, scales, bias }, half_bias, weight_sqnr, output_sqnr })
+}
+
+/// Integers that fit a layer.
+struct Fit {
+    weight: QuantizedWeight,
+    /// What to add to the bias of each channel, where the solver knows.
+    shift: Option<Vec<f64>>,
+    output_sqnr: Option<Sqnr>,
+}
+
+/// What the layer is to compute, the batch-norm taken in.
+struct Target<'a> {
+    /// Weights as they stand, a channel's sign changed where its factor is negative.
+    own: std::borrow::Cow<'a, [f32]>,
+    /// Factors without sign, one a channel; none without a batch-norm.
+    factors: Vec<f64>,
+    /// Weights times factors.
+    weight: std::borrow::Cow<'a, [f32]>,
+    bias: Option<Vec<f32>>,
+}
+
+impl<'a> Target<'a> {
+    fn new(
+        model: &Model,
+        layer: &Layer,
+        weight: &'a [f32],
+        bias: Option<Vec<f32>>,
+        affine: Option<&ChannelAffine>,
+    ) -> Result<Self, Error> {
+        let Some((ChannelAffine { factor, offset }, axis)) = affine.zip(layer.axis) else {
+            return Ok(Self { own: weight.into(), factors: Vec::new(), weight: weight.into(), bias });
+        };
+        let inner: usize = layer.shape[axis + 1..].iter().product::<usize>().max(1);
+        let factor_of = |i: usize| factor[i / inner % factor.len()];
+        let own = weight.iter().enumerate().map(|(i, &w)| if factor_of(i) < 0.0 { -w } else { w });
+        let scaled: Vec<f32> = weight.iter().enumerate().map(|(i, &w)| (f64::from(w) * factor_of(i)) as f32).collect();
+        let old = |c: usize| bias.as_ref().map_or(0.0, |b| f64::from(b[c]));
+        let shifted: Vec<f32> =
+            factor.iter().zip(offset).enumerate().map(|(c, (f, o))| (old(c) * f + o) as f32).collect();
+        if let Some((index, &value)) = scaled.iter().chain(&shifted).enumerate().find(|(_, v)| !v.is_finite()) {
+            // Statistics that are finite each can give infinite weights together.
+            let tensor = model.graph.value(layer.weight).name().to_owned();
+            return Err(Error::NonFiniteWeight { tensor, index, value });
+        }
+        let factors = factor.iter().map(|f| f.abs()).collect();
+        Ok(Self { own: own.collect(), factors, weight: scaled.into(), bias: Some(shifted) })
+    }
+
+    /// Integers and scales of the weight, the factors in the scales.
+    fn round(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<Fit, QuantError> {
+        let own_floor: Vec<f32> = if self.factors.is_empty() {
+            floor.to_vec()
+        } else {
+            floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect()
+        };
+        let mut fit = self.solve(layer, &own_floor, rounding)?;
+        if !self.factors.is_empty() {
+            self.scale(&mut fit.weight, layer);
+        }
+        if rounding.options.half_scales {
+            let nearest = rounding.solver.evidence() == Evidence::Nothing;
+            halve(&mut fit.weight, nearest.then_some(&*self.weight));
+        }
+        Ok(fit)
+    }
+
+    /// Integers and scales of the weight without the factors.
+    fn solve(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<Fit, QuantError> {
+        let axis = layer.axis.filter(|_| rounding.options.profile.per_channel);
+        let layout = match rounding.sights {
+            Some(sights) => Rows::Groups(sights.geometry()),
+            None => Rows::Channels(&layer.shape, axis),
+        };
+        let rows: Vec<Vec<f32>> = (0..layout.groups()).map(|group| layout.of(&self.own, group)).collect();
+        let seen = |group| rounding.sights.map_or(Seen::Nothing, |sights| sights.group(group));
+        let groups: Vec<Group> =
+            rows.iter().enumerate().map(|(group, weights)| Group { weights, seen: seen(group) }).collect();
+        let channels = axis.map_or(1, |axis| layer.shape[axis]);
+        let size = match layout {
+            Rows::Groups(geometry) => geometry.inputs(),
+            Rows::Channels(..) => self.own.len() / channels.max(1),
+        };
+        let grid = grid(rounding.plan)?;
+        let bias = self.own_bias();
+        let solution = rounding.solver.solve(&Problem {
+            per_channel: axis.is_some(),
+            centered: self.bias.is_some(),
+            least_scales: floor,
+            bias: &bias,
+            rectified: rounding.rectified,
+            seed: rounding.options.seed,
+            ..Problem::new(&groups, size, grid)
+        })?;
+        let mut data = vec![0; self.own.len()];
+        for (group, integers) in solution.integers.chunks(rows.first().map_or(1, Vec::len).max(1)).enumerate() {
+            layout.put(integers, group, &mut data);
+        }
+        let weight =
+            QuantizedWeight { data, scales: solution.scales, shape: layer.shape.clone(), axis, grid: grid.spec() };
+        let scaled = |(c, shift): (usize, f64)| shift * self.factors.get(c).copied().unwrap_or(1.0);
+        let shift = solution.bias_shift.map(|shift| shift.into_iter().enumerate().map(scaled).collect());
+        let output_sqnr = shift.is_some().then_some(solution.ratio);
+        Ok(Fit { weight, shift, output_sqnr })
+    }
+
+    /// The bias as it stands before the factors.
+    fn own_bias(&self) -> Vec<f32> {
+        let own = |(c, &bias): (usize, &f32)| quant::ratio(bias, self.factors.get(c).copied().unwrap_or(1.0));
+        self.bias.iter().flatten().enumerate().map(own).collect()
+    }
+
+    fn scale(&self, rounded: &mut QuantizedWeight, layer: &Layer) {
+        let Some(axis) = layer.axis else { return };
+        let scales = rounded.scales.iter().cycle().zip(&self.factors);
+        rounded.scales = scales
+            .map(|(&s, &f)| if f == 0.0 { ZERO_CHANNEL_SCALE } else { quant::normal_scale(f64::from(s) * f) })
+            .collect();
+        rounded.axis = Some(axis);
+        let inner: usize = layer.shape[axis + 1..].iter().product::<usize>().max(1);
+        for (i, q) in rounded.data.iter_mut().enumerate() {
+            if self.factors[i / inner % self.factors.len()] == 0.0 {
+                *q = 0;
+            }
+        }
+    }
+
+    /// The bias and what is to be added to it.
+    fn shifted_bias(&self, shift: &[f64]) -> Option<Vec<f32>> {
+        let bias = self.bias.as_ref()?;
+        Some(bias.iter().zip(shift).map(|(&b, shift)| (f64::from(b) + shift) as f32).collect())
+    }
+
+    /// The bias, less what rounding adds to the mean of each channel.
+    fn corrected_bias(
+        &self,
+        model: &Model,
+        layer: &Layer,
+        rounded: &QuantizedWeight,
+        means: &[f64],
+    ) -> Option<Vec<f32>> {
+        let mut bias = self.bias.clone()?;
+        let node = model.graph.node(layer.node);
+        let groups = usize::try_from(node.int_or("group", 1)).unwrap_or(1);
+        let plain = layer.op != LayerOp::ConvTranspose && layer.weight_slot == 1 && node.int_or("transA", 0) == 0;
+        let shift = plain.then(|| mean_shift(layer, groups, &self.weight, &rounded.dequantize(), means)).flatten();
+        bias.iter_mut().zip(shift.unwrap_or_default()).for_each(|(b, shift)| *b = (f64::from(*b) - shift) as f32);
+        Some(bias)
+    }
+}
+
+/// The least scales with which the int32 bias does not overflow, one a channel or one for all.
+fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
+    let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
+    let floor = minimum_weight_scales(bias, input_scale);
+    let one_scale = !rounding.options.profile.per_channel || layer.axis.is_none();
+    if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
+}
+
+fn grid(plan: LayerPlan) -> Result<Grid, QuantError> {
+    let bits = match plan.weights {
+        WeightBits::Ternary => 2,
+        WeightBits::Bits(bits) => bits,
+        WeightBits::Float => 8,
+    };
+    let kind = match plan.weight_grid() {
+        WeightGrid::Codebook => return Ok(Grid::Codebook(bits)),
+        WeightGrid::Narrow => GridKind::SymmetricNarrow,
+        WeightGrid::Full => GridKind::Symmetric,
+    };
+    GridSpec::new(kind, bits).map(Grid::Uniform)
+}
+
+/// Rounds the scales to half precision, and integers that are the nearest ones for `weight` to what is nearest then.
+/// Scales below the normal halves keep their precision, and so the whole layer does.
+fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
+    let normal = f16::MIN_POSITIVE.to_f32()..=f16::MAX.to_f32();
+    if !rounded.scales.iter().all(|scale| normal.contains(scale)) {
+        return;
+    }
+    for scale in &mut rounded.scales {
+        *scale = f16::from_f32(*scale).to_f32();
+    }
+    let Some(weight) = weight else { return };
+    let mut allowed = rounded.data.clone();
+    allowed.sort_unstable();
+    allowed.dedup();
+    let inner: usize = rounded.axis.map_or(weight.len(), |axis| rounded.shape[axis + 1..].iter().product()).max(1);
+    for (i, (q, &w)) in rounded.data.iter_mut().zip(weight).enumerate() {
+        let value = f64::from(w) / f64::from(rounded.scales[i / inner % rounded.scales.len()]);
+        let distance = |q: &&i8| (f64::from(**q) - value).abs();
+        // A last place of a half moves a weight to a neighbour at most.
+        let at = allowed.binary_search(q).unwrap_or(0);
+        let near = &allowed[at.saturating_sub(1)..(at + 2).min(allowed.len())];
+        *q = near.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).copied().unwrap_or(*q);
+    }
+}
+
+/// Rounds a bias to half precision, which moves it by 2^−11 of itself at most, where that is no more than a sixteenth
+/// of the step in which the layer's output is counted. Says whether it did.
+fn halve_bias(bias: &mut [f32], output_step: f32) -> bool {
+    let halves: Vec<f32> = bias.iter().map(|&b| f16::from_f32(b).to_f32()).collect();
+    let kept = |half: f32| half == 0.0 || (half.abs() >= f16::MIN_POSITIVE.to_f32() && half.is_finite());
+    let close = |(half, value): (&f32, &f32)| kept(*half) && (half - value).abs() <= output_step / 16.0;
+    let fits = halves.iter().zip(bias.iter()).all(close);
+    if fits {
+        bias.copy_from_slice(&halves);
+    }
+    fits
+}
+
+/// The bias, and the same in half precision where the runtime rounds it to the very integers.
+fn round_bias(
+    mut bias: Vec<f32>,
+    layer: &Layer,
+    rounded: &QuantizedWeight,
+    input: LayerInput,
+    rounding: Rounding,
+) -> Result<(LayerBias, Option<Vec<f32>>), Error> {
+    let halved = input.output_scale.is_some_and(|step| rounding.options.half_scales && halve_bias(&mut bias, step));
+    if rounding.bias == BiasForm::Float {
+        return Ok((LayerBias::Float(bias), None));
+    }
+    let failed = |source| Error::Quant { layer: layer.name.clone(), source };
+    let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
+    if quantized.saturated > 0 {
+        tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
+    }
+    if !rounding.bias_as_floats {
+        return Ok((LayerBias::Int32(quantized.data), None));
+    }
+    let steps = || quantized.scales.iter().cycle();
+    // As the runtime rounds: the quotient in single precision, ties to even.
+    let alike = |((&b, &q), &step): ((&f32, &i32), &f32)| (b / step).round_ties_even() == q as f32;
+    let halves = halved && bias.iter().zip(&quantized.data).zip(steps()).all(alike);
+    let value = |(&q, &step): (&i32, &f32)| (f64::from(q) * f64::from(step)) as f32;
+    let floats = quantized.data.iter().zip(steps()).map(value).collect();
+    Ok((LayerBias::Float(floats), halves.then_some(bias)))
+}
+
+fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, Error> {
+    model.constant(value).map(|tensor| Ok(tensor?.to_f32()?)).transpose()
+}

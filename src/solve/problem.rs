@@ -1,0 +1,176 @@
+//! What a solver is given and what it answers.
+
+use crate::kernels::{Columns, Moments};
+use crate::quant::{GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
+use crate::solve::codebook;
+
+/// What is known of what a group reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// Nothing.
+    Nothing,
+    /// Second moments.
+    Moments(&'a Moments),
+    /// Some of the columns.
+    Columns(&'a Columns),
+}
+
+/// One group of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    /// W, `[O, K]`.
+    pub weights: &'a [f32],
+    /// What is known of what it reads.
+    pub seen: Seen<'a>,
+}
+
+/// The integers of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// All of a symmetric grid.
+    Uniform(GridSpec),
+    /// At most 2 to the power of so many, from −127 to 127, chosen for the layer.
+    Codebook(u8),
+}
+
+/// A layer to be solved.
+#[derive(Clone, Copy, Debug)]
+pub struct Problem<'a> {
+    /// The layer's groups, all of one shape.
+    pub groups: &'a [Group<'a>],
+    /// Values in a row, K.
+    pub size: usize,
+    /// The integers to be used.
+    pub grid: Grid,
+    /// Whether each row has a scale of its own; or there is one for all.
+    pub per_channel: bool,
+    /// λ as a fraction of the mean diagonal of H; [`gram::DAMPING`](super::gram::DAMPING) unless there is a reason.
+    pub damping: f64,
+    /// Whether the layer's bias will take up the mean error ([`Solution::bias_shift`]).
+    pub centered: bool,
+    /// Lower limits for scales, one a row or one for all; empty for none.
+    pub least_scales: &'a [f32],
+    /// The bias b of each row; empty for none.
+    pub bias: &'a [f32],
+    /// Whether what the layer computes is cut off below zero.
+    pub rectified: bool,
+    /// Seed of whatever is drawn at random.
+    pub seed: u64,
+}
+
+/// Integers and scales of a layer, its groups one after another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solution {
+    /// q, `[G·O, K]`.
+    pub integers: Vec<i8>,
+    /// s, one a row or one for all.
+    pub scales: Vec<f32>,
+    /// What to add to each row's bias to keep the mean of what it computes; none where nothing was seen.
+    pub bias_shift: Option<Vec<f64>>,
+    /// What the solver minimises, relative to what the layer computes: signal against error.
+    pub ratio: Sqnr,
+    /// The same for weights rounded to nearest.
+    pub plain_ratio: Sqnr,
+}
+
+impl Grid {
+    /// The bits of an integer on disk.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::Uniform(grid) => grid.bits(),
+            Self::Codebook(bits) => bits,
+        }
+    }
+
+    /// The grid every integer belongs to.
+    pub fn spec(self) -> GridSpec {
+        match self {
+            Self::Uniform(grid) => grid,
+            Self::Codebook(_) => GridSpec::WEIGHT_S8,
+        }
+    }
+}
+
+impl<'a> Problem<'a> {
+    /// Groups whose rows have so many values each, with a scale a row and nothing else said.
+    pub fn new(groups: &'a [Group<'a>], size: usize, grid: Grid) -> Self {
+        Self {
+            groups,
+            size,
+            grid,
+            per_channel: true,
+            damping: super::gram::DAMPING,
+            centered: false,
+            least_scales: &[],
+            bias: &[],
+            rectified: false,
+            seed: 0,
+        }
+    }
+
+    /// All weights, `[G·O, K]`.
+    pub fn weights(&self) -> Vec<f32> {
+        self.groups.iter().flat_map(|group| group.weights).copied().collect()
+    }
+
+    /// Weights `[rows, K]` rounded to nearest, codebooks by errors weighed by the importance of each weight.
+    pub(super) fn nearest(&self, weights: &[f32], importance: &[f64]) -> Result<QuantizedWeight, QuantError> {
+        let shape = [weights.len() / self.size.max(1), self.size];
+        let axis = self.per_channel.then_some(0);
+        let grid = match self.grid {
+            Grid::Uniform(grid) => grid,
+            Grid::Codebook(bits) => {
+                let (data, scales) = self.nearest_entries(weights, importance, bits)?;
+                return Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid.spec() });
+            }
+        };
+        let quantizer = WeightQuantizer::new(grid, ScaleSearch::MeanSquaredError)?;
+        let quantizer = match self.least_scales {
+            [] => quantizer,
+            least => quantizer.with_minimum_scales(least),
+        };
+        quantizer.quantize(weights, &shape, axis)
+    }
+
+    fn nearest_entries(
+        &self,
+        weights: &[f32],
+        importance: &[f64],
+        bits: u8,
+    ) -> Result<(Vec<i8>, Vec<f32>), QuantError> {
+        let count = weights.iter().filter(|w| !w.is_finite()).count();
+        if count > 0 {
+            return Err(QuantError::NonFiniteWeight { count });
+        }
+        if !(1..=7).contains(&bits) {
+            return Err(QuantError::UnsupportedBits { bits });
+        }
+        let size = self.size.max(1);
+        let channel = |i: usize| if self.per_channel { i / size } else { 0 };
+        let weight = |(i, (&value, &importance))| codebook::Weight { channel: channel(i), value, importance };
+        let values: Vec<codebook::Weight> = weights.iter().zip(importance).enumerate().map(weight).collect();
+        let largest = [self.least_scales.iter().copied().fold(0.0, f32::max)];
+        let least = if self.per_channel { self.least_scales } else { &largest };
+        Ok(codebook::fit(&values, if self.per_channel { weights.len() / size } else { 1 }, bits, least))
+    }
+}
+
+impl Group<'_> {
+    /// Mean of W·x less mean of s·q·x̂, for each row; none where nothing was seen.
+    pub(super) fn bias_shift(&self, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>> {
+        let means = match self.seen {
+            Seen::Nothing => return None,
+            Seen::Moments(moments) => moments.means(),
+            Seen::Columns(columns) => columns.means(),
+        };
+        let size = means.quantized.len().max(1);
+        let rows = self.weights.chunks(size).zip(integers.chunks(size)).zip(scales);
+        let shift = |((weights, integers), scale): ((&[f32], &[i8]), &f64)| {
+            let float: f64 = weights.iter().zip(&means.float).map(|(&w, x)| f64::from(w) * x).sum();
+            let quantized: f64 = integers.iter().zip(&means.quantized).map(|(&q, x)| f64::from(q) * x).sum();
+            let shift = float - scale * quantized;
+            if shift.is_finite() { shift } else { 0.0 }
+        };
+        Some(rows.map(shift).collect())
+    }
+}
