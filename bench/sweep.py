@@ -1,0 +1,124 @@
+"""Quantize one model with many settings of msq-onnx and judge each file in onnxruntime.
+
+    python sweep.py --data DATA --out OUT --msq path/to/msq-onnx --model resnet20 --samples 1024 \
+        -- "--weight-bits 4" "--weight-bits 3 --solver adaround"
+
+Prints one table: accuracy, agreement with the float model, KL divergence from it,
+size of the file, seconds, and peak memory of each. Writes `sweep.<model>.json` and
+`sweep.<model>.md` into `--out`, after each setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from common import TASKS, EvalSet, Task
+from compare_ort import Json, batch_outputs, environment, measured, quality
+
+
+def with_samples(arguments: list[str], samples: int | None) -> list[str]:
+    """The calibration arguments with another number of samples."""
+    if samples is None:
+        return arguments
+    if "--samples" in arguments:
+        at = arguments.index("--samples")
+        arguments = arguments[:at] + arguments[at + 2 :]
+    return [*arguments, "--samples", str(samples)]
+
+
+def judge(
+    setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list
+) -> Json:
+    """Quantizes with one setting and measures the file."""
+    output = args.out / f"{args.model}.sweep.onnx"
+    output.unlink(missing_ok=True)
+    data = with_samples(task.msq_args(args.data, args.out), args.samples)
+    command = [str(args.msq), str(args.data / task.model), "-o", str(output), "--quiet", *data, *shlex.split(setting)]
+    run = measured(command, args.out)
+    if run["exit"] not in args.accept or not output.exists():
+        last = run["stderr"].strip().splitlines()
+        return {"error": f"exit {run['exit']}: {last[-1] if last else 'no message'}"}
+    result = {"wall_s": run["wall_s"], "cpu_s": run["cpu_s"], "peak_mb": run["peak_mb"]}
+    result["size_kb"] = output.stat().st_size / 1000
+    return result | quality(batch_outputs(output, task, evaluation), reference, evaluation)
+
+
+def line(setting: str, result: Json) -> str:
+    """A row of the table."""
+    if "error" in result:
+        return f"| `{setting}` | {result['error'].replace('|', '/')} | | | | | | |"
+    error = 100 * result["accuracy_standard_error"]
+    return (
+        f"| `{setting}` | {100 * result['accuracy']:.2f} ± {error:.2f} | {100 * result['agreement']:.2f} "
+        f"| {result['kl']:.5f} | {result['size_kb']:,.1f} | {result['wall_s']:.1f} | {result['cpu_s']:.1f} "
+        f"| {result['peak_mb']:.0f} |"
+    )
+
+
+def markdown(report: Json) -> str:
+    """The table with a line about where it was measured."""
+    env, judged = report["environment"], report["float"]["judged"]
+    compared = report["float"]["compared"]
+    head = (
+        f"{report['model']}, {report['samples'] or 'all'} calibration samples, onnxruntime {env['onnxruntime']}, "
+        f"{env['cpu']}, {env['cores']} cores. Accuracy on {judged}, agreement and KL on {compared} samples; "
+        f"float {100 * report['float']['accuracy']:.2f}."
+    )
+    rows = [
+        "| flags | accuracy % | agreement % | KL | size KB | wall s | CPU s | peak MB |",
+        "|---|---|---|---|---|---|---|---|",
+        *(line(setting, result) for setting, result in report["settings"].items()),
+    ]
+    return head + "\n\n" + "\n".join(rows) + "\n"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with models and data, see README.md")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results")
+    parser.add_argument("--msq", type=Path, required=True, help="the msq-onnx binary")
+    parser.add_argument("--model", choices=list(TASKS), required=True)
+    parser.add_argument("--samples", type=int, help="calibration samples; all of the task's own without it")
+    parser.add_argument("--test", type=int, help="judge only the first so many samples")
+    parser.add_argument("--accept", type=int, nargs="*", default=[0], help="exit codes that leave a file to judge")
+    parser.add_argument("settings", nargs="+", help="arguments of msq-onnx, one string a setting")
+    args = parser.parse_args()
+    args.data, args.out, args.msq = args.data.resolve(), args.out.resolve(), args.msq.resolve()
+    return args
+
+
+def main() -> None:
+    """Run all settings, saving after each."""
+    args = parse_arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    task = TASKS[args.model]
+    evaluation = task.evaluation(args.data)
+    if args.test:
+        judged = evaluation.judged[evaluation.judged < args.test]
+        rows = slice(args.test)
+        evaluation = EvalSet(
+            evaluation.input_name, evaluation.inputs[rows], evaluation.labels[rows], judged, evaluation.decode
+        )
+    reference = list(batch_outputs(args.data / task.model, task, evaluation))
+    report: Json = {
+        "model": args.model,
+        "samples": args.samples,
+        "environment": environment(),
+        "float": quality(iter(reference), reference, evaluation),
+        "settings": {},
+    }
+    for setting in args.settings:
+        print(f"{args.model}: {setting}", file=sys.stderr)
+        report["settings"][setting] = judge(setting, args, task, evaluation, reference)
+        (args.out / f"sweep.{args.model}.json").write_text(json.dumps(report, indent=1) + "\n")
+        (args.out / f"sweep.{args.model}.md").write_text(markdown(report))
+    print(markdown(report), end="")
+
+
+if __name__ == "__main__":
+    main()
