@@ -52,15 +52,13 @@ impl AxisMap {
 
     /// Maps the axis behind which `inner` values lie together.
     fn apply(&self, values: &[f64], inner: usize) -> Vec<f64> {
-        let mut result = Vec::with_capacity(values.len() / self.extent * self.len());
-        let mut sums = vec![0.0; inner];
-        for block in values.chunks_exact(self.extent * inner) {
-            for (start, weights) in &self.rows {
-                sums.fill(0.0);
+        let mut result = vec![0.0; values.len() / self.extent * self.len()];
+        let blocks = values.chunks_exact(self.extent * inner).zip(result.chunks_exact_mut(self.len() * inner));
+        for (block, mapped) in blocks {
+            for ((start, weights), sums) in self.rows.iter().zip(mapped.chunks_exact_mut(inner)) {
                 for (weight, line) in weights.iter().zip(block[start * inner..].chunks_exact(inner)) {
                     sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += weight * value);
                 }
-                result.extend_from_slice(&sums);
             }
         }
         result
