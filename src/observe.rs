@@ -35,6 +35,18 @@ pub(crate) struct Observed {
     pub outputs: Vec<Vec<Vec<f32>>>,
 }
 
+/// What calibration saw, from which the parameters of any number of bits can be chosen.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    statistics: IndexMap<String, Statistics>,
+    /// As in [`Observed`].
+    pub means: IndexMap<String, Vec<f64>>,
+    /// As in [`Observed`].
+    pub outputs: Vec<Vec<Vec<f32>>>,
+    /// How much ranges are widened.
+    margin: f32,
+}
+
 /// Runs the data through the model and chooses the parameters of every value that needs its own. Ranges are widened
 /// by `margin` where the data is made up.
 pub(crate) fn observe(
@@ -46,11 +58,27 @@ pub(crate) fn observe(
     pool: &rayon::ThreadPool,
     progress: &dyn Progress,
 ) -> Result<Observed, Error> {
+    let seen = see(model, watched, data, options, margin, progress)?;
+    let roots: Vec<ValueId> = watched.placement.roots().collect();
+    let one = |value| seen.quantizer(model, watched, value, options);
+    let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
+    let activations = chosen?.into_iter().flatten().collect();
+    Ok(Observed { activations, means: seen.means, outputs: seen.outputs })
+}
+
+/// Runs the data through the model.
+pub(crate) fn see(
+    model: &Model,
+    watched: Watched,
+    data: &Dataset,
+    options: &Options,
+    margin: f32,
+    progress: &dyn Progress,
+) -> Result<Seen, Error> {
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let Watched { placement, stored, bits } = watched;
-    let wanted = wanted(model, placement, stored);
+    let wanted = wanted(model, watched.placement, watched.stored);
     let tapped = tap(model, wanted.iter().map(|w| &w.name))?;
     let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
     let taps = Taps { model: &tapped, taps, outputs: model.graph.outputs().len() };
@@ -60,28 +88,35 @@ pub(crate) fn observe(
     progress.end();
     let names = || taps.taps.iter().map(|tap| tap.name.clone());
     let means = names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)).collect();
-    let statistics: IndexMap<String, Statistics> = names().zip(statistics).collect();
-    let one = |value: ValueId| -> Result<Option<(String, ActivationQuantizer)>, Error> {
+    Ok(Seen { statistics: names().zip(statistics).collect(), means, outputs, margin })
+}
+
+impl Seen {
+    /// The parameters of a value; nothing for one that was not seen.
+    pub(crate) fn quantizer(
+        &self,
+        model: &Model,
+        watched: Watched,
+        value: ValueId,
+        options: &Options,
+    ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
         let name = model.graph.value(value).name().to_owned();
-        let grid = activation_grid(options.profile.activations, bits.get(&value).copied().unwrap_or(8))?;
+        let bits = watched.bits.get(&value).copied().unwrap_or(8);
+        let grid = activation_grid(options.profile.activations, bits)?;
         let quantizer = if let Some(tensor) = model.constant(value) {
             let mut statistics = Statistics::new();
             statistics.observe(&tensor?.to_f32()?);
             choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default())
         } else {
-            let Some(statistics) = statistics.get(&name) else { return Ok(None) };
+            let Some(statistics) = self.statistics.get(&name) else { return Ok(None) };
             let limits = Limits {
-                floor: placement.floor_of(&model.graph, value),
-                bound: placement.bound_of(&model.graph, value),
+                floor: watched.placement.floor_of(&model.graph, value),
+                bound: watched.placement.bound_of(&model.graph, value),
             };
-            choose(statistics, options.observer, grid, margin, limits)
+            choose(statistics, options.observer, grid, self.margin, limits)
         };
         Ok(Some((name, quantizer)))
-    };
-    let roots: Vec<ValueId> = placement.roots().collect();
-    let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
-    let activations = chosen?.into_iter().flatten().collect();
-    Ok(Observed { activations, means, outputs })
+    }
 }
 
 fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Error> {

@@ -170,7 +170,7 @@ impl Side {
 }
 
 /// The values that what leads to `done` hands to what leads to `waiting`, in graph order.
-fn boundary(graph: &Graph, done: &[&str], waiting: &[NodeId]) -> Vec<String> {
+pub(crate) fn boundary(graph: &Graph, done: &[&str], waiting: &[NodeId]) -> Vec<String> {
     let values = |names: &[&str]| names.iter().filter_map(|name| graph.find(name)).collect::<Vec<ValueId>>();
     let run = ancestors(graph, values(done));
     let inputs_of = |&id: &NodeId| graph.node(id).inputs().iter().flatten().copied().collect::<Vec<_>>();

@@ -5,3 +5,4 @@
 //! the measure. [`imprint`] holds that of MSQ, how much a layer adds to what can be predicted from its activation.
 
 pub mod imprint;
+mod prefix;

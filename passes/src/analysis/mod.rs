@@ -1,12 +1,14 @@
 //! What a graph contains: derived when asked for, never stored beside it.
 
 mod batch_norm;
+mod content;
 mod dataflow;
 mod layers;
 mod placement;
 
 pub use batch_norm::ChannelAffine;
 pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};
+pub use content::content_hashes;
 pub use dataflow::{dataflow, dot};
 pub use layers::{Layer, LayerOp, layers};
 pub use placement::{Absorbed, Kept, Placement, Role, is_rectified};

@@ -1,0 +1,318 @@
+//! Runs variants of one network, each only from where it differs.
+//!
+//! A search runs hundreds of variants that are the same up to some layer. At chosen places, the *marks*, the values that
+//! the part before hands to the part behind are kept for every sample, with the hashes of how they were computed
+//! ([`content_hashes`]). A later variant starts from the kept values that spare it most, among those it would compute in
+//! the very same way; so results are those of running it from the start, bit for bit.
+
+use crate::Error;
+use crate::data::{Array, Dataset, Sample};
+use crate::engine::{Output, Pool, Visitor};
+use crate::inspect::output_shape;
+use crate::progress::Silent;
+use crate::sequential::boundary;
+use msq_passes::analysis::{Layer, content_hashes};
+use msq_passes::ir::{Graph, Model, NodeId, TypeProto, ValueId};
+use msq_passes::{ExtractSegment, Manager};
+use std::collections::{HashMap, HashSet};
+
+/// A place between layers.
+#[derive(Clone, Debug)]
+struct Mark {
+    /// Values written by the layers before it.
+    done: Vec<String>,
+    /// Names of the layers behind it.
+    waiting: Vec<String>,
+}
+
+/// Values kept at a mark.
+#[derive(Clone, Debug)]
+struct Kept {
+    mark: usize,
+    /// Names and content hashes.
+    values: Vec<(String, u64)>,
+    /// One set of values for each part of the data.
+    parts: Vec<Dataset>,
+}
+
+/// How much was run, in multiply-accumulates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// What was run.
+    pub run: u64,
+    /// What running every variant from the start would have taken.
+    pub full: u64,
+}
+
+/// Runs variants of a network on parts of the data.
+#[derive(Debug)]
+pub(crate) struct Prefixes {
+    parts: Vec<Dataset>,
+    marks: Vec<Mark>,
+    kept: Vec<Kept>,
+    threads: usize,
+    /// Multiply-accumulates of each layer by name.
+    costs: HashMap<String, u64>,
+    spent: Spent,
+}
+
+/// The part of a variant that has to be run.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    model: Model,
+    /// Which kept values feed it; the inputs if none.
+    from: Option<usize>,
+    /// How many outputs were asked for: the first ones.
+    wanted: usize,
+    /// Marks whose values it yields, and where each value stands among its outputs.
+    yields: Vec<(Kept, Vec<usize>)>,
+}
+
+impl Prefixes {
+    /// Nothing kept yet. Marks are set among the layers, given with the value each writes, so that what is kept takes no
+    /// more than `budget` bytes and spares most.
+    pub(crate) fn new(
+        model: &Model,
+        layers: &[(Layer, String)],
+        parts: Vec<Dataset>,
+        budget: u64,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let macs = |layer: &Layer| output_shape(model, layer.output).map_or(0, |shape| layer.macs(&shape));
+        let costs = layers.iter().map(|(l, _)| (l.name.clone(), macs(l).max(l.weights() as u64))).collect();
+        let mut prefixes = Self { parts, marks: Vec::new(), kept: Vec::new(), threads, costs, spent: Spent::default() };
+        let places = (1..layers.len()).map(|at| Mark {
+            done: layers[..at].iter().map(|(_, value)| value.clone()).collect(),
+            waiting: layers[at..].iter().map(|(layer, _)| layer.name.clone()).collect(),
+        });
+        let costs: Vec<u64> = layers.iter().map(|(layer, _)| prefixes.costs[&layer.name]).collect();
+        prefixes.marks = prefixes.affordable(model, &costs, places.collect(), budget)?;
+        Ok(prefixes)
+    }
+
+    /// What was run so far.
+    pub(crate) fn spent(&self) -> Spent {
+        self.spent
+    }
+
+    /// The marks to keep: one after the other the one that spares most for its size, if every layer is as likely as any
+    /// other to be where a variant begins to differ.
+    fn affordable(&self, model: &Model, costs: &[u64], places: Vec<Mark>, budget: u64) -> Result<Vec<Mark>, Error> {
+        let samples: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
+        let sizes = self.sizes(model, &places)?;
+        let before: Vec<u64> = costs.iter().scan(0, |sum, &cost| Some(std::mem::replace(sum, *sum + cost))).collect();
+        let mut chosen: Vec<usize> = Vec::new();
+        let mut left = budget;
+        loop {
+            // What the layers from `at` to the next mark would be spared.
+            let gain = |at: usize| {
+                let last = chosen.iter().copied().filter(|&c| c < at).max().map_or(0, |c| c + 1);
+                let next = chosen.iter().copied().filter(|&c| c > at).min().map_or(costs.len(), |c| c + 1);
+                (before[at + 1] - before[last]) as f64 * (next - at - 1) as f64
+            };
+            let fits = |at: &usize| {
+                !chosen.contains(at) && sizes[*at].is_some_and(|size| size.saturating_mul(samples) <= left)
+            };
+            let worth = |at: usize| gain(at) / sizes[at].unwrap_or(1).max(1) as f64;
+            let best = (0..places.len()).filter(fits).max_by(|&a, &b| worth(a).total_cmp(&worth(b)).then(b.cmp(&a)));
+            let Some(best) = best.filter(|&at| gain(at) > 0.0) else { break };
+            left -= sizes[best].unwrap_or(0) * samples;
+            chosen.push(best);
+        }
+        chosen.sort_unstable();
+        Ok(places.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, mark)| mark).collect())
+    }
+
+    /// Bytes a sample takes at each mark, judged by the first; nothing where what is handed on is not all floats: shapes
+    /// have to be computed where they are used.
+    fn sizes(&self, model: &Model, places: &[Mark]) -> Result<Vec<Option<u64>>, Error> {
+        let Some(first) = self.parts.first().filter(|part| !part.is_empty()) else {
+            return Ok(vec![None; places.len()]);
+        };
+        let names: Vec<Vec<String>> = places.iter().map(|place| place.handed(&model.graph)).collect();
+        let mut all: Vec<String> = names.concat();
+        all.retain(|name| model.graph.find(name).is_some_and(|value| model.graph.value(value).producer().is_some()));
+        all.sort_unstable();
+        all.dedup();
+        let sample = first.sample(0)?;
+        let segment = extract(model, None, &sample, all.clone())?;
+        let outputs = Pool::new(&segment, 1).lane().run(&sample.arrays)?;
+        let size = |output: &Output| output.as_f32().map(|values| 4 * values.len() as u64);
+        let sizes: HashMap<&String, Option<u64>> = all.iter().zip(outputs.iter().map(size)).collect();
+        let total = |names: &Vec<String>| names.iter().map(|name| sizes.get(name).copied().flatten()).sum();
+        Ok(names.iter().map(|names| if names.is_empty() { None } else { total(names) }).collect())
+    }
+
+    /// What has to be run of a variant for the values wanted; with `keep`, values at marks are kept from now on.
+    pub(crate) fn segment(&mut self, variant: &Model, wanted: &[String], keep: bool) -> Result<Segment, Error> {
+        let graph = &variant.graph;
+        let hashes = content_hashes(graph);
+        let hash = |name: &String| graph.find(name).and_then(|value| hashes.get(&value).copied());
+        let valid = |kept: &Kept| kept.values.iter().all(|(name, known)| hash(name) == Some(*known));
+        let targets: Vec<ValueId> = wanted.iter().filter_map(|name| graph.find(name)).collect();
+        let reach = |kept: Option<&Kept>| reach(graph, &targets, kept);
+        let mut best = (None, reach(None).unwrap_or_default());
+        for (at, kept) in self.kept.iter().enumerate().filter(|(_, kept)| valid(kept)) {
+            if let Some(nodes) = reach(Some(kept)).filter(|nodes| nodes.len() < best.1.len()) {
+                best = (Some(at), nodes);
+            }
+        }
+        let (from, nodes) = best;
+        self.count(graph, &nodes);
+        let mut outputs = wanted.to_vec();
+        let mut yields = Vec::new();
+        for mark in 0..if keep { self.marks.len() } else { 0 } {
+            if self.kept.iter().any(|kept| kept.mark == mark && valid(kept)) {
+                continue;
+            }
+            let names = self.marks[mark].handed(graph);
+            let computed = |name: &String| {
+                let producer = graph.find(name).and_then(|value| graph.value(value).producer());
+                producer.is_some_and(|(node, _)| nodes.contains(&node))
+            };
+            let fed = |name: &String| from.is_some_and(|at| self.kept[at].values.iter().any(|(fed, _)| fed == name));
+            // A value that only passes by would have to be copied: left to a mark further on.
+            if names.is_empty() || !names.iter().all(|name| computed(name) && !fed(name)) {
+                continue;
+            }
+            let values = names.iter().filter_map(|name| Some((name.clone(), hash(name)?))).collect();
+            let mut place = |name: &String| {
+                outputs.iter().position(|output| output == name).unwrap_or_else(|| {
+                    outputs.push(name.clone());
+                    outputs.len() - 1
+                })
+            };
+            let places = names.iter().map(&mut place).collect();
+            yields.push((Kept { mark, values, parts: Vec::new() }, places));
+        }
+        let kept = from.map(|at| &self.kept[at]);
+        let sample = kept.map_or(&self.parts, |kept| &kept.parts).first().ok_or(Error::NoSamples)?.sample(0)?;
+        let model = extract(variant, kept, &sample, outputs)?;
+        Ok(Segment { model, from, wanted: wanted.len(), yields })
+    }
+
+    /// Runs a segment on a part of the data. Shards come to `merge` in order.
+    pub(crate) fn run<V: Visitor>(
+        &self,
+        segment: &mut Segment,
+        part: usize,
+        visitor: impl Fn() -> V + Sync,
+        mut merge: impl FnMut(V::Shard) + Send,
+    ) -> Result<(), V::Error> {
+        let data = segment.from.map_or(&self.parts, |at| &self.kept[at].parts).get(part);
+        let data = data.cloned().unwrap_or_else(|| Dataset::stored(Vec::new()));
+        let places: Vec<Vec<usize>> = segment.yields.iter().map(|(_, places)| places.clone()).collect();
+        let mut found: Vec<Vec<Sample>> = vec![Vec::new(); places.len()];
+        let wanted = segment.wanted;
+        let keeper = || Keeper { inner: visitor(), wanted, places: &places };
+        Pool::new(&segment.model, self.threads).run(&data, &Silent, keeper, |shard: KeptShard<V::Shard>| {
+            merge(shard.inner);
+            found.iter_mut().zip(shard.kept).for_each(|(all, part)| all.extend(part));
+        })?;
+        for ((kept, _), samples) in segment.yields.iter_mut().zip(found) {
+            kept.parts.push(Dataset::stored(samples));
+        }
+        Ok(())
+    }
+
+    /// Takes over what a segment yielded, once it was run on every part in order.
+    pub(crate) fn keep(&mut self, segment: Segment) {
+        for (kept, _) in segment.yields {
+            if kept.parts.len() == self.parts.len() {
+                self.kept.retain(|other| other.mark != kept.mark);
+                self.kept.push(kept);
+            }
+        }
+    }
+
+    fn count(&mut self, graph: &Graph, nodes: &HashSet<NodeId>) {
+        let samples: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
+        let cost = |id: NodeId| self.costs.get(graph.node(id).label(graph)).copied().unwrap_or(0);
+        self.spent.run += samples * nodes.iter().map(|&id| cost(id)).sum::<u64>();
+        self.spent.full += samples * graph.node_ids().map(cost).sum::<u64>();
+    }
+}
+
+impl Mark {
+    /// Names of the values the part before hands to the part behind.
+    fn handed(&self, graph: &Graph) -> Vec<String> {
+        let done: Vec<&str> = self.done.iter().map(String::as_str).collect();
+        let waiting: HashSet<&str> = self.waiting.iter().map(String::as_str).collect();
+        let waiting: Vec<NodeId> =
+            graph.nodes().filter(|(_, node)| waiting.contains(node.label(graph))).map(|(id, _)| id).collect();
+        boundary(graph, &done, &waiting)
+    }
+}
+
+/// The nodes between kept values, or the inputs, and the targets; nothing if the kept values are not enough.
+fn reach(graph: &Graph, targets: &[ValueId], kept: Option<&Kept>) -> Option<HashSet<NodeId>> {
+    let fed: HashSet<&str> = kept.iter().flat_map(|kept| &kept.values).map(|(name, _)| name.as_str()).collect();
+    let mut nodes = HashSet::new();
+    let mut open = targets.to_vec();
+    while let Some(value) = open.pop() {
+        if fed.contains(graph.value(value).name()) {
+            continue;
+        }
+        let Some((node, _)) = graph.value(value).producer() else {
+            if kept.is_some() && graph.is_input(value) && graph.initializer(value).is_none() {
+                return None;
+            }
+            continue;
+        };
+        if nodes.insert(node) {
+            let node = graph.node(node);
+            open.extend(node.inputs().iter().flatten().chain(node.captures()));
+        }
+    }
+    Some(nodes)
+}
+
+/// The part of a model from kept values, or the inputs, to the outputs.
+fn extract(model: &Model, kept: Option<&Kept>, sample: &Sample, outputs: Vec<String>) -> Result<Model, Error> {
+    let names: Vec<String> = match kept {
+        Some(kept) => kept.values.iter().map(|(name, _)| name.clone()).collect(),
+        None => model.graph.runtime_inputs().map(|value| model.graph.value(value).name().to_owned()).collect(),
+    };
+    let ty = |array: &Array| TypeProto::tensor(array.dtype(), &vec![None; array.shape().len()]);
+    let inputs = names.into_iter().zip(sample.arrays.iter().map(ty)).collect();
+    let mut segment = model.clone();
+    Manager::new().with(ExtractSegment { inputs, outputs }).run(&mut segment)?;
+    Ok(segment)
+}
+
+struct KeptShard<S> {
+    inner: S,
+    /// Samples of each mark.
+    kept: Vec<Vec<Sample>>,
+}
+
+/// Hands the values wanted to a visitor and keeps those at marks.
+struct Keeper<'a, V> {
+    inner: V,
+    wanted: usize,
+    places: &'a [Vec<usize>],
+}
+
+impl<V: Visitor> Visitor for Keeper<'_, V> {
+    type Shard = KeptShard<V::Shard>;
+    type Error = V::Error;
+
+    fn begin(&mut self) -> Self::Shard {
+        KeptShard { inner: self.inner.begin(), kept: vec![Vec::new(); self.places.len()] }
+    }
+
+    fn visit(
+        &mut self,
+        shard: &mut Self::Shard,
+        index: usize,
+        inputs: &[Array],
+        outputs: &[Output],
+    ) -> Result<(), Self::Error> {
+        self.inner.visit(&mut shard.inner, index, inputs, &outputs[..self.wanted])?;
+        for (kept, places) in shard.kept.iter_mut().zip(self.places) {
+            let arrays: Result<Vec<Array>, _> = places.iter().map(|&at| outputs[at].to_array()).collect();
+            kept.push(Sample { arrays: arrays? });
+        }
+        Ok(())
+    }
+}
