@@ -73,16 +73,23 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 /// KL(softmax(a) ‖ softmax(b)) in nats; rows that are probabilities already are taken as they are.
-fn divergence(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn divergence(a: &[f32], b: &[f32]) -> f64 {
     let (p, q) = (probabilities(a), probabilities(b));
     let sum: f64 = p.iter().zip(&q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum();
     // Never negative but for rounding.
     sum.max(0.0)
 }
 
-fn probabilities(row: &[f32]) -> Vec<f64> {
+/// Whether a row holds probabilities: none negative, their sum 1.
+pub(crate) fn is_probabilities(row: &[f32]) -> bool {
     let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
-    if row.iter().all(|&v| (0.0..=1.0).contains(&v)) && (sum - 1.0).abs() < 1e-2 {
+    row.iter().all(|&v| (0.0..=1.0).contains(&v)) && (sum - 1.0).abs() < 1e-2
+}
+
+/// A row as probabilities, by softmax unless it holds them already.
+pub(crate) fn probabilities(row: &[f32]) -> Vec<f64> {
+    if is_probabilities(row) {
+        let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
         return row.iter().map(|&v| f64::from(v) / sum).collect();
     }
     let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

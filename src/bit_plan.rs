@@ -76,7 +76,7 @@ pub enum PackingForm {
 }
 
 /// What happens to a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {
     /// Bits of the weights: `"float"`, `"ternary"` or 2 to 8.

@@ -65,6 +65,14 @@ pub enum Error {
     /// Calibration data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// What a search measures cannot be written down.
+    #[error("`{path}`: the journal of the search cannot be written: {reason}", path = path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// There is no calibration data to speak of.
     #[error("calibration data is empty")]
     NoSamples,

@@ -91,3 +91,10 @@ impl Default for Options {
         }
     }
 }
+
+impl Options {
+    /// The same with other bits.
+    pub(crate) fn with_plan(&self, plan: &BitPlan) -> Self {
+        Self { plan: plan.clone(), ..self.clone() }
+    }
+}

@@ -5,4 +5,7 @@
 //! the measure. [`imprint`] holds that of MSQ, how much a layer adds to what can be predicted from its activation.
 
 pub mod imprint;
+mod journal;
+mod judge;
 mod prefix;
+mod variants;

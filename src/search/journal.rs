@@ -1,0 +1,140 @@
+//! What a search has measured, on disk as it goes.
+//!
+//! A search is a chain of decisions that follow from measurements, and a measurement follows from the plan measured. So
+//! it is enough to write each down: started again after it was killed, a search makes the same decisions, finds what it
+//! measured before in the journal, and goes on where it was.
+//!
+//! The file is JSON, one record a line: first what the search was started with, then measurements. A last line that was
+//! cut short is left out.
+
+use crate::Error;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Measurements by what was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    known: HashMap<String, serde_json::Value>,
+    file: Option<(PathBuf, File)>,
+    resumed: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    /// What the search was started with.
+    started: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    key: String,
+    value: serde_json::Value,
+}
+
+impl Journal {
+    /// Goes on with the journal at `path` if it is that of a search started with the same, or begins a new one.
+    pub(crate) fn open(path: &Path, started: &str) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Journal { path: path.to_owned(), reason: error.to_string() };
+        let mut journal = Self::default();
+        let text = std::fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let mut lines = complete.lines();
+        let header = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
+        let goes_on = header.is_some_and(|header| header.started == started);
+        if goes_on {
+            for record in lines.map_while(|line| serde_json::from_str::<Record>(line).ok()) {
+                journal.known.insert(record.key, record.value);
+            }
+            journal.resumed = journal.known.len();
+        } else {
+            let header = serde_json::to_string(&Header { started: started.to_owned() }).unwrap_or_default();
+            std::fs::write(path, header + "\n").map_err(failed)?;
+        }
+        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+        if goes_on {
+            file.set_len(complete.len() as u64).map_err(failed)?;
+        }
+        journal.file = Some((path.to_owned(), file));
+        Ok(journal)
+    }
+
+    /// How many measurements were there when it was opened.
+    pub(crate) fn resumed(&self) -> usize {
+        self.resumed
+    }
+
+    /// What was measured for a key.
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.known.get(key).and_then(|value| serde_json::from_value(value.clone()).ok())
+    }
+
+    /// Writes a measurement down.
+    pub(crate) fn put(&mut self, key: &str, value: &impl Serialize) -> Result<(), Error> {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        let record = Record { key: key.to_owned(), value };
+        if let Some((path, file)) = &mut self.file {
+            let line = serde_json::to_string(&record).unwrap_or_default() + "\n";
+            let failed = |error: std::io::Error| Error::Journal { path: path.clone(), reason: error.to_string() };
+            file.write_all(line.as_bytes()).map_err(failed)?;
+        }
+        self.known.insert(record.key, record.value);
+        Ok(())
+    }
+
+    /// Removes the file: the search is over.
+    pub(crate) fn remove(self) {
+        if let Some((path, file)) = self.file {
+            drop(file);
+            // What is left behind is found, and found to be complete, by the next search.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        (folder, path)
+    }
+
+    #[test]
+    fn measurements_are_found_again_to_the_last_bit() {
+        let (_folder, path) = temporary();
+        let value = 0.1_f64 + 0.2;
+        Journal::open(&path, "a").unwrap().put("k", &value).unwrap();
+        let journal = Journal::open(&path, "a").unwrap();
+        assert_eq!(journal.resumed(), 1);
+        assert_eq!(journal.get::<f64>("k").map(f64::to_bits), Some(value.to_bits()));
+    }
+
+    #[test]
+    fn a_line_cut_short_is_left_out() {
+        let (_folder, path) = temporary();
+        let mut journal = Journal::open(&path, "a").unwrap();
+        journal.put("k", &1).unwrap();
+        journal.put("l", &2).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 3]).unwrap();
+        let mut journal = Journal::open(&path, "a").unwrap();
+        assert_eq!((journal.get::<i32>("k"), journal.get::<i32>("l")), (Some(1), None));
+        journal.put("m", &3).unwrap();
+        assert_eq!(Journal::open(&path, "a").unwrap().get::<i32>("m"), Some(3));
+    }
+
+    #[test]
+    fn another_search_begins_anew() {
+        let (_folder, path) = temporary();
+        Journal::open(&path, "a").unwrap().put("k", &1).unwrap();
+        assert_eq!(Journal::open(&path, "b").unwrap().resumed(), 0);
+        assert_eq!(Journal::open(&path, "a").unwrap().resumed(), 0);
+    }
+}

@@ -1,0 +1,241 @@
+//! Quantized variants of a network, one a bit plan, from weights that are solved once for each layer and width.
+//!
+//! A search compares hundreds of plans. Solving the layers anew for each, one after the other by what the network before
+//! them makes of the data, would be the whole work of quantizing; so the search solves every layer by what it reads in
+//! the *float* network (C = H in [`crate::solve::gram`]), whose moments are summed in one pass, and keeps what it has
+//! solved. The plan that wins is then solved in full.
+
+use crate::data::{Array, Dataset};
+use crate::engine::{Output, Pool, Visitor};
+use crate::kernels::{Geometry, Gram, KernelError, Sampling};
+use crate::lower::{Biases, finish, quantize_graph};
+use crate::observe::{Observed, Seen, see};
+use crate::progress::Progress;
+use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
+use crate::work::{Solved, Work};
+use crate::{BitPlan, Error, LayerPlan, Options, Solver};
+use indexmap::IndexMap;
+use msq_passes::analysis::Layer;
+use msq_passes::ir::{Model, encoded_len, export};
+use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
+use std::collections::HashMap;
+
+/// Bytes that the moments of all layers may take together, twice over while they are summed.
+const MOMENTS: usize = 1 << 30;
+
+/// What a layer's integers depend on, besides the network: its plan and the scale of what it reads.
+type Key = (String, LayerPlan, Option<u32>);
+
+/// Builds variants.
+#[derive(Debug)]
+pub(crate) struct Variants<'a> {
+    /// The prepared float network.
+    pub(crate) model: &'a Model,
+    options: &'a Options,
+    seen: Seen,
+    /// What each layer reads in the float network.
+    sights: HashMap<String, Sights>,
+    solver: Box<dyn LayerSolver>,
+    solved: HashMap<Key, Rounded>,
+    quantizers: HashMap<(String, u8), ActivationQuantizer>,
+    sizes: HashMap<String, u64>,
+}
+
+impl<'a> Variants<'a> {
+    /// Calibrates: ranges and moments of what the layers of `plan` read.
+    pub(crate) fn new(
+        model: &'a Model,
+        plan: &BitPlan,
+        data: &Dataset,
+        margin: f32,
+        options: &'a Options,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let work = Work::new(model, &options.with_plan(plan))?;
+        let seen = see(model, work.watched(), data, options, margin, progress)?;
+        let solver: Box<dyn LayerSolver> = match options.solver {
+            Some(Solver::Round) => Box::new(round::Round),
+            _ => Box::new(gram::ClosedForm),
+        };
+        let sights = match solver.evidence() {
+            Evidence::Nothing => HashMap::new(),
+            _ => sights(model, work.layers(), data, options.threads, progress)?,
+        };
+        let (solved, quantizers, sizes) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Self { model, options, seen, sights, solver, solved, quantizers, sizes })
+    }
+
+    /// The network quantized by a plan, as QDQ.
+    pub(crate) fn build(&mut self, plan: &BitPlan) -> Result<Model, Error> {
+        self.quantized(plan, Biases::Exact).map(|(_, model)| model)
+    }
+
+    /// The bytes of the file that a plan makes. What is solved in full later may differ by a few, where integers or
+    /// scales happen to be alike.
+    pub(crate) fn size(&mut self, plan: &BitPlan) -> Result<u64, Error> {
+        let key = plan.to_json();
+        if let Some(&size) = self.sizes.get(&key) {
+            return Ok(size);
+        }
+        let (work, mut model) = self.quantized(plan, Biases::Half)?;
+        finish(&mut model, work.packings.clone(), &self.options.with_plan(plan))?;
+        let size = encoded_len(&export(&model)) as u64;
+        self.sizes.insert(key, size);
+        Ok(size)
+    }
+
+    fn quantized(&mut self, plan: &BitPlan, biases: Biases) -> Result<(Work, Model), Error> {
+        let options = self.options.with_plan(plan);
+        let work = Work::new(self.model, &options)?;
+        let observed = self.observed(&work, &options)?;
+        let mut solved = Solved::new();
+        for layer in work.layers() {
+            let rounded = self.solve(&work, &observed, &options, layer)?;
+            solved.insert(layer.name.clone(), rounded);
+        }
+        let mut model = self.model.clone();
+        quantize_graph(&mut model, &work.placement, &observed, &solved, biases)?;
+        Ok((work, model))
+    }
+
+    fn observed(&mut self, work: &Work, options: &Options) -> Result<Observed, Error> {
+        let mut activations = IndexMap::new();
+        let watched = work.watched();
+        for value in work.placement.roots() {
+            let name = self.model.graph.value(value).name().to_owned();
+            let key = (name.clone(), watched.bits.get(&value).copied().unwrap_or(8));
+            if !self.quantizers.contains_key(&key)
+                && let Some((_, quantizer)) = self.seen.quantizer(self.model, watched, value, options)?
+            {
+                self.quantizers.insert(key.clone(), quantizer);
+            }
+            if let Some(quantizer) = self.quantizers.get(&key) {
+                activations.insert(name, quantizer.clone());
+            }
+        }
+        Ok(Observed { activations, means: self.seen.means.clone(), outputs: Vec::new() })
+    }
+
+    fn solve(
+        &mut self,
+        work: &Work,
+        observed: &Observed,
+        options: &Options,
+        layer: &Layer,
+    ) -> Result<Rounded, Error> {
+        let root = work.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
+        let scale = observed.activations.get(self.model.graph.value(root).name()).map(|a| a.scale.to_bits());
+        let plan = options.plan.layer(&layer.name).unwrap_or_default();
+        let key = (layer.name.clone(), plan, scale);
+        if let Some(rounded) = self.solved.get(&key) {
+            return Ok(rounded.clone());
+        }
+        let sights = self.sights.get(&layer.name);
+        let solver: &dyn LayerSolver = if sights.is_some() { self.solver.as_ref() } else { &round::Round };
+        let rounded = work.round_layer(self.model, observed, options, layer, solver, sights)?;
+        self.solved.insert(key, rounded.clone());
+        Ok(rounded)
+    }
+}
+
+/// Moments of what each layer reads in the float network, where they can be had.
+fn sights<'l>(
+    model: &Model,
+    layers: impl Iterator<Item = &'l Layer>,
+    data: &Dataset,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<HashMap<String, Sights>, Error> {
+    let mut left = MOMENTS;
+    let mut known: Vec<(&Layer, Geometry)> = Vec::new();
+    for layer in layers {
+        let geometry = Geometry::new(layer, model.graph.node(layer.node));
+        let fits = geometry.and_then(|geometry| {
+            Gram::new(geometry.clone(), Sampling::default())?;
+            Ok(geometry)
+        });
+        match fits {
+            Ok(geometry) => {
+                let bytes = 4 * geometry.groups() * geometry.inputs() * geometry.inputs();
+                if bytes <= left {
+                    left -= bytes;
+                    known.push((layer, geometry));
+                } else {
+                    tracing::info!(layer = layer.name, "rounded to nearest while searching: no memory for its moments");
+                }
+            }
+            Err(reason) => tracing::info!(layer = layer.name, %reason, "rounded to nearest while searching"),
+        }
+    }
+    let name = |layer: &Layer| model.graph.value(layer.input).name().to_owned();
+    let mut tapped = model.clone();
+    let computed = |name: &String| tapped.graph.find(name).is_some_and(|v| !tapped.graph.is_input(v));
+    let values = known.iter().map(|(layer, _)| name(layer)).filter(computed).collect();
+    Manager::new().with(InsertTaps { values }).run(&mut tapped)?;
+    let place = |layer: &Layer| {
+        let value = tapped.graph.find(&name(layer))?;
+        let input = tapped.graph.runtime_inputs().position(|v| v == value).map(Place::Input);
+        input.or_else(|| tapped.graph.outputs().position(|v| v == value).map(Place::Output))
+    };
+    known.retain(|(layer, _)| place(layer).is_some());
+    let places: Vec<Place> = known.iter().filter_map(|(layer, _)| place(layer)).collect();
+    let empty: Result<Vec<Gram>, KernelError> =
+        known.iter().map(|(_, geometry)| Gram::new(geometry.clone(), Sampling::default())).collect();
+    let empty = empty?;
+    let mut total = empty.clone();
+    let mut merged = Ok(());
+    progress.begin("moments", data.len() as u64);
+    Pool::new(&tapped, threads).run(data, progress, || Summer { places: &places, empty: &empty }, |part: Vec<Gram>| {
+        for (sum, part) in total.iter_mut().zip(part) {
+            let added = sum.merge(part);
+            merged = std::mem::replace(&mut merged, Ok(())).and(added);
+        }
+    })?;
+    progress.end();
+    merged?;
+    let sums = known.into_iter().zip(total);
+    Ok(sums.map(|((layer, geometry), sum)| (layer.name.clone(), Sights::Moments(geometry, sum.finish()))).collect())
+}
+
+/// Where a layer's input is found when the tapped model runs.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Input(usize),
+    Output(usize),
+}
+
+struct Summer<'a> {
+    places: &'a [Place],
+    empty: &'a [Gram],
+}
+
+impl Visitor for Summer<'_> {
+    type Shard = Vec<Gram>;
+    type Error = Error;
+
+    fn begin(&mut self) -> Vec<Gram> {
+        self.empty.to_vec()
+    }
+
+    fn visit(
+        &mut self,
+        shard: &mut Vec<Gram>,
+        sample: usize,
+        inputs: &[Array],
+        outputs: &[Output],
+    ) -> Result<(), Error> {
+        for (sum, place) in shard.iter_mut().zip(self.places) {
+            match *place {
+                Place::Input(at) => {
+                    let values = inputs[at].to_f32();
+                    sum.observe(sample, &values, &values, inputs[at].shape())?;
+                }
+                Place::Output(at) => {
+                    let values = outputs[at].to_f32()?;
+                    sum.observe(sample, &values, &values, outputs[at].shape())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
