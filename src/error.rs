@@ -65,6 +65,9 @@ pub enum Error {
     /// Calibration data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// What a layer computes has no features for MSQ's task predictor.
+    #[error("the activations cannot be imprinted: {0}; use --search sensitivity")]
+    Imprint(#[from] crate::search::imprint::ImprintError),
     /// What a search measures cannot be written down.
     #[error("`{path}`: the journal of the search cannot be written: {reason}", path = path.display())]
     Journal {

@@ -7,5 +7,6 @@
 pub mod imprint;
 mod journal;
 mod judge;
+mod layer_accuracy;
 mod prefix;
 mod variants;

@@ -1,0 +1,303 @@
+//! `Acc_i` of a variant: how often the task predictor behind layer i is right ([`super::imprint`]).
+//!
+//! Templates are made on the calibration part and queried on the validation part. The class of a sample is its label, or
+//! else the float network's answer; Conf is the float network's probability of that class, so that what is known of a
+//! layer depends on nothing behind it: `Acc_i` is measured once for each way in which the values at tap i come about
+//! ([`msq_passes::analysis::content_hashes`]), and lowering a layer measures only what lies behind it anew.
+//!
+//! **Taps** sit behind each layer and what is computed at once with it: batch-norm, activation, and with
+//! [`TapPosition::Block`] the residual sum and the activation behind it, for the last of the layers that are summed.
+
+use super::imprint::{Accuracy, Channels, Features, Normalization, Predictor, Pyramid, ScaleWeight, Templates};
+use super::journal::Journal;
+use super::prefix::{Prefixes, Spent};
+use super::variants::Variants;
+use crate::agreement::{argmax, probabilities};
+use crate::data::{Array, Dataset};
+use crate::engine::{Output, Pool, Visitor};
+use crate::progress::Silent;
+use crate::{BitPlan, Error};
+use msq_passes::analysis::{Layer, LayerOp, Placement, content_hashes};
+use msq_passes::ir::{Graph, Model, ValueId};
+use std::collections::HashMap;
+
+/// Where the predictor of a layer looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TapPosition {
+    /// Behind the layer's activation.
+    Conv,
+    /// Behind the residual sum, too.
+    #[default]
+    Block,
+}
+
+/// Choices of MSQ where the paper is silent or can be read in two ways.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imprinting {
+    /// The scales of the pyramid.
+    pub pyramid: Pyramid,
+    /// Whether features and templates are brought to length 1.
+    pub normalization: Normalization,
+    /// How scales are weighed.
+    pub weight: ScaleWeight,
+    /// Where predictors look.
+    pub tap: TapPosition,
+}
+
+impl Default for Imprinting {
+    fn default() -> Self {
+        Self {
+            pyramid: Pyramid::default(),
+            normalization: Normalization::default(),
+            weight: ScaleWeight::default(),
+            tap: TapPosition::default(),
+        }
+    }
+}
+
+/// A layer's tap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tap {
+    value: String,
+    channels: Channels,
+}
+
+/// Measures `Acc_i`.
+#[derive(Debug)]
+pub(crate) struct LayerAccuracy {
+    imprinting: Imprinting,
+    taps: Vec<Tap>,
+    /// Calibration, then validation.
+    prefixes: Prefixes,
+    /// Class and confidence of each sample of each part.
+    classes: [Vec<(usize, f64)>; 2],
+    /// By how a tap's values come about.
+    known: HashMap<u64, f64>,
+}
+
+const CALIBRATION: usize = 0;
+const VALIDATION: usize = 1;
+
+impl LayerAccuracy {
+    /// Runs the float network, whose one output holds class scores `[N, C]`.
+    pub(crate) fn new(
+        model: &Model,
+        placement: &Placement,
+        layers: &[(Layer, String)],
+        [calibration, validation]: [&Dataset; 2],
+        imprinting: &Imprinting,
+        budget: u64,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let classes = [classes(model, calibration, threads)?, classes(model, validation, threads)?];
+        let parts = vec![calibration.clone(), validation.clone()];
+        Ok(Self {
+            imprinting: imprinting.clone(),
+            taps: taps(model, placement, layers, imprinting.tap),
+            prefixes: Prefixes::new(model, layers, parts, budget, threads)?,
+            classes,
+            known: HashMap::new(),
+        })
+    }
+
+    /// How much was run.
+    pub(crate) fn spent(&self) -> Spent {
+        self.prefixes.spent()
+    }
+
+    /// The number of classes seen.
+    pub(crate) fn classes(&self) -> usize {
+        let mut seen: Vec<usize> = self.classes.iter().flatten().map(|(class, _)| *class).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen.len()
+    }
+
+    /// `Acc_1` to `Acc_N` of a plan. Later plans may start from its inner values.
+    pub(crate) fn measure(
+        &mut self,
+        variants: &mut Variants,
+        plan: &BitPlan,
+        journal: &mut Journal,
+    ) -> Result<Vec<f64>, Error> {
+        let key = format!("layers {}", plan.to_json());
+        if let Some(known) = journal.get(&key) {
+            return Ok(known);
+        }
+        let variant = variants.build(plan)?;
+        let hashes = content_hashes(&variant.graph);
+        let hash = |tap: &Tap| variant.graph.find(&tap.value).and_then(|v| hashes.get(&v).copied()).unwrap_or_default();
+        let of_taps: Vec<u64> = self.taps.iter().map(hash).collect();
+        let mut wanted: Vec<usize> = Vec::new();
+        for tap in 0..self.taps.len() {
+            // Two layers may be summed into one value.
+            let known = self.known.contains_key(&of_taps[tap]) || wanted.iter().any(|&w| of_taps[w] == of_taps[tap]);
+            if !known {
+                wanted.push(tap);
+            }
+        }
+        if !wanted.is_empty() {
+            let found = self.run(&variant, &wanted)?;
+            self.known.extend(wanted.iter().map(|&tap| of_taps[tap]).zip(found));
+        }
+        let accuracies: Vec<f64> = of_taps.iter().map(|hash| self.known[hash]).collect();
+        journal.put(&key, &accuracies)?;
+        Ok(accuracies)
+    }
+
+    /// Accuracies at some taps.
+    fn run(&mut self, variant: &Model, wanted: &[usize]) -> Result<Vec<f64>, Error> {
+        let taps: Vec<Tap> = wanted.iter().map(|&tap| self.taps[tap].clone()).collect();
+        let names: Vec<String> = taps.iter().map(|tap| tap.value.clone()).collect();
+        let mut segment = self.prefixes.segment(variant, &names, true)?;
+        let imprinting = &self.imprinting;
+        let look = |part: usize| Looker { taps: &taps, pyramid: &imprinting.pyramid, classes: &self.classes[part] };
+        let mut templates = vec![Templates::new(imprinting.normalization); taps.len()];
+        let mut merged = Ok(());
+        let imprinter = || Imprinter { looker: look(CALIBRATION), normalization: imprinting.normalization };
+        self.prefixes.run(&mut segment, CALIBRATION, imprinter, |shard: Vec<Templates>| {
+            for (sum, part) in templates.iter_mut().zip(shard) {
+                let added = sum.merge(part);
+                merged = std::mem::replace(&mut merged, Ok(())).and(added);
+            }
+        })?;
+        merged?;
+        let predictors: Vec<Predictor> = templates.into_iter().map(|t| t.finish(imprinting.weight)).collect();
+        let mut accuracies = vec![Accuracy::default(); taps.len()];
+        let asker = || Asker { looker: look(VALIDATION), predictors: &predictors };
+        self.prefixes.run(&mut segment, VALIDATION, asker, |shard: Vec<Accuracy>| {
+            accuracies.iter_mut().zip(shard).for_each(|(sum, part)| sum.merge(part));
+        })?;
+        self.prefixes.keep(segment);
+        Ok(accuracies.into_iter().map(|accuracy| accuracy.share().unwrap_or(0.0)).collect())
+    }
+}
+
+/// Class and confidence of every sample.
+fn classes(model: &Model, data: &Dataset, threads: usize) -> Result<Vec<(usize, f64)>, Error> {
+    let mut found = Vec::new();
+    Pool::new(model, threads).run(data, &Silent, || Classifier { data }, |part: Vec<(usize, f64)>| found.extend(part))?;
+    Ok(found)
+}
+
+fn taps(model: &Model, placement: &Placement, layers: &[(Layer, String)], position: TapPosition) -> Vec<Tap> {
+    let graph = &model.graph;
+    let mut taken: Vec<ValueId> = Vec::new();
+    let mut taps: Vec<Tap> = Vec::new();
+    // From the end, so that of layers that are summed the last has the sum.
+    for (layer, _) in layers.iter().rev() {
+        let own = behind_activation(graph, placement.written_by(graph, layer));
+        let sum = Some(own).filter(|_| position == TapPosition::Block).and_then(|value| behind_sum(graph, value));
+        let value = sum.filter(|value| !taken.contains(value)).unwrap_or(own);
+        taken.push(value);
+        let channels = if layer.op == LayerOp::Conv || layer.op == LayerOp::ConvTranspose {
+            Channels::First
+        } else {
+            Channels::Last
+        };
+        taps.push(Tap { value: graph.value(value).name().to_owned(), channels });
+    }
+    taps.reverse();
+    taps
+}
+
+fn next_output(graph: &Graph, value: ValueId, ops: &[&str]) -> Option<ValueId> {
+    let reader = graph.only_use(value).map(|reader| graph.node(reader.node))?;
+    ops.contains(&reader.op()).then(|| reader.output(0)).flatten()
+}
+
+fn behind_activation(graph: &Graph, value: ValueId) -> ValueId {
+    next_output(graph, value, &["Relu", "Clip", "LeakyRelu", "PRelu", "Elu"]).unwrap_or(value)
+}
+
+fn behind_sum(graph: &Graph, value: ValueId) -> Option<ValueId> {
+    let sum = next_output(graph, value, &["Add", "Sum"])?;
+    Some(behind_activation(graph, sum))
+}
+
+/// Features of all taps of a sample.
+#[derive(Clone, Copy)]
+struct Looker<'a> {
+    taps: &'a [Tap],
+    pyramid: &'a Pyramid,
+    classes: &'a [(usize, f64)],
+}
+
+impl Looker<'_> {
+    fn features(&self, outputs: &[Output]) -> Result<Vec<Features>, Error> {
+        let one = |(tap, output): (&Tap, &Output)| {
+            let channels = if output.shape().len() > 2 { tap.channels } else { Channels::First };
+            Ok(self.pyramid.features(&output.to_f32()?, output.shape(), channels)?)
+        };
+        self.taps.iter().zip(outputs).map(one).collect()
+    }
+}
+
+/// Adds features to templates.
+struct Imprinter<'a> {
+    looker: Looker<'a>,
+    normalization: Normalization,
+}
+
+impl Visitor for Imprinter<'_> {
+    type Shard = Vec<Templates>;
+    type Error = Error;
+
+    fn begin(&mut self) -> Self::Shard {
+        vec![Templates::new(self.normalization); self.looker.taps.len()]
+    }
+
+    fn visit(&mut self, shard: &mut Self::Shard, sample: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
+        let (class, confidence) = self.looker.classes[sample];
+        for (templates, features) in shard.iter_mut().zip(self.looker.features(outputs)?) {
+            templates.observe(class, confidence, &features)?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks predictors.
+struct Asker<'a> {
+    looker: Looker<'a>,
+    predictors: &'a [Predictor],
+}
+
+impl Visitor for Asker<'_> {
+    type Shard = Vec<Accuracy>;
+    type Error = Error;
+
+    fn begin(&mut self) -> Self::Shard {
+        vec![Accuracy::default(); self.predictors.len()]
+    }
+
+    fn visit(&mut self, shard: &mut Self::Shard, sample: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
+        let features = self.looker.features(outputs)?;
+        for ((accuracy, predictor), features) in shard.iter_mut().zip(self.predictors).zip(&features) {
+            accuracy.observe(predictor.predict(features)?, self.looker.classes[sample].0);
+        }
+        Ok(())
+    }
+}
+
+/// Finds class and confidence of samples.
+struct Classifier<'a> {
+    data: &'a Dataset,
+}
+
+impl Visitor for Classifier<'_> {
+    type Shard = Vec<(usize, f64)>;
+    type Error = Error;
+
+    fn begin(&mut self) -> Self::Shard {
+        Vec::new()
+    }
+
+    fn visit(&mut self, shard: &mut Self::Shard, index: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
+        let scores = outputs.first().map(Output::to_f32).transpose()?.unwrap_or_default();
+        let probabilities = probabilities(&scores);
+        let label = self.data.label(index).and_then(|label| usize::try_from(label).ok());
+        let class = label.filter(|&class| class < scores.len()).unwrap_or_else(|| argmax(&scores));
+        shard.push((class, probabilities.get(class).copied().unwrap_or(0.0)));
+        Ok(())
+    }
+}

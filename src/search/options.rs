@@ -1,0 +1,120 @@
+//! What a caller can choose about a search.
+
+use super::layer_accuracy::Imprinting;
+use super::space::SearchedActivations;
+use crate::{ActivationBits, WeightBits};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How bits are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// The better of MSQ and the integer program at the same size, then repaired.
+    #[default]
+    Auto,
+    /// Algorithm 1 of the MSQ paper: bits go where a layer adds little to what can be predicted.
+    Msq,
+    /// Bits go where they cost least of the output, layer by layer alone, one after the other.
+    Sensitivity,
+    /// The same costs, and the plan of least cost within the limit.
+    Ilp,
+    /// One rung for every layer.
+    Uniform,
+}
+
+/// What the plan has to keep to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// Bytes of the float weights over bytes of the packed weights, at least.
+    Ratio(f64),
+    /// Bits of a weight on average, at most; a ternary weight has 1.6.
+    Bits(f64),
+    /// Bytes of the file, at most.
+    Size(u64),
+    /// Share of answers that may be lost, of the float network's accuracy with labels, of agreement with it without; for
+    /// outputs that are no class scores, their relative squared error. The smallest such plan.
+    MaxDrop(f64),
+    /// Multiply-accumulates times bits of weight times bits of activation, relative to 8 bits everywhere, at most.
+    MacBits(f64),
+}
+
+/// Choices of a search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchOptions {
+    /// How bits are chosen.
+    pub method: Method,
+    /// What the plan has to keep to.
+    pub target: Target,
+    /// Bits a layer's weights may have, from most to fewest.
+    pub ladder: Vec<WeightBits>,
+    /// What becomes of activations.
+    pub activations: SearchedActivations,
+    /// Layers that MSQ lowers in one step.
+    pub step: usize,
+    /// Whether MSQ may lower the first layer, whose gain is then counted from a guess.
+    pub first_layer: bool,
+    /// MSQ's task predictor.
+    pub imprinting: Imprinting,
+    /// Samples that layers are measured on one by one, of the validation part.
+    pub samples: usize,
+    /// Plans measured at most while repairing.
+    pub repairs: usize,
+    /// Where what is measured is written down, to go on from when killed.
+    pub journal: Option<PathBuf>,
+}
+
+impl SearchOptions {
+    /// A search for a target, all else as usual.
+    pub fn new(target: Target) -> Self {
+        Self {
+            method: Method::default(),
+            target,
+            ladder: [8, 7, 6, 5, 4, 3, 2].map(WeightBits::Bits).into_iter().chain([WeightBits::Ternary]).collect(),
+            activations: SearchedActivations::Fixed(ActivationBits::Bits(8)),
+            step: 1,
+            first_layer: false,
+            imprinting: Imprinting::default(),
+            samples: 256,
+            repairs: 40,
+            journal: None,
+        }
+    }
+}
+
+impl Method {
+    const ALL: [(&'static str, Self); 5] = [
+        ("auto", Self::Auto),
+        ("msq", Self::Msq),
+        ("sensitivity", Self::Sensitivity),
+        ("ilp", Self::Ilp),
+        ("uniform", Self::Uniform),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(|(name, _)| name).join(", ");
+        let known = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, method)| *method);
+        known.ok_or_else(|| format!("the searches are {}", names()))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ratio(ratio) => write!(f, "weights packed {ratio} times"),
+            Self::Bits(bits) => write!(f, "{bits} bits a weight"),
+            Self::Size(bytes) => write!(f, "a file of {bytes} bytes"),
+            Self::MaxDrop(drop) => write!(f, "a drop of {} %", 100.0 * drop),
+            Self::MacBits(share) => write!(f, "{} % of the bit operations at 8 bits", 100.0 * share),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The plans a search chooses from: a rung of one ladder for every layer.
+
+use crate::inspect::output_shape;
+use crate::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid};
+use msq_passes::analysis::Layer;
+use msq_passes::ir::Model;
+
+/// The rung of each layer, 0 the one with the most bits.
+pub(crate) type Choice = Vec<usize>;
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// Bytes of all weights as they are packed.
+    PackedBytes,
+    /// Tenths of a bit of all weights together, a ternary weight 1.6 bits.
+    TenthBits,
+    /// Bytes of the file.
+    FileBytes,
+    /// Multiply-accumulates times tenths of a bit of the weight times bits of the activation.
+    MacBits,
+}
+
+/// Layers and rungs.
+#[derive(Clone, Debug)]
+pub(crate) struct Space {
+    layers: Vec<SpaceLayer>,
+    rungs: Vec<LayerPlan>,
+}
+
+#[derive(Clone, Debug)]
+struct SpaceLayer {
+    name: String,
+    weights: usize,
+    macs: u64,
+}
+
+/// What becomes of activations while weights lose bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchedActivations {
+    /// They have as many bits as the weights, 2 where these are ternary.
+    Same,
+    /// They keep theirs.
+    Fixed(ActivationBits),
+}
+
+/// The rungs of a ladder of weights, from most bits to fewest. At 2 bits weights are a codebook, which costs a few bytes a
+/// layer and halves the error.
+pub(crate) fn ladder(weights: &[WeightBits], activations: SearchedActivations) -> Vec<LayerPlan> {
+    let rung = |&weights: &WeightBits| {
+        let bits = match weights {
+            WeightBits::Bits(bits) => bits,
+            WeightBits::Ternary => 2,
+            WeightBits::Float => 8,
+        };
+        let activations = match activations {
+            SearchedActivations::Same => ActivationBits::Bits(bits),
+            SearchedActivations::Fixed(activations) => activations,
+        };
+        let grid = (weights == WeightBits::Bits(2)).then_some(WeightGrid::Codebook);
+        LayerPlan { weights, activations, grid, ..LayerPlan::default() }
+    };
+    weights.iter().map(rung).collect()
+}
+
+impl Space {
+    /// All layers may have any rung.
+    pub(crate) fn new(model: &Model, layers: &[Layer], rungs: Vec<LayerPlan>) -> Self {
+        let layer = |layer: &Layer| SpaceLayer {
+            name: layer.name.clone(),
+            weights: layer.weights(),
+            macs: output_shape(model, layer.output).map_or(0, |shape| layer.macs(&shape)),
+        };
+        Self { layers: layers.iter().map(layer).collect(), rungs }
+    }
+
+    /// Number of layers.
+    pub(crate) fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Number of rungs.
+    pub(crate) fn rungs(&self) -> usize {
+        self.rungs.len()
+    }
+
+    /// Name of a layer.
+    pub(crate) fn name(&self, layer: usize) -> &str {
+        &self.layers[layer].name
+    }
+
+    /// Number of weights of a layer.
+    pub(crate) fn weights(&self, layer: usize) -> usize {
+        self.layers[layer].weights
+    }
+
+    /// Bits of the weights on a rung.
+    pub(crate) fn bits(&self, rung: usize) -> WeightBits {
+        self.rungs[rung].weights
+    }
+
+    /// Every layer at the first rung.
+    pub(crate) fn top(&self) -> Choice {
+        vec![0; self.len()]
+    }
+
+    /// Every layer at the last rung.
+    pub(crate) fn bottom(&self) -> Choice {
+        vec![self.rungs() - 1; self.len()]
+    }
+
+    /// The plan of a choice.
+    pub(crate) fn plan(&self, choice: &[usize]) -> BitPlan {
+        let layers = self.layers.iter().zip(choice).map(|(layer, &rung)| (layer.name.clone(), self.rungs[rung]));
+        BitPlan::of_layers(layers.collect())
+    }
+
+    /// What a layer takes on a rung; of [`Measure::FileBytes`], its weights.
+    pub(crate) fn cost(&self, measure: Measure, layer: usize, rung: usize) -> u64 {
+        let (SpaceLayer { weights, macs, .. }, rung) = (&self.layers[layer], self.rungs[rung]);
+        let tenths = match rung.weights {
+            WeightBits::Float => 320,
+            WeightBits::Ternary => 16,
+            WeightBits::Bits(bits) => 10 * u64::from(bits),
+        };
+        let activation = match rung.activations {
+            ActivationBits::Float => 32,
+            ActivationBits::Bits(bits) => u64::from(bits),
+        };
+        match measure {
+            Measure::PackedBytes | Measure::FileBytes => rung.packed_bytes(*weights) as u64,
+            Measure::TenthBits => *weights as u64 * tenths,
+            Measure::MacBits => macs * tenths * activation,
+        }
+    }
+
+    /// What all layers take; of [`Measure::FileBytes`], their weights.
+    pub(crate) fn total(&self, measure: Measure, choice: &[usize]) -> u64 {
+        choice.iter().enumerate().map(|(layer, &rung)| self.cost(measure, layer, rung)).sum()
+    }
+
+    /// Bits of a weight on average.
+    pub(crate) fn average_bits(&self, choice: &[usize]) -> f64 {
+        let weights: usize = self.layers.iter().map(|layer| layer.weights).sum();
+        self.total(Measure::TenthBits, choice) as f64 / (10.0 * weights.max(1) as f64)
+    }
+
+    /// Bytes of the weights as floats.
+    pub(crate) fn float_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| 4 * layer.weights as u64).sum()
+    }
+}
