@@ -1,0 +1,3 @@
+//! Searching for the bits of every layer.
+
+pub mod allocate;
