@@ -33,6 +33,7 @@ pub mod progress;
 pub mod quant;
 mod reconstruct;
 pub mod report;
+pub mod search;
 mod select;
 mod sequential;
 pub mod solve;

@@ -13,7 +13,11 @@
 //! Lists are held to a length. A longer one is cut into as many buckets of equal width w; of each bucket the least
 //! damaging state stays, which is the largest, so the others count as if their budgets were rounded up. The smallest
 //! state stays as well, so there always is a plan, and as true budgets are kept it always fits. After n cuts of width w
-//! the plan is no worse than the best one for limit − n·w; it is then not called proven.
+//! the plan is no worse than the best one for limit − n·w; it is then not called proven. While a pass with cut lists
+//! finds a better plan, another is made with that plan's U, which admits fewer states.
+//!
+//! With [`DEFAULT_STATES`], networks of 60 layers with 8 choices are nearly always solved exactly; with hundreds of
+//! layers [`ilp`](super::ilp()) more often finds the proof.
 
 use super::greedy::descend;
 use super::incumbent::incumbent;
@@ -160,4 +164,23 @@ fn slope_at(problem: &Problem, lane: &Lane) -> f64 {
         slope = step.slope;
     }
     slope
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_keeps_its_largest_state() {
+        let state = |spent: u64| State { spent, damage: 100.0 - spent as f64, parent: 0, choice: 0 };
+        let kept = |list: &[u64], count| -> Vec<u64> {
+            let list: Vec<State> = list.iter().map(|&spent| state(spent)).collect();
+            thin(&list, count).iter().map(|state| state.spent).collect()
+        };
+        // Three buckets of 10 after the first state.
+        assert_eq!(kept(&[5, 6, 9, 14, 15, 16, 25, 26, 35], 4), [5, 15, 25, 35]);
+        assert_eq!(kept(&[0, 1, 2, 3], 2), [0, 3]);
+        assert_eq!(kept(&[0, 90, 91, 92, 93], 4), [0, 93]);
+        assert_eq!(kept(&[7], 2), [7]);
+    }
 }
