@@ -65,6 +65,17 @@ pub enum Error {
     /// Calibration data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// MSQ measures classes.
+    #[error(
+        "the model has no single output of class scores [N, C], which MSQ needs: use --search sensitivity, ilp or auto"
+    )]
+    NotAClassifier,
+    /// A search cannot be carried out.
+    #[error("the search cannot be carried out: {reason}")]
+    Search {
+        /// Why.
+        reason: String,
+    },
     /// What a layer computes has no features for MSQ's task predictor.
     #[error("the activations cannot be imprinted: {0}; use --search sensitivity")]
     Imprint(#[from] crate::search::imprint::ImprintError),

@@ -1,14 +1,15 @@
-//! The story: prepare, tap, calibrate, solve, lower, verify.
+//! The story: prepare, tap, calibrate, search where bits are to be found, solve, lower, verify.
 
-use crate::agreement::Agreement;
+use crate::agreement::{Agreement, argmax};
 use crate::data::{Array, Dataset, InputSpec};
-use crate::engine::{Output, Pool, Visitor};
+use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
-use crate::observe::{Observed, observe};
+use crate::observe::observe;
 use crate::prepare::{annotate, prepare, refuse_quantized};
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
+use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
 use crate::{Error, Format, Options};
 use msq_passes::analysis::layers;
@@ -18,6 +19,8 @@ use std::time::Instant;
 
 /// Ranges seen on made-up inputs are widened by this much: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
+/// How often a target is tightened that the finished file misses.
+const TIGHTER: usize = 4;
 
 /// A quantized model and what is to be said of it.
 #[derive(Clone, Debug)]
@@ -46,46 +49,157 @@ pub fn quantize(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Quantized, Error> {
-    let start = Instant::now();
-    refuse_quantized(&model)?;
-    let float_bytes = encoded_len(&export(&model)) as u64;
-    let opset = model.opset("").unwrap_or_default();
-    prepare(&mut model, options.batch_norm)?;
-    check_target(options)?;
-    options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
-    raise_opset(&mut model, options)?;
-    let work = Work::new(&model, options)?;
+    let prepared = Prepared::new(&mut model, options)?;
+    prepared.quantize(model, data, None, synthetic, options, progress)
+}
+
+/// Looks for the bits of every layer of a float model, on data in two parts, and quantizes it. What the search promises
+/// is checked on the result: a file that is still too large, or that loses more than it may, is sought again with a
+/// target as much tighter.
+pub fn search_and_quantize(
+    mut model: Model,
+    [calibration, validation]: [&Dataset; 2],
+    synthetic: bool,
+    options: &Options,
+    search: &SearchOptions,
+    progress: &dyn Progress,
+) -> Result<Quantized, Error> {
+    let prepared = Prepared::new(&mut model, options)?;
+    let mut wanted = search.clone();
+    for attempt in 1.. {
+        let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, progress)?;
+        let found = options.with_plan(&outcome.plan);
+        let mut quantized =
+            prepared.quantize(model.clone(), calibration, Some(validation), synthetic, &found, progress)?;
+        let report = &mut quantized.report;
+        let tighter = tighter(search.target, wanted.target, report);
+        let sought = outcome.reached;
+        outcome.reached &= tighter.is_none();
+        outcome.target = search.target.to_string();
+        match tighter {
+            Some(target) if sought && attempt < TIGHTER => wanted.target = target,
+            _ => {
+                report.search = Some(outcome);
+                return Ok(quantized);
+            }
+        }
+    }
+    Err(Error::NoSamples)
+}
+
+/// Looks for the bits of every layer of a float model.
+pub fn search_only(
+    mut model: Model,
+    parts: [&Dataset; 2],
+    synthetic: bool,
+    options: &Options,
+    search: &SearchOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    Prepared::new(&mut model, options)?;
+    seek(&model, parts, synthetic, options, search, progress)
+}
+
+fn seek(
+    model: &Model,
+    [calibration, validation]: [&Dataset; 2],
+    synthetic: bool,
+    options: &Options,
+    search: &SearchOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome, Error> {
+    let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
-    let calibration = Instant::now();
-    let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-    let observed = observe(&model, work.watched(), data, options, margin, &pool, progress)?;
-    let calibrate_seconds = calibration.elapsed().as_secs_f64();
-    let mut solved = pool.install(|| work.round(&model, &observed, options))?;
-    pool.install(|| reconstruct(&model, &work, &observed, &mut solved, data, options, progress))?;
-    let float = model.clone();
-    quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
-    let quality = verify(&model, data, &observed, options, progress)?;
-    // Exact, and not all of it runs in the engine: after the comparison.
-    let names = finish(&mut model, work.packings.clone(), options)?;
-    let report = Report {
-        opset,
-        float_bytes,
-        bytes: encoded_len(&export(&model)) as u64,
-        samples: data.len(),
-        data: data.describe(),
-        synthetic,
-        calibrate_seconds,
-        seconds: start.elapsed().as_secs_f64(),
-        plan: work.plan(&float, options),
-        names,
-        layers: work.reports(&float, &solved, options),
-        float_layers: work.float_layers(&float),
-        notes: work.notes(options),
-        kept: work.placement.kept.clone(),
-        quality,
-    };
-    Ok(Quantized { model, report })
+    pool.install(|| crate::search::search(model, Parts { calibration, validation, margin }, options, search, progress))
+}
+
+/// The target to seek with instead, where the one asked for is missed by the file or its answers.
+fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
+    match (asked, sought) {
+        (Target::Size(asked), Target::Size(sought)) if report.bytes > asked => {
+            Some(Target::Size(sought.saturating_sub(report.bytes - asked)))
+        }
+        (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
+            let lost = report.quality?.lost();
+            (lost > asked).then(|| Target::MaxDrop((sought - (lost - asked)).max(0.0)))
+        }
+        _ => None,
+    }
+}
+
+/// What is known of a float model before it is prepared.
+struct Prepared {
+    start: Instant,
+    float_bytes: u64,
+    opset: i64,
+}
+
+impl Prepared {
+    /// Brings the model into its canonical form.
+    fn new(model: &mut Model, options: &Options) -> Result<Self, Error> {
+        let start = Instant::now();
+        refuse_quantized(model)?;
+        let float_bytes = encoded_len(&export(model)) as u64;
+        let opset = model.opset("").unwrap_or_default();
+        prepare(model, options.batch_norm)?;
+        check_target(options)?;
+        Ok(Self { start, float_bytes, opset })
+    }
+
+    /// Calibrates, solves, lowers and verifies: on the samples of `validation`, or else on some of `data`.
+    fn quantize(
+        &self,
+        mut model: Model,
+        data: &Dataset,
+        validation: Option<&Dataset>,
+        synthetic: bool,
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Quantized, Error> {
+        options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
+        raise_opset(&mut model, options)?;
+        let work = Work::new(&model, options)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+        let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
+        let calibration = Instant::now();
+        let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
+        let observed = observe(&model, work.watched(), data, options, margin, &pool, progress)?;
+        let calibrate_seconds = calibration.elapsed().as_secs_f64();
+        let mut solved = pool.install(|| work.round(&model, &observed, options))?;
+        pool.install(|| reconstruct(&model, &work, &observed, &mut solved, data, options, progress))?;
+        let float = model.clone();
+        quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
+        let quality = match validation {
+            Some(data) => Some(verify(&model, Reference::Model(&float), data, options, progress)?),
+            None if observed.outputs.is_empty() => None,
+            None => {
+                let data = data.range(0, observed.outputs.len());
+                Some(verify(&model, Reference::Outputs(&observed.outputs), &data, options, progress)?)
+            }
+        };
+        // Exact, and not all of it runs in the engine: after the comparison.
+        let names = finish(&mut model, work.packings.clone(), options)?;
+        let report = Report {
+            opset: self.opset,
+            float_bytes: self.float_bytes,
+            bytes: encoded_len(&export(&model)) as u64,
+            samples: data.len(),
+            data: data.describe(),
+            synthetic,
+            calibrate_seconds,
+            seconds: self.start.elapsed().as_secs_f64(),
+            plan: work.plan(&float, options),
+            names,
+            layers: work.reports(&float, &solved, options),
+            float_layers: work.float_layers(&float),
+            notes: work.notes(options),
+            kept: work.placement.kept.clone(),
+            quality,
+            search: None,
+        };
+        Ok(Quantized { model, report })
+    }
 }
 
 /// Refuses forms the target does not run.
@@ -119,43 +233,93 @@ fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
     declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }
 
-/// Runs the quantized model on the samples whose float outputs were kept.
+/// What the quantized model is compared with.
+#[derive(Clone, Copy)]
+enum Reference<'a> {
+    /// The float model, run beside it.
+    Model(&'a Model),
+    /// The float model's outputs, sample by sample.
+    Outputs(&'a [Vec<Vec<f32>>]),
+}
+
+/// Runs the quantized model and compares it.
 fn verify(
     model: &Model,
+    reference: Reference,
     data: &Dataset,
-    observed: &Observed,
     options: &Options,
     progress: &dyn Progress,
-) -> Result<Option<Quality>, Error> {
-    if observed.outputs.is_empty() {
-        return Ok(None);
-    }
-    let data = data.range(0, observed.outputs.len());
+) -> Result<Quality, Error> {
     progress.begin("verify", data.len() as u64);
-    let mut total = Agreement::default();
+    let mut total = Compared::default();
     let pool = Pool::new(model, options.threads);
-    let comparer = || Comparer { reference: &observed.outputs };
-    pool.run(&data, progress, comparer, |part| total.merge(&part))?;
+    let float = match reference {
+        Reference::Model(float) => Some(Pool::new(float, options.threads)),
+        Reference::Outputs(_) => None,
+    };
+    let comparer = || Comparer { reference, data, lane: float.as_ref().map(Pool::lane) };
+    pool.run(data, progress, comparer, |part: Compared| total.merge(&part))?;
     progress.end();
-    Ok(Some(Quality { samples: data.len(), agreement: total.figures() }))
+    let share = |right: u64| (total.labelled > 0).then(|| right as f64 / total.labelled as f64);
+    Ok(Quality {
+        samples: data.len(),
+        held_out: float.is_some(),
+        agreement: total.agreement.figures(),
+        accuracy: share(total.right),
+        float_accuracy: share(total.float_right),
+    })
 }
 
-struct Comparer<'a> {
-    reference: &'a [Vec<Vec<f32>>],
+#[derive(Clone, Debug, Default)]
+struct Compared {
+    agreement: Agreement,
+    /// Rows with labels, and how many each model gets right.
+    labelled: u64,
+    right: u64,
+    float_right: u64,
 }
 
-impl Visitor for Comparer<'_> {
-    type Shard = Agreement;
+impl Compared {
+    fn merge(&mut self, other: &Self) {
+        self.agreement.merge(&other.agreement);
+        self.labelled += other.labelled;
+        self.right += other.right;
+        self.float_right += other.float_right;
+    }
+}
+
+struct Comparer<'a, 'p> {
+    reference: Reference<'a>,
+    data: &'a Dataset,
+    lane: Option<Lane<'p, 'a>>,
+}
+
+impl Visitor for Comparer<'_, '_> {
+    type Shard = Compared;
     type Error = Error;
 
-    fn begin(&mut self) -> Agreement {
-        Agreement::default()
+    fn begin(&mut self) -> Compared {
+        Compared::default()
     }
 
-    fn visit(&mut self, shard: &mut Agreement, index: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        for (reference, output) in self.reference[index].iter().zip(outputs) {
+    fn visit(&mut self, shard: &mut Compared, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
+        let float: Vec<Vec<f32>> = match (self.reference, &mut self.lane) {
+            (_, Some(lane)) => lane.run(inputs)?.iter().map(Output::to_f32).collect::<Result<_, _>>()?,
+            (Reference::Outputs(outputs), None) => outputs[index].clone(),
+            (Reference::Model(_), None) => Vec::new(),
+        };
+        for (at, (reference, output)) in float.iter().zip(outputs).enumerate() {
             let width = output.shape().last().copied().unwrap_or(0);
-            shard.observe(reference, &output.to_f32()?, width);
+            let values = output.to_f32()?;
+            shard.agreement.observe(reference, &values, width);
+            let labels = self.data.labels(index).filter(|_| at == 0 && width > 1 && output.shape().len() == 2);
+            for (&label, (a, b)) in labels.into_iter().flatten().zip(reference.chunks(width).zip(values.chunks(width)))
+            {
+                let right = |row: &[f32]| u64::from(i64::try_from(argmax(row)) == Ok(label));
+                shard.labelled += 1;
+                shard.float_right += right(a);
+                shard.right += right(b);
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What is said of a run.
 
 use crate::agreement::AgreementFigures;
+use crate::search::Outcome;
 use crate::{BitPlan, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp};
@@ -39,6 +40,9 @@ pub struct Report {
     pub kept: Vec<Kept>,
     /// How close the outputs are to the float model's.
     pub quality: Option<Quality>,
+    /// How the bits were found, where they were searched for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Outcome>,
 }
 
 /// A quantized layer.
@@ -72,6 +76,27 @@ pub struct LayerReport {
 pub struct Quality {
     /// Samples compared.
     pub samples: usize,
+    /// Whether these samples were left out of calibration.
+    pub held_out: bool,
     /// How far they agree.
     pub agreement: AgreementFigures,
+    /// Share of labels that the quantized model gets right; only with labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Share of labels that the float model gets right; only with labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float_accuracy: Option<f64>,
+}
+
+impl Quality {
+    /// The share of answers lost: of the float model's accuracy with labels, of agreement with it without; of outputs
+    /// that are no class scores, their relative squared error.
+    pub fn lost(&self) -> f64 {
+        match (self.float_accuracy, self.accuracy, self.agreement.same_argmax, self.agreement.sqnr) {
+            (Some(float), Some(accuracy), ..) => float - accuracy,
+            (.., Some(agreement), _) => 1.0 - agreement,
+            (.., Some(sqnr)) => 10_f64.powf(-sqnr / 10.0),
+            _ => 0.0,
+        }
+    }
 }

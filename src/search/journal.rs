@@ -85,15 +85,6 @@ impl Journal {
         self.known.insert(record.key, record.value);
         Ok(())
     }
-
-    /// Removes the file: the search is over.
-    pub(crate) fn remove(self) {
-        if let Some((path, file)) = self.file {
-            drop(file);
-            // What is left behind is found, and found to be complete, by the next search.
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }
 
 #[cfg(test)]

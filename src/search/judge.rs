@@ -80,11 +80,6 @@ impl Judge {
         matches!(self.forms[..], [Form { rank: 2, scores: true, .. }])
     }
 
-    /// The float network's outputs, sample by sample.
-    pub(crate) fn reference(&self) -> &[Vec<Vec<f32>>] {
-        &self.reference
-    }
-
     /// How much was run.
     pub(crate) fn spent(&self) -> Spent {
         self.prefixes.spent()

@@ -176,7 +176,12 @@ impl LayerAccuracy {
 /// Class and confidence of every sample.
 fn classes(model: &Model, data: &Dataset, threads: usize) -> Result<Vec<(usize, f64)>, Error> {
     let mut found = Vec::new();
-    Pool::new(model, threads).run(data, &Silent, || Classifier { data }, |part: Vec<(usize, f64)>| found.extend(part))?;
+    Pool::new(model, threads).run(
+        data,
+        &Silent,
+        || Classifier { data },
+        |part: Vec<(usize, f64)>| found.extend(part),
+    )?;
     Ok(found)
 }
 

@@ -2,11 +2,35 @@
 //!
 //! A search starts from a network with many bits, measures how much each layer matters, takes bits away where that
 //! costs least, and keeps every configuration passed on the way: a front of size against accuracy. Searches differ in
-//! the measure. [`imprint`] holds that of MSQ, how much a layer adds to what can be predicted from its activation.
+//! the measure: MSQ's is how much a layer adds to what can be predicted from its activation ([`imprint`]), that of
+//! [`Method::Sensitivity`] and [`Method::Ilp`] how far the output moves when that layer alone loses bits, which
+//! [`allocate`] turns into plans. Either only guesses at what a whole plan does; [`Method::Auto`] measures the plans of
+//! both on data not calibrated on, takes the better and exchanges bits between layers while that helps.
+//!
+//! ```text
+//! search ── variants   networks by plan, layers solved once a width
+//!        ├─ prefix     runs a variant from where it differs from those run before
+//!        ├─ judge      distance from float, agreement, accuracy
+//!        ├─ layer_accuracy   MSQ's Acc_i
+//!        ├─ allocate   plans from costs
+//!        └─ journal    what was measured, on disk
+//! ```
 
+pub mod allocate;
+mod driver;
 pub mod imprint;
 mod journal;
 mod judge;
 mod layer_accuracy;
+mod options;
 mod prefix;
+mod report;
+mod space;
 mod variants;
+
+pub use driver::{Parts, search};
+pub use judge::Verdict;
+pub use layer_accuracy::{Imprinting, TapPosition};
+pub use options::{Method, SearchOptions, Target};
+pub use report::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
+pub use space::SearchedActivations;

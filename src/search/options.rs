@@ -60,8 +60,10 @@ pub struct SearchOptions {
     pub samples: usize,
     /// Plans measured at most while repairing.
     pub repairs: usize,
-    /// Where what is measured is written down, to go on from when killed.
+    /// Where what is measured is written down, to go on from when killed. The caller removes it in the end.
     pub journal: Option<PathBuf>,
+    /// Where the best plan so far is written that keeps to the target.
+    pub best: Option<PathBuf>,
 }
 
 impl SearchOptions {
@@ -78,6 +80,7 @@ impl SearchOptions {
             samples: 256,
             repairs: 40,
             journal: None,
+            best: None,
         }
     }
 }

@@ -94,6 +94,11 @@ impl Space {
         self.layers[layer].weights
     }
 
+    /// Multiply-accumulates of a layer.
+    pub(crate) fn macs(&self, layer: usize) -> u64 {
+        self.layers[layer].macs
+    }
+
     /// Bits of the weights on a rung.
     pub(crate) fn bits(&self, rung: usize) -> WeightBits {
         self.rungs[rung].weights

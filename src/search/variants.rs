@@ -116,13 +116,7 @@ impl<'a> Variants<'a> {
         Ok(Observed { activations, means: self.seen.means.clone(), outputs: Vec::new() })
     }
 
-    fn solve(
-        &mut self,
-        work: &Work,
-        observed: &Observed,
-        options: &Options,
-        layer: &Layer,
-    ) -> Result<Rounded, Error> {
+    fn solve(&mut self, work: &Work, observed: &Observed, options: &Options, layer: &Layer) -> Result<Rounded, Error> {
         let root = work.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
         let scale = observed.activations.get(self.model.graph.value(root).name()).map(|a| a.scale.to_bits());
         let plan = options.plan.layer(&layer.name).unwrap_or_default();
@@ -185,12 +179,17 @@ fn sights<'l>(
     let mut total = empty.clone();
     let mut merged = Ok(());
     progress.begin("moments", data.len() as u64);
-    Pool::new(&tapped, threads).run(data, progress, || Summer { places: &places, empty: &empty }, |part: Vec<Gram>| {
-        for (sum, part) in total.iter_mut().zip(part) {
-            let added = sum.merge(part);
-            merged = std::mem::replace(&mut merged, Ok(())).and(added);
-        }
-    })?;
+    Pool::new(&tapped, threads).run(
+        data,
+        progress,
+        || Summer { places: &places, empty: &empty },
+        |part: Vec<Gram>| {
+            for (sum, part) in total.iter_mut().zip(part) {
+                let added = sum.merge(part);
+                merged = std::mem::replace(&mut merged, Ok(())).and(added);
+            }
+        },
+    )?;
     progress.end();
     merged?;
     let sums = known.into_iter().zip(total);
