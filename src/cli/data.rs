@@ -5,7 +5,7 @@ use msq_onnx::data::{
     Color, DataOptions, Dataset, Filter, InputSpec, Layout, Preprocess, Preset, Resize, Size, SyntheticOptions,
 };
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Samples calibrated on by default.
 const SAMPLES: usize = 512;
@@ -64,9 +64,24 @@ pub(crate) struct DataArgs {
 impl DataArgs {
     /// Opens the data, if any is named.
     pub(crate) fn open(&self, inputs: &[InputSpec], all: bool) -> Result<Option<Dataset>, msq_onnx::Error> {
+        self.open_at_most(inputs, (!all).then_some(SAMPLES))
+    }
+
+    /// Opens the data, if any is named: so many samples unless the caller says how many.
+    pub(crate) fn open_some(&self, inputs: &[InputSpec], samples: usize) -> Result<Option<Dataset>, msq_onnx::Error> {
+        self.open_at_most(inputs, Some(samples))
+    }
+
+    /// Opens other data of the same kind, as many samples as of the first.
+    pub(crate) fn open_other(&self, path: &Path, inputs: &[InputSpec]) -> Result<Dataset, msq_onnx::Error> {
+        let other = Self { calib: Some(path.to_owned()), labels: None, ..self.clone() };
+        Ok(other.open_at_most(inputs, Some(SAMPLES))?.ok_or(msq_onnx::Error::NoSamples)?)
+    }
+
+    fn open_at_most(&self, inputs: &[InputSpec], samples: Option<usize>) -> Result<Option<Dataset>, msq_onnx::Error> {
         let Some(path) = &self.calib else { return Ok(None) };
         let options = DataOptions {
-            samples: self.samples.map(NonZero::get).or((!all).then_some(SAMPLES)),
+            samples: self.samples.map(NonZero::get).or(samples),
             preprocessing: self.preprocess(),
             labels: self.labels.clone(),
             input_array: self.input_array.clone(),

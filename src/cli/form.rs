@@ -3,9 +3,10 @@
 // Doc comments here are help texts, which show backticks as they are.
 #![allow(clippy::doc_markdown)]
 
+use super::search::Activations;
 use clap::Args;
 use msq_onnx::{
-    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, Solver, WeightBits, WeightGrid,
+    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, Options, PackingForm, Solver, WeightBits, WeightGrid,
 };
 use msq_passes::Profile;
 use std::path::PathBuf;
@@ -13,12 +14,12 @@ use std::path::PathBuf;
 /// Bits, and what the output looks like.
 #[derive(Args, Debug)]
 pub(crate) struct FormArgs {
-    /// Bits of the weights: 2 to 8 or ternary
-    #[arg(long, value_name = "BITS", default_value = "8", help_heading = "Quantization")]
-    weight_bits: WeightBits,
-    /// Bits of the activations layers read: 2 to 8, or float for weights alone
+    /// Bits of the weights: 2 to 8 or ternary [default: 8 without a target]
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
-    act_bits: Option<ActivationBits>,
+    weight_bits: Option<WeightBits>,
+    /// Bits of the activations layers read: 2 to 8, float for weights alone, or same as the weights [default: 8]
+    #[arg(long, value_name = "BITS", help_heading = "Quantization")]
+    act_bits: Option<Activations>,
     /// Integers of the weights; full below 8 bits, narrow at 8 unless given
     #[arg(long, value_name = "GRID", help_heading = "Quantization")]
     grid: Option<GridArg>,
@@ -121,13 +122,55 @@ impl FormArgs {
         if let Some(path) = &self.plan {
             return BitPlan::load(path);
         }
-        let float = self.weight_bits == WeightBits::Float;
-        let activations = if float { ActivationBits::Float } else { ActivationBits::Bits(8) };
+        let weights = self.weight_bits.unwrap_or(WeightBits::Bits(8));
+        let like_weights = match weights {
+            WeightBits::Float => ActivationBits::Float,
+            WeightBits::Ternary => ActivationBits::Bits(2),
+            WeightBits::Bits(bits) => ActivationBits::Bits(bits),
+        };
+        let activations = match (self.act_bits, weights) {
+            (Some(Activations::Same), _) | (None, WeightBits::Float) => like_weights,
+            (Some(Activations::Fixed(bits)), _) => bits,
+            (None, _) => ActivationBits::Bits(8),
+        };
         Ok(BitPlan::uniform(LayerPlan {
-            weights: self.weight_bits,
-            activations: self.act_bits.unwrap_or(activations),
+            weights,
+            activations,
             grid: self.grid.map(Into::into),
             packing: self.packing.into(),
         }))
+    }
+
+    /// The flag that says what the bits of weights are, if one does.
+    pub(crate) fn fixes_bits(&self) -> Option<&'static str> {
+        let given = [
+            (self.weight_bits.is_some(), "--weight-bits"),
+            (self.plan.is_some(), "--plan"),
+            (self.grid.is_some(), "--grid"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
+    }
+
+    /// Bits of activations while bits of weights are searched for; nothing where they go with the weights.
+    pub(crate) fn activations(&self) -> Option<ActivationBits> {
+        match self.act_bits {
+            Some(Activations::Same) => None,
+            Some(Activations::Fixed(bits)) => Some(bits),
+            None => Some(ActivationBits::Bits(8)),
+        }
+    }
+
+    /// What the flags here choose.
+    pub(crate) fn options(&self) -> Result<Options, Error> {
+        Ok(Options {
+            profile: self.profile,
+            plan: self.plan()?,
+            solver: self.solver.map(Into::into),
+            format: self.format.into(),
+            batch_norm: self.batch_norm.into(),
+            functions: self.functions,
+            half_scales: self.half_scales,
+            ..Options::default()
+        })
     }
 }

@@ -9,6 +9,7 @@ mod output;
 mod print;
 mod progress;
 mod quantize;
+mod search;
 
 use clap::{Args, Parser, Subcommand};
 use output::fail;
@@ -17,12 +18,13 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   msq-onnx model.onnx -o small.onnx --calib images/ --preset imagenet
-  msq-onnx model.onnx -o small.onnx --calib calib.npz
+  msq-onnx model.onnx -o small.onnx --calib calib.npz --target-ratio 12
   msq-onnx inspect model.onnx
   msq-onnx evaluate small.onnx --reference model.onnx --calib test.npz
 
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 the model is invalid or
-unsupported, 4 the calibration data does not fit";
+unsupported, 4 the calibration data does not fit, 5 the target is out of
+reach (the nearest model is written)";
 
 /// Makes float ONNX models small and fast without retraining.
 #[derive(Parser, Debug)]
@@ -39,6 +41,8 @@ struct Cli {
 // One value exists, for the length of a run.
 #[allow(clippy::large_enum_variant)]
 enum Command {
+    /// Search for the bits of every layer, and show size against accuracy without writing a model
+    Search(search::SearchCommand),
     /// List layers, shapes, weights, MACs, and what can be quantized and what not, and why
     Inspect(inspect::InspectArgs),
     /// Check a quantized model for a target: what it refuses, runs slowly, or leaves in float
@@ -71,11 +75,15 @@ pub(crate) fn main() -> ExitCode {
         Some(command) => return run_command(command),
     };
     log(&common);
-    result(&cli.quantize).map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+    result(&cli.quantize).unwrap_or_else(|e| fail(&e))
 }
 
 fn run_command(command: Command) -> ExitCode {
     let result = match command {
+        Command::Search(args) => {
+            log(&args.common);
+            return search::run(&args).unwrap_or_else(|e| fail(&e));
+        }
         Command::Inspect(args) => {
             log(&args.common);
             inspect::run(&args)

@@ -5,15 +5,18 @@ use super::data::DataArgs;
 use super::form::FormArgs;
 use super::output::{self, Usage, bytes, count, line};
 use super::progress::Bars;
+use super::search::{self, SearchArgs};
 use clap::Args;
 use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::data::Dataset;
 use msq_onnx::pipeline::{self, Quantized};
 use msq_onnx::report::Report;
+use msq_onnx::search::SearchOptions;
 use msq_onnx::{Error, Options, WeightBits};
 use msq_passes::ir::{check_writable, save_model};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Arguments of the main command.
 #[derive(Args, Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct QuantizeArgs {
     /// Leave all nodes of an operator float; may be given again
     #[arg(long, value_name = "OP", help_heading = "Quantization")]
     keep_float: Vec<String>,
+    #[command(flatten)]
+    search: SearchArgs,
     #[command(flatten)]
     form: FormArgs,
     /// Shorten inner names and drop node names, documentation and attributes that say nothing; where weights are packed
@@ -64,10 +69,11 @@ pub(crate) struct QuantizeArgs {
 }
 
 /// Quantizes a model and writes it.
-pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let (input, output) = (input(args)?, output_path(args)?);
     refuse_overwrite(input, output)?;
     let options = options(args)?;
+    let search = args.search.options(&args.form, None)?;
     let model = msq_onnx::load(input)?;
     // Now rather than after the work.
     check_writable(output).map_err(Error::from)?;
@@ -75,18 +81,37 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
         check_writable(path).map_err(Error::from)?;
     }
     let specs = pipeline::input_specs(&model);
-    let (data, synthetic) = match args.data.open(&specs, false)? {
-        Some(data) => (data, false),
-        None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
-    };
     let bars = Bars::new(!args.common.quiet && !args.common.json);
-    let quantized = pipeline::quantize(model, &data, synthetic, &options, &bars)?;
-    warn(args, &data, synthetic);
+    let quantized = if let Some(search) = search {
+        let (journal, best) = (search::journal(output), search::best(output));
+        let search = SearchOptions { journal: Some(journal), best: Some(best), ..search };
+        let (parts, synthetic) = args.search.open(&model, &args.data, &specs, args.seed)?;
+        let [calibration, validation] = &parts;
+        let quantized =
+            pipeline::search_and_quantize(model, [calibration, validation], synthetic, &options, &search, &bars)?;
+        warn(args, calibration, synthetic);
+        quantized
+    } else {
+        let (data, synthetic) = match args.data.open(&specs, false)? {
+            Some(data) => (data, false),
+            None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
+        };
+        let quantized = pipeline::quantize(model, &data, synthetic, &options, &bars)?;
+        warn(args, &data, synthetic);
+        quantized
+    };
     let written = save_model(&quantized.model, output).map_err(Error::from)?;
     if let Some(path) = &args.form.save_plan {
         quantized.report.plan.save(path)?;
     }
-    show(args, input, output, &quantized, written)
+    for path in [search::journal(output), search::best(output)] {
+        if quantized.report.search.is_some() {
+            // The model is there: what a search could go on from is not needed any more.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    show(args, input, output, &quantized, written)?;
+    Ok(quantized.report.search.as_ref().map_or(ExitCode::SUCCESS, search::exit_code))
 }
 
 fn input(args: &QuantizeArgs) -> anyhow::Result<&Path> {
@@ -108,15 +133,7 @@ fn refuse_overwrite(input: &Path, output: &Path) -> Result<(), Error> {
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {
     let default = Options::default();
-    let form = &args.form;
     Ok(Options {
-        profile: form.profile,
-        plan: form.plan()?,
-        solver: form.solver.map(Into::into),
-        format: form.format.into(),
-        batch_norm: form.batch_norm.into(),
-        functions: form.functions,
-        half_scales: form.half_scales,
         observer: args.observer,
         skip: args.skip.clone(),
         keep_float: args.keep_float.clone(),
@@ -125,6 +142,7 @@ fn options(args: &QuantizeArgs) -> Result<Options, Error> {
         memory: args.memory,
         verify: args.verify,
         strip_names: (args.strip_names || args.keep_names).then_some(args.strip_names),
+        ..args.form.options()?
     })
 }
 
@@ -154,6 +172,9 @@ fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized,
         line(&mut text, "bits", &bits);
     }
     line(&mut text, "calibrate", &format!("{} · {:.1} s", report.data, report.calibrate_seconds));
+    if let Some(found) = &report.search {
+        search::summary(&mut text, found);
+    }
     let float = std::fs::metadata(input).map_or(report.float_bytes, |m| m.len());
     let ratio = float as f64 / written.max(1) as f64;
     line(&mut text, "size", &format!("{} → {} on disk ({ratio:.1}×)", bytes(float), bytes(written)));
@@ -195,8 +216,14 @@ fn bits_line(report: &Report) -> Option<String> {
 fn quality_line(report: &Report) -> Option<String> {
     let quality = report.quality?;
     let figures = quality.agreement;
-    let on = format!("on {} of the samples", quality.samples);
+    let on = if quality.held_out {
+        format!("on {} samples not calibrated on", quality.samples)
+    } else {
+        format!("on {} of the samples", quality.samples)
+    };
+    let accuracy = quality.accuracy.zip(quality.float_accuracy);
     let parts = [
+        accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float)),
         figures.same_argmax.map(|a| format!("agreement with float {:.1} %", 100.0 * a)),
         figures.divergence.map(|d| format!("KL {d:.4}")),
         figures.sqnr.map(|s| format!("output {s:.1} dB")),

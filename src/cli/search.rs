@@ -1,0 +1,326 @@
+//! Flags of the search for bits, and `msq-onnx search`.
+
+// Doc comments here are help texts, which show backticks as they are.
+#![allow(clippy::doc_markdown)]
+
+use super::CommonArgs;
+use super::data::DataArgs;
+use super::form::FormArgs;
+use super::output::{self, Usage, bytes, line, table};
+use super::progress::Bars;
+use clap::Args;
+use msq_onnx::data::{Dataset, InputSpec};
+use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
+use msq_onnx::search::{
+    FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
+};
+use msq_onnx::{ActivationBits, Error, Options, WeightBits, pipeline};
+use msq_passes::ir::Model;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+/// Samples a search runs on by default.
+const SAMPLES: usize = 1024;
+
+/// What the plan has to keep to, and how it is sought.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Search")]
+pub(crate) struct SearchArgs {
+    /// Pack the weights at least so many times: bytes of the float weights over bytes of the packed ones
+    #[arg(long, value_name = "F", value_parser = positive, group = "target")]
+    target_ratio: Option<f64>,
+    /// Bits of a weight on average, at most; a ternary weight counts 1.6
+    #[arg(long, value_name = "F", value_parser = positive, group = "target")]
+    target_bits: Option<f64>,
+    /// Size of the file on disk, at most: 90KB, 2MiB
+    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, group = "target")]
+    target_size: Option<u64>,
+    /// The smallest model that loses no more, of accuracy with labels, of agreement with float without: 1%
+    #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
+    max_drop: Option<f64>,
+    /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%
+    #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
+    target_bit_ops: Option<f64>,
+    /// How bits are chosen: auto, msq, sensitivity, ilp or uniform
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    search: Method,
+    /// Data that plans are measured on; a quarter of --calib, left out of calibration, if not given
+    #[arg(long, value_name = "PATH")]
+    valid: Option<PathBuf>,
+    /// Bits that layers may have, from most to fewest
+    #[arg(long, value_name = "LIST", default_value = "8,7,6,5,4,3,2,ternary", value_delimiter = ',')]
+    ladder: Vec<WeightBits>,
+    /// Layers MSQ lowers in a step: more is faster and coarser
+    #[arg(long, value_name = "N", default_value = "1")]
+    step: NonZero<usize>,
+    /// Let MSQ lower the first layer, too
+    #[arg(long)]
+    search_first_layer: bool,
+    /// Scales of MSQ's pyramid
+    #[arg(long, value_name = "LIST", default_value = "1,2,4", value_delimiter = ',')]
+    pyramid: Vec<usize>,
+    /// Whether MSQ brings features to length 1: l2, or none as the paper writes it
+    #[arg(long, value_name = "NORM", default_value = "l2")]
+    imprint_norm: NormArg,
+    /// How MSQ weighs scales: by entropy, or by confidence, its inverse
+    #[arg(long, value_name = "BY", default_value = "entropy")]
+    imprint_weight: WeightArg,
+    /// Where MSQ's predictors look: behind each conv, or behind the block it ends
+    #[arg(long, value_name = "PLACE", default_value = "block")]
+    tap: TapArg,
+    /// Samples that layers are measured on one by one
+    #[arg(long, value_name = "N", default_value = "256")]
+    search_samples: NonZero<usize>,
+    /// Exchanges of bits between layers that are tried at most
+    #[arg(long, value_name = "N", default_value = "40")]
+    repairs: usize,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum NormArg {
+    L2,
+    None,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum WeightArg {
+    Entropy,
+    Confidence,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum TapArg {
+    Conv,
+    Block,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err("give a number above 0".to_owned()) }
+}
+
+/// A share, from `1%` or `0.01`.
+fn percent(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |number| (number.trim(), 100.0));
+    let value: f64 = number.parse().map_err(|_| format!("`{text}` is no share: give 1% or 0.01"))?;
+    let share = value / unit;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("`{text}` is not between 0 and 100 %")) }
+}
+
+impl SearchArgs {
+    /// The search asked for, if a target is; or one for `unless_given`.
+    pub(crate) fn options(
+        &self,
+        form: &FormArgs,
+        unless_given: Option<Target>,
+    ) -> anyhow::Result<Option<SearchOptions>> {
+        let targets = [
+            self.target_ratio.map(Target::Ratio),
+            self.target_bits.map(Target::Bits),
+            self.target_size.map(Target::Size),
+            self.max_drop.map(Target::MaxDrop),
+            self.target_bit_ops.map(Target::MacBits),
+        ];
+        let Some(target) = targets.into_iter().flatten().next().or(unless_given) else { return Ok(None) };
+        if let Some(flag) = form.fixes_bits() {
+            return Err(Usage(format!("{flag} says what bits are, so there are none to search for")).into());
+        }
+        if self.ladder.contains(&WeightBits::Float) {
+            return Err(Usage("--ladder takes 2 to 8 and ternary: --skip leaves layers float".to_owned()).into());
+        }
+        Ok(Some(SearchOptions {
+            method: self.search,
+            ladder: self.ladder.clone(),
+            activations: match form.activations() {
+                None => SearchedActivations::Same,
+                Some(bits) => SearchedActivations::Fixed(bits),
+            },
+            step: self.step.get(),
+            first_layer: self.search_first_layer,
+            imprinting: Imprinting {
+                pyramid: Pyramid::new(self.pyramid.clone()).map_err(|error| Usage(format!("--pyramid: {error}")))?,
+                normalization: match self.imprint_norm {
+                    NormArg::L2 => Normalization::L2,
+                    NormArg::None => Normalization::None,
+                },
+                weight: match self.imprint_weight {
+                    WeightArg::Entropy => ScaleWeight::Entropy,
+                    WeightArg::Confidence => ScaleWeight::Confidence,
+                },
+                tap: match self.tap {
+                    TapArg::Conv => TapPosition::Conv,
+                    TapArg::Block => TapPosition::Block,
+                },
+            },
+            samples: self.search_samples.get(),
+            repairs: self.repairs,
+            ..SearchOptions::new(target)
+        }))
+    }
+
+    /// The parts of the data, and whether it is made up.
+    pub(crate) fn open(
+        &self,
+        model: &Model,
+        data: &DataArgs,
+        specs: &[InputSpec],
+        seed: u64,
+    ) -> anyhow::Result<([Dataset; 2], bool)> {
+        let (calibration, synthetic) = match data.open_some(specs, SAMPLES)? {
+            Some(data) => (data, false),
+            None => (msq_onnx::made_up(model, &data.made_up(seed))?, true),
+        };
+        if let Some(path) = &self.valid {
+            return Ok(([calibration, data.open_other(path, specs)?], synthetic));
+        }
+        let held_out = (calibration.len() / 4).max(calibration.len().min(32) / 2);
+        let (kept, held_out) = calibration.split(held_out);
+        Ok(([kept, held_out], synthetic))
+    }
+}
+
+/// Arguments of `search`.
+#[derive(Args, Debug)]
+pub(crate) struct SearchCommand {
+    /// The float model
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    search: SearchArgs,
+    #[command(flatten)]
+    form: FormArgs,
+    /// Write what was found, as JSON
+    #[arg(short, long, value_name = "PATH", help_heading = "Output")]
+    output: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
+    seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    threads: Option<NonZero<usize>>,
+    /// Memory to take, about: 500MB, 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, help_heading = "Run")]
+    memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// Searches, and writes the front.
+pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
+    let default = Options::default();
+    let options = Options {
+        seed: args.seed,
+        threads: args.threads.map_or(default.threads, NonZero::get),
+        memory: args.memory,
+        ..args.form.options()?
+    };
+    let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
+        return Err(Usage("name a target".to_owned()).into());
+    };
+    let model = msq_onnx::load(&args.model)?;
+    let specs = pipeline::input_specs(&model);
+    let ([calibration, validation], synthetic) = args.search.open(&model, &args.data, &specs, args.seed)?;
+    let bars = Bars::new(!args.common.quiet && !args.common.json);
+    let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
+    let found = pipeline::search_only(model, [&calibration, &validation], synthetic, &options, &search, &bars)?;
+    let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
+    if let Some(path) = &args.output {
+        std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
+    }
+    if let Some(path) = &search.journal {
+        let _ = std::fs::remove_file(path);
+    }
+    if args.common.json {
+        output::print(&json)?;
+    } else if !args.common.quiet {
+        output::print(&text(&found))?;
+    }
+    Ok(exit_code(&found))
+}
+
+/// Where the measurements of a search for an output are written down.
+pub(crate) fn journal(output: &Path) -> PathBuf {
+    beside(output, ".search.jsonl")
+}
+
+/// Where the best plan so far is written.
+pub(crate) fn best(output: &Path) -> PathBuf {
+    beside(output, ".plan.json")
+}
+
+fn beside(output: &Path, ending: &str) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    output.with_file_name(name)
+}
+
+/// 5 where the target was not reached.
+pub(crate) fn exit_code(found: &Outcome) -> std::process::ExitCode {
+    if found.reached { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::from(5) }
+}
+
+fn text(found: &Outcome) -> String {
+    let mut text = String::new();
+    summary(&mut text, found);
+    let rows: Vec<Vec<String>> = found.front.iter().map(row).collect();
+    text.push('\n');
+    text.push_str(&table(&["bits", "weights", "distance", "agreement", "accuracy", "from"], &rows, &[0, 1, 2, 3, 4]));
+    text
+}
+
+fn row(point: &FrontPoint) -> Vec<String> {
+    let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
+    let Verdict { distance, agreement, accuracy } = point.verdict;
+    vec![
+        format!("{:.2}", point.bits),
+        bytes(point.packed_bytes),
+        format!("{distance:.4}"),
+        percent(agreement),
+        percent(accuracy),
+        point.method.clone(),
+    ]
+}
+
+/// Lines about a search.
+pub(crate) fn summary(text: &mut String, found: &Outcome) {
+    let chosen = format!("{} · {:.2} bits a weight · distance {:.4}", found.chosen, found.bits, found.verdict.distance);
+    line(text, "search", &chosen);
+    let others: Vec<String> = found
+        .proposals
+        .iter()
+        .filter(|other| other.method != found.chosen && found.method != "uniform")
+        .filter(|other| (other.bits - found.bits).abs() < 0.2)
+        .map(|other| format!("{} {:.4} at {:.2} bits", other.method, other.verdict.distance, other.bits))
+        .take(3)
+        .collect();
+    if !others.is_empty() {
+        line(text, "", &format!("beside it: {}", others.join(", ")));
+    }
+    let saved = 100.0 * (1.0 - found.passes.run / found.passes.full.max(1.0));
+    let passes = format!("{:.0} passes of a sample instead of {:.0}", found.passes.run, found.passes.full);
+    line(text, "", &format!("{passes}, {saved:.0} % saved"));
+    if !found.reached {
+        line(text, "", &format!("the target is out of reach: {}; this is the nearest plan", found.target));
+    }
+}
+
+/// What is said of activations: their bits, or nothing where they go with the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activations {
+    /// As many as the weights.
+    Same,
+    /// So many.
+    Fixed(ActivationBits),
+}
+
+impl std::str::FromStr for Activations {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "same" {
+            return Ok(Self::Same);
+        }
+        text.parse().map(Self::Fixed).map_err(|reason: String| format!("{reason}, same"))
+    }
+}
