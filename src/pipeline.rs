@@ -52,7 +52,9 @@ pub fn quantize(
     let opset = model.opset("").unwrap_or_default();
     prepare(&mut model, options.batch_norm)?;
     check_target(options)?;
-    options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
+    // Layers have their names now.
+    let plan = options.plan.resolved(&model, options.ends, &options.profile)?;
+    let options = &Options { plan, ..options.clone() };
     raise_opset(&mut model, options)?;
     let work = Work::new(&model, options)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();

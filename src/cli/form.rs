@@ -5,7 +5,7 @@
 
 use clap::Args;
 use msq_onnx::{
-    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, Solver, WeightBits, WeightGrid,
+    ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, PackingForm, Solver, WeightBits, WeightGrid,
 };
 use msq_passes::Profile;
 use std::path::PathBuf;
@@ -19,6 +19,10 @@ pub(crate) struct FormArgs {
     /// Bits of the activations layers read: 2 to 8, or float for weights alone
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
     act_bits: Option<ActivationBits>,
+    /// Bits of the first and the last layers, weights and activations: 2 to 8, or same for those of all layers [default:
+    /// activations of at least 8]
+    #[arg(long, value_name = "BITS", help_heading = "Quantization")]
+    first_last_bits: Option<EndBits>,
     /// Integers of the weights; full below 8 bits, narrow at 8 unless given
     #[arg(long, value_name = "GRID", help_heading = "Quantization")]
     grid: Option<GridArg>,
@@ -27,7 +31,7 @@ pub(crate) struct FormArgs {
     pub(crate) solver: Option<SolverArg>,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
-    #[arg(conflicts_with_all = ["weight_bits", "act_bits", "grid", "packing"])]
+    #[arg(conflicts_with_all = ["weight_bits", "act_bits", "first_last_bits", "grid", "packing"])]
     plan: Option<PathBuf>,
     /// Write the bit plan that was carried out
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
@@ -117,6 +121,11 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 impl FormArgs {
+    /// A plan from a file says all there is to say.
+    pub(crate) fn ends(&self) -> EndBits {
+        if self.plan.is_some() { EndBits::Same } else { self.first_last_bits.unwrap_or_default() }
+    }
+
     pub(crate) fn plan(&self) -> Result<BitPlan, Error> {
         if let Some(path) = &self.plan {
             return BitPlan::load(path);

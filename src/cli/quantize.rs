@@ -112,6 +112,7 @@ fn options(args: &QuantizeArgs) -> Result<Options, Error> {
     Ok(Options {
         profile: form.profile,
         plan: form.plan()?,
+        ends: form.ends(),
         solver: form.solver.map(Into::into),
         format: form.format.into(),
         batch_norm: form.batch_norm.into(),
