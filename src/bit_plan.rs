@@ -259,7 +259,7 @@ impl BitPlan {
 }
 
 /// The number, or the word that stands for a choice without one.
-fn parse_bits<T>(text: &str, words: &[(&str, T)], number: impl Fn(u8) -> T) -> Result<T, String>
+pub(crate) fn parse_bits<T>(text: &str, words: &[(&str, T)], number: impl Fn(u8) -> T) -> Result<T, String>
 where
     T: Copy,
 {

@@ -222,6 +222,7 @@ impl Error {
             | Self::OldOpset { .. }
             | Self::NoOpset { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
+            | Self::NotAClassifier
             | Self::Incomparable { .. } => 3,
             Self::Data(DataError::Write { .. }) => 1,
             Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,

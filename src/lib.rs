@@ -19,6 +19,7 @@ pub mod agreement;
 mod bit_plan;
 pub mod calibrate;
 pub mod data;
+mod ends;
 pub mod engine;
 mod error;
 pub mod evaluate;
@@ -41,6 +42,7 @@ mod synthesize;
 mod work;
 
 pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, WeightGrid};
+pub use ends::EndBits;
 pub use error::Error;
 pub use options::{BatchNorm, Format, Options, Solver};
 pub use synthesize::made_up;

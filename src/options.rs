@@ -2,6 +2,7 @@
 
 use crate::bit_plan::{BitPlan, LayerPlan};
 use crate::calibrate::ObserverKind;
+use crate::ends::EndBits;
 use msq_passes::Profile;
 
 /// The operators a quantized layer is written as.
@@ -44,6 +45,8 @@ pub struct Options {
     pub observer: ObserverKind,
     /// Bits of every layer.
     pub plan: BitPlan,
+    /// Bits of the first and the last layers, where the plan names no layers.
+    pub ends: EndBits,
     /// How weights become integers; if not said, `Gram` where any layer has fewer than 8 bits.
     pub solver: Option<Solver>,
     /// What quantized layers are written as.
@@ -76,6 +79,7 @@ impl Default for Options {
             profile: Profile::ORT_CPU,
             observer: ObserverKind::default(),
             plan: BitPlan::uniform(LayerPlan::default()),
+            ends: EndBits::default(),
             solver: None,
             format: Format::default(),
             batch_norm: BatchNorm::default(),

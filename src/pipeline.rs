@@ -157,7 +157,9 @@ impl Prepared {
         options: &Options,
         progress: &dyn Progress,
     ) -> Result<Quantized, Error> {
-        options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
+        // Layers have their names now.
+        let plan = options.plan.resolved(&model, options.ends, &options.profile)?;
+        let options = &options.with_plan(&plan);
         raise_opset(&mut model, options)?;
         let work = Work::new(&model, options)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();

@@ -246,3 +246,6 @@ impl<S: Summary, F: Fn() -> S + Sync> Visitor for Reader<'_, F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,7 +212,7 @@ fn low_bit_activations_stay_fused() {
     }
     let scratch = Scratch::new();
     for bits in [2, 4, 7] {
-        let file = digits_with(&scratch, &format!("--act-bits {bits}"));
+        let file = digits_with(&scratch, &format!("--act-bits {bits} --first-last-bits same"));
         let mut model = msq_onnx::load(&file).unwrap();
         // What layers read: other values, such as those a sum alone reads, keep 8 bits.
         let layers = model.graph.nodes().filter(|(_, n)| n.is("Conv") || n.is("Gemm"));

@@ -9,6 +9,7 @@
 mod binning;
 mod channel_means;
 mod collect;
+mod cosine;
 mod entropy;
 mod histogram;
 mod min_max;
@@ -16,11 +17,13 @@ mod moving_average;
 mod mse;
 mod observer;
 mod percentile;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use channel_means::ChannelMeans;
 pub use collect::{Collected, Tap, TapSource, Taps, collect};
+pub use cosine::cosine_similarity;
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;

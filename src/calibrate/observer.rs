@@ -8,12 +8,12 @@ use thiserror::Error;
 
 use super::binning::Extremes;
 use super::percentile::DEFAULT_PERCENTILE;
-use super::{Histogram, MovingAverage, entropy, min_max, mse, percentile};
+use super::{Histogram, MovingAverage, cosine, entropy, min_max, mse, percentile};
 use crate::quant::{Affine, GridSpec, Range};
 
 /// A way to choose the range of an activation from its statistics.
 ///
-/// Written `min-max`, `moving-average`, `percentile` (or `percentile:99.9`), `entropy` and `mse`.
+/// Written `min-max`, `moving-average`, `percentile` (or `percentile:99.9`), `entropy`, `mse` and `cosine`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
@@ -29,13 +29,15 @@ pub enum ObserverKind {
     /// The range with the least expected squared error.
     #[default]
     Mse,
+    /// The range with which quantized values point in the direction of the values.
+    Cosine,
 }
 
 /// A name that no observer has.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "`{name}` is no observer, use `min-max`, `moving-average`, `percentile`, `percentile:P` with P from 50 to 100, \
-     `entropy` or `mse`"
+     `entropy`, `mse` or `cosine`"
 )]
 pub struct ParseObserverError {
     name: String,
@@ -52,6 +54,7 @@ impl FromStr for ObserverKind {
             "percentile" => Some(Self::Percentile(DEFAULT_PERCENTILE)),
             "entropy" => Some(Self::Entropy),
             "mse" => Some(Self::Mse),
+            "cosine" => Some(Self::Cosine),
             _ => name.strip_prefix("percentile:").and_then(percentage).map(Self::Percentile),
         }
         .ok_or_else(|| ParseObserverError { name: name.to_owned() })
@@ -81,6 +84,7 @@ impl fmt::Display for ObserverKind {
             Self::Percentile(percent) => return write!(formatter, "percentile:{percent}"),
             Self::Entropy => "entropy",
             Self::Mse => "mse",
+            Self::Cosine => "cosine",
         })
     }
 }
@@ -95,6 +99,7 @@ impl ObserverKind {
             Self::Percentile(percent) => percentile::range(histogram, percent, grid),
             Self::Entropy => entropy::range(histogram, grid),
             Self::Mse => mse::range(histogram, grid),
+            Self::Cosine => cosine::range(histogram, grid),
         };
         // Adding zero turns −0 into 0.
         Range::new(range.min + 0.0, range.max + 0.0)

@@ -6,7 +6,8 @@
 use super::search::Activations;
 use clap::Args;
 use msq_onnx::{
-    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, Options, PackingForm, Solver, WeightBits, WeightGrid,
+    ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, Options, PackingForm, Solver, WeightBits,
+    WeightGrid,
 };
 use msq_passes::Profile;
 use std::path::PathBuf;
@@ -20,6 +21,10 @@ pub(crate) struct FormArgs {
     /// Bits of the activations layers read: 2 to 8, float for weights alone, or same as the weights [default: 8]
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
     act_bits: Option<Activations>,
+    /// Bits of the first and the last layers, weights and activations: 2 to 8, or same for those of all layers [default:
+    /// activations of at least 8]
+    #[arg(long, value_name = "BITS", help_heading = "Quantization")]
+    first_last_bits: Option<EndBits>,
     /// Integers of the weights; full below 8 bits, narrow at 8 unless given
     #[arg(long, value_name = "GRID", help_heading = "Quantization")]
     grid: Option<GridArg>,
@@ -28,7 +33,7 @@ pub(crate) struct FormArgs {
     pub(crate) solver: Option<SolverArg>,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
-    #[arg(conflicts_with_all = ["weight_bits", "act_bits", "grid", "packing"])]
+    #[arg(conflicts_with_all = ["weight_bits", "act_bits", "first_last_bits", "grid", "packing"])]
     plan: Option<PathBuf>,
     /// Write the bit plan that was carried out
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
@@ -118,6 +123,11 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 impl FormArgs {
+    /// A plan from a file says all there is to say.
+    pub(crate) fn ends(&self) -> EndBits {
+        if self.plan.is_some() { EndBits::Same } else { self.first_last_bits.unwrap_or_default() }
+    }
+
     pub(crate) fn plan(&self) -> Result<BitPlan, Error> {
         if let Some(path) = &self.plan {
             return BitPlan::load(path);
@@ -165,6 +175,7 @@ impl FormArgs {
         Ok(Options {
             profile: self.profile,
             plan: self.plan()?,
+            ends: self.ends(),
             solver: self.solver.map(Into::into),
             format: self.format.into(),
             batch_norm: self.batch_norm.into(),

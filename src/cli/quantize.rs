@@ -32,7 +32,7 @@ pub(crate) struct QuantizeArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
-    /// How activation ranges are chosen: min-max, moving-average, percentile[:P], entropy or mse
+    /// How activation ranges are chosen: min-max, moving-average, percentile[:P], entropy, mse or cosine
     #[arg(long, value_name = "NAME", default_value = "mse", help_heading = "Quantization")]
     observer: ObserverKind,
     /// Leave layers float: a name, or a regular expression for whole names; may be given again

@@ -110,7 +110,7 @@ impl<'a> Driver<'a> {
             .collect();
         layers.sort_by_key(|(layer, _)| position.get(&layer.node));
         let only: Vec<Layer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
-        let space = Space::new(model, &only, rungs);
+        let space = Space::new(model, &only, rungs, options)?;
         let budget = options.memory.map_or(KEPT, |memory| memory / 6);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
         let judge = |name: &str, data: &Dataset| Judge::new(name, model, &layers, data, budget, options.threads);

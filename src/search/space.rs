@@ -1,7 +1,7 @@
 //! The plans a search chooses from: a rung of one ladder for every layer.
 
 use crate::inspect::output_shape;
-use crate::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid};
+use crate::{ActivationBits, BitPlan, Error, LayerPlan, Options, WeightBits, WeightGrid};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
@@ -25,6 +25,7 @@ pub(crate) enum Measure {
 #[derive(Clone, Debug)]
 pub(crate) struct Space {
     layers: Vec<SpaceLayer>,
+    /// The rungs as they are, without what is said of first and last layers.
     rungs: Vec<LayerPlan>,
 }
 
@@ -33,6 +34,8 @@ struct SpaceLayer {
     name: String,
     weights: usize,
     macs: u64,
+    /// Its plan on each rung.
+    rungs: Vec<LayerPlan>,
 }
 
 /// What becomes of activations while weights lose bits.
@@ -64,14 +67,22 @@ pub(crate) fn ladder(weights: &[WeightBits], activations: SearchedActivations) -
 }
 
 impl Space {
-    /// All layers may have any rung.
-    pub(crate) fn new(model: &Model, layers: &[Layer], rungs: Vec<LayerPlan>) -> Self {
+    /// All layers may have any rung, the first and the last ones as the options say.
+    pub(crate) fn new(
+        model: &Model,
+        layers: &[Layer],
+        rungs: Vec<LayerPlan>,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let resolved = |&rung: &LayerPlan| BitPlan::uniform(rung).resolved(model, options.ends, &options.profile);
+        let plans: Vec<BitPlan> = rungs.iter().map(resolved).collect::<Result<_, _>>()?;
         let layer = |layer: &Layer| SpaceLayer {
             name: layer.name.clone(),
             weights: layer.weights(),
             macs: output_shape(model, layer.output).map_or(0, |shape| layer.macs(&shape)),
+            rungs: plans.iter().map(|plan| plan.layer(&layer.name).unwrap_or_default()).collect(),
         };
-        Self { layers: layers.iter().map(layer).collect(), rungs }
+        Ok(Self { layers: layers.iter().map(layer).collect(), rungs })
     }
 
     /// Number of layers.
@@ -116,13 +127,14 @@ impl Space {
 
     /// The plan of a choice.
     pub(crate) fn plan(&self, choice: &[usize]) -> BitPlan {
-        let layers = self.layers.iter().zip(choice).map(|(layer, &rung)| (layer.name.clone(), self.rungs[rung]));
+        let layers = self.layers.iter().zip(choice).map(|(layer, &rung)| (layer.name.clone(), layer.rungs[rung]));
         BitPlan::of_layers(layers.collect())
     }
 
     /// What a layer takes on a rung; of [`Measure::FileBytes`], its weights.
     pub(crate) fn cost(&self, measure: Measure, layer: usize, rung: usize) -> u64 {
-        let (SpaceLayer { weights, macs, .. }, rung) = (&self.layers[layer], self.rungs[rung]);
+        let SpaceLayer { weights, macs, rungs, .. } = &self.layers[layer];
+        let rung = rungs[rung];
         let tenths = match rung.weights {
             WeightBits::Float => 320,
             WeightBits::Ternary => 16,

@@ -20,6 +20,8 @@ fn wrong_flags() {
     usage(args![model, "-o", output, "--no-such-flag"], &["--no-such-flag"]);
     usage(args![model, "-o", output, "--observer", "nosuch"], &["nosuch", "mse", "entropy"]);
     usage(args![model, "-o", output, "--observer", "percentile:20"], &["percentile:20"]);
+    usage(args![model, "-o", output, "--first-last-bits", "9"], &["`9` is none of 2 to 8, same"]);
+    usage(args![model, "-o", output, "--first-last-bits", "8", "--plan", "p.json"], &["--plan"]);
     usage(args![model, "-o", output, "--preset", "nosuch"], &["nosuch", "imagenet"]);
     usage(args![model, "-o", output, "--layout", "nosuch"], &["nosuch", "nchw"]);
     usage(args![model, "-o", output, "--crop", "8xq"], &["8xq"]);

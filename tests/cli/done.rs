@@ -51,6 +51,34 @@ fn weights_are_int8_and_biases_int32() {
     assert_eq!(floats.count(), 0, "no float weight is left; the longest scale has 80 channels");
 }
 
+/// Below 8 bits the ends keep activations of 8, or get what the flag says; the saved plan shows it, and does the same.
+#[test]
+fn first_and_last_layers_have_their_own_bits() {
+    let scratch = Scratch::new();
+    let quantized = |name: &str, flags: &[&str]| {
+        let plan = scratch.path(&format!("{name}.json"));
+        let mut more = args!["--calib", digits("calib.npz"), "--samples", "32", "--verify", "0"].to_vec();
+        more.extend(flags.iter().map(Into::into));
+        more.extend_from_slice(args!["--solver", "round", "--save-plan", plan]);
+        let output = quantize_digits(&scratch, &format!("{name}.onnx"), &more);
+        let plan: serde_json::Value = serde_json::from_slice(&std::fs::read(plan).unwrap()).unwrap();
+        let bits =
+            |layer: &serde_json::Value| (layer["weights"].as_u64().unwrap(), layer["activations"].as_u64().unwrap());
+        let layers = plan["layers"].as_object().unwrap().values().map(bits).collect::<Vec<_>>();
+        (std::fs::read(output).unwrap(), layers)
+    };
+    let around = |end, between| [vec![end], vec![between; 8], vec![end]].concat();
+    let (default, layers) = quantized("default", &["--weight-bits", "4", "--act-bits", "4"]);
+    assert_eq!(layers, around((4, 8), (4, 4)));
+    let ends = ["--weight-bits", "4", "--act-bits", "4", "--first-last-bits"];
+    assert_eq!(quantized("wide", &[&ends[..], &["8"]].concat()).1, around((8, 8), (4, 4)));
+    assert_eq!(quantized("same", &[&ends[..], &["same"]].concat()).1, around((4, 4), (4, 4)));
+    let plan = scratch.path("default.json");
+    let (again, layers) = quantized("again", &["--plan", plan.to_str().unwrap()]);
+    assert_eq!(layers, around((4, 8), (4, 4)));
+    assert!(again == default, "the saved plan gives another file");
+}
+
 #[test]
 fn input_and_output_as_flags() {
     let scratch = Scratch::new();

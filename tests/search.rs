@@ -1,0 +1,232 @@
+//! The search for bits: targets are kept to, kept values change nothing, a killed search goes on.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{BINARY, Scratch, args, digits, msq};
+use msq_onnx::data::{DataOptions, Dataset};
+use msq_onnx::progress::Silent;
+use msq_onnx::search::{Method, Outcome, SearchOptions, SearchedActivations, Target};
+use msq_onnx::{Options, WeightBits, load, pipeline};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Digits with labels, in two parts.
+fn parts(samples: usize) -> [Dataset; 2] {
+    let model = load(&digits("digits.onnx")).unwrap();
+    let options = DataOptions { samples: Some(samples), ..DataOptions::default() };
+    let data = Dataset::open(&digits("calib.npz"), &pipeline::input_specs(&model), &options).unwrap();
+    let (calibration, validation) = data.split(samples / 2);
+    [calibration, validation]
+}
+
+fn search(target: Target, method: Method, options: &Options, change: impl Fn(&mut SearchOptions)) -> Outcome {
+    let model = load(&digits("digits.onnx")).unwrap();
+    let [calibration, validation] = parts(96);
+    let mut search = SearchOptions { method, samples: 32, repairs: 6, ..SearchOptions::new(target) };
+    change(&mut search);
+    pipeline::search_only(model, [&calibration, &validation], false, options, &search, &Silent).unwrap()
+}
+
+/// What a search decided, without what it cost.
+fn decisions(outcome: &Outcome) -> String {
+    let mut json = serde_json::to_value(outcome).unwrap();
+    json.as_object_mut().unwrap().remove("passes");
+    serde_json::to_string_pretty(&json).unwrap()
+}
+
+/// With no memory to keep values in, every variant runs from the start: the naive loop.
+#[test]
+fn running_from_kept_values_changes_nothing_and_saves_passes() {
+    let ladder = |search: &mut SearchOptions| {
+        search.ladder = vec![WeightBits::Bits(8), WeightBits::Bits(4), WeightBits::Bits(2)];
+        search.activations = SearchedActivations::Same;
+    };
+    for method in [Method::Msq, Method::Auto] {
+        let kept = search(Target::Bits(3.0), method, &Options::default(), ladder);
+        let naive = Options { memory: Some(0), ..Options::default() };
+        let naive = search(Target::Bits(3.0), method, &naive, ladder);
+        assert_eq!(decisions(&kept), decisions(&naive));
+        assert!((naive.passes.run - naive.passes.full).abs() < 1e-6 * naive.passes.full, "{:?}", naive.passes);
+        assert!(kept.passes.run < 0.8 * kept.passes.full, "{:?}", kept.passes);
+    }
+}
+
+#[test]
+fn any_number_of_threads_decides_the_same() {
+    let with = |threads| {
+        let options = Options { threads, ..Options::default() };
+        decisions(&search(Target::Bits(3.0), Method::Auto, &options, |_| {}))
+    };
+    let one = with(1);
+    assert_eq!(one, with(2));
+    assert_eq!(one, with(7));
+}
+
+#[test]
+fn every_method_keeps_to_the_limit() {
+    for method in [Method::Msq, Method::Sensitivity, Method::Ilp, Method::Uniform, Method::Auto] {
+        let found = search(Target::Bits(3.5), method, &Options::default(), |_| {});
+        assert!(found.reached, "{}", found.method);
+        assert!(found.bits <= 3.5, "{}: {}", found.method, found.bits);
+        assert!(found.bits > 2.0, "{} wastes what it may use: {}", found.method, found.bits);
+        assert_eq!(found.plan.layers.len(), 10);
+    }
+}
+
+/// The steps are those of algorithm 1: one layer at a time, that with the least difference to the one before.
+#[test]
+fn msq_lowers_the_layer_that_adds_least() {
+    let found = search(Target::Bits(4.0), Method::Msq, &Options::default(), |_| {});
+    assert!(found.steps.len() > 10);
+    for (step, next) in found.steps.iter().zip(&found.steps[1..]) {
+        let names: Vec<&String> = step.plan.layers.keys().collect();
+        let changed: Vec<&String> = names.iter().copied().filter(|n| step.plan.layer(n) != next.plan.layer(n)).collect();
+        assert_eq!(changed, step.lowered.iter().collect::<Vec<_>>());
+        let difference = |i: usize| (step.accuracies[i] - step.accuracies[i - 1]).abs();
+        let lowest = |name: &str| step.plan.layer(name).unwrap().weights == WeightBits::Ternary;
+        let at = names.iter().position(|name| **name == step.lowered[0]).unwrap();
+        for other in (1..names.len()).filter(|&other| !lowest(names[other])) {
+            assert!(difference(at) <= difference(other) + 1e-9, "{} against {}", names[at], names[other]);
+        }
+    }
+    assert!(found.steps.iter().all(|step| step.plan.layers[0].weights == WeightBits::Bits(8)), "the first stays");
+    let accuracies = &found.steps[0].accuracies;
+    assert!(accuracies[9] > 0.9 && accuracies[0] < accuracies[9], "{accuracies:?}");
+}
+
+/// Exchanges and the choice between proposals never make the plan worse.
+#[test]
+fn auto_is_no_worse_than_what_it_chooses_from() {
+    let found = search(Target::Bits(2.5), Method::Auto, &Options::default(), |search| search.repairs = 12);
+    let proposals = found.proposals.iter().map(|p| p.verdict.distance);
+    assert!(proposals.fold(f64::INFINITY, f64::min) >= found.verdict.distance - 1e-12);
+    assert!(found.proposals.iter().any(|p| p.method == "msq") && found.proposals.iter().any(|p| p.method == "ilp"));
+    let front: Vec<(u64, f64)> = found.front.iter().map(|p| (p.packed_bytes, p.verdict.distance)).collect();
+    assert!(front.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 > pair[1].1), "{front:?}");
+}
+
+fn run(scratch: &Scratch, name: &str, more: &[&str]) -> (common::Run, std::path::PathBuf) {
+    let output = scratch.out(name);
+    let mut all = args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
+    all.extend(["--search-samples", "32", "--repairs", "4"].map(OsString::from));
+    all.extend(more.iter().map(OsString::from));
+    (msq(&all), output)
+}
+
+#[test]
+fn a_size_is_kept_to_by_the_file() {
+    let scratch = Scratch::new();
+    for size in [16_000, 13_500] {
+        let (run, output) = run(&scratch, "out.onnx", &["--target-size", &size.to_string(), "--json"]);
+        let report = run.ok().json();
+        let bytes = output.metadata().unwrap().len();
+        assert!(bytes <= size && bytes > size * 9 / 10, "{bytes} for {size}");
+        assert_eq!(report["search"]["reached"], true);
+        assert_eq!(report["quality"]["held_out"], true);
+        assert!(report["quality"]["accuracy"].is_number(), "digits have labels");
+    }
+    assert_eq!(scratch.outputs(), ["out.onnx"], "neither journal nor plan is left");
+}
+
+#[test]
+fn a_target_out_of_reach_gives_the_nearest_model_and_code_5() {
+    let scratch = Scratch::new();
+    let (run, output) = run(&scratch, "out.onnx", &["--target-size", "2KB", "--search", "ilp"]);
+    assert_eq!(run.code, Some(5), "{}", run.stderr);
+    assert!(run.stdout.contains("out of reach"), "{}", run.stdout);
+    assert!(load(&output).is_ok());
+}
+
+#[test]
+fn the_smallest_model_within_a_drop() {
+    let scratch = Scratch::new();
+    let (run, _) = run(&scratch, "out.onnx", &["--max-drop", "3%", "--json"]);
+    let report = run.ok().json();
+    let (quality, search) = (&report["quality"], &report["search"]);
+    let lost = quality["float_accuracy"].as_f64().unwrap() - quality["accuracy"].as_f64().unwrap();
+    assert!(lost <= 0.03, "{quality}");
+    assert!(search["bits"].as_f64().unwrap() < 6.0, "{search}");
+}
+
+#[test]
+fn flags_that_contradict_each_other() {
+    let scratch = Scratch::new();
+    let refused = |more: &[&str]| run(&scratch, "out.onnx", more).0;
+    assert!(refused(&["--target-bits", "3", "--weight-bits", "4"]).error(2).contains("--weight-bits"));
+    refused(&["--target-bits", "3", "--target-ratio", "4"]).usage();
+    assert!(refused(&["--target-bits", "0"]).usage().contains("above 0"));
+    assert!(refused(&["--max-drop", "200%"]).usage().contains("not between"));
+    assert!(refused(&["--target-bits", "3", "--search", "best"]).usage().contains("auto, msq, sensitivity"));
+    assert!(refused(&["--target-bits", "3", "--ladder", "8,float"]).error(2).contains("--ladder"));
+    assert!(refused(&["--target-bits", "3", "--pyramid", "0"]).error(2).contains("--pyramid"));
+    assert_eq!(scratch.outputs(), Vec::<String>::new());
+}
+
+/// Outputs that are no class scores: MSQ says what to use, and that works.
+#[test]
+fn networks_that_are_no_classifiers() {
+    let scratch = Scratch::new();
+    let mut model = common::models::parse(
+        "<ir_version: 8, opset_import: [\"\": 17]>
+         g (float[1,2,8,8] x) => (float[1,3,8,8] y, float[1,2,8,8] z)
+         <float[12,2,3,3] a = {}, float[3,12,3,3] b = {}, float[2,12,1,1] c = {}>
+         { h = Conv<pads: ints = [1,1,1,1]>(x, a) r = Relu(h) y = Conv<pads: ints = [1,1,1,1]>(r, b) z = Conv(r, c) }",
+    );
+    common::models::fill(&mut model);
+    let path = common::models::write(&scratch.path("two.onnx"), &model);
+    let out = scratch.out("out.onnx");
+    let msq_search = msq(args![path, "-o", out, "--target-bits", "4", "--search", "msq"]);
+    assert!(msq_search.stderr.lines().last().unwrap().contains("--search sensitivity"), "{}", msq_search.stderr);
+    assert_eq!(msq_search.code, Some(3));
+    let report = msq(args![path, "-o", out, "--target-bits", "4", "--json"]).ok().json();
+    assert!(report["search"]["bits"].as_f64().unwrap() <= 4.0);
+    assert!(report["search"]["verdict"]["agreement"].is_null());
+}
+
+#[test]
+fn a_killed_search_goes_on_and_ends_the_same() {
+    let scratch = Scratch::new();
+    let arguments = |output: &Path| {
+        let mut all = args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
+        all.extend(["--target-bits", "3", "--search-samples", "32", "--repairs", "4", "--json"].map(OsString::from));
+        all
+    };
+    let (whole, output) = (scratch.out("whole.onnx"), scratch.out("out.onnx"));
+    msq(&arguments(&whole)).ok();
+    let journal = scratch.out("out.onnx.search.jsonl");
+    let measured = || std::fs::read_to_string(&journal).unwrap_or_default().lines().count().saturating_sub(1);
+    let (mut killed, mut before) = (0, 0);
+    for _ in 0..40 {
+        // Until a few more measurements are written down than last time.
+        let mut child = Command::new(BINARY)
+            .args(arguments(&output))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while child.try_wait().unwrap().is_none() && measured() < before + 7 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += 1;
+        before = measured();
+        assert!(!output.exists(), "no model before it is done");
+        if killed == 5 {
+            let report = msq(&arguments(&output)).ok().json();
+            assert!(report["search"]["resumed"].as_u64().unwrap() >= before as u64, "{}", report["search"]["resumed"]);
+            break;
+        }
+    }
+    assert!(killed >= 3, "killed only {killed} times");
+    assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&output).unwrap());
+    assert_eq!(scratch.outputs(), ["out.onnx", "whole.onnx"]);
+}
