@@ -5,7 +5,7 @@ use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Output, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
 use crate::observe::{Observed, observe};
-use crate::prepare::{annotate, prepare, refuse_quantized};
+use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
@@ -51,6 +51,9 @@ pub fn quantize(
     let float_bytes = encoded_len(&export(&model)) as u64;
     let opset = model.opset("").unwrap_or_default();
     prepare(&mut model, options.batch_norm)?;
+    if options.equalize.unwrap_or(!options.profile.per_channel) {
+        equalize(&mut model)?;
+    }
     check_target(options)?;
     options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
     raise_opset(&mut model, options)?;

@@ -112,6 +112,7 @@ impl Work {
             bias_as_floats: leaves_out_bias_scales(layer, options, is_stripped(options, &self.packings)),
             affine: affine.as_ref(),
             half_scales: options.half_scales,
+            bias_correction: options.bias_correction,
             moments,
         };
         round_layer(model, layer, LayerInput { scale, means, output_scale }, rounding)

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 /// Bits, and what the output looks like.
 #[derive(Args, Debug)]
+// Flags, each of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct FormArgs {
     /// Bits of the weights: 2 to 8 or ternary
     #[arg(long, value_name = "BITS", default_value = "8", help_heading = "Quantization")]
@@ -35,6 +37,15 @@ pub(crate) struct FormArgs {
     /// Whether batch-norms are multiplied into the weights or into their scales
     #[arg(long, value_name = "FORM", default_value = "fold", help_heading = "Quantization")]
     pub(crate) batch_norm: BatchNormArg,
+    /// Scale channels between layers to equal ranges; with targets of one scale a tensor this is so anyway
+    #[arg(long, help_heading = "Quantization", conflicts_with = "no_equalize")]
+    equalize: bool,
+    /// Leave the channels as they are, whatever the target
+    #[arg(long, help_heading = "Quantization")]
+    no_equalize: bool,
+    /// Leave biases as they are: do not take back what rounding weights does to the means of outputs
+    #[arg(long, help_heading = "Quantization")]
+    pub(crate) no_bias_correction: bool,
     /// The target: ort-cpu, ort-arm, tensorrt, openvino, qnn or tract
     #[arg(long, value_name = "NAME", default_value = "ort-cpu", value_parser = profile, help_heading = "Output")]
     pub(crate) profile: Profile,
@@ -117,6 +128,10 @@ fn profile(name: &str) -> Result<Profile, String> {
 }
 
 impl FormArgs {
+    pub(crate) fn equalize(&self) -> Option<bool> {
+        (self.equalize || self.no_equalize).then_some(self.equalize)
+    }
+
     pub(crate) fn plan(&self) -> Result<BitPlan, Error> {
         if let Some(path) = &self.plan {
             return BitPlan::load(path);

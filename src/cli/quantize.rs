@@ -113,6 +113,8 @@ fn options(args: &QuantizeArgs) -> Result<Options, Error> {
         profile: form.profile,
         plan: form.plan()?,
         solver: form.solver.map(Into::into),
+        bias_correction: !form.no_bias_correction,
+        equalize: form.equalize(),
         format: form.format.into(),
         batch_norm: form.batch_norm.into(),
         functions: form.functions,

@@ -39,6 +39,8 @@ pub(crate) struct Rounding<'a> {
     pub affine: Option<&'a ChannelAffine>,
     /// Whether scales are rounded to half precision, where they are not too small for it.
     pub half_scales: bool,
+    /// Whether the bias takes back the shift of the mean that rounding causes.
+    pub bias_correction: bool,
     /// Moments of what the layer reads, for the solver that uses them.
     pub moments: Option<(&'a Geometry, &'a [Moments])>,
 }
@@ -67,7 +69,8 @@ pub(crate) struct LayerInput<'a> {
     pub output_scale: Option<f32>,
 }
 
-/// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
+/// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes, unless
+/// that is not wanted.
 pub(crate) fn round_layer(
     model: &Model,
     layer: &Layer,
@@ -82,6 +85,7 @@ pub(crate) fn round_layer(
     let Fit { weight: rounded, shift, output_sqnr } = target.round(layer, &floor, rounding).map_err(failed)?;
     let weight_sqnr = rounded.sqnr(&target.weight);
     let bias = match shift {
+        _ if !rounding.bias_correction => target.bias.clone(),
         Some(shift) => target.shifted_bias(&shift),
         None => target.corrected_bias(model, layer, &rounded, input.means),
     };
@@ -179,7 +183,7 @@ impl<'a> Target<'a> {
             grid: if codebook { gram::Grid::Codebook(grid.bits()) } else { gram::Grid::Uniform(grid) },
             per_channel: axis.is_some(),
             damping: gram::DAMPING,
-            centered: self.bias.is_some(),
+            centered: rounding.bias_correction && self.bias.is_some(),
             least_scales: floor,
         })?;
         let mut data = vec![0; self.own.len()];
