@@ -25,6 +25,8 @@ use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
 
 /// How a layer is rounded.
 #[derive(Clone, Copy, Debug)]
+// Choices that have nothing to do with each other.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct Rounding<'a> {
     /// Bits and grid of the weights.
     pub plan: LayerPlan,
