@@ -141,7 +141,7 @@ fn exact() -> ModelProto {
     let mut proto = models::parse(BLOCK);
     models::fill(&mut proto);
     for (tensor, size) in [("a", 27), ("d", 9), ("p", 16), ("g", 24)] {
-        let integer = |i: usize| if i % size == 0 { 127 } else { (i * 37 % 255) as i32 - 127 };
+        let integer = |i: usize| if i.is_multiple_of(size) { 127 } else { (i * 37 % 255) as i32 - 127 };
         change(&mut proto, tensor, |i, _| integer(i) as f32 / 64.0);
     }
     proto
