@@ -49,6 +49,11 @@ pub struct Options {
     pub ends: EndBits,
     /// How weights become integers; if not said, `Gram` where any layer has fewer than 8 bits.
     pub solver: Option<Solver>,
+    /// Whether the bias takes back what rounding the weights does to the mean of what a layer computes.
+    pub bias_correction: bool,
+    /// Whether channels between two layers are scaled to equal ranges; if not said, where weights have one scale a
+    /// tensor.
+    pub equalize: Option<bool>,
     /// What quantized layers are written as.
     pub format: Format,
     /// What becomes of batch-norms.
@@ -81,6 +86,8 @@ impl Default for Options {
             plan: BitPlan::uniform(LayerPlan::default()),
             ends: EndBits::default(),
             solver: None,
+            bias_correction: true,
+            equalize: None,
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,

@@ -5,7 +5,7 @@ use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
 use crate::observe::observe;
-use crate::prepare::{annotate, prepare, refuse_quantized};
+use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
@@ -143,6 +143,9 @@ impl Prepared {
         let float_bytes = encoded_len(&export(model)) as u64;
         let opset = model.opset("").unwrap_or_default();
         prepare(model, options.batch_norm)?;
+        if options.equalize.unwrap_or(!options.profile.per_channel) {
+            equalize(model)?;
+        }
         check_target(options)?;
         Ok(Self { start, float_bytes, opset })
     }

@@ -5,8 +5,8 @@ use crate::{BatchNorm, Error};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, InsertQdq,
-    LiftConstants, Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
+    CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
+    InsertQdq, LiftConstants, Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
 };
 
 /// Operators that show a model is quantized already.
@@ -85,6 +85,13 @@ pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Re
     // Again: statistics that are finite each can give infinite weights together.
     refuse_non_finite(model)?;
     Ok(records)
+}
+
+/// Scales channels between layers, which keeps what the outputs are but not what lies between: for quantization only, of
+/// a prepared model. Batch-norms that are left are in its way, so it is after they were folded.
+pub(crate) fn equalize(model: &mut Model) -> Result<(), Error> {
+    Manager::new().with(EqualizeChannels).run(model)?;
+    Ok(())
 }
 
 /// Quantizers with an axis need opset 13; `upgrade` is the record of the pass that raises it.

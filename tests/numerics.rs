@@ -11,8 +11,8 @@ use msq_onnx::engine::{EngineError, Facts, Plan, PlanOptions};
 use msq_onnx::pipeline::input_specs;
 use msq_passes::ir::{self, DataType, Model};
 use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
-    NormalizeGemm, NormalizePooling, Pass, PassError, RewriteActivations, UpgradeOpset, run_pass,
+    CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
+    LiftConstants, NormalizeGemm, NormalizePooling, Pass, PassError, RewriteActivations, UpgradeOpset, run_pass,
 };
 
 const TOLERANCE: f32 = 1e-4;
@@ -34,6 +34,7 @@ fn passes() -> Vec<MakePass> {
         |_| Box::new(RewriteActivations),
         |_| Box::new(NormalizePooling),
         |_| Box::new(EliminateDeadNodes),
+        |_| Box::new(EqualizeChannels),
         |_| Box::new(CleanNames { strip: true }),
     ]
 }

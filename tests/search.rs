@@ -84,7 +84,8 @@ fn msq_lowers_the_layer_that_adds_least() {
     assert!(found.steps.len() > 10);
     for (step, next) in found.steps.iter().zip(&found.steps[1..]) {
         let names: Vec<&String> = step.plan.layers.keys().collect();
-        let changed: Vec<&String> = names.iter().copied().filter(|n| step.plan.layer(n) != next.plan.layer(n)).collect();
+        let changed: Vec<&String> =
+            names.iter().copied().filter(|n| step.plan.layer(n) != next.plan.layer(n)).collect();
         assert_eq!(changed, step.lowered.iter().collect::<Vec<_>>());
         let difference = |i: usize| (step.accuracies[i] - step.accuracies[i - 1]).abs();
         let lowest = |name: &str| step.plan.layer(name).unwrap().weights == WeightBits::Ternary;
@@ -111,7 +112,8 @@ fn auto_is_no_worse_than_what_it_chooses_from() {
 
 fn run(scratch: &Scratch, name: &str, more: &[&str]) -> (common::Run, std::path::PathBuf) {
     let output = scratch.out(name);
-    let mut all = args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
+    let mut all =
+        args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
     all.extend(["--search-samples", "32", "--repairs", "4"].map(OsString::from));
     all.extend(more.iter().map(OsString::from));
     (msq(&all), output)
@@ -191,7 +193,8 @@ fn networks_that_are_no_classifiers() {
 fn a_killed_search_goes_on_and_ends_the_same() {
     let scratch = Scratch::new();
     let arguments = |output: &Path| {
-        let mut all = args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
+        let mut all =
+            args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
         all.extend(["--target-bits", "3", "--search-samples", "32", "--repairs", "4", "--json"].map(OsString::from));
         all
     };

@@ -7,8 +7,8 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, ExtractSegment, FoldConstants, FuseAffine,
-    FuseBatchNorm, FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm,
+    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants,
+    FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm,
     NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
@@ -22,6 +22,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "drop-defaults" => Box::new(DropDefaults),
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
+        "equalize-channels" => Box::new(EqualizeChannels),
         "extract-segment" => Box::new(ExtractSegment {
             inputs: words(fields.get("inputs").unwrap_or(&"")).into_iter().map(|name| (name, float())).collect(),
             outputs: words(fields.get("outputs").unwrap_or(&"")),
@@ -156,6 +157,7 @@ passes! {
     drop_defaults: "drop-defaults",
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",
+    equalize_channels: "equalize-channels",
     extract_segment: "extract-segment",
     fold_constants: "fold-constants",
     fuse_affine: "fuse-affine",

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 /// Bits, and what the output looks like.
 #[derive(Args, Debug)]
+// Flags, each of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct FormArgs {
     /// Bits of the weights: 2 to 8 or ternary [default: 8 without a target]
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
@@ -41,6 +43,15 @@ pub(crate) struct FormArgs {
     /// Whether batch-norms are multiplied into the weights or into their scales
     #[arg(long, value_name = "FORM", default_value = "fold", help_heading = "Quantization")]
     pub(crate) batch_norm: BatchNormArg,
+    /// Scale channels between layers to equal ranges; with targets of one scale a tensor this is so anyway
+    #[arg(long, help_heading = "Quantization", conflicts_with = "no_equalize")]
+    equalize: bool,
+    /// Leave the channels as they are, whatever the target
+    #[arg(long, help_heading = "Quantization")]
+    no_equalize: bool,
+    /// Leave biases as they are: do not take back what rounding weights does to the means of outputs
+    #[arg(long, help_heading = "Quantization")]
+    pub(crate) no_bias_correction: bool,
     /// The target: ort-cpu, ort-arm, tensorrt, openvino, qnn or tract
     #[arg(long, value_name = "NAME", default_value = "ort-cpu", value_parser = profile, help_heading = "Output")]
     pub(crate) profile: Profile,
@@ -128,6 +139,10 @@ impl FormArgs {
         if self.plan.is_some() { EndBits::Same } else { self.first_last_bits.unwrap_or_default() }
     }
 
+    pub(crate) fn equalize(&self) -> Option<bool> {
+        (self.equalize || self.no_equalize).then_some(self.equalize)
+    }
+
     pub(crate) fn plan(&self) -> Result<BitPlan, Error> {
         if let Some(path) = &self.plan {
             return BitPlan::load(path);
@@ -177,6 +192,8 @@ impl FormArgs {
             plan: self.plan()?,
             ends: self.ends(),
             solver: self.solver.map(Into::into),
+            bias_correction: !self.no_bias_correction,
+            equalize: self.equalize(),
             format: self.format.into(),
             batch_norm: self.batch_norm.into(),
             functions: self.functions,

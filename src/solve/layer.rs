@@ -149,6 +149,7 @@ pub(crate) fn round_layer(
     let Fit { weight: rounded, shift, output_sqnr } = target.round(layer, &floor, rounding).map_err(failed)?;
     let weight_sqnr = rounded.sqnr(&target.weight);
     let bias = match shift {
+        _ if !rounding.options.bias_correction => target.bias.clone(),
         Some(shift) => target.shifted_bias(&shift),
         None => target.corrected_bias(model, layer, &rounded, input.means),
     };
@@ -242,7 +243,7 @@ impl<'a> Target<'a> {
         let bias = self.own_bias();
         let solution = rounding.solver.solve(&Problem {
             per_channel: axis.is_some(),
-            centered: self.bias.is_some(),
+            centered: rounding.options.bias_correction && self.bias.is_some(),
             least_scales: floor,
             bias: &bias,
             rectified: rounding.rectified,
