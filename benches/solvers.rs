@@ -1,8 +1,9 @@
-//! Speed of the closed-form solver and of the moments it works on, at the sizes of a small residual network.
+//! Speed of the solvers that look at what a layer reads, at the sizes of a small residual network.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use msq_onnx::kernels::Moments;
+use msq_onnx::kernels::{Columns, Moments};
 use msq_onnx::quant::GridSpec;
+use msq_onnx::solve::cosine::Cosine;
 use msq_onnx::solve::gram::ClosedForm;
 use msq_onnx::solve::{Grid, Group, LayerSolver, Problem, Seen};
 use std::hint::black_box;
@@ -36,5 +37,24 @@ fn solving(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, solving);
+fn cosine(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cosine");
+    group.sample_size(10);
+    let Ok(grid) = GridSpec::weight(4) else { return };
+    for (rows, size) in [(16, 144), (32, 288), (64, 576)] {
+        let (weights, float) = (values(rows * size), values(2048 * size));
+        let columns = Columns { size, quantized: float.clone(), float };
+        let input = GridSpec::ACTIVATION_S8.affine(msq_onnx::quant::Range::new(-1.0, 1.0));
+        let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+        for (name, input) in [("weights", None), ("weights and input", Some(input))] {
+            group.bench_function(format!("{name}, {rows} rows of {size}"), |b| {
+                let problem = Problem { input, ..Problem::new(&groups, size, Grid::Uniform(grid)) };
+                b.iter(|| Cosine.solve(black_box(&problem)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, solving, cosine);
 criterion_main!(benches);

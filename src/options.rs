@@ -22,6 +22,8 @@ pub enum Format {
 pub enum Solver {
     /// Rounded to nearest, on the scale of least squared error.
     Round,
+    /// To nearest, on scales of weights and inputs with which what the layer computes keeps its direction.
+    Cosine,
     /// By what the layer reads, so that what it computes changes least.
     Gram,
 }

@@ -169,10 +169,10 @@ impl Prepared {
         let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
         let calibration = Instant::now();
         let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-        let observed = observe(&model, work.watched(), data, options, margin, &pool, progress)?;
+        let mut observed = observe(&model, work.watched(), data, options, margin, &pool, progress)?;
         let calibrate_seconds = calibration.elapsed().as_secs_f64();
         let mut solved = pool.install(|| work.round(&model, &observed, options))?;
-        pool.install(|| reconstruct(&model, &work, &observed, &mut solved, data, options, progress))?;
+        pool.install(|| reconstruct(&model, &work, &mut observed, &mut solved, data, options, progress))?;
         let float = model.clone();
         quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
         let quality = match validation {

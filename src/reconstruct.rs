@@ -2,8 +2,8 @@
 //!
 //! For every layer in graph order: what the solver has to see of what the layer reads, in the quantized network (x̂) and
 //! in the float one (x), is collected over all samples ([`crate::kernels`]), and its weights become the integers that
-//! change least what it computes ([`crate::solve`]), making up for the errors of the layers before. Layers the
-//! kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
+//! change least what it computes ([`crate::solve`]), making up for the errors of the layers before. A solver may also
+//! give the layer's input another scale, where nothing but the layer reads it ([`Work::own_input`]). Layers the kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
 //! keep the integers they were rounded to.
 
 use crate::data::Dataset;
@@ -25,7 +25,7 @@ const CUTS: u64 = 256 << 20;
 pub(crate) fn reconstruct(
     model: &Model,
     work: &Work,
-    observed: &Observed,
+    observed: &mut Observed,
     solved: &mut Solved,
     data: &Dataset,
     options: &Options,
@@ -40,15 +40,21 @@ pub(crate) fn reconstruct(
     let mut walk = Walk::new(model, data, budget, options.threads);
     progress.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
+        let own = work.own_input(&model.graph, layer).filter(|_| solver.scales_input());
+        let own = own.map(|value| model.graph.value(value).name());
         let mut one = || -> Result<Rounded, Error> {
             let empty = Summed::new(model, layer, solver.evidence(), data.len())?;
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
-            let sums = walk.step(model, &quantized, layer, &order[at..], || empty.clone())?;
+            let sums = walk.step(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
             work.round_layer(model, observed, options, layer, solver.as_ref(), Some(&sums.finish()))
         };
         match one() {
             Ok(rounded) => {
+                let quantizer = own.and_then(|name| observed.activations.get_mut(name));
+                if let (Some(quantizer), Some(scale)) = (quantizer, rounded.input_scale) {
+                    quantizer.scale = scale;
+                }
                 solved.insert(layer.name.clone(), rounded);
             }
             // A form the kernels do not know; or the engine ran the model whole, but not this part of it.

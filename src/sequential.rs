@@ -54,7 +54,7 @@ struct Side {
     cut: Vec<String>,
     /// Their elements, sample by sample.
     data: Dataset,
-    /// Names of the values that layers have read so far.
+    /// Names of the values that it was run up to.
     read: Vec<String>,
 }
 
@@ -70,17 +70,18 @@ impl Walk {
     }
 
     /// Runs both networks up to what `layer` reads and sums it up. `later` are the layers still to come, itself among
-    /// them.
+    /// them. With the layer comes the name of a value whose quantizer may change once the layer is solved: the cut stays
+    /// before that.
     pub(crate) fn step<S: Summary>(
         &mut self,
         float: &Model,
         quantized: &Model,
-        layer: &Layer,
+        (layer, open): (&Layer, Option<&str>),
         later: &[Layer],
         summary: impl Fn() -> S + Sync,
     ) -> Result<S, Error> {
         let [float, quantized] =
-            [self.float.segment(float, layer, later)?, self.quantized.segment(quantized, layer, later)?];
+            [self.float.segment(float, layer, None, later)?, self.quantized.segment(quantized, layer, open, later)?];
         let keep = self.fits(&float, &quantized)?;
         let float_pool = Pool::new(&float.model, self.threads);
         let pool = Pool::new(&quantized.model, self.threads);
@@ -130,12 +131,14 @@ struct Segment {
     next: Vec<String>,
     /// Which output the layer reads.
     reads: usize,
-    /// Its name.
+    /// The name of what has been run up to: what the layer reads, or what the quantizer before it does.
+    done: String,
+    /// The name of what the layer reads.
     name: String,
 }
 
 impl Side {
-    fn segment(&self, model: &Model, layer: &Layer, later: &[Layer]) -> Result<Segment, Error> {
+    fn segment(&self, model: &Model, layer: &Layer, open: Option<&str>, later: &[Layer]) -> Result<Segment, Error> {
         let graph = &model.graph;
         let nodes: HashMap<&str, NodeId> = graph.nodes().map(|(id, node)| (node.label(graph), id)).collect();
         let read_by = |layer: &Layer| {
@@ -145,8 +148,10 @@ impl Side {
         let missing = || Error::Sequence { layer: layer.name.clone() };
         let name = read_by(layer).ok_or_else(missing)?;
         let waiting: Vec<NodeId> = later.iter().filter_map(|l| nodes.get(l.name.as_str()).copied()).collect();
-        let done: Vec<&str> = self.read.iter().map(String::as_str).chain([name.as_str()]).collect();
-        let next = boundary(graph, &done, &waiting);
+        let before = open.and_then(|open| graph.find(open)).map(|open| before_quantizer(graph, open));
+        let done = before.map_or_else(|| name.clone(), |value| graph.value(value).name().to_owned());
+        let read: Vec<&str> = self.read.iter().chain([&done]).map(String::as_str).collect();
+        let next = boundary(graph, &read, &waiting);
         let mut outputs = next.clone();
         let reads = outputs.iter().position(|output| *output == name).unwrap_or(outputs.len());
         if reads == outputs.len() {
@@ -157,16 +162,31 @@ impl Side {
         let inputs = self.cut.iter().cloned().zip(first.iter().map(ty)).collect();
         let mut model = model.clone();
         Manager::new().with(ExtractSegment { inputs, outputs }).run(&mut model)?;
-        Ok(Segment { model, next, reads, name })
+        Ok(Segment { model, next, reads, done, name })
     }
 
     fn advance(&mut self, segment: Segment, kept: Vec<Sample>, keep: bool) {
-        self.read.push(segment.name);
+        self.read.push(segment.done);
         if keep {
             self.cut = segment.next;
             self.data = Dataset::stored(kept);
         }
     }
+}
+
+/// What the quantizer that makes a value reads; the value itself where none does.
+fn before_quantizer(graph: &Graph, value: ValueId) -> ValueId {
+    let mut at = value;
+    while let Some(node) = graph.value(at).producer().map(|(node, _)| graph.node(node)) {
+        let Some(input) = node.input(0) else { break };
+        match node.op() {
+            "QuantizeLinear" => return input,
+            // Of fewer than 8 bits, on integers.
+            "DequantizeLinear" | "Clip" => at = input,
+            _ => break,
+        }
+    }
+    value
 }
 
 /// The values that what leads to `done` hands to what leads to `waiting`, in graph order.

@@ -4,16 +4,16 @@ use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid
 use crate::inspect::output_shape;
 use crate::lower::{is_stripped, packings};
 use crate::observe::{Observed, Watched};
-use crate::quant::Sqnr;
+use crate::quant::{Affine, Sqnr};
 use crate::report::LayerReport;
 use crate::select::Selection;
 use crate::solve::round::Round;
 use crate::solve::{LayerInput, LayerSolver, Rounded, Rounding, Sights, round_layer};
 use crate::{Error, Format, Options, Solver};
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, is_rectified, layers};
-use msq_passes::ir::{DataType, Model, Node, ValueId};
-use msq_passes::{BiasForm, Packing};
+use msq_passes::analysis::{Layer, LayerOp, Placement, Role, is_rectified, layers};
+use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
+use msq_passes::{ActivationQuantizer, BiasForm, Packing};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
@@ -117,7 +117,27 @@ impl Work {
             sights,
             rectified: is_rectified(&model.graph, layer),
         };
-        round_layer(model, layer, LayerInput { scale, means, output_scale }, rounding)
+        let own = self.own_input(&model.graph, layer).filter(|_| sights.is_some() && solver.scales_input());
+        let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
+        round_layer(model, layer, LayerInput { scale, quantizer, means, output_scale }, rounding)
+    }
+
+    /// The value whose quantizer serves this layer alone, if there is one and its range follows from data: nothing else
+    /// reads the value or what it is moved to, not even the caller, and no clamp sets its bounds.
+    pub(crate) fn own_input(&self, graph: &Graph, layer: &Layer) -> Option<ValueId> {
+        let values = &self.placement.values;
+        let root = *values.get(&layer.input).filter(|_| self.is_on_integers(layer))?;
+        let reads = |node: NodeId| {
+            node == layer.node || self.placement.nodes.get(&node).is_some_and(|role| *role == Role::Movement)
+        };
+        let alone = |value: ValueId| {
+            let entry = graph.value(value);
+            entry.uses().iter().all(|u| reads(u.node)) && entry.captures().is_empty() && !graph.is_output(value)
+        };
+        let mut held = values.iter().filter(|(_, from)| **from == root).map(|(&value, _)| value);
+        let constant = graph.constant(root).is_some();
+        let bounded = self.placement.bound_of(graph, root).or(self.placement.floor_of(graph, root)).is_some();
+        (!constant && !bounded && held.all(alone)).then_some(root)
     }
 
     /// The plan as it was carried out.
@@ -185,6 +205,12 @@ impl Work {
         let float = layers(model).into_iter().filter(|layer| !self.is_on_integers(layer) && !stored(layer));
         float.map(|layer| float_layer(model, &layer)).collect()
     }
+}
+
+/// The grid of a quantizer.
+fn grid_of(quantizer: &ActivationQuantizer) -> Affine {
+    let (quantized_min, quantized_max) = quantizer.interval();
+    Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max }
 }
 
 /// The smallest file leaves out the scales of biases that the runtime rounds by itself.

@@ -109,6 +109,8 @@ choices! {
     SolverArg => Solver {
         /// To nearest, on the scale of least squared error
         Round,
+        /// To nearest, on scales of weights and inputs by the cosine of what each layer computes
+        Cosine,
         /// By what each layer reads, so that what it computes changes least
         Gram,
     }

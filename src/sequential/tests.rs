@@ -136,7 +136,8 @@ impl Case {
             let cuts = |walk: &Walk| [walk.float.cut.clone(), walk.quantized.cut.clone()];
             let before = cuts(&walk);
             let empty = Gram::new(self.geometry(layer), Sampling::default()).unwrap();
-            let sums = walk.step(&self.model, &quantized, layer, &order[at..], || Products(empty.clone())).unwrap();
+            let sums =
+                walk.step(&self.model, &quantized, (layer, None), &order[at..], || Products(empty.clone())).unwrap();
             steps.push((sums.0.finish(), cuts(&walk) != before));
         }
         steps
@@ -146,7 +147,8 @@ impl Case {
     fn reconstructed(&self, memory: Option<u64>) -> Solved {
         let mut solved = self.solved.clone();
         let options = Options { memory, ..self.options.clone() };
-        reconstruct(&self.model, &self.work, &self.observed, &mut solved, &self.data, &options, &Silent).unwrap();
+        reconstruct(&self.model, &self.work, &mut self.observed.clone(), &mut solved, &self.data, &options, &Silent)
+            .unwrap();
         solved
     }
 }

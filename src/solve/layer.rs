@@ -13,7 +13,8 @@ use super::{Evidence, Grid, Group, LayerSolver, Problem, Seen};
 use crate::bit_plan::{LayerPlan, WeightBits, WeightGrid};
 use crate::kernels::{Columns, Geometry, Moments};
 use crate::quant::{
-    GridKind, GridSpec, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
+    Affine, GridKind, GridSpec, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales,
+    quantize_bias,
 };
 use crate::{Error, Options, quant};
 use half::f16;
@@ -121,6 +122,8 @@ pub(crate) struct Rounded {
     pub weight_sqnr: Sqnr,
     /// What the layer computes against its error, where the solver knows.
     pub output_sqnr: Option<Sqnr>,
+    /// The scale that the layer's input has to have, where that is another than before.
+    pub input_scale: Option<f32>,
 }
 
 /// What a layer reads.
@@ -128,6 +131,8 @@ pub(crate) struct Rounded {
 pub(crate) struct LayerInput<'a> {
     /// Scale of its quantizer; 1 where it has none.
     pub scale: f32,
+    /// The quantizer, where its scale may be changed.
+    pub quantizer: Option<Affine>,
     /// Mean of each channel; empty if not known.
     pub means: &'a [f64],
     /// Scale of the quantizer of what the layer computes, where it has one.
@@ -146,7 +151,9 @@ pub(crate) fn round_layer(
     let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
     let target = Target::new(model, layer, &weight, bias, rounding.affine)?;
     let floor = floor(&target, layer, input.scale, rounding);
-    let Fit { weight: rounded, shift, output_sqnr } = target.round(layer, &floor, rounding).map_err(failed)?;
+    let fit = target.round(layer, &floor, input, rounding).map_err(failed)?;
+    let Fit { weight: rounded, shift, output_sqnr, input_scale } = fit;
+    let input = LayerInput { scale: input_scale.unwrap_or(input.scale), ..input };
     let weight_sqnr = rounded.sqnr(&target.weight);
     let bias = match shift {
         _ if !rounding.options.bias_correction => target.bias.clone(),
@@ -156,7 +163,8 @@ pub(crate) fn round_layer(
     let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
     let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
     let QuantizedWeight { data, scales, .. } = rounded;
-    Ok(Rounded { layer: QuantizedLayer { weight: data, scales, bias }, half_bias, weight_sqnr, output_sqnr })
+    let layer = QuantizedLayer { weight: data, scales, bias };
+    Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale })
 }
 
 /// Integers that fit a layer.
@@ -165,6 +173,7 @@ struct Fit {
     /// What to add to the bias of each channel, where the solver knows.
     shift: Option<Vec<f64>>,
     output_sqnr: Option<Sqnr>,
+    input_scale: Option<f32>,
 }
 
 /// What the layer is to compute, the batch-norm taken in.
@@ -206,13 +215,13 @@ impl<'a> Target<'a> {
     }
 
     /// Integers and scales of the weight, the factors in the scales.
-    fn round(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<Fit, QuantError> {
+    fn round(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, QuantError> {
         let own_floor: Vec<f32> = if self.factors.is_empty() {
             floor.to_vec()
         } else {
             floor.iter().zip(&self.factors).map(|(&s, &f)| quant::ratio(s, f)).collect()
         };
-        let mut fit = self.solve(layer, &own_floor, rounding)?;
+        let mut fit = self.solve(layer, &own_floor, input, rounding)?;
         if !self.factors.is_empty() {
             self.scale(&mut fit.weight, layer);
         }
@@ -224,7 +233,7 @@ impl<'a> Target<'a> {
     }
 
     /// Integers and scales of the weight without the factors.
-    fn solve(&self, layer: &Layer, floor: &[f32], rounding: Rounding) -> Result<Fit, QuantError> {
+    fn solve(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, QuantError> {
         let axis = layer.axis.filter(|_| rounding.options.profile.per_channel);
         let layout = match rounding.sights {
             Some(sights) => Rows::Groups(sights.geometry()),
@@ -247,6 +256,7 @@ impl<'a> Target<'a> {
             least_scales: floor,
             bias: &bias,
             rectified: rounding.rectified,
+            input: input.quantizer,
             seed: rounding.options.seed,
             ..Problem::new(&groups, size, grid)
         })?;
@@ -259,7 +269,7 @@ impl<'a> Target<'a> {
         let scaled = |(c, shift): (usize, f64)| shift * self.factors.get(c).copied().unwrap_or(1.0);
         let shift = solution.bias_shift.map(|shift| shift.into_iter().enumerate().map(scaled).collect());
         let output_sqnr = shift.is_some().then_some(solution.ratio);
-        Ok(Fit { weight, shift, output_sqnr })
+        Ok(Fit { weight, shift, output_sqnr, input_scale: solution.input_scale })
     }
 
     /// The bias as it stands before the factors.

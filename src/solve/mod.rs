@@ -6,10 +6,12 @@
 //! | solver | what it minimises | what it looks at |
 //! |---|---|---|
 //! | [`round`] | `‖W − V‖²` | the weights |
+//! | [`cosine`] | the angle between W·x and V·x̂, by scales alone | columns of what the layer reads |
 //! | [`gram`] | `Σ ‖W·x − V·x̂‖²` in closed form | moments of what the layer reads |
 
 mod bias_correction;
 mod codebook;
+pub mod cosine;
 pub mod gram;
 mod layer;
 mod problem;
@@ -36,6 +38,10 @@ pub enum Evidence {
 pub trait LayerSolver: std::fmt::Debug + Sync {
     /// What it has to see.
     fn evidence(&self) -> Evidence;
+    /// Whether it looks for a scale of the layer's input as well ([`Problem::input`]).
+    fn scales_input(&self) -> bool {
+        false
+    }
     /// Integers, scales and what to add to the bias. The result does not depend on the number of threads. Weights that
     /// are not finite, and limits that do not fit the rows, are errors.
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
@@ -45,6 +51,7 @@ pub trait LayerSolver: std::fmt::Debug + Sync {
 pub(crate) fn solver(kind: Solver) -> Box<dyn LayerSolver> {
     match kind {
         Solver::Round => Box::new(round::Round),
+        Solver::Cosine => Box::new(cosine::Cosine),
         Solver::Gram => Box::new(gram::ClosedForm),
     }
 }

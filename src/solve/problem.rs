@@ -1,7 +1,7 @@
 //! What a solver is given and what it answers.
 
-use crate::kernels::{Columns, Moments};
-use crate::quant::{GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
+use crate::kernels::{Columns, Means, Moments};
+use crate::quant::{Affine, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
 use crate::solve::codebook;
 
 /// What is known of what a group reads.
@@ -54,6 +54,8 @@ pub struct Problem<'a> {
     pub bias: &'a [f32],
     /// Whether what the layer computes is cut off below zero.
     pub rectified: bool,
+    /// The quantizer of what the layer reads, where it may be given another scale; its zero point and its integers stay.
+    pub input: Option<Affine>,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
 }
@@ -67,6 +69,8 @@ pub struct Solution {
     pub scales: Vec<f32>,
     /// What to add to each row's bias to keep the mean of what it computes; none where nothing was seen.
     pub bias_shift: Option<Vec<f64>>,
+    /// The scale to give the quantizer of what the layer reads; none where it keeps the one it has.
+    pub input_scale: Option<f32>,
     /// What the solver minimises, relative to what the layer computes: signal against error.
     pub ratio: Sqnr,
     /// The same for weights rounded to nearest.
@@ -104,6 +108,7 @@ impl<'a> Problem<'a> {
             least_scales: &[],
             bias: &[],
             rectified: false,
+            input: None,
             seed: 0,
         }
     }
@@ -163,6 +168,11 @@ impl Group<'_> {
             Seen::Moments(moments) => moments.means(),
             Seen::Columns(columns) => columns.means(),
         };
+        Some(self.mean_shift(&means, integers, scales))
+    }
+
+    /// The same for means that are known.
+    pub(super) fn mean_shift(&self, means: &Means, integers: &[i8], scales: &[f64]) -> Vec<f64> {
         let size = means.quantized.len().max(1);
         let rows = self.weights.chunks(size).zip(integers.chunks(size)).zip(scales);
         let shift = |((weights, integers), scale): ((&[f32], &[i8]), &f64)| {
@@ -171,6 +181,6 @@ impl Group<'_> {
             let shift = float - scale * quantized;
             if shift.is_finite() { shift } else { 0.0 }
         };
-        Some(rows.map(shift).collect())
+        rows.map(shift).collect()
     }
 }

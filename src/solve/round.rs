@@ -19,6 +19,13 @@ impl LayerSolver for Round {
         let weights = problem.weights();
         let rounded = problem.nearest(&weights, &vec![1.0; weights.len()])?;
         let ratio: Sqnr = rounded.sqnr(&weights);
-        Ok(Solution { integers: rounded.data, scales: rounded.scales, bias_shift: None, ratio, plain_ratio: ratio })
+        Ok(Solution {
+            integers: rounded.data,
+            scales: rounded.scales,
+            bias_shift: None,
+            input_scale: None,
+            ratio,
+            plain_ratio: ratio,
+        })
     }
 }

@@ -4,7 +4,7 @@ use crate::quant::{GridSpec, round_half_even_f64};
 
 /// The integers a weight may take, in rising order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Levels {
+pub(in crate::solve) enum Levels {
     /// All from the first to the last.
     Uniform(f64, f64),
     /// The entries of a codebook, with the middles between them.
@@ -13,12 +13,12 @@ pub(super) enum Levels {
 
 impl Levels {
     /// All integers of a grid.
-    pub(super) fn uniform(grid: GridSpec) -> Self {
+    pub(in crate::solve) fn uniform(grid: GridSpec) -> Self {
         Self::Uniform(f64::from(grid.quantized_min()), f64::from(grid.quantized_max()))
     }
 
     /// The entries of a codebook, in any order.
-    pub(super) fn entries(mut entries: Vec<f64>) -> Self {
+    pub(in crate::solve) fn entries(mut entries: Vec<f64>) -> Self {
         entries.sort_by(f64::total_cmp);
         entries.dedup();
         let middles = entries.windows(2).map(|pair| f64::midpoint(pair[0], pair[1])).collect();
@@ -27,7 +27,7 @@ impl Levels {
 
     /// The level nearest to `value`.
     #[inline]
-    pub(super) fn nearest(&self, value: f64) -> f64 {
+    pub(in crate::solve) fn nearest(&self, value: f64) -> f64 {
         match self {
             // In this order NaN becomes an end of the grid.
             Self::Uniform(low, high) => round_half_even_f64(value.max(*low).min(*high)),

@@ -25,7 +25,7 @@
 mod codebook;
 mod descent;
 mod feedback;
-mod levels;
+pub(super) mod levels;
 mod per_row;
 mod shared;
 mod system;
@@ -136,6 +136,7 @@ fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Soluti
         integers: Vec::new(),
         scales: Vec::new(),
         bias_shift: Some(Vec::new()),
+        input_scale: None,
         ratio: Sqnr::default(),
         plain_ratio: Sqnr::default(),
     };

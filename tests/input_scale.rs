@@ -1,0 +1,136 @@
+//! A solver may give the input of a layer another scale: only where nothing else reads it, and the file, the bias and
+//! the layers behind it follow.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Scratch, models};
+use msq_onnx::data::{Array, Dataset, Sample};
+use msq_onnx::engine::{Plan, PlanOptions};
+use msq_onnx::pipeline::quantize;
+use msq_onnx::progress::Silent;
+use msq_onnx::{ActivationBits, BitPlan, LayerPlan, Options, PackingForm, Solver, WeightBits};
+use msq_passes::ir::Model;
+use msq_passes::{BiasForm, Profile};
+
+/// `x` and `t2` are read by one layer each, the second as it is moved; `t1` by two layers, `t4` is clamped by a bound,
+/// `t5` is an output as well.
+const NETWORK: &str = r#"
+<
+  ir_version: 8,
+  opset_import: ["": 17]
+>
+forked (float[N,16] x) => (float[N,6] y1, float[N,6] y2, float[N,12] t5, float[N,6] y3)
+<
+  float[24,16] aw = {}, float[24] ab = {-1, 2, 2, -1, 2, 2, -1, 2, 2, -1, 2, 2, -1, 2, 2, -1, 2, 2, -1, 2, 2, -1, 2, 2},
+  float[24,24] bw = {}, float[24] bb = {},
+  float[6,24] cw = {}, float[6] cb = {},
+  float[6,24] dw = {}, float[6] db = {},
+  float[12,24] ew = {}, float[12] eb = {},
+  float[12,12] fw = {}, float[12] fb = {},
+  float[6,12] gw = {}, float[6] gb = {},
+  float zero = {0}, float six = {6}
+>
+{
+  t0 = Gemm <transB = 1> (x, aw, ab)
+  t1 = Relu (t0)
+  u0 = Gemm <transB = 1> (t1, bw, bb)
+  t2 = Relu (u0)
+  t3 = Flatten (t2)
+  y1 = Gemm <transB = 1> (t3, cw, cb)
+  y2 = Gemm <transB = 1> (t1, dw, db)
+  v0 = Gemm <transB = 1> (t1, ew, eb)
+  t4 = Clip (v0, zero, six)
+  w0 = Gemm <transB = 1> (t4, fw, fb)
+  t5 = Relu (w0)
+  y3 = Gemm <transB = 1> (t5, gw, gb)
+}
+"#;
+
+/// The network and inputs with long tails, for which few bits should not reach far.
+fn network() -> (Model, Vec<Sample>) {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(NETWORK);
+    models::fill(&mut proto);
+    let model = msq_onnx::load(&models::write(&scratch.path("float.onnx"), &proto)).unwrap();
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / 8_388_608.0 - 1.0).powi(9) * 4.0
+    };
+    let sample = |_| Sample { arrays: vec![Array::from_f32(vec![1, 16], (0..16).map(|_| next()).collect()).unwrap()] };
+    (model, (0..200).map(sample).collect())
+}
+
+fn solved(model: &Model, samples: &[Sample], solver: Solver, bias: BiasForm) -> Model {
+    let plan = LayerPlan {
+        weights: WeightBits::Bits(4),
+        activations: ActivationBits::Bits(4),
+        packing: PackingForm::None,
+        ..LayerPlan::default()
+    };
+    let options = Options {
+        plan: BitPlan::uniform(plan),
+        solver: Some(solver),
+        profile: Profile { bias, ..Profile::ORT_CPU },
+        observer: "min-max".parse().unwrap(),
+        strip_names: Some(false),
+        ..Options::default()
+    };
+    quantize(model.clone(), &Dataset::stored(samples.to_vec()), false, &options, &Silent).unwrap().model
+}
+
+fn constant(model: &Model, name: &str) -> Vec<f32> {
+    model.graph.constant(model.graph.find(name).unwrap()).unwrap().to_f32().unwrap()
+}
+
+/// Mean of each entry of an output.
+fn means(model: &Model, samples: &[Sample], output: usize) -> Vec<f64> {
+    let shapes = vec![vec![1, 16]];
+    let mut session = Plan::build(model, &PlanOptions { shapes, swappable: Vec::new() }).unwrap().session().unwrap();
+    let mut sums = vec![0.0; 6];
+    for sample in samples {
+        let values = session.run(&sample.arrays).unwrap()[output].to_f32().unwrap();
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(value) / samples.len() as f64);
+    }
+    sums
+}
+
+#[test]
+fn only_inputs_of_one_layer_move() {
+    let (model, samples) = network();
+    let [round, cosine] =
+        [Solver::Round, Solver::Cosine].map(|solver| solved(&model, &samples, solver, BiasForm::Int32));
+    for (value, moves) in [("x", true), ("t1", false), ("t2", true), ("t4", false), ("t5", false)] {
+        let [before, after] = [&round, &cosine].map(|model| constant(model, &format!("{value}_scale"))[0]);
+        assert_eq!(before != after, moves, "{value}: {before} {after}");
+    }
+}
+
+#[test]
+fn the_bias_is_counted_in_steps_of_the_new_scale() {
+    let (model, samples) = network();
+    let [integer, float] =
+        [BiasForm::Int32, BiasForm::Float].map(|bias| solved(&model, &samples, Solver::Cosine, bias));
+    // The first layer: others see what the biases before them are rounded to.
+    for scale in ["x_scale", "aw_scale"] {
+        assert_eq!(constant(&integer, scale), constant(&float, scale));
+    }
+    let steps = constant(&integer, "ab_scale");
+    let integers = integer.graph.constant(integer.graph.find("ab_quantized").unwrap()).unwrap().to_i64().unwrap();
+    for ((q, step), bias) in integers.into_iter().zip(steps).zip(constant(&float, "ab_rounded")) {
+        assert!((q as f32 * step - bias).abs() <= 0.501 * step, "{q} {step} {bias}");
+    }
+}
+
+/// The bias of `d` makes up for the mean error of `t1` as the network in the file computes it; it was summed over all
+/// samples, so the mean of `y2` is exact but for the bias's own steps, of which floats have none.
+#[test]
+fn later_layers_are_solved_behind_the_new_scale() {
+    let (model, samples) = network();
+    let cosine = solved(&model, &samples, Solver::Cosine, BiasForm::Float);
+    for (float, quantized) in means(&model, &samples, 1).into_iter().zip(means(&cosine, &samples, 1)) {
+        assert!((float - quantized).abs() < 1e-4, "{float} {quantized}");
+    }
+}
