@@ -23,6 +23,10 @@ pub enum Solver {
     Round,
     /// By what the layer reads, so that what it computes changes least.
     Gram,
+    /// Down or up, learned from what the layer reads.
+    Adaround,
+    /// Weights and scales learned from what the layer reads.
+    Lsq,
 }
 
 /// What becomes of a batch-norm behind a layer.
@@ -46,6 +50,8 @@ pub struct Options {
     pub plan: BitPlan,
     /// How weights become integers; if not said, `Gram` where any layer has fewer than 8 bits.
     pub solver: Option<Solver>,
+    /// Mini-batches a solver that learns looks at for each layer.
+    pub solver_steps: usize,
     /// What quantized layers are written as.
     pub format: Format,
     /// What becomes of batch-norms.
@@ -77,6 +83,7 @@ impl Default for Options {
             observer: ObserverKind::default(),
             plan: BitPlan::uniform(LayerPlan::default()),
             solver: None,
+            solver_steps: 10_000,
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,
