@@ -1,4 +1,4 @@
-//! A small generator for synthetic data: xoshiro256++ seeded by splitmix64 (Blackman and Vigna,
+//! A small generator for synthetic data and mini-batches: xoshiro256++ seeded by splitmix64 (Blackman and Vigna,
 //! <https://prng.di.unimi.it>). Its numbers are the same on every machine.
 
 /// A stream of random numbers.

@@ -304,7 +304,10 @@ fn sampled(geometry: &Geometry, shape: &[usize], samples: usize, shard: usize) -
 #[test]
 fn sampled_columns_are_unfolded_ones() {
     let conv = "Conv<group: int = 2, pads: ints = [1, 1, 1, 1]>(x, w)";
-    let cases = [("1,4,9,9", "6,2,3,3", "1,6,9,9", conv, vec![1, 4, 9, 9]), ("1,7,5", "5,3", "1,7,3", "MatMul(x, w)", vec![1, 7, 5])];
+    let cases = [
+        ("1,4,9,9", "6,2,3,3", "1,6,9,9", conv, vec![1, 4, 9, 9]),
+        ("1,7,5", "5,3", "1,7,3", "MatMul(x, w)", vec![1, 7, 5]),
+    ];
     for (input, weight, output, node, shape) in cases {
         let geometry = geometry(input, weight, output, node).unwrap();
         let (samples, size) = (3, geometry.inputs());

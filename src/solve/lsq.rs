@@ -5,12 +5,14 @@
 //!
 //! `∂v/∂w = 1`, `∂v/∂s = q(w/s) − w/s` inside the grid; `∂v/∂w = 0`, `∂v/∂s = l` or `u` outside it
 //!
-//! for levels from l to u, u = `Q_P`. Starts from w = W and s = 2·E|w|/√`Q_P`, on a codebook from the scale of plain
-//! rounding, and minimises the loss of [`gradient`](super::gradient) by Adam, rates falling to 0 as a cosine.
+//! for levels from l to u, u = `Q_P`. Starts from w = W and s = 2·E|w|/√`Q_P`, on codebooks and with more than 4
+//! bits from the scale of plain rounding, and minimises the loss of [`gradient`](super::gradient) by Adam, rates falling
+//! to 0 as half a cosine.
 //!
 //! **Gradient scale.** The paper multiplies ∂L/∂s by 1/√(N·`Q_P`), N the weights that share s, so that under SGD the
 //! relative change of s is about that of w. Adam divides any factor out, and √N with it: all w move by the same amount.
-//! What is left of the rule is the rate of s relative to that of w, 1/√`Q_P`.
+//! What is left of the rule is the rate of s relative to that of w, 1/√`Q_P`. On a codebook both count in units of the
+//! mean distance of its entries.
 //!
 //! Rows that are no better than rounded to nearest are rounded to nearest; with one scale for all, the layer as a whole.
 
@@ -19,8 +21,13 @@ use super::{Evidence, Grid, LayerSolver, Problem, Solution};
 use crate::quant::{QuantError, QuantizedWeight, normal_scale};
 use rayon::prelude::*;
 
-/// Learning rate of weights, in units of the first scale.
-const RATE: f32 = 0.01;
+/// How many levels a weight can move at most, about: the learning rate times the number of steps. With more, weights
+/// drift along what the columns say little about, and more steps make it worse.
+const REACH: f32 = 10.0;
+/// The largest learning rate.
+const LARGEST_RATE: f32 = 0.03;
+/// The last level up to which the first scale is that of the paper: with more levels it is several times too coarse.
+const LAST_LEVEL: i32 = 7;
 /// The least scale relative to the first.
 const LEAST: f32 = 1e-3;
 
@@ -58,9 +65,10 @@ impl LayerSolver for Lsq {
 
 impl Lsq {
     fn learn(self, learners: &mut [Learner], shared: bool) {
+        let first = (REACH / self.steps.max(1) as f32).min(LARGEST_RATE);
         for step in 0..self.steps {
             let progress = step as f32 / self.steps as f32;
-            let rate = RATE * 0.5 * (1.0 + (std::f32::consts::PI * progress).cos());
+            let rate = first * 0.5 * (1.0 + (std::f32::consts::PI * progress).cos());
             learners.par_iter_mut().for_each(Learner::backward);
             if shared {
                 let total = learners.iter().flat_map(|learner| &learner.scale_gradient).sum::<f32>();
@@ -80,10 +88,13 @@ fn least_scales(problem: &Problem, rows: usize) -> Vec<f32> {
     }
 }
 
-/// 2·E|w|/√`Q_P` for each row, or over all.
+/// 2·E|w|/√`Q_P` for each row, or over all; on codebooks and fine grids the scales of plain rounding.
 fn first_scales(problem: &Problem, weights: &[f32], plain: &QuantizedWeight, least: &[f32]) -> Vec<f32> {
-    let Grid::Uniform(grid) = problem.grid else { return of_each_row(&plain.scales, least.len(), 1.0) };
-    let root = f64::from(grid.quantized_max()).sqrt();
+    let last = match problem.grid {
+        Grid::Uniform(grid) if grid.quantized_max() <= LAST_LEVEL => grid.quantized_max(),
+        _ => return of_each_row(&plain.scales, least.len(), 1.0),
+    };
+    let root = f64::from(last).sqrt();
     let scale = |weights: &[f32]| {
         let sum: f64 = weights.iter().map(|w| f64::from(w.abs())).sum();
         (2.0 * sum / weights.len().max(1) as f64 / root) as f32
@@ -135,9 +146,7 @@ impl<'a> Learner<'a> {
     /// The gradients of w and s over a mini-batch.
     fn backward(&mut self) {
         let size = self.part.size();
-        for ((values, latent), &scale) in
-            self.values.chunks_mut(size).zip(self.latent.chunks(size)).zip(&self.scales)
-        {
+        for ((values, latent), &scale) in self.values.chunks_mut(size).zip(self.latent.chunks(size)).zip(&self.scales) {
             values.iter_mut().zip(latent).for_each(|(v, w)| *v = scale * nearest(self.levels, w / scale));
         }
         if !self.part.gradient(&mut self.batches, &self.values, &mut self.buffers, &mut self.gradient) {
@@ -152,10 +161,11 @@ impl<'a> Learner<'a> {
 
     /// Moves w and s.
     fn update(&mut self, rate: f32) {
-        let root = self.levels.last().copied().unwrap_or(1.0).max(1.0).sqrt();
+        let (first, last) = ends(self.levels);
+        let gap = ((last - first) / (self.levels.len().max(2) - 1) as f32).max(1.0);
         let [weights, scales] = &mut self.adam;
-        weights.update(&mut self.latent, &self.gradient, rate);
-        scales.update(&mut self.scales, &self.scale_gradient, rate / root);
+        weights.update(&mut self.latent, &self.gradient, rate * gap);
+        scales.update(&mut self.scales, &self.scale_gradient, rate / (last / gap).max(1.0).sqrt());
         for ((scale, least), unit) in self.scales.iter_mut().zip(self.least).zip(&self.part.scales) {
             *scale = scale.max(least / unit).max(LEAST);
         }
@@ -172,7 +182,7 @@ impl<'a> Learner<'a> {
 
 /// Turns ∂L/∂v of a row into ∂L/∂w and gives ∂L/∂s.
 fn straight_through(levels: &[f32], scale: f32, gradient: &mut [f32], latent: &[f32], values: &[f32]) -> f32 {
-    let (first, last) = (levels.first().copied().unwrap_or(0.0), levels.last().copied().unwrap_or(0.0));
+    let (first, last) = ends(levels);
     let mut sum = 0.0;
     for ((gradient, w), v) in gradient.iter_mut().zip(latent).zip(values) {
         let quotient = w / scale;
@@ -183,6 +193,11 @@ fn straight_through(levels: &[f32], scale: f32, gradient: &mut [f32], latent: &[
         }
     }
     sum
+}
+
+/// The first and the last level.
+fn ends(levels: &[f32]) -> (f32, f32) {
+    levels.first().copied().zip(levels.last().copied()).unwrap_or_default()
 }
 
 /// The level nearest to `value`.

@@ -17,10 +17,7 @@ impl Found {
     fn plain(plain: &QuantizedWeight, part: &Part) -> Self {
         let (rows, size) = (part.first..part.first + part.rows(), part.size());
         let scale = |row: usize| plain.scales.get(row).or(plain.scales.first()).copied().unwrap_or(1.0);
-        Self {
-            integers: plain.data[rows.start * size..rows.end * size].to_vec(),
-            scales: rows.map(scale).collect(),
-        }
+        Self { integers: plain.data[rows.start * size..rows.end * size].to_vec(), scales: rows.map(scale).collect() }
     }
 }
 
@@ -35,7 +32,12 @@ struct Judged {
 
 /// The better of what was found and of plain rounding: row by row, or for the whole layer where rows share a scale that
 /// differs.
-pub(in crate::solve) fn choose(problem: &Problem, plain: &QuantizedWeight, parts: &[Part], found: Vec<Found>) -> Solution {
+pub(in crate::solve) fn choose(
+    problem: &Problem,
+    plain: &QuantizedWeight,
+    parts: &[Part],
+    found: Vec<Found>,
+) -> Solution {
     let judge = |(part, found): (&Part, Found)| {
         let plain = Found::plain(plain, part);
         let (errors, plain_errors) = (part.errors(&part.values(&found)), part.errors(&part.values(&plain)));

@@ -91,7 +91,10 @@ impl<'a> Part<'a> {
                 row += weights.len() / size;
             }
         }
-        places.into_par_iter().map(|(row, weights, reading)| Self::new(problem, row, weights, reading, scales)).collect()
+        places
+            .into_par_iter()
+            .map(|(row, weights, reading)| Self::new(problem, row, weights, reading, scales))
+            .collect()
     }
 
     fn new(problem: &Problem, first: usize, own: &[f32], reading: &'a Reading<'a>, scales: &[f32]) -> Self {
