@@ -80,7 +80,7 @@ impl AdaRound {
 fn sharpness(progress: f32) -> Option<f32> {
     let [first, last] = SHARPNESS;
     let progress = (progress - WARM_UP) / (1.0 - WARM_UP);
-    (progress >= 0.0).then(|| first + (last - first) * progress)
+    (progress >= 0.0).then_some(first + (last - first) * progress)
 }
 
 /// The levels next to weights, and the variables that choose between them.

@@ -72,7 +72,9 @@ impl Lsq {
             learners.par_iter_mut().for_each(Learner::backward);
             if shared {
                 let total = learners.iter().flat_map(|learner| &learner.scale_gradient).sum::<f32>();
-                learners.iter_mut().for_each(|learner| learner.scale_gradient.fill(total));
+                for learner in &mut *learners {
+                    learner.scale_gradient.fill(total);
+                }
             }
             learners.par_iter_mut().for_each(|learner| learner.update(rate));
         }
