@@ -83,7 +83,7 @@ impl Default for Options {
             observer: ObserverKind::default(),
             plan: BitPlan::uniform(LayerPlan::default()),
             solver: None,
-            solver_steps: 10_000,
+            solver_steps: 2_000,
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,

@@ -27,7 +27,7 @@ pub(crate) struct FormArgs {
     #[arg(long, value_name = "NAME", help_heading = "Quantization")]
     pub(crate) solver: Option<SolverArg>,
     /// Mini-batches adaround and lsq look at for each layer
-    #[arg(long, value_name = "N", default_value = "10000", help_heading = "Quantization")]
+    #[arg(long, value_name = "N", default_value = "2000", help_heading = "Quantization")]
     pub(crate) solver_steps: NonZero<usize>,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
