@@ -346,12 +346,13 @@ fn kept(geometry: &Geometry, shape: &[usize], samples: usize) -> usize {
 
 #[test]
 fn samplers_keep_their_limits() {
-    // 64 positions a sample and room for 16,384 columns: first fewer positions, then fewer samples.
+    // 64 positions a sample and room for 16,384 columns: first fewer positions, then fewer samples. Steps are whole and
+    // have no factor in common with the width, so that up to two thirds of the room may stay empty.
     let short = geometry("1,1,8,8", "1,1,1,1", "1,1,8,8", "Conv(x, w)").unwrap();
     assert_eq!(kept(&short, &[1, 1, 8, 8], 256), 16_384);
     for samples in [300, 1000, 10_000, 17_000, 40_000] {
         let count = kept(&short, &[1, 1, 8, 8], samples);
-        assert!((8_192..=16_384).contains(&count), "{samples}: {count}");
+        assert!((5_461..=16_384).contains(&count), "{samples}: {count}");
     }
     // 2^24 values of 5,000 each.
     let long = geometry("1,5000", "5000,1", "1,1", "MatMul(x, w)").unwrap();
