@@ -1,10 +1,14 @@
-//! Speed of the solvers that look at what a layer reads, at the sizes of a small residual network.
+//! Speed of the solvers, at the sizes of a small residual network: in closed form from moments, rounding to nearest, and
+//! 100 steps along gradients on columns.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use msq_onnx::kernels::{Columns, Moments};
 use msq_onnx::quant::GridSpec;
+use msq_onnx::solve::adaround::AdaRound;
 use msq_onnx::solve::cosine::Cosine;
 use msq_onnx::solve::gram::ClosedForm;
+use msq_onnx::solve::lsq::Lsq;
+use msq_onnx::solve::round::Round;
 use msq_onnx::solve::{Grid, Group, LayerSolver, Problem, Seen};
 use std::hint::black_box;
 
@@ -56,5 +60,36 @@ fn cosine(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, solving, cosine);
+/// Columns in which neighbours have much in common.
+fn columns(size: usize, count: usize) -> Columns {
+    let mut last = 0.0;
+    let mix = |value: f32| {
+        last = 0.9 * last + value;
+        last
+    };
+    let float: Vec<f32> = values(size * count).into_iter().map(mix).collect();
+    let quantized = float.iter().map(|v| v * 1.01).collect();
+    Columns { size, quantized, float }
+}
+
+fn learning(criterion: &mut Criterion) {
+    let solvers: [(&str, &dyn LayerSolver); 3] =
+        [("round", &Round), ("adaround", &AdaRound { steps: 100 }), ("lsq", &Lsq { steps: 100 })];
+    for (name, solver) in solvers {
+        let mut group = criterion.benchmark_group(name);
+        group.sample_size(10);
+        for (rows, size) in [(16, 144), (32, 288), (64, 576)] {
+            let (weights, columns) = (values(rows * size), columns(size, 2048));
+            let Ok(grid) = GridSpec::weight(4) else { continue };
+            group.bench_function(format!("{rows} rows of {size}, 4 bits"), |b| {
+                let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+                let problem = Problem { rectified: true, ..Problem::new(&groups, size, Grid::Uniform(grid)) };
+                b.iter(|| solver.solve(black_box(&problem)));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, solving, cosine, learning);
 criterion_main!(benches);

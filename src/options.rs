@@ -26,6 +26,10 @@ pub enum Solver {
     Cosine,
     /// By what the layer reads, so that what it computes changes least.
     Gram,
+    /// Down or up, learned from what the layer reads.
+    Adaround,
+    /// Weights and scales learned from what the layer reads.
+    Lsq,
 }
 
 /// What becomes of a batch-norm behind a layer.
@@ -56,6 +60,8 @@ pub struct Options {
     /// Whether channels between two layers are scaled to equal ranges; if not said, where weights have one scale a
     /// tensor.
     pub equalize: Option<bool>,
+    /// Mini-batches a solver that learns looks at for each layer.
+    pub solver_steps: usize,
     /// What quantized layers are written as.
     pub format: Format,
     /// What becomes of batch-norms.
@@ -90,6 +96,7 @@ impl Default for Options {
             solver: None,
             bias_correction: true,
             equalize: None,
+            solver_steps: 2_000,
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,

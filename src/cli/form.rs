@@ -10,6 +10,7 @@ use msq_onnx::{
     WeightGrid,
 };
 use msq_passes::Profile;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 /// Bits, and what the output looks like.
@@ -33,6 +34,9 @@ pub(crate) struct FormArgs {
     /// How weights become integers [default: gram below 8 bits, round at 8]
     #[arg(long, value_name = "NAME", help_heading = "Quantization")]
     pub(crate) solver: Option<SolverArg>,
+    /// Mini-batches adaround and lsq look at for each layer
+    #[arg(long, value_name = "N", default_value = "2000", help_heading = "Quantization")]
+    pub(crate) solver_steps: NonZero<usize>,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
     #[arg(conflicts_with_all = ["weight_bits", "act_bits", "first_last_bits", "grid", "packing"])]
@@ -113,6 +117,10 @@ choices! {
         Cosine,
         /// By what each layer reads, so that what it computes changes least
         Gram,
+        /// Down or up, learned from what each layer reads
+        Adaround,
+        /// Weights and scales learned from what each layer reads
+        Lsq,
     }
     FormatArg => Format {
         /// Float operators between DequantizeLinear and QuantizeLinear
@@ -194,6 +202,7 @@ impl FormArgs {
             plan: self.plan()?,
             ends: self.ends(),
             solver: self.solver.map(Into::into),
+            solver_steps: self.solver_steps.get(),
             bias_correction: !self.no_bias_correction,
             equalize: self.equalize(),
             format: self.format.into(),

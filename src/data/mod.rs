@@ -27,7 +27,7 @@ mod options;
 mod picture;
 mod positional;
 mod preprocess;
-mod random;
+pub(crate) mod random;
 mod source;
 mod stored;
 mod synthetic;

@@ -1,15 +1,15 @@
-//! A small generator for synthetic data: xoshiro256++ seeded by splitmix64 (Blackman and Vigna,
+//! A small generator for synthetic data and mini-batches: xoshiro256++ seeded by splitmix64 (Blackman and Vigna,
 //! <https://prng.di.unimi.it>). Its numbers are the same on every machine.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(super) struct Random {
+pub(crate) struct Random {
     state: [u64; 4],
 }
 
 impl Random {
     /// The stream of a seed and what it is for.
-    pub(super) fn new(seed: u64, stream: u64, index: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64, index: u64) -> Self {
         let mut mixed = seed;
         for part in [stream, index] {
             mixed = split_mix(&mut mixed) ^ part.wrapping_mul(0xd134_2543_de82_ef95);
@@ -31,22 +31,22 @@ impl Random {
     }
 
     /// Uniform in [0, 1).
-    pub(super) fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1_u32 << 24) as f32
     }
 
     /// Uniform in [low, high).
-    pub(super) fn between(&mut self, low: f32, high: f32) -> f32 {
+    pub(crate) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
     /// Uniform in [0, limit); 0 for a limit of 0.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 
     /// Standard normal, by Box and Muller.
-    pub(super) fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         // One minus the uniform number is never zero.
         let radius = (-2.0 * f64::from(1.0 - self.unit()).ln()).sqrt();
         (radius * (std::f64::consts::TAU * f64::from(self.unit())).cos()) as f32

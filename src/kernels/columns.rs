@@ -16,7 +16,8 @@ const MOST_VALUES: usize = 1 << 24;
 #[derive(Clone, Debug)]
 pub struct ColumnSampler {
     geometry: Geometry,
-    sampling: Sampling,
+    /// The most positions taken of a sample.
+    positions: usize,
     /// Every how many samples one is looked at.
     stride: usize,
     /// Sample after sample, `[P, G·K]` each.
@@ -49,8 +50,8 @@ impl ColumnSampler {
     pub fn new(geometry: Geometry, samples: usize) -> Self {
         let most = (MOST_VALUES / (geometry.inputs() * geometry.groups()).max(1)).clamp(1, MOST_COLUMNS);
         let samples = samples.max(1);
-        let sampling = Sampling { step: usize::MAX, least: (most / samples).max(1) };
-        Self { geometry, sampling, stride: samples.div_ceil(most), quantized: Vec::new(), float: Vec::new() }
+        let positions = (most / samples).max(1);
+        Self { geometry, positions, stride: samples.div_ceil(most), quantized: Vec::new(), float: Vec::new() }
     }
 
     /// Adds an activation: `float` as the float network has it, `quantized` as the quantized network has it, both of the
@@ -66,13 +67,14 @@ impl ColumnSampler {
         if float.len() != quantized.len() {
             return Err(KernelError::Shape { shape: shape.to_vec(), length: float.len() });
         }
+        let sampling = Sampling { step: batch.positions().div_ceil(self.positions), least: 0 };
         let length = batch.length.max(1);
         let rows = self.geometry.inputs() * self.geometry.groups();
         for (i, (x, y)) in float.chunks(length).zip(quantized.chunks(length)).enumerate() {
             if !(first + i).is_multiple_of(self.stride) {
                 continue;
             }
-            let sites = batch.sites(&self.geometry, first + i, self.sampling);
+            let sites = batch.sites(&self.geometry, first + i, sampling);
             let mut part = vec![0.0; rows * sites.count];
             for (values, kept) in [(x, &mut self.float), (y, &mut self.quantized)] {
                 sites.copy(values, 0, sites.count, &mut part, sites.count.max(1));

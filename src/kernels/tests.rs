@@ -285,3 +285,79 @@ fn long_columns_are_declined() {
     let error = Gram::new(geometry, Sampling::ALL).unwrap_err();
     assert_eq!(error, KernelError::TooLarge { size: 5000, limit: 4096 });
 }
+
+/// What a sampler keeps of so many samples, added in shards of so many.
+fn sampled(geometry: &Geometry, shape: &[usize], samples: usize, shard: usize) -> Vec<Columns> {
+    let length = shape.iter().product();
+    let mut all = ColumnSampler::new(geometry.clone(), samples);
+    for first in (0..samples).step_by(shard) {
+        let mut part = ColumnSampler::new(geometry.clone(), samples);
+        for sample in first..(first + shard).min(samples) {
+            let [x, y] = [2 * sample, 2 * sample + 1].map(|seed| values(length, seed as u32));
+            part.observe(sample, &x, &y, shape).unwrap();
+        }
+        all.merge(part).unwrap();
+    }
+    all.finish()
+}
+
+#[test]
+fn sampled_columns_are_unfolded_ones() {
+    let conv = "Conv<group: int = 2, pads: ints = [1, 1, 1, 1]>(x, w)";
+    let cases = [
+        ("1,4,9,9", "6,2,3,3", "1,6,9,9", conv, vec![1, 4, 9, 9]),
+        ("1,7,5", "5,3", "1,7,3", "MatMul(x, w)", vec![1, 7, 5]),
+    ];
+    for (input, weight, output, node, shape) in cases {
+        let geometry = geometry(input, weight, output, node).unwrap();
+        let (samples, size) = (3, geometry.inputs());
+        let found = sampled(&geometry, &shape, samples, samples);
+        assert_eq!(found.len(), geometry.groups());
+        // There is room for every position.
+        for (group, columns) in found.iter().enumerate() {
+            for (network, kept) in [&columns.float, &columns.quantized].into_iter().enumerate() {
+                let mut expected = Vec::new();
+                for sample in 0..samples {
+                    let x = values(shape.iter().product(), (2 * sample + network) as u32);
+                    let all = Unfolded::new(&geometry, &x, &shape, sample, Sampling::ALL).unwrap();
+                    let column = |p| (0..size).map(move |k| (p, k));
+                    let value = |(p, k): (usize, usize)| all.values[(group * size + k) * all.positions + p];
+                    expected.extend((0..all.positions).flat_map(column).map(value));
+                }
+                assert_eq!(kept, &expected, "{node} group {group}");
+            }
+            assert_eq!(columns.count() * size, columns.float.len());
+            let mean: f32 = columns.float.iter().step_by(size).sum::<f32>() / columns.count() as f32;
+            assert!((columns.means().float[0] - f64::from(mean)).abs() < 1e-5);
+        }
+        assert_eq!(found, sampled(&geometry, &shape, samples, 1), "{node}: shards");
+    }
+}
+
+/// How many columns of constant samples are kept.
+fn kept(geometry: &Geometry, shape: &[usize], samples: usize) -> usize {
+    let x = vec![0.5; shape.iter().product()];
+    let mut sampler = ColumnSampler::new(geometry.clone(), samples);
+    (0..samples).for_each(|sample| sampler.observe(sample, &x, &x, shape).unwrap());
+    let columns = &sampler.finish()[0];
+    assert_eq!((columns.float.len(), columns.quantized.len()), (columns.count() * columns.size, columns.float.len()));
+    columns.count()
+}
+
+#[test]
+fn samplers_keep_their_limits() {
+    // 64 positions a sample and room for 16,384 columns: first fewer positions, then fewer samples. Steps are whole and
+    // have no factor in common with the width, so that up to two thirds of the room may stay empty.
+    let short = geometry("1,1,8,8", "1,1,1,1", "1,1,8,8", "Conv(x, w)").unwrap();
+    assert_eq!(kept(&short, &[1, 1, 8, 8], 256), 16_384);
+    for samples in [300, 1000, 10_000, 17_000, 40_000] {
+        let count = kept(&short, &[1, 1, 8, 8], samples);
+        assert!((5_461..=16_384).contains(&count), "{samples}: {count}");
+    }
+    // 2^24 values of 5,000 each.
+    let long = geometry("1,5000", "5000,1", "1,1", "MatMul(x, w)").unwrap();
+    let count = kept(&long, &[1, 5000], 4000);
+    assert!((1_677..=3_355).contains(&count), "{count}");
+    let merged = ColumnSampler::new(long, 1).merge(ColumnSampler::new(short, 1));
+    assert_eq!(merged.unwrap_err(), KernelError::Merge);
+}

@@ -96,6 +96,14 @@ impl Batch {
         Ok(Self { samples, length: rows * channels, view: View::Rows(rows) })
     }
 
+    /// How many positions a sample has.
+    pub(super) fn positions(&self) -> usize {
+        match self.view {
+            View::Window(walk) => walk.positions(),
+            View::Rows(rows) => rows,
+        }
+    }
+
     /// Where the columns of sample number `sample` stand.
     pub(super) fn sites(&self, geometry: &Geometry, sample: usize, sampling: Sampling) -> Sites {
         let channels = geometry.channels();

@@ -8,12 +8,21 @@
 //! | [`round`] | `‖W − V‖²` | the weights |
 //! | [`cosine`] | the angle between W·x and V·x̂, by scales alone | columns of what the layer reads |
 //! | [`gram`] | `Σ ‖W·x − V·x̂‖²` in closed form | moments of what the layer reads |
+//! | [`adaround`] | `Σ ‖f(W·x + b) − f(V·x̂ + b)‖²` by gradients, each weight rounded down or up | columns of it |
+//! | [`lsq`] | the same, latent weights and scales learned | columns of it |
+//!
+//! f is what the layer's output is cut off by, if anything.
 
+pub mod adaround;
 mod bias_correction;
 mod codebook;
 pub mod cosine;
+mod gradient;
+#[cfg(test)]
+mod gradient_tests;
 pub mod gram;
 mod layer;
+pub mod lsq;
 mod problem;
 pub mod round;
 
@@ -47,11 +56,13 @@ pub trait LayerSolver: std::fmt::Debug + Sync {
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
 }
 
-/// The solver of a name.
-pub(crate) fn solver(kind: Solver) -> Box<dyn LayerSolver> {
+/// The solver of a name, of so many steps where it has steps.
+pub(crate) fn solver(kind: Solver, steps: usize) -> Box<dyn LayerSolver> {
     match kind {
         Solver::Round => Box::new(round::Round),
         Solver::Cosine => Box::new(cosine::Cosine),
         Solver::Gram => Box::new(gram::ClosedForm),
+        Solver::Adaround => Box::new(adaround::AdaRound { steps }),
+        Solver::Lsq => Box::new(lsq::Lsq { steps }),
     }
 }
