@@ -25,6 +25,16 @@ pub enum Solver {
     Gram,
 }
 
+/// Which integer the solver `Round` takes for a weight that lies between two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoundingMode {
+    /// The nearer one.
+    #[default]
+    Nearest,
+    /// Either, more likely the nearer one, so that the mean is the weight.
+    Stochastic,
+}
+
 /// What becomes of a batch-norm behind a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchNorm {
@@ -46,6 +56,8 @@ pub struct Options {
     pub plan: BitPlan,
     /// How weights become integers; if not said, `Gram` where any layer has fewer than 8 bits.
     pub solver: Option<Solver>,
+    /// How the solver `Round` rounds; `Stochastic` makes it the solver if none is said.
+    pub rounding: RoundingMode,
     /// What quantized layers are written as.
     pub format: Format,
     /// What becomes of batch-norms.
@@ -77,6 +89,7 @@ impl Default for Options {
             observer: ObserverKind::default(),
             plan: BitPlan::uniform(LayerPlan::default()),
             solver: None,
+            rounding: RoundingMode::default(),
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,

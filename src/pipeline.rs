@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::work::Work;
-use crate::{Error, Format, Options};
+use crate::{Error, Format, Options, RoundingMode, Solver};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, encoded_len, export};
 use msq_passes::{Manager, UpgradeOpset};
@@ -51,7 +51,7 @@ pub fn quantize(
     let float_bytes = encoded_len(&export(&model)) as u64;
     let opset = model.opset("").unwrap_or_default();
     prepare(&mut model, options.batch_norm)?;
-    check_target(options)?;
+    check_choices(options)?;
     options.plan.check(layers(&model).iter().map(|l| l.name.as_str()), &options.profile)?;
     raise_opset(&mut model, options)?;
     let work = Work::new(&model, options)?;
@@ -88,8 +88,8 @@ pub fn quantize(
     Ok(Quantized { model, report })
 }
 
-/// Refuses forms the target does not run.
-fn check_target(options: &Options) -> Result<(), Error> {
+/// Refuses forms the target does not run, and choices that contradict each other.
+fn check_choices(options: &Options) -> Result<(), Error> {
     let profile = &options.profile;
     let refused = match options.format {
         Format::Qlinear if !profile.qlinear => Some("QLinearConv and its kin"),
@@ -97,6 +97,9 @@ fn check_target(options: &Options) -> Result<(), Error> {
         _ if options.functions && !profile.functions => Some("functions of the model"),
         _ => None,
     };
+    if options.rounding == RoundingMode::Stochastic && options.solver.is_some_and(|solver| solver != Solver::Round) {
+        return Err(Error::StochasticSolver);
+    }
     match refused {
         Some(form) => Err(Error::Target { profile: profile.name, form }),
         None => Ok(()),

@@ -5,7 +5,8 @@
 
 use clap::Args;
 use msq_onnx::{
-    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, Solver, WeightBits, WeightGrid,
+    ActivationBits, BatchNorm, BitPlan, Error, Format, LayerPlan, PackingForm, RoundingMode, Solver, WeightBits,
+    WeightGrid,
 };
 use msq_passes::Profile;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 /// Bits, and what the output looks like.
 #[derive(Args, Debug)]
 pub(crate) struct FormArgs {
-    /// Bits of the weights: 2 to 8 or ternary
+    /// Bits of the weights: 2 to 8, ternary or binary
     #[arg(long, value_name = "BITS", default_value = "8", help_heading = "Quantization")]
     weight_bits: WeightBits,
     /// Bits of the activations layers read: 2 to 8, or float for weights alone
@@ -25,6 +26,9 @@ pub(crate) struct FormArgs {
     /// How weights become integers [default: gram below 8 bits, round at 8]
     #[arg(long, value_name = "NAME", help_heading = "Quantization")]
     pub(crate) solver: Option<SolverArg>,
+    /// Which integer the solver round takes for a weight between two; stochastic makes it the solver
+    #[arg(long, value_name = "MODE", default_value = "nearest", help_heading = "Quantization")]
+    pub(crate) rounding: RoundingArg,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
     #[arg(conflicts_with_all = ["weight_bits", "act_bits", "grid", "packing"])]
@@ -76,7 +80,17 @@ choices! {
         Narrow,
         /// −2^(b−1) to 2^(b−1) − 1
         Full,
-        /// 2^b integers of 8 bits chosen for the layer
+        /// The full ones on scales 2^−FL: fixed point
+        FixedPoint,
+        /// The narrow ones on scales 2^(1−b) times a power of two
+        Wage,
+        /// −1 and 1, for binary weights
+        Sign,
+        /// 0, ±1, ±2, ±4 and so on, for 2 to 4 bits
+        PowerOfTwo,
+        /// Sums of b factors with either sign chosen for the layer, for 2 to 6 bits
+        BinaryBases,
+        /// 2^b integers of 8 bits chosen for the layer, for 2 to 7 bits
         Codebook,
     }
     PackingArg => PackingForm {
@@ -94,6 +108,12 @@ choices! {
         Round,
         /// By what each layer reads, so that what it computes changes least
         Gram,
+    }
+    RoundingArg => RoundingMode {
+        /// The nearer one
+        Nearest,
+        /// Either by chance, by --seed, so that the mean is the weight
+        Stochastic,
     }
     FormatArg => Format {
         /// Float operators between DequantizeLinear and QuantizeLinear

@@ -113,6 +113,7 @@ fn options(args: &QuantizeArgs) -> Result<Options, Error> {
         profile: form.profile,
         plan: form.plan()?,
         solver: form.solver.map(Into::into),
+        rounding: form.rounding.into(),
         format: form.format.into(),
         batch_norm: form.batch_norm.into(),
         functions: form.functions,

@@ -9,17 +9,22 @@
 //! | [`gram`] | `Σ ‖W·x − V·x̂‖²` in closed form | moments of what the layer reads |
 
 mod bias_correction;
+mod binary_bases;
 mod codebook;
+mod fixed_levels;
 pub mod gram;
 mod layer;
+mod levels;
+mod planned;
 mod problem;
+mod random;
 pub mod round;
 
 pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer};
 pub use problem::{Grid, Group, Problem, Seen, Solution};
 
-use crate::Solver;
 use crate::quant::QuantError;
+use crate::{RoundingMode, Solver};
 
 /// What a solver has to see of what a layer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +41,19 @@ pub enum Evidence {
 pub trait LayerSolver: std::fmt::Debug + Sync {
     /// What it has to see.
     fn evidence(&self) -> Evidence;
+    /// Whether it keeps to the grid. All keep to uniform grids with free scales.
+    fn takes(&self, grid: &Grid) -> bool {
+        matches!(grid, Grid::Uniform(_))
+    }
     /// Integers, scales and what to add to the bias. The result does not depend on the number of threads. Weights that
     /// are not finite, and limits that do not fit the rows, are errors.
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
 }
 
-/// The solver of a name.
-pub(crate) fn solver(kind: Solver) -> Box<dyn LayerSolver> {
+/// The solver of a name; how it rounds, if it is `Round`.
+pub(crate) fn solver(kind: Solver, mode: RoundingMode) -> Box<dyn LayerSolver> {
     match kind {
-        Solver::Round => Box::new(round::Round),
+        Solver::Round => Box::new(round::Round { mode }),
         Solver::Gram => Box::new(gram::ClosedForm),
     }
 }
