@@ -1,10 +1,10 @@
-//! Levels that are sums of binary bases: w ≈ s·Σ_i α_i·b_i, each b_i −1 or 1 (Guo et al., 2017, network sketching; Lin et
-//! al., 2017, ABC-Net). Here the α are integers that the channels of a layer share, and s a channel's scale.
+//! Levels that are sums of binary bases: `w ≈ s·Σ_i α_i·b_i`, each b −1 or 1 (Guo et al., 2017, network sketching; Lin
+//! et al., 2017, ABC-Net). Here the α are integers that the channels of a layer share, and s a channel's scale.
 //!
-//! With v a weight over the mean magnitude of its channel, the α start from the greedy sketch: α_i is the mean
-//! magnitude of what is left of v, b_i the sign of that. Then, in turns, each v takes the nearest of the 2^m sums ±α_1
-//! ± α_2 …, which settles its b, and α = (BᵀB)⁻¹·Bᵀv is exact least squares, for which counts and sums of the v that
-//! share their b are enough. At last the α are laid over −127 to 127 and rounded.
+//! With v a weight over the mean magnitude of its channel, the α start from the greedy sketch: each is the mean
+//! magnitude of what is left of v, and its b the sign of that. Then, in turns, each v takes the nearest of the 2^m sums
+//! of the α with either sign, which settles its b, and α = (BᵀB)⁻¹·Bᵀv is exact least squares, for which counts and
+//! sums of the v that share their b are enough. At last the α are laid over −127 to 127 and rounded.
 
 use faer::Mat;
 use faer::linalg::solvers::Solve;
@@ -40,7 +40,9 @@ fn sketch(values: &[f64], bases: u8) -> Vec<f64> {
     let mut rest = values.to_vec();
     let one = |_| {
         let factor = rest.iter().map(|v| v.abs()).sum::<f64>() / rest.len().max(1) as f64;
-        rest.iter_mut().for_each(|v| *v -= if *v >= 0.0 { factor } else { -factor });
+        for v in &mut rest {
+            *v -= if *v >= 0.0 { factor } else { -factor };
+        }
         factor
     };
     (0..bases).map(one).collect()
@@ -86,7 +88,7 @@ fn refitted(values: &[f64], factors: &[f64]) -> Option<Vec<f64>> {
 /// The α as integers whose sum is at most 127.
 fn integers(factors: &[f64]) -> Vec<f64> {
     let total: f64 = factors.iter().map(|factor| factor.abs()).sum();
-    if !(total > 0.0) {
+    if total <= 0.0 {
         // Nothing to go by.
         return (0..factors.len()).map(|i| (1_u32 << i).into()).collect();
     }

@@ -1,7 +1,7 @@
 //! Weights on a list of integers that is fixed in advance: w ≈ s·e(w), e(w) the level nearest to w/s.
 //!
-//! Minimises E(s) = Σ (w − s·e(w))². The levels go out to e_max; scales 2^(−k/8)·max|w|/e_max are tried, and from the
-//! best of them s = Σ w·e / Σ e², exact least squares for the levels taken, and the levels nearest then follow in turns,
+//! Minimises E(s) = Σ (w − s·e(w))². Of scales s = 2^(−k/8)·max|w|/max|e| the best is taken, and from
+//! there s = Σ w·e / Σ e², exact least squares for the levels taken, and the levels nearest then follow in turns,
 //! neither of which raises E.
 //!
 //! * Levels −1 and 1 are the sign of the weight, and s = Σ |w| / n, its mean magnitude: the binary weights of

@@ -238,7 +238,7 @@ impl<'a> Target<'a> {
             Rows::Groups(geometry) => geometry.inputs(),
             Rows::Channels(..) => self.own.len() / channels.max(1),
         };
-        let levels = planned::levels(rounding.plan, &rows.concat(), if axis.is_some() { size } else { self.own.len() });
+        let levels = planned::levels(rounding.plan, &rows, if axis.is_some() { size } else { self.own.len() });
         let grid = planned::grid(rounding.plan, &levels)?;
         if !rounding.solver.takes(&grid) {
             return Err(QuantError::SolverGrid { grid: rounding.plan.weight_grid() });

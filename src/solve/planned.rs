@@ -6,12 +6,13 @@ use crate::bit_plan::{LayerPlan, WeightBits};
 use crate::quant::{GridKind, GridSpec, QuantError, ScaleSearch};
 use crate::weight_grid::WeightGrid;
 
-/// The list of integers for weights whose channels have `size` values; empty where the grid is no fixed list.
-pub(super) fn levels(plan: LayerPlan, weights: &[f32], size: usize) -> Vec<i8> {
+/// The list of integers for the weights of some groups, whose channels have `size` values; empty where the grid is no
+/// such list.
+pub(super) fn levels(plan: LayerPlan, groups: &[Vec<f32>], size: usize) -> Vec<i8> {
     match plan.weight_grid() {
         WeightGrid::Sign => SIGNS.to_vec(),
         WeightGrid::PowerOfTwo => powers_of_two(bits(plan)),
-        WeightGrid::BinaryBases => binary_bases::levels(weights, size, bits(plan)),
+        WeightGrid::BinaryBases => binary_bases::levels(&groups.concat(), size, bits(plan)),
         _ => Vec::new(),
     }
 }
@@ -41,8 +42,12 @@ fn bits(plan: LayerPlan) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Options;
     use crate::solve::round::Round;
-    use crate::solve::{Group, LayerSolver, Problem, Seen, Solution};
+    use crate::solve::{Evidence, Group, LayerInput, LayerSolver, Problem, Rounding, Seen, Solution, round_layer};
+    use msq_passes::BiasForm;
+    use msq_passes::analysis::layers;
+    use msq_passes::ir;
 
     fn weights() -> Vec<f32> {
         (0..96_u32).map(|i| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 * 1.4 - 0.7).collect()
@@ -50,7 +55,7 @@ mod tests {
 
     fn solve(bits: u8, grid: WeightGrid, weights: &[f32]) -> Solution {
         let plan = LayerPlan { weights: WeightBits::Bits(bits), grid: Some(grid), ..LayerPlan::default() };
-        let levels = levels(plan, weights, weights.len());
+        let levels = levels(plan, &[weights.to_vec()], weights.len());
         let grid = super::grid(plan, &levels).unwrap();
         let groups = [Group { weights, seen: Seen::Nothing }];
         Round::default().solve(&Problem::new(&groups, weights.len(), grid)).unwrap()
@@ -96,6 +101,49 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Rounds to nearest, on uniform grids alone.
+    #[derive(Debug)]
+    struct Plain;
+
+    impl LayerSolver for Plain {
+        fn evidence(&self) -> Evidence {
+            Evidence::Nothing
+        }
+
+        fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+            Round::default().solve(problem)
+        }
+    }
+
+    #[test]
+    fn a_solver_that_does_not_keep_to_the_grid_is_refused() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> graph (float[1, 2] x) => (float[1, 2] y)
+            <float[2, 2] w = {1, 2, 3, 4}> { [fc] y = MatMul(x, w) }";
+        let model = ir::import(ir::text::parse(text).unwrap()).unwrap();
+        let layer = &layers(&model)[0];
+        let options = Options::default();
+        let solve = |grid| {
+            let plan = LayerPlan { weights: WeightBits::Bits(4), grid: Some(grid), ..LayerPlan::default() };
+            let rounding = Rounding {
+                plan,
+                options: &options,
+                bias: BiasForm::Float,
+                bias_as_floats: false,
+                affine: None,
+                solver: &Plain,
+                sights: None,
+                rectified: false,
+            };
+            round_layer(&model, layer, LayerInput { scale: 1.0, means: &[], output_scale: None }, rounding)
+        };
+        assert!(solve(WeightGrid::Full).is_ok());
+        let said = solve(WeightGrid::PowerOfTwo).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "layer `fc`: this solver does not take grid `power-of-two`, `--solver round` and `--solver gram` do"
+        );
     }
 
     #[test]

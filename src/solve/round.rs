@@ -144,7 +144,7 @@ mod tests {
                     _ => Levels::uniform(full),
                 };
                 let (low, high) = levels.neighbours(value);
-                let deviation = ((value - low) * (high - value) / draws as f64).sqrt();
+                let deviation = ((value - low) * (high - value) / draws as f64).max(0.0).sqrt();
                 // 320 means: the furthest is rarely beyond 3.7 standard deviations.
                 let error = sum / draws as f64 - value;
                 assert!(error.abs() <= 4.5 * deviation + 1e-6, "{grid:?} {i}: {error} {deviation}");
