@@ -23,7 +23,7 @@ fn weights(scratch: &Scratch, flags: &str) -> Vec<Weight> {
     more.extend(fixed.split_whitespace().chain(flags.split_whitespace()).map(OsString::from));
     let model = msq_onnx::load(&quantize_digits(scratch, "out.onnx", &more)).unwrap();
     let graph = &model.graph;
-    let constant = |value| graph.constant(value).map(|tensor| tensor.unwrap());
+    let constant = |value| graph.constant(value);
     let nodes = graph.nodes().filter(|(_, node)| node.op() == "DequantizeLinear");
     let weight = |input: [Option<_>; 2]| {
         let (integers, scales) = (constant(input[0]?)?, constant(input[1]?)?);

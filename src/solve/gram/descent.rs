@@ -3,7 +3,8 @@
 //! With p = q·A and t = w*·A kept, the error is `s²·(q·p) − 2s·(q·t) + w*·t`. Given all other integers it is least for
 //! `q_j − (s·p_j − t_j)/(s·A_jj)`, and among levels for the one nearest to that, as the error is a parabola in `q_j`. A
 //! move by δ adds δ times a row of A to p. Given the integers, the error is least for s = (q·t)/(q·p), or for the lower
-//! limit of s. No step raises the error.
+//! limit of s; among powers of two, for the one nearest to that, as the error is a parabola in s. No step raises the
+//! error.
 
 use super::system::{System, dot};
 use crate::quant::{normal_scale, power_of_two};

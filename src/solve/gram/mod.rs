@@ -14,8 +14,7 @@
 //! 1. **Rounding with feedback** (`feedback`): column by column, those with large `A_jj` first, each error made up
 //!    for by the columns still to come (Frantar et al., GPTQ), from several scales;
 //! 2. **Descent** (`descent`): each integer moves to its exact minimiser given all others, in turns with the exact
-//!    least-squares scale s = (q·A·w*)/(q·A·qᵀ);
-//!    Where scales have to be powers of two, it is the one nearest to s, for the error is a parabola in s as well;
+//!    least-squares scale s = (q·A·w*)/(q·A·qᵀ), or the nearest power of two where scales have to be such;
 //! 3. the best for each row of these and of the same descent from plain rounding is kept, so that no row is worse than
 //!    rounded to nearest on the scale of least squared error.
 //!
