@@ -74,7 +74,7 @@ fn columns(size: usize, count: usize) -> Columns {
 
 fn learning(criterion: &mut Criterion) {
     let solvers: [(&str, &dyn LayerSolver); 3] =
-        [("round", &Round), ("adaround", &AdaRound { steps: 100 }), ("lsq", &Lsq { steps: 100 })];
+        [("round", &Round::default()), ("adaround", &AdaRound { steps: 100 }), ("lsq", &Lsq { steps: 100 })];
     for (name, solver) in solvers {
         let mut group = criterion.benchmark_group(name);
         group.sample_size(10);

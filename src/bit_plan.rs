@@ -18,6 +18,7 @@
 //! layer has to be named. `grid` and `packing` may be given too and mean what they mean in [`LayerPlan`].
 
 use crate::Error;
+use crate::weight_grid::WeightGrid;
 use indexmap::IndexMap;
 use msq_passes::{Packing, Profile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -33,6 +34,8 @@ const VERSION: u32 = 1;
 pub enum WeightBits {
     /// Not quantized.
     Float,
+    /// −1 and 1 times a scale: 1 bit on disk.
+    Binary,
     /// −1, 0 and 1 times a scale: 1.6 bits on disk.
     Ternary,
     /// 2 to 8.
@@ -46,18 +49,6 @@ pub enum ActivationBits {
     Float,
     /// 2 to 8.
     Bits(u8),
-}
-
-/// The integers weights are rounded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightGrid {
-    /// −(2^(b−1) − 1) to 2^(b−1) − 1.
-    Narrow,
-    /// −2^(b−1) to 2^(b−1) − 1.
-    Full,
-    /// 2^b integers of 8 bits, chosen for the layer.
-    Codebook,
 }
 
 /// The form in which weights are stored.
@@ -79,7 +70,7 @@ pub enum PackingForm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {
-    /// Bits of the weights: `"float"`, `"ternary"` or 2 to 8.
+    /// Bits of the weights: `"float"`, `"ternary"`, `"binary"` or 2 to 8.
     pub weights: WeightBits,
     /// Bits of the activation read: `"float"` or 2 to 8.
     pub activations: ActivationBits,
@@ -127,8 +118,12 @@ impl LayerPlan {
 
     /// The grid of the weights.
     pub fn weight_grid(self) -> WeightGrid {
-        let unless_given = if self.weights == WeightBits::Bits(8) { WeightGrid::Narrow } else { WeightGrid::Full };
-        if self.weights == WeightBits::Ternary { WeightGrid::Narrow } else { self.grid.unwrap_or(unless_given) }
+        match self.weights {
+            WeightBits::Binary => WeightGrid::Sign,
+            WeightBits::Ternary => WeightGrid::Narrow,
+            WeightBits::Bits(8) => self.grid.unwrap_or(WeightGrid::Narrow),
+            _ => self.grid.unwrap_or(WeightGrid::Full),
+        }
     }
 
     /// How so many weights are stored: packed if that is wanted and smaller than a byte each.
@@ -139,24 +134,30 @@ impl LayerPlan {
             (PackingForm::None, ..) | (_, WeightBits::Float | WeightBits::Bits(8..), _) => return None,
             (PackingForm::Int4, ..) => Packing::Int4,
             (PackingForm::Int2, ..) => Packing::Int2,
-            (_, _, WeightGrid::Codebook) => Packing::Codebook,
-            (_, WeightBits::Ternary, _) | (_, WeightBits::Bits(2), WeightGrid::Narrow) => Packing::Ternary,
+            (_, WeightBits::Binary, _) => Packing::Codebook,
+            (_, _, grid) if grid.is_list() => Packing::Codebook,
+            (_, WeightBits::Ternary, _) | (_, WeightBits::Bits(2), WeightGrid::Narrow | WeightGrid::Wage) => {
+                Packing::Ternary
+            }
             (_, WeightBits::Bits(bits), _) => Packing::Bits(bits),
         };
-        let width = if let (Packing::Codebook, WeightBits::Bits(bits)) = (packing, self.weights) {
-            Packing::Bits(bits)
-        } else {
-            packing
-        };
-        (width.bytes(weights) + OVERHEAD < weights).then_some(packing)
+        (self.width(packing).bytes(weights) + OVERHEAD < weights).then_some(packing)
+    }
+
+    /// The packing whose bytes those of weights are: that of the numbers of a list.
+    fn width(self, packing: Packing) -> Packing {
+        match (packing, self.weights) {
+            (Packing::Codebook, WeightBits::Bits(bits)) => Packing::Bits(bits),
+            (Packing::Codebook, WeightBits::Binary) => Packing::Bits(1),
+            _ => packing,
+        }
     }
 
     /// Bytes that so many weights take, without what unpacks them.
     pub fn packed_bytes(self, weights: usize) -> usize {
         match (self.weights, self.packing(weights)) {
             (WeightBits::Float, _) => 4 * weights,
-            (WeightBits::Bits(bits), Some(Packing::Codebook)) => Packing::Bits(bits).bytes(weights),
-            (_, Some(packing)) => packing.bytes(weights),
+            (_, Some(packing)) => self.width(packing).bytes(weights),
             (_, None) => weights,
         }
     }
@@ -165,9 +166,11 @@ impl LayerPlan {
     fn fault(self, profile: &Profile) -> Option<String> {
         let bits = match self.weights {
             WeightBits::Bits(bits) if !(2..=8).contains(&bits) => {
-                return Some(format!("weights of {bits} bits are not supported, use 2 to 8, \"ternary\" or \"float\""));
+                let words = "\"binary\", \"ternary\" or \"float\"";
+                return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
             }
             WeightBits::Bits(bits) => bits,
+            WeightBits::Binary => 1,
             WeightBits::Ternary => 2,
             WeightBits::Float => 0,
         };
@@ -182,14 +185,13 @@ impl LayerPlan {
         match (self.packing, self.weight_grid()) {
             (PackingForm::Int4, _) if bits != 4 => Some("packing `int4` takes weights of 4 bits".to_owned()),
             (PackingForm::Int2, _) if bits != 2 => Some("packing `int2` takes weights of 2 bits".to_owned()),
-            (PackingForm::Int4 | PackingForm::Int2, WeightGrid::Codebook) => {
-                Some("a codebook cannot be stored as INT4 or INT2".to_owned())
+            (PackingForm::Int4 | PackingForm::Int2, grid) if grid.is_list() => {
+                Some(format!("grid `{grid}` cannot be stored as INT4 or INT2"))
             }
             (PackingForm::Int4, _) if !profile.int4_cast => {
                 Some(format!("`{}` does not run packing `int4`", profile.name))
             }
-            (_, WeightGrid::Codebook) if bits == 8 => Some("a codebook takes weights of 2 to 7 bits".to_owned()),
-            _ => None,
+            (_, grid) => grid.fault(bits),
         }
     }
 }
@@ -277,7 +279,7 @@ impl FromStr for WeightBits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_bits(text, &[("ternary", Self::Ternary), ("float", Self::Float)], Self::Bits)
+        parse_bits(text, &[("binary", Self::Binary), ("ternary", Self::Ternary), ("float", Self::Float)], Self::Bits)
     }
 }
 
@@ -293,6 +295,7 @@ impl fmt::Display for WeightBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Float => f.write_str("float"),
+            Self::Binary => f.write_str("binary"),
             Self::Ternary => f.write_str("ternary"),
             Self::Bits(bits) => write!(f, "{bits}"),
         }
@@ -392,12 +395,18 @@ mod tests {
             let layer: Result<LayerPlan, _> = serde_json::from_str(text);
             layer.map_or_else(|e| Some(e.to_string()), |layer| layer.fault(&Profile::TRACT)).unwrap_or_default()
         };
-        assert!(fault(r#"{"weights": 9, "activations": 8}"#).contains("`9` is none of 2 to 8, ternary, float"));
+        assert!(fault(r#"{"weights": 9, "activations": 8}"#).contains("`9` is none of 2 to 8, binary, ternary, float"));
         assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, float"));
         assert!(fault(r#"{"weights": "float", "activations": 8}"#).contains("must be \"float\" as well"));
         assert!(fault(r#"{"weights": 3, "activations": 8, "packing": "int4"}"#).contains("takes weights of 4 bits"));
         assert!(fault(r#"{"weights": 4, "activations": 8, "packing": "int4"}"#).contains("`tract` does not run"));
         assert!(fault(r#"{"weights": 8, "activations": 8, "grid": "codebook"}"#).contains("2 to 7 bits"));
+        assert!(fault(r#"{"weights": 8, "activations": 8, "grid": "sign"}"#).contains("weights that are \"binary\""));
+        assert!(fault(r#"{"weights": 5, "activations": 8, "grid": "power-of-two"}"#).contains("2 to 4 bits"));
+        assert!(
+            fault(r#"{"weights": 4, "activations": 8, "grid": "power-of-two", "packing": "int4"}"#)
+                .contains("grid `power-of-two` cannot be stored")
+        );
         assert!(fault(r#"{"weights": 8, "activations": 8, "bits": 3}"#).contains("unknown field `bits`"));
         assert_eq!(fault(r#"{"weights": 4, "activations": 8}"#), "");
     }
@@ -409,5 +418,9 @@ mod tests {
         assert_eq!(layer.packing(200), Some(Packing::Bits(4)));
         let narrow = LayerPlan { weights: WeightBits::Bits(2), grid: Some(WeightGrid::Narrow), ..layer };
         assert_eq!(narrow.packing(200), Some(Packing::Ternary));
+        let binary = LayerPlan { weights: WeightBits::Binary, ..layer };
+        assert_eq!((binary.packing(200), binary.packed_bytes(200)), (Some(Packing::Codebook), 25));
+        let powers = LayerPlan { grid: Some(WeightGrid::PowerOfTwo), ..layer };
+        assert_eq!((powers.packing(200), powers.packed_bytes(200)), (Some(Packing::Codebook), 100));
     }
 }

@@ -167,6 +167,9 @@ pub enum Error {
         /// The form.
         form: &'static str,
     },
+    /// Rounding by chance with a solver that does not round.
+    #[error("rounding `stochastic` is of `--solver round`, the other solvers choose each integer for a reason")]
+    StochasticSolver,
     /// The packing wanted needs a newer operator set than the model can be raised to.
     #[error("the packing asked for needs opset {wanted}: {reason}")]
     NoOpset {
@@ -231,7 +234,8 @@ impl Error {
             | Self::BadPattern { .. }
             | Self::BadPlan { .. }
             | Self::PlanLayer { .. }
-            | Self::Target { .. } => 2,
+            | Self::Target { .. }
+            | Self::StochasticSolver => 2,
             _ => 1,
         }
     }

@@ -39,13 +39,15 @@ mod select;
 mod sequential;
 pub mod solve;
 mod synthesize;
+mod weight_grid;
 mod work;
 
-pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, WeightGrid};
+pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
 pub use ends::EndBits;
 pub use error::Error;
-pub use options::{BatchNorm, Format, Options, Solver};
+pub use options::{BatchNorm, Format, Options, RoundingMode, Solver};
 pub use synthesize::made_up;
+pub use weight_grid::WeightGrid;
 
 use msq_passes::ir::Model;
 use std::path::Path;

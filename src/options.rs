@@ -32,6 +32,16 @@ pub enum Solver {
     Lsq,
 }
 
+/// Which integer the solver `Round` takes for a weight that lies between two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoundingMode {
+    /// The nearer one.
+    #[default]
+    Nearest,
+    /// Either, more likely the nearer one, so that the mean is the weight.
+    Stochastic,
+}
+
 /// What becomes of a batch-norm behind a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchNorm {
@@ -62,6 +72,8 @@ pub struct Options {
     pub equalize: Option<bool>,
     /// Mini-batches a solver that learns looks at for each layer.
     pub solver_steps: usize,
+    /// How the solver `Round` rounds; `Stochastic` makes it the solver if none is said.
+    pub rounding: RoundingMode,
     /// What quantized layers are written as.
     pub format: Format,
     /// What becomes of batch-norms.
@@ -97,6 +109,7 @@ impl Default for Options {
             bias_correction: true,
             equalize: None,
             solver_steps: 2_000,
+            rounding: RoundingMode::default(),
             format: Format::default(),
             batch_norm: BatchNorm::default(),
             functions: false,

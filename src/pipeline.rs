@@ -11,7 +11,7 @@ use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
-use crate::{Error, Format, Options};
+use crate::{Error, Format, Options, RoundingMode, Solver};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, encoded_len, export};
 use msq_passes::{Manager, UpgradeOpset};
@@ -146,7 +146,7 @@ impl Prepared {
         if options.equalize.unwrap_or(!options.profile.per_channel) {
             equalize(model)?;
         }
-        check_target(options)?;
+        check_choices(options)?;
         Ok(Self { start, float_bytes, opset })
     }
 
@@ -207,8 +207,8 @@ impl Prepared {
     }
 }
 
-/// Refuses forms the target does not run.
-fn check_target(options: &Options) -> Result<(), Error> {
+/// Refuses forms the target does not run, and choices that contradict each other.
+fn check_choices(options: &Options) -> Result<(), Error> {
     let profile = &options.profile;
     let refused = match options.format {
         Format::Qlinear if !profile.qlinear => Some("QLinearConv and its kin"),
@@ -216,6 +216,9 @@ fn check_target(options: &Options) -> Result<(), Error> {
         _ if options.functions && !profile.functions => Some("functions of the model"),
         _ => None,
     };
+    if options.rounding == RoundingMode::Stochastic && options.solver.is_some_and(|solver| solver != Solver::Round) {
+        return Err(Error::StochasticSolver);
+    }
     match refused {
         Some(form) => Err(Error::Target { profile: profile.name, form }),
         None => Ok(()),

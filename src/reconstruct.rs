@@ -31,7 +31,7 @@ pub(crate) fn reconstruct(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let solver = solver(work.solver(options), options.solver_steps);
+    let solver = solver(work.solver(options), options);
     if solver.evidence() == Evidence::Nothing {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! What is to be done to which layer, and what was done.
 
-use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, WeightGrid};
+use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use crate::inspect::output_shape;
 use crate::lower::{is_stripped, packings};
 use crate::observe::{Observed, Watched};
@@ -9,7 +9,8 @@ use crate::report::LayerReport;
 use crate::select::Selection;
 use crate::solve::round::Round;
 use crate::solve::{LayerInput, LayerSolver, Rounded, Rounding, Sights, round_layer};
-use crate::{Error, Format, Options, Solver};
+use crate::weight_grid::WeightGrid;
+use crate::{Error, Format, Options, RoundingMode, Solver};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement, Role, is_rectified, layers};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
@@ -64,7 +65,8 @@ impl Work {
     /// The solver asked for, or the one that suits.
     pub(crate) fn solver(&self, options: &Options) -> Solver {
         let low = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights != WeightBits::Bits(8);
-        options.solver.unwrap_or(if self.layers().any(low) { Solver::Gram } else { Solver::Round })
+        let nearest = options.rounding == RoundingMode::Nearest;
+        options.solver.unwrap_or(if nearest && self.layers().any(low) { Solver::Gram } else { Solver::Round })
     }
 
     pub(crate) fn watched(&self) -> Watched<'_> {
@@ -85,8 +87,10 @@ impl Work {
         let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
         let mut layers: Vec<&Layer> = self.layers().collect();
         layers.sort_by_key(|layer| position.get(&layer.node));
-        let one =
-            |layer: &&Layer| Ok((layer.name.clone(), self.round_layer(model, observed, options, layer, &Round, None)?));
+        let solver = Round { mode: options.rounding };
+        let one = |layer: &&Layer| {
+            Ok((layer.name.clone(), self.round_layer(model, observed, options, layer, &solver, None)?))
+        };
         let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
         Ok(solved?.into_iter().collect())
     }
@@ -158,7 +162,10 @@ impl Work {
     /// What the choices mean where the file runs.
     pub(crate) fn notes(&self, options: &Options) -> Vec<String> {
         let plan = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default();
-        let wide = |plan: LayerPlan| plan.weights == WeightBits::Bits(8) || plan.weight_grid() == WeightGrid::Codebook;
+        let wide = |plan: LayerPlan| {
+            let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases);
+            plan.weights == WeightBits::Bits(8) || listed
+        };
         let narrow = !self.placement.layers().any(|layer| wide(plan(layer)));
         let on_integers = self.placement.layers().next().is_some();
         let forms: Vec<Packing> = self.packings.values().copied().collect();

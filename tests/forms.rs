@@ -122,6 +122,11 @@ fn every_packing_gives_the_numbers_of_plain_int8() {
         ("--weight-bits 4 --half-scales", "--weight-bits 4 --half-scales"),
         ("--weight-bits 3 --format qlinear", "--weight-bits 3 --format qlinear"),
         ("--weight-bits 3 --format integer", "--weight-bits 3 --format integer"),
+        ("--weight-bits binary", "--weight-bits binary"),
+        ("--weight-bits 4 --grid power-of-two", "--weight-bits 4 --grid power-of-two"),
+        ("--weight-bits 3 --grid binary-bases --format qlinear", "--weight-bits 3 --grid binary-bases"),
+        ("--weight-bits 4 --grid fixed-point --packing int4", "--weight-bits 4 --grid fixed-point"),
+        ("--weight-bits 2 --grid wage --rounding stochastic", "--weight-bits 2 --grid wage --rounding stochastic"),
     ];
     let pair = |(packed, plain): &(&str, &str)| {
         [digits_with(&scratch, packed), digits_with(&scratch, &format!("{plain} --packing none --keep-names"))]

@@ -6,8 +6,8 @@
 use super::search::Activations;
 use clap::Args;
 use msq_onnx::{
-    ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, Options, PackingForm, Solver, WeightBits,
-    WeightGrid,
+    ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, Options, PackingForm, RoundingMode, Solver,
+    WeightBits, WeightGrid,
 };
 use msq_passes::Profile;
 use std::num::NonZero;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 // Flags, each of its own.
 #[allow(clippy::struct_excessive_bools)]
 pub(crate) struct FormArgs {
-    /// Bits of the weights: 2 to 8 or ternary [default: 8 without a target]
+    /// Bits of the weights: 2 to 8, ternary or binary [default: 8 without a target]
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
     weight_bits: Option<WeightBits>,
     /// Bits of the activations layers read: 2 to 8, float for weights alone, or same as the weights [default: 8]
@@ -37,6 +37,9 @@ pub(crate) struct FormArgs {
     /// Mini-batches adaround and lsq look at for each layer
     #[arg(long, value_name = "N", default_value = "2000", help_heading = "Quantization")]
     pub(crate) solver_steps: NonZero<usize>,
+    /// Which integer the solver round takes for a weight between two; stochastic makes it the solver
+    #[arg(long, value_name = "MODE", default_value = "nearest", help_heading = "Quantization")]
+    pub(crate) rounding: RoundingArg,
     /// A bit plan: bits layer by layer, as --save-plan writes it
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
     #[arg(conflicts_with_all = ["weight_bits", "act_bits", "first_last_bits", "grid", "packing"])]
@@ -97,7 +100,17 @@ choices! {
         Narrow,
         /// −2^(b−1) to 2^(b−1) − 1
         Full,
-        /// 2^b integers of 8 bits chosen for the layer
+        /// The full ones on scales 2^−FL: fixed point
+        FixedPoint,
+        /// The narrow ones on scales 2^(1−b) times a power of two
+        Wage,
+        /// −1 and 1, for binary weights
+        Sign,
+        /// 0, ±1, ±2, ±4 and so on, for 2 to 4 bits
+        PowerOfTwo,
+        /// Sums of b factors with either sign chosen for the layer, for 2 to 6 bits
+        BinaryBases,
+        /// 2^b integers of 8 bits chosen for the layer, for 2 to 7 bits
         Codebook,
     }
     PackingArg => PackingForm {
@@ -121,6 +134,12 @@ choices! {
         Adaround,
         /// Weights and scales learned from what each layer reads
         Lsq,
+    }
+    RoundingArg => RoundingMode {
+        /// The nearer one
+        Nearest,
+        /// Either by chance, by --seed, so that the mean is the weight
+        Stochastic,
     }
     FormatArg => Format {
         /// Float operators between DequantizeLinear and QuantizeLinear
@@ -160,7 +179,7 @@ impl FormArgs {
         let weights = self.weight_bits.unwrap_or(WeightBits::Bits(8));
         let like_weights = match weights {
             WeightBits::Float => ActivationBits::Float,
-            WeightBits::Ternary => ActivationBits::Bits(2),
+            WeightBits::Ternary | WeightBits::Binary => ActivationBits::Bits(2),
             WeightBits::Bits(bits) => ActivationBits::Bits(bits),
         };
         let activations = match (self.act_bits, weights) {
@@ -203,6 +222,7 @@ impl FormArgs {
             ends: self.ends(),
             solver: self.solver.map(Into::into),
             solver_steps: self.solver_steps.get(),
+            rounding: self.rounding.into(),
             bias_correction: !self.no_bias_correction,
             equalize: self.equalize(),
             format: self.format.into(),

@@ -7,6 +7,7 @@
 mod bias;
 mod error;
 mod grid;
+pub(crate) mod power_of_two;
 mod rounding;
 mod scale_search;
 mod spec;

@@ -6,14 +6,16 @@
 //! `s ← Σ w·q / Σ q²` (exact least squares for the integers q), `q ← round(w/s)`, neither half of which can raise E. The
 //! result is compared with the unclipped scale in double precision, so it is never worse than that.
 //!
+//! Powers of two are few: those from the first that clips nothing down are all tried.
+//!
 //! The grids work on `w / max|w|` in single precision with a fixed number of partial sums: no overflow for any weight,
 //! and the same bits on any machine and any number of threads.
 
 use rayon::prelude::*;
 
-use super::GridSpec;
 use super::rounding::{limit, round_half_even};
 use super::spec::{LARGEST_MAGNITUDE, normal_scale};
+use super::{GridSpec, power_of_two};
 
 /// Points of the coarse grid.
 const COARSE_POINTS: usize = 32;
@@ -23,6 +25,8 @@ const FINE_POINTS: usize = 4;
 const REFINEMENTS: usize = 2;
 /// How often the least-squares alternation may run.
 const REFITS: usize = 6;
+/// How often a power of two is halved.
+const HALVINGS: i32 = 6;
 /// Partial sums of the error, so that they fill vector registers.
 const LANES: usize = 16;
 /// Values summed in single precision before the sum is widened.
@@ -102,6 +106,23 @@ impl<'a> Channel<'a> {
             best = (error, scale);
         }
         best.1
+    }
+
+    /// The power of two with the least error; the larger of equals.
+    pub(super) fn search_power_of_two(&self) -> f32 {
+        let widest = power_of_two::ceiling(self.unclipped_scale().into());
+        let candidates = (0..=HALVINGS).map(|halvings| (widest * 0.5_f32.powi(halvings)).max(f32::MIN_POSITIVE));
+        let better = |best: (f64, f32), scale| {
+            let error = self.exact_error(scale);
+            if error < best.0 { (error, scale) } else { best }
+        };
+        candidates.fold((f64::INFINITY, widest), better).1
+    }
+
+    /// σ(b)·2^round(log2 max|w|).
+    pub(super) fn shift(&self) -> f32 {
+        let shift = f64::from(power_of_two::shift(self.absolute_maximum.into()));
+        normal_scale(shift * 2_f64.powi(1 - i32::from(self.bits)))
     }
 
     /// The best k on the successively finer grids.

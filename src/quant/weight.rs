@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::scale_search::Channel;
-use super::{GridSpec, QuantError, Sqnr};
+use super::{GridSpec, QuantError, Sqnr, power_of_two};
 
 /// The scale of channels that are zero throughout. Any would represent them; one of the usual size keeps the step
 /// `s_x·s_w` of the channel's bias fine.
@@ -27,6 +27,17 @@ pub enum ScaleSearch {
     /// The scale with the least squared rounding error that a search finds; never worse than the other.
     #[default]
     MeanSquaredError,
+    /// The power of two with the least squared error: fixed point of Gupta et al. (2015), whose scale is 2^−FL.
+    PowerOfTwo,
+    /// σ(b)·2^round(log2 max|w|) with σ(b) = 2^(1−b): the k-bit numbers of Wu et al. (2018, WAGE) with their shift.
+    Shift,
+}
+
+impl ScaleSearch {
+    /// Whether scales are powers of two.
+    pub fn is_power_of_two(self) -> bool {
+        matches!(self, Self::PowerOfTwo | Self::Shift)
+    }
 }
 
 /// How weights are rounded to nearest.
@@ -167,8 +178,12 @@ impl<'a> WeightQuantizer<'a> {
             _ if weights.is_zero() => ZERO_CHANNEL_SCALE,
             ScaleSearch::AbsoluteMaximum => weights.unclipped_scale(),
             ScaleSearch::MeanSquaredError => weights.search(),
+            ScaleSearch::PowerOfTwo => weights.search_power_of_two(),
+            ScaleSearch::Shift => weights.shift(),
         };
         let scale = scale.max(self.minimum_scale(channel, channels)).min(f32::MAX);
+        // A limit need not be a power of two.
+        let scale = if self.search.is_power_of_two() { power_of_two::ceiling(scale.into()) } else { scale };
         (scale, weights.quantize(scale))
     }
 

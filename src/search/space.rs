@@ -53,7 +53,7 @@ pub(crate) fn ladder(weights: &[WeightBits], activations: SearchedActivations) -
     let rung = |&weights: &WeightBits| {
         let bits = match weights {
             WeightBits::Bits(bits) => bits,
-            WeightBits::Ternary => 2,
+            WeightBits::Ternary | WeightBits::Binary => 2,
             WeightBits::Float => 8,
         };
         let activations = match activations {
@@ -138,6 +138,7 @@ impl Space {
         let tenths = match rung.weights {
             WeightBits::Float => 320,
             WeightBits::Ternary => 16,
+            WeightBits::Binary => 10,
             WeightBits::Bits(bits) => 10 * u64::from(bits),
         };
         let activation = match rung.activations {

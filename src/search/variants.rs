@@ -54,7 +54,7 @@ impl<'a> Variants<'a> {
         let work = Work::new(model, &options.with_plan(plan))?;
         let seen = see(model, work.watched(), data, options, margin, progress)?;
         let solver: Box<dyn LayerSolver> = match options.solver {
-            Some(Solver::Round) => Box::new(round::Round),
+            Some(Solver::Round) => Box::new(round::Round { mode: options.rounding }),
             _ => Box::new(gram::ClosedForm),
         };
         let sights = match solver.evidence() {
@@ -125,7 +125,7 @@ impl<'a> Variants<'a> {
             return Ok(rounded.clone());
         }
         let sights = self.sights.get(&layer.name);
-        let solver: &dyn LayerSolver = if sights.is_some() { self.solver.as_ref() } else { &round::Round };
+        let solver: &dyn LayerSolver = if sights.is_some() { self.solver.as_ref() } else { &round::Round::default() };
         let rounded = work.round_layer(self.model, observed, options, layer, solver, sights)?;
         self.solved.insert(key, rounded.clone());
         Ok(rounded)

@@ -14,7 +14,7 @@
 //! rows that are no better than rounded to nearest are rounded to nearest.
 
 use super::gradient::{Adam, Batches, Buffers, Found, Part, Reading, choose, levels, of_each_row};
-use super::{Evidence, LayerSolver, Problem, Solution};
+use super::{Evidence, Grid, LayerSolver, Problem, Solution};
 use crate::quant::QuantError;
 use rayon::prelude::*;
 
@@ -39,6 +39,10 @@ pub struct AdaRound {
 impl LayerSolver for AdaRound {
     fn evidence(&self) -> Evidence {
         Evidence::Columns
+    }
+
+    fn takes(&self, grid: &Grid) -> bool {
+        matches!(grid, Grid::Uniform(_) | Grid::Codebook(_))
     }
 
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {

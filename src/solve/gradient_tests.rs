@@ -34,7 +34,7 @@ fn same(size: usize, values: Vec<f32>) -> Columns {
     Columns { size, quantized: values.clone(), float: values }
 }
 
-fn full(bits: u8) -> Grid {
+fn full(bits: u8) -> Grid<'static> {
     Grid::Uniform(GridSpec::new(GridKind::Symmetric, bits).unwrap())
 }
 
@@ -234,7 +234,8 @@ fn degenerate_inputs() {
         assert!(solver.solve(&Problem::new(&unsound, size, full(2))).is_err(), "{name}");
         assert!(solver.solve(&Problem::new(&[], size, full(2))).unwrap().integers.is_empty(), "{name}");
         let problem = Problem::new(&unseen, size, full(2));
-        let (solution, plain) = (solver.solve(&problem).unwrap(), super::round::Round.solve(&problem).unwrap());
+        let (solution, plain) =
+            (solver.solve(&problem).unwrap(), super::round::Round::default().solve(&problem).unwrap());
         assert_eq!((solution.integers, solution.scales), (plain.integers, plain.scales), "{name}");
     }
 }

@@ -9,14 +9,14 @@
 //! γ' = 0 the integers are 0.
 
 use super::bias_correction::mean_shift;
-use super::{Evidence, Grid, Group, LayerSolver, Problem, Seen};
-use crate::bit_plan::{LayerPlan, WeightBits, WeightGrid};
+use super::random::seed_of;
+use super::{Evidence, Group, LayerSolver, Problem, Seen, planned};
+use crate::bit_plan::LayerPlan;
 use crate::kernels::{Columns, Geometry, Moments};
 use crate::quant::{
-    Affine, GridKind, GridSpec, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales,
-    quantize_bias,
+    Affine, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
 };
-use crate::{Error, Options, quant};
+use crate::{Error, Options, RoundingMode, quant};
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
@@ -226,7 +226,8 @@ impl<'a> Target<'a> {
             self.scale(&mut fit.weight, layer);
         }
         if rounding.options.half_scales {
-            let nearest = rounding.solver.evidence() == Evidence::Nothing;
+            let nearest =
+                rounding.solver.evidence() == Evidence::Nothing && rounding.options.rounding == RoundingMode::Nearest;
             halve(&mut fit.weight, nearest.then_some(&*self.weight));
         }
         Ok(fit)
@@ -248,7 +249,11 @@ impl<'a> Target<'a> {
             Rows::Groups(geometry) => geometry.inputs(),
             Rows::Channels(..) => self.own.len() / channels.max(1),
         };
-        let grid = grid(rounding.plan)?;
+        let levels = planned::levels(rounding.plan, &rows, if axis.is_some() { size } else { self.own.len() });
+        let grid = planned::grid(rounding.plan, &levels)?;
+        if !rounding.solver.takes(&grid) {
+            return Err(QuantError::SolverGrid { grid: rounding.plan.weight_grid() });
+        }
         let bias = self.own_bias();
         let solution = rounding.solver.solve(&Problem {
             per_channel: axis.is_some(),
@@ -257,7 +262,7 @@ impl<'a> Target<'a> {
             bias: &bias,
             rectified: rounding.rectified,
             input: input.quantizer,
-            seed: rounding.options.seed,
+            seed: seed_of(rounding.options.seed, &layer.name),
             ..Problem::new(&groups, size, grid)
         })?;
         let mut data = vec![0; self.own.len()];
@@ -323,20 +328,6 @@ fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -
     let floor = minimum_weight_scales(bias, input_scale);
     let one_scale = !rounding.options.profile.per_channel || layer.axis.is_none();
     if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
-}
-
-fn grid(plan: LayerPlan) -> Result<Grid, QuantError> {
-    let bits = match plan.weights {
-        WeightBits::Ternary => 2,
-        WeightBits::Bits(bits) => bits,
-        WeightBits::Float => 8,
-    };
-    let kind = match plan.weight_grid() {
-        WeightGrid::Codebook => return Ok(Grid::Codebook(bits)),
-        WeightGrid::Narrow => GridKind::SymmetricNarrow,
-        WeightGrid::Full => GridKind::Symmetric,
-    };
-    GridSpec::new(kind, bits).map(Grid::Uniform)
 }
 
 /// Rounds the scales to half precision, and integers that are the nearest ones for `weight` to what is nearest then.

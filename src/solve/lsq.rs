@@ -43,6 +43,10 @@ impl LayerSolver for Lsq {
         Evidence::Columns
     }
 
+    fn takes(&self, grid: &Grid) -> bool {
+        matches!(grid, Grid::Uniform(_) | Grid::Codebook(_))
+    }
+
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
         let weights = problem.weights();
         let plain = problem.nearest(&weights, &vec![1.0; weights.len()])?;

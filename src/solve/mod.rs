@@ -15,22 +15,27 @@
 
 pub mod adaround;
 mod bias_correction;
+mod binary_bases;
 mod codebook;
 pub mod cosine;
+mod fixed_levels;
 mod gradient;
 #[cfg(test)]
 mod gradient_tests;
 pub mod gram;
 mod layer;
+mod levels;
 pub mod lsq;
+mod planned;
 mod problem;
+mod random;
 pub mod round;
 
 pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer};
 pub use problem::{Grid, Group, Problem, Seen, Solution};
 
-use crate::Solver;
 use crate::quant::QuantError;
+use crate::{Options, Solver};
 
 /// What a solver has to see of what a layer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +56,21 @@ pub trait LayerSolver: std::fmt::Debug + Sync {
     fn scales_input(&self) -> bool {
         false
     }
+
+    /// Whether it keeps to the grid. All keep to uniform grids with free scales.
+    fn takes(&self, grid: &Grid) -> bool {
+        matches!(grid, Grid::Uniform(_))
+    }
     /// Integers, scales and what to add to the bias. The result does not depend on the number of threads. Weights that
     /// are not finite, and limits that do not fit the rows, are errors.
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
 }
 
-/// The solver of a name, of so many steps where it has steps.
-pub(crate) fn solver(kind: Solver, steps: usize) -> Box<dyn LayerSolver> {
+/// The solver of a name, with what the options say of it.
+pub(crate) fn solver(kind: Solver, options: &Options) -> Box<dyn LayerSolver> {
+    let steps = options.solver_steps;
     match kind {
-        Solver::Round => Box::new(round::Round),
+        Solver::Round => Box::new(round::Round { mode: options.rounding }),
         Solver::Cosine => Box::new(cosine::Cosine),
         Solver::Gram => Box::new(gram::ClosedForm),
         Solver::Adaround => Box::new(adaround::AdaRound { steps }),

@@ -2,7 +2,9 @@
 
 use crate::kernels::{Columns, Means, Moments};
 use crate::quant::{Affine, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
-use crate::solve::codebook;
+use crate::solve::levels::Levels;
+use crate::solve::{codebook, fixed_levels};
+use rayon::prelude::*;
 
 /// What is known of what a group reads.
 #[derive(Clone, Copy, Debug)]
@@ -26,11 +28,15 @@ pub struct Group<'a> {
 
 /// The integers of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grid {
+pub enum Grid<'a> {
     /// All of a symmetric grid.
     Uniform(GridSpec),
+    /// All of a symmetric grid, on scales of a rule: powers of two.
+    Scaled(GridSpec, ScaleSearch),
     /// At most 2 to the power of so many, from −127 to 127, chosen for the layer.
     Codebook(u8),
+    /// These, in rising order.
+    Levels(&'a [i8]),
 }
 
 /// A layer to be solved.
@@ -41,7 +47,7 @@ pub struct Problem<'a> {
     /// Values in a row, K.
     pub size: usize,
     /// The integers to be used.
-    pub grid: Grid,
+    pub grid: Grid<'a>,
     /// Whether each row has a scale of its own; or there is one for all.
     pub per_channel: bool,
     /// λ as a fraction of the mean diagonal of H; [`gram::DAMPING`](super::gram::DAMPING) unless there is a reason.
@@ -77,27 +83,28 @@ pub struct Solution {
     pub plain_ratio: Sqnr,
 }
 
-impl Grid {
+impl Grid<'_> {
     /// The bits of an integer on disk.
     pub fn bits(self) -> u8 {
         match self {
-            Self::Uniform(grid) => grid.bits(),
+            Self::Uniform(grid) | Self::Scaled(grid, _) => grid.bits(),
             Self::Codebook(bits) => bits,
+            Self::Levels(levels) => levels.len().next_power_of_two().ilog2() as u8,
         }
     }
 
     /// The grid every integer belongs to.
     pub fn spec(self) -> GridSpec {
         match self {
-            Self::Uniform(grid) => grid,
-            Self::Codebook(_) => GridSpec::WEIGHT_S8,
+            Self::Uniform(grid) | Self::Scaled(grid, _) => grid,
+            Self::Codebook(_) | Self::Levels(_) => GridSpec::WEIGHT_S8,
         }
     }
 }
 
 impl<'a> Problem<'a> {
     /// Groups whose rows have so many values each, with a scale a row and nothing else said.
-    pub fn new(groups: &'a [Group<'a>], size: usize, grid: Grid) -> Self {
+    pub fn new(groups: &'a [Group<'a>], size: usize, grid: Grid<'a>) -> Self {
         Self {
             groups,
             size,
@@ -122,19 +129,40 @@ impl<'a> Problem<'a> {
     pub(super) fn nearest(&self, weights: &[f32], importance: &[f64]) -> Result<QuantizedWeight, QuantError> {
         let shape = [weights.len() / self.size.max(1), self.size];
         let axis = self.per_channel.then_some(0);
-        let grid = match self.grid {
-            Grid::Uniform(grid) => grid,
-            Grid::Codebook(bits) => {
-                let (data, scales) = self.nearest_entries(weights, importance, bits)?;
-                return Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid.spec() });
-            }
+        let of_list =
+            |(data, scales)| QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid.spec() };
+        let (grid, search) = match self.grid {
+            Grid::Uniform(grid) => (grid, ScaleSearch::MeanSquaredError),
+            Grid::Scaled(grid, search) => (grid, search),
+            Grid::Codebook(bits) => return self.nearest_entries(weights, importance, bits).map(of_list),
+            Grid::Levels(levels) => return self.nearest_levels(weights, levels).map(of_list),
         };
-        let quantizer = WeightQuantizer::new(grid, ScaleSearch::MeanSquaredError)?;
+        let quantizer = WeightQuantizer::new(grid, search)?;
         let quantizer = match self.least_scales {
             [] => quantizer,
             least => quantizer.with_minimum_scales(least),
         };
         quantizer.quantize(weights, &shape, axis)
+    }
+
+    /// The lower limit for the scale of a channel, or for that of all.
+    pub(super) fn least_scale(&self, channel: usize) -> f32 {
+        match self.least_scales {
+            least if self.per_channel && least.len() > 1 => least.get(channel).copied().unwrap_or(0.0),
+            least => least.iter().copied().fold(0.0, f32::max),
+        }
+    }
+
+    fn nearest_levels(&self, weights: &[f32], levels: &[i8]) -> Result<(Vec<i8>, Vec<f32>), QuantError> {
+        check_finite(weights)?;
+        let levels = Levels::listed(levels);
+        let size = if self.per_channel { self.size } else { weights.len() }.max(1);
+        let channel = |(channel, weights): (usize, &[f32])| {
+            let scale = fixed_levels::scale(weights, &levels, self.least_scale(channel));
+            (fixed_levels::round(weights, &levels, scale), scale)
+        };
+        let (integers, scales): (Vec<Vec<i8>>, Vec<f32>) = weights.par_chunks(size).enumerate().map(channel).unzip();
+        Ok((integers.concat(), scales))
     }
 
     fn nearest_entries(
@@ -143,10 +171,7 @@ impl<'a> Problem<'a> {
         importance: &[f64],
         bits: u8,
     ) -> Result<(Vec<i8>, Vec<f32>), QuantError> {
-        let count = weights.iter().filter(|w| !w.is_finite()).count();
-        if count > 0 {
-            return Err(QuantError::NonFiniteWeight { count });
-        }
+        check_finite(weights)?;
         if !(1..=7).contains(&bits) {
             return Err(QuantError::UnsupportedBits { bits });
         }
@@ -157,6 +182,13 @@ impl<'a> Problem<'a> {
         let largest = [self.least_scales.iter().copied().fold(0.0, f32::max)];
         let least = if self.per_channel { self.least_scales } else { &largest };
         Ok(codebook::fit(&values, if self.per_channel { weights.len() / size } else { 1 }, bits, least))
+    }
+}
+
+fn check_finite(weights: &[f32]) -> Result<(), QuantError> {
+    match weights.iter().filter(|w| !w.is_finite()).count() {
+        0 => Ok(()),
+        count => Err(QuantError::NonFiniteWeight { count }),
     }
 }
 

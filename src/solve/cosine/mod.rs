@@ -29,7 +29,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use super::{Evidence, LayerSolver, Problem, Seen, Solution};
+use super::{Evidence, Grid, LayerSolver, Problem, Seen, Solution};
 use crate::kernels::{Columns, Means};
 use crate::quant::{Affine, QuantError, Sqnr};
 use sample::Sums;
@@ -45,6 +45,10 @@ pub struct Cosine;
 impl LayerSolver for Cosine {
     fn evidence(&self) -> Evidence {
         Evidence::Columns
+    }
+
+    fn takes(&self, grid: &Grid) -> bool {
+        matches!(grid, Grid::Uniform(_) | Grid::Codebook(_))
     }
 
     fn scales_input(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::sample::{Sample, Sums};
 use crate::quant::{Affine, QuantError, QuantizedWeight, normal_scale};
-use crate::solve::gram::levels::Levels;
+use crate::solve::levels::Levels;
 use crate::solve::{Grid, Problem};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -83,7 +83,8 @@ impl<'a> Search<'a> {
         let problem = Problem { least_scales: &least, ..*self.problem };
         let plain = problem.nearest(&self.weights, &vec![1.0; self.weights.len()])?;
         let levels = match self.problem.grid {
-            Grid::Uniform(grid) => Levels::uniform(grid),
+            Grid::Uniform(grid) | Grid::Scaled(grid, _) => Levels::uniform(grid),
+            Grid::Levels(levels) => Levels::listed(levels),
             Grid::Codebook(_) => Levels::entries(plain.data.iter().map(|&q| f64::from(q)).collect()),
         };
         let ready = Ready { inputs: self.inputs(input), levels, bases: self.bases(&plain), least };

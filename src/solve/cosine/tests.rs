@@ -24,7 +24,7 @@ fn columns(count: usize, size: usize, seed: u64) -> Columns {
     Columns { size, quantized, float }
 }
 
-fn grid(bits: u8) -> Grid {
+fn grid(bits: u8) -> Grid<'static> {
     Grid::Uniform(GridSpec::new(GridKind::Symmetric, bits).unwrap())
 }
 
@@ -74,7 +74,7 @@ fn finds_the_best_of_all_candidates() {
     let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }];
     for bits in [2, 3, 4, 8] {
         let problem = Problem::new(&groups, size, grid(bits));
-        let (solution, plain) = (Cosine.solve(&problem).unwrap(), Round.solve(&problem).unwrap());
+        let (solution, plain) = (Cosine.solve(&problem).unwrap(), Round::default().solve(&problem).unwrap());
         for (row, weights) in weights.chunks(size).enumerate() {
             let y = computed(&wide(weights), &seen.float);
             let of = |scale: f64| cosine(&y, &computed(&rounded(weights, scale, bits), &seen.quantized));
@@ -269,7 +269,7 @@ fn degenerate_inputs() {
     let unseen = [Group { weights: &weights, seen: Seen::Nothing }];
     let solution = Cosine.solve(&Problem::new(&unseen, size, grid(4))).unwrap();
     assert_eq!(solution.bias_shift, None);
-    assert_eq!(solution.integers, Round.solve(&Problem::new(&unseen, size, grid(4))).unwrap().integers);
+    assert_eq!(solution.integers, Round::default().solve(&Problem::new(&unseen, size, grid(4))).unwrap().integers);
     let broken = [Group { weights: &of(f32::NAN, 1), seen: Seen::Columns(&good) }];
     assert!(Cosine.solve(&Problem::new(&broken, size, grid(4))).is_err());
     assert!(Cosine.solve(&Problem::new(&[], size, grid(4))).unwrap().integers.is_empty());

@@ -41,8 +41,11 @@ const ROWS: usize = 16;
 /// The integers a weight may take, in rising order: those of the grid, or the codebook that plain rounding found.
 pub(super) fn levels(grid: Grid, plain: &QuantizedWeight) -> Vec<f32> {
     let mut levels: Vec<f32> = match grid {
-        Grid::Uniform(grid) => (grid.quantized_min()..=grid.quantized_max()).map(|q| q as f32).collect(),
+        Grid::Uniform(grid) | Grid::Scaled(grid, _) => {
+            (grid.quantized_min()..=grid.quantized_max()).map(|q| q as f32).collect()
+        }
         Grid::Codebook(_) => plain.data.iter().map(|&q| f32::from(q)).collect(),
+        Grid::Levels(levels) => levels.iter().map(|&q| f32::from(q)).collect(),
     };
     levels.sort_by(f32::total_cmp);
     levels.dedup();

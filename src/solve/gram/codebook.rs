@@ -9,11 +9,11 @@
 //! which integer coordinate descent lowers, as it does for the weights of a row. The better result is kept; since the
 //! first starts from plain rounding, the layer is never worse than that.
 
-use super::levels::Levels;
 use super::per_row::refined;
 use super::system::dot;
 use super::{Found, Prepared, Problem, descend};
 use crate::quant::round_half_even_f64;
+use crate::solve::levels::Levels;
 use faer::Mat;
 use rayon::prelude::*;
 use std::collections::BTreeMap;

@@ -3,10 +3,13 @@
 //! With p = q·A and t = w*·A kept, the error is `s²·(q·p) − 2s·(q·t) + w*·t`. Given all other integers it is least for
 //! `q_j − (s·p_j − t_j)/(s·A_jj)`, and among levels for the one nearest to that, as the error is a parabola in `q_j`. A
 //! move by δ adds δ times a row of A to p. Given the integers, the error is least for s = (q·t)/(q·p), or for the lower
-//! limit of s. No step raises the error.
+//! limit of s; among powers of two, for the one nearest to that, as the error is a parabola in s. No step raises the
+//! error.
 
-use super::levels::Levels;
 use super::system::{System, dot};
+use crate::quant::{normal_scale, power_of_two};
+use crate::solve::Grid;
+use crate::solve::levels::Levels;
 
 /// How often scale and integers are improved in turns.
 const TURNS: usize = 12;
@@ -26,6 +29,8 @@ pub(super) struct Row<'a> {
     /// s, and the least it may be.
     pub(super) scale: f64,
     pub(super) least: f64,
+    /// What s may be.
+    pub(super) rule: ScaleRule,
     /// What the form was divided by.
     pub(super) weight: f64,
 }
@@ -89,7 +94,7 @@ impl Row<'_> {
         if !(mixed > 0.0 && square > 0.0) {
             return false;
         }
-        let scale = rounded(mixed / square, self.least);
+        let scale = self.rule.scale(mixed / square, self.least);
         let changed = scale != self.scale;
         self.scale = scale;
         changed
@@ -101,7 +106,37 @@ impl Row<'_> {
     }
 }
 
-/// A scale as a normal single-precision number that is not below its limit.
-pub(super) fn rounded(scale: f64, least: f64) -> f64 {
-    f64::from(crate::quant::normal_scale(scale.max(least)))
+/// What a scale may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ScaleRule {
+    /// Any normal single-precision number.
+    Any,
+    /// A power of two.
+    PowerOfTwo,
+}
+
+impl ScaleRule {
+    /// The rule of a grid.
+    pub(super) fn of(grid: Grid) -> Self {
+        if matches!(grid, Grid::Scaled(..)) { Self::PowerOfTwo } else { Self::Any }
+    }
+
+    /// The scale nearest to `scale` that is not below its limit.
+    pub(super) fn scale(self, scale: f64, least: f64) -> f64 {
+        match self {
+            Self::Any => f64::from(normal_scale(scale.max(least))),
+            Self::PowerOfTwo => f64::from(power_of_two::nearest(scale).max(power_of_two::ceiling(least))),
+        }
+    }
+
+    /// Starting scales, as multiples of the one with the least squared error of rounding to nearest: feedback makes
+    /// weights larger than they were, and clipping costs less.
+    pub(super) fn factors(self, bits: u8) -> &'static [f64] {
+        match (self, bits) {
+            (Self::PowerOfTwo, _) => &[1.0, 0.5, 2.0],
+            (_, 0..=3) => &[1.0, 0.8, 0.9, 1.12, 1.25],
+            (_, 4..=5) => &[1.0, 0.9, 1.1],
+            _ => &[1.0],
+        }
+    }
 }

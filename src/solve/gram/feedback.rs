@@ -8,8 +8,8 @@
 //!
 //! The sums are split: products with whole blocks of later inputs are matrix products for many rows at once.
 
-use super::levels::Levels;
 use super::system::{System, dot};
+use crate::solve::levels::Levels;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 

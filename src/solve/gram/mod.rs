@@ -14,7 +14,7 @@
 //! 1. **Rounding with feedback** (`feedback`): column by column, those with large `A_jj` first, each error made up
 //!    for by the columns still to come (Frantar et al., GPTQ), from several scales;
 //! 2. **Descent** (`descent`): each integer moves to its exact minimiser given all others, in turns with the exact
-//!    least-squares scale s = (q·A·w*)/(q·A·qᵀ);
+//!    least-squares scale s = (q·A·w*)/(q·A·qᵀ), or the nearest power of two where scales have to be such;
 //! 3. the best for each row of these and of the same descent from plain rounding is kept, so that no row is worse than
 //!    rounded to nearest on the scale of least squared error.
 //!
@@ -25,7 +25,6 @@
 mod codebook;
 mod descent;
 mod feedback;
-pub(super) mod levels;
 mod per_row;
 mod shared;
 mod system;
@@ -34,7 +33,8 @@ mod tests;
 
 use super::{Evidence, Grid, Group, LayerSolver, Problem, Solution};
 use crate::quant::{QuantError, Sqnr};
-use levels::Levels;
+use crate::solve::levels::Levels;
+use descent::ScaleRule;
 use rayon::prelude::*;
 use system::System;
 
@@ -50,10 +50,15 @@ impl LayerSolver for ClosedForm {
         Evidence::Moments
     }
 
+    fn takes(&self, _: &Grid) -> bool {
+        true
+    }
+
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
         let prepared = prepare(problem)?;
         let found = match problem.grid {
-            Grid::Uniform(grid) => descend(problem, &prepared, &Levels::uniform(grid)),
+            Grid::Uniform(grid) | Grid::Scaled(grid, _) => descend(problem, &prepared, &Levels::uniform(grid)),
+            Grid::Levels(levels) => descend(problem, &prepared, &Levels::listed(levels)),
             Grid::Codebook(_) => codebook::solve(problem, &prepared),
         };
         Ok(assemble(problem, &prepared, &found))
@@ -74,6 +79,7 @@ struct Prepared {
     plain_scales: Vec<f64>,
     start_scales: Vec<f64>,
     least: Vec<f64>,
+    rule: ScaleRule,
 }
 
 /// What was found for a group.
@@ -124,6 +130,7 @@ fn prepare(problem: &Problem) -> Result<Vec<Prepared>, QuantError> {
             plain_scales: scales(&plain.scales, 1.0),
             start_scales: scales(&start.scales, 1.0),
             least: scales(problem.least_scales, 0.0),
+            rule: ScaleRule::of(problem.grid),
             system,
             target,
         }

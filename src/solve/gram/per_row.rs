@@ -1,23 +1,13 @@
 //! Rows with a scale of their own.
 
-use super::descent::{Row, rounded};
-use super::levels::Levels;
+use super::descent::Row;
 use super::{Found, Prepared, feedback};
+use crate::solve::levels::Levels;
 use faer::{ColRef, Mat, MatRef};
 use rayon::prelude::*;
 
 /// Rows solved together: wide enough for matrix products.
 const CHUNK: usize = 32;
-
-/// Starting scales, as multiples of the one with the least squared error of rounding to nearest: feedback makes
-/// weights larger than they were, and clipping costs less.
-pub(super) fn factors(bits: u8) -> &'static [f64] {
-    match bits {
-        0..=3 => &[1.0, 0.8, 0.9, 1.12, 1.25],
-        4..=5 => &[1.0, 0.9, 1.1],
-        _ => &[1.0],
-    }
-}
 
 /// Solves a group.
 pub(super) fn solve(group: &Prepared, levels: &Levels, bits: u8) -> Found {
@@ -95,8 +85,8 @@ fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize
         best.iter().map(|solved| solved.scale).collect::<Vec<_>>()
     };
     let mut fitted = Vec::new();
-    for factor in factors(bits) {
-        let scale = |row: usize| rounded(group.start_scales[row] * factor, group.least[row]);
+    for factor in group.rule.factors(bits) {
+        let scale = |row: usize| group.rule.scale(group.start_scales[row] * factor, group.least[row]);
         fitted = attempt(&(first..first + count).map(scale).collect::<Vec<_>>());
     }
     attempt(&fitted);
@@ -132,6 +122,7 @@ pub(super) fn starts<'a>(group: &'a Prepared, first: usize, integers: MatRef<f64
         target_product: group.product.col_as_slice(first + at),
         scale: scales[at],
         least: group.least[first + at],
+        rule: group.rule,
         weight: group.system.unit(),
     };
     integers.col_iter().zip(products.col_iter()).enumerate().map(row).collect()

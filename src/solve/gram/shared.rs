@@ -1,9 +1,9 @@
 //! Rows that share one scale: integers of all rows in turns with s = Σ (q·A·w*) / Σ (q·A·qᵀ) over the rows.
 
-use super::descent::{Row, rounded};
-use super::levels::Levels;
-use super::per_row::{factors, starts};
+use super::descent::{Row, ScaleRule};
+use super::per_row::starts;
 use super::{Found, Prepared, feedback};
+use crate::solve::levels::Levels;
 use faer::Mat;
 use rayon::prelude::*;
 
@@ -33,9 +33,10 @@ pub(super) fn solve(groups: &[Prepared], levels: &Levels, bits: u8) -> Vec<Found
         }
     };
     keep(rows);
+    let rule = groups.first().map_or(ScaleRule::Any, |group| group.rule);
     let start = scale_of(|group| &group.start_scales).unwrap_or(1.0);
-    for factor in factors(bits) {
-        let scale = rounded(start * factor, least);
+    for factor in rule.factors(bits) {
+        let scale = rule.scale(start * factor, least);
         keep(begin(groups, scale, |group| {
             let scales = vec![scale; group.target.ncols()];
             feedback::round(&group.system, group.target.as_ref(), &scales, levels)
@@ -73,7 +74,8 @@ fn refit(rows: &mut Rows, least: f64) {
     let fits = rows.iter().flatten().map(|row| (row.fit(), row.weight));
     let (mixed, square) = fits.fold((0.0, 0.0), |sum, (fit, weight)| (sum.0 + weight * fit.0, sum.1 + weight * fit.1));
     if mixed > 0.0 && square > 0.0 {
-        let scale = rounded(mixed / square, least);
+        let rule = rows.iter().flatten().next().map_or(ScaleRule::Any, |row| row.rule);
+        let scale = rule.scale(mixed / square, least);
         rows.iter_mut().flatten().for_each(|row| row.scale = scale);
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::kernels::Moments;
 use crate::quant::GridKind;
 use crate::quant::GridSpec;
+use crate::quant::ScaleSearch;
 use crate::solve::Seen;
 use proptest::prelude::*;
 
@@ -204,9 +205,12 @@ fn degenerate_inputs() {
                 for per_channel in [true, false] {
                     let problem =
                         Problem { per_channel, damping, centered, ..problem(&groups, GridSpec::weight(2).unwrap()) };
-                    let solution = solve(&problem).unwrap();
-                    assert!(rows_never_worse(&solution), "{solution:?}");
-                    assert!(solution.bias_shift.iter().flatten().all(|b| b.is_finite()));
+                    let powers = Grid::Scaled(GridSpec::WEIGHT_S8, ScaleSearch::PowerOfTwo);
+                    for grid in [problem.grid, Grid::Levels(&[-1, 1]), powers] {
+                        let solution = solve(&Problem { grid, ..problem }).unwrap();
+                        assert!(rows_never_worse(&solution), "{solution:?}");
+                        assert!(solution.bias_shift.iter().flatten().all(|b| b.is_finite()));
+                    }
                 }
             }
         }
@@ -237,6 +241,31 @@ fn a_codebook_beats_the_grid_of_as_many() {
         let decibels = [&uniform, &codebook].map(|s| s.ratio.decibels());
         assert!(decibels[1] > decibels[0] + 0.2, "{per_channel} {bits}: {decibels:?}");
         assert!(gain(&codebook) > 4.0, "{per_channel} {bits}: {}", gain(&codebook));
+    }
+}
+
+/// Lists of integers and scales that have to be powers of two: kept to, and worth solving for.
+#[test]
+fn other_grids_are_kept_to() {
+    let (size, rows) = (72, 24);
+    let columns = correlated(2000, size, 1);
+    let moments = moments(&columns, &columns, size);
+    let weights = noise(rows * size, 2);
+    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let full = GridSpec::new(GridKind::Symmetric, 4).unwrap();
+    let signs: &[i8] = &[-1, 1];
+    let powers: &[i8] = &[-4, -2, -1, 0, 1, 2, 4];
+    let scaled = [ScaleSearch::PowerOfTwo, ScaleSearch::Shift].map(|search| Grid::Scaled(full, search));
+    for grid in [Grid::Levels(signs), Grid::Levels(powers), scaled[0], scaled[1]] {
+        for per_channel in [true, false] {
+            let solution = solve(&Problem { grid, per_channel, ..problem(&groups, full) }).unwrap();
+            assert!(rows_never_worse(&solution));
+            assert!(gain(&solution) > 3.0, "{grid:?} {per_channel}: {}", gain(&solution));
+            match grid {
+                Grid::Levels(levels) => assert!(solution.integers.iter().all(|q| levels.contains(q))),
+                _ => assert!(solution.scales.iter().all(|s| s.log2().fract() == 0.0), "{:?}", solution.scales),
+            }
+        }
     }
 }
 

@@ -1,0 +1,165 @@
+//! The integers a plan asks for.
+
+use super::fixed_levels::{SIGNS, powers_of_two};
+use super::{Grid, binary_bases};
+use crate::bit_plan::{LayerPlan, WeightBits};
+use crate::quant::{GridKind, GridSpec, QuantError, ScaleSearch};
+use crate::weight_grid::WeightGrid;
+
+/// The list of integers for the weights of some groups, whose channels have `size` values; empty where the grid is no
+/// such list.
+pub(super) fn levels(plan: LayerPlan, groups: &[Vec<f32>], size: usize) -> Vec<i8> {
+    match plan.weight_grid() {
+        WeightGrid::Sign => SIGNS.to_vec(),
+        WeightGrid::PowerOfTwo => powers_of_two(bits(plan)),
+        WeightGrid::BinaryBases => binary_bases::levels(&groups.concat(), size, bits(plan)),
+        _ => Vec::new(),
+    }
+}
+
+/// The grid, given the list.
+pub(super) fn grid(plan: LayerPlan, levels: &[i8]) -> Result<Grid<'_>, QuantError> {
+    let uniform = |kind| GridSpec::new(kind, bits(plan));
+    match plan.weight_grid() {
+        WeightGrid::Narrow => uniform(GridKind::SymmetricNarrow).map(Grid::Uniform),
+        WeightGrid::Full => uniform(GridKind::Symmetric).map(Grid::Uniform),
+        WeightGrid::FixedPoint => uniform(GridKind::Symmetric).map(|grid| Grid::Scaled(grid, ScaleSearch::PowerOfTwo)),
+        WeightGrid::Wage => uniform(GridKind::SymmetricNarrow).map(|grid| Grid::Scaled(grid, ScaleSearch::Shift)),
+        WeightGrid::Codebook => Ok(Grid::Codebook(bits(plan))),
+        WeightGrid::Sign | WeightGrid::PowerOfTwo | WeightGrid::BinaryBases => Ok(Grid::Levels(levels)),
+    }
+}
+
+fn bits(plan: LayerPlan) -> u8 {
+    match plan.weights {
+        WeightBits::Binary => 1,
+        WeightBits::Ternary => 2,
+        WeightBits::Bits(bits) => bits,
+        WeightBits::Float => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::solve::round::Round;
+    use crate::solve::{Evidence, Group, LayerInput, LayerSolver, Problem, Rounding, Seen, Solution, round_layer};
+    use msq_passes::BiasForm;
+    use msq_passes::analysis::layers;
+    use msq_passes::ir;
+
+    fn weights() -> Vec<f32> {
+        (0..96_u32).map(|i| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 * 1.4 - 0.7).collect()
+    }
+
+    fn solve(bits: u8, grid: WeightGrid, weights: &[f32]) -> Solution {
+        let plan = LayerPlan { weights: WeightBits::Bits(bits), grid: Some(grid), ..LayerPlan::default() };
+        let levels = levels(plan, &[weights.to_vec()], weights.len());
+        let grid = super::grid(plan, &levels).unwrap();
+        let groups = [Group { weights, seen: Seen::Nothing }];
+        Round::default().solve(&Problem::new(&groups, weights.len(), grid)).unwrap()
+    }
+
+    /// Round(x, [IL, FL]) of the survey: multiples of ε = 2^−FL in [−2^(IL−1), 2^(IL−1) − ε], FL that of the least error
+    /// of all.
+    #[test]
+    fn fixed_point_is_the_formula_at_the_best_fraction_length() {
+        let weights = weights();
+        for bits in 2..=8_u8 {
+            let rounded = |fraction: i32| -> Vec<f64> {
+                let epsilon = (-f64::from(fraction)).exp2();
+                let top = f64::from(i32::from(bits) - fraction - 1).exp2();
+                let round =
+                    |&w: &f32| ((f64::from(w) / epsilon).round_ties_even() * epsilon).clamp(-top, top - epsilon);
+                weights.iter().map(round).collect()
+            };
+            let error =
+                |values: &[f64]| -> f64 { weights.iter().zip(values).map(|(&w, v)| (f64::from(w) - v).powi(2)).sum() };
+            let best = (-4..16).min_by(|&a, &b| error(&rounded(a)).total_cmp(&error(&rounded(b)))).unwrap();
+            let Solution { integers, scales, .. } = solve(bits, WeightGrid::FixedPoint, &weights);
+            assert_eq!(scales, [2_f32.powi(-best)], "{bits}");
+            let found: Vec<f64> = integers.iter().map(|&q| f64::from(q) * f64::from(scales[0])).collect();
+            assert_eq!(found, rounded(best), "{bits}");
+        }
+    }
+
+    /// Clip{σ·round(x/σ), −1 + σ, 1 − σ} of the survey, x the weight over its shift.
+    #[test]
+    fn wage_is_the_formula_after_its_shift() {
+        for factor in [0.01, 0.4, 1.0, 1.3, 70.0] {
+            let weights: Vec<f32> = weights().iter().map(|w| w * factor).collect();
+            let largest = weights.iter().fold(0.0_f64, |largest, &w| largest.max(f64::from(w).abs()));
+            let shift = largest.log2().round().exp2();
+            for bits in 2..=8_u8 {
+                let sigma = f64::from(1 - i32::from(bits)).exp2();
+                let Solution { integers, scales, .. } = solve(bits, WeightGrid::Wage, &weights);
+                for (&w, &q) in weights.iter().zip(&integers) {
+                    let x = f64::from(w) / shift;
+                    let wanted = shift * (sigma * (x / sigma).round_ties_even()).clamp(-1.0 + sigma, 1.0 - sigma);
+                    assert_eq!(f64::from(q) * f64::from(scales[0]), wanted, "{bits} {factor}");
+                }
+            }
+        }
+    }
+
+    /// Rounds to nearest, on uniform grids alone.
+    #[derive(Debug)]
+    struct Plain;
+
+    impl LayerSolver for Plain {
+        fn evidence(&self) -> Evidence {
+            Evidence::Nothing
+        }
+
+        fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+            Round::default().solve(problem)
+        }
+    }
+
+    #[test]
+    fn a_solver_that_does_not_keep_to_the_grid_is_refused() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> graph (float[1, 2] x) => (float[1, 2] y)
+            <float[2, 2] w = {1, 2, 3, 4}> { [fc] y = MatMul(x, w) }";
+        let model = ir::import(ir::text::parse(text).unwrap()).unwrap();
+        let layer = &layers(&model)[0];
+        let options = Options::default();
+        let solve = |grid| {
+            let plan = LayerPlan { weights: WeightBits::Bits(4), grid: Some(grid), ..LayerPlan::default() };
+            let rounding = Rounding {
+                plan,
+                options: &options,
+                bias: BiasForm::Float,
+                bias_as_floats: false,
+                affine: None,
+                solver: &Plain,
+                sights: None,
+                rectified: false,
+            };
+            round_layer(
+                &model,
+                layer,
+                LayerInput { scale: 1.0, quantizer: None, means: &[], output_scale: None },
+                rounding,
+            )
+        };
+        assert!(solve(WeightGrid::Full).is_ok());
+        let said = solve(WeightGrid::PowerOfTwo).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "layer `fc`: this solver does not take grid `power-of-two`, `--solver round` and `--solver gram` do"
+        );
+    }
+
+    #[test]
+    fn lists_have_as_many_entries_as_the_bits_number() {
+        for (grid, bits) in [(WeightGrid::PowerOfTwo, 2..=4), (WeightGrid::BinaryBases, 2..=6)] {
+            for bits in bits {
+                let mut used = solve(bits, grid, &weights()).integers;
+                used.sort_unstable();
+                used.dedup();
+                assert!(used.len() > 1 << (bits - 1) && used.len() <= 1 << bits, "{grid} {bits}: {used:?}");
+            }
+        }
+    }
+}

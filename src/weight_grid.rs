@@ -1,0 +1,70 @@
+//! The integers weights may be rounded to, by name.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The integers weights are rounded to, for b bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightGrid {
+    /// −(2^(b−1) − 1) to 2^(b−1) − 1.
+    Narrow,
+    /// −2^(b−1) to 2^(b−1) − 1.
+    Full,
+    /// −2^(b−1) to 2^(b−1) − 1, scales 2^−FL: fixed point of Gupta et al. (2015).
+    FixedPoint,
+    /// −(2^(b−1) − 1) to 2^(b−1) − 1, scales 2^(1−b) times a power of two: Wu et al. (2018).
+    Wage,
+    /// −1 and 1: Rastegari et al. (2016). Of `binary` weights.
+    Sign,
+    /// 0, ±1, ±2, ±4 and so on, as many as b bits number.
+    PowerOfTwo,
+    /// Sums of b factors with either sign, chosen for the layer: Guo et al. (2017), Lin et al. (2017).
+    BinaryBases,
+    /// 2^b integers of 8 bits, chosen for the layer.
+    Codebook,
+}
+
+impl WeightGrid {
+    /// Whether weights are numbers in a list when they are packed.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Sign | Self::PowerOfTwo | Self::BinaryBases | Self::Codebook)
+    }
+
+    /// The most bits it takes.
+    pub fn most_bits(self) -> u8 {
+        match self {
+            Self::Sign => 1,
+            // ±64 is the largest power of two that has its negative among integers of 8 bits, and fits.
+            Self::PowerOfTwo => 4,
+            // A list has 128 entries at most, and a channel that computes nothing adds 0.
+            Self::BinaryBases => 6,
+            Self::Codebook => 7,
+            Self::Narrow | Self::Full | Self::FixedPoint | Self::Wage => 8,
+        }
+    }
+
+    /// What is wrong with so many bits, if anything.
+    pub(crate) fn fault(self, bits: u8) -> Option<String> {
+        let fits = bits <= self.most_bits();
+        (!fits).then(|| match self {
+            Self::Sign => "grid `sign` takes weights that are \"binary\"".to_owned(),
+            _ => format!("grid `{self}` takes weights of 2 to {} bits", self.most_bits()),
+        })
+    }
+}
+
+impl fmt::Display for WeightGrid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Narrow => "narrow",
+            Self::Full => "full",
+            Self::FixedPoint => "fixed-point",
+            Self::Wage => "wage",
+            Self::Sign => "sign",
+            Self::PowerOfTwo => "power-of-two",
+            Self::BinaryBases => "binary-bases",
+            Self::Codebook => "codebook",
+        })
+    }
+}
