@@ -34,7 +34,7 @@ fn solving(criterion: &mut Criterion) {
             group.bench_function(format!("{rows} rows of {size}, {bits} bits"), |b| {
                 let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
                 let problem = Problem::new(&groups, size, Grid::Uniform(grid));
-                b.iter(|| ClosedForm.solve(black_box(&problem)));
+                b.iter(|| ClosedForm::default().solve(black_box(&problem)));
             });
         }
     }

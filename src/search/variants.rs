@@ -13,7 +13,7 @@ use crate::observe::{Observed, Seen, see};
 use crate::progress::Progress;
 use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
 use crate::work::{Solved, Work};
-use crate::{BitPlan, Error, LayerPlan, Options, Solver};
+use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, encoded_len, export};
@@ -22,6 +22,8 @@ use std::collections::HashMap;
 
 /// Bytes that the moments of all layers may take together, twice over while they are summed.
 const MOMENTS: usize = 1 << 30;
+/// Bits from which on layers are rounded to nearest.
+const WIDE: u8 = 6;
 
 /// What a layer's integers depend on, besides the network: its plan and the scale of what it reads.
 type Key = (String, LayerPlan, Option<u32>);
@@ -55,7 +57,7 @@ impl<'a> Variants<'a> {
         let seen = see(model, work.watched(), data, options, margin, progress)?;
         let solver: Box<dyn LayerSolver> = match options.solver {
             Some(Solver::Round) => Box::new(round::Round { mode: options.rounding }),
-            _ => Box::new(gram::ClosedForm),
+            _ => Box::new(gram::ClosedForm { quick: true }),
         };
         let sights = match solver.evidence() {
             Evidence::Nothing => HashMap::new(),
@@ -124,7 +126,9 @@ impl<'a> Variants<'a> {
         if let Some(rounded) = self.solved.get(&key) {
             return Ok(rounded.clone());
         }
-        let sights = self.sights.get(&layer.name);
+        // With many bits there is little to gain.
+        let wide = matches!(plan.weights, WeightBits::Bits(WIDE..));
+        let sights = self.sights.get(&layer.name).filter(|_| !wide);
         let solver: &dyn LayerSolver = if sights.is_some() { self.solver.as_ref() } else { &round::Round::default() };
         let rounded = work.round_layer(self.model, observed, options, layer, solver, sights)?;
         self.solved.insert(key, rounded.clone());

@@ -72,7 +72,7 @@ pub(crate) fn solver(kind: Solver, options: &Options) -> Box<dyn LayerSolver> {
     match kind {
         Solver::Round => Box::new(round::Round { mode: options.rounding }),
         Solver::Cosine => Box::new(cosine::Cosine),
-        Solver::Gram => Box::new(gram::ClosedForm),
+        Solver::Gram => Box::new(gram::ClosedForm::default()),
         Solver::Adaround => Box::new(adaround::AdaRound { steps }),
         Solver::Lsq => Box::new(lsq::Lsq { steps }),
     }

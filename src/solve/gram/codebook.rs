@@ -29,6 +29,9 @@ const REACH: f64 = 127.0;
 pub(super) fn solve(problem: &Problem, groups: &[Prepared]) -> Vec<Found> {
     let own = levels(groups.iter().map(|group| &group.plain));
     let mut best = improved(problem, groups, &own);
+    if groups.iter().any(|group| group.quick) {
+        return best;
+    }
     let plain_errors: Vec<Vec<f64>> = best.iter().map(|found| found.plain_errors.clone()).collect();
     let mut other = improved(problem, groups, &levels(groups.iter().map(|group| &group.start)));
     if total(&other) < total(&best) {
@@ -57,7 +60,7 @@ fn improved(problem: &Problem, groups: &[Prepared], levels: &Levels) -> Vec<Foun
     if !problem.per_channel {
         return found;
     }
-    for _ in 0..TURNS {
+    for _ in 0..if groups.iter().any(|group| group.quick) { 1 } else { TURNS } {
         let Some(values) = entries(groups, &found) else { break };
         let levels = Levels::entries(values.values().copied().collect());
         let turn = |(group, found): (&Prepared, &Found)| refined(group, found, &levels, |q| values[&(q as i8)]);

@@ -42,8 +42,12 @@ use system::System;
 pub const DAMPING: f64 = 0.01;
 
 /// The closed-form solver.
-#[derive(Clone, Copy, Debug)]
-pub struct ClosedForm;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClosedForm {
+    /// Whether to be content with rounding with feedback and one descent from it, in about a fifth of the time: enough to
+    /// compare widths. No row is worse than rounded to nearest for that.
+    pub quick: bool,
+}
 
 impl LayerSolver for ClosedForm {
     fn evidence(&self) -> Evidence {
@@ -55,7 +59,7 @@ impl LayerSolver for ClosedForm {
     }
 
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
-        let prepared = prepare(problem)?;
+        let prepared = prepare(problem, self.quick)?;
         let found = match problem.grid {
             Grid::Uniform(grid) | Grid::Scaled(grid, _) => descend(problem, &prepared, &Levels::uniform(grid)),
             Grid::Levels(levels) => descend(problem, &prepared, &Levels::listed(levels)),
@@ -80,6 +84,7 @@ struct Prepared {
     start_scales: Vec<f64>,
     least: Vec<f64>,
     rule: ScaleRule,
+    quick: bool,
 }
 
 /// What was found for a group.
@@ -103,7 +108,7 @@ fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Fou
     }
 }
 
-fn prepare(problem: &Problem) -> Result<Vec<Prepared>, QuantError> {
+fn prepare(problem: &Problem, quick: bool) -> Result<Vec<Prepared>, QuantError> {
     let systems: Vec<System> = problem.groups.par_iter().map(|group| System::new(group, problem)).collect();
     let targets: Vec<faer::Mat<f64>> =
         systems.par_iter().zip(problem.groups).map(|(system, group)| system.target(group)).collect();
@@ -131,6 +136,7 @@ fn prepare(problem: &Problem) -> Result<Vec<Prepared>, QuantError> {
             start_scales: scales(&start.scales, 1.0),
             least: scales(problem.least_scales, 0.0),
             rule: ScaleRule::of(problem.grid),
+            quick,
             system,
             target,
         }

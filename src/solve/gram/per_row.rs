@@ -69,7 +69,9 @@ fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize
         .into_iter()
         .map(|mut row| {
             let (plain_error, integers, scale) = (row.error(), row.integers.clone(), row.scale);
-            row.descend(&group.system, levels);
+            if !group.quick {
+                row.descend(&group.system, levels);
+            }
             let plain = Solved { integers, scale, error: plain_error, plain_error };
             better(plain, &row)
         })
@@ -85,11 +87,14 @@ fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize
         best.iter().map(|solved| solved.scale).collect::<Vec<_>>()
     };
     let mut fitted = Vec::new();
-    for factor in group.rule.factors(bits) {
+    let factors = group.rule.factors(bits);
+    for factor in if group.quick { &factors[..1] } else { factors } {
         let scale = |row: usize| group.rule.scale(group.start_scales[row] * factor, group.least[row]);
         fitted = attempt(&(first..first + count).map(scale).collect::<Vec<_>>());
     }
-    attempt(&fitted);
+    if !group.quick {
+        attempt(&fitted);
+    }
     best
 }
 

@@ -68,7 +68,7 @@ fn problem<'a>(groups: &'a [Group<'a>], grid: GridSpec) -> Problem<'a> {
 }
 
 fn solve(problem: &Problem) -> Result<Solution, QuantError> {
-    ClosedForm.solve(problem)
+    ClosedForm::default().solve(problem)
 }
 
 fn gain(solution: &Solution) -> f64 {
