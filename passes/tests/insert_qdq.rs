@@ -2,7 +2,7 @@
 //!
 //! Scales are made up (0.5, 0.25, … in graph order, so that a wrong one shows), weights are rounded to one scale of
 //! 1/64 a channel. `# with profile: NAME` and `# with bits: N` at the head of a fixture choose the target and the bits
-//! of activations.
+//! of activations; `# with narrower: LAYER N` gives a layer a quantizer of N bits in front of it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,6 +27,18 @@ fn activations(model: &Model, placement: &Placement, bits: u8) -> IndexMap<Strin
     placement.roots().enumerate().map(|(i, v)| (model.graph.value(v).name().to_owned(), quantizer(i))).collect()
 }
 
+/// Scale 1/N and zero point N for N bits.
+fn narrower(placement: &Placement, fixture: &str) -> IndexMap<String, ActivationQuantizer> {
+    let fields = fixture.lines().filter_map(|line| line.strip_prefix("# with narrower: ")?.split_once(' '));
+    let quantizer = |bits: u8| ActivationQuantizer {
+        scale: 1.0 / f32::from(bits),
+        zero_point: if placement.profile.activations == ActivationGrid::Symmetric { 0 } else { i32::from(bits) },
+        signed: placement.profile.activations != ActivationGrid::Unsigned,
+        bits,
+    };
+    fields.map(|(layer, bits)| (layer.to_owned(), quantizer(bits.parse().unwrap()))).collect()
+}
+
 fn rounded(model: &Model, placement: &Placement, layer: &Layer) -> QuantizedLayer {
     let weight = model.graph.constant(layer.weight).unwrap().to_f32().unwrap();
     let channels = layer.axis.map_or(1, |axis| layer.shape[axis]);
@@ -48,9 +60,10 @@ fn report(fixture: &str) -> String {
     let profile = field("profile: ").map_or(Profile::ORT_CPU, |name| Profile::by_name(name).unwrap());
     let placement = Placement::new(&model, &profile, |_, _| None);
     let activations = activations(&model, &placement, field("bits: ").map_or(8, |bits| bits.parse().unwrap()));
+    let narrower = narrower(&placement, fixture);
     let layers = placement.layers().map(|l| (l.name.clone(), rounded(&model, &placement, l))).collect();
     let before = text::print(&export(&model));
-    let pass = InsertQdq { placement: &placement, activations: &activations, layers: &layers };
+    let pass = InsertQdq { placement: &placement, activations: &activations, narrower: &narrower, layers: &layers };
     let outcome = run_pass(&pass, &mut model, true).unwrap().outcome;
     let mut report = format!("insert-qdq: {outcome}\n");
     for kept in &placement.kept {

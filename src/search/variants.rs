@@ -113,12 +113,24 @@ impl<'a> Variants<'a> {
                 activations.insert(name, quantizer.clone());
             }
         }
-        Ok(Observed { activations, means: self.seen.means.clone(), outputs: Vec::new() })
+        let mut narrower = IndexMap::new();
+        for layer in work.placement.layers() {
+            let Some(&bits) = watched.narrower.get(&layer.name) else { continue };
+            let key = (self.model.graph.value(work.placement.root(layer.input)).name().to_owned(), bits);
+            if !self.quantizers.contains_key(&key)
+                && let Some((_, quantizer)) = self.seen.narrower(self.model, watched, layer, options)?
+            {
+                self.quantizers.insert(key.clone(), quantizer);
+            }
+            if let Some(&quantizer) = self.quantizers.get(&key) {
+                narrower.insert(layer.name.clone(), quantizer);
+            }
+        }
+        Ok(Observed { activations, narrower, means: self.seen.means.clone(), outputs: Vec::new() })
     }
 
     fn solve(&mut self, work: &Work, observed: &Observed, options: &Options, layer: &Layer) -> Result<Rounded, Error> {
-        let root = work.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-        let scale = observed.activations.get(self.model.graph.value(root).name()).map(|a| a.scale.to_bits());
+        let scale = observed.read_by(self.model, &work.placement, layer).map(|quantizer| quantizer.scale.to_bits());
         let plan = options.plan.layer(&layer.name).unwrap_or_default();
         let key = (layer.name.clone(), plan, scale);
         if let Some(rounded) = self.solved.get(&key) {
