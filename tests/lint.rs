@@ -95,6 +95,7 @@ fn digits_as_predicted() {
     let ways: [&[std::ffi::OsString]; 4] = [
         args![],
         args!["--calib", digits("calib.npz"), "--strip-names"],
+        args!["--calib", digits("calib.npz"), "--act-bits", "4"],
         args!["--skip", "res.conv2.conv", "--skip", "head"],
         args!["--keep-float", "Gemm"],
     ];

@@ -74,6 +74,35 @@ fn report(fixture: &str) -> String {
     report
 }
 
+/// Names of the values that something other than a layer reads, in graph order.
+fn read_in_full(text: &str, profile: &Profile) -> Vec<String> {
+    let model = import(text::parse(text).unwrap()).unwrap();
+    let placement = Placement::new(&model, profile, |_, _| None);
+    let full = placement.values.keys().filter(|&&value| placement.is_read_in_full(&model.graph, value));
+    full.map(|&value| model.graph.value(value).name().to_owned()).collect()
+}
+
+#[test]
+fn values_read_by_more_than_layers() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (float[1,4,8,8] x) => (float[1,4,8,8] y, float[1,4,8,8] z, float[1,4,8,8] e)
+        <float[4,4,1,1] w = {}, float[4,4,1,1] v = {}, float[4,4,1,1] u = {}>
+        {
+          a = Conv (x, w)
+          p = MaxPool <kernel_shape = [1, 1]> (a)
+          b = Conv (p, v)
+          s = Add (b, p)
+          y = Conv (s, u)
+          z = Exp (s)
+          e = Exp (x)
+        }";
+    // The sum reads a by way of p. A float node reads s, which stands for its integers, and the caller reads y; of the
+    // input x the float node reads the floats.
+    assert_eq!(read_in_full(text, &Profile::ORT_CPU), ["p", "b", "s", "y"]);
+    // Here values are float for the caller and for float nodes, and a sum reads one operand quantized.
+    assert_eq!(read_in_full(text, &Profile::TENSORRT), ["p"]);
+}
+
 #[test]
 fn insert_qdq() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/passes/insert-qdq");
