@@ -134,7 +134,8 @@ impl Seen {
         Ok(chosen.map(|quantizer| (layer.name.clone(), quantizer)))
     }
 
-    fn with_bits(
+    /// The parameters of a value with so many bits; nothing for one that was not seen.
+    pub(crate) fn with_bits(
         &self,
         model: &Model,
         watched: Watched,
