@@ -293,17 +293,16 @@ impl Work<'_, '_> {
     fn narrow(&mut self, layer: &Layer, quantizer: ActivationQuantizer) {
         let same =
             |(value, by, _): &&(ValueId, ActivationQuantizer, ValueId)| *value == layer.input && *by == quantizer;
-        let read = match self.narrowed.iter().find(same) {
-            Some(&(.., read)) => read,
-            None => {
-                let stem = format!("{}_{}_bits", self.graph.value(layer.input).name(), quantizer.bits);
-                let parameters = self.stored(&stem, quantizer);
-                let integers = self.quantize(layer.input, &stem, parameters);
-                let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
-                let read = self.graph.add_op("DequantizeLinear", &inputs, Vec::new(), &format!("{stem}_dequantized"));
-                self.narrowed.push((layer.input, quantizer, read));
-                read
-            }
+        let read = if let Some(&(.., read)) = self.narrowed.iter().find(same) {
+            read
+        } else {
+            let stem = format!("{}_{}_bits", self.graph.value(layer.input).name(), quantizer.bits);
+            let parameters = self.stored(&stem, quantizer);
+            let integers = self.quantize(layer.input, &stem, parameters);
+            let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
+            let read = self.graph.add_op("DequantizeLinear", &inputs, Vec::new(), &format!("{stem}_dequantized"));
+            self.narrowed.push((layer.input, quantizer, read));
+            read
         };
         self.graph.set_input(layer.node, 1 - layer.weight_slot, Some(read));
     }
@@ -312,15 +311,11 @@ impl Work<'_, '_> {
         let Some(quantized) = self.pass.layers.get(&layer.name) else {
             return Err(PassError::Input(format!("layer `{}` has no quantized weights", layer.name)));
         };
-        let input_scale = match self.pass.narrower.get(&layer.name) {
-            Some(&quantizer) => {
-                self.narrow(layer, quantizer);
-                quantizer.scale
-            }
-            None => {
-                let root = self.pass.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-                self.parameters(root)?.quantizer.scale
-            }
+        let input_scale = if let Some(&quantizer) = self.pass.narrower.get(&layer.name) {
+            self.narrow(layer, quantizer);
+            quantizer.scale
+        } else {
+            self.parameters(self.pass.placement.root(layer.input))?.quantizer.scale
         };
         let stem = self.graph.value(layer.weight).name().to_owned();
         let weight = TensorProto::from_i8(&format!("{stem}_quantized"), &layer.shape, &quantized.weight);
