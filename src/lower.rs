@@ -46,7 +46,12 @@ pub(crate) fn quantize_graph(
     let stored = layers.iter().filter(|(name, _)| !on_integers.contains(&name.as_str()));
     let stored = stored.map(|(name, layer)| (name.clone(), layer.clone())).collect();
     Manager::new()
-        .with(InsertQdq { placement, activations: &observed.activations, layers: &layers })
+        .with(InsertQdq {
+            placement,
+            activations: &observed.activations,
+            narrower: &observed.narrower,
+            layers: &layers,
+        })
         // The placement's handles are not needed any more.
         .with(StoreWeights { layers: &stored })
         // The float weights are unread now.

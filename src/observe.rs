@@ -22,6 +22,8 @@ pub(crate) struct Watched<'a> {
     pub stored: &'a [Layer],
     /// Bits of the values whose quantizers have fewer than 8.
     pub bits: &'a HashMap<ValueId, u8>,
+    /// Bits that layers read with, by layer name, where other readers of the value want more.
+    pub narrower: &'a IndexMap<String, u8>,
 }
 
 /// What calibration found.
@@ -29,6 +31,8 @@ pub(crate) struct Watched<'a> {
 pub(crate) struct Observed {
     /// Parameters by value name.
     pub activations: IndexMap<String, ActivationQuantizer>,
+    /// Parameters of what a layer reads, by layer name, where they are not those of the value.
+    pub narrower: IndexMap<String, ActivationQuantizer>,
     /// Mean of each input channel of a layer, by the name of the value the layer reads.
     pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
@@ -63,7 +67,19 @@ pub(crate) fn observe(
     let one = |value| seen.quantizer(model, watched, value, options);
     let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
     let activations = chosen?.into_iter().flatten().collect();
-    Ok(Observed { activations, means: seen.means, outputs: seen.outputs })
+    let narrow: Vec<&Layer> = watched.placement.layers().filter(|l| watched.narrower.contains_key(&l.name)).collect();
+    let one = |layer| seen.narrower(model, watched, layer, options);
+    let chosen: Result<Vec<_>, Error> = pool.install(|| narrow.into_par_iter().map(one).collect());
+    let narrower = chosen?.into_iter().flatten().collect();
+    Ok(Observed { activations, narrower, means: seen.means, outputs: seen.outputs })
+}
+
+impl Observed {
+    /// The parameters of what a layer reads.
+    pub(crate) fn read_by(&self, model: &Model, placement: &Placement, layer: &Layer) -> Option<ActivationQuantizer> {
+        let own = || self.activations.get(model.graph.value(placement.root(layer.input)).name());
+        self.narrower.get(&layer.name).or_else(own).copied()
+    }
 }
 
 /// Runs the data through the model.
@@ -102,20 +118,45 @@ impl Seen {
     ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
         let name = model.graph.value(value).name().to_owned();
         let bits = watched.bits.get(&value).copied().unwrap_or(8);
+        Ok(self.with_bits(model, watched, value, bits, options)?.map(|quantizer| (name, quantizer)))
+    }
+
+    /// The parameters of what a layer reads, if they are not those of the value.
+    pub(crate) fn narrower(
+        &self,
+        model: &Model,
+        watched: Watched,
+        layer: &Layer,
+        options: &Options,
+    ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
+        let Some(&bits) = watched.narrower.get(&layer.name) else { return Ok(None) };
+        let chosen = self.with_bits(model, watched, watched.placement.root(layer.input), bits, options)?;
+        Ok(chosen.map(|quantizer| (layer.name.clone(), quantizer)))
+    }
+
+    /// The parameters of a value with so many bits; nothing for one that was not seen.
+    pub(crate) fn with_bits(
+        &self,
+        model: &Model,
+        watched: Watched,
+        value: ValueId,
+        bits: u8,
+        options: &Options,
+    ) -> Result<Option<ActivationQuantizer>, Error> {
         let grid = activation_grid(options.profile.activations, bits)?;
         let quantizer = if let Some(tensor) = model.constant(value) {
             let mut statistics = Statistics::new();
             statistics.observe(&tensor?.to_f32()?);
             choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default())
         } else {
-            let Some(statistics) = self.statistics.get(&name) else { return Ok(None) };
+            let Some(statistics) = self.statistics.get(model.graph.value(value).name()) else { return Ok(None) };
             let limits = Limits {
                 floor: watched.placement.floor_of(&model.graph, value),
                 bound: watched.placement.bound_of(&model.graph, value),
             };
             choose(statistics, options.observer, grid, self.margin, limits)
         };
-        Ok(Some((name, quantizer)))
+        Ok(Some(quantizer))
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Work {
     pub stored: Vec<Layer>,
     /// Bits of the values whose quantizers have fewer than 8.
     bits: HashMap<ValueId, u8>,
+    /// Bits that layers read with, by layer name, where other readers of the value want more.
+    narrower: IndexMap<String, u8>,
     /// How layers are packed.
     pub packings: IndexMap<String, Packing>,
 }
@@ -58,8 +60,9 @@ impl Work {
             return Err(Error::NothingToQuantize { hint: hint(&placement) });
         }
         let packings = packings(placement.layers().chain(&stored), &options.plan);
-        let bits = activation_bits(&placement, plan);
-        Ok(Self { placement, stored, bits, packings })
+        let bits = activation_bits(&model.graph, &placement, plan);
+        let narrower = narrower(&placement, &bits, plan);
+        Ok(Self { placement, stored, bits, narrower, packings })
     }
 
     /// The solver asked for, or the one that suits.
@@ -70,7 +73,7 @@ impl Work {
     }
 
     pub(crate) fn watched(&self) -> Watched<'_> {
-        Watched { placement: &self.placement, stored: &self.stored, bits: &self.bits }
+        Watched { placement: &self.placement, stored: &self.stored, bits: &self.bits, narrower: &self.narrower }
     }
 
     /// The layers whose weights become integers.
@@ -106,10 +109,10 @@ impl Work {
         sights: Option<&Sights>,
     ) -> Result<Rounded, Error> {
         let affine = self.placement.affine_of(model, layer).transpose()?;
-        let root = self.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-        let scale_of = |value| observed.activations.get(model.graph.value(value).name()).map(|a| a.scale);
-        let scale = scale_of(root).filter(|_| self.is_on_integers(layer)).unwrap_or(1.0);
-        let output_scale = scale_of(self.placement.written_by(&model.graph, layer));
+        let read = observed.read_by(model, &self.placement, layer).filter(|_| self.is_on_integers(layer));
+        let scale = read.map_or(1.0, |quantizer| quantizer.scale);
+        let written = model.graph.value(self.placement.written_by(&model.graph, layer)).name();
+        let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
         let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
         let rounding = Rounding {
             plan: options.plan.layer(&layer.name).unwrap_or_default(),
@@ -240,17 +243,37 @@ fn can_be_stored(model: &Model, layer: &Layer) -> bool {
     layer.weights() > 0 && float == Some(DataType::Float)
 }
 
-/// The most bits that any layer wants of a value it reads; 8 for values that no layer reads.
-fn activation_bits(placement: &Placement, plan: impl Fn(&str) -> LayerPlan) -> HashMap<ValueId, u8> {
+/// The most bits that any reader wants of a value with parameters of its own: a layer what the plan says, others 8.
+fn activation_bits(graph: &Graph, placement: &Placement, plan: impl Fn(&str) -> LayerPlan) -> HashMap<ValueId, u8> {
     let mut bits: HashMap<ValueId, u8> = HashMap::new();
+    let mut want = |value, wanted: u8| {
+        let most = bits.entry(placement.root(value)).or_insert(wanted);
+        *most = wanted.max(*most);
+    };
     for layer in placement.layers() {
-        let root = placement.values.get(&layer.input).copied().unwrap_or(layer.input);
         if let ActivationBits::Bits(wanted) = plan(&layer.name).activations {
-            let most = bits.entry(root).or_insert(wanted);
-            *most = wanted.max(*most);
+            want(layer.input, wanted);
         }
     }
+    for &value in placement.values.keys().filter(|&&value| placement.is_read_in_full(graph, value)) {
+        want(value, 8);
+    }
     bits
+}
+
+/// The layers that want fewer bits of what they read than other readers do.
+fn narrower(
+    placement: &Placement,
+    bits: &HashMap<ValueId, u8>,
+    plan: impl Fn(&str) -> LayerPlan,
+) -> IndexMap<String, u8> {
+    let fewer = |layer: &Layer| match plan(&layer.name).activations {
+        ActivationBits::Bits(wanted) if bits.get(&placement.root(layer.input)).is_some_and(|&most| wanted < most) => {
+            Some((layer.name.clone(), wanted))
+        }
+        _ => None,
+    };
+    placement.layers().filter_map(fewer).collect()
 }
 
 fn hint(placement: &Placement) -> String {

@@ -92,9 +92,10 @@ fn digits_as_predicted() {
         return;
     }
     let scratch = Scratch::new();
-    let ways: [&[std::ffi::OsString]; 4] = [
+    let ways: [&[std::ffi::OsString]; 5] = [
         args![],
         args!["--calib", digits("calib.npz"), "--strip-names"],
+        args!["--calib", digits("calib.npz"), "--act-bits", "4"],
         args!["--skip", "res.conv2.conv", "--skip", "head"],
         args!["--keep-float", "Gemm"],
     ];

@@ -8,6 +8,8 @@
 //! * An absorbed clamp goes: the quantizer saturates in its place. An absorbed factor c goes: x = DQ(Q(r, s/c), s). An
 //!   absorbed batch-norm goes: it is in the layer's scales and bias.
 //! * Fewer bits than 8 are kept by clipping the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well.
+//! * A layer that is to read fewer bits than other readers of a value do has a second quantizer behind the value:
+//!   `p = Clip(Q(x)); l = DQ(p)`, and the layer reads `l`. Layers with equal parameters share it.
 //! * Targets that keep what the caller sees float (`quantized_outputs` is false) get the second form everywhere.
 //! * `Pad` and `Slice` run on the integers themselves, `Pad` with the zero point as its value: runtimes do not fuse
 //!   them otherwise.
@@ -68,6 +70,8 @@ pub struct InsertQdq<'a> {
     pub placement: &'a Placement,
     /// Parameters of every value that has its own, by value name.
     pub activations: &'a IndexMap<String, ActivationQuantizer>,
+    /// Parameters of what a layer reads, by layer name, where they are not those of the value.
+    pub narrower: &'a IndexMap<String, ActivationQuantizer>,
     /// Weights of every layer placed, by layer name.
     pub layers: &'a IndexMap<String, QuantizedLayer>,
 }
@@ -99,6 +103,7 @@ impl Pass for InsertQdq<'_> {
             parameters: HashMap::new(),
             sources: HashMap::new(),
             factors: HashMap::new(),
+            narrowed: Vec::new(),
         };
         for &value in self.placement.values.keys() {
             let factor = self.placement.factor_of(work.graph, value);
@@ -115,7 +120,7 @@ impl Pass for InsertQdq<'_> {
         for layer in self.placement.layers() {
             work.quantize_layer(layer)?;
         }
-        let changed = self.placement.values.len() + self.placement.layers().count();
+        let changed = self.placement.values.len() + work.narrowed.len() + self.placement.layers().count();
         Ok(Outcome { changed, declined: Vec::new() })
     }
 }
@@ -147,6 +152,8 @@ struct Work<'a, 'b> {
     sources: HashMap<ValueId, ValueId>,
     /// What the quantizer of a value multiplies it with, where that is not 1.
     factors: HashMap<ValueId, f32>,
+    /// Values with the parameters layers read them with, where these are not the values' own, and what layers read then.
+    narrowed: Vec<(ValueId, ActivationQuantizer, ValueId)>,
 }
 
 impl Work<'_, '_> {
@@ -158,13 +165,15 @@ impl Work<'_, '_> {
         let Some(&quantizer) = self.pass.activations.get(&name) else {
             return Err(PassError::Input(format!("value `{name}` has no quantization parameters")));
         };
-        let scale =
-            self.graph.add_initializer(TensorProto::from_f32(&format!("{name}_scale"), &[], &[quantizer.scale]));
-        let zero = integer_tensor(&format!("{name}_zero_point"), &[], &[quantizer.zero_point], quantizer.signed);
-        let zero_point = self.graph.add_initializer(zero);
-        let parameters = Parameters { quantizer, scale, zero_point };
+        let parameters = self.stored(&name, quantizer);
         self.parameters.insert(root, parameters);
         Ok(parameters)
+    }
+
+    fn stored(&mut self, stem: &str, quantizer: ActivationQuantizer) -> Parameters {
+        let scale = TensorProto::from_f32(&format!("{stem}_scale"), &[], &[quantizer.scale]);
+        let zero = integer_tensor(&format!("{stem}_zero_point"), &[], &[quantizer.zero_point], quantizer.signed);
+        Parameters { quantizer, scale: self.graph.add_initializer(scale), zero_point: self.graph.add_initializer(zero) }
     }
 
     fn quantize_value(&mut self, value: ValueId, root: ValueId) -> Result<(), PassError> {
@@ -280,12 +289,34 @@ impl Work<'_, '_> {
         })
     }
 
+    /// Lets a layer read its input through a quantizer that other readers of the value do not see.
+    fn narrow(&mut self, layer: &Layer, quantizer: ActivationQuantizer) {
+        let same =
+            |(value, by, _): &&(ValueId, ActivationQuantizer, ValueId)| *value == layer.input && *by == quantizer;
+        let read = if let Some(&(.., read)) = self.narrowed.iter().find(same) {
+            read
+        } else {
+            let stem = format!("{}_{}_bits", self.graph.value(layer.input).name(), quantizer.bits);
+            let parameters = self.stored(&stem, quantizer);
+            let integers = self.quantize(layer.input, &stem, parameters);
+            let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
+            let read = self.graph.add_op("DequantizeLinear", &inputs, Vec::new(), &format!("{stem}_dequantized"));
+            self.narrowed.push((layer.input, quantizer, read));
+            read
+        };
+        self.graph.set_input(layer.node, 1 - layer.weight_slot, Some(read));
+    }
+
     fn quantize_layer(&mut self, layer: &Layer) -> Result<(), PassError> {
         let Some(quantized) = self.pass.layers.get(&layer.name) else {
             return Err(PassError::Input(format!("layer `{}` has no quantized weights", layer.name)));
         };
-        let root = self.pass.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-        let input_scale = self.parameters(root)?.quantizer.scale;
+        let input_scale = if let Some(&quantizer) = self.pass.narrower.get(&layer.name) {
+            self.narrow(layer, quantizer);
+            quantizer.scale
+        } else {
+            self.parameters(self.pass.placement.root(layer.input))?.quantizer.scale
+        };
         let stem = self.graph.value(layer.weight).name().to_owned();
         let weight = TensorProto::from_i8(&format!("{stem}_quantized"), &layer.shape, &quantized.weight);
         let zero_points = (layer.op != LayerOp::Conv)

@@ -2,7 +2,7 @@
 //!
 //! Scales are made up (0.5, 0.25, … in graph order, so that a wrong one shows), weights are rounded to one scale of
 //! 1/64 a channel. `# with profile: NAME` and `# with bits: N` at the head of a fixture choose the target and the bits
-//! of activations.
+//! of activations; `# with narrower: LAYER N` gives a layer a quantizer of N bits in front of it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,6 +27,18 @@ fn activations(model: &Model, placement: &Placement, bits: u8) -> IndexMap<Strin
     placement.roots().enumerate().map(|(i, v)| (model.graph.value(v).name().to_owned(), quantizer(i))).collect()
 }
 
+/// Scale 1/N and zero point N for N bits.
+fn narrower(placement: &Placement, fixture: &str) -> IndexMap<String, ActivationQuantizer> {
+    let fields = fixture.lines().filter_map(|line| line.strip_prefix("# with narrower: ")?.split_once(' '));
+    let quantizer = |bits: u8| ActivationQuantizer {
+        scale: 1.0 / f32::from(bits),
+        zero_point: if placement.profile.activations == ActivationGrid::Symmetric { 0 } else { i32::from(bits) },
+        signed: placement.profile.activations != ActivationGrid::Unsigned,
+        bits,
+    };
+    fields.map(|(layer, bits)| (layer.to_owned(), quantizer(bits.parse().unwrap()))).collect()
+}
+
 fn rounded(model: &Model, placement: &Placement, layer: &Layer) -> QuantizedLayer {
     let weight = model.graph.constant(layer.weight).unwrap().to_f32().unwrap();
     let channels = layer.axis.map_or(1, |axis| layer.shape[axis]);
@@ -48,9 +60,10 @@ fn report(fixture: &str) -> String {
     let profile = field("profile: ").map_or(Profile::ORT_CPU, |name| Profile::by_name(name).unwrap());
     let placement = Placement::new(&model, &profile, |_, _| None);
     let activations = activations(&model, &placement, field("bits: ").map_or(8, |bits| bits.parse().unwrap()));
+    let narrower = narrower(&placement, fixture);
     let layers = placement.layers().map(|l| (l.name.clone(), rounded(&model, &placement, l))).collect();
     let before = text::print(&export(&model));
-    let pass = InsertQdq { placement: &placement, activations: &activations, layers: &layers };
+    let pass = InsertQdq { placement: &placement, activations: &activations, narrower: &narrower, layers: &layers };
     let outcome = run_pass(&pass, &mut model, true).unwrap().outcome;
     let mut report = format!("insert-qdq: {outcome}\n");
     for kept in &placement.kept {
@@ -59,6 +72,35 @@ fn report(fixture: &str) -> String {
     let after = text::print(&export(&model));
     report.push_str(&TextDiff::from_lines(&before, &after).unified_diff().context_radius(2).to_string());
     report
+}
+
+/// Names of the values that something other than a layer reads, in graph order.
+fn read_in_full(text: &str, profile: &Profile) -> Vec<String> {
+    let model = import(text::parse(text).unwrap()).unwrap();
+    let placement = Placement::new(&model, profile, |_, _| None);
+    let full = placement.values.keys().filter(|&&value| placement.is_read_in_full(&model.graph, value));
+    full.map(|&value| model.graph.value(value).name().to_owned()).collect()
+}
+
+#[test]
+fn values_read_by_more_than_layers() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (float[1,4,8,8] x) => (float[1,4,8,8] y, float[1,4,8,8] z, float[1,4,8,8] e)
+        <float[4,4,1,1] w = {}, float[4,4,1,1] v = {}, float[4,4,1,1] u = {}>
+        {
+          a = Conv (x, w)
+          p = MaxPool <kernel_shape = [1, 1]> (a)
+          b = Conv (p, v)
+          s = Add (b, p)
+          y = Conv (s, u)
+          z = Exp (s)
+          e = Exp (x)
+        }";
+    // The sum reads a by way of p. A float node reads s, which stands for its integers, and the caller reads y; of the
+    // input x the float node reads the floats.
+    assert_eq!(read_in_full(text, &Profile::ORT_CPU), ["p", "b", "s", "y"]);
+    // Here values are float for the caller and for float nodes, and a sum reads one operand quantized.
+    assert_eq!(read_in_full(text, &Profile::TENSORRT), ["p"]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl DataArgs {
     /// Opens other data of the same kind, as many samples as of the first.
     pub(crate) fn open_other(&self, path: &Path, inputs: &[InputSpec]) -> Result<Dataset, msq_onnx::Error> {
         let other = Self { calib: Some(path.to_owned()), labels: None, ..self.clone() };
-        Ok(other.open_at_most(inputs, Some(SAMPLES))?.ok_or(msq_onnx::Error::NoSamples)?)
+        other.open_at_most(inputs, Some(SAMPLES))?.ok_or(msq_onnx::Error::NoSamples)
     }
 
     fn open_at_most(&self, inputs: &[InputSpec], samples: Option<usize>) -> Result<Option<Dataset>, msq_onnx::Error> {

@@ -1,7 +1,7 @@
 //! How far a variant's outputs are from the float network's, on data it was not calibrated on.
 //!
 //! Distance of an output that looks like class scores, `[N, C]` of a network with one output, or rows of probabilities: the
-//! mean of KL(float ‖ variant) over its rows, in nats (ZeroQ's measure). Of any other: the squared error relative to the
+//! mean of KL(float ‖ variant) over its rows, in nats (the measure of `ZeroQ`). Of any other: the squared error relative to the
 //! output, Σ(a − b)²/Σa². A network's distance is the sum over its outputs. Lower is better; 0 is the float network.
 
 use super::journal::Journal;

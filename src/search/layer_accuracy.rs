@@ -32,7 +32,7 @@ pub enum TapPosition {
 }
 
 /// Choices of MSQ where the paper is silent or can be read in two ways.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Imprinting {
     /// The scales of the pyramid.
     pub pyramid: Pyramid,
@@ -42,17 +42,6 @@ pub struct Imprinting {
     pub weight: ScaleWeight,
     /// Where predictors look.
     pub tap: TapPosition,
-}
-
-impl Default for Imprinting {
-    fn default() -> Self {
-        Self {
-            pyramid: Pyramid::default(),
-            normalization: Normalization::default(),
-            weight: ScaleWeight::default(),
-            tap: TapPosition::default(),
-        }
-    }
 }
 
 /// A layer's tap.

@@ -9,14 +9,14 @@ use crate::data::{Array, Dataset};
 use crate::engine::{Output, Pool, Visitor};
 use crate::kernels::{Geometry, Gram, KernelError, Sampling};
 use crate::lower::{Biases, finish, quantize_graph};
-use crate::observe::{Observed, Seen, see};
+use crate::observe::{Observed, Seen, Watched, see};
 use crate::progress::Progress;
 use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
 use crate::work::{Solved, Work};
 use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::Layer;
-use msq_passes::ir::{Model, encoded_len, export};
+use msq_passes::ir::{Model, ValueId, encoded_len, export};
 use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
 use std::collections::HashMap;
 
@@ -101,26 +101,39 @@ impl<'a> Variants<'a> {
     }
 
     fn observed(&mut self, work: &Work, options: &Options) -> Result<Observed, Error> {
-        let mut activations = IndexMap::new();
+        let (mut activations, mut narrower) = (IndexMap::new(), IndexMap::new());
         let watched = work.watched();
         for value in work.placement.roots() {
-            let name = self.model.graph.value(value).name().to_owned();
-            let key = (name.clone(), watched.bits.get(&value).copied().unwrap_or(8));
-            if !self.quantizers.contains_key(&key)
-                && let Some((_, quantizer)) = self.seen.quantizer(self.model, watched, value, options)?
-            {
-                self.quantizers.insert(key.clone(), quantizer);
-            }
-            if let Some(quantizer) = self.quantizers.get(&key) {
-                activations.insert(name, quantizer.clone());
-            }
+            let bits = watched.bits.get(&value).copied().unwrap_or(8);
+            let name = self.model.graph.value(value).name();
+            activations.extend(self.quantizer(watched, value, bits, options)?.map(|chosen| (name.to_owned(), chosen)));
         }
-        Ok(Observed { activations, means: self.seen.means.clone(), outputs: Vec::new() })
+        for layer in work.placement.layers() {
+            let Some(&bits) = watched.narrower.get(&layer.name) else { continue };
+            let chosen = self.quantizer(watched, work.placement.root(layer.input), bits, options)?;
+            narrower.extend(chosen.map(|chosen| (layer.name.clone(), chosen)));
+        }
+        Ok(Observed { activations, narrower, means: self.seen.means.clone(), outputs: Vec::new() })
+    }
+
+    fn quantizer(
+        &mut self,
+        watched: Watched,
+        value: ValueId,
+        bits: u8,
+        options: &Options,
+    ) -> Result<Option<ActivationQuantizer>, Error> {
+        let key = (self.model.graph.value(value).name().to_owned(), bits);
+        if let Some(&known) = self.quantizers.get(&key) {
+            return Ok(Some(known));
+        }
+        let chosen = self.seen.with_bits(self.model, watched, value, bits, options)?;
+        self.quantizers.extend(chosen.map(|chosen| (key, chosen)));
+        Ok(chosen)
     }
 
     fn solve(&mut self, work: &Work, observed: &Observed, options: &Options, layer: &Layer) -> Result<Rounded, Error> {
-        let root = work.placement.values.get(&layer.input).copied().unwrap_or(layer.input);
-        let scale = observed.activations.get(self.model.graph.value(root).name()).map(|a| a.scale.to_bits());
+        let scale = observed.read_by(self.model, &work.placement, layer).map(|quantizer| quantizer.scale.to_bits());
         let plan = options.plan.layer(&layer.name).unwrap_or_default();
         let key = (layer.name.clone(), plan, scale);
         if let Some(rounded) = self.solved.get(&key) {

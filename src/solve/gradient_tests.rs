@@ -88,7 +88,7 @@ fn the_ratio_is_what_the_layer_computes() {
     let (size, rows) = (12, 5);
     let float = correlated(300, size, 3);
     let quantized = float.iter().zip(noise(300 * size, 4)).map(|(x, n)| x + 0.05 * n).collect();
-    let columns = Columns { size, float, quantized };
+    let columns = Columns { size, quantized, float };
     let (weights, bias) = (noise(rows * size, 5), noise(rows, 6));
     let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
     for (name, solver) in solvers(50) {
@@ -142,7 +142,7 @@ fn makes_up_for_errors_of_earlier_layers() {
     let (size, rows) = (12, 4);
     let float = correlated(500, size, 11);
     let quantized = float.iter().map(|v| v * 1.02).collect();
-    let columns = Columns { size, float, quantized };
+    let columns = Columns { size, quantized, float };
     let weights = noise(rows * size, 12);
     let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
     for (name, solver) in solvers(2000) {

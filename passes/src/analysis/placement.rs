@@ -16,7 +16,7 @@
 //! not quantized, the other is.
 
 use super::{ChannelAffine, Layer, LayerOp, batch_norm_affine, batch_norm_channels, layers};
-use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::profile::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
@@ -94,6 +94,31 @@ impl Placement {
     /// The values that need parameters of their own, in graph order.
     pub fn roots(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.values.iter().filter(|(value, root)| value == root).map(|(&value, _)| value)
+    }
+
+    /// The value whose parameters a quantized value has.
+    pub fn root(&self, value: ValueId) -> ValueId {
+        self.values.get(&value).copied().unwrap_or(value)
+    }
+
+    /// Whether something other than a layer reads a quantized value for what it is: arithmetic, or, where the value
+    /// itself stands for its integers, float nodes and the caller. Movements read it for what reads them.
+    pub fn is_read_in_full(&self, graph: &Graph, value: ValueId) -> bool {
+        let v = graph.value(value);
+        let written = v.producer().is_some_and(|(node, _)| match self.absorbed.get(&node) {
+            Some(Absorbed::Clamp { .. }) => !self.keeps_clamps(),
+            Some(_) => true,
+            None => self.nodes.contains_key(&node),
+        });
+        let everyone = written && self.profile.quantized_outputs;
+        let full = |reader: &Use| match self.nodes.get(&reader.node) {
+            Some(Role::Arithmetic) => true,
+            Some(&Role::ResidualSum { quantized }) => everyone || reader.slot == quantized,
+            Some(Role::Layer(layer)) => everyone && layer.input != value,
+            Some(Role::Movement) => everyone && reader.slot != 0,
+            None => everyone,
+        };
+        v.uses().iter().any(full) || (everyone && (graph.is_output(value) || !v.captures().is_empty()))
     }
 
     /// The quantized layers.

@@ -212,7 +212,7 @@ fn what_is_dominated_or_above_the_hull_is_not_on_the_path() {
 fn nothing_to_choose_is_a_plan() {
     let empty = Problem::new(Vec::new(), 5).unwrap();
     let nothing = Allocation { plan: Vec::new(), damage: 0.0, budget: 5, proven: true };
-    assert_eq!(greedy(&empty), [nothing.clone()]);
+    assert_eq!(greedy(&empty), std::slice::from_ref(&nothing));
     assert_eq!(dynamic_programming(&empty, 5, DEFAULT_STATES), Ok(nothing.clone()));
     assert_eq!(ilp(&empty, 5, None), Ok(nothing));
     assert_eq!(ilp(&empty, 4, None), Err(AllocateError::Infeasible { limit: 4, smallest: 5 }));

@@ -86,7 +86,9 @@ fn mini_batches_reach_all_columns() {
     let (mut batch, mut seen) = (Vec::new(), vec![false; 300]);
     for _ in 0..100 {
         batches.draw(300, &mut batch);
-        batch.iter().for_each(|&at| seen[at] = true);
+        for &at in &batch {
+            seen[at] = true;
+        }
     }
     assert!(seen.iter().all(|&seen| seen));
     batches.draw(5, &mut batch);
