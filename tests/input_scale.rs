@@ -10,7 +10,7 @@ use msq_onnx::data::{Array, Dataset, Sample};
 use msq_onnx::engine::{Plan, PlanOptions};
 use msq_onnx::pipeline::quantize;
 use msq_onnx::progress::Silent;
-use msq_onnx::{ActivationBits, BitPlan, LayerPlan, Options, PackingForm, Solver, WeightBits};
+use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Solver, WeightBits};
 use msq_passes::ir::Model;
 use msq_passes::{BiasForm, Profile};
 
@@ -75,6 +75,7 @@ fn solved(model: &Model, samples: &[Sample], solver: Solver, bias: BiasForm) -> 
         solver: Some(solver),
         profile: Profile { bias, ..Profile::ORT_CPU },
         observer: "min-max".parse().unwrap(),
+        ends: EndBits::Same,
         strip_names: Some(false),
         ..Options::default()
     };

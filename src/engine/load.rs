@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::EngineError;
+use super::{EngineError, fake_quantize};
 use msq_passes::ir::{self, DataType, Model, TensorProto, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
@@ -111,6 +111,8 @@ impl Narrow {
 /// Type inference and optimization. The outputs chosen before are kept whatever is fused around them.
 pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError> {
     use tract_onnx::tract_hir::infer::InferenceModelExt;
+    let mut model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(EngineError::load)?;
+    fake_quantize::fuse(&mut model)?;
     model.into_optimized().map_err(EngineError::load)
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+mod fake_quantize;
 mod load;
 mod plan;
 mod pool;

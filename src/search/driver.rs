@@ -20,7 +20,7 @@ use std::collections::HashMap;
 
 /// Bytes that inner values kept to start from may take, for each of those who keep some, unless the memory allowed says
 /// otherwise.
-const KEPT: u64 = 512 << 20;
+const KEPT: u64 = 768 << 20;
 /// How often the program's limit is lowered until the file keeps to it.
 const ATTEMPTS: usize = 12;
 /// Plans of the greedy path that are measured for the front.

@@ -84,8 +84,9 @@ impl Pyramid {
         };
         let size = self.scales.iter().copied().max().unwrap_or(1);
         let mut features = Features { layout: Layout { shapes: vec![], axes, size }, maps: vec![], norms: vec![] };
-        for &scale in &self.scales {
-            features.push(scale, values, sample);
+        let pooled = self.pooled(values, sample, &features.layout.axes);
+        for (&scale, pooled) in self.scales.iter().zip(pooled) {
+            features.push(scale, pooled, sample);
         }
         if features.norms.iter().any(|norm| !norm.is_finite()) {
             return Err(ImprintError::NonFinite);
@@ -94,13 +95,41 @@ impl Pyramid {
     }
 }
 
+impl Pyramid {
+    /// The pooled map of each scale. Where bins of one scale are made up of equally large bins of another that divide
+    /// every axis, they are means of those, not of all the values again.
+    fn pooled(&self, values: &[f32], sample: &[usize], axes: &Range<usize>) -> Vec<Vec<f64>> {
+        let pool = |values: &[f64], shape: &[usize], scale: usize| {
+            along(values, shape, axes.clone(), |extent| AxisMap::pooling(extent, scale.min(extent)))
+        };
+        let finest = self.scales.iter().copied().max().unwrap_or(1);
+        let divides = sample[axes.clone()].iter().all(|extent| extent.is_multiple_of(finest));
+        let finest_map = along(values, sample, axes.clone(), |extent| AxisMap::pooling(extent, finest.min(extent)));
+        let finest_shape = pooled_shape(sample, axes, finest);
+        let of_scale = |&scale: &usize| {
+            if scale == finest {
+                finest_map.clone()
+            } else if divides && finest.is_multiple_of(scale) {
+                pool(&finest_map, &finest_shape, scale)
+            } else {
+                along(values, sample, axes.clone(), |extent| AxisMap::pooling(extent, scale.min(extent)))
+            }
+        };
+        self.scales.iter().map(of_scale).collect()
+    }
+}
+
+/// The shape of a sample whose axes are pooled to so many bins.
+fn pooled_shape(sample: &[usize], axes: &Range<usize>, scale: usize) -> Vec<usize> {
+    let mut shape = sample.to_vec();
+    shape[axes.clone()].iter_mut().for_each(|extent| *extent = scale.min(*extent));
+    shape
+}
+
 impl Features {
     /// Adds a scale.
-    fn push(&mut self, scale: usize, values: &[f32], sample: &[usize]) {
-        let axes = self.layout.axes.clone();
-        let pooled = along(values, sample, axes.clone(), |extent| AxisMap::pooling(extent, scale.min(extent)));
-        let mut shape = sample.to_vec();
-        shape[axes].iter_mut().for_each(|extent| *extent = scale.min(*extent));
+    fn push(&mut self, scale: usize, pooled: Vec<f64>, sample: &[usize]) {
+        let shape = pooled_shape(sample, &self.layout.axes, scale);
         let map: Vec<f32> = pooled.into_iter().map(|value| value as f32).collect();
         self.layout.shapes.push(shape);
         self.norms.push(self.layout.norm(self.maps.len(), &map));
