@@ -154,6 +154,46 @@ fn the_smallest_model_within_a_drop() {
     assert!(search["bits"].as_f64().unwrap() < 6.0, "{search}");
 }
 
+/// The list alone, and the models of its points.
+#[test]
+fn the_front_is_listed_and_written() {
+    let scratch = Scratch::new();
+    let (list, models) = (scratch.path("front.json"), scratch.out(""));
+    let all = args![
+        "search",
+        digits("digits.onnx"),
+        "--calib",
+        digits("calib.npz"),
+        "--samples",
+        "64",
+        "--search-samples",
+        "16",
+        "--repairs",
+        "0",
+        "--search",
+        "ilp",
+        "--target-bits",
+        "3",
+        "--ladder",
+        "8,4,2",
+        "-o",
+        list,
+        "--front",
+        models
+    ];
+    let run = msq(all).ok();
+    assert!(run.stdout.contains("distance"), "{}", run.stdout);
+    let found: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&list).unwrap()).unwrap();
+    let points = found["front"].as_array().unwrap();
+    assert!(points.len() > 2 && scratch.outputs().len() == points.len(), "{:?}", scratch.outputs());
+    let sizes: Vec<u64> = points.iter().map(|point| point["packed_bytes"].as_u64().unwrap()).collect();
+    for (point, size) in points.iter().zip(sizes) {
+        let name = format!("{:.2}-bits-{size}.onnx", point["bits"].as_f64().unwrap());
+        assert!(load(&scratch.out(&name)).is_ok(), "{name}");
+    }
+    assert!(!scratch.path("front.json.search.jsonl").exists());
+}
+
 #[test]
 fn flags_that_contradict_each_other() {
     let scratch = Scratch::new();

@@ -14,8 +14,8 @@ use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
 use msq_onnx::search::{
     FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
 };
-use msq_onnx::{ActivationBits, Error, Options, WeightBits, pipeline};
-use msq_passes::ir::Model;
+use msq_onnx::{ActivationBits, BitPlan, Error, Options, WeightBits, pipeline};
+use msq_passes::ir::{Model, save_model};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -193,6 +193,9 @@ pub(crate) struct SearchCommand {
     /// Write what was found, as JSON
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]
     output: Option<PathBuf>,
+    /// Write the models of the front into this folder, named by bits and size
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    front: Option<PathBuf>,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
     seed: u64,
@@ -223,12 +226,19 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let ([calibration, validation], synthetic) = args.search.open(&model, &args.data, &specs, args.seed)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
-    let found = pipeline::search_only(model, [&calibration, &validation], synthetic, &options, &search, &bars)?;
+    let found = pipeline::search_only(model.clone(), [&calibration, &validation], synthetic, &options, &search, &bars)?;
     let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
     if let Some(path) = &args.output {
         std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
     }
+    if let Some(folder) = &args.front {
+        write_front(&found, folder, |plan| {
+            let options = Options { plan: plan.clone(), ..options.clone() };
+            Ok(pipeline::quantize(model.clone(), &calibration, synthetic, &options, &bars)?.model)
+        })?;
+    }
     if let Some(path) = &search.journal {
+        // Everything is written: what a search could go on from is not needed any more.
         let _ = std::fs::remove_file(path);
     }
     if args.common.json {
@@ -237,6 +247,21 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
         output::print(&text(&found))?;
     }
     Ok(exit_code(&found))
+}
+
+/// Solves and writes the plans of the front.
+fn write_front(
+    found: &Outcome,
+    folder: &Path,
+    solve: impl Fn(&BitPlan) -> anyhow::Result<Model>,
+) -> anyhow::Result<()> {
+    let failed = |e: std::io::Error| Error::SavePlan { path: folder.to_owned(), reason: e.to_string() };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    for point in &found.front {
+        let name = format!("{:.2}-bits-{}.onnx", point.bits, point.packed_bytes);
+        save_model(&solve(&point.plan)?, &folder.join(name)).map_err(Error::from)?;
+    }
+    Ok(())
 }
 
 /// Where the measurements of a search for an output are written down.

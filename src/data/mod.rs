@@ -14,6 +14,7 @@
 
 mod array;
 mod arrays;
+mod augment;
 mod element;
 mod error;
 mod feed;

@@ -23,6 +23,9 @@ use std::collections::HashMap;
 const KEPT: u64 = 768 << 20;
 /// How often the program's limit is lowered until the file keeps to it.
 const ATTEMPTS: usize = 12;
+/// Samples a class below which images are copied for MSQ, and how often.
+const LEAST_A_CLASS: usize = 2;
+const COPIES: usize = 3;
 /// Plans of the greedy path that are measured for the front.
 const FRONT: usize = 12;
 
@@ -325,11 +328,12 @@ impl<'a> Driver<'a> {
             return Err(Error::NotAClassifier);
         }
         let budget = self.options.memory.map_or(KEPT, |memory| memory / 6);
+        let more = self.enough_a_class()?;
         let mut accuracy = LayerAccuracy::new(
             self.model,
             &self.placement,
             &self.layers,
-            [self.parts.calibration, self.parts.validation],
+            [more.as_ref().unwrap_or(self.parts.calibration), self.parts.validation],
             &self.search.imprinting,
             budget,
             self.options.threads,
@@ -369,6 +373,19 @@ impl<'a> Driver<'a> {
         self.spent.run += spent.run;
         self.spent.full += spent.full;
         self.judged("msq", choice)
+    }
+
+    /// More samples to imprint, moved and mirrored, where there are too few for the classes.
+    fn enough_a_class(&self) -> Result<Option<Dataset>, Error> {
+        let calibration = self.parts.calibration;
+        let classes = LayerAccuracy::count_classes(self.model, calibration, self.options.threads)?;
+        if calibration.len() >= LEAST_A_CLASS * classes {
+            return Ok(None);
+        }
+        let more = calibration.augmented(COPIES, self.options.seed);
+        let (samples, copied) = (calibration.len(), more.is_some());
+        tracing::warn!(samples, classes, copied, "few samples a class: what MSQ finds about layers is vague");
+        Ok(more)
     }
 
     /// Exchanges bits between layers while the whole plan gets better, by what is measured on the fewer samples.

@@ -89,6 +89,11 @@ impl LayerAccuracy {
         })
     }
 
+    /// The number of classes in some data.
+    pub(crate) fn count_classes(model: &Model, data: &Dataset, threads: usize) -> Result<usize, Error> {
+        Ok(different(classes(model, data, threads)?.iter()))
+    }
+
     /// How much was run.
     pub(crate) fn spent(&self) -> Spent {
         self.prefixes.spent()
@@ -96,10 +101,7 @@ impl LayerAccuracy {
 
     /// The number of classes seen.
     pub(crate) fn classes(&self) -> usize {
-        let mut seen: Vec<usize> = self.classes.iter().flatten().map(|(class, _)| *class).collect();
-        seen.sort_unstable();
-        seen.dedup();
-        seen.len()
+        different(self.classes.iter().flatten())
     }
 
     /// `Acc_1` to `Acc_N` of a plan. Later plans may start from its inner values.
@@ -160,6 +162,13 @@ impl LayerAccuracy {
         self.prefixes.keep(segment);
         Ok(accuracies.into_iter().map(|accuracy| accuracy.share().unwrap_or(0.0)).collect())
     }
+}
+
+fn different<'c>(classes: impl Iterator<Item = &'c (usize, f64)>) -> usize {
+    let mut seen: Vec<usize> = classes.map(|(class, _)| *class).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    seen.len()
 }
 
 /// Class and confidence of every sample.

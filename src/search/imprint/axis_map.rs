@@ -55,6 +55,12 @@ impl AxisMap {
         let mut result = vec![0.0; values.len() / self.extent * self.len()];
         let blocks = values.chunks_exact(self.extent * inner).zip(result.chunks_exact_mut(self.len() * inner));
         for (block, mapped) in blocks {
+            if inner == 1 {
+                for ((start, weights), sum) in self.rows.iter().zip(mapped) {
+                    *sum = weights.iter().zip(&block[*start..]).map(|(weight, value)| weight * value).sum();
+                }
+                continue;
+            }
             for ((start, weights), sums) in self.rows.iter().zip(mapped.chunks_exact_mut(inner)) {
                 for (weight, line) in weights.iter().zip(block[start * inner..].chunks_exact(inner)) {
                     sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += weight * value);
