@@ -70,6 +70,8 @@ pub struct Options {
     /// Whether channels between two layers are scaled to equal ranges; if not said, where weights have one scale a
     /// tensor.
     pub equalize: Option<bool>,
+    /// Every how many positions of an activation `Gram` looks at one, about; at least 32 of a sample are looked at.
+    pub position_step: usize,
     /// Mini-batches a solver that learns looks at for each layer.
     pub solver_steps: usize,
     /// How the solver `Round` rounds; `Stochastic` makes it the solver if none is said.
@@ -108,6 +110,7 @@ impl Default for Options {
             solver: None,
             bias_correction: true,
             equalize: None,
+            position_step: 8,
             solver_steps: 2_000,
             rounding: RoundingMode::default(),
             format: Format::default(),

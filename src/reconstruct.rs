@@ -43,7 +43,7 @@ pub(crate) fn reconstruct(
         let own = work.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
         let mut one = || -> Result<Rounded, Error> {
-            let empty = Summed::new(model, layer, solver.evidence(), data.len())?;
+            let empty = Summed::new(model, layer, solver.evidence(), data.len(), options.position_step)?;
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
             let sums = walk.step(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
@@ -83,11 +83,13 @@ enum Kind {
 }
 
 impl Summed {
-    fn new(model: &Model, layer: &Layer, evidence: Evidence, samples: usize) -> Result<Self, KernelError> {
+    fn new(model: &Model, layer: &Layer, evidence: Evidence, samples: usize, step: usize) -> Result<Self, KernelError> {
         let geometry = Geometry::new(layer, model.graph.node(layer.node))?;
         let kind = match evidence {
             Evidence::Columns => Kind::Columns(ColumnSampler::new(geometry.clone(), samples)),
-            Evidence::Moments | Evidence::Nothing => Kind::Moments(Gram::new(geometry.clone(), Sampling::default())?),
+            Evidence::Moments | Evidence::Nothing => {
+                Kind::Moments(Gram::new(geometry.clone(), Sampling { step, ..Sampling::default() })?)
+            }
         };
         Ok(Self { geometry, kind })
     }

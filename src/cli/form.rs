@@ -34,6 +34,9 @@ pub(crate) struct FormArgs {
     /// How weights become integers [default: gram below 8 bits, round at 8]
     #[arg(long, value_name = "NAME", help_heading = "Quantization")]
     pub(crate) solver: Option<SolverArg>,
+    /// Every how many positions of an activation gram looks at one; 1 for all
+    #[arg(long, value_name = "N", default_value = "8", help_heading = "Quantization")]
+    pub(crate) position_step: NonZero<usize>,
     /// Mini-batches adaround and lsq look at for each layer
     #[arg(long, value_name = "N", default_value = "2000", help_heading = "Quantization")]
     pub(crate) solver_steps: NonZero<usize>,
@@ -221,6 +224,7 @@ impl FormArgs {
             plan: self.plan()?,
             ends: self.ends(),
             solver: self.solver.map(Into::into),
+            position_step: self.position_step.get(),
             solver_steps: self.solver_steps.get(),
             rounding: self.rounding.into(),
             bias_correction: !self.no_bias_correction,

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 
 /// Bytes that inner values kept to start from may take, for each of those who keep some, unless the memory allowed says
 /// otherwise.
-const KEPT: u64 = 768 << 20;
+const KEPT: u64 = 320 << 20;
 /// How often the program's limit is lowered until the file keeps to it.
 const ATTEMPTS: usize = 12;
 /// Samples a class below which images are copied for MSQ, and how often.
