@@ -88,7 +88,12 @@ impl Summed {
         let kind = match evidence {
             Evidence::Columns => Kind::Columns(ColumnSampler::new(geometry.clone(), samples)),
             Evidence::Moments | Evidence::Nothing => {
-                Kind::Moments(Gram::new(geometry.clone(), Sampling { step, ..Sampling::default() })?)
+                let gram = Gram::new(geometry.clone(), Sampling { step, ..Sampling::default() })?;
+                if gram.blocks() > 1 {
+                    let (layer, blocks) = (&layer.name, gram.blocks());
+                    tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
+                }
+                Kind::Moments(gram)
             }
         };
         Ok(Self { geometry, kind })

@@ -45,6 +45,17 @@ pub struct Means {
     pub float: Vec<f64>,
 }
 
+impl Means {
+    /// Of parts of the columns, one after the other.
+    pub(crate) fn joined(parts: impl Iterator<Item = Self>) -> Self {
+        parts.fold(Self { quantized: Vec::new(), float: Vec::new() }, |mut all, part| {
+            all.quantized.extend(part.quantized);
+            all.float.extend(part.float);
+            all
+        })
+    }
+}
+
 impl ColumnSampler {
     /// Nothing collected yet, of so many samples to come.
     pub fn new(geometry: Geometry, samples: usize) -> Self {

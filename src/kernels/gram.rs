@@ -20,8 +20,10 @@ use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-/// The longest columns whose products are kept: 64 MiB a matrix.
+/// The longest columns whose products are all kept: 64 MiB a matrix. Of longer ones those within equal blocks are, and H
+/// counts as block-diagonal.
 const LONGEST: usize = 4096;
+const MOST_BLOCKS: usize = 64;
 /// Values kept before they are multiplied, and the most columns.
 const KEPT: usize = 1 << 21;
 const MOST_COLUMNS: usize = 2048;
@@ -35,6 +37,8 @@ const STRIPE: usize = 192;
 #[derive(Clone, Debug)]
 pub struct Gram {
     geometry: Geometry,
+    /// Parts of equal length that columns are cut into, each with moments of its own.
+    blocks: usize,
     sampling: Sampling,
     /// Columns collected at a time.
     capacity: usize,
@@ -84,12 +88,13 @@ impl Moments {
 }
 
 impl Gram {
-    /// Nothing summed yet. Columns that are too long for their products to be kept are an error.
+    /// Nothing summed yet. Columns that are too long for their products to be kept, and cannot be cut into blocks that are
+    /// not, are an error.
     pub fn new(geometry: Geometry, sampling: Sampling) -> Result<Self, KernelError> {
         let (size, rows) = (geometry.inputs(), geometry.inputs() * geometry.groups());
-        if size > LONGEST {
-            return Err(KernelError::TooLarge { size, limit: LONGEST });
-        }
+        let cuts = |&blocks: &usize| size.is_multiple_of(blocks) && size / blocks <= LONGEST;
+        let blocks = (1..=MOST_BLOCKS).find(cuts).ok_or(KernelError::TooLarge { size, limit: LONGEST })?;
+        let size = size / blocks;
         let sums = Sums {
             product: vec![0.0; rows * size],
             cross: None,
@@ -98,7 +103,17 @@ impl Gram {
             count: 0,
         };
         let capacity = (KEPT / rows).clamp(LEAST_COLUMNS, MOST_COLUMNS);
-        Ok(Self { geometry, sampling, capacity, quantized: Vec::new(), float: Vec::new(), filled: 0, sums })
+        Ok(Self { geometry, blocks, sampling, capacity, quantized: Vec::new(), float: Vec::new(), filled: 0, sums })
+    }
+
+    /// Parts that columns are cut into: the moments of each group are those of so many blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Values in a block.
+    fn size(&self) -> usize {
+        self.geometry.inputs() / self.blocks
     }
 
     /// Adds an activation: `float` as the float network has it, `quantized` as the quantized network has it (the same
@@ -117,7 +132,7 @@ impl Gram {
         let same = std::ptr::eq(float, quantized);
         if !same && self.sums.cross.is_none() {
             self.flush();
-            self.sums.cross = Some(self.sums.own_cross(self.geometry.inputs()));
+            self.sums.cross = Some(self.sums.own_cross(self.size()));
             self.sums.float.clone_from(&self.sums.quantized);
         }
         let length = batch.length.max(1);
@@ -152,7 +167,7 @@ impl Gram {
 
     /// Multiplies what was collected.
     fn flush(&mut self) {
-        let (size, count) = (self.geometry.inputs(), std::mem::take(&mut self.filled));
+        let (size, count) = (self.size(), std::mem::take(&mut self.filled));
         if count == 0 {
             return;
         }
@@ -176,7 +191,7 @@ impl Gram {
         }
         self.flush();
         other.flush();
-        let size = self.geometry.inputs();
+        let size = self.size();
         if self.sums.cross.is_some() || other.sums.cross.is_some() {
             for sums in [&mut self.sums, &mut other.sums] {
                 sums.split(size);
@@ -186,10 +201,10 @@ impl Gram {
         Ok(())
     }
 
-    /// The moments of each group.
+    /// The moments of each group, block after block.
     pub fn finish(mut self) -> Vec<Moments> {
         self.flush();
-        let (groups, size) = (self.geometry.groups(), self.geometry.inputs());
+        let (groups, size) = (self.geometry.groups() * self.blocks, self.size());
         let sums = &self.sums;
         let of_group = |group: usize| {
             let (square, row) = (group * size * size..(group + 1) * size * size, group * size..(group + 1) * size);

@@ -281,9 +281,31 @@ fn same_bits_on_any_number_of_threads() {
 
 #[test]
 fn long_columns_are_declined() {
-    let geometry = geometry("1,5000", "5000,1", "1,1", "MatMul(x, w)").unwrap();
+    // A prime: there are no equal blocks.
+    let geometry = geometry("1,5003", "5003,1", "1,1", "MatMul(x, w)").unwrap();
     let error = Gram::new(geometry, Sampling::ALL).unwrap_err();
-    assert_eq!(error, KernelError::TooLarge { size: 5000, limit: 4096 });
+    assert_eq!(error, KernelError::TooLarge { size: 5003, limit: 4096 });
+}
+
+/// Of longer columns the moments are those of layers that read a part each.
+#[test]
+fn long_columns_are_cut_into_blocks() {
+    let whole = geometry("1,5000", "5000,1", "1,1", "MatMul(x, w)").unwrap();
+    let part = geometry("1,2500", "2500,1", "1,1", "MatMul(x, w)").unwrap();
+    let (x, y) = (values(3 * 5000, 1), values(3 * 5000, 2));
+    let mut gram = Gram::new(whole, Sampling::ALL).unwrap();
+    gram.observe(0, &x, &y, &[3, 5000]).unwrap();
+    assert_eq!(gram.blocks(), 2);
+    let found = gram.finish();
+    for (block, found) in found.iter().enumerate() {
+        let cut = |values: &[f32]| -> Vec<f32> {
+            values.chunks(5000).flat_map(|row| &row[2500 * block..2500 * (block + 1)]).copied().collect()
+        };
+        let mut own = Gram::new(part.clone(), Sampling::ALL).unwrap();
+        own.observe(0, &cut(&x), &cut(&y), &[3, 2500]).unwrap();
+        assert_eq!(*found, own.finish()[0]);
+    }
+    assert_eq!(found.len(), 2);
 }
 
 /// What a sampler keeps of so many samples, added in shards of so many.

@@ -62,7 +62,14 @@ impl Sights {
 
     fn group(&self, group: usize) -> Seen<'_> {
         match self {
-            Self::Moments(_, moments) => moments.get(group).map_or(Seen::Nothing, Seen::Moments),
+            Self::Moments(geometry, moments) => {
+                let blocks = moments.len() / geometry.groups().max(1);
+                match moments.get(group * blocks..(group + 1) * blocks) {
+                    None | Some([]) => Seen::Nothing,
+                    Some([moments]) => Seen::Moments(moments),
+                    Some(blocks) => Seen::Blocks(blocks),
+                }
+            }
             Self::Columns(_, columns) => columns.get(group).map_or(Seen::Nothing, Seen::Columns),
         }
     }

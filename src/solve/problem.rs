@@ -13,6 +13,8 @@ pub enum Seen<'a> {
     Nothing,
     /// Second moments.
     Moments(&'a Moments),
+    /// Second moments of equal parts of the columns, one after the other; those between parts are not known.
+    Blocks(&'a [Moments]),
     /// Some of the columns.
     Columns(&'a Columns),
 }
@@ -40,6 +42,8 @@ pub enum Grid<'a> {
 }
 
 /// A layer to be solved.
+// Each says something of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
     /// The layer's groups, all of one shape.
@@ -56,6 +60,8 @@ pub struct Problem<'a> {
     pub centered: bool,
     /// Lower limits for scales, one a row or one for all; empty for none.
     pub least_scales: &'a [f32],
+    /// Whether the limits are the scales.
+    pub fixed_scales: bool,
     /// The bias b of each row; empty for none.
     pub bias: &'a [f32],
     /// Whether what the layer computes is cut off below zero.
@@ -113,6 +119,7 @@ impl<'a> Problem<'a> {
             damping: super::gram::DAMPING,
             centered: false,
             least_scales: &[],
+            fixed_scales: false,
             bias: &[],
             rectified: false,
             input: None,
@@ -131,6 +138,9 @@ impl<'a> Problem<'a> {
         let axis = self.per_channel.then_some(0);
         let of_list =
             |(data, scales)| QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid.spec() };
+        if self.fixed_scales {
+            return self.nearest_on_scales(weights).map(of_list);
+        }
         let (grid, search) = match self.grid {
             Grid::Uniform(grid) => (grid, ScaleSearch::MeanSquaredError),
             Grid::Scaled(grid, search) => (grid, search),
@@ -143,6 +153,18 @@ impl<'a> Problem<'a> {
             least => quantizer.with_minimum_scales(least),
         };
         quantizer.quantize(weights, &shape, axis)
+    }
+
+    /// Rows rounded to the levels of a grid on the scales given.
+    fn nearest_on_scales(&self, weights: &[f32]) -> Result<(Vec<i8>, Vec<f32>), QuantError> {
+        check_finite(weights)?;
+        let levels = match self.grid {
+            Grid::Levels(levels) => Levels::listed(levels),
+            grid => Levels::uniform(grid.spec()),
+        };
+        let rows = weights.chunks(self.size.max(1)).zip(self.least_scales);
+        let integers = rows.flat_map(|(row, &scale)| fixed_levels::round(row, &levels, scale)).collect();
+        Ok((integers, self.least_scales.to_vec()))
     }
 
     /// The lower limit for the scale of a channel, or for that of all.
@@ -198,6 +220,7 @@ impl Group<'_> {
         let means = match self.seen {
             Seen::Nothing => return None,
             Seen::Moments(moments) => moments.means(),
+            Seen::Blocks(blocks) => Means::joined(blocks.iter().map(Moments::means)),
             Seen::Columns(columns) => columns.means(),
         };
         Some(self.mean_shift(&means, integers, scales))

@@ -8,8 +8,8 @@
 
 use super::system::{System, dot};
 use crate::quant::{normal_scale, power_of_two};
-use crate::solve::Grid;
 use crate::solve::levels::Levels;
+use crate::solve::{Grid, Problem};
 
 /// How often scale and integers are improved in turns.
 const TURNS: usize = 12;
@@ -113,18 +113,25 @@ pub(super) enum ScaleRule {
     Any,
     /// A power of two.
     PowerOfTwo,
+    /// That of its limit.
+    Fixed,
 }
 
 impl ScaleRule {
-    /// The rule of a grid.
-    pub(super) fn of(grid: Grid) -> Self {
-        if matches!(grid, Grid::Scaled(..)) { Self::PowerOfTwo } else { Self::Any }
+    /// The rule of a problem.
+    pub(super) fn of(problem: &Problem) -> Self {
+        match problem.grid {
+            _ if problem.fixed_scales => Self::Fixed,
+            Grid::Scaled(..) => Self::PowerOfTwo,
+            _ => Self::Any,
+        }
     }
 
     /// The scale nearest to `scale` that is not below its limit.
     pub(super) fn scale(self, scale: f64, least: f64) -> f64 {
         match self {
             Self::Any => f64::from(normal_scale(scale.max(least))),
+            Self::Fixed => least,
             Self::PowerOfTwo => f64::from(power_of_two::nearest(scale).max(power_of_two::ceiling(least))),
         }
     }
@@ -133,6 +140,7 @@ impl ScaleRule {
     /// weights larger than they were, and clipping costs less.
     pub(super) fn factors(self, bits: u8) -> &'static [f64] {
         match (self, bits) {
+            (Self::Fixed, _) => &[1.0],
             (Self::PowerOfTwo, _) => &[1.0, 0.5, 2.0],
             (_, 0..=3) => &[1.0, 0.8, 0.9, 1.12, 1.25],
             (_, 4..=5) => &[1.0, 0.9, 1.1],

@@ -22,6 +22,7 @@
 //! layer as a whole that is no worse. The result does not depend on the number of
 //! threads.
 
+mod blocks;
 mod codebook;
 mod descent;
 mod feedback;
@@ -31,7 +32,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-use super::{Evidence, Grid, Group, LayerSolver, Problem, Solution};
+use super::{Evidence, Grid, Group, LayerSolver, Problem, Seen, Solution};
 use crate::quant::{QuantError, Sqnr};
 use crate::solve::levels::Levels;
 use descent::ScaleRule;
@@ -59,6 +60,9 @@ impl LayerSolver for ClosedForm {
     }
 
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+        if problem.groups.iter().any(|group| matches!(group.seen, Seen::Blocks(_))) {
+            return blocks::solve(*self, problem);
+        }
         let prepared = prepare(problem, self.quick)?;
         let found = match problem.grid {
             Grid::Uniform(grid) | Grid::Scaled(grid, _) => descend(problem, &prepared, &Levels::uniform(grid)),
@@ -135,7 +139,7 @@ fn prepare(problem: &Problem, quick: bool) -> Result<Vec<Prepared>, QuantError> 
             plain_scales: scales(&plain.scales, 1.0),
             start_scales: scales(&start.scales, 1.0),
             least: scales(problem.least_scales, 0.0),
-            rule: ScaleRule::of(problem.grid),
+            rule: ScaleRule::of(problem),
             quick,
             system,
             target,

@@ -5,7 +5,6 @@ use crate::kernels::Moments;
 use crate::quant::GridKind;
 use crate::quant::GridSpec;
 use crate::quant::ScaleSearch;
-use crate::solve::Seen;
 use proptest::prelude::*;
 
 /// Values between −1 and 1, about normal, different for each seed.
@@ -294,6 +293,40 @@ proptest! {
             let solution = solve(&codebook).unwrap();
             prop_assert!(rows_never_worse(&solution));
             prop_assert!(distinct(&solution.integers) <= 1 << entries);
+        }
+    }
+}
+
+/// Columns in two halves that have nothing to do with each other: what is left out is zero.
+#[test]
+fn blocks_of_long_columns() {
+    let (size, rows, count) = (48, 10, 2000);
+    let halves = [correlated(count, size / 2, 21), correlated(count, size / 2, 22)];
+    let parts: Vec<Moments> = halves.iter().map(|half| moments(half, half, size / 2)).collect();
+    let weights = noise(rows * size, 23);
+    let groups = [Group { weights: &weights, seen: Seen::Blocks(&parts) }];
+    let grid = GridSpec::weight(3).unwrap();
+    for grid in [Grid::Uniform(grid), Grid::Codebook(2)] {
+        for per_channel in [true, false] {
+            let problem = Problem { per_channel, centered: true, ..Problem::new(&groups, size, grid) };
+            let solution = solve(&problem).unwrap();
+            assert!(gain(&solution) > 2.0, "{grid:?} {per_channel}: {}", gain(&solution));
+            let plain = problem.nearest(&weights, &vec![1.0; weights.len()]).unwrap();
+            assert_eq!(solution.scales, plain.scales);
+            assert!(solution.integers.iter().all(|q| plain.data.contains(q) || matches!(grid, Grid::Uniform(_))));
+            // The mean of what a row computes, both halves together.
+            for (row, shift) in solution.bias_shift.as_ref().unwrap().iter().enumerate() {
+                let scale = f64::from(solution.scales[if per_channel { row } else { 0 }]);
+                let mean: f64 = (0..size)
+                    .map(|i| {
+                        let part = &parts[i / (size / 2)];
+                        let x = part.float_sum[i % (size / 2)] / count as f64;
+                        let at = row * size + i;
+                        (f64::from(weights[at]) - scale * f64::from(solution.integers[at])) * x
+                    })
+                    .sum();
+                assert!((mean - shift).abs() < 1e-6, "{mean} {shift}");
+            }
         }
     }
 }
