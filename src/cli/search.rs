@@ -224,6 +224,11 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let model = msq_onnx::load(&args.model)?;
     let specs = pipeline::input_specs(&model);
     let ([calibration, validation], synthetic) = args.search.open(&model, &args.data, &specs, args.seed)?;
+    if synthetic {
+        tracing::warn!(
+            "no calibration data: what is measured here is measured on made-up inputs; give real ones with --calib"
+        );
+    }
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
     let found = pipeline::search_only(model.clone(), [&calibration, &validation], synthetic, &options, &search, &bars)?;
