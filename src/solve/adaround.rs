@@ -7,7 +7,7 @@
 //!
 //! `Σ_rows L(V) + λ·Σ (c − a)²·(1 − |2h − 1|^β)`
 //!
-//! with L in units of each row's step ([`gradient`](super::gradient)), in which an error of one level in one weight costs
+//! with L in units of each row's step (`gradient`), in which an error of one level in one weight costs
 //! about (c − a)², 1 on a uniform grid. The paper has λ = 0.01 and L as it is, for outputs of variance about 1: with 3 to 4 bits a level in one of some
 //! hundred weights costs about 0.001 to 0.01 of that, hence λ = 1 here, at any width. The regulariser is off for the first fifth of the
 //! steps; then β falls linearly from 20 to 2, which draws h to 0 or 1 from the ends inwards. In the end h is rounded, and

@@ -6,7 +6,7 @@
 //! `∂v/∂w = 1`, `∂v/∂s = q(w/s) − w/s` inside the grid; `∂v/∂w = 0`, `∂v/∂s = l` or `u` outside it
 //!
 //! for levels from l to u, u = `Q_P`. Starts from w = W and s = 2·E|w|/√`Q_P`, on codebooks and with more than 4
-//! bits from the scale of plain rounding, and minimises the loss of [`gradient`](super::gradient) by Adam, rates falling
+//! bits from the scale of plain rounding, and minimises the loss of `gradient` by Adam, rates falling
 //! to 0 as half a cosine.
 //!
 //! **Gradient scale.** The paper multiplies ∂L/∂s by 1/√(N·`Q_P`), N the weights that share s, so that under SGD the
