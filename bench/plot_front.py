@@ -3,14 +3,16 @@
     python plot_front.py --out front.svg --title "ResNet20" "mixed=OUT1/sweep.resnet20.json" \
         "one width=OUT2/sweep.resnet20.json"
 
-Each argument is a name and a file: one curve, its points by size. The float model's
-accuracy is a dashed line. No packages are needed.
+Each argument is a name and a file; files of one name make one curve, its points by
+size. `--only` takes the settings that match a regular expression as a whole. The float
+model's accuracy is a dashed line. No packages are needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 WIDTH, HEIGHT = 640, 400
@@ -18,10 +20,11 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 48
 COLORS = ["#0b6e99", "#c4541c", "#4d7c0f", "#7c3aed"]
 
 
-def points(path: Path) -> list[tuple[float, float]]:
-    """Size in KB and accuracy in percent of every setting that gave a file, from small to large."""
-    settings = json.loads(path.read_text())["settings"].values()
-    return sorted((r["size_kb"], 100 * r["accuracy"]) for r in settings if "error" not in r)
+def points(path: Path, only: str) -> list[tuple[float, float]]:
+    """Size in KB and accuracy in percent of every matching setting that gave a file."""
+    settings = json.loads(path.read_text())["settings"].items()
+    taken = (result for flags, result in settings if re.fullmatch(only, flags) and "error" not in result)
+    return [(result["size_kb"], 100 * result["accuracy"]) for result in taken]
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -80,11 +83,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--title", default="Accuracy over size")
+    parser.add_argument("--only", default=".*", help="settings to draw, a regular expression")
     parser.add_argument("curves", nargs="+", metavar="NAME=FILE")
     args = parser.parse_args()
-    named = dict(curve.split("=", 1) for curve in args.curves)
-    reference = 100 * json.loads(Path(next(iter(named.values()))).read_text())["float"]["accuracy"]
-    curves = {name: points(Path(path)) for name, path in named.items()}
+    named = [curve.split("=", 1) for curve in args.curves]
+    reference = 100 * json.loads(Path(named[0][1]).read_text())["float"]["accuracy"]
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for name, path in named:
+        curves[name] = sorted(curves.get(name, []) + points(Path(path), args.only))
     args.out.write_text(draw(args.title, curves, reference))
 
 
