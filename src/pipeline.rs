@@ -66,7 +66,8 @@ pub fn search_and_quantize(
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options)?;
     let mut wanted = search.clone();
-    for attempt in 1.. {
+    let mut attempts = TIGHTER;
+    loop {
         let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, progress)?;
         let found = options.with_plan(&outcome.plan);
         let mut quantized =
@@ -77,14 +78,14 @@ pub fn search_and_quantize(
         outcome.reached &= tighter.is_none();
         outcome.target = search.target.to_string();
         match tighter {
-            Some(target) if sought && attempt < TIGHTER => wanted.target = target,
+            Some(target) if sought && attempts > 1 => wanted.target = target,
             _ => {
                 report.search = Some(outcome);
                 return Ok(quantized);
             }
         }
+        attempts -= 1;
     }
-    Err(Error::NoSamples)
 }
 
 /// Looks for the bits of every layer of a float model.

@@ -4,13 +4,12 @@ use super::{Driver, Found, lost};
 use crate::Error;
 use crate::search::allocate::greedy;
 use crate::search::judge::Verdict;
-use crate::search::options::{Method, Target};
+use crate::search::options::Method;
 use crate::search::space::{Choice, Measure};
 
 impl Driver<'_> {
-    /// The smallest plan on the way down that loses no more than the target allows.
-    pub(super) fn smallest_within(&mut self) -> Result<(Found, bool), Error> {
-        let Target::MaxDrop(drop) = self.search.target else { return Err(Error::NoSamples) };
+    /// The smallest plan on the way down that loses no more than `drop`.
+    pub(super) fn smallest_within(&mut self, drop: f64) -> Result<(Found, bool), Error> {
         let float = self.judge.float();
         let keeps = |verdict: &Verdict| lost(&float, verdict) <= drop;
         if self.search.method == Method::Msq {

@@ -57,6 +57,15 @@ struct Found {
     verdict: Verdict,
 }
 
+/// What a plan has to keep to.
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    /// So much of a measure.
+    Limit(Measure, u64),
+    /// Such a share of answers lost.
+    Drop(f64),
+}
+
 struct Driver<'a> {
     options: &'a Options,
     search: &'a SearchOptions,
@@ -138,25 +147,28 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// What is limited, and to what; nothing where the drop is.
-    fn limit(&self) -> Option<(Measure, u64)> {
+    /// The target in numbers.
+    fn goal(&self) -> Goal {
         let sum = |of: &dyn Fn(usize) -> u64| (0..self.space.len()).map(of).sum::<u64>() as f64;
-        Some(match self.search.target {
-            Target::MaxDrop(_) => return None,
-            Target::Ratio(ratio) => (Measure::PackedBytes, (self.space.float_bytes() as f64 / ratio) as u64),
+        match self.search.target {
+            Target::MaxDrop(drop) => Goal::Drop(drop),
+            Target::Ratio(ratio) => Goal::Limit(Measure::PackedBytes, (self.space.float_bytes() as f64 / ratio) as u64),
             Target::Bits(bits) => {
-                (Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
+                Goal::Limit(Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
             }
-            Target::Size(bytes) => (Measure::FileBytes, bytes),
+            Target::Size(bytes) => Goal::Limit(Measure::FileBytes, bytes),
             Target::MacBits(share) => {
-                (Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 80 * 8) * share) as u64)
+                Goal::Limit(Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 80 * 8) * share) as u64)
             }
-        })
+        }
     }
 
     /// The plan, and whether it keeps to the target.
     fn find(&mut self) -> Result<(Found, bool), Error> {
-        let Some((measure, limit)) = self.limit() else { return self.smallest_within() };
+        let (measure, limit) = match self.goal() {
+            Goal::Drop(drop) => return self.smallest_within(drop),
+            Goal::Limit(measure, limit) => (measure, limit),
+        };
         let bottom = self.space.bottom();
         if self.exact(measure, &bottom)? > limit {
             let found = self.judged("smallest", bottom)?;
@@ -203,13 +215,12 @@ impl<'a> Driver<'a> {
     /// Writes the plan down if it is the best so far of those that keep to the target.
     fn write_best(&mut self, found: &Found) -> Result<(), Error> {
         let Some(path) = &self.search.best else { return Ok(()) };
-        let (keeps, worth) = match (self.limit(), self.search.target) {
-            (Some((measure, limit)), _) => (self.exact(measure, &found.choice)? <= limit, found.verdict.distance),
-            (None, Target::MaxDrop(drop)) => {
+        let (keeps, worth) = match self.goal() {
+            Goal::Limit(measure, limit) => (self.exact(measure, &found.choice)? <= limit, found.verdict.distance),
+            Goal::Drop(drop) => {
                 let size = self.space.total(Measure::PackedBytes, &found.choice);
                 (lost(&self.judge.float(), &found.verdict) <= drop, size as f64)
             }
-            (None, _) => return Ok(()),
         };
         if keeps && self.best.is_none_or(|best| worth < best) {
             self.best = Some(worth);
