@@ -8,7 +8,6 @@ pub struct Agreement {
     rows: u64,
     same: u64,
     divergence: f64,
-    classified: u64,
     signal: f64,
     noise: f64,
 }
@@ -38,7 +37,6 @@ impl Agreement {
         }
         for (a, b) in reference.chunks_exact(width).zip(model.chunks_exact(width)) {
             self.rows += 1;
-            self.classified += 1;
             self.same += u64::from(argmax(a) == argmax(b));
             self.divergence += divergence(a, b);
         }
@@ -49,20 +47,69 @@ impl Agreement {
         self.rows += other.rows;
         self.same += other.same;
         self.divergence += other.divergence;
-        self.classified += other.classified;
         self.signal += other.signal;
         self.noise += other.noise;
     }
 
+    /// Rows compared.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Squared error relative to the reference; itself where the reference is 0.
+    pub(crate) fn relative_error(&self) -> f64 {
+        if self.signal > 0.0 { self.noise / self.signal } else { self.noise }
+    }
+
     /// The figures.
     pub fn figures(&self) -> AgreementFigures {
-        let mean = |sum: f64| (self.classified > 0).then(|| sum / self.classified as f64);
+        let mean = |sum: f64| (self.rows > 0).then(|| sum / self.rows as f64);
         AgreementFigures {
             rows: self.rows,
             same_argmax: mean(self.same as f64),
             divergence: mean(self.divergence),
             sqnr: (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10()),
         }
+    }
+}
+
+/// How many samples were predicted right; parts merge in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accuracy {
+    samples: u64,
+    right: u64,
+}
+
+impl Accuracy {
+    /// Adds a sample: the class predicted, if any was, and its own.
+    pub fn observe(&mut self, predicted: Option<usize>, class: usize) {
+        self.samples += 1;
+        self.right += u64::from(predicted == Some(class));
+    }
+
+    /// Adds rows of scores, one a label; the largest entry is the class predicted.
+    pub fn observe_rows(&mut self, scores: &[f32], labels: &[i64]) {
+        let width = (scores.len() / labels.len().max(1)).max(1);
+        for (row, &label) in scores.chunks_exact(width).zip(labels) {
+            // A label that is no class is got wrong.
+            self.observe(Some(argmax(row)), usize::try_from(label).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Adds what another part has seen.
+    pub fn merge(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.right += other.right;
+    }
+
+    /// The number of samples.
+    pub fn samples(self) -> u64 {
+        self.samples
+    }
+
+    /// The share predicted right; none before the first sample.
+    pub fn share(self) -> Option<f64> {
+        (self.samples > 0).then(|| self.right as f64 / self.samples as f64)
     }
 }
 
@@ -73,7 +120,7 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 /// KL(softmax(a) ‖ softmax(b)) in nats; rows that are probabilities already are taken as they are.
-pub(crate) fn divergence(a: &[f32], b: &[f32]) -> f64 {
+fn divergence(a: &[f32], b: &[f32]) -> f64 {
     let (p, q) = (probabilities(a), probabilities(b));
     let sum: f64 = p.iter().zip(&q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum();
     // Never negative but for rounding.

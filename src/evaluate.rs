@@ -1,7 +1,7 @@
 //! How good a model is: accuracy with labels, agreement with a reference, error of each value.
 
 use crate::Error;
-use crate::agreement::{Agreement, AgreementFigures, argmax};
+use crate::agreement::{Accuracy, Agreement, AgreementFigures};
 use crate::data::{Array, Dataset, write_npz};
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::progress::Progress;
@@ -112,9 +112,8 @@ fn tap(model: &Model, names: &[String]) -> Result<Model, Error> {
 
 /// Sums over samples.
 struct Tally {
-    rows: u64,
-    right: u64,
-    reference_right: u64,
+    own: Accuracy,
+    reference: Accuracy,
     agreement: Agreement,
     values: Vec<Sqnr>,
     /// Shape and elements of every output of every sample, if they are to be saved.
@@ -124,9 +123,8 @@ struct Tally {
 impl Tally {
     fn new(taps: usize) -> Self {
         Self {
-            rows: 0,
-            right: 0,
-            reference_right: 0,
+            own: Accuracy::default(),
+            reference: Accuracy::default(),
             agreement: Agreement::default(),
             values: vec![Sqnr::default(); taps],
             outputs: Vec::new(),
@@ -134,23 +132,21 @@ impl Tally {
     }
 
     fn merge(&mut self, other: &Self) {
-        self.rows += other.rows;
-        self.right += other.right;
-        self.reference_right += other.reference_right;
+        self.own.merge(other.own);
+        self.reference.merge(other.reference);
         self.agreement.merge(&other.agreement);
         self.values.iter_mut().zip(&other.values).for_each(|(a, b)| a.merge(b));
     }
 
     fn figures(&self, data: &Dataset, names: &[String], compared: bool) -> Evaluation {
-        let share = |right: u64| (self.rows > 0).then(|| right as f64 / self.rows as f64);
         let value = |(name, sqnr): (&String, &Sqnr)| {
             let decibels = sqnr.decibels();
             ValueError { name: name.clone(), sqnr: decibels.is_finite().then_some(decibels) }
         };
         Evaluation {
             samples: data.len(),
-            accuracy: share(self.right),
-            reference_accuracy: share(self.reference_right).filter(|_| compared),
+            accuracy: self.own.share(),
+            reference_accuracy: self.reference.share().filter(|_| compared),
             agreement: compared.then(|| self.agreement.figures()),
             values: names.iter().zip(&self.values).map(value).collect(),
         }
@@ -176,10 +172,9 @@ impl Visitor for Judge<'_> {
     fn visit(&mut self, tally: &mut Tally, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
         let reference = self.reference.as_mut().map(|lane| lane.run(inputs)).transpose()?;
         if let Some(labels) = self.data.labels(index) {
-            tally.rows += labels.len() as u64;
-            tally.right += right(&outputs[0], labels)?;
+            tally.own.observe_rows(&outputs[0].to_f32()?, labels);
             if let Some(reference) = &reference {
-                tally.reference_right += right(&reference[0], labels)?;
+                tally.reference.observe_rows(&reference[0].to_f32()?, labels);
             }
         }
         for (at, (output, wanted)) in outputs.iter().zip(reference.iter().flatten()).enumerate() {
@@ -200,14 +195,6 @@ impl Visitor for Judge<'_> {
         }
         Ok(())
     }
-}
-
-/// How many rows of the scores have their largest entry at the label.
-fn right(output: &Output, labels: &[i64]) -> Result<u64, Error> {
-    let scores = output.to_f32()?;
-    let width = (scores.len() / labels.len().max(1)).max(1);
-    let rows = scores.chunks_exact(width).zip(labels);
-    Ok(rows.filter(|(row, label)| usize::try_from(**label).is_ok_and(|l| argmax(row) == l)).count() as u64)
 }
 
 /// Stacks the outputs of all samples along the first axis; samples must not differ in shape.

@@ -18,6 +18,7 @@
 pub mod agreement;
 mod bit_plan;
 pub mod calibrate;
+mod comparison;
 pub mod data;
 mod ends;
 pub mod engine;

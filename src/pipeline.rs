@@ -1,6 +1,6 @@
 //! The story: prepare, tap, calibrate, search where bits are to be found, solve, lower, verify.
 
-use crate::agreement::{Agreement, argmax};
+use crate::comparison::{Comparison, Found};
 use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
@@ -67,16 +67,20 @@ pub fn search_and_quantize(
     let prepared = Prepared::new(&mut model, options)?;
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
+    let mut resumed = None;
     loop {
         let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, progress)?;
         let found = options.with_plan(&outcome.plan);
         let mut quantized =
             prepared.quantize(model.clone(), calibration, Some(validation), synthetic, &found, progress)?;
         let report = &mut quantized.report;
-        let tighter = tighter(search.target, wanted.target, report);
-        let sought = outcome.reached;
-        outcome.reached &= tighter.is_none();
+        let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, report));
+        // What is checked on the file counts, not what the search made of it or of a tighter target.
+        let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
+        outcome.reached = tighter.is_none() && (checked || sought);
         outcome.target = search.target.to_string();
+        // Later attempts go on from the first one's measurements.
+        outcome.resumed = *resumed.get_or_insert(outcome.resumed);
         match tighter {
             Some(target) if sought && attempts > 1 => wanted.target = target,
             _ => {
@@ -122,7 +126,7 @@ fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
             Some(Target::Size(sought.saturating_sub(report.bytes - asked)))
         }
         (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
-            let lost = report.quality?.lost();
+            let lost = report.quality?.lost;
             (lost > asked).then(|| Target::MaxDrop((sought - (lost - asked)).max(0.0)))
         }
         _ => None,
@@ -260,41 +264,24 @@ fn verify(
     progress: &dyn Progress,
 ) -> Result<Quality, Error> {
     progress.begin("verify", data.len() as u64);
-    let mut total = Compared::default();
+    let mut total = Comparison::default();
     let pool = Pool::new(model, options.threads);
     let float = match reference {
         Reference::Model(float) => Some(Pool::new(float, options.threads)),
         Reference::Outputs(_) => None,
     };
     let comparer = || Comparer { reference, data, lane: float.as_ref().map(Pool::lane) };
-    pool.run(data, progress, comparer, |part: Compared| total.merge(&part))?;
+    pool.run(data, progress, comparer, |part: Comparison| total.merge(&part))?;
     progress.end();
-    let share = |right: u64| (total.labelled > 0).then(|| right as f64 / total.labelled as f64);
+    let (verdict, float_accuracy) = (total.verdict(), total.float_accuracy());
     Ok(Quality {
         samples: data.len(),
         held_out: float.is_some(),
-        agreement: total.agreement.figures(),
-        accuracy: share(total.right),
-        float_accuracy: share(total.float_right),
+        agreement: total.figures(),
+        accuracy: verdict.accuracy,
+        float_accuracy,
+        lost: verdict.lost(float_accuracy),
     })
-}
-
-#[derive(Clone, Debug, Default)]
-struct Compared {
-    agreement: Agreement,
-    /// Rows with labels, and how many each model gets right.
-    labelled: u64,
-    right: u64,
-    float_right: u64,
-}
-
-impl Compared {
-    fn merge(&mut self, other: &Self) {
-        self.agreement.merge(&other.agreement);
-        self.labelled += other.labelled;
-        self.right += other.right;
-        self.float_right += other.float_right;
-    }
 }
 
 struct Comparer<'a, 'p> {
@@ -304,32 +291,30 @@ struct Comparer<'a, 'p> {
 }
 
 impl Visitor for Comparer<'_, '_> {
-    type Shard = Compared;
+    type Shard = Comparison;
     type Error = Error;
 
-    fn begin(&mut self) -> Compared {
-        Compared::default()
+    fn begin(&mut self) -> Comparison {
+        Comparison::default()
     }
 
-    fn visit(&mut self, shard: &mut Compared, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
+    fn visit(
+        &mut self,
+        shard: &mut Comparison,
+        index: usize,
+        inputs: &[Array],
+        outputs: &[Output],
+    ) -> Result<(), Error> {
         let float: Vec<Vec<f32>> = match (self.reference, &mut self.lane) {
-            (_, Some(lane)) => lane.run(inputs)?.iter().map(Output::to_f32).collect::<Result<_, _>>()?,
-            (Reference::Outputs(outputs), None) => outputs[index].clone(),
+            (Reference::Outputs(outputs), _) => outputs[index].clone(),
+            (Reference::Model(_), Some(lane)) => {
+                lane.run(inputs)?.iter().map(Output::to_f32).collect::<Result<_, _>>()?
+            }
             (Reference::Model(_), None) => Vec::new(),
         };
-        for (at, (reference, output)) in float.iter().zip(outputs).enumerate() {
-            let width = output.shape().last().copied().unwrap_or(0);
-            let values = output.to_f32()?;
-            shard.agreement.observe(reference, &values, width);
-            let labels = self.data.labels(index).filter(|_| at == 0 && width > 1 && output.shape().len() == 2);
-            for (&label, (a, b)) in labels.into_iter().flatten().zip(reference.chunks(width).zip(values.chunks(width)))
-            {
-                let right = |row: &[f32]| u64::from(i64::try_from(argmax(row)) == Ok(label));
-                shard.labelled += 1;
-                shard.float_right += right(a);
-                shard.right += right(b);
-            }
-        }
+        let values: Vec<Vec<f32>> = outputs.iter().map(Output::to_f32).collect::<Result<_, _>>()?;
+        let found = values.iter().zip(outputs).map(|(values, output)| Found::of(values, output.shape()));
+        shard.observe(&float, &found.collect::<Vec<_>>(), self.data.labels(index));
         Ok(())
     }
 }

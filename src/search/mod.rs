@@ -28,8 +28,8 @@ mod report;
 mod space;
 mod variants;
 
+pub use crate::comparison::Verdict;
 pub use driver::{Parts, search};
-pub use judge::Verdict;
 pub use layer_accuracy::{Imprinting, TapPosition};
 pub use options::{Method, SearchOptions, Target};
 pub use report::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};

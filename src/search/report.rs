@@ -1,7 +1,7 @@
 //! What a search found.
 
-use super::judge::Verdict;
 use crate::BitPlan;
+use crate::comparison::Verdict;
 use serde::Serialize;
 
 /// A finished search.

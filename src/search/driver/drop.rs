@@ -1,17 +1,17 @@
 //! The smallest plan that loses no more than it may.
 
-use super::{Driver, Found, lost};
+use super::{Driver, Found};
 use crate::Error;
+use crate::comparison::Verdict;
 use crate::search::allocate::greedy;
-use crate::search::judge::Verdict;
 use crate::search::options::Method;
 use crate::search::space::{Choice, Measure};
 
 impl Driver<'_> {
     /// The smallest plan on the way down that loses no more than `drop`.
     pub(super) fn smallest_within(&mut self, drop: f64) -> Result<(Found, bool), Error> {
-        let float = self.judge.float();
-        let keeps = |verdict: &Verdict| lost(&float, verdict) <= drop;
+        let float = self.judge.float().accuracy;
+        let keeps = |verdict: &Verdict| verdict.lost(float) <= drop;
         if self.search.method == Method::Msq {
             let mut last = None;
             self.walk_msq(|driver, choice| {
@@ -32,8 +32,8 @@ impl Driver<'_> {
             greedy(&problem).into_iter().map(|allocation| allocation.plan).collect()
         };
         let name = if self.search.method == Method::Uniform { "uniform" } else { "sensitivity" };
-        let Some(first) = path.first() else { return Err(Error::NoSamples) };
-        let mut best = self.judged(name, first.clone())?;
+        let first = path.first().cloned().unwrap_or_else(|| self.space.top());
+        let mut best = self.judged(name, first)?;
         if !keeps(&best.verdict) {
             return Ok((best, false));
         }

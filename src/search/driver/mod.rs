@@ -4,11 +4,12 @@ mod costs;
 mod drop;
 mod msq;
 
+use crate::comparison::Verdict;
 use crate::data::Dataset;
 use crate::progress::Progress;
 use crate::search::allocate::{self, Front};
 use crate::search::journal::Journal;
-use crate::search::judge::{Judge, Verdict};
+use crate::search::judge::Judge;
 use crate::search::options::{Method, SearchOptions, Target};
 use crate::search::prefix::Spent;
 use crate::search::report::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
@@ -16,6 +17,7 @@ use crate::search::space::{Choice, Measure, Space, ladder};
 use crate::search::variants::Variants;
 use crate::work::Work;
 use crate::{BitPlan, Error, Options};
+use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::Model;
 use std::collections::HashMap;
@@ -219,7 +221,7 @@ impl<'a> Driver<'a> {
             Goal::Limit(measure, limit) => (self.exact(measure, &found.choice)? <= limit, found.verdict.distance),
             Goal::Drop(drop) => {
                 let size = self.space.total(Measure::PackedBytes, &found.choice);
-                (lost(&self.judge.float(), &found.verdict) <= drop, size as f64)
+                (found.verdict.lost(self.judge.float().accuracy) <= drop, size as f64)
             }
         };
         if keeps && self.best.is_none_or(|best| worth < best) {
@@ -272,17 +274,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The share of answers lost: of the float network's accuracy with labels, of agreement with it without; of outputs that
-/// are no class scores, their relative squared error.
-pub(crate) fn lost(float: &Verdict, verdict: &Verdict) -> f64 {
-    match (float.accuracy, verdict.accuracy, verdict.agreement) {
-        (Some(float), Some(accuracy), _) => float - accuracy,
-        (.., Some(agreement)) => 1.0 - agreement,
-        _ => verdict.distance,
-    }
-}
-
-/// What measurements follow from, besides the plan.
+/// What measurements follow from, besides the plan: not from the target or the way to it, nor from threads and memory.
 fn started(model: &Model, parts: Parts, options: &Options, search: &SearchOptions) -> Result<String, Error> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -292,14 +284,15 @@ fn started(model: &Model, parts: Parts, options: &Options, search: &SearchOption
     }
     for data in [parts.calibration, parts.validation] {
         data.len().hash(&mut hasher);
-        for index in [0, data.len() / 2, data.len().saturating_sub(1)] {
-            format!("{:?}", data.sample(index)?.arrays).hash(&mut hasher);
-            data.label(index).hash(&mut hasher);
+        for index in 0..data.len() {
+            for array in data.sample(index)?.arrays {
+                array.shape().hash(&mut hasher);
+                array.to_f32().iter().for_each(|value| value.to_bits().hash(&mut hasher));
+            }
+            data.labels(index).hash(&mut hasher);
         }
     }
-    // Neither the number of threads nor where the journal lies makes a difference.
-    let options = Options { threads: 0, ..options.clone() };
-    let search = SearchOptions { journal: None, best: None, ..search.clone() };
-    format!("{options:?} {search:?}").hash(&mut hasher);
+    let options = Options { threads: 0, memory: None, plan: BitPlan::of_layers(IndexMap::new()), ..options.clone() };
+    format!("{options:?} {:?} {} {}", search.imprinting, search.samples, parts.margin).hash(&mut hasher);
     Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
 }

@@ -31,7 +31,8 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
-pub use predictor::{Accuracy, Predictor, Query, ScaleWeight};
+pub use crate::agreement::Accuracy;
+pub use predictor::{Predictor, Query, ScaleWeight};
 pub use pyramid::{Channels, Features, MAX_SCALE, Pyramid};
 pub use step::{Candidate, search_step};
 pub use templates::{Normalization, Templates};

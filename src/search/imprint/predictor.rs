@@ -112,34 +112,3 @@ fn weighted_mean(logits: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
     let mean = |class: usize| logits.iter().zip(weights).map(|(s, w)| w * s[class]).sum::<f64>() / total;
     (0..classes).map(mean).collect()
 }
-
-/// How many samples were predicted right; parts merge in any order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accuracy {
-    samples: u64,
-    right: u64,
-}
-
-impl Accuracy {
-    /// Adds a sample: the class predicted, if any was, and its own.
-    pub fn observe(&mut self, predicted: Option<usize>, class: usize) {
-        self.samples += 1;
-        self.right += u64::from(predicted == Some(class));
-    }
-
-    /// Adds what another part has seen.
-    pub fn merge(&mut self, other: Self) {
-        self.samples += other.samples;
-        self.right += other.right;
-    }
-
-    /// The number of samples.
-    pub fn samples(self) -> u64 {
-        self.samples
-    }
-
-    /// The share predicted right; none before the first sample.
-    pub fn share(self) -> Option<f64> {
-        (self.samples > 0).then(|| self.right as f64 / self.samples as f64)
-    }
-}
