@@ -111,6 +111,17 @@ impl Default for LayerPlan {
     }
 }
 
+impl WeightBits {
+    /// As many bits for an activation: 2 for ternary and binary weights.
+    pub fn same_of_activations(self) -> ActivationBits {
+        match self {
+            Self::Float => ActivationBits::Float,
+            Self::Ternary | Self::Binary => ActivationBits::Bits(2),
+            Self::Bits(bits) => ActivationBits::Bits(bits),
+        }
+    }
+}
+
 impl LayerPlan {
     /// A layer that is left as it is.
     pub const FLOAT: Self =

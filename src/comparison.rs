@@ -186,7 +186,7 @@ mod tests {
             merged.merge(&part);
         }
         assert_eq!(whole.verdict(), merged.verdict());
-        let expected = (0.5 * 2_f64.ln() + 0.5 * (2.0_f64 / 3.0).ln()) / 2.0;
+        let expected = f64::midpoint(0.5 * 2_f64.ln(), 0.5 * (2.0_f64 / 3.0).ln());
         assert!((whole.verdict().distance - expected).abs() < 1e-6);
     }
 }

@@ -205,6 +205,7 @@ fn flags_that_contradict_each_other() {
     assert!(refused(&["--target-bits", "3", "--search", "best"]).usage().contains("auto, msq, sensitivity"));
     assert!(refused(&["--target-bits", "3", "--ladder", "8,float"]).error(2).contains("--ladder"));
     assert!(refused(&["--target-bits", "3", "--pyramid", "0"]).error(2).contains("--pyramid"));
+    assert!(refused(&["--target-bits", "3", "--packing", "none"]).error(2).contains("--packing"));
     assert_eq!(scratch.outputs(), Vec::<String>::new());
 }
 

@@ -5,6 +5,7 @@
 
 use super::search::Activations;
 use clap::Args;
+use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::{
     ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, Options, PackingForm, RoundingMode, Solver,
     WeightBits, WeightGrid,
@@ -18,6 +19,15 @@ use std::path::PathBuf;
 // Flags, each of its own.
 #[allow(clippy::struct_excessive_bools)]
 pub(crate) struct FormArgs {
+    /// How activation ranges are chosen: min-max, moving-average, percentile[:P], entropy, mse or cosine
+    #[arg(long, value_name = "NAME", default_value = "mse", help_heading = "Quantization")]
+    observer: ObserverKind,
+    /// Leave layers float: a name, or a regular expression for whole names; may be given again
+    #[arg(long, value_name = "NAME|REGEX", help_heading = "Quantization")]
+    skip: Vec<String>,
+    /// Leave all nodes of an operator float; may be given again
+    #[arg(long, value_name = "OP", help_heading = "Quantization")]
+    keep_float: Vec<String>,
     /// Bits of the weights: 2 to 8, ternary or binary [default: 8 without a target]
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
     weight_bits: Option<WeightBits>,
@@ -68,9 +78,9 @@ pub(crate) struct FormArgs {
     /// The operators quantized layers are written as
     #[arg(long, value_name = "FORM", default_value = "qdq", help_heading = "Output")]
     pub(crate) format: FormatArg,
-    /// How weights below 8 bits are stored
-    #[arg(long, value_name = "FORM", default_value = "auto", help_heading = "Output")]
-    packing: PackingArg,
+    /// How weights below 8 bits are stored [default: auto]
+    #[arg(long, value_name = "FORM", help_heading = "Output")]
+    packing: Option<PackingArg>,
     /// Unpack weights by functions of the model, for onnxruntime
     #[arg(long, help_heading = "Output")]
     pub(crate) functions: bool,
@@ -96,6 +106,7 @@ macro_rules! choices {
         )*
     };
 }
+pub(crate) use choices;
 
 choices! {
     GridArg => WeightGrid {
@@ -180,13 +191,8 @@ impl FormArgs {
             return BitPlan::load(path);
         }
         let weights = self.weight_bits.unwrap_or(WeightBits::Bits(8));
-        let like_weights = match weights {
-            WeightBits::Float => ActivationBits::Float,
-            WeightBits::Ternary | WeightBits::Binary => ActivationBits::Bits(2),
-            WeightBits::Bits(bits) => ActivationBits::Bits(bits),
-        };
         let activations = match (self.act_bits, weights) {
-            (Some(Activations::Same), _) | (None, WeightBits::Float) => like_weights,
+            (Some(Activations::Same), _) | (None, WeightBits::Float) => weights.same_of_activations(),
             (Some(Activations::Fixed(bits)), _) => bits,
             (None, _) => ActivationBits::Bits(8),
         };
@@ -194,16 +200,17 @@ impl FormArgs {
             weights,
             activations,
             grid: self.grid.map(Into::into),
-            packing: self.packing.into(),
+            packing: self.packing.map(Into::into).unwrap_or_default(),
         }))
     }
 
-    /// The flag that says what the bits of weights are, if one does.
+    /// The flag that says what weights become, if one does.
     pub(crate) fn fixes_bits(&self) -> Option<&'static str> {
         let given = [
             (self.weight_bits.is_some(), "--weight-bits"),
             (self.plan.is_some(), "--plan"),
             (self.grid.is_some(), "--grid"),
+            (self.packing.is_some(), "--packing"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
     }
@@ -222,6 +229,9 @@ impl FormArgs {
         Ok(Options {
             profile: self.profile,
             plan: self.plan()?,
+            observer: self.observer,
+            skip: self.skip.clone(),
+            keep_float: self.keep_float.clone(),
             ends: self.ends(),
             solver: self.solver.map(Into::into),
             position_step: self.position_step.get(),

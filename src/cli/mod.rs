@@ -9,6 +9,7 @@ mod output;
 mod print;
 mod progress;
 mod quantize;
+mod run;
 mod search;
 
 use clap::{Args, Parser, Subcommand};

@@ -5,16 +5,15 @@ use super::data::DataArgs;
 use super::form::FormArgs;
 use super::output::{self, Usage, bytes, count, line};
 use super::progress::Bars;
+use super::run::RunArgs;
 use super::search::{self, SearchArgs};
 use clap::Args;
-use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::data::Dataset;
 use msq_onnx::pipeline::{self, Quantized};
 use msq_onnx::report::Report;
 use msq_onnx::search::SearchOptions;
 use msq_onnx::{Error, Options, WeightBits};
 use msq_passes::ir::{check_writable, save_model};
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,15 +31,6 @@ pub(crate) struct QuantizeArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
-    /// How activation ranges are chosen: min-max, moving-average, percentile[:P], entropy, mse or cosine
-    #[arg(long, value_name = "NAME", default_value = "mse", help_heading = "Quantization")]
-    observer: ObserverKind,
-    /// Leave layers float: a name, or a regular expression for whole names; may be given again
-    #[arg(long, value_name = "NAME|REGEX", help_heading = "Quantization")]
-    skip: Vec<String>,
-    /// Leave all nodes of an operator float; may be given again
-    #[arg(long, value_name = "OP", help_heading = "Quantization")]
-    keep_float: Vec<String>,
     #[command(flatten)]
     search: SearchArgs,
     #[command(flatten)]
@@ -52,15 +42,8 @@ pub(crate) struct QuantizeArgs {
     /// Keep names where weights are packed
     #[arg(long, help_heading = "Output")]
     keep_names: bool,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
-    seed: u64,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "Run")]
-    threads: Option<NonZero<usize>>,
-    /// Memory the engine may take, about: 500MB, 4GiB; fewer threads run where they would take more
-    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, help_heading = "Run")]
-    memory: Option<u64>,
+    #[command(flatten)]
+    run: RunArgs,
     /// Compare this many samples with the float model afterwards; 0 for none
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Run")]
     verify: usize,
@@ -85,7 +68,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let quantized = if let Some(search) = search {
         let (journal, best) = (search::journal(output), search::best(output));
         let search = SearchOptions { journal: Some(journal), best: Some(best), ..search };
-        let (parts, synthetic) = args.search.open(&model, &args.data, &specs, args.seed)?;
+        let (parts, synthetic) = args.search.open(&model, &args.data, &specs, args.run.seed)?;
         let [calibration, validation] = &parts;
         let quantized =
             pipeline::search_and_quantize(model, [calibration, validation], synthetic, &options, &search, &bars)?;
@@ -94,7 +77,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     } else {
         let (data, synthetic) = match args.data.open(&specs, false)? {
             Some(data) => (data, false),
-            None => (msq_onnx::made_up(&model, &args.data.made_up(args.seed))?, true),
+            None => (msq_onnx::made_up(&model, &args.data.made_up(args.run.seed))?, true),
         };
         let quantized = pipeline::quantize(model, &data, synthetic, &options, &bars)?;
         warn(args, &data, synthetic);
@@ -132,17 +115,10 @@ fn refuse_overwrite(input: &Path, output: &Path) -> Result<(), Error> {
 }
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {
-    let default = Options::default();
     Ok(Options {
-        observer: args.observer,
-        skip: args.skip.clone(),
-        keep_float: args.keep_float.clone(),
-        seed: args.seed,
-        threads: args.threads.map_or(default.threads, NonZero::get),
-        memory: args.memory,
         verify: args.verify,
         strip_names: (args.strip_names || args.keep_names).then_some(args.strip_names),
-        ..args.form.options()?
+        ..args.run.applied(args.form.options()?)
     })
 }
 

@@ -5,9 +5,10 @@
 
 use super::CommonArgs;
 use super::data::DataArgs;
-use super::form::FormArgs;
+use super::form::{FormArgs, choices};
 use super::output::{self, Usage, bytes, line, table};
 use super::progress::Bars;
+use super::run::RunArgs;
 use clap::Args;
 use msq_onnx::data::{Dataset, InputSpec};
 use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
@@ -41,57 +42,60 @@ pub(crate) struct SearchArgs {
     /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%
     #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
     target_bit_ops: Option<f64>,
-    /// How bits are chosen: auto, msq, sensitivity, ilp or uniform
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    search: Method,
+    /// How bits are chosen: auto, msq, sensitivity, ilp or uniform [default: auto]
+    #[arg(long, value_name = "NAME")]
+    search: Option<Method>,
     /// Data that plans are measured on; a quarter of --calib, left out of calibration, if not given
     #[arg(long, value_name = "PATH")]
     valid: Option<PathBuf>,
-    /// Bits that layers may have, from most to fewest
-    #[arg(long, value_name = "LIST", default_value = "8,7,6,5,4,3,2,ternary", value_delimiter = ',')]
-    ladder: Vec<WeightBits>,
-    /// Layers MSQ lowers in a step: more is faster and coarser
-    #[arg(long, value_name = "N", default_value = "1")]
-    step: NonZero<usize>,
+    /// Bits that layers may have, from most to fewest [default: 8,7,6,5,4,3,2,ternary]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    ladder: Option<Vec<WeightBits>>,
+    /// Layers MSQ lowers in a step: more is faster and coarser [default: 1]
+    #[arg(long, value_name = "N")]
+    step: Option<NonZero<usize>>,
     /// Let MSQ lower the first layer, too
     #[arg(long)]
     search_first_layer: bool,
-    /// Scales of MSQ's pyramid
-    #[arg(long, value_name = "LIST", default_value = "1,2,4", value_delimiter = ',')]
-    pyramid: Vec<usize>,
-    /// Whether MSQ brings features to length 1: l2, or none as the paper writes it
-    #[arg(long, value_name = "NORM", default_value = "l2")]
-    imprint_norm: NormArg,
-    /// How MSQ weighs scales: by entropy, or by confidence, its inverse
-    #[arg(long, value_name = "BY", default_value = "entropy")]
-    imprint_weight: WeightArg,
-    /// Where MSQ's predictors look: behind each conv, or behind the block it ends
-    #[arg(long, value_name = "PLACE", default_value = "block")]
-    tap: TapArg,
-    /// Samples that layers are measured on one by one
-    #[arg(long, value_name = "N", default_value = "256")]
-    search_samples: NonZero<usize>,
-    /// Exchanges of bits between layers that are tried at most
-    #[arg(long, value_name = "N", default_value = "40")]
-    repairs: usize,
+    /// Scales of MSQ's pyramid [default: 1,2,4]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pyramid: Option<Vec<usize>>,
+    /// Whether MSQ brings features to length 1: l2 (default), or none as the paper writes it
+    #[arg(long, value_name = "NORM")]
+    imprint_norm: Option<NormArg>,
+    /// How MSQ weighs scales: by entropy (default), or by confidence, its inverse
+    #[arg(long, value_name = "BY")]
+    imprint_weight: Option<WeightArg>,
+    /// Where MSQ's predictors look: behind each conv, or behind the block it ends (default)
+    #[arg(long, value_name = "PLACE")]
+    tap: Option<TapArg>,
+    /// Samples that layers are measured on one by one [default: 256]
+    #[arg(long, value_name = "N")]
+    search_samples: Option<NonZero<usize>>,
+    /// Exchanges of bits between layers that are tried at most [default: 40]
+    #[arg(long, value_name = "N")]
+    repairs: Option<usize>,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum NormArg {
-    L2,
-    None,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum WeightArg {
-    Entropy,
-    Confidence,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum TapArg {
-    Conv,
-    Block,
+choices! {
+    NormArg => Normalization {
+        /// Length 1
+        L2,
+        /// As they are
+        None,
+    }
+    WeightArg => ScaleWeight {
+        /// The entropy
+        Entropy,
+        /// One over it
+        Confidence,
+    }
+    TapArg => TapPosition {
+        /// Behind the activation
+        Conv,
+        /// Behind the residual sum
+        Block,
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -121,41 +125,68 @@ impl SearchArgs {
             self.max_drop.map(Target::MaxDrop),
             self.target_bit_ops.map(Target::MacBits),
         ];
-        let Some(target) = targets.into_iter().flatten().next().or(unless_given) else { return Ok(None) };
+        let Some(target) = targets.into_iter().flatten().next().or(unless_given) else {
+            return match self.given() {
+                Some(flag) => {
+                    Err(Usage(format!("{flag} has nothing to search for: add a target, --target-ratio 8 for one"))
+                        .into())
+                }
+                None => Ok(None),
+            };
+        };
         if let Some(flag) = form.fixes_bits() {
-            return Err(Usage(format!("{flag} says what bits are, so there are none to search for")).into());
+            return Err(Usage(format!("{flag} says what weights become, so there is nothing to search for")).into());
         }
-        if self.ladder.contains(&WeightBits::Float) {
-            return Err(Usage("--ladder takes 2 to 8 and ternary: --skip leaves layers float".to_owned()).into());
+        let default = SearchOptions::new(target);
+        let ladder = self.ladder.clone().unwrap_or(default.ladder.clone());
+        if ladder.contains(&WeightBits::Float) {
+            return Err(
+                Usage("--ladder takes 2 to 8, ternary and binary: --skip leaves layers float".to_owned()).into()
+            );
         }
         Ok(Some(SearchOptions {
-            method: self.search,
-            ladder: self.ladder.clone(),
+            method: self.search.unwrap_or_default(),
+            ladder,
             activations: match form.activations() {
                 None => SearchedActivations::Same,
                 Some(bits) => SearchedActivations::Fixed(bits),
             },
-            step: self.step.get(),
+            step: self.step.map_or(default.step, NonZero::get),
             first_layer: self.search_first_layer,
-            imprinting: Imprinting {
-                pyramid: Pyramid::new(self.pyramid.clone()).map_err(|error| Usage(format!("--pyramid: {error}")))?,
-                normalization: match self.imprint_norm {
-                    NormArg::L2 => Normalization::L2,
-                    NormArg::None => Normalization::None,
-                },
-                weight: match self.imprint_weight {
-                    WeightArg::Entropy => ScaleWeight::Entropy,
-                    WeightArg::Confidence => ScaleWeight::Confidence,
-                },
-                tap: match self.tap {
-                    TapArg::Conv => TapPosition::Conv,
-                    TapArg::Block => TapPosition::Block,
-                },
-            },
-            samples: self.search_samples.get(),
-            repairs: self.repairs,
-            ..SearchOptions::new(target)
+            imprinting: self.imprinting()?,
+            samples: self.search_samples.map_or(default.samples, NonZero::get),
+            repairs: self.repairs.unwrap_or(default.repairs),
+            ..default
         }))
+    }
+
+    fn imprinting(&self) -> anyhow::Result<Imprinting> {
+        let default = Imprinting::default();
+        let pyramid = self.pyramid.clone().map(Pyramid::new).transpose();
+        Ok(Imprinting {
+            pyramid: pyramid.map_err(|error| Usage(format!("--pyramid: {error}")))?.unwrap_or(default.pyramid),
+            normalization: self.imprint_norm.map_or(default.normalization, Into::into),
+            weight: self.imprint_weight.map_or(default.weight, Into::into),
+            tap: self.tap.map_or(default.tap, Into::into),
+        })
+    }
+
+    /// A flag that says how to search.
+    fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.search.is_some(), "--search"),
+            (self.valid.is_some(), "--valid"),
+            (self.ladder.is_some(), "--ladder"),
+            (self.step.is_some(), "--step"),
+            (self.search_first_layer, "--search-first-layer"),
+            (self.pyramid.is_some(), "--pyramid"),
+            (self.imprint_norm.is_some(), "--imprint-norm"),
+            (self.imprint_weight.is_some(), "--imprint-weight"),
+            (self.tap.is_some(), "--tap"),
+            (self.search_samples.is_some(), "--search-samples"),
+            (self.repairs.is_some(), "--repairs"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
     }
 
     /// The parts of the data, and whether it is made up.
@@ -173,9 +204,7 @@ impl SearchArgs {
         if let Some(path) = &self.valid {
             return Ok(([calibration, data.open_other(path, specs)?], synthetic));
         }
-        let held_out = (calibration.len() / 4).max(calibration.len().min(32) / 2);
-        let (kept, held_out) = calibration.split(held_out);
-        Ok(([kept, held_out], synthetic))
+        Ok((msq_onnx::search::parts(&calibration), synthetic))
     }
 }
 
@@ -196,34 +225,21 @@ pub(crate) struct SearchCommand {
     /// Write the models of the front into this folder, named by bits and size
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     front: Option<PathBuf>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Run")]
-    seed: u64,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "Run")]
-    threads: Option<NonZero<usize>>,
-    /// Memory to take, about: 500MB, 4GiB
-    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, help_heading = "Run")]
-    memory: Option<u64>,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
 
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
-    let default = Options::default();
-    let options = Options {
-        seed: args.seed,
-        threads: args.threads.map_or(default.threads, NonZero::get),
-        memory: args.memory,
-        ..args.form.options()?
-    };
+    let options = args.run.applied(args.form.options()?);
     let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
     let model = msq_onnx::load(&args.model)?;
     let specs = pipeline::input_specs(&model);
-    let ([calibration, validation], synthetic) = args.search.open(&model, &args.data, &specs, args.seed)?;
+    let ([calibration, validation], synthetic) = args.search.open(&model, &args.data, &specs, args.run.seed)?;
     if synthetic {
         tracing::warn!(
             "no calibration data: what is measured here is measured on made-up inputs; give real ones with --calib"
@@ -235,6 +251,9 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
     if let Some(path) = &args.output {
         std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
+    }
+    if let Some(path) = &args.form.save_plan {
+        found.plan.save(path)?;
     }
     if let Some(folder) = &args.front {
         write_front(&found, folder, |plan| {

@@ -29,7 +29,7 @@ mod space;
 mod variants;
 
 pub use crate::comparison::Verdict;
-pub use driver::{Parts, search};
+pub use driver::{Parts, parts, search};
 pub use layer_accuracy::{Imprinting, TapPosition};
 pub use options::{Method, SearchOptions, Target};
 pub use report::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};

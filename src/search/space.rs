@@ -48,16 +48,11 @@ pub enum SearchedActivations {
 }
 
 /// The rungs of a ladder of weights, from most bits to fewest. At 2 bits weights are a codebook, which costs a few bytes a
-/// layer and halves the error.
+/// layer and errs less.
 pub(crate) fn ladder(weights: &[WeightBits], activations: SearchedActivations) -> Vec<LayerPlan> {
     let rung = |&weights: &WeightBits| {
-        let bits = match weights {
-            WeightBits::Bits(bits) => bits,
-            WeightBits::Ternary | WeightBits::Binary => 2,
-            WeightBits::Float => 8,
-        };
         let activations = match activations {
-            SearchedActivations::Same => ActivationBits::Bits(bits),
+            SearchedActivations::Same => weights.same_of_activations(),
             SearchedActivations::Fixed(activations) => activations,
         };
         let grid = (weights == WeightBits::Bits(2)).then_some(WeightGrid::Codebook);

@@ -37,6 +37,13 @@ pub struct Parts<'a> {
     pub margin: f32,
 }
 
+/// Data in two parts: what is calibrated, solved and imprinted on, and a quarter of it, at least 16 samples or half, that
+/// plans are measured on.
+pub fn parts(data: &Dataset) -> [Dataset; 2] {
+    let (kept, held_out) = data.split((data.len() / 4).max(data.len().min(32) / 2));
+    [kept, held_out]
+}
+
 /// Looks for the bits of every layer of a prepared model.
 pub fn search(
     model: &Model,

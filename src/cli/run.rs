@@ -1,0 +1,29 @@
+//! Flags of every run that quantizes or searches.
+
+use super::output;
+use clap::Args;
+use msq_onnx::Options;
+use std::num::NonZero;
+
+/// What a run may use.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Run")]
+pub(crate) struct RunArgs {
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+    /// Memory the engine may take, about: 500MB, 4GiB; fewer threads run where they would take more
+    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]
+    memory: Option<u64>,
+}
+
+impl RunArgs {
+    /// The options with these.
+    pub(crate) fn applied(&self, options: Options) -> Options {
+        let threads = self.threads.map_or(options.threads, NonZero::get);
+        Options { seed: self.seed, threads, memory: self.memory, ..options }
+    }
+}
