@@ -74,10 +74,7 @@ impl ColumnSampler {
         quantized: &[f32],
         shape: &[usize],
     ) -> Result<(), KernelError> {
-        let batch = Batch::new(&self.geometry, shape, quantized.len())?;
-        if float.len() != quantized.len() {
-            return Err(KernelError::Shape { shape: shape.to_vec(), length: float.len() });
-        }
+        let batch = Batch::pair(&self.geometry, shape, float, quantized)?;
         let sampling = Sampling { step: batch.positions().div_ceil(self.positions), least: 0 };
         let length = batch.length.max(1);
         let rows = self.geometry.inputs() * self.geometry.groups();

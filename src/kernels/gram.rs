@@ -125,10 +125,7 @@ impl Gram {
         quantized: &[f32],
         shape: &[usize],
     ) -> Result<(), KernelError> {
-        let batch = Batch::new(&self.geometry, shape, quantized.len())?;
-        if float.len() != quantized.len() {
-            return Err(KernelError::Shape { shape: shape.to_vec(), length: float.len() });
-        }
+        let batch = Batch::pair(&self.geometry, shape, float, quantized)?;
         let same = std::ptr::eq(float, quantized);
         if !same && self.sums.cross.is_none() {
             self.flush();

@@ -96,6 +96,19 @@ impl Batch {
         Ok(Self { samples, length: rows * channels, view: View::Rows(rows) })
     }
 
+    /// The samples of an activation as the float network has it and as the quantized network has it.
+    pub(super) fn pair(
+        geometry: &Geometry,
+        shape: &[usize],
+        float: &[f32],
+        quantized: &[f32],
+    ) -> Result<Self, KernelError> {
+        if float.len() != quantized.len() {
+            return Err(KernelError::Shape { shape: shape.to_vec(), length: float.len() });
+        }
+        Self::new(geometry, shape, quantized.len())
+    }
+
     /// How many positions a sample has.
     pub(super) fn positions(&self) -> usize {
         match self.view {

@@ -26,6 +26,8 @@ pub mod gram;
 mod layer;
 mod levels;
 pub mod lsq;
+#[cfg(test)]
+mod made_up;
 mod planned;
 mod problem;
 mod random;

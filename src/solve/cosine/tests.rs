@@ -2,19 +2,10 @@
 
 use super::*;
 use crate::quant::{GridKind, GridSpec};
+use crate::solve::made_up::noise;
 use crate::solve::round::Round;
 use crate::solve::{Grid, Group};
 use proptest::prelude::*;
-
-/// Values between −1 and 1, about normal, different for each seed.
-fn noise(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32
-    };
-    (0..count).map(|_| (0..4).map(|_| next()).sum::<f32>() / 2.0 - 1.0).collect()
-}
 
 /// What both networks feed: the quantized one with some error.
 fn columns(count: usize, size: usize, seed: u64) -> Columns {

@@ -45,8 +45,8 @@ pub const DAMPING: f64 = 0.01;
 /// The closed-form solver.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClosedForm {
-    /// Whether to be content with rounding with feedback and one descent from it, in about a fifth of the time: enough to
-    /// compare widths. No row is worse than rounded to nearest for that.
+    /// Whether to be content with rounding with feedback and one descent from it: enough to compare widths. No row is
+    /// worse than rounded to nearest for that.
     pub quick: bool,
 }
 

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
 
-use common::arrays::{Npy, write_npz};
+mod activations;
+mod scales;
+
 use common::python::{Ran, check_model, python, ran};
 use common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_passes::ir::{Model, TensorProto, ValueId, save_model};
@@ -68,15 +71,6 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
 /// The largest value without its sign.
 fn reach(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| v.abs().max(most))
-}
-
-/// Signal-to-noise ratio in decibels.
-fn decibels(wanted: &[f32], found: &[f32]) -> f64 {
-    assert_eq!(wanted.len(), found.len());
-    let scale = f64::from(reach(wanted));
-    let power = |values: &mut dyn Iterator<Item = f64>| values.map(|v| (v / scale).powi(2)).sum::<f64>();
-    let signal = power(&mut wanted.iter().map(|&v| f64::from(v)));
-    10.0 * (signal / power(&mut wanted.iter().zip(found).map(|(w, f)| f64::from(*w) - f64::from(*f)))).log10()
 }
 
 fn size(path: &Path) -> u64 {
@@ -215,70 +209,6 @@ fn written_out_forms_agree_with_qdq() {
     assert!(furthest(qdq, integer) < 0.01 * reach(qdq), "{} of {}", furthest(qdq, integer), reach(qdq));
 }
 
-/// Fewer bits of activations: the integers fit, and everything is fused all the same.
-#[test]
-fn low_bit_activations_stay_fused() {
-    if python().is_none() {
-        return;
-    }
-    let scratch = Scratch::new();
-    for bits in [2, 4, 7] {
-        let file = digits_with(&scratch, &format!("--act-bits {bits} --first-last-bits same"));
-        let mut model = msq_onnx::load(&file).unwrap();
-        // What layers read has few bits; what sums read keeps 8, though layers read it as well.
-        let (layers, sums) = (integers_read(&model, &["Conv", "Gemm"]), integers_read(&model, &["Add"]));
-        assert!(layers.iter().all(|value| !sums.contains(value)));
-        for &(value, rank) in layers.iter().chain(&sums) {
-            let element = msq_passes::ir::DataType::Uint8;
-            model.graph.set_type(value, msq_passes::ir::TypeProto::tensor(element, &[None; 4][..rank]));
-            model.graph.add_output(value);
-        }
-        let name = |&(value, _): &(ValueId, usize)| model.graph.value(value).name().to_owned();
-        let [layers, sums] = [&layers, &sums].map(|values| values.iter().map(name).collect::<Vec<String>>());
-        let tapped = scratch.path("tapped.onnx");
-        save_model(&model, &tapped).unwrap();
-        let ran = ran_on_digits(&[file, tapped]).unwrap();
-        layers_are_integer(&ran[0], "activations");
-        // Once for each value that a sum and a layer read.
-        assert_eq!(count(&ran[0], "DequantizeLinear"), 2, "{}", ran[0].report);
-        let most = |names: &[String]| names.iter().map(|name| reach(&ran[1].outputs[name])).fold(0.0, f32::max);
-        assert!(layers.len() >= 8, "{}", layers.len());
-        assert_eq!(most(&layers), ((1 << bits) - 1) as f32, "{bits} bits");
-        assert!(most(&sums) > 200.0, "{bits} bits");
-    }
-}
-
-/// The integers behind what operators read first, and behind what sums read second, with the number of their axes.
-fn integers_read(model: &Model, ops: &[&str]) -> Vec<(ValueId, usize)> {
-    let graph = &model.graph;
-    let nodes = graph.nodes().filter(|(_, n)| ops.contains(&n.op()));
-    let read = nodes.flat_map(|(_, n)| {
-        let operands = if n.is("Add") { 2 } else { 1 };
-        (0..operands).map(move |slot| (n.input(slot).unwrap(), if n.is("Gemm") { 2 } else { 4 }))
-    });
-    let integers = |(value, rank)| (graph.node(graph.value(value).producer().unwrap().0).input(0).unwrap(), rank);
-    let mut values: Vec<(ValueId, usize)> = read.map(integers).collect();
-    values.sort_by_key(|&(value, _)| graph.value(value).name());
-    values.dedup();
-    values
-}
-
-/// A value read again in fewer bits means the same in every form.
-#[test]
-fn low_bit_activations_are_the_same_in_every_form() {
-    if python().is_none() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let with = |format: &str| digits_with(&scratch, &format!("--act-bits 4 --weight-bits 4 --format {format}"));
-    let ran = ran_on_digits(&["qdq", "qlinear", "integer"].map(with)).unwrap();
-    layers_are_integer(&ran[1], "qlinear");
-    assert_eq!(logits(&ran[0]), logits(&ran[1]));
-    assert_eq!((count(&ran[2], "ConvInteger"), count(&ran[2], "MatMulInteger")), (9, 1), "{}", ran[2].report);
-    let (qdq, integer) = (logits(&ran[0]), logits(&ran[2]));
-    assert!(furthest(qdq, integer) < 0.02 * reach(qdq), "{} of {}", furthest(qdq, integer), reach(qdq));
-}
-
 /// Weights alone: what onnxruntime computes is the float model with weights integer times scale.
 #[test]
 fn weight_only_is_the_float_model_with_rounded_weights() {
@@ -398,138 +328,6 @@ fn a_mixed_plan_runs_layer_by_layer() {
     let float = ran[0].report["float"].as_array().unwrap().iter().filter(|n| n["op"] != "Add").count();
     assert_eq!(float, 2, "the float layer and the weight-only layer: {}", ran[0].report);
     assert_eq!(count(&ran[0], "QLinearConv"), 7, "{}", ran[0].report);
-}
-
-/// A network of two convolutions, the factors of whose channels the test chooses.
-const SCALES: &str = "<ir_version: 8, opset_import: [\"\": 17]>
-    net (float[N,4,8,8] x) => (float[N,5] y)
-    <float[8,4,3,3] a = {}, float[8] b = {}, float[8,8,3,3] c = {}, float[5,8] h = {}, float[5] i = {}>
-    {
-        t = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, a, b)  r = Relu (t)
-        u = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (r, c)  s = Relu (u)
-        g = GlobalAveragePool (s)  f = Flatten (g)  y = Gemm <transB = 1> (f, h, i)
-    }";
-
-/// Multiplies the elements of a tensor by a factor that follows from their index.
-fn multiply(proto: &mut msq_passes::ir::ModelProto, tensor: &str, factor: impl Fn(usize) -> f32) {
-    let values = &mut models::initializer(proto, tensor).float_data;
-    values.iter_mut().enumerate().for_each(|(i, v)| *v *= factor(i));
-}
-
-/// A name, and the factors of the first and the second convolution by output channel.
-type Factors = (&'static str, fn(usize) -> f32, fn(usize) -> f32);
-
-/// Weights that are zero, huge, tiny, denormal, or all of these: what is written runs and stays near float.
-#[test]
-fn extreme_weights_run() {
-    let scratch = Scratch::new();
-    let data = scratch.path("data.npz");
-    write_npz(&data, &[("x", Npy::ramp(&[32, 4, 8, 8]))]);
-    let cases: [Factors; 6] = [
-        ("a channel of zeros", |c| if c == 3 { 0.0 } else { 1.0 }, |c| if c == 0 { 0.0 } else { 1.0 }),
-        ("all zeros", |_| 0.0, |_| 1.0),
-        ("huge", |_| 1e30, |_| 1.0),
-        ("tiny", |_| 1e-30, |_| 1e-6),
-        ("huge, then tiny", |_| 1e30, |_| 1e-30),
-        ("a denormal channel", |c| if c == 1 { 1e-40 } else { 1.0 }, |c| if c == 2 { 1e-30 } else { 1.0 }),
-    ];
-    let mut files = Vec::new();
-    for (i, (what, first, second)) in cases.iter().enumerate() {
-        let mut proto = models::parse(SCALES);
-        models::fill(&mut proto);
-        multiply(&mut proto, "a", |at| first(at / 36));
-        multiply(&mut proto, "b", first);
-        multiply(&mut proto, "c", |at| second(at / 72));
-        multiply(&mut proto, "i", |_| 0.0);
-        let float = models::write(&scratch.path(&format!("{i}.onnx")), &proto);
-        files.push(float.clone());
-        for flags in ["--weight-bits 4", "--weight-bits 4 --packing none --keep-names", "--weight-bits 4 --half-scales"]
-        {
-            let output = scratch.out(&format!("{i}-{}.onnx", files.len()));
-            let mut all = args![float, "-o", output, "--calib", data, "-q"].to_vec();
-            all.extend(flags.split_whitespace().map(OsString::from));
-            let run = msq(&all);
-            assert_eq!(run.code, Some(0), "{what} {flags}: {}", run.stderr);
-            files.push(output);
-        }
-    }
-    let models: Vec<_> = files.iter().map(|f| (f.as_path(), data.as_path())).collect();
-    let Some(ran) = ran("survey", &models) else { return };
-    for (i, (what, ..)) in cases.iter().enumerate() {
-        let y: Vec<&[f32]> = ran[4 * i..4 * i + 4].iter().map(|ran| ran.outputs["y"].as_slice()).collect();
-        assert!(y.iter().all(|y| y.iter().all(|v| v.is_finite())), "{what}");
-        assert_eq!(y[1], y[2], "{what}: packed differs from plain");
-        for found in &y[1..] {
-            let close = decibels(y[0], found);
-            assert!(reach(y[0]) == 0.0 && reach(found) == 0.0 || close > 12.0, "{what}: {close} dB");
-        }
-        for ran in &ran[4 * i + 1..4 * i + 4] {
-            assert_eq!(count(ran, "QLinearConv"), 2, "{what}: {}", ran.report);
-        }
-    }
-}
-
-/// A convolution and batch-norms as they come: a negative factor, a variance next to nothing, a factor of zero.
-const NORMS: &str = "<ir_version: 8, opset_import: [\"\": 17]>
-    net (float[N,4,16,16] x) => (float[N,5] y)
-    <float[6,4,3,3] a = {}, float[6] s = {1, -0.5, 2, 0, 1.5, -1}, float[6] o = {0.1, -0.2, 0.3, 0.4, 0, 0.2},
-     float[6] m = {0.2, 0.1, -0.1, 0, 0.3, 0}, float[6] v = {1, 0.5, 2, 1, 0.001, 0.25},
-     float[6,6,3,3] c = {}, float[6] d = {}, float[6] t = {-1, 1, 0.5, 2, -0.25, 1}, float[6] p = {0, 0.1, 0.2, 0.1, 0, 0.3},
-     float[6] n = {0.1, 0, -0.2, 0, 0.1, 0}, float[6] w = {1, 1, 0.5, 4, 1, 0.1}, float[5,6] h = {}, float[5] i = {}>
-    {
-        t0 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, a)
-        t1 = BatchNormalization (t0, s, o, m, v)  t2 = Relu (t1)
-        t3 = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (t2, c, d)
-        t4 = BatchNormalization (t3, t, p, n, w)  t5 = Relu (t4)
-        g0 = GlobalAveragePool (t5)  g1 = Flatten (g0)  y = Gemm <transB = 1> (g1, h, i)
-    }";
-
-/// With a scale a channel the factor of a batch-norm is as good in the scale as in the weights: the integers are those
-/// of the folded weights, but for ties and channels of factor zero.
-#[test]
-fn batch_norms_go_into_scales_or_weights() {
-    let scratch = Scratch::new();
-    let mut proto = models::parse(NORMS);
-    models::fill(&mut proto);
-    let float = models::write(&scratch.path("float.onnx"), &proto);
-    let data = scratch.path("data.npz");
-    write_npz(&data, &[("x", Npy::ramp(&[32, 4, 16, 16]))]);
-    let quantized = |batch_norm: &str, format: &str| {
-        let output = scratch.out(&format!("{batch_norm}-{format}.onnx"));
-        msq(args![float, "-o", output, "--calib", data, "-q", "--batch-norm", batch_norm, "--format", format]).ok();
-        output
-    };
-    let formats = ["qdq", "qlinear", "integer"];
-    let files: Vec<PathBuf> = formats.iter().flat_map(|f| [quantized("fold", f), quantized("affine", f)]).collect();
-    for weight in ["a", "c"] {
-        let [folded, kept] = [&files[0], &files[1]].map(|file| integers(file, weight));
-        assert_eq!(folded.len(), kept.len());
-        let apart = folded.iter().zip(&kept).filter(|(f, k)| f != k).count();
-        assert!(apart * 100 <= folded.len(), "`{weight}`: {apart} of {} integers differ", folded.len());
-        assert!(folded.iter().zip(&kept).all(|(f, k)| (f - k).abs() <= 1), "`{weight}`");
-    }
-    let zeros = integers(&files[1], "a");
-    assert!(zeros[3 * 36..4 * 36].iter().all(|&q| q == 0), "the channel of factor zero is not zero");
-    let mut models: Vec<_> = files.iter().map(|f| (f.as_path(), data.as_path())).collect();
-    models.push((&float, &data));
-    let Some(ran) = ran("survey", &models) else { return };
-    let y: Vec<&[f32]> = ran.iter().map(|ran| ran.outputs["y"].as_slice()).collect();
-    for (i, format) in formats.iter().enumerate() {
-        let (folded, kept) = (y[2 * i], y[2 * i + 1]);
-        assert!(furthest(folded, kept) < 0.02 * reach(folded), "{format}: {}", furthest(folded, kept));
-        assert!(decibels(y[6], kept) > 28.0, "{format}: {} dB", decibels(y[6], kept));
-        assert_eq!(count(&ran[2 * i + 1], "BatchNormalization"), 0, "{format}");
-        let op = if *format == "integer" { "ConvInteger" } else { "QLinearConv" };
-        assert_eq!(count(&ran[2 * i + 1], op), 2, "{format}: {}", ran[2 * i + 1].report);
-    }
-    assert_eq!(y[1], y[3], "qlinear is not qdq");
-}
-
-/// The integers of a weight, by the name it had in the float model.
-fn integers(file: &Path, weight: &str) -> Vec<i64> {
-    let model = msq_onnx::load(file).unwrap();
-    let value = model.graph.find(&format!("{weight}_quantized")).unwrap_or_else(|| panic!("no integers of `{weight}`"));
-    model.graph.initializer(value).unwrap().to_i64().unwrap()
 }
 
 /// `check_model.py` reports a model that does not run: the checks above can fail.

@@ -1,0 +1,207 @@
+//! Where the quantizers go.
+//!
+//! Integer kernels run only where everything they read and write is quantized. So: the activation a layer reads is
+//! quantized always. Going forward, an operator with an integer kernel joins when all it reads is quantized already.
+//! Going backward, an operator that is no layer leaves again when no integer kernel reads what it writes: quantizing
+//! for a float reader costs time and accuracy and gains nothing. What an integer kernel writes is quantized, except
+//! where the kernel can write floats and only floats are wanted.
+//!
+//! A clamp (`Relu`, `Clip` from zero) right after an integer kernel is absorbed: the quantizer behind it saturates
+//! at zero point 0, which is the same function. A product with a positive constant c is absorbed too: y = c·x is
+//! quantized with scale s/c and dequantized with scale s. So is a batch-norm: its factors go into the scales of the
+//! layer's weights, its offsets into the bias. It is then the absorbed node's output that is quantized.
+//!
+//! Where zero points are 0 a quantizer cannot clamp at zero. A clamp then stays, right before the quantizer; factors are
+//! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
+//! not quantized, the other is.
+
+mod draft;
+mod rules;
+
+pub use rules::is_rectified;
+
+use super::{ChannelAffine, Layer, batch_norm_affine};
+use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
+use crate::profile::{ActivationGrid, Profile};
+use draft::Draft;
+use indexmap::IndexMap;
+
+/// What an operator of an integer region is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// A layer.
+    Layer(Layer),
+    /// Computes from quantized values.
+    Arithmetic,
+    /// Adds a quantized value to what a layer computes.
+    ResidualSum {
+        /// Which operand is quantized.
+        quantized: usize,
+    },
+    /// Moves quantized values.
+    Movement,
+}
+
+/// What a quantizer does in place of a node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Absorbed {
+    /// Saturates at zero, and at the bound if there is one.
+    Clamp {
+        /// The upper bound the range must keep to.
+        bound: Option<f32>,
+    },
+    /// Multiplies with a positive constant.
+    Scale(f32),
+    /// Multiplies and adds a channel, in the weights' scales and the bias of the layer before.
+    Affine,
+}
+
+/// A node that stays float, and why.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Kept {
+    /// The node's name, or its output's.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Why it stays float.
+    pub reason: String,
+}
+
+/// Where the quantizers of a graph go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// The target.
+    pub profile: Profile,
+    /// Nodes that run on integers.
+    pub nodes: IndexMap<NodeId, Role>,
+    /// Quantized values, each with the value whose parameters it has: itself, or the one it was moved from.
+    pub values: IndexMap<ValueId, ValueId>,
+    /// Nodes that go because a quantizer does their work. Clamps among them stay where [`Placement::keeps_clamps`].
+    pub absorbed: IndexMap<NodeId, Absorbed>,
+    /// Nodes with float work that stay float.
+    pub kept: Vec<Kept>,
+}
+
+impl Placement {
+    /// Places quantizers for a target. `skip` is asked of every node, with its name, and gives the reason to leave it
+    /// float.
+    pub fn new(model: &Model, profile: &Profile, skip: impl Fn(&Node, &str) -> Option<String>) -> Self {
+        let mut draft = Draft::new(model, profile);
+        for (id, node) in model.graph.nodes() {
+            draft.reasons.extend(skip(node, node.label(&model.graph)).map(|reason| (id, reason)));
+        }
+        draft.choose_layers();
+        draft.grow_forward();
+        draft.shrink_backward();
+        draft.finish()
+    }
+
+    /// The values that need parameters of their own, in graph order.
+    pub fn roots(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.values.iter().filter(|(value, root)| value == root).map(|(&value, _)| value)
+    }
+
+    /// The value whose parameters a quantized value has.
+    pub fn root(&self, value: ValueId) -> ValueId {
+        self.values.get(&value).copied().unwrap_or(value)
+    }
+
+    /// Whether something other than a layer reads a quantized value for what it is: arithmetic, or, where the value
+    /// itself stands for its integers, float nodes and the caller. Movements read it for what reads them.
+    pub fn is_read_in_full(&self, graph: &Graph, value: ValueId) -> bool {
+        let v = graph.value(value);
+        let written = v.producer().is_some_and(|(node, _)| match self.absorbed.get(&node) {
+            Some(Absorbed::Clamp { .. }) => !self.keeps_clamps(),
+            Some(_) => true,
+            None => self.nodes.contains_key(&node),
+        });
+        let everyone = written && self.profile.quantized_outputs;
+        let full = |reader: &Use| match self.nodes.get(&reader.node) {
+            Some(Role::Arithmetic) => true,
+            Some(&Role::ResidualSum { quantized }) => everyone || reader.slot == quantized,
+            Some(Role::Layer(layer)) => everyone && layer.input != value,
+            Some(Role::Movement) => everyone && reader.slot != 0,
+            None => everyone,
+        };
+        v.uses().iter().any(full) || (everyone && (graph.is_output(value) || !v.captures().is_empty()))
+    }
+
+    /// The quantized layers.
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.nodes.values().filter_map(|role| if let Role::Layer(layer) = role { Some(layer) } else { None })
+    }
+
+    /// Whether clamps stand before quantizers, which cannot do their work.
+    pub fn keeps_clamps(&self) -> bool {
+        self.profile.activations == ActivationGrid::Symmetric
+    }
+
+    /// Factor and offset a channel that a layer takes in from the batch-norm absorbed behind it.
+    pub fn affine_of(&self, model: &Model, layer: &Layer) -> Option<Result<ChannelAffine, crate::PassError>> {
+        let next = model.graph.only_use(layer.output)?.node;
+        (self.absorbed.get(&next) == Some(&Absorbed::Affine)).then(|| batch_norm_affine(model, next))
+    }
+
+    /// What a layer's kernel writes: its output, or that of the last node it absorbed.
+    pub fn written_by(&self, graph: &Graph, layer: &Layer) -> ValueId {
+        let mut value = layer.output;
+        while let Some(next) = graph.only_use(value).map(|u| u.node).filter(|n| self.absorbed.contains_key(n)) {
+            let Some(output) = graph.node(next).output(0) else { break };
+            value = output;
+        }
+        value
+    }
+
+    /// The upper bound the range of a value must keep to because its quantizer stands for a clamp.
+    pub fn bound_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+        let (producer, _) = graph.value(value).producer()?;
+        let inner = || self.bound_of(graph, computed_input(graph, producer)?);
+        match self.absorbed.get(&producer)? {
+            Absorbed::Clamp { bound } => *bound,
+            Absorbed::Scale(factor) => inner().map(|bound| bound * factor),
+            Absorbed::Affine => None,
+        }
+    }
+
+    /// A bound below which the value makes no difference, so that its range need not reach further: −c for an x that
+    /// is only read as x·clip(x + c, 0, b), the form of a hard swish, whose second factor is 0 there.
+    pub fn floor_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+        let mut floor = None;
+        let mut gate = None;
+        let readers = graph.value(value).uses();
+        for reader in readers {
+            let node = graph.node(reader.node);
+            if let Some(offset) = node.is("Add").then(|| scalar_operand(graph, node)).flatten() {
+                let clamp = node.output(0).and_then(|v| graph.only_use(v)).map(|u| u.node)?;
+                if !matches!(self.absorbed.get(&clamp), Some(Absorbed::Clamp { .. })) {
+                    return None;
+                }
+                floor = Some(-offset);
+                gate = graph.node(clamp).output(0);
+            }
+        }
+        let gate = graph.only_use(gate?)?;
+        let product = graph.node(gate.node);
+        let gated = product.is("Mul") && product.inputs().contains(&Some(value)) && readers.len() == 2;
+        (gated && !graph.is_output(value) && graph.value(value).captures().is_empty()).then_some(floor).flatten()
+    }
+
+    /// What the quantizer of a value multiplies it with on the way: the product of the absorbed constants before it.
+    pub fn factor_of(&self, graph: &Graph, value: ValueId) -> f32 {
+        let Some((producer, _)) = graph.value(value).producer() else { return 1.0 };
+        let Some(absorbed) = self.absorbed.get(&producer) else { return 1.0 };
+        let inner = computed_input(graph, producer);
+        let before = inner.map_or(1.0, |v| self.factor_of(graph, v));
+        if let Absorbed::Scale(factor) = absorbed { before * factor } else { before }
+    }
+}
+
+/// The constant operand of a binary node, if it is one number.
+fn scalar_operand(graph: &Graph, node: &Node) -> Option<f32> {
+    node.inputs().iter().flatten().find_map(|&v| graph.constant(v)?.scalar_f32())
+}
+
+/// The input of an absorbed node that is no constant.
+fn computed_input(graph: &Graph, node: NodeId) -> Option<ValueId> {
+    graph.node(node).inputs().iter().flatten().copied().find(|&v| graph.value(v).producer().is_some())
+}

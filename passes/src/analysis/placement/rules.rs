@@ -1,0 +1,124 @@
+//! What single nodes can be: layers with a kernel, work for a quantizer, worth a word in the report.
+
+use super::Absorbed;
+use crate::analysis::{Layer, batch_norm_channels};
+use crate::ir::{Graph, Node, ValueId};
+use crate::profile::{Profile, Support};
+
+/// Operators whose staying float a user wants to know about; shape arithmetic and the like are not among them.
+pub(super) fn worth_naming(op: &str) -> bool {
+    const SILENT: [&str; 18] = [
+        "Shape",
+        "Gather",
+        "Constant",
+        "ConstantOfShape",
+        "Cast",
+        "Range",
+        "Slice",
+        "Concat",
+        "Unsqueeze",
+        "Squeeze",
+        "Reshape",
+        "Identity",
+        "Expand",
+        "Where",
+        "Equal",
+        "Less",
+        "Greater",
+        "Not",
+    ];
+    !SILENT.contains(&op)
+}
+
+/// Why the target cannot run a layer on integers, if it cannot.
+pub(super) fn refuse_layer(graph: &Graph, profile: &Profile, node: &Node, layer: &Layer) -> Option<String> {
+    if !matches!(profile.support(node.op()), Some(Support::Layer { .. })) {
+        return Some(format!("`{}` has no integer kernel for {}", profile.name, node.op()));
+    }
+    if layer.weight_slot != 1 {
+        return Some("its constant operand is on the left".to_owned());
+    }
+    if layer.axis.is_none() {
+        return Some(format!("its weight has shape {:?}", layer.shape));
+    }
+    if node.op() == "MatMul" && layer.shape.len() != 2 {
+        return Some("its weight is not a matrix".to_owned());
+    }
+    if layer.weights() == 0 {
+        return Some("its weight is empty".to_owned());
+    }
+    if node.int_or("transA", 0) != 0 {
+        return Some("it transposes its activation".to_owned());
+    }
+    if node.float_or("alpha", 1.0) != 1.0 || node.float_or("beta", 1.0) != 1.0 {
+        return Some("it scales its product".to_owned());
+    }
+    refuse_tensors(graph, layer)
+}
+
+fn refuse_tensors(graph: &Graph, layer: &Layer) -> Option<String> {
+    let weight = graph.constant(layer.weight)?;
+    if weight.element_type() != Some(crate::ir::DataType::Float) {
+        return Some(format!("its weight is {}", weight.element_type().map_or("unknown", crate::ir::DataType::name)));
+    }
+    let bias = layer.bias?;
+    let Some(tensor) = graph.constant(bias) else { return Some("its bias is not constant".to_owned()) };
+    let channels = layer.axis.map_or(0, |axis| layer.shape[axis]);
+    (tensor.shape() != Ok(vec![channels])).then(|| "its bias is no vector over the channels".to_owned())
+}
+
+/// The activation a node reads and what a quantizer would do in the node's place, if it is a clamp from zero, a
+/// product with a positive constant or a batch-norm.
+pub(super) fn absorbable(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbed)> {
+    let constant = |v: ValueId| graph.constant(v).and_then(crate::ir::TensorProto::scalar_f32);
+    let input = node.input(0)?;
+    match node.op() {
+        "Relu" => Some((input, Absorbed::Clamp { bound: None })),
+        "Clip" => {
+            let bound = |slot: usize, name: &str, open: f32| match node.input(slot) {
+                Some(value) => constant(value),
+                None => Some(node.float_or(name, open)),
+            };
+            let (low, high) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+            let bound = high.is_finite().then_some(high);
+            (low == 0.0 && high > 0.0).then_some((input, Absorbed::Clamp { bound }))
+        }
+        "BatchNormalization" => batch_norm_channels(graph, node).ok().map(|_| (input, Absorbed::Affine)),
+        "Mul" => {
+            let other = node.input(1)?;
+            let (value, factor) = match (constant(input), constant(other)) {
+                (None, Some(factor)) => (input, factor),
+                (Some(factor), None) => (other, factor),
+                _ => return None,
+            };
+            (factor > 0.0 && factor.is_normal()).then_some((value, Absorbed::Scale(factor)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether what a layer computes is cut off below zero, behind its batch-norm if it has one, before anything reads it.
+pub fn is_rectified(graph: &Graph, layer: &Layer) -> bool {
+    let mut value = layer.output;
+    while let Some(reader) = graph.only_use(value).map(|reader| graph.node(reader.node)) {
+        match absorbable(graph, reader) {
+            Some((_, Absorbed::Clamp { .. })) => return true,
+            Some((_, Absorbed::Affine)) => {}
+            _ => return false,
+        }
+        let Some(next) = reader.output(0) else { return false };
+        value = next;
+    }
+    false
+}
+
+/// Whether a `Pad` adds zeros or values that are there.
+pub(super) fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
+    if node.string("mode").is_some_and(|m| m != "constant") {
+        return true;
+    }
+    match node.input(2) {
+        Some(value) => graph.constant(value).and_then(crate::ir::TensorProto::scalar_f32) == Some(0.0),
+        None => node.float_or("value", 0.0) == 0.0,
+    }
+}
