@@ -92,7 +92,10 @@ pub enum Error {
     NoSamples,
     /// The model cannot be run.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
+    /// The caller ended the run.
+    #[error("cancelled")]
+    Cancelled,
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -211,8 +214,18 @@ pub enum Error {
     },
 }
 
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Cancelled => Self::Cancelled,
+            other => Self::Engine(other),
+        }
+    }
+}
+
 impl Error {
-    /// The command line's exit code: 3 for the model, 4 for the data, 1 otherwise.
+    /// The command line's exit code: 2 for its arguments, 3 for the model, 4 for the data, 130 for a run that was
+    /// cancelled, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Import { .. }
@@ -236,6 +249,7 @@ impl Error {
             | Self::PlanLayer { .. }
             | Self::Target { .. }
             | Self::StochasticSolver => 2,
+            Self::Cancelled => 130,
             _ => 1,
         }
     }

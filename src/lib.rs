@@ -1,19 +1,30 @@
-//! msq-onnx quantizes float ONNX models to int8 without retraining.
+//! msq-onnx makes float ONNX models small and fast without retraining: int8 activations, weights of 8 bits down to 1,
+//! in plain ONNX that stock runtimes run on integers.
 //!
 //! The story is in [`pipeline`]: a model is prepared by graph passes ([`msq_passes`]), run on calibration [`data`] by
 //! the [`engine`], its activations reduced to mergeable statistics ([`calibrate`]), its weights rounded ([`quant`]),
 //! and the result written as plain ONNX that runtimes run on integers.
 //!
 //! ```no_run
+//! use msq_onnx::Quantizer;
 //! use msq_onnx::data::{DataOptions, Dataset};
-//! use msq_onnx::{Options, load, pipeline, progress::Silent};
+//! use msq_onnx::search::Target;
 //!
-//! let model = load("model.onnx".as_ref())?;
-//! let data = Dataset::open("calib.npz".as_ref(), &pipeline::input_specs(&model), &DataOptions::default())?;
-//! let quantized = pipeline::quantize(model, &data, false, &Options::default(), &Silent)?;
-//! msq_passes::ir::save_model(&quantized.model, "small.onnx".as_ref())?;
+//! let quantizer = Quantizer::open("model.onnx")?;
+//! let data = Dataset::open("calib.npz".as_ref(), &quantizer.inputs(), &DataOptions::default())?;
+//! let small = quantizer.calibration(data).target(Target::MaxDrop(0.01)).run()?;
+//! small.save("small.onnx")?;
+//! println!("{} of {} bytes", small.report.bytes, small.report.float_bytes);
 //! # Ok::<(), msq_onnx::Error>(())
 //! ```
+//!
+//! [`Options`] says how weights and activations are quantized, [`search::SearchOptions`] how bits are looked for,
+//! [`report::Report`] what became of it. A [`progress::Progress`] hears where a long run is, a
+//! [`progress::Cancellation`] ends it. Every function returns an [`Error`] that names the file, tensor or layer; nothing
+//! prints or panics.
+//!
+//! The same is there step by step: [`data`] reads samples, [`evaluate`] measures a model, [`inspect`] lists its layers,
+//! and the crate [`msq_passes`] holds the model itself and the passes over its graph.
 
 pub mod agreement;
 mod bit_plan;
@@ -29,10 +40,11 @@ pub mod kernels;
 mod lower;
 mod observe;
 mod options;
-pub mod pipeline;
+mod pipeline;
 mod prepare;
 pub mod progress;
 pub mod quant;
+mod quantizer;
 mod reconstruct;
 pub mod report;
 pub mod search;
@@ -47,6 +59,8 @@ pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
 pub use ends::EndBits;
 pub use error::Error;
 pub use options::{BatchNorm, Format, Options, RoundingMode, Solver};
+pub use pipeline::{Quantized, input_specs};
+pub use quantizer::Quantizer;
 pub use synthesize::made_up;
 pub use weight_grid::WeightGrid;
 

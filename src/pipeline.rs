@@ -13,8 +13,9 @@ use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
 use crate::{Error, Format, Options, RoundingMode, Solver};
 use msq_passes::analysis::layers;
-use msq_passes::ir::{Model, encoded_len, export};
+use msq_passes::ir::{Model, encoded_len, export, save_model};
 use msq_passes::{Manager, UpgradeOpset};
+use std::path::Path;
 use std::time::Instant;
 
 /// Ranges seen on made-up inputs are widened by this much: real inputs reach further.
@@ -31,6 +32,13 @@ pub struct Quantized {
     pub report: Report,
 }
 
+impl Quantized {
+    /// Writes the model, in one step when it is complete; returns the bytes written, external data included.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<u64, Error> {
+        Ok(save_model(&self.model, path.as_ref())?)
+    }
+}
+
 /// The inputs a caller must feed.
 pub fn input_specs(model: &Model) -> Vec<InputSpec> {
     let spec = |v| {
@@ -42,7 +50,7 @@ pub fn input_specs(model: &Model) -> Vec<InputSpec> {
 }
 
 /// Quantizes a float model with calibration data, or with made-up data if `synthetic` says so.
-pub fn quantize(
+pub(crate) fn quantize(
     mut model: Model,
     data: &Dataset,
     synthetic: bool,
@@ -56,7 +64,7 @@ pub fn quantize(
 /// Looks for the bits of every layer of a float model, on data in two parts, and quantizes it. What the search promises
 /// is checked on the result: a file that is still too large, or that loses more than it may, is sought again with a
 /// target as much tighter.
-pub fn search_and_quantize(
+pub(crate) fn search_and_quantize(
     mut model: Model,
     [calibration, validation]: [&Dataset; 2],
     synthetic: bool,
@@ -93,7 +101,7 @@ pub fn search_and_quantize(
 }
 
 /// Looks for the bits of every layer of a float model.
-pub fn search_only(
+pub(crate) fn search_only(
     mut model: Model,
     parts: [&Dataset; 2],
     synthetic: bool,

@@ -1,4 +1,8 @@
-//! How a long run tells its caller where it is.
+//! How a long run tells its caller where it is, and how the caller ends it.
+
+use crate::engine::EngineError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Receives the progress of a run. Called from several threads.
 pub trait Progress: Sync {
@@ -10,6 +14,11 @@ pub trait Progress: Sync {
 
     /// The last phase is over.
     fn end(&self) {}
+
+    /// Whether the run is to end early. Asked at every step.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Tells nobody.
@@ -20,4 +29,55 @@ impl Progress for Silent {
     fn begin(&self, _: &'static str, _: u64) {}
 
     fn advance(&self, _: u64) {}
+}
+
+/// Ends a run early, from another thread or a signal handler. Clones share what they say.
+#[derive(Clone, Debug, Default)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// Asks the run to end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The flag behind it, for those who can only set one.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Progress of a run that can be cancelled.
+pub(crate) struct Cancellable<'a> {
+    pub progress: &'a dyn Progress,
+    pub cancellation: &'a Cancellation,
+}
+
+impl Progress for Cancellable<'_> {
+    fn begin(&self, phase: &'static str, steps: u64) {
+        self.progress.begin(phase, steps);
+    }
+
+    fn advance(&self, steps: u64) {
+        self.progress.advance(steps);
+    }
+
+    fn end(&self) {
+        self.progress.end();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancellation.is_cancelled() || self.progress.is_cancelled()
+    }
+}
+
+/// So many steps are done; an error if there are to be no more.
+pub(crate) fn step(progress: &dyn Progress, steps: u64) -> Result<(), EngineError> {
+    progress.advance(steps);
+    if progress.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
 }

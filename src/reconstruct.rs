@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::kernels::{ColumnSampler, Geometry, Gram, KernelError, Sampling};
 use crate::lower::{Biases, quantize_graph};
 use crate::observe::Observed;
-use crate::progress::Progress;
+use crate::progress::{Progress, step};
 use crate::sequential::{Reading, Summary, Walk};
 use crate::solve::{Evidence, Rounded, Sights, solver};
 use crate::work::{Solved, Work};
@@ -63,7 +63,7 @@ pub(crate) fn reconstruct(
             }
             Err(error) => return Err(error),
         }
-        progress.advance(1);
+        step(progress, 1)?;
     }
     progress.end();
     Ok(())

@@ -9,7 +9,7 @@ use common::arrays::Npy;
 use common::{Scratch, args, child, digits, models, msq, quantize_digits};
 use msq_onnx::data::{Array, DataOptions, Dataset};
 use msq_onnx::engine::{Output, Plan, PlanOptions, Session};
-use msq_onnx::pipeline::input_specs;
+use msq_onnx::input_specs;
 use msq_passes::ir::{DataType, Model};
 use msq_passes::{InsertTaps, Manager};
 use std::path::Path;
@@ -229,7 +229,6 @@ fn child_quantizes() {
         assert_eq!(specs[0].dtype, DataType::Float);
         let data = Dataset::open(path, &specs, &DataOptions::default()).unwrap();
         let options = msq_onnx::Options { threads: 2, ..msq_onnx::Options::default() };
-        let silent = msq_onnx::progress::Silent;
-        msq_onnx::pipeline::quantize(model, &data, false, &options, &silent).unwrap();
+        msq_onnx::Quantizer::new(model).calibration(data).options(options).run().unwrap();
     });
 }

@@ -8,7 +8,7 @@ use common::arrays::{Npy, write_npz};
 use common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_onnx::data::{DataOptions, Dataset};
 use msq_onnx::engine::{Plan, PlanOptions};
-use msq_onnx::pipeline::input_specs;
+use msq_onnx::input_specs;
 use msq_passes::ir::{self, Model, ModelProto};
 use msq_passes::{EqualizeChannels, run_pass};
 use std::ffi::OsString;

@@ -8,9 +8,7 @@ mod common;
 use common::{Scratch, models};
 use msq_onnx::data::{Array, Dataset, Sample};
 use msq_onnx::engine::{Plan, PlanOptions};
-use msq_onnx::pipeline::quantize;
-use msq_onnx::progress::Silent;
-use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Solver, WeightBits};
+use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Quantizer, Solver, WeightBits};
 use msq_passes::ir::Model;
 use msq_passes::{BiasForm, Profile};
 
@@ -79,7 +77,8 @@ fn solved(model: &Model, samples: &[Sample], solver: Solver, bias: BiasForm) -> 
         strip_names: Some(false),
         ..Options::default()
     };
-    quantize(model.clone(), &Dataset::stored(samples.to_vec()), false, &options, &Silent).unwrap().model
+    let data = Dataset::stored(samples.to_vec());
+    Quantizer::new(model.clone()).calibration(data).options(options).run().unwrap().model
 }
 
 fn constant(model: &Model, name: &str) -> Vec<f32> {

@@ -8,7 +8,7 @@ mod common;
 use common::{digits, models, repository};
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
 use msq_onnx::engine::{EngineError, Facts, Plan, PlanOptions};
-use msq_onnx::pipeline::input_specs;
+use msq_onnx::input_specs;
 use msq_passes::ir::{self, DataType, Model};
 use msq_passes::{
     CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,

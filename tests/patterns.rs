@@ -43,7 +43,7 @@ fn holds_up(name: &str) {
 
 /// 32 samples for every input, open axes of length 16.
 fn write_data(scratch: &Scratch, model: &Path) -> std::path::PathBuf {
-    let specs = msq_onnx::pipeline::input_specs(&msq_onnx::load(model).unwrap());
+    let specs = msq_onnx::input_specs(&msq_onnx::load(model).unwrap());
     let arrays: Vec<(String, Npy)> = specs
         .into_iter()
         .map(|spec| {
@@ -62,7 +62,7 @@ fn runs_alike(scratch: &Scratch, model: &Path, data: &Path, ours: &Path) {
     let valid = check_model(args!["check", model]).unwrap();
     assert_eq!(valid["ok"], true, "{valid}");
     let theirs = scratch.path("theirs.npz");
-    let batch = msq_onnx::pipeline::input_specs(&msq_onnx::load(model).unwrap())[0].shape.clone().unwrap()[0];
+    let batch = msq_onnx::input_specs(&msq_onnx::load(model).unwrap())[0].shape.clone().unwrap()[0];
     let batch = batch.unwrap_or(32).to_string();
     let run = check_model(args!["run", model, data, theirs, "--batch", batch]).unwrap();
     assert_eq!(run["ok"], true, "{run}");

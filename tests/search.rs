@@ -6,9 +6,8 @@ mod common;
 
 use common::{BINARY, Scratch, args, digits, msq};
 use msq_onnx::data::{DataOptions, Dataset};
-use msq_onnx::progress::Silent;
 use msq_onnx::search::{Method, Outcome, SearchOptions, SearchedActivations, Target};
-use msq_onnx::{Options, WeightBits, load, pipeline};
+use msq_onnx::{Options, Quantizer, WeightBits, input_specs, load};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +17,7 @@ use std::time::Duration;
 fn parts(samples: usize) -> [Dataset; 2] {
     let model = load(&digits("digits.onnx")).unwrap();
     let options = DataOptions { samples: Some(samples), ..DataOptions::default() };
-    let data = Dataset::open(&digits("calib.npz"), &pipeline::input_specs(&model), &options).unwrap();
+    let data = Dataset::open(&digits("calib.npz"), &input_specs(&model), &options).unwrap();
     let (calibration, validation) = data.split(samples / 2);
     [calibration, validation]
 }
@@ -28,7 +27,8 @@ fn search(target: Target, method: Method, options: &Options, change: impl Fn(&mu
     let [calibration, validation] = parts(96);
     let mut search = SearchOptions { method, samples: 32, repairs: 6, ..SearchOptions::new(target) };
     change(&mut search);
-    pipeline::search_only(model, [&calibration, &validation], false, options, &search, &Silent).unwrap()
+    let quantizer = Quantizer::new(model).calibration(calibration).validation(validation);
+    quantizer.options(options.clone()).search_options(search).search().unwrap()
 }
 
 /// What a search decided, without what it cost.

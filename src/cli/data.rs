@@ -1,6 +1,7 @@
 //! Arguments that say where data comes from and how it is preprocessed.
 
 use clap::Args;
+use msq_onnx::Quantizer;
 use msq_onnx::data::{
     Color, DataOptions, Dataset, Filter, InputSpec, Layout, Preprocess, Preset, Resize, Size, SyntheticOptions,
 };
@@ -8,7 +9,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// Samples calibrated on by default.
-const SAMPLES: usize = 512;
+pub(crate) const SAMPLES: usize = 512;
 
 /// Where data comes from.
 #[derive(Args, Clone, Debug)]
@@ -62,14 +63,29 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
-    /// Opens the data, if any is named.
-    pub(crate) fn open(&self, inputs: &[InputSpec], all: bool) -> Result<Option<Dataset>, msq_onnx::Error> {
-        self.open_at_most(inputs, (!all).then_some(SAMPLES))
+    /// Whether any data is named.
+    pub(crate) fn is_given(&self) -> bool {
+        self.calib.is_some()
     }
 
-    /// Opens the data, if any is named: so many samples unless the caller says how many.
-    pub(crate) fn open_some(&self, inputs: &[InputSpec], samples: usize) -> Result<Option<Dataset>, msq_onnx::Error> {
-        self.open_at_most(inputs, Some(samples))
+    /// Opens the data, if any is named: all of it unless the user says how much.
+    pub(crate) fn open(&self, inputs: &[InputSpec]) -> Result<Option<Dataset>, msq_onnx::Error> {
+        self.open_at_most(inputs, None)
+    }
+
+    /// The quantizer with the data, if any is named; with so many samples unless the user says how many.
+    pub(crate) fn applied<'a>(
+        &self,
+        quantizer: Quantizer<'a>,
+        samples: usize,
+        seed: u64,
+    ) -> Result<Quantizer<'a>, msq_onnx::Error> {
+        let quantizer = quantizer.made_up(self.made_up(seed));
+        let Some(data) = self.open_at_most(&quantizer.inputs(), Some(samples))? else { return Ok(quantizer) };
+        for skipped in data.skipped() {
+            tracing::warn!(file = %skipped.path.display(), reason = %skipped.reason, "left out");
+        }
+        Ok(quantizer.calibration(data))
     }
 
     /// Opens other data of the same kind, as many samples as of the first.
@@ -107,7 +123,7 @@ impl DataArgs {
     }
 
     /// How many samples to make up where there is no data.
-    pub(crate) fn made_up(&self, seed: u64) -> SyntheticOptions {
+    fn made_up(&self, seed: u64) -> SyntheticOptions {
         let default = SyntheticOptions::default();
         SyntheticOptions { count: self.samples.map_or(default.count, NonZero::get), seed, ..default }
     }

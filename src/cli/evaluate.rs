@@ -6,7 +6,7 @@ use super::output::{self, Usage, line, table};
 use super::progress::Bars;
 use clap::Args;
 use msq_onnx::evaluate::{Evaluation, evaluate};
-use msq_onnx::{Options, pipeline};
+use msq_onnx::{Options, input_specs};
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub(crate) struct EvaluateArgs {
 pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let model = msq_onnx::load(&args.model)?;
     let reference = args.reference.as_deref().map(msq_onnx::load).transpose()?;
-    let Some(data) = args.data.open(&pipeline::input_specs(&model), true)? else {
+    let Some(data) = args.data.open(&input_specs(&model))? else {
         return Err(Usage("evaluate needs data: add --calib PATH".to_owned()).into());
     };
     if reference.is_none() && !data.has_labels() && args.save_outputs.is_none() {

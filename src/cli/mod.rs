@@ -4,6 +4,7 @@ mod data;
 mod evaluate;
 mod form;
 mod inspect;
+mod interrupt;
 mod lint;
 mod output;
 mod print;

@@ -1,19 +1,18 @@
 //! The main command: quantize a model.
 
 use super::CommonArgs;
-use super::data::DataArgs;
+use super::data::{self, DataArgs};
 use super::form::FormArgs;
+use super::interrupt;
 use super::output::{self, Usage, bytes, count, line};
 use super::progress::Bars;
 use super::run::RunArgs;
 use super::search::{self, SearchArgs};
 use clap::Args;
-use msq_onnx::data::Dataset;
-use msq_onnx::pipeline::{self, Quantized};
 use msq_onnx::report::Report;
 use msq_onnx::search::SearchOptions;
-use msq_onnx::{Error, Options, WeightBits};
-use msq_passes::ir::{check_writable, save_model};
+use msq_onnx::{Error, Options, Quantized, Quantizer, WeightBits};
+use msq_passes::ir::check_writable;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -63,27 +62,21 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.form.save_plan {
         check_writable(path).map_err(Error::from)?;
     }
-    let specs = pipeline::input_specs(&model);
     let bars = Bars::new(!args.common.quiet && !args.common.json);
-    let quantized = if let Some(search) = search {
-        let (journal, best) = (search::journal(output), search::best(output));
-        let search = SearchOptions { journal: Some(journal), best: Some(best), ..search };
-        let (parts, synthetic) = args.search.open(&model, &args.data, &specs, args.run.seed)?;
-        let [calibration, validation] = &parts;
-        let quantized =
-            pipeline::search_and_quantize(model, [calibration, validation], synthetic, &options, &search, &bars)?;
-        warn(args, calibration, synthetic);
-        quantized
-    } else {
-        let (data, synthetic) = match args.data.open(&specs, false)? {
-            Some(data) => (data, false),
-            None => (msq_onnx::made_up(&model, &args.data.made_up(args.run.seed))?, true),
-        };
-        let quantized = pipeline::quantize(model, &data, synthetic, &options, &bars)?;
-        warn(args, &data, synthetic);
-        quantized
-    };
-    let written = save_model(&quantized.model, output).map_err(Error::from)?;
+    let cancellation = interrupt::cancellation()?;
+    let quantizer = Quantizer::new(model).options(options).progress(&bars).cancellation(&cancellation);
+    let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
+    let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
+    if let Some(search) = search {
+        let (journal, best) = (Some(search::journal(output)), Some(search::best(output)));
+        let search = SearchOptions { journal, best, ..search };
+        quantizer = args.search.applied(quantizer, &args.data)?.search_options(search);
+    }
+    let quantized = quantizer.run().map_err(|error| search::stopped(error, &search::journal(output)))?;
+    if quantized.report.synthetic && !args.common.quiet {
+        tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
+    }
+    let written = quantized.save(output)?;
     if let Some(path) = &args.form.save_plan {
         quantized.report.plan.save(path)?;
     }
@@ -120,18 +113,6 @@ fn options(args: &QuantizeArgs) -> Result<Options, Error> {
         strip_names: (args.strip_names || args.keep_names).then_some(args.strip_names),
         ..args.run.applied(args.form.options()?)
     })
-}
-
-fn warn(args: &QuantizeArgs, data: &Dataset, synthetic: bool) {
-    if args.common.quiet {
-        return;
-    }
-    for skipped in data.skipped() {
-        tracing::warn!(file = %skipped.path.display(), reason = %skipped.reason, "left out");
-    }
-    if synthetic {
-        tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
-    }
 }
 
 fn show(args: &QuantizeArgs, input: &Path, output: &Path, quantized: &Quantized, written: u64) -> anyhow::Result<()> {

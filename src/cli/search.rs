@@ -6,22 +6,21 @@
 use super::CommonArgs;
 use super::data::DataArgs;
 use super::form::{FormArgs, choices};
+use super::interrupt;
 use super::output::{self, Usage, bytes, line, table};
 use super::progress::Bars;
 use super::run::RunArgs;
 use clap::Args;
-use msq_onnx::data::{Dataset, InputSpec};
 use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
 use msq_onnx::search::{
     FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
 };
-use msq_onnx::{ActivationBits, BitPlan, Error, Options, WeightBits, pipeline};
-use msq_passes::ir::{Model, save_model};
+use msq_onnx::{ActivationBits, BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// Samples a search runs on by default.
-const SAMPLES: usize = 1024;
+pub(crate) const SAMPLES: usize = 1024;
 
 /// What the plan has to keep to, and how it is sought.
 #[derive(Args, Debug)]
@@ -189,22 +188,11 @@ impl SearchArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
     }
 
-    /// The parts of the data, and whether it is made up.
-    pub(crate) fn open(
-        &self,
-        model: &Model,
-        data: &DataArgs,
-        specs: &[InputSpec],
-        seed: u64,
-    ) -> anyhow::Result<([Dataset; 2], bool)> {
-        let (calibration, synthetic) = match data.open_some(specs, SAMPLES)? {
-            Some(data) => (data, false),
-            None => (msq_onnx::made_up(model, &data.made_up(seed))?, true),
-        };
-        if let Some(path) = &self.valid {
-            return Ok(([calibration, data.open_other(path, specs)?], synthetic));
-        }
-        Ok((msq_onnx::search::parts(&calibration), synthetic))
+    /// With the data that plans are measured on, if other data is named for that.
+    pub(crate) fn applied<'a>(&self, quantizer: Quantizer<'a>, data: &DataArgs) -> anyhow::Result<Quantizer<'a>> {
+        let Some(path) = &self.valid else { return Ok(quantizer) };
+        let other = data.open_other(path, &quantizer.inputs())?;
+        Ok(quantizer.validation(other))
     }
 }
 
@@ -237,17 +225,21 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
-    let model = msq_onnx::load(&args.model)?;
-    let specs = pipeline::input_specs(&model);
-    let ([calibration, validation], synthetic) = args.search.open(&model, &args.data, &specs, args.run.seed)?;
-    if synthetic {
+    let bars = Bars::new(!args.common.quiet && !args.common.json);
+    let cancellation = interrupt::cancellation()?;
+    let quantizer = Quantizer::open(&args.model)?.options(options.clone()).progress(&bars).cancellation(&cancellation);
+    let quantizer = args.data.applied(quantizer, SAMPLES, args.run.seed)?;
+    let quantizer = args.search.applied(quantizer, &args.data)?;
+    if !args.data.is_given() {
         tracing::warn!(
             "no calibration data: what is measured here is measured on made-up inputs; give real ones with --calib"
         );
     }
-    let bars = Bars::new(!args.common.quiet && !args.common.json);
     let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
-    let found = pipeline::search_only(model.clone(), [&calibration, &validation], synthetic, &options, &search, &bars)?;
+    let found = quantizer.clone().search_options(search.clone()).search().map_err(|error| match &search.journal {
+        Some(journal) => stopped(error, journal),
+        None => error.into(),
+    })?;
     let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
     if let Some(path) = &args.output {
         std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
@@ -257,8 +249,7 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     }
     if let Some(folder) = &args.front {
         write_front(&found, folder, |plan| {
-            let options = Options { plan: plan.clone(), ..options.clone() };
-            Ok(pipeline::quantize(model.clone(), &calibration, synthetic, &options, &bars)?.model)
+            quantizer.clone().options(Options { plan: plan.clone(), ..options.clone() }).run()
         })?;
     }
     if let Some(path) = &search.journal {
@@ -277,13 +268,13 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
 fn write_front(
     found: &Outcome,
     folder: &Path,
-    solve: impl Fn(&BitPlan) -> anyhow::Result<Model>,
+    solve: impl Fn(&BitPlan) -> Result<Quantized, Error>,
 ) -> anyhow::Result<()> {
     let failed = |e: std::io::Error| Error::SavePlan { path: folder.to_owned(), reason: e.to_string() };
     std::fs::create_dir_all(folder).map_err(failed)?;
     for point in &found.front {
         let name = format!("{:.2}-bits-{}.onnx", point.bits, point.packed_bytes);
-        save_model(&solve(&point.plan)?, &folder.join(name)).map_err(Error::from)?;
+        solve(&point.plan)?.save(folder.join(name))?;
     }
     Ok(())
 }
@@ -291,6 +282,18 @@ fn write_front(
 /// Where the measurements of a search for an output are written down.
 pub(crate) fn journal(output: &Path) -> PathBuf {
     beside(output, ".search.jsonl")
+}
+
+/// An error that says what is kept, where a search was cancelled.
+pub(crate) fn stopped(error: Error, journal: &Path) -> anyhow::Error {
+    let goes_on = matches!(error, Error::Cancelled) && journal.exists();
+    let error = anyhow::Error::from(error);
+    if goes_on {
+        let kept =
+            format!("cancelled; what was measured is in `{}`: the same command goes on from there", journal.display());
+        return error.context(kept);
+    }
+    error
 }
 
 /// Where the best plan so far is written.

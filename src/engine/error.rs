@@ -22,6 +22,9 @@ pub enum EngineError {
         /// The value.
         name: String,
     },
+    /// The caller asked for an end.
+    #[error("cancelled")]
+    Cancelled,
     /// External data could not be read.
     #[error(transparent)]
     External(#[from] msq_passes::ir::ExternalError),

@@ -6,7 +6,7 @@
 
 use super::{EngineError, Output, Plan, PlanOptions, Session};
 use crate::data::{Array, DataError, Dataset};
-use crate::progress::Progress;
+use crate::progress::{Progress, step};
 use msq_passes::ir::Model;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -77,7 +77,9 @@ impl<'a> Pool<'a> {
                 for index in range {
                     let ran = one(&mut lane, data, index, &mut visitor, &mut found);
                     ran.inspect_err(|_| stop.store(true, Ordering::Relaxed)).map_err(|e| (index, e))?;
-                    progress.advance(1);
+                    step(progress, 1)
+                        .inspect_err(|_| stop.store(true, Ordering::Relaxed))
+                        .map_err(|e| (index, e.into()))?;
                 }
                 done.lock().unwrap_or_else(PoisonError::into_inner).add(shard, found);
             }

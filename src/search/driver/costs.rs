@@ -2,6 +2,7 @@
 
 use super::{Driver, Found};
 use crate::Error;
+use crate::progress::step;
 use crate::search::allocate::{self, Problem, greedy, ilp, swaps};
 use crate::search::space::{Choice, Measure};
 
@@ -29,7 +30,7 @@ impl Driver<'_> {
                 let verdict = self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?;
                 // By chance a layer may do better with fewer bits; more bits are not worse for that.
                 *cost = (verdict.distance - base).max(0.0);
-                self.progress.advance(1);
+                step(self.progress, 1)?;
             }
             let mut least = f64::INFINITY;
             for cost in costs.iter_mut().rev() {
@@ -122,7 +123,7 @@ impl Driver<'_> {
                     continue;
                 }
                 left -= 1;
-                self.progress.advance(1);
+                step(self.progress, 1)?;
                 tried.push(next.clone());
                 let plan = self.space.plan(&next);
                 let distance = self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?.distance;
@@ -157,7 +158,7 @@ impl Driver<'_> {
             self.judged("sensitivity", allocation.plan.clone())?;
             // Not a proposal.
             self.proposals.truncate(known);
-            self.progress.advance(1);
+            step(self.progress, 1)?;
         }
         self.progress.end();
         Ok(())

@@ -3,6 +3,7 @@
 use super::{Driver, Found, KEPT};
 use crate::Error;
 use crate::data::Dataset;
+use crate::progress::step;
 use crate::search::imprint::{Candidate, search_step};
 use crate::search::layer_accuracy::LayerAccuracy;
 use crate::search::report::Step;
@@ -67,7 +68,7 @@ impl Driver<'_> {
             for &layer in &lowered {
                 choice[layer] += 1;
             }
-            self.progress.advance(lowered.len() as u64);
+            step(self.progress, lowered.len() as u64)?;
         }
         self.progress.end();
         let spent = accuracy.spent();

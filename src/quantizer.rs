@@ -1,0 +1,205 @@
+//! The front door of the library.
+
+use crate::data::{Dataset, InputSpec, SyntheticOptions};
+use crate::pipeline::{self, Quantized};
+use crate::progress::{Cancellable, Cancellation, Progress, Silent};
+use crate::search::{Outcome, SearchOptions, Target, parts};
+use crate::{Error, Options, load, made_up};
+use msq_passes::ir::Model;
+use std::path::Path;
+
+/// Makes a float model small and fast: what to quantize, on which data, and to what.
+///
+/// ```
+/// use msq_onnx::data::{DataOptions, Dataset};
+/// use msq_onnx::search::Target;
+/// use msq_onnx::{Options, Quantizer};
+///
+/// let quantizer = Quantizer::open("testdata/digits/digits.onnx")?;
+/// let options = DataOptions { samples: Some(64), ..DataOptions::default() };
+/// let data = Dataset::open("testdata/digits/calib.npz".as_ref(), &quantizer.inputs(), &options)?;
+///
+/// let int8 = quantizer.clone().calibration(data.clone()).run()?;
+/// assert!(int8.report.bytes < int8.report.float_bytes / 2);
+///
+/// let small = quantizer.calibration(data).target(Target::Ratio(10.0)).options(Options { seed: 7, ..Options::default() }).run()?;
+/// assert!(small.report.bytes < int8.report.bytes);
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("small.onnx");
+/// small.save(&path)?;
+/// # Ok::<(), msq_onnx::Error>(())
+/// ```
+///
+/// Without calibration data, inputs are made up: see [`made_up`].
+#[derive(Clone)]
+#[must_use = "nothing happens until it runs"]
+pub struct Quantizer<'a> {
+    model: Model,
+    calibration: Option<Dataset>,
+    validation: Option<Dataset>,
+    made_up: SyntheticOptions,
+    options: Options,
+    search: Option<SearchOptions>,
+    progress: &'a dyn Progress,
+    cancellation: Cancellation,
+}
+
+impl<'a> Quantizer<'a> {
+    /// To int8, on made-up data, unless told otherwise.
+    pub fn new(model: Model) -> Self {
+        Self {
+            model,
+            calibration: None,
+            validation: None,
+            made_up: SyntheticOptions::default(),
+            options: Options::default(),
+            search: None,
+            progress: &Silent,
+            cancellation: Cancellation::default(),
+        }
+    }
+
+    /// The model of an ONNX file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Ok(Self::new(load(path.as_ref())?))
+    }
+
+    /// The inputs that data must feed.
+    pub fn inputs(&self) -> Vec<InputSpec> {
+        pipeline::input_specs(&self.model)
+    }
+
+    /// The data to calibrate on. A search keeps a [part](parts) of it to measure plans on, unless there is other data
+    /// for that.
+    pub fn calibration(self, data: Dataset) -> Self {
+        Self { calibration: Some(data), ..self }
+    }
+
+    /// The data a search measures plans on.
+    pub fn validation(self, data: Dataset) -> Self {
+        Self { validation: Some(data), ..self }
+    }
+
+    /// What data is made up, where there is none to calibrate on.
+    pub fn made_up(self, made_up: SyntheticOptions) -> Self {
+        Self { made_up, ..self }
+    }
+
+    /// How to quantize.
+    pub fn options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// What the result has to keep to; the bits of every layer are searched for then, and those of the options do not
+    /// count.
+    pub fn target(self, target: Target) -> Self {
+        let search = self.search.unwrap_or_else(|| SearchOptions::new(target));
+        Self { search: Some(SearchOptions { target, ..search }), ..self }
+    }
+
+    /// What the result has to keep to, and how bits are searched for.
+    pub fn search_options(self, search: SearchOptions) -> Self {
+        Self { search: Some(search), ..self }
+    }
+
+    /// Who is told how far the run is.
+    pub fn progress(self, progress: &'a dyn Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// What can end the run early, with [`Error::Cancelled`].
+    pub fn cancellation(self, cancellation: &Cancellation) -> Self {
+        Self { cancellation: cancellation.clone(), ..self }
+    }
+
+    /// Quantizes.
+    pub fn run(self) -> Result<Quantized, Error> {
+        let (data, synthetic) = self.data()?;
+        let progress = Cancellable { progress: self.progress, cancellation: &self.cancellation };
+        let Some(search) = &self.search else {
+            return pipeline::quantize(self.model, &data, synthetic, &self.options, &progress);
+        };
+        let [calibration, validation] = in_parts(data, self.validation);
+        let parts = [&calibration, &validation];
+        pipeline::search_and_quantize(self.model, parts, synthetic, &self.options, search, &progress)
+    }
+
+    /// Searches for the bits of every layer and leaves it at that. Without a target, one point of accuracy, or of
+    /// agreement with the float model, may be lost.
+    pub fn search(self) -> Result<Outcome, Error> {
+        let (data, synthetic) = self.data()?;
+        let progress = Cancellable { progress: self.progress, cancellation: &self.cancellation };
+        let search = self.search.unwrap_or_else(|| SearchOptions::new(Target::MaxDrop(0.01)));
+        let [calibration, validation] = in_parts(data, self.validation);
+        let parts = [&calibration, &validation];
+        pipeline::search_only(self.model, parts, synthetic, &self.options, &search, &progress)
+    }
+
+    /// The data to calibrate on, and whether it is made up.
+    fn data(&self) -> Result<(Dataset, bool), Error> {
+        match &self.calibration {
+            Some(data) => Ok((data.clone(), false)),
+            None => Ok((made_up(&self.model, &self.made_up)?, true)),
+        }
+    }
+}
+
+/// The data to calibrate on, and the data to measure plans on.
+fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
+    match validation {
+        Some(validation) => [data, validation],
+        None => parts(&data),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn quantizer<'a>() -> Quantizer<'a> {
+        let digits = Quantizer::open(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/digits/digits.onnx")).unwrap();
+        digits.made_up(SyntheticOptions { count: 16, ..SyntheticOptions::default() })
+    }
+
+    /// Cancels at the first step of a phase, and counts steps from then on.
+    struct CancelsAt<'a> {
+        phase: &'static str,
+        cancellation: &'a Cancellation,
+        steps_after: AtomicUsize,
+    }
+
+    impl Progress for CancelsAt<'_> {
+        fn begin(&self, phase: &'static str, _: u64) {
+            if phase == self.phase {
+                self.cancellation.cancel();
+            }
+        }
+
+        fn advance(&self, _: u64) {
+            self.steps_after.fetch_add(self.cancellation.is_cancelled().into(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_run_ends_in_whatever_phase_it_is() {
+        let search = SearchOptions { samples: 4, repairs: 2, ..SearchOptions::new(Target::Bits(3.0)) };
+        for phase in ["calibrate", "solve", "verify", "sensitivity", "msq"] {
+            let cancellation = Cancellation::default();
+            let progress = CancelsAt { phase, cancellation: &cancellation, steps_after: AtomicUsize::new(0) };
+            let quantizer = quantizer().progress(&progress).cancellation(&cancellation);
+            let found = quantizer.search_options(search.clone()).run();
+            assert!(matches!(found, Err(Error::Cancelled)), "{phase}: {:?}", found.err());
+            let (steps, threads) = (progress.steps_after.into_inner(), Options::default().threads);
+            assert!(steps >= 1 && steps <= threads, "{phase}: {steps} more steps");
+        }
+    }
+
+    #[test]
+    fn data_to_measure_on_is_not_calibrated_on() {
+        let data = made_up(&quantizer().model, &SyntheticOptions { count: 24, ..SyntheticOptions::default() }).unwrap();
+        let target = quantizer().calibration(data.range(0, 16)).target(Target::Bits(4.0));
+        let [own, other] = [target.clone(), target.validation(data.range(16, 24))].map(|q| q.search().unwrap().samples);
+        assert_eq!((own, other), ([8, 8], [16, 8]));
+    }
+}

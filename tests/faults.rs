@@ -1,0 +1,120 @@
+//! Runs that are killed, interrupted or out of space: the output is complete or absent, the input is as it was, and
+//! nothing else stays behind.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{BINARY, Scratch, args, digits, msq};
+use std::ffi::OsString;
+use std::fs;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The arguments of a run that takes a second or so on digits.
+fn run(scratch: &Scratch, model: &str, more: &str) -> Vec<OsString> {
+    let mut run =
+        args![scratch.path(model), "-o", scratch.out("out.onnx"), "--calib", digits("calib.npz"), "-q"].to_vec();
+    run.extend(more.split_whitespace().map(OsString::from));
+    run
+}
+
+fn started(args: &[OsString]) -> Child {
+    Command::new(BINARY).args(args).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap()
+}
+
+fn signalled(child: Child, signal: &str) -> (ExitStatus, String) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn killed_at_any_moment() {
+    let scratch = Scratch::new();
+    let float = fs::read(digits("digits.onnx")).unwrap();
+    fs::write(scratch.path("float.onnx"), &float).unwrap();
+    let args = run(&scratch, "float.onnx", "--samples 32 --verify 4");
+    let begin = Instant::now();
+    msq(&args).ok();
+    let (whole, duration) = (fs::read(scratch.out("out.onnx")).unwrap(), begin.elapsed());
+    let mut written = 0;
+    for moment in 0..50_u32 {
+        let _ = fs::remove_file(scratch.out("out.onnx"));
+        let mut child = started(&args);
+        // Over the length of the run and a little beyond; nearly half of them where the file is written.
+        let share = if moment < 30 { f64::from(moment) / 30.0 } else { 0.9 + f64::from(moment - 30) / 100.0 };
+        std::thread::sleep(duration.mul_f64(share));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(fs::read(scratch.path("float.onnx")).unwrap(), float, "the input changed");
+        if let Ok(found) = fs::read(scratch.out("out.onnx")) {
+            assert!(found == whole, "moment {moment}: {} of {} bytes", found.len(), whole.len());
+            written += 1;
+        }
+    }
+    // What killed runs left in passing is no obstacle.
+    msq(&args).ok();
+    assert_eq!(fs::read(scratch.out("out.onnx")).unwrap(), whole);
+    assert!(written < 50, "no run was killed in time");
+}
+
+#[test]
+fn asked_to_stop() {
+    let scratch = Scratch::new();
+    fs::copy(digits("digits.onnx"), scratch.path("float.onnx")).unwrap();
+    for (signal, code) in [("-INT", 130), ("-TERM", 130)] {
+        // Long enough not to be through before.
+        let child = started(&run(&scratch, "float.onnx", "--weight-bits 3 --solver adaround --solver-steps 20000"));
+        std::thread::sleep(Duration::from_millis(1500));
+        let (status, stderr) = signalled(child, signal);
+        assert_eq!((status.code(), stderr.as_str()), (Some(code), "error: cancelled\n"), "{signal}");
+        assert_eq!(scratch.outputs(), Vec::<String>::new(), "{signal}");
+    }
+}
+
+/// What a search measured stays, and the message says so.
+#[test]
+fn a_search_that_was_asked_to_stop_goes_on() {
+    let scratch = Scratch::new();
+    fs::copy(digits("digits.onnx"), scratch.path("float.onnx")).unwrap();
+    let args = run(&scratch, "float.onnx", "--samples 256 --target-bits 3");
+    let child = started(&args);
+    let journal = scratch.out("out.onnx.search.jsonl");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while fs::metadata(&journal).map_or(0, |m| m.len()) < 4000 {
+        assert!(Instant::now() < deadline, "the search writes no journal");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (status, stderr) = signalled(child, "-INT");
+    assert_eq!(status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("the same command goes on"), "{stderr}");
+    assert!(journal.exists());
+    msq(&args).ok();
+    assert_eq!(scratch.outputs(), ["out.onnx"]);
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    let scratch = Scratch::new();
+    fs::copy(digits("digits.onnx"), scratch.path("float.onnx")).unwrap();
+    // Blocks of 512 or 1,024 bytes: less than the model has, in either.
+    let limited = "ulimit -f 8; exec \"$0\" \"$@\"";
+    for more in ["", "--weight-bits 7", "--target-size 12KB"] {
+        // No arrays: these are unpacked to disk.
+        let mut args =
+            args![scratch.path("float.onnx"), "-o", scratch.out("out.onnx"), "-q", "--samples", "64"].to_vec();
+        args.extend(more.split_whitespace().map(OsString::from));
+        let output = Command::new("sh").args(["-c", limited, BINARY]).args(&args).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{more}: {stderr}");
+        assert!(
+            stderr.starts_with("error: ") && stderr.contains("out.onnx") && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+        let left = scratch.outputs();
+        assert!(left.iter().all(|name| name.ends_with(".search.jsonl") || name.ends_with(".plan.json")), "{left:?}");
+    }
+}
