@@ -91,7 +91,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
     if let Ok(facts) = Facts::infer(&model) {
         facts.annotate(&mut model);
     }
-    let placement = Placement::new(&model, &Profile::ORT_CPU, |_, _| None);
+    let placement = Placement::new(&model, &Profile::ORT_CPU, |_, _, _| None);
     let reasons: HashMap<&str, &str> = placement.kept.iter().map(|k| (k.node.as_str(), k.reason.as_str())).collect();
     found.layers = layers(&model)
         .iter()

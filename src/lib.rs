@@ -30,6 +30,7 @@ pub mod agreement;
 mod bit_plan;
 pub mod calibrate;
 mod comparison;
+mod coverage;
 pub mod data;
 mod ends;
 pub mod engine;

@@ -1,6 +1,7 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, TapSource, Taps, collect, widen};
+use crate::coverage::Coverage;
 use crate::data::Dataset;
 use crate::engine::Pool;
 use crate::progress::Progress;
@@ -24,6 +25,8 @@ pub(crate) struct Watched<'a> {
     pub bits: &'a HashMap<ValueId, u8>,
     /// Bits that layers read with, by layer name, where other readers of the value want more.
     pub narrower: &'a IndexMap<String, u8>,
+    /// What of the model can be run.
+    pub coverage: &'a Coverage,
 }
 
 /// What calibration found.
@@ -94,10 +97,15 @@ pub(crate) fn see(
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let wanted = wanted(model, watched.placement, watched.stored);
-    let tapped = tap(model, wanted.iter().map(|w| &w.name))?;
+    let wanted = wanted(model, watched);
+    if !watched.coverage.is_whole() && wanted.is_empty() {
+        return Ok(Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), margin });
+    }
+    let part = watched.coverage.part(model);
+    let outputs = part.graph.outputs().len();
+    let tapped = tap(part, wanted.iter().map(|w| &w.name))?;
     let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
-    let taps = Taps { model: &tapped, taps, outputs: model.graph.outputs().len() };
+    let taps = Taps { model: &tapped, taps, outputs };
     let threads = threads_within(&taps, data, options)?;
     progress.begin("calibrate", data.len() as u64);
     let Collected { taps: statistics, means, outputs } = collect(&taps, data, options.verify, threads, progress)?;
@@ -194,7 +202,7 @@ struct Wanted {
 }
 
 /// Ranges of every value with parameters of its own, channel means of every value a layer reads.
-fn wanted(model: &Model, placement: &Placement, stored: &[Layer]) -> Vec<Wanted> {
+fn wanted(model: &Model, Watched { placement, stored, coverage, .. }: Watched) -> Vec<Wanted> {
     let mut wanted: IndexMap<ValueId, (bool, Option<isize>)> = IndexMap::new();
     for value in placement.roots().filter(|&v| model.graph.constant(v).is_none()) {
         wanted.entry(value).or_default().0 = true;
@@ -210,11 +218,10 @@ fn wanted(model: &Model, placement: &Placement, stored: &[Layer]) -> Vec<Wanted>
         floor: placement.floor_of(&model.graph, value),
         channels,
     };
-    wanted.into_iter().map(complete).collect()
+    wanted.into_iter().filter(|&(value, _)| coverage.sees(model, value)).map(complete).collect()
 }
 
-fn tap<'a>(model: &Model, names: impl Iterator<Item = &'a String>) -> Result<Model, Error> {
-    let mut tapped = model.clone();
+fn tap<'a>(mut tapped: Model, names: impl Iterator<Item = &'a String>) -> Result<Model, Error> {
     let computed = |name: &&String| tapped.graph.find(name).is_some_and(|v| !tapped.graph.is_input(v));
     let values = names.filter(computed).cloned().collect();
     Manager::new().with(InsertTaps { values }).run(&mut tapped)?;

@@ -1,6 +1,7 @@
 //! The story: prepare, tap, calibrate, search where bits are to be found, solve, lower, verify.
 
 use crate::comparison::{Comparison, Found};
+use crate::coverage::Coverage;
 use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
@@ -177,18 +178,32 @@ impl Prepared {
         let plan = options.plan.resolved(&model, options.ends, &options.profile)?;
         let options = &options.with_plan(&plan);
         raise_opset(&mut model, options)?;
-        let work = Work::new(&model, options)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
         let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
         let calibration = Instant::now();
         let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-        let mut observed = observe(&model, work.watched(), data, options, margin, &pool, progress)?;
+        let mut coverage = Coverage::default();
+        let (work, mut observed) = loop {
+            let work = Work::within(&model, options, coverage)?;
+            match observe(&model, work.watched(), data, options, margin, &pool, progress) {
+                Ok(observed) => break (work, observed),
+                Err(Error::Engine(error)) => match work.coverage.less(&model, &error) {
+                    Some(less) => coverage = less,
+                    None => return Err(error.into()),
+                },
+                Err(error) => return Err(error),
+            }
+        };
+        if let Some(note) = work.coverage.note() {
+            tracing::warn!("{note}");
+        }
         let calibrate_seconds = calibration.elapsed().as_secs_f64();
         let mut solved = pool.install(|| work.round(&model, &observed, options))?;
         pool.install(|| reconstruct(&model, &work, &mut observed, &mut solved, data, options, progress))?;
         let float = model.clone();
         quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
         let quality = match validation {
+            _ if !work.coverage.is_whole() => None,
             Some(data) => Some(verify(&model, Reference::Model(&float), data, options, progress)?),
             None if observed.outputs.is_empty() => None,
             None => {

@@ -35,7 +35,9 @@ pub(crate) fn reconstruct(
     if solver.evidence() == Evidence::Nothing {
         return Ok(());
     }
-    let order: Vec<Layer> = solved.keys().filter_map(|name| work.layers().find(|l| l.name == *name).cloned()).collect();
+    let seen = |layer: &Layer| work.coverage.sees(model, layer.input) && work.coverage.refusal(layer.node).is_none();
+    let layers = solved.keys().filter_map(|name| work.layers().find(|l| l.name == *name).cloned());
+    let order: Vec<Layer> = layers.filter(seen).collect();
     let budget = options.memory.map_or(CUTS, |memory| memory / 4);
     let mut walk = Walk::new(model, data, budget, options.threads);
     progress.begin("solve", order.len() as u64);

@@ -1,6 +1,7 @@
 //! What is to be done to which layer, and what was done.
 
 use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::coverage::Coverage;
 use crate::inspect::output_shape;
 use crate::lower::{is_stripped, packings};
 use crate::observe::{Observed, Watched};
@@ -37,10 +38,18 @@ pub(crate) struct Work {
     narrower: IndexMap<String, u8>,
     /// How layers are packed.
     pub packings: IndexMap<String, Packing>,
+    /// What of the model can be run.
+    pub coverage: Coverage,
 }
 
 impl Work {
+    /// Of a model that the engine runs.
     pub(crate) fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+        Self::within(model, options, Coverage::default())
+    }
+
+    /// Of a model of which the engine runs a part.
+    pub(crate) fn within(model: &Model, options: &Options, coverage: Coverage) -> Result<Self, Error> {
         let selection = Selection::new(model, options)?;
         let plan = |name: &str| options.plan.layer(name).unwrap_or_default();
         let refusal = |node: &Node, name: &str| {
@@ -49,7 +58,9 @@ impl Work {
                 planned_float(plan(name)).map(str::to_owned)
             })
         };
-        let placement = Placement::new(model, &options.profile, refusal);
+        let placement = Placement::new(model, &options.profile, |id, node, name| {
+            refusal(node, name).or_else(|| coverage.refusal(id))
+        });
         let stored: Vec<Layer> = layers(model)
             .into_iter()
             .filter(|layer| !placement.nodes.contains_key(&layer.node))
@@ -62,7 +73,7 @@ impl Work {
         let packings = packings(placement.layers().chain(&stored), &options.plan);
         let bits = activation_bits(&model.graph, &placement, plan);
         let narrower = narrower(&placement, &bits, plan);
-        Ok(Self { placement, stored, bits, narrower, packings })
+        Ok(Self { placement, stored, bits, narrower, packings, coverage })
     }
 
     /// The solver asked for, or the one that suits.
@@ -73,7 +84,13 @@ impl Work {
     }
 
     pub(crate) fn watched(&self) -> Watched<'_> {
-        Watched { placement: &self.placement, stored: &self.stored, bits: &self.bits, narrower: &self.narrower }
+        Watched {
+            placement: &self.placement,
+            stored: &self.stored,
+            bits: &self.bits,
+            narrower: &self.narrower,
+            coverage: &self.coverage,
+        }
     }
 
     /// The layers whose weights become integers.
@@ -183,7 +200,8 @@ impl Work {
             (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
             (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
         ];
-        notes.into_iter().filter(|(said, _)| *said).map(|(_, note)| note.to_owned()).collect()
+        let notes = notes.into_iter().filter(|(said, _)| *said).map(|(_, note)| note.to_owned());
+        self.coverage.note().into_iter().chain(notes).collect()
     }
 
     pub(crate) fn reports(&self, model: &Model, solved: &Solved, options: &Options) -> Vec<LayerReport> {

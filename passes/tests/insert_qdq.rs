@@ -58,7 +58,7 @@ fn report(fixture: &str) -> String {
     check(&model).unwrap();
     let field = |name: &str| fixture.lines().find_map(|line| line.strip_prefix("# with ")?.strip_prefix(name));
     let profile = field("profile: ").map_or(Profile::ORT_CPU, |name| Profile::by_name(name).unwrap());
-    let placement = Placement::new(&model, &profile, |_, _| None);
+    let placement = Placement::new(&model, &profile, |_, _, _| None);
     let activations = activations(&model, &placement, field("bits: ").map_or(8, |bits| bits.parse().unwrap()));
     let narrower = narrower(&placement, fixture);
     let layers = placement.layers().map(|l| (l.name.clone(), rounded(&model, &placement, l))).collect();
@@ -77,7 +77,7 @@ fn report(fixture: &str) -> String {
 /// Names of the values that something other than a layer reads, in graph order.
 fn read_in_full(text: &str, profile: &Profile) -> Vec<String> {
     let model = import(text::parse(text).unwrap()).unwrap();
-    let placement = Placement::new(&model, profile, |_, _| None);
+    let placement = Placement::new(&model, profile, |_, _, _| None);
     let full = placement.values.keys().filter(|&&value| placement.is_read_in_full(&model.graph, value));
     full.map(|&value| model.graph.value(value).name().to_owned()).collect()
 }

@@ -4,7 +4,7 @@
 //! uint8 with the same values: whoever reads them casts or scales them.
 
 use super::{EngineError, fake_quantize};
-use msq_passes::ir::{self, DataType, Model, TensorProto, ValueId};
+use msq_passes::ir::{self, DataType, GraphProto, Model, NodeId, TensorProto, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
@@ -31,20 +31,48 @@ pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
     Ok(Loaded { model: parsed.model, outlets })
 }
 
+/// Operator sets the engine knows operators of. It goes by an operator's name alone, so the domain is looked at here.
+const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+
+/// The nodes the engine does not know, with the reason. Where one is in a sub-graph, the node that holds it counts.
+pub(crate) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
+    let operators = tract_onnx::onnx().op_register.0;
+    let known = |domain: &str, op: &str| {
+        DOMAINS.contains(&domain) && operators.contains_key(op) && !model.is_function(domain, op)
+    };
+    let reason = |(id, node): (NodeId, &ir::Node)| {
+        let label = node.label(&model.graph);
+        if model.is_function(node.domain(), node.op()) {
+            let called = format!("calls `{}.{}`, a function of the model", node.domain(), node.op());
+            return Some((id, format!("node `{label}` {called}; the engine does not support functions")));
+        }
+        if !known(node.domain(), node.op()) {
+            let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
+            return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
+        }
+        let inner = node.subgraphs().find_map(|graph| unknown_inside(graph, &known))?;
+        Some((id, format!("the engine does not know `{inner}`, which is inside node `{label}`")))
+    };
+    model.graph.nodes().filter_map(reason).collect()
+}
+
+/// An operator in a sub-graph that the engine does not know.
+fn unknown_inside(graph: &GraphProto, known: &impl Fn(&str, &str) -> bool) -> Option<String> {
+    graph.node.iter().find_map(|node| {
+        let (domain, op) = (node.domain.as_deref().unwrap_or_default(), node.op_type.as_deref().unwrap_or_default());
+        if !known(domain, op) {
+            return Some(op.to_owned());
+        }
+        let nested = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+        nested.into_iter().find_map(|graph| unknown_inside(graph, known))
+    })
+}
+
 /// Why the engine cannot run the model at all, before it tries.
 pub(super) fn check(model: &Model) -> Result<(), EngineError> {
-    let called = |node: &ir::Node| model.is_function(node.domain(), node.op());
-    match model.graph.nodes().find(|(_, node)| called(node)) {
+    match unknown(model).into_iter().next() {
         None => Ok(()),
-        Some((_, node)) => {
-            let reason = format!(
-                "node `{}` calls `{}.{}`, a function of the model; the engine does not support functions",
-                node.label(&model.graph),
-                node.domain(),
-                node.op()
-            );
-            Err(EngineError::Load { reason })
-        }
+        Some((_, reason)) => Err(EngineError::Load { reason }),
     }
 }
 

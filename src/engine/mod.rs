@@ -13,6 +13,7 @@ mod tensor;
 
 pub use error::EngineError;
 pub use facts::Facts;
+pub(crate) use load::unknown;
 pub use plan::{Plan, PlanOptions, Session};
 pub use pool::{Lane, Pool, SHARD, Visitor};
 pub use tensor::Output;

@@ -85,10 +85,10 @@ pub struct Placement {
 impl Placement {
     /// Places quantizers for a target. `skip` is asked of every node, with its name, and gives the reason to leave it
     /// float.
-    pub fn new(model: &Model, profile: &Profile, skip: impl Fn(&Node, &str) -> Option<String>) -> Self {
+    pub fn new(model: &Model, profile: &Profile, skip: impl Fn(NodeId, &Node, &str) -> Option<String>) -> Self {
         let mut draft = Draft::new(model, profile);
         for (id, node) in model.graph.nodes() {
-            draft.reasons.extend(skip(node, node.label(&model.graph)).map(|reason| (id, reason)));
+            draft.reasons.extend(skip(id, node, node.label(&model.graph)).map(|reason| (id, reason)));
         }
         draft.choose_layers();
         draft.grow_forward();
