@@ -8,7 +8,7 @@
 
 use crate::Error;
 use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
-use crate::engine::{Plan, PlanOptions};
+use crate::engine::Plan;
 use crate::pipeline::input_specs;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
 use msq_passes::{InsertTaps, LiftConstants, Manager};
@@ -141,8 +141,8 @@ fn unit_response(
     let mut sums: Vec<(f64, f64, f64)> = Vec::new();
     for index in 0..data.len() {
         let sample = data.sample(index)?;
-        let shapes = sample.arrays.iter().map(|a| a.shape().to_vec()).collect();
-        let plan = Plan::build(&tapped, &PlanOptions { shapes, swappable: Vec::new() })?;
+        let shapes: Vec<Vec<usize>> = sample.arrays.iter().map(|a| a.shape().to_vec()).collect();
+        let plan = Plan::build(&tapped, &shapes)?;
         let outputs = plan.session()?.run(&sample.arrays)?;
         let (values, channels) = (outputs[0].to_f32()?, outputs[0].shape().get(1).copied().unwrap_or(1).max(1));
         sums.resize(channels, (0.0, 0.0, 0.0));

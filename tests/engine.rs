@@ -1,4 +1,4 @@
-//! The engine: taps change nothing, swapped weights are what a full run would give, results do not depend on threads,
+//! The engine: taps change nothing, runs do not depend on those before, results do not depend on threads,
 //! memory does not depend on the number of samples.
 
 #![allow(clippy::unwrap_used)]
@@ -6,9 +6,9 @@
 mod common;
 
 use common::arrays::Npy;
-use common::{Scratch, args, child, digits, models, msq, quantize_digits};
+use common::{Scratch, args, child, digits, models, msq, quantize_digits, repository};
 use msq_onnx::data::{Array, DataOptions, Dataset};
-use msq_onnx::engine::{Output, Plan, PlanOptions, Session};
+use msq_onnx::engine::{Output, Plan, Session};
 use msq_onnx::input_specs;
 use msq_passes::ir::{DataType, Model};
 use msq_passes::{InsertTaps, Manager};
@@ -19,10 +19,8 @@ fn samples(model: &Model, count: usize) -> Vec<Vec<Array>> {
     (0..count).map(|i| data.sample(i).unwrap().arrays).collect()
 }
 
-fn session(model: &Model, swappable: &[&str]) -> Session {
-    let swappable = swappable.iter().map(|&s| s.to_owned()).collect();
-    let options = PlanOptions { shapes: vec![vec![1, 1, 8, 8]], swappable };
-    Plan::build(model, &options).unwrap().session().unwrap()
+fn session(model: &Model) -> Session {
+    Plan::build(model, &[vec![1, 1, 8, 8]]).unwrap().session().unwrap()
 }
 
 fn bits(outputs: &[Output]) -> Vec<Vec<u32>> {
@@ -42,13 +40,8 @@ fn tapped(model: &Model, values: Vec<String>) -> Model {
     tapped
 }
 
-fn weight(model: &Model, name: &str) -> Array {
-    let tensor = model.graph.initializer(model.graph.find(name).unwrap()).unwrap();
-    Array::from_f32(tensor.shape().unwrap(), tensor.to_f32().unwrap()).unwrap()
-}
-
-fn scaled(array: &Array, factor: f32) -> Array {
-    Array::from_f32(array.shape().to_vec(), array.to_f32().iter().map(|v| v * factor).collect()).unwrap()
+fn weight(model: &Model, name: &str) -> Vec<f32> {
+    model.graph.initializer(model.graph.find(name).unwrap()).unwrap().to_f32().unwrap()
 }
 
 /// Taps stop the engine from fusing across them, which rounds elsewhere: equal but for the last bits.
@@ -57,8 +50,8 @@ fn taps_leave_the_outputs() {
     let model = models::digits_model();
     let values = inner_values(&model);
     assert_eq!(values.len(), 30);
-    let mut plain = session(&model, &[]);
-    let mut all = session(&tapped(&model, values.clone()), &[]);
+    let mut plain = session(&model);
+    let mut all = session(&tapped(&model, values.clone()));
     for inputs in samples(&model, 8) {
         let (wanted, found) = (plain.run(&inputs).unwrap(), all.run(&inputs).unwrap());
         assert_eq!(found.len(), 1 + values.len());
@@ -72,8 +65,8 @@ fn taps_leave_the_outputs() {
 #[test]
 fn taps_are_the_values_they_name() {
     let model = models::digits_model();
-    let mut session = session(&tapped(&model, vec!["flatten_out".to_owned()]), &[]);
-    let (weight, bias) = (weight(&model, "head.weight").to_f32(), weight(&model, "head.bias").to_f32());
+    let mut session = session(&tapped(&model, vec!["flatten_out".to_owned()]));
+    let (weight, bias) = (weight(&model, "head.weight"), weight(&model, "head.bias"));
     for inputs in samples(&model, 4) {
         let outputs = session.run(&inputs).unwrap();
         assert_eq!(outputs[1].shape(), [1, 40]);
@@ -89,8 +82,8 @@ fn taps_are_the_values_they_name() {
 #[test]
 fn runs_repeat_bit_for_bit() {
     let model = models::digits_model();
-    let mut one = session(&model, &[]);
-    let mut other = session(&model, &[]);
+    let mut one = session(&model);
+    let mut other = session(&model);
     let inputs = samples(&model, 4);
     let first: Vec<_> = inputs.iter().map(|i| bits(&one.run(i).unwrap())).collect();
     // In another order, on a session with a past, and on a fresh one.
@@ -100,58 +93,27 @@ fn runs_repeat_bit_for_bit() {
     }
 }
 
+/// A recurrent layer starts anew with each sample.
 #[test]
-fn swapped_weights_run_like_new_ones() {
-    let model = models::digits_model();
-    let names = ["res.conv2.weight", "inv.depthwise.weight"];
-    let taps = ["res.relu1_out", "res.conv2.conv_out", "down.project.conv_out", "inv.depthwise.conv_out"];
-    let model = tapped(&model, taps.iter().map(|&t| t.to_owned()).collect());
-    let [mut kept, mut full] = [session(&model, &names), session(&model, &names)];
-    let weights = names.map(|name| weight(&model, name));
-    for sample in samples(&model, 3) {
-        let run = |full: &mut Session, weights: &[Array]| {
-            let inputs: Vec<Array> = sample.iter().chain(weights).cloned().collect();
-            bits(&full.run(&inputs).unwrap())
-        };
-        let inputs: Vec<Array> = sample.iter().chain(&weights).cloned().collect();
-        let before = bits(&kept.run_keeping(&inputs).unwrap());
-        assert_eq!(before, run(&mut full, &weights));
-        // The later weight: what is upstream stays as it is.
-        let late = scaled(&weights[1], 0.75);
-        let swapped = bits(&kept.swap(2, &late).unwrap());
-        assert_eq!(swapped, run(&mut full, &[weights[0].clone(), late.clone()]));
-        assert_eq!(swapped[1..4], before[1..4]);
-        assert_ne!(swapped[4], before[4]);
-        assert_ne!(swapped[0], before[0]);
-        // The earlier one on top of it.
-        let early = scaled(&weights[0], -1.25);
-        let both = bits(&kept.swap(1, &early).unwrap());
-        assert_eq!(both, run(&mut full, &[early, late]));
-        assert_eq!(both[1], before[1]);
-        // And back again.
-        kept.swap(1, &weights[0]).unwrap();
-        assert_eq!(bits(&kept.swap(2, &weights[1]).unwrap()), before);
+fn nothing_is_left_of_the_sample_before() {
+    let text = std::fs::read_to_string(repository("tests/networks/recurrent.onnxtxt")).unwrap();
+    let mut proto = models::parse(&text);
+    models::fill(&mut proto);
+    let scratch = Scratch::new();
+    let model = msq_onnx::load(&models::write(&scratch.path("recurrent.onnx"), &proto)).unwrap();
+    let plan = Plan::build(&model, &[vec![1, 6, 16]]).unwrap();
+    let sample = |value: f32| [Array::from_f32(vec![1, 6, 16], vec![value; 96]).unwrap()];
+    let mut kept = plan.session().unwrap();
+    for value in [1.0, -2.0, 1.0] {
+        let alone = plan.session().unwrap().run(&sample(value)).unwrap();
+        assert_eq!(bits(&kept.run(&sample(value)).unwrap()), bits(&alone));
     }
 }
 
 #[test]
-fn swapped_inputs_run_like_new_ones() {
+fn inputs_that_do_not_fit_are_an_error() {
     let model = models::digits_model();
-    let [mut kept, mut full] = [session(&model, &[]), session(&model, &[])];
-    let inputs = samples(&model, 2);
-    kept.run_keeping(&inputs[0]).unwrap();
-    assert_eq!(bits(&kept.swap(0, &inputs[1][0]).unwrap()), bits(&full.run(&inputs[1]).unwrap()));
-}
-
-#[test]
-fn what_is_not_there_is_an_error() {
-    let model = models::digits_model();
-    let options = PlanOptions { shapes: vec![vec![1, 1, 8, 8]], swappable: vec!["nosuch".to_owned()] };
-    assert!(Plan::build(&model, &options).unwrap_err().to_string().contains("`nosuch`"));
-    let mut session = session(&model, &[]);
-    let inputs = samples(&model, 1).remove(0);
-    session.run_keeping(&inputs).unwrap();
-    assert!(session.swap(5, &inputs[0]).is_err());
+    let mut session = session(&model);
     let wrong = Array::from_f32(vec![1, 1, 4, 4], vec![0.0; 16]).unwrap();
     assert!(session.run(&[wrong]).is_err());
     assert!(session.run(&[]).is_err());

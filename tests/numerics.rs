@@ -7,7 +7,7 @@ mod common;
 
 use common::{digits, models, repository};
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
-use msq_onnx::engine::{EngineError, Facts, Plan, PlanOptions};
+use msq_onnx::engine::{EngineError, Facts, Plan};
 use msq_onnx::input_specs;
 use msq_passes::ir::{self, DataType, Model};
 use msq_passes::{
@@ -51,8 +51,8 @@ fn prepare(model: &mut Model, mut after: impl FnMut(&str, &Model)) -> Result<(),
 }
 
 fn outputs(model: &Model, samples: &[Vec<Array>]) -> Result<Vec<Vec<f32>>, EngineError> {
-    let shapes = samples[0].iter().map(|a| a.shape().to_vec()).collect();
-    let mut session = Plan::build(model, &PlanOptions { shapes, swappable: Vec::new() })?.session()?;
+    let shapes: Vec<Vec<usize>> = samples[0].iter().map(|a| a.shape().to_vec()).collect();
+    let mut session = Plan::build(model, &shapes)?.session()?;
     let mut all = Vec::new();
     for inputs in samples {
         for output in session.run(inputs)? {

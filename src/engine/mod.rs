@@ -14,6 +14,6 @@ mod tensor;
 pub use error::EngineError;
 pub use facts::Facts;
 pub(crate) use load::unknown;
-pub use plan::{Plan, PlanOptions, Session};
+pub use plan::{Plan, Session};
 pub use pool::{Lane, Pool, SHARD, Visitor};
 pub use tensor::Output;

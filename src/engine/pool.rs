@@ -4,7 +4,7 @@
 //! threads; the caller merges shards in their order. A model with dynamic axes gets a plan for each set of shapes the
 //! data brings.
 
-use super::{EngineError, Output, Plan, PlanOptions, Session};
+use super::{EngineError, Output, Plan, Session};
 use crate::data::{Array, DataError, Dataset};
 use crate::progress::{Progress, step};
 use msq_passes::ir::Model;
@@ -103,7 +103,7 @@ impl<'a> Pool<'a> {
         if let Some((_, plan)) = plans.iter().find(|(s, _)| s == shapes) {
             return Ok(plan.clone());
         }
-        let plan = Plan::build(self.model, &PlanOptions { shapes: shapes.clone(), swappable: Vec::new() })?;
+        let plan = Plan::build(self.model, shapes)?;
         plans.truncate(PLANS - 1);
         plans.insert(0, (shapes.clone(), plan.clone()));
         Ok(plan)
