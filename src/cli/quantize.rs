@@ -1,6 +1,7 @@
 //! The main command: quantize a model.
 
 use super::CommonArgs;
+use super::config::ConfigArgs;
 use super::data::DataArgs;
 use super::form::FormArgs;
 use super::output::{self, Usage, bytes, count, line};
@@ -47,6 +48,8 @@ pub(crate) struct QuantizeArgs {
     /// Compare this many samples with the float model afterwards; 0 for none
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Run")]
     verify: usize,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

@@ -16,3 +16,6 @@ pub use facts::Facts;
 pub use plan::{Plan, PlanOptions, Session};
 pub use pool::{Lane, Pool, SHARD, Visitor};
 pub use tensor::Output;
+
+/// The version of tract, which has no constant for it.
+pub const TRACT_VERSION: &str = "0.23.9";
