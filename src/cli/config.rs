@@ -93,7 +93,7 @@ fn read<'a>(
 ) -> Result<Vec<Setting<'a>>, Usage> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Usage(format!("`{}`: cannot read the options: {error}", path.display())))?;
-    let line = |offset: usize| 1 + text[..offset].matches('\n').count();
+    let line = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
     let at = |line: usize, reason: &str| Usage(format!("`{}` line {line}: {reason}", path.display()));
     let table: BTreeMap<Spanned<String>, Value> =
         toml::from_str(&text).map_err(|error| at(line(error.span().map_or(0, |span| span.start)), error.message()))?;
@@ -110,7 +110,9 @@ fn read<'a>(
             None => Ok(Setting { arg, arguments }),
         }
     };
-    table.into_iter().map(setting).collect()
+    let mut keys: Vec<_> = table.into_iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    keys.into_iter().map(setting).collect()
 }
 
 /// The options of a command that may stand in a file.
@@ -122,7 +124,9 @@ fn unknown(key: &str, command: &Command, mistake: &impl Fn(&[&[OsString]]) -> Op
     // Clap knows which flag is alike.
     let error = mistake(&[&[format!("--{key}").into()]]);
     let alike = match error.as_ref().and_then(|error| error.get(ContextKind::SuggestedArg)) {
-        Some(ContextValue::String(flag)) => options(command).filter_map(Arg::get_long).find(|name| flag[2..] == **name),
+        Some(ContextValue::String(flag)) => {
+            options(command).filter_map(Arg::get_long).find(|name| flag.strip_prefix("--") == Some(name))
+        }
         _ => None,
     };
     let alike = alike.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));

@@ -172,6 +172,8 @@ fn the_command_line_wins() {
 fn errors_name_key_line_and_what_is_expected() {
     for (text, parts) in [
         ("# bits\nweight-bit = 4", "` line 2: `weight-bit` is no option of `msq-onnx`; did you mean `weight-bits`?"),
+        ("seed = true\ncalib = 1", "` line 1: `seed` is of type boolean; expected a number"),
+        ("# Größe\nseed = ü", "` line 2: string values must be quoted, expected literal string"),
         ("nothing_like_it = 4", "` line 1: `nothing_like_it` is no option of `msq-onnx`"),
         ("config = 'other.toml'", "` line 1: `config` is no option of `msq-onnx`"),
         ("help = true", "` line 1: `help` is no option of `msq-onnx`"),
@@ -188,7 +190,7 @@ fn errors_name_key_line_and_what_is_expected() {
         ("samples = 'many'", "` line 1: invalid value 'many' for '--samples <N>': invalid digit found in string"),
         ("format = 'x'", "` line 1: invalid value 'x' for '--format <FORM>' [possible values: qdq, qlinear, integer]"),
         ("seed = 1\nseed = 2", "` line 2: duplicate key"),
-        ("plan = 'p.json'\ngrid = 'full'", "`: the argument '--grid <GRID>' cannot be used with '--plan <PATH>'"),
+        ("plan = 'p.json'\ngrid = 'full'", "`: the argument '--plan <PATH>' cannot be used with '--grid <GRID>'"),
         ("target-bits = 4\ntarget-ratio = 8", "' cannot be used with"),
     ] {
         let file = File::new(text);
