@@ -198,14 +198,16 @@ fn the_front_is_listed_and_written() {
 fn flags_that_contradict_each_other() {
     let scratch = Scratch::new();
     let refused = |more: &[&str]| run(&scratch, "out.onnx", more).0;
-    assert!(refused(&["--target-bits", "3", "--weight-bits", "4"]).error(2).contains("--weight-bits"));
+    assert!(refused(&["--target-bits", "3", "--weight-bits", "4"]).usage().contains("--weight-bits"));
     refused(&["--target-bits", "3", "--target-ratio", "4"]).usage();
     assert!(refused(&["--target-bits", "0"]).usage().contains("above 0"));
     assert!(refused(&["--max-drop", "200%"]).usage().contains("not between"));
     assert!(refused(&["--target-bits", "3", "--search", "best"]).usage().contains("auto, msq, sensitivity"));
     assert!(refused(&["--target-bits", "3", "--ladder", "8,float"]).error(2).contains("--ladder"));
     assert!(refused(&["--target-bits", "3", "--pyramid", "0"]).error(2).contains("--pyramid"));
-    assert!(refused(&["--target-bits", "3", "--packing", "none"]).error(2).contains("--packing"));
+    assert!(refused(&["--target-bits", "3", "--packing", "none"]).usage().contains("--packing"));
+    let searched = msq(args!["search", digits("digits.onnx"), "--weight-bits", "4"]);
+    assert!(searched.error(2).contains("--weight-bits says what weights become"));
     assert_eq!(scratch.outputs(), Vec::<String>::new());
 }
 

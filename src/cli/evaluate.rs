@@ -1,6 +1,7 @@
 //! `msq-onnx evaluate`: accuracy, agreement, error of each layer.
 
 use super::CommonArgs;
+use super::config::ConfigArgs;
 use super::data::DataArgs;
 use super::output::{self, Usage, line, table};
 use super::progress::Bars;
@@ -26,6 +27,8 @@ pub(crate) struct EvaluateArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

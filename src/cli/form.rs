@@ -3,7 +3,7 @@
 // Doc comments here are help texts, which show backticks as they are.
 #![allow(clippy::doc_markdown)]
 
-use super::search::Activations;
+use super::search::{self, Activations};
 use clap::Args;
 use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::{
@@ -29,7 +29,7 @@ pub(crate) struct FormArgs {
     #[arg(long, value_name = "OP", help_heading = "Quantization")]
     keep_float: Vec<String>,
     /// Bits of the weights: 2 to 8, ternary or binary [default: 8 without a target]
-    #[arg(long, value_name = "BITS", help_heading = "Quantization")]
+    #[arg(long, value_name = "BITS", conflicts_with_all = search::FLAGS, help_heading = "Quantization")]
     weight_bits: Option<WeightBits>,
     /// Bits of the activations layers read: 2 to 8, float for weights alone, or same as the weights [default: 8]
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
@@ -39,7 +39,7 @@ pub(crate) struct FormArgs {
     #[arg(long, value_name = "BITS", help_heading = "Quantization")]
     first_last_bits: Option<EndBits>,
     /// Integers of the weights; full below 8 bits, narrow at 8 unless given
-    #[arg(long, value_name = "GRID", help_heading = "Quantization")]
+    #[arg(long, value_name = "GRID", conflicts_with_all = search::FLAGS, help_heading = "Quantization")]
     grid: Option<GridArg>,
     /// How weights become integers [default: gram below 8 bits, round at 8]
     #[arg(long, value_name = "NAME", help_heading = "Quantization")]
@@ -54,7 +54,7 @@ pub(crate) struct FormArgs {
     #[arg(long, value_name = "MODE", default_value = "nearest", help_heading = "Quantization")]
     pub(crate) rounding: RoundingArg,
     /// A bit plan: bits layer by layer, as --save-plan writes it
-    #[arg(long, value_name = "PATH", help_heading = "Quantization")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = search::FLAGS, help_heading = "Quantization")]
     #[arg(conflicts_with_all = ["weight_bits", "act_bits", "first_last_bits", "grid", "packing"])]
     plan: Option<PathBuf>,
     /// Write the bit plan that was carried out
@@ -79,7 +79,7 @@ pub(crate) struct FormArgs {
     #[arg(long, value_name = "FORM", default_value = "qdq", help_heading = "Output")]
     pub(crate) format: FormatArg,
     /// How weights below 8 bits are stored [default: auto]
-    #[arg(long, value_name = "FORM", help_heading = "Output")]
+    #[arg(long, value_name = "FORM", conflicts_with_all = search::FLAGS, help_heading = "Output")]
     packing: Option<PackingArg>,
     /// Unpack weights by functions of the model, for onnxruntime
     #[arg(long, help_heading = "Output")]

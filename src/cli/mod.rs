@@ -1,5 +1,6 @@
 //! Arguments and sub-commands, one file each.
 
+mod config;
 mod data;
 mod evaluate;
 mod form;
@@ -12,6 +13,8 @@ mod progress;
 mod quantize;
 mod run;
 mod search;
+mod shell;
+mod version;
 
 use clap::{Args, Parser, Subcommand};
 use output::fail;
@@ -30,8 +33,8 @@ reach (the nearest model is written)";
 
 /// Makes float ONNX models small and fast without retraining.
 #[derive(Parser, Debug)]
-#[command(name = "msq-onnx", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
-#[command(subcommand_negates_reqs = true, max_term_width = 100)]
+#[command(name = "msq-onnx", version, long_version = version::LONG.as_str(), after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -53,6 +56,14 @@ enum Command {
     Print(print::PrintArgs),
     /// Accuracy with labels, agreement with a reference, error of each layer
     Evaluate(evaluate::EvaluateArgs),
+    /// Print a file of options for --config
+    Config(config::ConfigCommand),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    #[command(hide = true)]
+    Man(shell::ManArgs),
 }
 
 /// What every command takes.
@@ -71,7 +82,10 @@ struct CommonArgs {
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match config::arguments(std::env::args_os().collect()) {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(error) => return fail(&error),
+    };
     let (common, result) = match cli.command {
         None => (cli.quantize.common.clone(), quantize::run),
         Some(command) => return run_command(command),
@@ -95,6 +109,9 @@ fn run_command(command: Command) -> ExitCode {
             return lint::run(&args).unwrap_or_else(|e| fail(&e));
         }
         Command::Print(args) => print::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Evaluate(args) => {
             log(&args.common);
             evaluate::run(&args)

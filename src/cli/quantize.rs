@@ -1,6 +1,7 @@
 //! The main command: quantize a model.
 
 use super::CommonArgs;
+use super::config::ConfigArgs;
 use super::data::{self, DataArgs};
 use super::form::FormArgs;
 use super::interrupt;
@@ -46,6 +47,8 @@ pub(crate) struct QuantizeArgs {
     /// Compare this many samples with the float model afterwards; 0 for none
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Run")]
     verify: usize,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

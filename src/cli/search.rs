@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)]
 
 use super::CommonArgs;
+use super::config::ConfigArgs;
 use super::data::DataArgs;
 use super::form::{FormArgs, choices};
 use super::interrupt;
@@ -21,6 +22,26 @@ use std::path::{Path, PathBuf};
 
 /// Samples a search runs on by default.
 pub(crate) const SAMPLES: usize = 1024;
+
+/// Arguments of a search, which those that fix the bits exclude. Of a group clap would name all members in its error.
+pub(crate) const FLAGS: [&str; 16] = [
+    "target_ratio",
+    "target_bits",
+    "target_size",
+    "max_drop",
+    "target_bit_ops",
+    "search",
+    "valid",
+    "ladder",
+    "step",
+    "search_first_layer",
+    "pyramid",
+    "imprint_norm",
+    "imprint_weight",
+    "tap",
+    "search_samples",
+    "repairs",
+];
 
 /// What the plan has to keep to, and how it is sought.
 #[derive(Args, Debug)]
@@ -215,6 +236,8 @@ pub(crate) struct SearchCommand {
     front: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }

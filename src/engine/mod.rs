@@ -17,3 +17,6 @@ pub(crate) use load::unknown;
 pub use plan::{Plan, Session};
 pub use pool::{Lane, Pool, SHARD, Visitor};
 pub use tensor::Output;
+
+/// The version of tract, which has no constant for it.
+pub const TRACT_VERSION: &str = "0.23.9";

@@ -8,6 +8,7 @@ mod common;
 mod bad_arguments;
 mod bad_data;
 mod bad_models;
+mod config;
 mod done;
 
 use common::{Scratch, digits, msq};
