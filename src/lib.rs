@@ -20,6 +20,7 @@ mod bit_plan;
 pub mod calibrate;
 mod comparison;
 pub mod data;
+mod details;
 mod ends;
 pub mod engine;
 mod error;

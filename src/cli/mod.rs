@@ -1,6 +1,7 @@
 //! Arguments and sub-commands, one file each.
 
 mod data;
+mod document;
 mod evaluate;
 mod form;
 mod inspect;
@@ -11,6 +12,7 @@ mod progress;
 mod quantize;
 mod run;
 mod search;
+mod summary;
 
 use clap::{Args, Parser, Subcommand};
 use output::fail;
@@ -52,6 +54,8 @@ enum Command {
     Print(print::PrintArgs),
     /// Accuracy with labels, agreement with a reference, error of each layer
     Evaluate(evaluate::EvaluateArgs),
+    /// Print the JSON schema of what a command prints with --json
+    Schema(document::SchemaArgs),
 }
 
 /// What every command takes.
@@ -94,6 +98,7 @@ fn run_command(command: Command) -> ExitCode {
             return lint::run(&args).unwrap_or_else(|e| fail(&e));
         }
         Command::Print(args) => print::run(&args),
+        Command::Schema(args) => document::run(&args),
         Command::Evaluate(args) => {
             log(&args.common);
             evaluate::run(&args)

@@ -5,18 +5,21 @@
 
 use super::CommonArgs;
 use super::data::DataArgs;
+use super::document::{self, this_run};
 use super::form::{FormArgs, choices};
-use super::output::{self, Usage, bytes, line, table};
+use super::output::{self, Usage, line, table};
 use super::progress::Bars;
 use super::run::RunArgs;
 use clap::Args;
 use msq_onnx::data::{Dataset, InputSpec};
+use msq_onnx::report::Document;
+use msq_onnx::report::numbers::bytes;
 use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
 use msq_onnx::search::{
     FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
 };
 use msq_onnx::{ActivationBits, BitPlan, Error, Options, WeightBits, pipeline};
-use msq_passes::ir::{Model, save_model};
+use msq_passes::ir::{Model, save_model, write_file};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -248,9 +251,12 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
     let found = pipeline::search_only(model.clone(), [&calibration, &validation], synthetic, &options, &search, &bars)?;
-    let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
+    let run = this_run(&args.model, args.output.as_deref(), Some(args.run.seed));
+    let found = Document::new(run, found);
+    let json = document::text(&found)?;
+    let found = found.found;
     if let Some(path) = &args.output {
-        std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
+        write_file(path, json.as_bytes()).map_err(Error::from)?;
     }
     if let Some(path) = &args.form.save_plan {
         found.plan.save(path)?;
