@@ -38,9 +38,23 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A line of a summary: a heading and its text.
+/// A line of a summary: a heading and its text, broken between words where it is longer than a terminal is wide.
 pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
-    text.extend([format!("{heading:<10} {rest}").trim_end(), "\n"]);
+    const WIDTH: usize = 80;
+    const INDENT: usize = 10;
+    let mut row = format!("{heading:<INDENT$}");
+    let mut length = 0;
+    for word in rest.split(' ') {
+        let longer = length + 1 + word.chars().count();
+        let fits = length == 0 || INDENT + longer <= WIDTH;
+        if !fits {
+            text.extend([row.trim_end(), "\n"]);
+            row = " ".repeat(INDENT);
+        }
+        row.extend([" ", word]);
+        length = if fits { longer } else { 1 + word.chars().count() };
+    }
+    text.extend([row.trim_end(), "\n"]);
 }
 
 /// A size such as `500MB`, `4GiB` or `65536`.
@@ -87,6 +101,23 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let said = |rest: &str| {
+            let mut text = String::new();
+            line(&mut text, "note", rest);
+            text
+        };
+        assert_eq!(said("short"), "note       short\n");
+        assert_eq!(said(""), "note\n");
+        let (full, path) = ("x".repeat(69), "/".repeat(90));
+        assert_eq!(said(&full), format!("note       {full}\n"));
+        assert_eq!(
+            said(&format!("a {full} b {path}")),
+            format!("note       a\n           {full}\n           b\n           {path}\n")
+        );
+    }
 
     #[test]
     fn sizes_are_read() {

@@ -9,6 +9,7 @@ mod bad_arguments;
 mod bad_data;
 mod bad_models;
 mod done;
+mod report;
 mod schema;
 
 use common::{Scratch, digits, msq};

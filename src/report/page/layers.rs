@@ -104,7 +104,7 @@ struct Lane {
     class: &'static str,
     /// What full height stands for.
     most: f64,
-    ticks: usize,
+    ticks: Vec<f64>,
     values: Vec<f64>,
 }
 
@@ -112,24 +112,20 @@ struct Lane {
 pub(super) fn chart(rows: &[Row]) -> Chart {
     let bits: Vec<f64> = rows.iter().map(|row| row.bits.min(8.0)).collect();
     let shares: Vec<f64> = rows.iter().map(|row| 100.0 * row.share).collect();
-    let errors: Vec<f64> = rows.iter().map(|row| row.layer.sqnr().unwrap_or(0.0).max(0.0)).collect();
     let most = |values: &[f64]| values.iter().copied().fold(1.0, f64::max);
+    let errors: Vec<f64> = rows.iter().map(|row| row.layer.sqnr().unwrap_or(0.0).max(0.0)).collect();
+    let best = most(&errors);
+    // Nothing is lost where weights are exact; float layers have no bar.
+    let exact = |row: &Row| row.layer.weight_bits.is_some() && row.layer.sqnr().is_none();
+    let errors = rows.iter().zip(errors).map(|(row, ratio)| if exact(row) { best } else { ratio }).collect();
+    let lane = |heading, class, most: f64, values| {
+        let ticks = if class == "bits" { vec![0.0, 4.0, 8.0] } else { Scale::linear((0.0, most), (0.0, 1.0)).ticks(2) };
+        Lane { heading, class, most, ticks, values }
+    };
     let lanes = [
-        Lane { heading: "bits of a weight", class: "bits", most: 8.0, ticks: 2, values: bits },
-        Lane {
-            heading: "share of the weights' bytes, %",
-            class: "bytes",
-            most: most(&shares),
-            ticks: 2,
-            values: shares,
-        },
-        Lane {
-            heading: "signal to error, dB: more is better",
-            class: "error",
-            most: most(&errors),
-            ticks: 2,
-            values: errors,
-        },
+        lane("bits of a weight", "bits", 8.0, bits),
+        lane("share of the weights' bytes, %", "bytes", most(&shares), shares),
+        lane("signal to error, dB: more is better", "error", best, errors),
     ];
     let step = (WIDTH - LEFT) / rows.len().max(1) as f64;
     let mut marks = Vec::new();
@@ -161,7 +157,7 @@ pub(super) fn chart(rows: &[Row]) -> Chart {
 fn draw(marks: &mut Vec<Mark>, lane: &Lane, rows: &[Row], top: f64, step: f64) {
     let scale = Scale::linear((0.0, lane.most), (top + LANE, top));
     marks.push(Mark::text("heading", LEFT, top - 9.0, lane.heading.to_owned()));
-    for tick in scale.ticks(lane.ticks) {
+    for &tick in &lane.ticks {
         let y = px(scale.at(tick));
         marks.push(Mark::Path { class: "grid", path: super::svg::line([(LEFT, y), (WIDTH, y)].into_iter()) });
         marks.push(Mark::text("left", LEFT - 8.0, y + 4.0, tick_text(tick)));

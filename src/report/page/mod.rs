@@ -9,7 +9,7 @@ mod layers;
 mod search;
 mod svg;
 
-use super::numbers::{bytes, grouped, percent};
+use super::numbers::{bytes, decibels, grouped, percent};
 use super::{Document, Quality, Report, Run};
 use crate::Error;
 use crate::search::Step;
@@ -81,6 +81,11 @@ impl Page<'_> {
         format!("{} → {}", bytes(self.report.float_bytes), bytes(self.report.bytes))
     }
 
+    /// The largest share of the bytes of all weights.
+    fn most(&self) -> f64 {
+        self.rows.iter().map(|row| row.share).fold(0.001, f64::max)
+    }
+
     /// The figures at the top.
     fn tiles(&self) -> Vec<Tile> {
         let report = self.report;
@@ -141,21 +146,16 @@ fn quality_tiles(quality: &Quality) -> Vec<Tile> {
         tiles.push(Tile { heading: "Accuracy", figure: percent(own, 2), note });
     }
     if let Some(same) = figures.same_argmax {
-        tiles.push(Tile {
-            heading: "Agreement",
-            figure: percent(same, 1),
-            note: "of answers are those of float".to_owned(),
-        });
+        let note = "of answers are those of float".to_owned();
+        tiles.push(Tile { heading: "Agreement", figure: percent(same, 1), note });
     }
     if let Some(divergence) = figures.divergence {
-        tiles.push(Tile {
-            heading: "KL",
-            figure: format!("{divergence:.4}"),
-            note: "nats from float, on average".to_owned(),
-        });
+        let note = "nats from float, on average".to_owned();
+        tiles.push(Tile { heading: "KL", figure: format!("{divergence:.4}"), note });
+    } else {
+        let output = figures.sqnr.map_or("exact".to_owned(), decibels);
+        tiles.push(Tile { heading: "Output", figure: output, note: "signal to error".to_owned() });
     }
-    let output = figures.sqnr.map_or("exact".to_owned(), |ratio| format!("{ratio:.1} dB"));
-    tiles.push(Tile { heading: "Output", figure: output, note: "signal to error".to_owned() });
     tiles
 }
 

@@ -4,12 +4,12 @@ use super::svg::{Chart, Mark, Scale, line, px, tick_text};
 use crate::report::numbers::percent;
 use crate::search::{Outcome, Step, Verdict};
 
-const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 340.0;
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 56.0;
 const TOP: f64 = 22.0;
-const BOTTOM: f64 = 292.0;
-const RIGHT: f64 = 544.0;
+const BOTTOM: f64 = 272.0;
+const RIGHT: f64 = 468.0;
 /// Lines of the steps of MSQ's way that are drawn, from the first to the last.
 const CLASSES: [&str; 5] = ["step-0", "step-1", "step-2", "step-3", "step-4"];
 
@@ -139,7 +139,7 @@ mod tests {
         });
         assert_eq!(
             lines.collect::<Vec<_>>(),
-            [("step-3", "M56 292L300 157L544 22"), ("step-4", "M56 292L300 292L544 292")]
+            [("step-3", "M56 272L262 147L468 22"), ("step-4", "M56 272L262 272L468 272")]
         );
     }
 }
