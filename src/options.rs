@@ -54,6 +54,8 @@ pub enum BatchNorm {
 
 /// Choices of a quantization run. The defaults do the job.
 #[derive(Clone, Debug, PartialEq)]
+// Choices, each of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Options {
     /// The runtime to write for.
     pub profile: Profile,

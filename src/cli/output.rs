@@ -38,23 +38,24 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A line of a summary: a heading and its text, broken between words where it is longer than a terminal is wide.
+/// A line of a summary: a heading and its text. What is longer than a terminal is wide is broken between its parts, or
+/// between words where a part alone is longer.
 pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
-    const WIDTH: usize = 80;
-    const INDENT: usize = 10;
-    let mut row = format!("{heading:<INDENT$}");
-    let mut length = 0;
-    for word in rest.split(' ') {
-        let longer = length + 1 + word.chars().count();
-        let fits = length == 0 || INDENT + longer <= WIDTH;
-        if !fits {
-            text.extend([row.trim_end(), "\n"]);
-            row = " ".repeat(INDENT);
+    const ROOM: usize = 80 - 11;
+    let width = |text: &str| text.trim_end().chars().count();
+    let pieces = rest
+        .split_inclusive(" · ")
+        .flat_map(|part| if width(part) <= ROOM { vec![part] } else { part.split_inclusive(' ').collect() });
+    let mut rows = vec![String::new()];
+    for piece in pieces {
+        match rows.last_mut() {
+            Some(row) if row.is_empty() || row.chars().count() + width(piece) <= ROOM => row.push_str(piece),
+            _ => rows.push(piece.to_owned()),
         }
-        row.extend([" ", word]);
-        length = if fits { longer } else { 1 + word.chars().count() };
     }
-    text.extend([row.trim_end(), "\n"]);
+    for (at, row) in rows.iter().enumerate() {
+        text.extend([format!("{:<10} {row}", if at == 0 { heading } else { "" }).trim_end(), "\n"]);
+    }
 }
 
 /// A size such as `500MB`, `4GiB` or `65536`.
@@ -113,10 +114,10 @@ mod tests {
         assert_eq!(said(""), "note\n");
         let (full, path) = ("x".repeat(69), "/".repeat(90));
         assert_eq!(said(&full), format!("note       {full}\n"));
-        assert_eq!(
-            said(&format!("a {full} b {path}")),
-            format!("note       a\n           {full}\n           b\n           {path}\n")
-        );
+        let broken = format!("note       a\n           {full}\n           b\n           {path}\n");
+        assert_eq!(said(&format!("a {full} b {path}")), broken);
+        let (long, next) = ("y".repeat(60), "to be kept");
+        assert_eq!(said(&format!("{long} · {next} · z")), format!("note       {long} ·\n           {next} · z\n"));
     }
 
     #[test]

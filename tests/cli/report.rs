@@ -171,7 +171,7 @@ fn the_page_works_in_a_browser() {
         1
     );
     let sorted = browser::dom(&page, "sort=sqnr").unwrap();
-    let decibels: Vec<f64> = lines(&sorted).map(|line| number(line)).collect();
+    let decibels: Vec<f64> = lines(&sorted).map(number).collect();
     assert!(decibels.is_sorted() && decibels[0] < decibels[9], "{decibels:?}");
 
     let filtered = browser::dom(&page, "filter=conv1").unwrap();

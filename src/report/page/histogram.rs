@@ -66,11 +66,11 @@ mod tests {
     use super::*;
 
     fn path<'a>(chart: &'a Chart, wanted: &str) -> &'a str {
-        let paths = chart.marks.iter().filter_map(|mark| match mark {
+        let mut paths = chart.marks.iter().filter_map(|mark| match mark {
             Mark::Path { class, path } if *class == wanted => Some(path.as_str()),
             _ => None,
         });
-        paths.last().unwrap_or_default()
+        paths.next().unwrap_or_default()
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Row<'_> {
 }
 
 const WIDTH: f64 = 960.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 36.0;
 const LANE: f64 = 84.0;
 const GAP: f64 = 34.0;
 const TOP: f64 = 24.0;
@@ -119,7 +119,7 @@ pub(super) fn chart(rows: &[Row]) -> Chart {
     let exact = |row: &Row| row.layer.weight_bits.is_some() && row.layer.sqnr().is_none();
     let errors = rows.iter().zip(errors).map(|(row, ratio)| if exact(row) { best } else { ratio }).collect();
     let lane = |heading, class, most: f64, values| {
-        let ticks = if class == "bits" { vec![0.0, 4.0, 8.0] } else { Scale::linear((0.0, most), (0.0, 1.0)).ticks(2) };
+        let ticks = if class == "bits" { vec![0.0, 4.0, 8.0] } else { Scale::linear((0.0, most), (0.0, 1.0)).ticks(3) };
         Lane { heading, class, most, ticks, values }
     };
     let lanes = [

@@ -171,9 +171,72 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::LayerReport;
+    use crate::{BitPlan, LayerPlan, WeightBits};
+    use msq_passes::analysis::LayerOp;
 
     #[test]
     fn words_are_quoted_for_a_shell() {
         assert_eq!(["--skip", "a b", "it's", ""].map(quoted), ["--skip", "'a b'", r"'it'\''s'", "''"]);
+    }
+
+    fn layer(at: usize) -> LayerReport {
+        LayerReport {
+            name: format!("/encoder/layers.{at}/attention/output/dense/MatMul"),
+            op: LayerOp::MatMul,
+            shape: vec![768, 768],
+            weights: 768 * 768,
+            macs: Some(1 << 30),
+            weight_bits: (!at.is_multiple_of(7)).then_some(WeightBits::Bits(8)),
+            activation_bits: (!at.is_multiple_of(7)).then_some(8),
+            bytes: 768 * 768,
+            weight_sqnr: Some(40.0),
+            output_sqnr: None,
+            network_sqnr: Some(-3.0 + at as f64),
+            weight_distribution: None,
+            input_distribution: None,
+        }
+    }
+
+    fn document(layers: usize) -> Document<Report> {
+        let (quantized, float) = (0..layers).map(layer).partition(|layer| layer.weight_bits.is_some());
+        let report = Report {
+            opset: 17,
+            float_bytes: 0,
+            bytes: 0,
+            samples: 1,
+            data: "1 sample".to_owned(),
+            synthetic: true,
+            calibrate_seconds: 0.0,
+            seconds: 0.0,
+            plan: BitPlan::of_layers((0..layers).map(|at| (layer(at).name, LayerPlan::default())).collect()),
+            names: indexmap::IndexMap::new(),
+            layers: quantized,
+            float_layers: float,
+            notes: Vec::new(),
+            kept: Vec::new(),
+            quality: None,
+            search: None,
+        };
+        Document::new(Run::default(), report)
+    }
+
+    /// Float layers stand where the graph has them.
+    #[test]
+    fn layers_are_in_the_order_of_the_graph() {
+        let document = document(15);
+        let rows = layers::rows(&document.found);
+        let bits: Vec<f64> = rows.iter().map(|row| row.bits).collect();
+        assert_eq!(bits, [&[32.0][..], &[8.0; 6], &[32.0], &[8.0; 6], &[32.0]].concat());
+        assert!(rows.iter().enumerate().all(|(at, row)| row.layer.name == layer(at).name && row.position == at + 1));
+        assert_eq!(rows[3].share, 1.0 / 15.0);
+    }
+
+    #[test]
+    fn pages_of_large_models_stay_small() {
+        let page = render(&document(600)).unwrap();
+        assert!(page.matches("<tr id=").count() == 600 && page.len() < 1_000_000, "{} bytes", page.len());
+        assert!(!page.contains("NaN") && !page.contains("inf"));
+        render(&document(0)).unwrap();
     }
 }
