@@ -1,5 +1,6 @@
 //! How far two models' outputs are apart.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Agreement of a model's outputs with a reference, summed over samples; parts merge.
@@ -13,7 +14,7 @@ pub struct Agreement {
 }
 
 /// The figures a report shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct AgreementFigures {
     /// Rows compared: one a sample for a classifier, one a position for a sequence.
     pub rows: u64,

@@ -20,8 +20,11 @@
 use crate::Error;
 use crate::weight_grid::WeightGrid;
 use indexmap::IndexMap;
+use msq_passes::ir::write_file;
 use msq_passes::{Packing, Profile};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -52,7 +55,7 @@ pub enum ActivationBits {
 }
 
 /// The form in which weights are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PackingForm {
     /// Digits in bytes, unpacked by a table; runs everywhere. A byte each where that is not smaller.
@@ -67,7 +70,7 @@ pub enum PackingForm {
 }
 
 /// What happens to a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {
     /// Bits of the weights: `"float"`, `"ternary"`, `"binary"` or 2 to 8.
@@ -83,7 +86,7 @@ pub struct LayerPlan {
 }
 
 /// What happens to every layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BitPlan {
     version: u32,
@@ -231,12 +234,7 @@ impl BitPlan {
 
     /// Writes the plan as a JSON document; the file appears when it is complete.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let failed = |e: std::io::Error| Error::SavePlan { path: path.to_owned(), reason: e.to_string() };
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        std::io::Write::write_all(&mut file, self.to_json().as_bytes()).map_err(failed)?;
-        file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        Ok(write_file(path, self.to_json().as_bytes())?)
     }
 
     /// The plan as a JSON document.
@@ -340,7 +338,7 @@ impl NumberOrWord {
 }
 
 macro_rules! number_or_word {
-    ($bits:ident) => {
+    ($bits:ident, $words:tt) => {
         impl Serialize for $bits {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
@@ -356,11 +354,21 @@ macro_rules! number_or_word {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        impl JsonSchema for $bits {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($bits).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "anyOf": [{ "type": "integer", "minimum": 2, "maximum": 8 }, { "enum": $words }] })
+            }
+        }
     };
 }
 
-number_or_word!(WeightBits);
-number_or_word!(ActivationBits);
+number_or_word!(WeightBits, ["float", "ternary", "binary"]);
+number_or_word!(ActivationBits, ["float"]);
 
 #[cfg(test)]
 mod tests {

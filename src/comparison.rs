@@ -6,10 +6,11 @@
 //! Lower is better; 0 is the float network.
 
 use crate::agreement::{Accuracy, Agreement, AgreementFigures, is_probabilities};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How good a network is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// Distance of the outputs from the float network's.
     pub distance: f64,

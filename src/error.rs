@@ -189,6 +189,12 @@ pub enum Error {
         /// What the parser says.
         reason: String,
     },
+    /// The report's page cannot be written.
+    #[error("the report cannot be written: {reason}")]
+    Page {
+        /// Why.
+        reason: String,
+    },
     /// The output cannot be written.
     #[error(transparent)]
     Save(#[from] SaveError),

@@ -8,11 +8,12 @@ use crate::progress::Progress;
 use crate::quant::Sqnr;
 use msq_passes::ir::{DataType, Model, ValueId};
 use msq_passes::{InsertTaps, Manager};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::Path;
 
 /// What was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Evaluation {
     /// Samples run.
     pub samples: usize,
@@ -27,7 +28,7 @@ pub struct Evaluation {
 }
 
 /// Error of one value against the reference.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ValueError {
     /// Its name.
     pub name: String,
@@ -44,12 +45,25 @@ pub fn evaluate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Evaluation, Error> {
+    let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
+    compare(model, reference, &shared, data, save_outputs, threads, progress)
+}
+
+/// The same, and the error of these inner values, which both models have.
+pub(crate) fn compare(
+    model: &Model,
+    reference: Option<&Model>,
+    shared: &[String],
+    data: &Dataset,
+    save_outputs: Option<&Path>,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Evaluation, Error> {
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
-    let tapped = tap(model, &shared)?;
-    let tapped_reference = reference.map(|r| tap(r, &shared)).transpose()?;
+    let tapped = tap(model, shared)?;
+    let tapped_reference = reference.map(|r| tap(r, shared)).transpose()?;
     let pool = Pool::new(&tapped, threads);
     let reference_pool = tapped_reference.as_ref().map(|r| Pool::new(r, threads));
     let own = model.graph.outputs().len();
@@ -71,7 +85,7 @@ pub fn evaluate(
     if let Some(path) = save_outputs {
         save(model, path, &saved)?;
     }
-    Ok(total.figures(data, &shared, reference.is_some()))
+    Ok(total.figures(data, shared, reference.is_some()))
 }
 
 /// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any

@@ -6,11 +6,12 @@ use crate::{BatchNorm, Error};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId, encoded_len, export};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 
 /// A model at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Inspection {
     /// The tool that wrote it.
     pub producer: String,
@@ -33,7 +34,7 @@ pub struct Inspection {
 }
 
 /// A graph input or output.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ValueInspection {
     /// Name.
     pub name: String,
@@ -43,7 +44,7 @@ pub struct ValueInspection {
 }
 
 /// A layer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LayerInspection {
     /// Name.
     pub name: String,

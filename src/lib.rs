@@ -32,6 +32,7 @@ pub mod calibrate;
 mod comparison;
 mod coverage;
 pub mod data;
+mod details;
 mod ends;
 pub mod engine;
 mod error;

@@ -6,6 +6,7 @@ use crate::data::Dataset;
 use crate::engine::Pool;
 use crate::progress::Progress;
 use crate::quant::{GridKind, GridSpec, Range};
+use crate::report::Distribution;
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
@@ -40,6 +41,8 @@ pub(crate) struct Observed {
     pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
     pub outputs: Vec<Vec<Vec<f32>>>,
+    /// Values by name, without a grid, where details are asked for.
+    pub distributions: IndexMap<String, Distribution>,
 }
 
 /// What calibration saw, from which the parameters of any number of bits can be chosen.
@@ -74,7 +77,8 @@ pub(crate) fn observe(
     let one = |layer| seen.narrower(model, watched, layer, options);
     let chosen: Result<Vec<_>, Error> = pool.install(|| narrow.into_par_iter().map(one).collect());
     let narrower = chosen?.into_iter().flatten().collect();
-    Ok(Observed { activations, narrower, means: seen.means, outputs: seen.outputs })
+    let distributions = if options.details { seen.distributions() } else { IndexMap::new() };
+    Ok(Observed { activations, narrower, means: seen.means, outputs: seen.outputs, distributions })
 }
 
 impl Observed {
@@ -116,6 +120,17 @@ pub(crate) fn see(
 }
 
 impl Seen {
+    fn distributions(&self) -> IndexMap<String, Distribution> {
+        let one = |(name, statistics): (&String, &Statistics)| {
+            let histogram = &statistics.histogram;
+            let range = histogram.range()?;
+            let bins = histogram.bins().map(|bin| (f64::midpoint(bin.lower, bin.upper), bin.count));
+            let values = bins.chain([(0.0, histogram.zeros())]);
+            Some((name.clone(), Distribution::count(range.min.into(), range.max.into(), values)))
+        };
+        self.statistics.iter().filter_map(one).collect()
+    }
+
     /// The parameters of a value; nothing for one that was not seen.
     pub(crate) fn quantizer(
         &self,

@@ -54,6 +54,8 @@ pub enum BatchNorm {
 
 /// Choices of a quantization run. The defaults do the job.
 #[derive(Clone, Debug, PartialEq)]
+// Choices, each of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Options {
     /// The runtime to write for.
     pub profile: Profile,
@@ -94,6 +96,8 @@ pub struct Options {
     pub threads: usize,
     /// Bytes of activations and plans the engine may hold at once; nothing for no limit.
     pub memory: Option<u64>,
+    /// Whether the report says what every layer's errors add up to, and how the values of the worst are distributed.
+    pub details: bool,
     /// Samples whose outputs are compared with the float model's after the fact.
     pub verify: usize,
     /// Whether names of inner values are shortened and node names dropped; if not said, where weights are packed.
@@ -122,6 +126,7 @@ impl Default for Options {
             seed: 0,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory: None,
+            details: false,
             verify: 16,
             strip_names: None,
         }

@@ -3,6 +3,7 @@
 use crate::comparison::{Comparison, Found};
 use crate::coverage::Coverage;
 use crate::data::{Array, Dataset, InputSpec};
+use crate::details;
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
 use crate::observe::observe;
@@ -211,6 +212,12 @@ impl Prepared {
                 Some(verify(&model, Reference::Outputs(&observed.outputs), &data, options, progress)?)
             }
         };
+        let mut layers = work.reports(&float, &solved, options);
+        if options.details {
+            let run =
+                details::Run { float: &float, quantized: &model, work: &work, observed: &observed, solved: &solved };
+            details::add(&mut layers, run, validation.unwrap_or(data), options, progress)?;
+        }
         // Exact, and not all of it runs in the engine: after the comparison.
         let names = finish(&mut model, work.packings.clone(), options)?;
         let report = Report {
@@ -224,7 +231,7 @@ impl Prepared {
             seconds: self.start.elapsed().as_secs_f64(),
             plan: work.plan(&float, options),
             names,
-            layers: work.reports(&float, &solved, options),
+            layers,
             float_layers: work.float_layers(&float),
             notes: work.notes(options),
             kept: work.placement.kept.clone(),

@@ -1,10 +1,11 @@
 //! The integers weights may be rounded to, by name.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The integers weights are rounded to, for b bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightGrid {
     /// −(2^(b−1) − 1) to 2^(b−1) − 1.

@@ -98,7 +98,7 @@ impl Work {
         self.placement.layers().chain(&self.stored)
     }
 
-    fn is_on_integers(&self, layer: &Layer) -> bool {
+    pub(crate) fn is_on_integers(&self, layer: &Layer) -> bool {
         self.placement.nodes.contains_key(&layer.node)
     }
 
@@ -310,5 +310,8 @@ fn float_layer(model: &Model, layer: &Layer) -> LayerReport {
         bytes: 4 * layer.weights(),
         weight_sqnr: None,
         output_sqnr: None,
+        network_sqnr: None,
+        weight_distribution: None,
+        input_distribution: None,
     }
 }

@@ -1,4 +1,4 @@
-//! The node tests of the PyPI package `onnx`, nearly two thousand: each goes through the in-memory form unchanged, and
+//! The node tests of the Python package `onnx`, nearly two thousand: each goes through the in-memory form unchanged, and
 //! quantizing it gives a model or an error. With their inputs made weights, those that quantize are valid, and run where
 //! the float model does.
 

@@ -3,10 +3,12 @@
 use super::CommonArgs;
 use super::config::ConfigArgs;
 use super::data::DataArgs;
+use super::document::{self, this_run};
 use super::output::{self, Usage, line, table};
 use super::progress::Bars;
 use clap::Args;
 use msq_onnx::evaluate::{Evaluation, evaluate};
+use msq_onnx::report::Document;
 use msq_onnx::{Options, input_specs};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -47,7 +49,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let threads = args.threads.map_or_else(|| Options::default().threads, NonZero::get);
     let found = evaluate(&model, reference.as_ref(), &data, args.save_outputs.as_deref(), threads, &bars)?;
     if args.common.json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&found)?));
+        return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }
     output::print(&text(&found))
 }

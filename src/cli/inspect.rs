@@ -1,9 +1,12 @@
 //! `msq-onnx inspect`: layers and what can be done with them.
 
 use super::CommonArgs;
-use super::output::{self, bytes, count, table};
+use super::document::{self, this_run};
+use super::output::{self, table};
 use clap::Args;
 use msq_onnx::inspect::{Inspection, inspect};
+use msq_onnx::report::Document;
+use msq_onnx::report::numbers::{bytes, count};
 use std::path::PathBuf;
 
 /// Arguments of `inspect`.
@@ -20,7 +23,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let model = msq_onnx::load(&args.model)?;
     let found = inspect(model)?;
     if args.common.json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&found)?));
+        return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }
     output::print(&text(&found))
 }

@@ -1,10 +1,13 @@
 //! `msq-onnx lint`: whether a quantized model is one its target runs as meant.
 
 use super::CommonArgs;
+use super::document::{self, this_run};
 use super::output::{self, Usage, line};
 use clap::Args;
+use msq_onnx::report::Document;
 use msq_passes::Profile;
 use msq_passes::lint::{Finding, Severity, lint};
+use schemars::JsonSchema;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,12 +24,16 @@ pub(crate) struct LintArgs {
 }
 
 /// What `--json` prints.
-#[derive(serde::Serialize)]
-struct Report<'a> {
-    profile: &'a str,
+#[derive(JsonSchema, serde::Serialize)]
+pub(crate) struct Linted {
+    /// The target.
+    profile: String,
+    /// How many findings are errors.
     errors: usize,
+    /// How many findings are warnings.
     warnings: usize,
-    findings: &'a [Finding],
+    /// What the rules found.
+    findings: Vec<Finding>,
 }
 
 /// Shows what the rules find; fails where one of them is an error.
@@ -41,8 +48,8 @@ pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     if args.common.json {
-        let report = Report { profile: profile.name, errors, warnings, findings: &findings };
-        output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        let found = Linted { profile: profile.name.to_owned(), errors, warnings, findings };
+        output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?)?;
     } else if !args.common.quiet {
         output::print(&text(&findings, errors, warnings, profile.name))?;
     }

@@ -2,6 +2,7 @@
 
 mod config;
 mod data;
+mod document;
 mod evaluate;
 mod form;
 mod inspect;
@@ -14,6 +15,7 @@ mod quantize;
 mod run;
 mod search;
 mod shell;
+mod summary;
 mod version;
 
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +66,8 @@ enum Command {
     /// Print the manual page, or write those of all commands
     #[command(hide = true)]
     Man(shell::ManArgs),
+    /// Print the JSON schema of what a command prints with --json
+    Schema(document::SchemaArgs),
 }
 
 /// What every command takes.
@@ -112,6 +116,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
+        Command::Schema(args) => document::run(&args),
         Command::Evaluate(args) => {
             log(&args.common);
             evaluate::run(&args)
@@ -131,7 +136,8 @@ fn log(common: &CommonArgs) {
         _ => "warn,msq_onnx=debug,msq_passes=debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

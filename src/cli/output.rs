@@ -38,18 +38,23 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A line of a summary: a heading and its text.
+/// A line of a summary: a heading and its text. What is longer than a terminal is wide is broken between its parts, or
+/// between words where a part alone is longer.
 pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
-    text.extend([format!("{heading:<10} {rest}").trim_end(), "\n"]);
-}
-
-/// Bytes in the unit that suits, decimal as file managers show them.
-pub(crate) fn bytes(n: u64) -> String {
-    match n {
-        0..1000 => format!("{n} B"),
-        1000..10_000_000 => format!("{} KB", grouped(n.div_ceil(1000))),
-        10_000_000..10_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
+    const ROOM: usize = 80 - 11;
+    let width = |text: &str| text.trim_end().chars().count();
+    let pieces = rest
+        .split_inclusive(" · ")
+        .flat_map(|part| if width(part) <= ROOM { vec![part] } else { part.split_inclusive(' ').collect() });
+    let mut rows = vec![String::new()];
+    for piece in pieces {
+        match rows.last_mut() {
+            Some(row) if row.is_empty() || row.chars().count() + width(piece) <= ROOM => row.push_str(piece),
+            _ => rows.push(piece.to_owned()),
+        }
+    }
+    for (at, row) in rows.iter().enumerate() {
+        text.extend([format!("{:<10} {row}", if at == 0 { heading } else { "" }).trim_end(), "\n"]);
     }
 }
 
@@ -72,28 +77,6 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     } else {
         Err("must be positive".to_owned())
     }
-}
-
-/// A count with the unit that suits: `268 k`, `41 M`.
-pub(crate) fn count(n: u64) -> String {
-    match n {
-        0..10_000 => grouped(n),
-        10_000..10_000_000 => format!("{} k", grouped(n / 1000)),
-        _ => format!("{} M", grouped(n / 1_000_000)),
-    }
-}
-
-/// Digits in groups of three.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A table whose columns are as wide as they must be; columns named in `right` are aligned right.
@@ -121,13 +104,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(1_126_891), "1,127 KB");
-        assert_eq!(bytes(18_827_058), "18.8 MB");
-        assert_eq!(count(268_336), "268 k");
-        assert_eq!(count(41_000_000), "41 M");
-        assert_eq!(grouped(1_234_567), "1,234,567");
+    fn long_lines_are_broken_between_words() {
+        let said = |rest: &str| {
+            let mut text = String::new();
+            line(&mut text, "note", rest);
+            text
+        };
+        assert_eq!(said("short"), "note       short\n");
+        assert_eq!(said(""), "note\n");
+        let (full, path) = ("x".repeat(69), "/".repeat(90));
+        assert_eq!(said(&full), format!("note       {full}\n"));
+        let broken = format!("note       a\n           {full}\n           b\n           {path}\n");
+        assert_eq!(said(&format!("a {full} b {path}")), broken);
+        let (long, next) = ("y".repeat(60), "to be kept");
+        assert_eq!(said(&format!("{long} · {next} · z")), format!("note       {long} ·\n           {next} · z\n"));
     }
 
     #[test]

@@ -6,17 +6,21 @@
 use super::CommonArgs;
 use super::config::ConfigArgs;
 use super::data::DataArgs;
+use super::document::{self, this_run};
 use super::form::{FormArgs, choices};
 use super::interrupt;
-use super::output::{self, Usage, bytes, line, table};
+use super::output::{self, Usage, line, table};
 use super::progress::Bars;
 use super::run::RunArgs;
 use clap::Args;
+use msq_onnx::report::Document;
+use msq_onnx::report::numbers::bytes;
 use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
 use msq_onnx::search::{
     FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
 };
 use msq_onnx::{ActivationBits, BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
+use msq_passes::ir::write_file;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -263,9 +267,12 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
         Some(journal) => stopped(error, journal),
         None => error.into(),
     })?;
-    let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
+    let run = this_run(&args.model, args.output.as_deref(), Some(args.run.seed));
+    let found = Document::new(run, found);
+    let json = document::text(&found)?;
+    let found = found.found;
     if let Some(path) = &args.output {
-        std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
+        write_file(path, json.as_bytes()).map_err(Error::from)?;
     }
     if let Some(path) = &args.form.save_plan {
         found.plan.save(path)?;

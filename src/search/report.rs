@@ -2,10 +2,11 @@
 
 use crate::BitPlan;
 use crate::comparison::Verdict;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A finished search.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// How bits were chosen.
     pub method: &'static str,
@@ -42,7 +43,7 @@ pub struct Outcome {
 }
 
 /// A plan that a search proposed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Proposal {
     /// The search.
     pub method: String,
@@ -53,7 +54,7 @@ pub struct Proposal {
 }
 
 /// A configuration on MSQ's way.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Step {
     /// Bits of a weight on average.
     pub bits: f64,
@@ -68,7 +69,7 @@ pub struct Step {
 }
 
 /// What a layer costs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Sensitivity {
     /// The layer.
     pub layer: String,
@@ -77,7 +78,7 @@ pub struct Sensitivity {
 }
 
 /// A plan of the front.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FrontPoint {
     /// Bits of a weight on average.
     pub bits: f64,
@@ -92,7 +93,7 @@ pub struct FrontPoint {
 }
 
 /// Passes of samples through the whole network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Passes {
     /// What was run, by multiply-accumulates.
     pub run: f64,

@@ -113,7 +113,8 @@ impl<'a> Variants<'a> {
             let chosen = self.quantizer(watched, work.placement.root(layer.input), bits, options)?;
             narrower.extend(chosen.map(|chosen| (layer.name.clone(), chosen)));
         }
-        Ok(Observed { activations, narrower, means: self.seen.means.clone(), outputs: Vec::new() })
+        let (means, outputs, distributions) = (self.seen.means.clone(), Vec::new(), IndexMap::new());
+        Ok(Observed { activations, narrower, means, outputs, distributions })
     }
 
     fn quantizer(

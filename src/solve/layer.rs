@@ -174,6 +174,12 @@ pub(crate) fn round_layer(
     Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale })
 }
 
+/// The weights a layer is to have, the batch-norm it takes in multiplied into them.
+pub(crate) fn target_weight(model: &Model, layer: &Layer, affine: Option<&ChannelAffine>) -> Result<Vec<f32>, Error> {
+    let weight = constant(model, layer.weight)?.unwrap_or_default();
+    Ok(Target::new(model, layer, &weight, None, affine)?.weight.into_owned())
+}
+
 /// Integers that fit a layer.
 struct Fit {
     weight: QuantizedWeight,

@@ -33,7 +33,7 @@ mod problem;
 mod random;
 pub mod round;
 
-pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer};
+pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer, target_weight};
 pub use problem::{Grid, Group, Problem, Seen, Solution};
 
 use crate::quant::QuantError;

@@ -10,7 +10,12 @@ fn writes_a_quantized_model() {
     let output = scratch.out("out.onnx");
     let run = msq(args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz")]).ok();
     assert_eq!(run.stderr, "");
-    let headings: Vec<&str> = run.stdout.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    let lines = || run.stdout.lines();
+    assert!(
+        lines().filter(|line| !line.contains(scratch.out("").to_str().unwrap())).all(|line| line.chars().count() <= 80)
+    );
+    let headings: Vec<&str> =
+        lines().filter(|line| !line.starts_with(' ')).filter_map(|l| l.split_whitespace().next()).collect();
     assert_eq!(headings, ["model", "calibrate", "size", "quality", "runs", "wrote"]);
     for part in ["opset 17", "10 layers", "512 samples from `calib.npz`", "10 of 10 layers int8", "nothing stays float"]
     {

@@ -10,6 +10,8 @@ mod bad_data;
 mod bad_models;
 mod config;
 mod done;
+mod report;
+mod schema;
 
 use common::{Scratch, digits, msq};
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code, unused_imports)]
 
 pub(crate) mod arrays;
+pub(crate) mod browser;
 pub(crate) mod child;
 pub(crate) mod models;
 pub(crate) mod python;

@@ -3,7 +3,7 @@
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
 
 /// The operators a layer can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)]
 pub enum LayerOp {

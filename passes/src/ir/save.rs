@@ -50,7 +50,7 @@ pub enum SaveError {
 pub fn save_model(model: &Model, path: &Path) -> Result<u64, SaveError> {
     let write = |source| SaveError::Write { path: path.to_owned(), source };
     let name = path.file_name().ok_or_else(|| SaveError::NoFileName { path: path.to_owned() })?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut proto = export(model);
     let mut external = false;
     visit_tensors(&mut proto, &mut |t| {
@@ -64,9 +64,8 @@ pub fn save_model(model: &Model, path: &Path) -> Result<u64, SaveError> {
         let file = temporary(folder).map_err(write)?;
         data = Some((move_out(model, &mut proto, &location, file, path)?, folder.join(location)));
     }
-    let mut file = temporary(folder).map_err(write)?;
     let bytes = encode_model(&proto);
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(write)?;
+    let file = complete(folder, &bytes).map_err(write)?;
     let mut total = bytes.len() as u64;
     if let Some(((file, length), target)) = data {
         persist(file, &target)?;
@@ -81,6 +80,23 @@ fn persist(file: NamedTempFile, path: &Path) -> Result<(), SaveError> {
     file.persist(path).map(|_| ()).map_err(|e| write(e.error))
 }
 
+/// Writes a file that is there completely or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
+    let write = |source| SaveError::Write { path: path.to_owned(), source };
+    persist(complete(folder_of(path), bytes).map_err(write)?, path)
+}
+
+/// A temporary file that holds these bytes.
+fn complete(folder: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
+    let mut file = temporary(folder)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Fails where [`save_model`] would: if the path names no file, or its folder takes no new file. Meant to be called
 /// before long work.
 pub fn check_writable(path: &Path) -> Result<(), SaveError> {
@@ -91,8 +107,7 @@ pub fn check_writable(path: &Path) -> Result<(), SaveError> {
     if path.is_dir() {
         return Err(write(std::io::ErrorKind::IsADirectory.into()));
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    temporary(folder).map(|_| ()).map_err(|e| write(e.kind().into()))
+    temporary(folder_of(path)).map(|_| ()).map_err(|e| write(e.kind().into()))
 }
 
 /// A temporary file in the folder, with the permissions an ordinary new file would have.

@@ -18,7 +18,7 @@ use crate::profile::{ActivationGrid, BiasForm, Profile};
 use view::View;
 
 /// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The target refuses the model, or computes something else than it says.
@@ -38,7 +38,7 @@ impl Severity {
 }
 
 /// Something a rule found.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Finding {
     /// The rule.
     pub rule: &'static str,

@@ -299,7 +299,13 @@ fn started(model: &Model, parts: Parts, options: &Options, search: &SearchOption
             data.labels(index).hash(&mut hasher);
         }
     }
-    let options = Options { threads: 0, memory: None, plan: BitPlan::of_layers(IndexMap::new()), ..options.clone() };
+    let options = Options {
+        threads: 0,
+        memory: None,
+        details: false,
+        plan: BitPlan::of_layers(IndexMap::new()),
+        ..options.clone()
+    };
     format!("{options:?} {:?} {} {}", search.imprinting, search.samples, parts.margin).hash(&mut hasher);
     Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
 }

@@ -57,7 +57,7 @@ pub enum Absorbed {
 }
 
 /// A node that stays float, and why.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Kept {
     /// The node's name, or its output's.
     pub node: String,

@@ -1,0 +1,109 @@
+//! What a report says of layers beyond their bits: what errors add up to on the way through the network, and how the
+//! values of the worst layers lie on their grids.
+
+use crate::data::Dataset;
+use crate::evaluate::compare;
+use crate::observe::Observed;
+use crate::progress::Progress;
+use crate::report::{Distribution, LayerReport};
+use crate::solve::target_weight;
+use crate::work::{Solved, Work};
+use crate::{Error, Options};
+use msq_passes::analysis::Layer;
+use msq_passes::ir::Model;
+use msq_passes::{ActivationQuantizer, QuantizedLayer};
+use std::collections::HashMap;
+
+/// Samples the networks are compared on.
+const SAMPLES: usize = 64;
+/// Layers whose values are shown.
+const WORST: usize = 6;
+
+/// A run so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub float: &'a Model,
+    /// With quantizers in it, so that values have the names they have in the float model.
+    pub quantized: &'a Model,
+    pub work: &'a Work,
+    pub observed: &'a Observed,
+    pub solved: &'a Solved,
+}
+
+/// Adds the details to what is said of the layers.
+pub(crate) fn add(
+    layers: &mut [LayerReport],
+    run: Run,
+    data: &Dataset,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let by_name: HashMap<&str, &Layer> = run.work.layers().map(|layer| (layer.name.as_str(), layer)).collect();
+    let errors = errors(&by_name, run, &data.range(0, SAMPLES), options, progress)?;
+    for layer in &mut *layers {
+        layer.network_sqnr = errors.get(&layer.name).copied();
+    }
+    let mut worst: Vec<&mut LayerReport> = layers.iter_mut().filter(|layer| layer.sqnr().is_some()).collect();
+    worst.sort_by(|a, b| a.sqnr().unwrap_or_default().total_cmp(&b.sqnr().unwrap_or_default()));
+    for report in worst.into_iter().take(WORST) {
+        let Some((layer, rounded)) = by_name.get(report.name.as_str()).zip(run.solved.get(&report.name)) else {
+            continue;
+        };
+        let affine = run.work.placement.affine_of(run.float, layer).transpose()?;
+        let weight = target_weight(run.float, layer, affine.as_ref())?;
+        report.weight_distribution = Some(weight_distribution(layer, &weight, &rounded.layer));
+        report.input_distribution = input_distribution(run, layer);
+    }
+    Ok(())
+}
+
+/// Signal-to-noise ratio of what each layer hands on, by the layer's name; none where nothing is lost.
+fn errors(
+    layers: &HashMap<&str, &Layer>,
+    run: Run,
+    data: &Dataset,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<HashMap<String, f64>, Error> {
+    let (float, graph) = (run.float, &run.float.graph);
+    let outputs: Vec<_> = graph.outputs().collect();
+    let written = |layer: &Layer| run.work.placement.written_by(graph, layer);
+    let values = run.work.layers().map(written).filter(|value| !outputs.contains(value));
+    let mut names: Vec<String> = values.map(|value| graph.value(value).name().to_owned()).collect();
+    names.retain(|name| run.quantized.graph.find(name).is_some());
+    names.sort_unstable();
+    names.dedup();
+    let found = compare(run.quantized, Some(float), &names, data, None, options.threads, progress)?;
+    let inner: HashMap<&str, f64> = found.values.iter().filter_map(|v| Some((v.name.as_str(), v.sqnr?))).collect();
+    let error = |layer: &Layer| match outputs[..] {
+        // An output cannot be tapped, but it is compared anyway.
+        [output] if output == written(layer) => found.agreement?.sqnr,
+        _ => inner.get(graph.value(written(layer)).name()).copied(),
+    };
+    Ok(layers.values().filter_map(|layer| Some((layer.name.clone(), error(layer)?))).collect())
+}
+
+/// Weights in steps of their channel's scale.
+fn weight_distribution(layer: &Layer, weight: &[f32], quantized: &QuantizedLayer) -> Distribution {
+    let axis = layer.axis.filter(|_| quantized.scales.len() > 1);
+    let inner = axis.map_or(weight.len(), |axis| layer.shape[axis + 1..].iter().product()).max(1);
+    let scales = quantized.scales.iter().cycle().flat_map(|&scale| std::iter::repeat_n(scale, inner));
+    let steps: Vec<f64> = weight.iter().zip(scales).map(|(&w, s)| f64::from(w) / f64::from(s)).collect();
+    let mut grid: Vec<f64> = quantized.weight.iter().map(|&q| f64::from(q)).collect();
+    grid.sort_by(f64::total_cmp);
+    grid.dedup();
+    let ends = || steps.iter().chain(&grid).copied();
+    let (min, max) = (ends().fold(f64::INFINITY, f64::min), ends().fold(f64::NEG_INFINITY, f64::max));
+    Distribution { grid, ..Distribution::count(min, max, steps.into_iter().map(|step| (step, 1))) }
+}
+
+/// What a layer reads, on the grid of its quantizer; none where it has no quantizer or what it reads was not counted.
+fn input_distribution(run: Run, layer: &Layer) -> Option<Distribution> {
+    let Run { float, work, observed, .. } = run;
+    let quantizer @ ActivationQuantizer { scale, zero_point, .. } =
+        observed.read_by(float, &work.placement, layer).filter(|_| work.is_on_integers(layer))?;
+    let (low, high) = quantizer.interval();
+    let grid = (low..=high).map(|q| f64::from(q - zero_point) * f64::from(scale)).collect();
+    let seen = observed.distributions.get(float.graph.value(work.placement.root(layer.input)).name())?;
+    Some(Distribution { grid, ..seen.clone() })
+}
