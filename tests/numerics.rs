@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::random_network::random_network;
 use common::{digits, models, repository};
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
 use msq_onnx::engine::{EngineError, Facts, Plan};
@@ -143,6 +144,24 @@ fn every_fixture_keeps_its_function() {
         }
     }
     assert!(compared >= 80, "only {compared} fixtures could be compared");
+}
+
+#[test]
+fn every_random_network_keeps_its_function() {
+    for seed in 0..60 {
+        let text = random_network(seed);
+        let mut proto = models::parse(&text);
+        models::fill(&mut proto);
+        let mut model = ir::import(proto).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let samples = vec![inputs(&model).unwrap()];
+        let wanted = outputs(&model, &samples).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        assert!(wanted.iter().flatten().any(|v| *v != 0.0), "{text}");
+        let after = |pass: &str, model: &Model| {
+            let found = outputs(model, &samples).unwrap_or_else(|e| panic!("after {pass}: {e}\n{text}"));
+            close(&wanted, &found, &format!("after {pass}\n{text}"));
+        };
+        prepare(&mut model, after).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ mod common;
 
 use common::arrays::{Npy, write_npz};
 use common::python::{check_model, python};
+use common::random_network::random_network;
 use common::{Scratch, args, models, msq, repository};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Least signal-to-noise ratio of the outputs against float, in decibels, for weights and inputs spread evenly.
 const SQNR: f64 = 25.0;
@@ -21,18 +22,8 @@ const DIFFERENCE: f64 = 0.03;
 fn holds_up(name: &str) {
     let scratch = Scratch::new();
     let text = std::fs::read_to_string(repository("tests/networks").join(format!("{name}.onnxtxt"))).unwrap();
-    let mut proto = models::parse(&text);
-    models::fill(&mut proto);
-    let float = models::write(&scratch.path("float.onnx"), &proto);
-    let data = write_data(&scratch, &float);
-    let (output, ours) = (scratch.out("out.onnx"), scratch.path("ours.npz"));
-    msq(args![float, "-o", output, "--calib", data, "-q"]).ok();
-    let compared = args!["evaluate", output, "--reference", float, "--calib", data, "--save-outputs", ours, "--json"];
-    let report = msq(compared).ok().json();
-    let sqnr = report["agreement"]["sqnr"].as_f64();
-    assert!(sqnr.is_none_or(|s| s > SQNR), "only {sqnr:?} dB: {report}");
+    let output = quantized(&scratch, &text);
     if python().is_some() {
-        runs_alike(&scratch, &output, &data, &ours);
         let report = check_model(args!["fusion", output]).unwrap();
         let left = report["float"].as_array().unwrap_or_else(|| panic!("{report}"));
         let left: Vec<&str> = left.iter().map(|node| node["op"].as_str().unwrap()).collect();
@@ -41,8 +32,35 @@ fn holds_up(name: &str) {
     }
 }
 
+/// Quantizes a network; what is written is close to float, and in onnxruntime what our own emulation says.
+#[track_caller]
+fn quantized(scratch: &Scratch, text: &str) -> PathBuf {
+    let mut proto = models::parse(text);
+    models::fill(&mut proto);
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let data = write_data(scratch, &float);
+    let (output, ours) = (scratch.out("out.onnx"), scratch.path("ours.npz"));
+    msq(args![float, "-o", output, "--calib", data, "-q"]).ok();
+    let compared = args!["evaluate", output, "--reference", float, "--calib", data, "--save-outputs", ours, "--json"];
+    let report = msq(compared).ok().json();
+    let sqnr = report["agreement"]["sqnr"].as_f64();
+    assert!(sqnr.is_none_or(|s| s > SQNR), "only {sqnr:?} dB: {report}");
+    if python().is_some() {
+        runs_alike(scratch, &output, &data, &ours);
+    }
+    output
+}
+
+#[test]
+fn random_networks_hold_up() {
+    for seed in 0..16 {
+        let scratch = Scratch::new();
+        quantized(&scratch, &random_network(seed));
+    }
+}
+
 /// 32 samples for every input, open axes of length 16.
-fn write_data(scratch: &Scratch, model: &Path) -> std::path::PathBuf {
+fn write_data(scratch: &Scratch, model: &Path) -> PathBuf {
     let specs = msq_onnx::input_specs(&msq_onnx::load(model).unwrap());
     let arrays: Vec<(String, Npy)> = specs
         .into_iter()

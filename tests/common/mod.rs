@@ -7,6 +7,7 @@ pub(crate) mod browser;
 pub(crate) mod child;
 pub(crate) mod models;
 pub(crate) mod python;
+pub(crate) mod random_network;
 
 use std::ffi::OsString;
 use std::fs;
