@@ -97,15 +97,21 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let float_bytes = std::fs::metadata(input).map_or(quantized.report.float_bytes, |file| file.len());
     let report = Report { float_bytes, bytes: written, ..quantized.report };
     let document = Document::new(this_run(input, Some(output), Some(args.run.seed)), report);
+    tell(args, &document)?;
+    Ok(document.found.search.as_ref().map_or(ExitCode::SUCCESS, search::exit_code))
+}
+
+/// Writes the page, and prints what was done.
+fn tell(args: &QuantizeArgs, document: &Document<Report>) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
-        write_file(path, page::render(&document)?.as_bytes()).map_err(Error::from)?;
+        write_file(path, page::render(document)?.as_bytes()).map_err(Error::from)?;
     }
     if args.common.json {
-        output::print(&document::text(&document)?)?;
+        output::print(&document::text(document)?)?;
     } else if !args.common.quiet {
-        output::print(&summary(&document, args.report.as_deref()))?;
+        output::print(&summary(document, args.report.as_deref()))?;
     }
-    Ok(document.found.search.as_ref().map_or(ExitCode::SUCCESS, search::exit_code))
+    Ok(())
 }
 
 fn input(args: &QuantizeArgs) -> anyhow::Result<&Path> {

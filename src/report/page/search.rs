@@ -35,9 +35,10 @@ pub(super) fn front(found: &Outcome) -> Chart {
     marks.extend(front().map(|point| dot("point", point)));
     marks.push(dot("chosen", chosen));
     let (x, y) = place(chosen.0, chosen.1);
-    let class = if x > f64::midpoint(LEFT, RIGHT) { "label left" } else { "label" };
-    let x = if x > f64::midpoint(LEFT, RIGHT) { x - 10.0 } else { x + 10.0 };
-    marks.push(Mark::text(class, x, y - 8.0, format!("chosen: {}", found.chosen)));
+    // The front falls to the right: above it on the right there is room, and below it on the left.
+    let (class, x, y) =
+        if x < RIGHT - 130.0 { ("label", x + 10.0, y - 8.0) } else { ("label left", x - 10.0, y + 16.0) };
+    marks.push(Mark::text(class, x, y, format!("chosen: {}", found.chosen)));
     Chart {
         id: "front-chart".to_owned(),
         title: "Size against distance".to_owned(),
