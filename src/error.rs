@@ -134,12 +134,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A bit plan that cannot be written.
+    /// A file beside the model that cannot be written.
     #[error("`{path}` cannot be written: {reason}", path = path.display())]
-    SavePlan {
+    Write {
         /// The file.
         path: PathBuf,
         /// What the system says.
+        reason: String,
+    },
+    /// The metadata of a model holds a bit plan that cannot be read.
+    #[error("the plan in the model's metadata cannot be read: {reason}")]
+    DamagedPlan {
+        /// Why.
         reason: String,
     },
     /// A bit plan that does not fit the model or the target.
@@ -224,6 +230,7 @@ impl Error {
             | Self::NonFiniteWeight { .. }
             | Self::OldOpset { .. }
             | Self::NoOpset { .. }
+            | Self::DamagedPlan { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
             | Self::Incomparable { .. } => 3,

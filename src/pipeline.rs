@@ -11,7 +11,7 @@ use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
-use crate::{Error, Format, Options, RoundingMode, Solver};
+use crate::{Error, Format, Options, RoundingMode, Solver, metadata};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, encoded_len, export};
 use msq_passes::{Manager, UpgradeOpset};
@@ -190,6 +190,8 @@ impl Prepared {
         };
         // Exact, and not all of it runs in the engine: after the comparison.
         let names = finish(&mut model, work.packings.clone(), options)?;
+        let plan = work.plan(&float, options);
+        metadata::write(&mut model, &plan);
         let report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
@@ -199,7 +201,7 @@ impl Prepared {
             synthetic,
             calibrate_seconds,
             seconds: self.start.elapsed().as_secs_f64(),
-            plan: work.plan(&float, options),
+            plan,
             names,
             layers: work.reports(&float, &solved, options),
             float_layers: work.float_layers(&float),

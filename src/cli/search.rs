@@ -250,7 +250,7 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let found = pipeline::search_only(model.clone(), [&calibration, &validation], synthetic, &options, &search, &bars)?;
     let json = format!("{}\n", serde_json::to_string_pretty(&found)?);
     if let Some(path) = &args.output {
-        std::fs::write(path, &json).map_err(|e| Error::SavePlan { path: path.clone(), reason: e.to_string() })?;
+        std::fs::write(path, &json).map_err(|e| Error::Write { path: path.clone(), reason: e.to_string() })?;
     }
     if let Some(path) = &args.form.save_plan {
         found.plan.save(path)?;
@@ -279,7 +279,7 @@ fn write_front(
     folder: &Path,
     solve: impl Fn(&BitPlan) -> anyhow::Result<Model>,
 ) -> anyhow::Result<()> {
-    let failed = |e: std::io::Error| Error::SavePlan { path: folder.to_owned(), reason: e.to_string() };
+    let failed = |e: std::io::Error| Error::Write { path: folder.to_owned(), reason: e.to_string() };
     std::fs::create_dir_all(folder).map_err(failed)?;
     for point in &found.front {
         let name = format!("{:.2}-bits-{}.onnx", point.bits, point.packed_bytes);
