@@ -112,6 +112,16 @@ impl Default for LayerPlan {
 }
 
 impl WeightBits {
+    /// Bits that hold the integers; 0 for float.
+    pub(crate) fn width(self) -> u8 {
+        match self {
+            Self::Float => 0,
+            Self::Binary => 1,
+            Self::Ternary => 2,
+            Self::Bits(bits) => bits,
+        }
+    }
+
     /// As many bits for an activation: 2 for ternary and binary weights.
     pub fn same_of_activations(self) -> ActivationBits {
         match self {
@@ -135,7 +145,7 @@ impl LayerPlan {
             PackingForm::Int2 if bits != 2 => PackingForm::Auto,
             packing => packing,
         };
-        let grid = self.grid.filter(|&grid| bits != 8 || grid != WeightGrid::Codebook);
+        let grid = self.grid.filter(|grid| grid.fault(bits).is_none());
         Self { weights: WeightBits::Bits(bits), grid, packing, ..self }
     }
 
@@ -187,16 +197,13 @@ impl LayerPlan {
 
     /// What is wrong with it for the target, if anything.
     fn fault(self, profile: &Profile) -> Option<String> {
-        let bits = match self.weights {
-            WeightBits::Bits(bits) if !(2..=8).contains(&bits) => {
-                let words = "\"binary\", \"ternary\" or \"float\"";
-                return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
-            }
-            WeightBits::Bits(bits) => bits,
-            WeightBits::Binary => 1,
-            WeightBits::Ternary => 2,
-            WeightBits::Float => 0,
-        };
+        if let WeightBits::Bits(bits) = self.weights
+            && !(2..=8).contains(&bits)
+        {
+            let words = "\"binary\", \"ternary\" or \"float\"";
+            return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
+        }
+        let bits = self.weights.width();
         if let ActivationBits::Bits(bits) = self.activations
             && !(2..=8).contains(&bits)
         {

@@ -148,6 +148,28 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Encodings that cannot be read.
+    #[error("`{path}`: {reason}", path = path.display())]
+    BadEncodings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Encodings that do not fit the model or the target.
+    #[error("encodings, tensor `{tensor}`: {reason}")]
+    EncodedTensor {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        reason: String,
+    },
+    /// A quantized model whose encodings cannot be given.
+    #[error("the model has no encodings to export: {reason}")]
+    NoEncodings {
+        /// Why.
+        reason: String,
+    },
     /// A bit plan that does not fit the model or the target.
     #[error("bit plan, layer `{layer}`: {reason}; `msq-onnx inspect` lists the layers")]
     PlanLayer {
@@ -230,6 +252,7 @@ impl Error {
             | Self::NonFiniteWeight { .. }
             | Self::OldOpset { .. }
             | Self::NoOpset { .. }
+            | Self::NoEncodings { .. }
             | Self::DamagedPlan { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
@@ -241,6 +264,8 @@ impl Error {
             | Self::BadPattern { .. }
             | Self::BadPlan { .. }
             | Self::PlanLayer { .. }
+            | Self::BadEncodings { .. }
+            | Self::EncodedTensor { .. }
             | Self::Target { .. }
             | Self::StochasticSolver => 2,
             _ => 1,

@@ -136,23 +136,22 @@ fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspectio
     let qdq = Qdq::new(model);
     let layer = |node: &Node| {
         let (op, weight, on_integers) = weight_of(&model.graph, node)?;
-        let stored = model.graph.constant(weight);
-        let tensor = stored.or_else(|| qdq.computed(weight))?;
-        let integers = !tensor.is_float();
+        let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
+        let integers = !element.is_float();
         let reason = match (integers, on_integers) {
             (false, _) => Some("its weight is float"),
             (true, false) => Some("it computes in float, its weight is stored as integers"),
             (true, true) => None,
         };
-        let (name, shape) = (node.label(&model.graph).to_owned(), tensor.shape().ok()?);
+        let (name, shape) = (node.label(&model.graph).to_owned(), qdq.shape(weight)?);
         let weights = shape.iter().product();
         // Names that were shortened say nothing to a plan, unless it says the same of all layers.
         let planned = plan.filter(|plan| plan.layers.is_empty() || !node.name().is_empty());
         let planned = planned.and_then(|plan| plan.layer(&name)).filter(|_| integers);
-        let bits = match planned {
-            Some(planned) => planned.weights.to_string(),
-            None if stored.is_none() && integers => levels(tensor)?,
-            None => stored_as(tensor),
+        let bits = match (planned, qdq.computed(weight)) {
+            (Some(planned), _) => planned.weights.to_string(),
+            (None, Some(packed)) if integers => levels(packed)?,
+            _ => element.name().to_owned(),
         };
         let activation_bits = on_integers.then(|| activation_bits(&qdq, node, weight)).flatten();
         let reason = reason.map(str::to_owned);
@@ -166,7 +165,8 @@ fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspectio
 /// Bits of the activation a layer on integers reads.
 fn activation_bits(qdq: &Qdq, node: &Node, weight: ValueId) -> Option<u8> {
     if LayerOp::of(node).is_none() {
-        return qdq.bits(node.input(0)?);
+        // Operators on integers read eight bits, of which a clip may leave some.
+        return Some(qdq.bits(node.input(0)?).unwrap_or(8));
     }
     let read = node.inputs().iter().take(2).flatten().filter_map(|&value| qdq.producer(value));
     let mut integers = read.filter(|made| is_dequantizer(made)).filter_map(|made| made.input(0));

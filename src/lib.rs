@@ -24,6 +24,7 @@ mod ends;
 pub mod engine;
 mod error;
 pub mod evaluate;
+pub mod exchange;
 pub mod inspect;
 pub mod kernels;
 mod lower;

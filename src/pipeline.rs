@@ -3,6 +3,7 @@
 use crate::comparison::{Comparison, Found};
 use crate::data::{Array, Dataset, InputSpec};
 use crate::engine::{Lane, Output, Pool, Visitor};
+use crate::exchange::refuse_unknown;
 use crate::lower::{Biases, finish, packings, quantize_graph};
 use crate::observe::observe;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
@@ -11,7 +12,7 @@ use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
-use crate::{Error, Format, Options, RoundingMode, Solver, metadata};
+use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver, metadata};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, encoded_len, export};
 use msq_passes::{Manager, UpgradeOpset};
@@ -145,12 +146,14 @@ impl Prepared {
     fn new(model: &mut Model, options: &Options) -> Result<Self, Error> {
         let start = Instant::now();
         refuse_quantized(model)?;
+        let unknown = options.encodings.unknown(model);
         let float_bytes = encoded_len(&export(model)) as u64;
         let opset = model.opset("").unwrap_or_default();
         prepare(model, options.batch_norm)?;
         if options.equalize.unwrap_or(!options.profile.per_channel) {
             equalize(model)?;
         }
+        refuse_unknown(&unknown, model)?;
         check_choices(options)?;
         Ok(Self { start, float_bytes, opset })
     }
@@ -167,9 +170,11 @@ impl Prepared {
     ) -> Result<Quantized, Error> {
         // Layers have their names now.
         let plan = options.plan.resolved(&model, options.ends, &options.profile)?;
+        let plan = with_given_bits(&model, &options.with_plan(&plan))?;
         let options = &options.with_plan(&plan);
         raise_opset(&mut model, options)?;
         let work = Work::new(&model, options)?;
+        options.encodings.check(&model, &work, options)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
         let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
         let calibration = Instant::now();
@@ -230,6 +235,15 @@ fn check_choices(options: &Options) -> Result<(), Error> {
         Some(form) => Err(Error::Target { profile: profile.name, form }),
         None => Ok(()),
     }
+}
+
+/// The plan, with the bits that encodings give.
+fn with_given_bits(model: &Model, options: &Options) -> Result<BitPlan, Error> {
+    if options.encodings.tensors.is_empty() {
+        return Ok(options.plan.clone());
+    }
+    let work = Work::new(model, options)?;
+    options.encodings.planned(model, &work.placement, &options.plan)
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.

@@ -1,15 +1,17 @@
 //! Reads quantized graphs of any tool: what integers are made of, and with how many bits.
 
 use crate::engine::Facts;
-use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, Node, TensorProto, ValueId};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// A quantized model and its constants, those that the graph computes among them.
 #[derive(Debug)]
 pub(crate) struct Qdq<'a> {
     model: &'a Model,
-    computed: IndexMap<String, TensorProto>,
+    facts: Facts,
+    /// Values that only constants go into.
+    constants: HashSet<ValueId>,
 }
 
 /// Where integers come from.
@@ -27,7 +29,10 @@ pub(crate) enum Source<'a> {
     /// Constants alone.
     Constant,
     /// Anything else.
-    Other,
+    Other {
+        /// As above.
+        clipped: Option<u8>,
+    },
 }
 
 /// Operators that move integers.
@@ -35,8 +40,15 @@ const MOVEMENTS: [&str; 7] = ["Flatten", "MaxPool", "Pad", "Reshape", "Slice", "
 
 impl<'a> Qdq<'a> {
     pub(crate) fn new(model: &'a Model) -> Self {
-        let computed = Facts::infer(model).map(|facts| facts.constants).unwrap_or_default();
-        Self { model, computed }
+        let graph = &model.graph;
+        let mut constants: HashSet<ValueId> =
+            graph.initializers().map(|(value, _)| value).filter(|&value| graph.constant(value).is_some()).collect();
+        for (_, node) in graph.nodes() {
+            if node.inputs().iter().flatten().chain(node.captures()).all(|value| constants.contains(value)) {
+                constants.extend(node.outputs().iter().flatten());
+            }
+        }
+        Self { model, facts: Facts::infer(model).unwrap_or_default(), constants }
     }
 
     /// The node that computes a value.
@@ -46,12 +58,20 @@ impl<'a> Qdq<'a> {
 
     /// Whether nothing but constants goes into the value.
     pub(crate) fn is_constant(&self, value: ValueId) -> bool {
-        self.model.graph.constant(value).is_some() || self.computed(value).is_some()
+        self.constants.contains(&value)
     }
 
-    /// A constant that nodes compute from constants.
+    /// A constant that nodes compute from constants, unless it is large.
     pub(crate) fn computed(&self, value: ValueId) -> Option<&TensorProto> {
-        self.computed.get(self.model.graph.value(value).name())
+        self.facts.constants.get(self.model.graph.value(value).name())
+    }
+
+    /// The shape of a value, where all of it is known.
+    pub(crate) fn shape(&self, value: ValueId) -> Option<Vec<usize>> {
+        match self.model.graph.constant(value) {
+            Some(stored) => stored.shape().ok(),
+            None => self.facts.types.get(self.model.graph.value(value).name())?.shape()?.into_iter().collect(),
+        }
     }
 
     /// A constant, stored or computed; nothing for one that cannot be read.
@@ -66,15 +86,15 @@ impl<'a> Qdq<'a> {
     pub(crate) fn source(&self, integers: ValueId) -> Source<'a> {
         let (mut value, mut clipped, mut moved) = (integers, None, false);
         while !self.is_constant(value) {
-            let Some(node) = self.producer(value) else { return Source::Other };
+            let Some(node) = self.producer(value) else { return Source::Other { clipped } };
             if is_quantizer(node) {
                 return Source::Quantizer { node, clipped, moved };
             }
-            let Some(input) = node.input(0) else { return Source::Other };
+            let Some(input) = node.input(0) else { return Source::Other { clipped } };
             match node.op() {
                 "Clip" => clipped = clipped.or_else(|| self.clipped_bits(node)),
                 op if MOVEMENTS.contains(&op) => moved = true,
-                _ => return Source::Other,
+                _ => return Source::Other { clipped },
             }
             value = input;
         }
@@ -84,7 +104,7 @@ impl<'a> Qdq<'a> {
     /// Bits of the integers behind a value; nothing where they are not known.
     pub(crate) fn bits(&self, integers: ValueId) -> Option<u8> {
         match self.source(integers) {
-            Source::Quantizer { clipped: Some(bits), .. } => Some(bits),
+            Source::Quantizer { clipped: Some(bits), .. } | Source::Other { clipped: Some(bits) } => Some(bits),
             Source::Quantizer { node, .. } => self.element(node, integers).map(bits_of),
             _ => self.element_of(integers).map(bits_of),
         }
@@ -99,9 +119,11 @@ impl<'a> Qdq<'a> {
         zero_point.or(stated).or_else(|| self.element_of(integers)).or(implied)
     }
 
-    fn element_of(&self, value: ValueId) -> Option<DataType> {
-        let stored = self.model.graph.constant(value).or_else(|| self.computed(value));
-        stored.and_then(TensorProto::element_type).or_else(|| self.model.graph.value(value).element_type())
+    /// The element type of a value.
+    pub(crate) fn element_of(&self, value: ValueId) -> Option<DataType> {
+        let stored = self.model.graph.constant(value).and_then(TensorProto::element_type);
+        let inferred = || self.facts.types.get(self.model.graph.value(value).name())?.element_type();
+        stored.or_else(inferred).or_else(|| self.model.graph.value(value).element_type())
     }
 
     /// The bits b of a clip to 0 … 2^b − 1 or −2^(b−1) … 2^(b−1) − 1.
