@@ -114,6 +114,9 @@ fn seek(
     search: &SearchOptions,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
+    if !options.encodings.tensors.is_empty() {
+        return Err(Error::Search { reason: "encodings say what the bits are".to_owned() });
+    }
     let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;

@@ -80,6 +80,7 @@ fn plan_lines(text: &mut String, found: &Inspection, plan: &BitPlan) {
     text.push_str("\nplan, by names of the float model\n");
     let named = plan.layers.iter().map(|(name, layer)| (format!("`{name}`"), layer));
     for (name, layer) in named.chain(plan.default.iter().map(|layer| ("others".to_owned(), layer))) {
-        text.push_str(&format!("  {name}: weights {}, activations {}\n", layer.weights, layer.activations));
+        let (weights, activations) = (layer.weights.to_string(), layer.activations.to_string());
+        text.extend(["  ", &name, ": weights ", &weights, ", activations ", &activations, "\n"]);
     }
 }

@@ -56,7 +56,7 @@ fn encoding(entries: &[Entry]) -> Result<Option<Encoding>, String> {
 /// Scale and zero point; nothing where neither they nor a range are given.
 fn channel(entry: &Entry, first: &Entry, signed: bool, bits: u8) -> Result<Option<(f32, i32)>, String> {
     match (entry.scale, entry.zero_point, entry.rmin, entry.rmax) {
-        (Some(scale), Some(zero_point), ..) => Ok(Some((scale as f32, integer(zero_point)?))),
+        (Some(scale), Some(zero_point), None, None) => Ok(Some((scale as f32, integer(zero_point)?))),
         (None, None, Some(low), Some(high)) => {
             let kind = match (signed, first.symmetric) {
                 (true, true) => GridKind::Symmetric,
@@ -66,7 +66,7 @@ fn channel(entry: &Entry, first: &Entry, signed: bool, bits: u8) -> Result<Optio
                     return Err("`symmetric` with `rmin` and `rmax` wants a signed `quant_type`".to_owned());
                 }
             };
-            if !(low <= high) {
+            if low > high {
                 return Err(format!("rmin {low} is above rmax {high}"));
             }
             let grid = GridSpec::new(kind, bits).map_err(|e| e.to_string())?;

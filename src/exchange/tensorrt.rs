@@ -34,16 +34,16 @@ fn bits_of(hex: &str) -> Option<u32> {
 pub(super) fn write(encodings: &Encodings) -> String {
     let mut text = format!("{HEADER}\n");
     for (name, encoding) in &encodings.tensors {
-        if let (false, [_]) = (encodings.parameters.contains(name), &encoding.scales[..]) {
-            let _ = writeln!(text, "{name}: {:08x}", scale(encoding).to_bits());
+        if let (false, [scale], [zero_point]) =
+            (encodings.parameters.contains(name), &encoding.scales[..], &encoding.zero_points[..])
+        {
+            let (low, high) = encoding.interval();
+            // −128 is reached by clipping only.
+            let low = if encoding.is_symmetric() { -high } else { low };
+            let steps = [low, high].map(|end| (f64::from(end) - f64::from(*zero_point)).abs());
+            let scale = (steps[0].max(steps[1]) * f64::from(*scale) / 127.0) as f32;
+            let _ = writeln!(text, "{name}: {:08x}", scale.to_bits());
         }
     }
     text
-}
-
-/// The scale of eight symmetric bits that reach as far; −128 is reached by clipping only.
-fn scale(encoding: &Encoding) -> f32 {
-    let range = encoding.ranges().next().unwrap_or_default();
-    let reach = if encoding.is_symmetric() { range.max } else { range.absolute_maximum() };
-    (f64::from(reach) / 127.0) as f32
 }

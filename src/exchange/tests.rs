@@ -309,8 +309,11 @@ fn calibration_caches() {
         /conv1/Conv: 0: 3C88EDFC\r\n\n";
     let read = Encodings::parse(text).unwrap();
     let scales: Vec<(&str, f32)> = read.tensors.iter().map(|(name, e)| (name.as_str(), e.scales[0])).collect();
-    assert_eq!(scales, [("data", 0.007_845_185), ("/conv1/Conv: 0", 0.016_715_996)]);
+    assert_eq!(scales, [("data", 0.007_845_18), ("/conv1/Conv: 0", 0.016_715_042)]);
     let lines = |lines: &str| format!("TRT-8601-EntropyCalibration2\n{lines}");
+    // Exactly, though 127 times it is no float.
+    let small = of([("x", Encoding::per_tensor(4.153_023_5e-5, 0, true, 8), false)]);
+    assert_eq!(Encodings::parse(&small.to_text(EncodingsFormat::TensorRt)).unwrap(), small);
     refused(&lines("x: 3c0089"), "line 2 is not `tensor: hex`");
     refused(&lines("x: 3c008912\ny 3c008912"), "line 3 is not `tensor: hex`");
     refused(&lines("x: +c008912"), "line 2 is not `tensor: hex`");
