@@ -94,7 +94,7 @@ pub struct BitPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<LayerPlan>,
     /// By layer name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub layers: IndexMap<String, LayerPlan>,
 }
 
@@ -115,6 +115,16 @@ impl Default for LayerPlan {
 }
 
 impl WeightBits {
+    /// Bits that hold the integers; 0 for float.
+    pub(crate) fn width(self) -> u8 {
+        match self {
+            Self::Float => 0,
+            Self::Binary => 1,
+            Self::Ternary => 2,
+            Self::Bits(bits) => bits,
+        }
+    }
+
     /// As many bits for an activation: 2 for ternary and binary weights.
     pub fn same_of_activations(self) -> ActivationBits {
         match self {
@@ -129,6 +139,18 @@ impl LayerPlan {
     /// A layer that is left as it is.
     pub const FLOAT: Self =
         Self { weights: WeightBits::Float, activations: ActivationBits::Float, grid: None, packing: PackingForm::Auto };
+
+    /// The same with other bits, on the grid and in the packing that these allow.
+    #[must_use]
+    pub(crate) fn with_weight_bits(self, bits: u8) -> Self {
+        let packing = match self.packing {
+            PackingForm::Int4 if bits != 4 => PackingForm::Auto,
+            PackingForm::Int2 if bits != 2 => PackingForm::Auto,
+            packing => packing,
+        };
+        let grid = self.grid.filter(|grid| grid.fault(bits).is_none());
+        Self { weights: WeightBits::Bits(bits), grid, packing, ..self }
+    }
 
     /// The grid of the weights.
     pub fn weight_grid(self) -> WeightGrid {
@@ -178,16 +200,13 @@ impl LayerPlan {
 
     /// What is wrong with it for the target, if anything.
     fn fault(self, profile: &Profile) -> Option<String> {
-        let bits = match self.weights {
-            WeightBits::Bits(bits) if !(2..=8).contains(&bits) => {
-                let words = "\"binary\", \"ternary\" or \"float\"";
-                return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
-            }
-            WeightBits::Bits(bits) => bits,
-            WeightBits::Binary => 1,
-            WeightBits::Ternary => 2,
-            WeightBits::Float => 0,
-        };
+        if let WeightBits::Bits(bits) = self.weights
+            && !(2..=8).contains(&bits)
+        {
+            let words = "\"binary\", \"ternary\" or \"float\"";
+            return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
+        }
+        let bits = self.weights.width();
         if let ActivationBits::Bits(bits) = self.activations
             && !(2..=8).contains(&bits)
         {
@@ -221,20 +240,50 @@ impl BitPlan {
         Self { version: VERSION, default: None, layers }
     }
 
-    /// Reads a plan.
+    /// Reads a plan: a JSON document, or a model (`.onnx`) that was quantized with it.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let failed = |reason: String| Error::BadPlan { path: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-        let plan: Self = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
-        if plan.version != VERSION {
-            return Err(failed(format!("version {} is not known, {VERSION} is", plan.version)));
+        let plan = if path.extension().is_some_and(|ending| ending == "onnx") {
+            let plan = crate::metadata::plan(&crate::load(path)?);
+            plan.unwrap_or_else(|| Err("it is a model without a plan in its metadata".to_owned()))
+        } else {
+            std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Self::parse(&text))
+        };
+        plan.map_err(failed)
+    }
+
+    /// Reads a plan from a JSON document.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        match plan.version {
+            VERSION => Ok(plan),
+            version => Err(format!("version {version} is not known, {VERSION} is")),
         }
-        Ok(plan)
     }
 
     /// Writes the plan as a JSON document; the file appears when it is complete.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         Ok(write_file(path, self.to_json().as_bytes())?)
+    }
+
+    /// The same in fewer words: what most layers get is the default.
+    #[must_use]
+    pub(crate) fn compact(&self) -> Self {
+        let mut counts: IndexMap<LayerPlan, usize> = IndexMap::new();
+        for &layer in self.layers.values() {
+            *counts.entry(layer).or_default() += 1;
+        }
+        let rank = |&(at, (_, count)): &(usize, (&LayerPlan, &usize))| (*count, std::cmp::Reverse(at));
+        let most = counts.iter().enumerate().max_by_key(rank).map(|(_, (&layer, _))| layer);
+        let Some(default) = most.filter(|_| self.default.is_none()) else { return self.clone() };
+        let others = self.layers.iter().filter(|(_, layer)| **layer != default);
+        let layers = others.map(|(name, &layer)| (name.clone(), layer)).collect();
+        Self { version: self.version, default: Some(default), layers }
+    }
+
+    /// The plan as JSON without line breaks.
+    pub(crate) fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     /// The plan as a JSON document.

@@ -12,8 +12,7 @@
 //! it would make every layer a last one.
 
 use crate::Error;
-use crate::WeightGrid;
-use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, parse_bits};
+use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, parse_bits};
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::{Graph, Model, Node, NodeId, ValueId};
 use std::collections::HashSet;
@@ -66,13 +65,7 @@ impl EndBits {
             return LayerPlan { activations, ..plan };
         }
         // What the other layers' bits allow these may not.
-        let packing = match plan.packing {
-            PackingForm::Int4 if bits != 4 => PackingForm::Auto,
-            PackingForm::Int2 if bits != 2 => PackingForm::Auto,
-            packing => packing,
-        };
-        let grid = plan.grid.filter(|&grid| bits != 8 || grid != WeightGrid::Codebook);
-        LayerPlan { weights, activations, grid, packing }
+        LayerPlan { activations, ..plan.with_weight_bits(bits) }
     }
 }
 
@@ -150,6 +143,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::{PackingForm, WeightGrid};
     use msq_passes::Profile;
     use msq_passes::ir::{import, text};
 

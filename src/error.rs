@@ -137,12 +137,40 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A bit plan that cannot be written.
+    /// A file beside the model that cannot be written.
     #[error("`{path}` cannot be written: {reason}", path = path.display())]
-    SavePlan {
+    Write {
         /// The file.
         path: PathBuf,
         /// What the system says.
+        reason: String,
+    },
+    /// The metadata of a model holds a bit plan that cannot be read.
+    #[error("the plan in the model's metadata cannot be read: {reason}")]
+    DamagedPlan {
+        /// Why.
+        reason: String,
+    },
+    /// Encodings that cannot be read.
+    #[error("`{path}`: {reason}", path = path.display())]
+    BadEncodings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Encodings that do not fit the model or the target.
+    #[error("encodings, tensor `{tensor}`: {reason}")]
+    EncodedTensor {
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        reason: String,
+    },
+    /// A quantized model whose encodings cannot be given.
+    #[error("the model has no encodings to export: {reason}")]
+    NoEncodings {
+        /// Why.
         reason: String,
     },
     /// A bit plan that does not fit the model or the target.
@@ -243,6 +271,8 @@ impl Error {
             | Self::NonFiniteWeight { .. }
             | Self::OldOpset { .. }
             | Self::NoOpset { .. }
+            | Self::NoEncodings { .. }
+            | Self::DamagedPlan { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
             | Self::Incomparable { .. } => 3,
@@ -253,6 +283,8 @@ impl Error {
             | Self::BadPattern { .. }
             | Self::BadPlan { .. }
             | Self::PlanLayer { .. }
+            | Self::BadEncodings { .. }
+            | Self::EncodedTensor { .. }
             | Self::Target { .. }
             | Self::StochasticSolver => 2,
             Self::Cancelled => 130,

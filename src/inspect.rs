@@ -2,7 +2,8 @@
 
 use crate::engine::Facts;
 use crate::prepare::prepare;
-use crate::{BatchNorm, Error};
+use crate::qdq::{Qdq, is_dequantizer};
+use crate::{BatchNorm, BitPlan, Error, metadata};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId, encoded_len, export};
@@ -15,6 +16,8 @@ use std::collections::HashMap;
 pub struct Inspection {
     /// The tool that wrote it.
     pub producer: String,
+    /// Its version.
+    pub producer_version: String,
     /// Version of the format.
     pub ir_version: i64,
     /// Operator set.
@@ -31,6 +34,9 @@ pub struct Inspection {
     pub layers: Vec<LayerInspection>,
     /// Other nodes that would stay float.
     pub kept: Vec<Kept>,
+    /// The bit plan in the model's metadata, by names of layers in the float model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<BitPlan>,
 }
 
 /// A graph input or output.
@@ -56,8 +62,10 @@ pub struct LayerInspection {
     pub weights: usize,
     /// Multiply-accumulates for one sample, where the shapes are known.
     pub macs: Option<u64>,
-    /// What the weights are stored as now.
+    /// Bits of the weights by the plan in the metadata, or what the weights are stored as.
     pub bits: String,
+    /// Bits of the activation it reads; absent where that is float.
+    pub activation_bits: Option<u8>,
     /// Why it would stay float; absent when it would not.
     pub reason: Option<String>,
 }
@@ -73,6 +81,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
     };
     let mut found = Inspection {
         producer: model.producer().to_owned(),
+        producer_version: model.producer_version().to_owned(),
         ir_version: model.ir_version(),
         opset: model.opset("").unwrap_or_default(),
         nodes: model.graph.node_ids().len(),
@@ -81,9 +90,11 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
         outputs: model.graph.outputs().map(value).collect(),
         layers: Vec::new(),
         kept: Vec::new(),
+        plan: None,
     };
     drop(proto);
-    let quantized = quantized_layers(&model);
+    found.plan = metadata::plan(&model).transpose().map_err(|reason| Error::DamagedPlan { reason })?;
+    let quantized = quantized_layers(&model, found.plan.as_ref());
     if !quantized.is_empty() {
         found.layers = quantized;
         return Ok(found);
@@ -103,6 +114,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
             weights: layer.weights(),
             macs: output_shape(&model, layer.output).map(|s| layer.macs(&s)),
             bits: model.graph.constant(layer.weight).map_or_else(String::new, stored_as),
+            activation_bits: None,
             reason: reasons.get(layer.name.as_str()).map(|&r| r.to_owned()),
         })
         .collect();
@@ -121,29 +133,45 @@ const INTEGER_LAYERS: [(&str, LayerOp, usize); 5] = [
 ];
 
 /// Layers of a quantized model: their weight is made of integers, stored as they are or packed.
-fn quantized_layers(model: &Model) -> Vec<LayerInspection> {
-    let packed = Facts::infer(model).map(|facts| facts.constants).unwrap_or_default();
-    let tensor_of = |value: ValueId| {
-        let stored = model.graph.constant(value);
-        stored.or_else(|| packed.get(model.graph.value(value).name())).map(|tensor| (tensor, stored.is_none()))
-    };
+fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspection> {
+    let qdq = Qdq::new(model);
     let layer = |node: &Node| {
         let (op, weight, on_integers) = weight_of(&model.graph, node)?;
-        let (tensor, packed) = tensor_of(weight)?;
-        let integers = !tensor.is_float();
+        let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
+        let integers = !element.is_float();
         let reason = match (integers, on_integers) {
             (false, _) => Some("its weight is float"),
             (true, false) => Some("it computes in float, its weight is stored as integers"),
             (true, true) => None,
         };
-        let (name, shape) = (node.label(&model.graph).to_owned(), tensor.shape().ok()?);
+        let (name, shape) = (node.label(&model.graph).to_owned(), qdq.shape(weight)?);
         let weights = shape.iter().product();
-        let bits = if packed && integers { levels(tensor)? } else { stored_as(tensor) };
-        Some(LayerInspection { name, op, shape, weights, macs: None, bits, reason: reason.map(str::to_owned) })
+        // Names that were shortened say nothing to a plan, unless it says the same of all layers.
+        let planned = plan.filter(|plan| plan.layers.is_empty() || !node.name().is_empty());
+        let planned = planned.and_then(|plan| plan.layer(&name)).filter(|_| integers);
+        let bits = match (planned, qdq.computed(weight)) {
+            (Some(planned), _) => planned.weights.to_string(),
+            (None, Some(packed)) if integers => levels(packed)?,
+            _ => element.name().to_owned(),
+        };
+        let activation_bits = on_integers.then(|| activation_bits(&qdq, node, weight)).flatten();
+        let reason = reason.map(str::to_owned);
+        Some(LayerInspection { name, op, shape, weights, macs: None, bits, activation_bits, reason })
     };
     let layers: Vec<LayerInspection> = model.graph.nodes().filter_map(|(_, node)| layer(node)).collect();
     let float = |layer: &LayerInspection| layer.reason.as_deref() == Some("its weight is float");
     if layers.iter().all(float) { Vec::new() } else { layers }
+}
+
+/// Bits of the activation a layer on integers reads.
+fn activation_bits(qdq: &Qdq, node: &Node, weight: ValueId) -> Option<u8> {
+    if LayerOp::of(node).is_none() {
+        // Operators on integers read eight bits, of which a clip may leave some.
+        return Some(qdq.bits(node.input(0)?).unwrap_or(8));
+    }
+    let read = node.inputs().iter().take(2).flatten().filter_map(|&value| qdq.producer(value));
+    let mut integers = read.filter(|made| is_dequantizer(made)).filter_map(|made| made.input(0));
+    qdq.bits(integers.find(|&value| value != weight)?)
 }
 
 /// The layer a node is, where its integers or float weights are, and whether it computes on integers.

@@ -57,7 +57,6 @@ pub(crate) fn quantize_graph(
         // The float weights are unread now.
         .with(EliminateDeadNodes)
         .run(model)?;
-    model.set_producer("msq-onnx", env!("CARGO_PKG_VERSION"));
     Ok(())
 }
 

@@ -167,6 +167,9 @@ impl Seen {
         options: &Options,
     ) -> Result<Option<ActivationQuantizer>, Error> {
         let grid = activation_grid(options.profile.activations, bits)?;
+        if let Some(given) = options.encodings.quantizer(model, watched.placement, value, grid) {
+            return Ok(Some(given));
+        }
         let quantizer = if let Some(tensor) = model.constant(value) {
             let mut statistics = Statistics::new();
             statistics.observe(&tensor?.to_f32()?);

@@ -3,6 +3,7 @@
 use crate::bit_plan::{BitPlan, LayerPlan};
 use crate::calibrate::ObserverKind;
 use crate::ends::EndBits;
+use crate::exchange::Encodings;
 use msq_passes::Profile;
 
 /// The operators a quantized layer is written as.
@@ -65,6 +66,8 @@ pub struct Options {
     pub plan: BitPlan,
     /// Bits of the first and the last layers, where the plan names no layers.
     pub ends: EndBits,
+    /// Parameters of tensors, which take the place of calibrated ones and of the plan's bits. Not for searches.
+    pub encodings: Encodings,
     /// How weights become integers; if not said, `Gram` where any layer has fewer than 8 bits.
     pub solver: Option<Solver>,
     /// Whether the bias takes back what rounding the weights does to the mean of what a layer computes.
@@ -111,6 +114,7 @@ impl Default for Options {
             observer: ObserverKind::default(),
             plan: BitPlan::uniform(LayerPlan::default()),
             ends: EndBits::default(),
+            encodings: Encodings::default(),
             solver: None,
             bias_correction: true,
             equalize: None,

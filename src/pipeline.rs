@@ -5,6 +5,7 @@ use crate::coverage::Coverage;
 use crate::data::{Array, Dataset, InputSpec};
 use crate::details;
 use crate::engine::{Lane, Output, Pool, Visitor};
+use crate::exchange::refuse_unknown;
 use crate::lower::{Biases, finish, packings, quantize_graph};
 use crate::observe::observe;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
@@ -13,7 +14,7 @@ use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
-use crate::{Error, Format, Options, RoundingMode, Solver};
+use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver, metadata};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, encoded_len, export, save_model};
 use msq_passes::{Manager, UpgradeOpset};
@@ -123,6 +124,9 @@ fn seek(
     search: &SearchOptions,
     progress: &dyn Progress,
 ) -> Result<Outcome, Error> {
+    if !options.encodings.tensors.is_empty() {
+        return Err(Error::Search { reason: "encodings say what the bits are".to_owned() });
+    }
     let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
@@ -155,12 +159,14 @@ impl Prepared {
     fn new(model: &mut Model, options: &Options) -> Result<Self, Error> {
         let start = Instant::now();
         refuse_quantized(model)?;
+        let unknown = options.encodings.unknown(model);
         let float_bytes = encoded_len(&export(model)) as u64;
         let opset = model.opset("").unwrap_or_default();
         prepare(model, options.batch_norm)?;
         if options.equalize.unwrap_or(!options.profile.per_channel) {
             equalize(model)?;
         }
+        refuse_unknown(&unknown, model)?;
         check_choices(options)?;
         Ok(Self { start, float_bytes, opset })
     }
@@ -177,6 +183,7 @@ impl Prepared {
     ) -> Result<Quantized, Error> {
         // Layers have their names now.
         let plan = options.plan.resolved(&model, options.ends, &options.profile)?;
+        let plan = with_given_bits(&model, &options.with_plan(&plan))?;
         let options = &options.with_plan(&plan);
         raise_opset(&mut model, options)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
@@ -186,6 +193,7 @@ impl Prepared {
         let mut coverage = Coverage::default();
         let (work, mut observed) = loop {
             let work = Work::within(&model, options, coverage)?;
+            options.encodings.check(&model, &work, options)?;
             match observe(&model, work.watched(), data, options, margin, &pool, progress) {
                 Ok(observed) => break (work, observed),
                 Err(Error::Engine(error)) => match work.coverage.less(&model, &error) {
@@ -220,6 +228,8 @@ impl Prepared {
         }
         // Exact, and not all of it runs in the engine: after the comparison.
         let names = finish(&mut model, work.packings.clone(), options)?;
+        let plan = work.plan(&float, options);
+        metadata::write(&mut model, &plan);
         let report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
@@ -229,7 +239,7 @@ impl Prepared {
             synthetic,
             calibrate_seconds,
             seconds: self.start.elapsed().as_secs_f64(),
-            plan: work.plan(&float, options),
+            plan,
             names,
             layers,
             float_layers: work.float_layers(&float),
@@ -258,6 +268,15 @@ fn check_choices(options: &Options) -> Result<(), Error> {
         Some(form) => Err(Error::Target { profile: profile.name, form }),
         None => Ok(()),
     }
+}
+
+/// The plan, with the bits that encodings give.
+fn with_given_bits(model: &Model, options: &Options) -> Result<BitPlan, Error> {
+    if options.encodings.tensors.is_empty() {
+        return Ok(options.plan.clone());
+    }
+    let work = Work::new(model, options)?;
+    options.encodings.planned(model, &work.placement, &options.plan)
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.

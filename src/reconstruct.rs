@@ -42,6 +42,11 @@ pub(crate) fn reconstruct(
     let mut walk = Walk::new(model, data, budget, options.threads);
     progress.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
+        if options.encodings.weight_scales(model, layer, options).is_some() {
+            // Rounded to nearest on the scales given.
+            progress.advance(1);
+            continue;
+        }
         let own = work.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
         let mut one = || -> Result<Rounded, Error> {

@@ -17,7 +17,7 @@ use msq_passes::analysis::{Layer, LayerOp, Placement, Role, is_rectified, layers
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, BiasForm, Packing};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What to know of `ConvInteger`.
 const INTEGER_NOTE: &str =
@@ -36,6 +36,8 @@ pub(crate) struct Work {
     bits: HashMap<ValueId, u8>,
     /// Bits that layers read with, by layer name, where other readers of the value want more.
     narrower: IndexMap<String, u8>,
+    /// Values whose parameters are given.
+    given: HashSet<ValueId>,
     /// How layers are packed.
     pub packings: IndexMap<String, Packing>,
     /// What of the model can be run.
@@ -71,9 +73,12 @@ impl Work {
             return Err(Error::NothingToQuantize { hint: hint(&placement) });
         }
         let packings = packings(placement.layers().chain(&stored), &options.plan);
-        let bits = activation_bits(&model.graph, &placement, plan);
+        let mut bits = activation_bits(&model.graph, &placement, plan);
+        let given = options.encodings.activation_bits(&model.graph, &placement);
+        bits.extend(given.iter().copied());
+        let given = given.into_iter().map(|(value, _)| value).collect();
         let narrower = narrower(&placement, &bits, plan);
-        Ok(Self { placement, stored, bits, narrower, packings, coverage })
+        Ok(Self { placement, stored, bits, narrower, given, packings, coverage })
     }
 
     /// The solver asked for, or the one that suits.
@@ -131,6 +136,7 @@ impl Work {
         let written = model.graph.value(self.placement.written_by(&model.graph, layer)).name();
         let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
         let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
+        let given = options.encodings.weight_scales(model, layer, options);
         let rounding = Rounding {
             plan: options.plan.layer(&layer.name).unwrap_or_default(),
             options,
@@ -140,6 +146,7 @@ impl Work {
             solver,
             sights,
             rectified: is_rectified(&model.graph, layer),
+            scales: given.as_deref(),
         };
         let own = self.own_input(&model.graph, layer).filter(|_| sights.is_some() && solver.scales_input());
         let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
@@ -147,10 +154,13 @@ impl Work {
     }
 
     /// The value whose quantizer serves this layer alone, if there is one and its range follows from data: nothing else
-    /// reads the value or what it is moved to, not even the caller, and no clamp sets its bounds.
+    /// reads the value or what it is moved to, not even the caller, and no clamp or encoding sets its bounds.
     pub(crate) fn own_input(&self, graph: &Graph, layer: &Layer) -> Option<ValueId> {
         let values = &self.placement.values;
         let root = *values.get(&layer.input).filter(|_| self.is_on_integers(layer))?;
+        if self.given.contains(&root) {
+            return None;
+        }
         let reads = |node: NodeId| {
             node == layer.node || self.placement.nodes.get(&node).is_some_and(|role| *role == Role::Movement)
         };

@@ -6,6 +6,7 @@
 use super::search::{self, Activations};
 use clap::Args;
 use msq_onnx::calibrate::ObserverKind;
+use msq_onnx::exchange::Encodings;
 use msq_onnx::{
     ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, Options, PackingForm, RoundingMode, Solver,
     WeightBits, WeightGrid,
@@ -53,10 +54,14 @@ pub(crate) struct FormArgs {
     /// Which integer the solver round takes for a weight between two; stochastic makes it the solver
     #[arg(long, value_name = "MODE", default_value = "nearest", help_heading = "Quantization")]
     pub(crate) rounding: RoundingArg,
-    /// A bit plan: bits layer by layer, as --save-plan writes it
+    /// A bit plan: bits layer by layer, as --save-plan writes it, or a model that was quantized with it
     #[arg(long, value_name = "PATH", conflicts_with_all = search::FLAGS, help_heading = "Quantization")]
     #[arg(conflicts_with_all = ["weight_bits", "act_bits", "first_last_bits", "grid", "packing"])]
     plan: Option<PathBuf>,
+    /// Scales, zero points and bits of tensors in the place of calibrated ones: encodings of AIMET (0.5 to 2), a JSON of
+    /// onnxruntime's TensorQuantOverrides, or a TensorRT calibration cache
+    #[arg(long, value_name = "PATH", conflicts_with_all = search::FLAGS, help_heading = "Quantization")]
+    encodings: Option<PathBuf>,
     /// Write the bit plan that was carried out
     #[arg(long, value_name = "PATH", help_heading = "Quantization")]
     pub(crate) save_plan: Option<PathBuf>,
@@ -209,6 +214,7 @@ impl FormArgs {
         let given = [
             (self.weight_bits.is_some(), "--weight-bits"),
             (self.plan.is_some(), "--plan"),
+            (self.encodings.is_some(), "--encodings"),
             (self.grid.is_some(), "--grid"),
             (self.packing.is_some(), "--packing"),
         ];
@@ -233,6 +239,7 @@ impl FormArgs {
             skip: self.skip.clone(),
             keep_float: self.keep_float.clone(),
             ends: self.ends(),
+            encodings: self.encodings.as_deref().map(Encodings::load).transpose()?.unwrap_or_default(),
             solver: self.solver.map(Into::into),
             position_step: self.position_step.get(),
             solver_steps: self.solver_steps.get(),

@@ -4,6 +4,7 @@ use super::CommonArgs;
 use super::document::{self, this_run};
 use super::output::{self, table};
 use clap::Args;
+use msq_onnx::BitPlan;
 use msq_onnx::inspect::{Inspection, inspect};
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::{bytes, count};
@@ -31,7 +32,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
 fn text(found: &Inspection) -> String {
     let mut text = format!(
         "{} · IR {} · opset {} · {} nodes · {}\n",
-        found.producer,
+        format!("{} {}", found.producer, found.producer_version).trim(),
         found.ir_version,
         found.opset,
         found.nodes,
@@ -54,12 +55,16 @@ fn text(found: &Inspection) -> String {
                 count(l.weights as u64),
                 l.macs.map_or_else(|| "?".to_owned(), count),
                 l.bits.clone(),
+                l.activation_bits.map_or_else(|| "float".to_owned(), |bits| bits.to_string()),
                 l.reason.clone().unwrap_or_else(|| "int8".to_owned()),
             ]
         })
         .collect();
     text.push('\n');
-    text.push_str(&table(&["layer", "op", "weight", "weights", "MACs", "bits", "runs as"], &rows, &[3, 4]));
+    text.push_str(&table(&["layer", "op", "weight", "weights", "MACs", "bits", "reads", "runs as"], &rows, &[3, 4]));
+    if let Some(plan) = &found.plan {
+        plan_lines(&mut text, found, plan);
+    }
     if !found.kept.is_empty() {
         text.push_str("\nstays float\n");
         for kept in &found.kept {
@@ -67,4 +72,18 @@ fn text(found: &Inspection) -> String {
         }
     }
     text
+}
+
+/// The plan, where names in the file do not show which layer got what.
+fn plan_lines(text: &mut String, found: &Inspection, plan: &BitPlan) {
+    let shown = |name: &String| found.layers.iter().any(|layer| layer.name == *name);
+    if plan.layers.keys().all(shown) {
+        return;
+    }
+    text.push_str("\nplan, by names of the float model\n");
+    let named = plan.layers.iter().map(|(name, layer)| (format!("`{name}`"), layer));
+    for (name, layer) in named.chain(plan.default.iter().map(|layer| ("others".to_owned(), layer))) {
+        let (weights, activations) = (layer.weights.to_string(), layer.activations.to_string());
+        text.extend(["  ", &name, ": weights ", &weights, ", activations ", &activations, "\n"]);
+    }
 }

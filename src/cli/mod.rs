@@ -4,6 +4,7 @@ mod config;
 mod data;
 mod document;
 mod evaluate;
+mod export_encodings;
 mod form;
 mod inspect;
 mod interrupt;
@@ -54,6 +55,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Check a quantized model for a target: what it refuses, runs slowly, or leaves in float
     Lint(lint::LintArgs),
+    /// Write the scales and zero points of a quantized model for other tools
+    ExportEncodings(export_encodings::ExportEncodingsArgs),
     /// Write the model in the ONNX textual syntax
     Print(print::PrintArgs),
     /// Accuracy with labels, agreement with a reference, error of each layer
@@ -111,6 +114,10 @@ fn run_command(command: Command) -> ExitCode {
         Command::Lint(args) => {
             log(&args.common);
             return lint::run(&args).unwrap_or_else(|e| fail(&e));
+        }
+        Command::ExportEncodings(args) => {
+            log(&args.common);
+            export_encodings::run(&args)
         }
         Command::Print(args) => print::run(&args),
         Command::Config(args) => config::run(&args),

@@ -300,7 +300,7 @@ fn write_front(
     folder: &Path,
     solve: impl Fn(&BitPlan) -> Result<Quantized, Error>,
 ) -> anyhow::Result<()> {
-    let failed = |e: std::io::Error| Error::SavePlan { path: folder.to_owned(), reason: e.to_string() };
+    let failed = |e: std::io::Error| Error::Write { path: folder.to_owned(), reason: e.to_string() };
     std::fs::create_dir_all(folder).map_err(failed)?;
     for point in &found.front {
         let name = format!("{:.2}-bits-{}.onnx", point.bits, point.packed_bytes);

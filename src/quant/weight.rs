@@ -31,6 +31,8 @@ pub enum ScaleSearch {
     PowerOfTwo,
     /// σ(b)·2^round(log2 max|w|) with σ(b) = 2^(1−b): the k-bit numbers of Wu et al. (2018, WAGE) with their shift.
     Shift,
+    /// The lower limits are the scales.
+    Given,
 }
 
 impl ScaleSearch {
@@ -175,6 +177,7 @@ impl<'a> WeightQuantizer<'a> {
     fn quantize_channel(&self, values: &[f32], channel: usize, channels: usize) -> (f32, Vec<i8>) {
         let weights = Channel::new(values, self.grid);
         let scale = match self.search {
+            ScaleSearch::Given => 0.0,
             _ if weights.is_zero() => ZERO_CHANNEL_SCALE,
             ScaleSearch::AbsoluteMaximum => weights.unclipped_scale(),
             ScaleSearch::MeanSquaredError => weights.search(),

@@ -13,7 +13,7 @@ use crate::observe::{Observed, Seen, Watched, see};
 use crate::progress::Progress;
 use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
 use crate::work::{Solved, Work};
-use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
+use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits, metadata};
 use indexmap::IndexMap;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, ValueId, encoded_len, export};
@@ -80,7 +80,9 @@ impl<'a> Variants<'a> {
             return Ok(size);
         }
         let (work, mut model) = self.quantized(plan, Biases::Half)?;
-        finish(&mut model, work.packings.clone(), &self.options.with_plan(plan))?;
+        let options = self.options.with_plan(plan);
+        finish(&mut model, work.packings.clone(), &options)?;
+        metadata::write(&mut model, &work.plan(self.model, &options));
         let size = encoded_len(&export(&model)) as u64;
         self.sizes.insert(key, size);
         Ok(size)

@@ -42,6 +42,8 @@ pub(crate) struct Rounding<'a> {
     pub sights: Option<&'a Sights>,
     /// Whether what the layer computes is cut off below zero.
     pub rectified: bool,
+    /// Scales that the weight has to have, one a channel or one for all; nothing where they are free.
+    pub scales: Option<&'a [f32]>,
 }
 
 /// What was seen of what a layer reads, group by group.
@@ -157,7 +159,10 @@ pub(crate) fn round_layer(
     let weight = constant(model, layer.weight)?.unwrap_or_default();
     let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
     let target = Target::new(model, layer, &weight, bias, rounding.affine)?;
-    let floor = floor(&target, layer, input.scale, rounding);
+    let floor = match rounding.scales {
+        Some(given) => given.to_vec(),
+        None => floor(&target, layer, input.scale, rounding),
+    };
     let fit = target.round(layer, &floor, input, rounding).map_err(failed)?;
     let Fit { weight: rounded, shift, output_sqnr, input_scale } = fit;
     let input = LayerInput { scale: input_scale.unwrap_or(input.scale), ..input };
@@ -272,6 +277,7 @@ impl<'a> Target<'a> {
             per_channel: axis.is_some(),
             centered: rounding.options.bias_correction && self.bias.is_some(),
             least_scales: floor,
+            fixed_scales: rounding.scales.is_some(),
             bias: &bias,
             rectified: rounding.rectified,
             input: input.quantizer,

@@ -135,6 +135,7 @@ mod tests {
                 solver: &Plain,
                 sights: None,
                 rectified: false,
+                scales: None,
             };
             round_layer(
                 &model,

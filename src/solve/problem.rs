@@ -138,10 +138,9 @@ impl<'a> Problem<'a> {
         let axis = self.per_channel.then_some(0);
         let of_list =
             |(data, scales)| QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid.spec() };
-        if self.fixed_scales {
-            return self.nearest_on_scales(weights).map(of_list);
-        }
         let (grid, search) = match self.grid {
+            Grid::Uniform(grid) if self.fixed_scales => (grid, ScaleSearch::Given),
+            _ if self.fixed_scales => return self.nearest_on_scales(weights).map(of_list),
             Grid::Uniform(grid) => (grid, ScaleSearch::MeanSquaredError),
             Grid::Scaled(grid, search) => (grid, search),
             Grid::Codebook(bits) => return self.nearest_entries(weights, importance, bits).map(of_list),

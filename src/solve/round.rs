@@ -61,7 +61,7 @@ fn draw(problem: &Problem, weights: &[f32], rounded: &mut QuantizedWeight) {
     };
     let size = if problem.per_channel { problem.size } else { weights.len() }.max(1);
     for (channel, (scale, weights)) in rounded.scales.iter_mut().zip(weights.chunks(size)).enumerate() {
-        if let Some(widest) = unclipped(problem, weights, &levels) {
+        if let Some(widest) = unclipped(problem, weights, &levels).filter(|_| !problem.fixed_scales) {
             *scale = widest.max(problem.least_scale(channel));
             if matches!(problem.grid, Grid::Scaled(..)) {
                 *scale = power_of_two::ceiling((*scale).into());

@@ -184,11 +184,59 @@ fn inspect_lists_layers() {
     assert_eq!(found["opset"], 17);
 }
 
+/// The plan in the metadata says the bits; the file alone says them as far as it tells.
 #[test]
-fn inspect_takes_a_quantized_model() {
+fn inspect_shows_the_bits_of_a_quantized_model() {
     let scratch = Scratch::new();
-    let output = quantize_digits(&scratch, "out.onnx", args!["--calib", digits("calib.npz")]);
-    msq(args!["inspect", output]).ok();
+    let plan = r#"{"version": 1, "default": {"weights": 4, "activations": 8}, "layers": {
+        "stem.conv": {"weights": 8, "activations": 8}, "res.conv1.conv": {"weights": "ternary", "activations": 5},
+        "res.conv2.conv": {"weights": 4, "activations": "float"}, "head": {"weights": "float", "activations": "float"}}}"#;
+    let plan = scratch.write("plan.json", plan);
+    let common = args!["--calib", digits("calib.npz"), "--samples", "16", "--solver", "round", "--plan", plan];
+    let quantized = |name: &str, flag: &str| quantize_digits(&scratch, name, &[&common[..], args![flag]].concat());
+    let bits = |found: &serde_json::Value| {
+        let layers = found["layers"].as_array().unwrap().iter().take(4);
+        layers.map(|l| (l["bits"].as_str().unwrap().to_owned(), l["activation_bits"].as_u64())).collect::<Vec<_>>()
+    };
+    let wanted = |bits: [&str; 4]| {
+        let read = [Some(8), Some(5), None, Some(8)];
+        bits.map(str::to_owned).into_iter().zip(read).collect::<Vec<_>>()
+    };
+    let named = quantized("named.onnx", "--keep-names");
+    let found = msq(args!["inspect", named, "--json"]).ok().json();
+    assert_eq!(
+        (&found["producer"], &found["producer_version"]),
+        (&"msq-onnx".into(), &env!("CARGO_PKG_VERSION").into())
+    );
+    assert_eq!(found["layers"][1]["name"], "res.conv1.conv");
+    assert_eq!(bits(&found), wanted(["8", "ternary", "4", "4"]));
+    assert_eq!(found["plan"]["default"]["weights"], 4);
+    // Names are gone here: what is left is what the integers are.
+    let stripped = quantized("stripped.onnx", "--strip-names");
+    let found = msq(args!["inspect", stripped, "--json"]).ok().json();
+    assert_eq!(bits(&found), wanted(["int8", "ternary", "4", "4"]));
+    let text = msq(args!["inspect", stripped]).ok().stdout;
+    for part in ["msq-onnx 0.", "`res.conv1.conv`: weights ternary, activations 5", "others: weights 4, activations 8"]
+    {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+    // The plan of a model is a plan: the same file again.
+    let again = args!["--calib", digits("calib.npz"), "--samples", "16", "--solver", "round", "--keep-names"];
+    let again = quantize_digits(&scratch, "again.onnx", &[&again[..], args!["--plan", named]].concat());
+    assert!(std::fs::read(again).unwrap() == std::fs::read(named).unwrap(), "the model's own plan gives another file");
+}
+
+#[test]
+fn metadata_is_small() {
+    let scratch = Scratch::new();
+    let few = args!["--calib", digits("calib.npz"), "--samples", "16", "--solver", "round", "--weight-bits", "2"];
+    let output = quantize_digits(&scratch, "out.onnx", few);
+    let mut model = msq_passes::ir::decode_model(std::fs::read(output).unwrap().into()).unwrap();
+    let with = msq_passes::ir::encoded_len(&model);
+    assert_eq!(model.metadata_props.len(), 2);
+    model.metadata_props.clear();
+    let more = with - msq_passes::ir::encoded_len(&model);
+    assert!(more < 120, "{more} bytes of metadata");
 }
 
 #[test]

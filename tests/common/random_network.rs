@@ -132,7 +132,7 @@ impl Network {
         self.convolution(&last);
         let last = self.values.last().cloned().unwrap_or(last);
         let weight = self.tensor(&[5, last.channels], None);
-        let inside = self.values[1..self.values.len() - 1].iter().rev().find(|_| seed % 3 == 0);
+        let inside = self.values[1..self.values.len() - 1].iter().rev().find(|_| seed.is_multiple_of(3));
         let inside =
             inside.map_or(String::new(), |v| format!(", float[N,{},{},{}] {}", v.channels, v.side, v.side, v.name));
         let (tensors, nodes) = (self.tensors.join(",\n  "), self.nodes.join("\n  "));

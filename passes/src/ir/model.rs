@@ -69,6 +69,11 @@ impl Model {
         self.proto.producer_name()
     }
 
+    /// The version of the tool that wrote the model.
+    pub fn producer_version(&self) -> &str {
+        self.proto.producer_version()
+    }
+
     /// Whether the model defines functions of its own.
     pub fn has_functions(&self) -> bool {
         !self.proto.functions.is_empty()

@@ -163,6 +163,16 @@ impl Placement {
         }
     }
 
+    /// Whether the quantizer of a value stands for a clamp from zero.
+    pub fn is_clamped(&self, graph: &Graph, value: ValueId) -> bool {
+        let Some((producer, _)) = graph.value(value).producer() else { return false };
+        match self.absorbed.get(&producer) {
+            Some(Absorbed::Clamp { .. }) => !self.keeps_clamps(),
+            Some(Absorbed::Scale(_)) => computed_input(graph, producer).is_some_and(|v| self.is_clamped(graph, v)),
+            Some(Absorbed::Affine) | None => false,
+        }
+    }
+
     /// A bound below which the value makes no difference, so that its range need not reach further: −c for an x that
     /// is only read as x·clip(x + c, 0, b), the form of a hard swish, whose second factor is 0 there.
     pub fn floor_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {

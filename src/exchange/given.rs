@@ -1,0 +1,189 @@
+//! Lays encodings on a float model: what they say of a tensor takes the place of what calibration and the bit plan say.
+//!
+//! * An activation with a quantizer of its own gets scale, zero point and bits. Unsigned and signed integers are the same
+//!   grid with zero points 2^(b−1) apart. Where the target's zero points are 0 and the encoding's is not, and where the
+//!   quantizer stands for a clamp that the encoding reaches beyond, the target's grid is laid over the range the two have
+//!   in common.
+//! * A weight gets scales and bits. Its zero points must be 0, give or take the one integer by which full and narrow
+//!   grids differ, and its grid must leave scales free; else bits alone.
+//!
+//! Names that the model does not have are errors. Tensors that stay float, or that have the parameters of another tensor,
+//! are named in a warning.
+
+use super::{Encoding, Encodings};
+use crate::bit_plan::{ActivationBits, BitPlan, WeightBits};
+use crate::quant::{GridSpec, Range};
+use crate::work::Work;
+use crate::{Error, Options, WeightGrid};
+use msq_passes::ActivationQuantizer;
+use msq_passes::analysis::{Layer, Placement, layers};
+use msq_passes::ir::{Graph, Model, ValueId};
+
+/// Tensors that a warning names.
+const NAMED: usize = 8;
+
+impl Encodings {
+    fn of(&self, graph: &Graph, value: ValueId) -> Option<&Encoding> {
+        self.tensors.get(graph.value(value).name())
+    }
+
+    /// Names that the model does not have.
+    pub(crate) fn unknown(&self, model: &Model) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).filter(|name| model.graph.find(name).is_none()).collect()
+    }
+
+    /// Bits of the values that have parameters of their own.
+    pub(crate) fn activation_bits(&self, graph: &Graph, placement: &Placement) -> Vec<(ValueId, u8)> {
+        let given = |value| Some((value, self.of(graph, value)?.bits));
+        placement.roots().filter_map(given).collect()
+    }
+
+    /// The plan with the bits given. Refuses numbers that cannot be.
+    pub(crate) fn planned(&self, model: &Model, placement: &Placement, plan: &BitPlan) -> Result<BitPlan, Error> {
+        let fault = |(name, encoding): (&String, &Encoding)| Some(refused(name, &encoding.fault()?));
+        if let Some(error) = self.tensors.iter().find_map(fault) {
+            return Err(error);
+        }
+        let mut planned = plan.clone();
+        for layer in layers(model) {
+            let before = plan.layer(&layer.name).unwrap_or_default();
+            let weight = self.of(&model.graph, layer.weight).filter(|_| before.weights != WeightBits::Float);
+            let mut after = before;
+            if let Some(weight) = weight.filter(|weight| before.weights.width() != weight.bits) {
+                refuse_bits(model.graph.value(layer.weight).name(), weight)?;
+                after = before.with_weight_bits(weight.bits);
+            }
+            let read = self.of(&model.graph, placement.root(layer.input));
+            if let (Some(read), ActivationBits::Bits(_)) = (read, before.activations) {
+                after.activations = ActivationBits::Bits(read.bits);
+            }
+            if after != before {
+                planned.layers.insert(layer.name, after);
+            }
+        }
+        Ok(planned)
+    }
+
+    /// Refuses what no grid here can hold, and says what is not used.
+    pub(crate) fn check(&self, model: &Model, work: &Work, options: &Options) -> Result<(), Error> {
+        let mut unused = Vec::new();
+        for (name, encoding) in &self.tensors {
+            if !self.is_used(model, work, options, (name, encoding))? {
+                unused.push(format!("`{name}`"));
+            }
+        }
+        if !unused.is_empty() {
+            let more = unused.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            unused.truncate(NAMED);
+            let names = unused.join(", ");
+            tracing::warn!("encodings of {names}{more} are not used: no quantizer of their own stands there");
+        }
+        Ok(())
+    }
+
+    fn is_used(
+        &self,
+        model: &Model,
+        work: &Work,
+        options: &Options,
+        (name, encoding): (&str, &Encoding),
+    ) -> Result<bool, Error> {
+        let Some(value) = model.graph.find(name) else { return Ok(false) };
+        let count = encoding.scales.len();
+        if let Some(&root) = work.placement.values.get(&value) {
+            if root != value {
+                return Ok(self.of(&model.graph, root) == Some(encoding));
+            }
+            refuse_bits(name, encoding)?;
+            return if count == 1 { Ok(true) } else { Err(refused(name, "an activation has one scale")) };
+        }
+        if let Some(layer) = work.layers().find(|layer| layer.weight == value) {
+            let channels = layer.axis.map_or(1, |axis| layer.shape[axis]);
+            if count != 1 && count != channels {
+                let reason = format!("it has {count} scales, layer `{}` has {channels} channels", layer.name);
+                return Err(refused(name, &reason));
+            }
+            if self.weight_scales(model, layer, options).is_none() {
+                tracing::warn!(
+                    "encodings of `{name}`: its grid differs from the plan's, so that only its bits are used"
+                );
+            }
+            return Ok(true);
+        }
+        // The scales of biases follow from those of inputs and weights.
+        Ok(layers(model).iter().any(|layer| layer.bias == Some(value)))
+    }
+
+    /// The parameters of a value that has its own, if they are given.
+    pub(crate) fn quantizer(
+        &self,
+        model: &Model,
+        placement: &Placement,
+        value: ValueId,
+        grid: GridSpec,
+    ) -> Option<ActivationQuantizer> {
+        let clamp = placement.is_clamped(&model.graph, value).then(|| {
+            let bound = placement.bound_of(&model.graph, value);
+            Range::new(0.0, bound.unwrap_or(f32::INFINITY))
+        });
+        self.of(&model.graph, value)?.on(grid, clamp)
+    }
+
+    /// The scales of a layer's weight, one a channel or one for all as the target has them, if they are given and fit.
+    pub(crate) fn weight_scales(&self, model: &Model, layer: &Layer, options: &Options) -> Option<Vec<f32>> {
+        let encoding = self.of(&model.graph, layer.weight)?;
+        let plan = options.plan.layer(&layer.name).unwrap_or_default();
+        let free = matches!(plan.weight_grid(), WeightGrid::Narrow | WeightGrid::Full);
+        let half = if encoding.signed { 0 } else { encoding.half() };
+        let centered = encoding.zero_points.iter().all(|zero_point| (zero_point - half).abs() <= 1);
+        let channels = layer.axis.filter(|_| options.profile.per_channel).map_or(1, |axis| layer.shape[axis]);
+        let scales = match encoding.scales[..] {
+            [scale] => vec![scale; channels],
+            _ if encoding.scales.len() == channels => encoding.scales.clone(),
+            _ => return None,
+        };
+        (free && centered && plan.weights.width() == encoding.bits).then_some(scales)
+    }
+}
+
+/// Refuses names that the prepared model does not have either: equalization adds tensors.
+pub(crate) fn refuse_unknown(unknown: &[&str], model: &Model) -> Result<(), Error> {
+    match unknown.iter().find(|name| model.graph.find(name).is_none()) {
+        Some(name) => Err(refused(name, "the model has no such tensor")),
+        None => Ok(()),
+    }
+}
+
+impl Encoding {
+    /// The encoding as a quantizer on a grid of as many bits. `clamp` is what the values keep to because the quantizer
+    /// saturates.
+    fn on(&self, grid: GridSpec, clamp: Option<Range>) -> Option<ActivationQuantizer> {
+        let signed = grid.quantized_min() < 0;
+        let shift = match (self.signed, signed) {
+            (true, false) => self.half(),
+            (false, true) => -self.half(),
+            _ => 0,
+        };
+        let (&scale, zero_point) = (self.scales.first()?, self.zero_points.first()? + shift);
+        let range = self.ranges().next()?;
+        let kept = clamp.map_or(range, |clamp| Range::new(range.min.max(clamp.min), range.max.min(clamp.max)));
+        if kept == range && (!grid.is_symmetric() || zero_point == 0) {
+            return Some(ActivationQuantizer { scale, zero_point, signed, bits: self.bits });
+        }
+        let affine = grid.affine(kept);
+        Some(ActivationQuantizer { scale: affine.scale, zero_point: affine.zero_point, signed, bits: grid.bits() })
+    }
+}
+
+fn refuse_bits(name: &str, encoding: &Encoding) -> Result<(), Error> {
+    let bits = encoding.bits;
+    if (2..=8).contains(&bits) {
+        return Ok(());
+    }
+    Err(refused(name, &format!("{bits} bits are not supported, 2 to 8 are; leave it out to have it calibrated")))
+}
+
+fn refused(name: &str, reason: &str) -> Error {
+    Error::EncodedTensor { tensor: name.to_owned(), reason: reason.to_owned() }
+}

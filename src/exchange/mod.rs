@@ -1,0 +1,216 @@
+//! Quantization parameters on their way between tools: files of other formats, a quantized model, a float model.
+//!
+//! | format | per tensor | file |
+//! |---|---|---|
+//! | [`EncodingsFormat::Aimet061`] | x = (q + offset)·scale, q in 0 … 2^b − 1 | `aimet` |
+//! | [`EncodingsFormat::Aimet1`] | the same, as arrays | `aimet` |
+//! | [`EncodingsFormat::Aimet2`] | x = (q − zero point)·scale, q of a named type | `aimet2` |
+//! | [`EncodingsFormat::Ort`] | the same | `ort` |
+//! | [`EncodingsFormat::TensorRt`] | x = q·scale, q in −127 … 127 | `tensorrt` |
+//!
+//! All become [`Encodings`]. `read` finds them in a quantized model, `given` lays them on a float model.
+
+mod aimet;
+mod aimet2;
+mod given;
+mod numbers;
+mod ort;
+mod read;
+mod tensorrt;
+#[cfg(test)]
+mod tests;
+mod unique;
+
+pub(crate) use given::refuse_unknown;
+pub use read::{LeftOut, read};
+
+use crate::Error;
+use crate::quant::Range;
+use indexmap::{IndexMap, IndexSet};
+use msq_passes::ir::write_file;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Parameters of a tensor: x ≈ (q − zero point)·scale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoding {
+    /// One scale, or one for each slice along the axis; positive and normal.
+    pub scales: Vec<f32>,
+    /// As many zero points.
+    pub zero_points: Vec<i32>,
+    /// Whether q is in −2^(b−1) … 2^(b−1) − 1 rather than in 0 … 2^b − 1.
+    pub signed: bool,
+    /// The bits b.
+    pub bits: u8,
+    /// The axis along which scales lie, where there are several and it is known.
+    pub axis: Option<i64>,
+}
+
+/// Parameters of the tensors of a model, by their names in the float model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Encodings {
+    /// By tensor.
+    pub tensors: IndexMap<String, Encoding>,
+    /// The tensors that are constants, where that is known.
+    pub parameters: IndexSet<String>,
+}
+
+/// A format of files that hold encodings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodingsFormat {
+    /// AIMET, version 0.6.1.
+    Aimet061,
+    /// AIMET, version 1.0.0.
+    Aimet1,
+    /// AIMET, version 2.0.0.
+    Aimet2,
+    /// `TensorQuantOverrides` of onnxruntime's quantizer.
+    Ort,
+    /// A calibration cache of `TensorRT`.
+    TensorRt,
+}
+
+impl EncodingsFormat {
+    /// Every format.
+    pub const ALL: [Self; 5] = [Self::Aimet061, Self::Aimet1, Self::Aimet2, Self::Ort, Self::TensorRt];
+}
+
+impl fmt::Display for EncodingsFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aimet061 => "aimet-0.6.1",
+            Self::Aimet1 => "aimet-1.0",
+            Self::Aimet2 => "aimet-2",
+            Self::Ort => "ort",
+            Self::TensorRt => "tensorrt",
+        })
+    }
+}
+
+impl FromStr for EncodingsFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(|format| format.to_string()).join(", ");
+        let found = Self::ALL.into_iter().find(|format| format.to_string() == name);
+        found.ok_or_else(|| format!("`{name}` is none of {}", names()))
+    }
+}
+
+impl Encoding {
+    /// One scale for all elements.
+    pub(crate) fn per_tensor(scale: f32, zero_point: i32, signed: bool, bits: u8) -> Self {
+        Self { scales: vec![scale], zero_points: vec![zero_point], signed, bits, axis: None }
+    }
+
+    /// The ends of the integers.
+    pub(crate) fn interval(&self) -> (i32, i32) {
+        let half = 1 << (self.bits.clamp(1, 31) - 1);
+        if self.signed { (-half, half - 1) } else { (0, half - 1 + half) }
+    }
+
+    /// Whether q is signed and 0 stands for 0.
+    pub(crate) fn is_symmetric(&self) -> bool {
+        self.signed && self.zero_points.iter().all(|&zero_point| zero_point == 0)
+    }
+
+    /// What is to be added to signed integers to make them unsigned, and subtracted from unsigned ones to make them
+    /// signed.
+    pub(crate) fn half(&self) -> i32 {
+        1 << (self.bits.clamp(1, 31) - 1)
+    }
+
+    /// The reals that each slice reaches.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
+        let (low, high) = self.interval();
+        self.scales.iter().zip(&self.zero_points).map(move |(&scale, &zero_point)| {
+            let end = |q: i32| ((f64::from(q) - f64::from(zero_point)) * f64::from(scale)) as f32;
+            Range::new(end(low), end(high))
+        })
+    }
+
+    /// What is wrong with the numbers, if anything.
+    fn fault(&self) -> Option<String> {
+        let (low, high) = self.interval();
+        if self.scales.is_empty() || self.scales.len() != self.zero_points.len() {
+            return Some(format!("{} scales and {} zero points", self.scales.len(), self.zero_points.len()));
+        }
+        if !(1..=31).contains(&self.bits) {
+            return Some(format!("{} bits are not supported", self.bits));
+        }
+        if let Some(scale) = self.scales.iter().find(|scale| !(scale.is_normal() && **scale > 0.0)) {
+            return Some(format!("scale {scale} is not a positive number of single precision"));
+        }
+        let outside = self.zero_points.iter().find(|zero_point| !(low..=high).contains(zero_point));
+        outside.map(|zero_point| format!("zero point {zero_point} is outside {low} to {high}"))
+    }
+}
+
+impl Encodings {
+    /// Reads a file of any of the formats, which its content tells.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let failed = |reason: String| Error::BadEncodings { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        Self::parse(&text).map_err(failed)
+    }
+
+    /// Writes a file, which appears when it is complete.
+    pub fn save(&self, path: &Path, format: EncodingsFormat) -> Result<(), Error> {
+        Ok(write_file(path, self.to_text(format).as_bytes())?)
+    }
+
+    /// The content of a file.
+    pub fn to_text(&self, format: EncodingsFormat) -> String {
+        let document = match format {
+            EncodingsFormat::Aimet061 => aimet::write_0(self),
+            EncodingsFormat::Aimet1 => aimet::write_1(self),
+            EncodingsFormat::Aimet2 => aimet2::write(self),
+            EncodingsFormat::Ort => ort::write(self),
+            EncodingsFormat::TensorRt => return tensorrt::write(self),
+        };
+        // Strings, numbers and lists cannot fail to be written.
+        format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default())
+    }
+
+    /// Reads the content of a file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let found = if text.trim_start().starts_with("TRT-") {
+            tensorrt::parse(text)?
+        } else {
+            let json = |e: serde_json::Error| format!("it is no file of encodings: {e}");
+            match version(text).map_err(json)? {
+                None => ort::parse(text)?,
+                Some(version) if version.starts_with("2.") => aimet2::parse(text)?,
+                Some(version) if version.starts_with("1.") => aimet::parse_1(text)?,
+                Some(version) if version.starts_with("0.5") || version.starts_with("0.6") => aimet::parse_0(text)?,
+                Some(version) => {
+                    return Err(format!("encodings of version {version} are not known; 0.5, 0.6, 1 and 2 are"));
+                }
+            }
+        };
+        match found.tensors.iter().find_map(|(name, encoding)| Some((name, encoding.fault()?))) {
+            Some((name, fault)) => Err(format!("tensor `{name}`: {fault}")),
+            None => Ok(found),
+        }
+    }
+
+    /// Adds a tensor; a name met before is an error.
+    fn add(&mut self, name: String, encoding: Encoding) -> Result<(), String> {
+        if self.tensors.contains_key(&name) {
+            return Err(format!("tensor `{name}` is named twice"));
+        }
+        self.tensors.insert(name, encoding);
+        Ok(())
+    }
+}
+
+/// The version that AIMET's files state. Overrides of a tensor called `version` are a list.
+fn version(text: &str) -> Result<Option<String>, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        version: Option<serde_json::Value>,
+    }
+    let document: Document = serde_json::from_str(text)?;
+    Ok(document.version.and_then(|version| version.as_str().map(str::to_owned)))
+}

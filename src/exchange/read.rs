@@ -1,0 +1,179 @@
+//! Finds the encodings of a QDQ model of any tool, under the names its float model had.
+//!
+//! An activation x is a pair `q = QuantizeLinear(a); b = DequantizeLinear(q)`. Tools either keep x before the pair and
+//! call b something of their own, or keep it behind the pair and rename a: x is b where b is an output of the model or
+//! what a's name begins with, else a. Integers that were moved in between are another tensor's, and x is b.
+//!
+//! A parameter is a `DequantizeLinear` of constants, packed or not, or the product of cast integers and a scale that
+//! [`store-weights`](msq_passes::StoreWeights) writes; its name is what tools add their endings to. Biases are left out:
+//! their scales follow from those of input and weight.
+
+use super::{Encoding, Encodings};
+use crate::bit_plan::{BitPlan, WeightBits};
+use crate::qdq::{Qdq, Source, is_dequantizer};
+use crate::{Error, metadata};
+use msq_passes::analysis::LayerOp;
+use msq_passes::ir::{DataType, Model, Node, ValueId};
+
+/// A tensor whose parameters no file of encodings holds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LeftOut {
+    /// The tensor.
+    pub tensor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What tools add to the names of integers and of what is dequantized.
+const ENDINGS: [&str; 4] = ["_dequantized", "_DequantizeLinear_Output", "_quantized", "_qdq"];
+
+/// Reads the encodings of a quantized model, and names the tensors that were left out.
+pub fn read(model: &Model) -> Result<(Encodings, Vec<LeftOut>), Error> {
+    msq_passes::ir::check(model)?;
+    if metadata::is_stripped(model) {
+        let reason = "its inner names were shortened; quantize with --keep-names to keep them".to_owned();
+        return Err(Error::NoEncodings { reason });
+    }
+    let plan = metadata::plan(model).transpose().map_err(|reason| Error::DamagedPlan { reason })?;
+    let mut reader = Reader { model, qdq: Qdq::new(model), plan, found: Encodings::default(), left_out: Vec::new() };
+    for (_, node) in model.graph.nodes() {
+        reader.read(node);
+    }
+    if reader.found.tensors.is_empty() {
+        let reason = "it has no pair of QuantizeLinear and DequantizeLinear".to_owned();
+        return Err(Error::NoEncodings { reason });
+    }
+    Ok((reader.found, reader.left_out))
+}
+
+struct Reader<'a> {
+    model: &'a Model,
+    qdq: Qdq<'a>,
+    plan: Option<BitPlan>,
+    found: Encodings,
+    left_out: Vec<LeftOut>,
+}
+
+/// A tensor before its parameters are read.
+struct Site<'a> {
+    name: String,
+    parameter: bool,
+    scale: ValueId,
+    zero_point: Option<ValueId>,
+    element: DataType,
+    bits: u8,
+    axis: Option<i64>,
+    node: &'a Node,
+}
+
+impl<'a> Reader<'a> {
+    fn read(&mut self, node: &'a Node) {
+        let site = if is_dequantizer(node) { self.dequantizer(node) } else { self.stored_weight(node) };
+        let Some(site) = site else { return };
+        let name = site.name.clone();
+        match self.encoding(&site) {
+            Ok(encoding) => self.keep(name, encoding, site.parameter),
+            Err(reason) => self.left_out.push(LeftOut { tensor: name, reason }),
+        }
+    }
+
+    fn keep(&mut self, name: String, encoding: Encoding, parameter: bool) {
+        match self.found.tensors.get(&name) {
+            Some(known) if *known == encoding => {}
+            Some(_) => {
+                let reason = "it is quantized again with other parameters, for one reader".to_owned();
+                self.left_out.push(LeftOut { tensor: name, reason });
+            }
+            None => {
+                self.found.parameters.extend(parameter.then(|| name.clone()));
+                self.found.tensors.insert(name, encoding);
+            }
+        }
+    }
+
+    fn name(&self, value: ValueId) -> &'a str {
+        self.model.graph.value(value).name()
+    }
+
+    /// The tensor that a `DequantizeLinear` writes; nothing for a bias, and for what no quantizer writes.
+    fn dequantizer(&self, node: &'a Node) -> Option<Site<'a>> {
+        let (integers, output) = (node.input(0)?, node.output(0)?);
+        let element = self.qdq.element(node, integers).filter(|&element| element != DataType::Int32)?;
+        let (name, parameter) = match self.qdq.source(integers) {
+            Source::Quantizer { moved: true, .. } => (self.name(output).to_owned(), false),
+            Source::Quantizer { node: quantizer, .. } => (self.activation_name(quantizer.input(0)?, output), false),
+            Source::Constant => (self.parameter_name(integers, output), true),
+            Source::Other { .. } => return None,
+        };
+        let bits = if parameter { self.weight_bits(output, element) } else { self.qdq.bits(integers)? };
+        let axis = Some(node.int_or("axis", 1));
+        let (scale, zero_point) = (node.input(1)?, node.input(2));
+        Some(Site { name, parameter, scale, zero_point, element, bits, axis, node })
+    }
+
+    /// The weight of a layer that computes in float: Mul(Cast(integers), scale).
+    fn stored_weight(&self, node: &'a Node) -> Option<Site<'a>> {
+        let (factor, scale, output) = (node.input(0)?, node.input(1)?, node.output(0)?);
+        let cast = self.qdq.producer(factor).filter(|made| node.is("Mul") && made.is("Cast"))?;
+        let integers = cast.input(0).filter(|&value| self.qdq.is_constant(value))?;
+        let element = self.qdq.element_of(integers).filter(|element| !element.is_float())?;
+        let name = self.parameter_name(integers, output);
+        let axis = self.qdq.constant(scale)?.shape().ok()?.iter().position(|&n| n != 1).map(|axis| axis as i64);
+        let bits = self.weight_bits(output, element);
+        Some(Site { name, parameter: true, scale, zero_point: None, element, bits, axis, node })
+    }
+
+    fn activation_name(&self, before: ValueId, behind: ValueId) -> String {
+        let (before_name, behind_name) = (self.name(before), self.name(behind));
+        let kept = self.model.graph.is_output(behind) || before_name.starts_with(behind_name);
+        if kept { behind_name } else { before_name }.to_owned()
+    }
+
+    fn parameter_name(&self, integers: ValueId, output: ValueId) -> String {
+        // Weights of float that the graph quantizes have their name.
+        let float = self.qdq.producer(integers).filter(|node| node.op() == "QuantizeLinear").and_then(|n| n.input(0));
+        if let Some(value) = float {
+            return self.name(value).to_owned();
+        }
+        let stem = |name: &str| ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).map(str::to_owned);
+        let (written, read) = (self.name(output), self.name(integers));
+        stem(written).or_else(|| stem(read)).unwrap_or_else(|| read.to_owned())
+    }
+
+    /// The bits of a weight by the plan, where its integers are of a uniform grid; else those of the type.
+    fn weight_bits(&self, weight: ValueId, element: DataType) -> u8 {
+        let stored = element.bits().map_or(8, |bits| bits as u8);
+        let reader = self.model.graph.value(weight).uses().first().map(|u| self.model.graph.node(u.node));
+        let layer = reader.filter(|node| LayerOp::of(node).is_some()).map(|node| node.label(&self.model.graph));
+        let plan = self.plan.as_ref().zip(layer).and_then(|(plan, layer)| plan.layer(layer));
+        match plan.filter(|plan| !plan.weight_grid().is_list()).map(|plan| plan.weights) {
+            Some(WeightBits::Bits(bits)) => bits.min(stored),
+            Some(WeightBits::Ternary) => 2,
+            _ => stored,
+        }
+    }
+
+    fn encoding(&self, site: &Site) -> Result<Encoding, String> {
+        if site.node.int_or("block_size", 0) != 0 {
+            return Err("it is quantized in blocks".to_owned());
+        }
+        let signed = match site.element {
+            DataType::Int2 | DataType::Int4 | DataType::Int8 | DataType::Int16 => true,
+            DataType::Uint2 | DataType::Uint4 | DataType::Uint8 | DataType::Uint16 => false,
+            other => return Err(format!("its integers are {other}")),
+        };
+        let constant = |value| self.qdq.constant(value).ok_or_else(|| format!("`{}` is no constant", self.name(value)));
+        let scales = constant(site.scale)?.to_f32().map_err(|e| e.to_string())?;
+        let zero_points = match site.zero_point {
+            Some(value) => constant(value)?.to_i64().map_err(|e| e.to_string())?,
+            None => vec![0; scales.len()],
+        };
+        if !site.parameter && scales.len() > 1 {
+            return Err("an activation with a scale a channel".to_owned());
+        }
+        let zero_points = zero_points.into_iter().map(|zero_point| zero_point as i32).collect();
+        let axis = site.axis.filter(|_| scales.len() > 1);
+        let encoding = Encoding { scales, zero_points, signed, bits: site.bits, axis };
+        encoding.fault().map_or(Ok(encoding), Err)
+    }
+}

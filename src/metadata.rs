@@ -1,0 +1,82 @@
+//! What a written model says of how it was quantized, in its metadata:
+//!
+//! | key | value |
+//! |---|---|
+//! | `msq-onnx.version` | the version that wrote it |
+//! | `msq-onnx.plan` | the bit plan that was carried out, as JSON: what most layers got as `default`, the others by name |
+//!
+//! Layers go by their names in the float model, whatever became of names in the file.
+
+use crate::BitPlan;
+use msq_passes::ir::Model;
+
+const VERSION: &str = "msq-onnx.version";
+const PLAN: &str = "msq-onnx.plan";
+
+/// States who quantized the model, and the plan.
+pub(crate) fn write(model: &mut Model, plan: &BitPlan) {
+    let version = env!("CARGO_PKG_VERSION");
+    model.set_producer("msq-onnx", version);
+    model.set_metadata(VERSION, version);
+    model.set_metadata(PLAN, &plan.compact().to_line());
+}
+
+/// The plan a model was quantized with; nothing for a model that says none.
+pub fn plan(model: &Model) -> Option<Result<BitPlan, String>> {
+    model.metadata(PLAN).map(BitPlan::parse)
+}
+
+/// Whether the names of inner values were shortened when this tool wrote the model.
+pub(crate) fn is_stripped(model: &Model) -> bool {
+    // Written otherwise, every node has a name.
+    model.metadata(VERSION).is_some() && model.graph.nodes().all(|(_, node)| node.name().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LayerPlan, WeightBits};
+    use msq_passes::ir::{import, text};
+
+    fn model(metadata: &str) -> Model {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]{metadata}> g (float[N] x) => (float[N] y) {{ [relu] y = Relu(x) }}"
+        );
+        import(text::parse(&text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_the_rest_stays() {
+        let four = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        let named = [("a", four), ("b", LayerPlan::default()), ("c", four), ("d", LayerPlan::FLOAT)];
+        let full = BitPlan::of_layers(named.map(|(name, layer)| (name.to_owned(), layer)).into_iter().collect());
+        let mut model = model(", metadata_props: [\"license\": \"MIT\", \"msq-onnx.plan\": \"old\"]");
+        write(&mut model, &full);
+        let written = model.metadata(PLAN).unwrap();
+        assert_eq!(
+            written,
+            "{\"version\":1,\"default\":{\"weights\":4,\"activations\":8},\"layers\":{\
+             \"b\":{\"weights\":8,\"activations\":8},\"d\":{\"weights\":\"float\",\"activations\":\"float\"}}}"
+        );
+        let read = plan(&model).unwrap().unwrap();
+        assert!(named.iter().all(|&(name, layer)| read.layer(name) == Some(layer)));
+        assert_eq!(model.metadata("license"), Some("MIT"));
+        assert_eq!(model.producer(), "msq-onnx");
+    }
+
+    #[test]
+    fn a_plan_for_all_layers_is_short() {
+        let mut model = model("");
+        assert!(plan(&model).is_none() && !is_stripped(&model));
+        let same = ["a", "b"].map(|name| (name.to_owned(), LayerPlan::default()));
+        write(&mut model, &BitPlan::of_layers(same.into_iter().collect()));
+        assert_eq!(model.metadata(PLAN), Some("{\"version\":1,\"default\":{\"weights\":8,\"activations\":8}}"));
+        assert!(!is_stripped(&model), "its node has a name");
+    }
+
+    #[test]
+    fn a_damaged_plan_is_an_error() {
+        let said = plan(&model(", metadata_props: [\"msq-onnx.plan\": \"{}\"]")).unwrap().unwrap_err();
+        assert!(said.contains("missing field `version`"), "{said}");
+    }
+}
