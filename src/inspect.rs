@@ -132,35 +132,62 @@ const INTEGER_LAYERS: [(&str, LayerOp, usize); 5] = [
     ("QGemm", LayerOp::Gemm, 3),
 ];
 
+/// A layer and the values it stands between.
+#[derive(Clone, Debug)]
+pub(crate) struct Located {
+    pub layer: LayerInspection,
+    /// What it reads.
+    pub input: ValueId,
+    /// What it computes.
+    pub output: ValueId,
+}
+
+/// Layers of a model, quantized or not, that compute in float or between quantizers.
+pub(crate) fn located_layers(model: &Model) -> Vec<Located> {
+    let plan = metadata::plan(model).and_then(Result::ok);
+    let qdq = Qdq::new(model);
+    let located = |node: &Node| {
+        LayerOp::of(node)?;
+        let (layer, weight) = weighted(model, &qdq, plan.as_ref(), node)?;
+        let constant = |value: &ValueId| *value == weight || qdq.is_constant(*value);
+        let input = node.inputs().iter().take(2).flatten().copied().find(|value| !constant(value))?;
+        Some(Located { layer, input, output: node.output(0)? })
+    };
+    model.graph.nodes().filter_map(|(_, node)| located(node)).collect()
+}
+
 /// Layers of a quantized model: their weight is made of integers, stored as they are or packed.
 fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspection> {
     let qdq = Qdq::new(model);
-    let layer = |node: &Node| {
-        let (op, weight, on_integers) = weight_of(&model.graph, node)?;
-        let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
-        let integers = !element.is_float();
-        let reason = match (integers, on_integers) {
-            (false, _) => Some("its weight is float"),
-            (true, false) => Some("it computes in float, its weight is stored as integers"),
-            (true, true) => None,
-        };
-        let (name, shape) = (node.label(&model.graph).to_owned(), qdq.shape(weight)?);
-        let weights = shape.iter().product();
-        // Names that were shortened say nothing to a plan, unless it says the same of all layers.
-        let planned = plan.filter(|plan| plan.layers.is_empty() || !node.name().is_empty());
-        let planned = planned.and_then(|plan| plan.layer(&name)).filter(|_| integers);
-        let bits = match (planned, qdq.computed(weight)) {
-            (Some(planned), _) => planned.weights.to_string(),
-            (None, Some(packed)) if integers => levels(packed)?,
-            _ => element.name().to_owned(),
-        };
-        let activation_bits = on_integers.then(|| activation_bits(&qdq, node, weight)).flatten();
-        let reason = reason.map(str::to_owned);
-        Some(LayerInspection { name, op, shape, weights, macs: None, bits, activation_bits, reason })
-    };
-    let layers: Vec<LayerInspection> = model.graph.nodes().filter_map(|(_, node)| layer(node)).collect();
+    let layers = model.graph.nodes().filter_map(|(_, node)| weighted(model, &qdq, plan, node));
+    let layers: Vec<LayerInspection> = layers.map(|(layer, _)| layer).collect();
     let float = |layer: &LayerInspection| layer.reason.as_deref() == Some("its weight is float");
     if layers.iter().all(float) { Vec::new() } else { layers }
+}
+
+/// A layer with constant weights, and these.
+fn weighted(model: &Model, qdq: &Qdq, plan: Option<&BitPlan>, node: &Node) -> Option<(LayerInspection, ValueId)> {
+    let (op, weight, on_integers) = weight_of(&model.graph, node)?;
+    let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
+    let integers = !element.is_float();
+    let reason = match (integers, on_integers) {
+        (false, _) => Some("its weight is float"),
+        (true, false) => Some("it computes in float, its weight is stored as integers"),
+        (true, true) => None,
+    };
+    let (name, shape) = (node.label(&model.graph).to_owned(), qdq.shape(weight)?);
+    let weights = shape.iter().product();
+    // Names that were shortened say nothing to a plan, unless it says the same of all layers.
+    let planned = plan.filter(|plan| plan.layers.is_empty() || !node.name().is_empty());
+    let planned = planned.and_then(|plan| plan.layer(&name)).filter(|_| integers);
+    let bits = match (planned, qdq.computed(weight)) {
+        (Some(planned), _) => planned.weights.to_string(),
+        (None, Some(packed)) if integers => levels(packed)?,
+        _ => element.name().to_owned(),
+    };
+    let activation_bits = on_integers.then(|| activation_bits(qdq, node, weight)).flatten();
+    let reason = reason.map(str::to_owned);
+    Some((LayerInspection { name, op, shape, weights, macs: None, bits, activation_bits, reason }, weight))
 }
 
 /// Bits of the activation a layer on integers reads.

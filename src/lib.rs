@@ -29,6 +29,7 @@
 pub mod agreement;
 mod bit_plan;
 pub mod calibrate;
+pub mod compare;
 mod comparison;
 mod coverage;
 pub mod data;

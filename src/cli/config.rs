@@ -31,7 +31,7 @@ pub(crate) struct ConfigCommand {
     #[arg(long, required = true)]
     defaults: bool,
     /// The command whose options are meant, if not quantizing
-    #[arg(value_parser = ["search", "evaluate"])]
+    #[arg(value_parser = ["search", "evaluate", "compare"])]
     command: Option<String>,
 }
 

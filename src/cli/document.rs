@@ -3,6 +3,7 @@
 use super::lint::Linted;
 use super::output;
 use clap::{Args, ValueEnum};
+use msq_onnx::compare::SideBySide;
 use msq_onnx::evaluate::Evaluation;
 use msq_onnx::inspect::Inspection;
 use msq_onnx::report::{Document, Report, Run};
@@ -41,6 +42,7 @@ enum Documented {
     Search,
     Inspect,
     Evaluate,
+    Compare,
     Lint,
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn run(args: &SchemaArgs) -> anyhow::Result<()> {
         Documented::Search => Document::<Outcome>::schema("msq-onnx search --json"),
         Documented::Inspect => Document::<Inspection>::schema("msq-onnx inspect --json"),
         Documented::Evaluate => Document::<Evaluation>::schema("msq-onnx evaluate --json"),
+        Documented::Compare => Document::<SideBySide>::schema("msq-onnx compare --json"),
         Documented::Lint => Document::<Linted>::schema("msq-onnx lint --json"),
     };
     output::print(&text(&schema)?)

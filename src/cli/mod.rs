@@ -1,5 +1,6 @@
 //! Arguments and sub-commands, one file each.
 
+mod compare;
 mod config;
 mod data;
 mod document;
@@ -61,6 +62,8 @@ enum Command {
     Print(print::PrintArgs),
     /// Accuracy with labels, agreement with a reference, error of each layer
     Evaluate(evaluate::EvaluateArgs),
+    /// Two models side by side: sizes, bits, outputs, and the layer at which they part
+    Compare(compare::CompareArgs),
     /// Print a file of options for --config
     Config(config::ConfigCommand),
     /// Print completions for a shell
@@ -120,6 +123,10 @@ fn run_command(command: Command) -> ExitCode {
             export_encodings::run(&args)
         }
         Command::Print(args) => print::run(&args),
+        Command::Compare(args) => {
+            log(&args.common);
+            compare::run(&args)
+        }
         Command::Config(args) => config::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

@@ -94,7 +94,18 @@ fn manual_pages_are_printed_or_written() {
     assert!(page.contains(".TH msq-onnx 1") && page.contains("weight\\-bits") && page.contains("Exit codes"));
     assert!(!page.contains("simd"), "the page tells of this machine");
     msq(args!["man", scratch.path("out")]).ok();
-    let names = ["-config", "-evaluate", "-inspect", "-lint", "-print", "-search", ""];
+    let names = [
+        "-compare",
+        "-config",
+        "-evaluate",
+        "-export-encodings",
+        "-inspect",
+        "-lint",
+        "-print",
+        "-schema",
+        "-search",
+        "",
+    ];
     assert_eq!(scratch.outputs(), names.map(|name| format!("msq-onnx{name}.1")));
     assert!(std::fs::read_to_string(scratch.out("msq-onnx.1")).unwrap() == page);
     assert!(msq(args!["man", scratch.path("missing")]).error(1).contains("missing`"));

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 #[test]
 fn published_schemas_are_what_is_printed() {
-    for command in ["quantize", "search", "inspect", "evaluate", "lint"] {
+    for command in ["quantize", "search", "inspect", "evaluate", "compare", "lint"] {
         let path = repository(&format!("docs/schema/{command}.schema.json"));
         let published = std::fs::read_to_string(&path).unwrap_or_default();
         let printed = msq(args!["schema", command]).ok().stdout;

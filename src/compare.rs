@@ -1,0 +1,192 @@
+//! Two models side by side: sizes, bits, outputs, and at which layer they part.
+//!
+//! Layers of the two are paired by name or, where one model has other names, by order. For each pair the noise of what
+//! the layer reads and of what it computes is measured against the reference, as a share of the signal. What a layer
+//! adds is the difference: of what it computes against what it reads, for its weights; of what it reads against what the
+//! layers before compute, for the quantizer of its activation and whatever stands in between.
+
+use crate::agreement::AgreementFigures;
+use crate::data::Dataset;
+use crate::evaluate;
+use crate::inspect::{Located, located_layers};
+use crate::prepare::prepare;
+use crate::progress::Progress;
+use crate::{BatchNorm, Error};
+use msq_passes::analysis::LayerOp;
+use msq_passes::ir::{Graph, Model, ValueId, encoded_len, export};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+
+/// Two models side by side.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SideBySide {
+    /// Samples run.
+    pub samples: usize,
+    /// The reference.
+    pub reference: Side,
+    /// The other model.
+    pub model: Side,
+    /// How far the outputs agree.
+    pub agreement: AgreementFigures,
+    /// The layers that both have, in graph order.
+    pub layers: Vec<LayerPair>,
+    /// Where most of the error comes in; null where there is none.
+    pub starts: Option<Start>,
+}
+
+/// One of the two.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Side {
+    /// Size of the model in bytes, with external data.
+    pub bytes: u64,
+    /// Layers.
+    pub layers: usize,
+    /// Share of labels it gets right; only with labels.
+    pub accuracy: Option<f64>,
+}
+
+/// A layer of both.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LayerPair {
+    /// Its name in the reference.
+    pub name: String,
+    /// Operator.
+    pub op: LayerOp,
+    /// Number of weights.
+    pub weights: usize,
+    /// What its weights are in the reference, and in the other model.
+    pub bits: [String; 2],
+    /// Signal-to-noise ratio in decibels of what it reads; null where that is equal.
+    pub input_sqnr: Option<f64>,
+    /// Signal-to-noise ratio in decibels of what it computes, before its activation; null where that is equal.
+    pub output_sqnr: Option<f64>,
+}
+
+/// Where most of the error comes in.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Start {
+    /// The layer.
+    pub layer: String,
+    /// Whether it is in its weights, or in what it reads.
+    pub in_weights: bool,
+    /// Signal-to-noise ratio in decibels before; null where there is no noise.
+    pub before: Option<f64>,
+    /// And behind.
+    pub after: f64,
+}
+
+/// Compares a model with a reference, layer by layer, on every sample.
+pub fn compare(
+    reference: &Model,
+    model: &Model,
+    data: &Dataset,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<SideBySide, Error> {
+    let bytes = [reference, model].map(|model| encoded_len(&export(model)) as u64);
+    let (mut first, mut second) = (reference.clone(), model.clone());
+    let keeps_norms = [&first, &second].map(has_batch_norms);
+    let layers = [canonical(&mut first, keeps_norms[1])?, canonical(&mut second, keeps_norms[0])?];
+    let pairs = paired(&layers[0], &layers[1]);
+    if pairs.is_empty() {
+        return Err(Error::Incomparable { reason: "they have no layer in common".to_owned() });
+    }
+    let mut names = Vec::new();
+    for (at, &(a, b)) in pairs.iter().enumerate() {
+        for (kind, values) in [("reads", [a.input, b.input]), ("computes", [a.output, b.output])] {
+            let name = format!("{kind} {at}");
+            if name_value(&mut first, values[0], &name) && name_value(&mut second, values[1], &name) {
+                names.push(name);
+            }
+        }
+    }
+    let found = evaluate::compare(&second, Some(&first), &names, data, None, threads, progress)?;
+    let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
+    let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
+        .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))
+        .collect();
+    let side = |bytes: u64, layers: &[Located], accuracy| Side { bytes, layers: layers.len(), accuracy };
+    Ok(SideBySide {
+        samples: found.samples,
+        reference: side(bytes[0], &layers[0], found.reference_accuracy),
+        model: side(bytes[1], &layers[1], found.accuracy),
+        agreement: found.agreement.unwrap_or_default(),
+        starts: start(&reference_order(&first.graph, &pairs), &pairs, &measured),
+        layers: pairs.iter().zip(&measured).map(|(&pair, sqnr)| row(pair, *sqnr)).collect(),
+    })
+}
+
+fn row((a, b): (&Located, &Located), [input_sqnr, output_sqnr]: [Option<f64>; 2]) -> LayerPair {
+    let (name, bits) = (a.layer.name.clone(), [a.layer.bits.clone(), b.layer.bits.clone()]);
+    LayerPair { name, op: a.layer.op, weights: a.layer.weights, bits, input_sqnr, output_sqnr }
+}
+
+fn has_batch_norms(model: &Model) -> bool {
+    model.graph.nodes().any(|(_, node)| node.is("BatchNormalization"))
+}
+
+/// The layers of a model: of a float one in the form in which it is quantized, with batch-norms as in the other model.
+fn canonical(model: &mut Model, keep_norms: bool) -> Result<Vec<Located>, Error> {
+    msq_passes::ir::check(model)?;
+    let quantized = located_layers(model);
+    if quantized.iter().any(|layer| layer.layer.bits != "float") {
+        return Ok(quantized);
+    }
+    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold })?;
+    Ok(located_layers(model))
+}
+
+/// Pairs of layers: by name if the second model has all names of the first, else by order where the sizes agree, else
+/// those with the same name.
+fn paired<'a>(a: &'a [Located], b: &'a [Located]) -> Vec<(&'a Located, &'a Located)> {
+    let by_name: HashMap<&str, &Located> = b.iter().map(|layer| (layer.layer.name.as_str(), layer)).collect();
+    let named = a.iter().filter_map(|layer| Some((layer, *by_name.get(layer.layer.name.as_str())?)));
+    let named: Vec<_> = named.filter(|(a, b)| a.layer.weights == b.layer.weights).collect();
+    let alike = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.layer.weights == b.layer.weights);
+    if named.len() < a.len() && alike { a.iter().zip(b).collect() } else { named }
+}
+
+/// Gives a value a second name, by which both models know it; not if a model has the name for something else.
+fn name_value(model: &mut Model, value: ValueId, name: &str) -> bool {
+    let named = model.graph.add_op("Identity", &[Some(value)], Vec::new(), name);
+    model.graph.value(named).name() == name
+}
+
+/// For each layer those whose outputs it reads, directly or through nodes that are no layers.
+fn reference_order(graph: &Graph, pairs: &[(&Located, &Located)]) -> Vec<Vec<usize>> {
+    let computed: HashMap<ValueId, usize> = pairs.iter().enumerate().map(|(at, (a, _))| (a.output, at)).collect();
+    let before = |(a, _): &(&Located, &Located)| {
+        let (mut open, mut seen, mut found) = (vec![a.input], HashSet::new(), Vec::new());
+        while let Some(value) = open.pop() {
+            if !seen.insert(value) {
+                continue;
+            }
+            match (computed.get(&value), graph.value(value).producer()) {
+                (Some(&at), _) => found.push(at),
+                (None, Some((node, _))) => open.extend(graph.node(node).inputs().iter().flatten()),
+                (None, None) => {}
+            }
+        }
+        found
+    };
+    pairs.iter().map(before).collect()
+}
+
+/// The largest step up in noise.
+fn start(before: &[Vec<usize>], pairs: &[(&Located, &Located)], measured: &[[Option<f64>; 2]]) -> Option<Start> {
+    let noise = |decibels: Option<f64>| decibels.map_or(0.0, |d| 10_f64.powf(-d / 10.0));
+    let mut most: Option<(f64, Start)> = None;
+    for (at, (layer, _)) in pairs.iter().enumerate() {
+        let [reads, computes] = measured[at];
+        let earlier = before[at].iter().filter_map(|&b| measured[b][1]).min_by(f64::total_cmp);
+        for (in_weights, before, after) in [(false, earlier, reads), (true, reads, computes)] {
+            let (Some(after), added) = (after, noise(after) - noise(before)) else { continue };
+            if added > most.as_ref().map_or(0.0, |(most, _)| *most) {
+                let layer = layer.layer.name.clone();
+                most = Some((added, Start { layer, in_weights, before, after }));
+            }
+        }
+    }
+    most.map(|(_, start)| start)
+}
