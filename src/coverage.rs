@@ -4,7 +4,7 @@
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
 use crate::engine::{EngineError, unknown};
-use msq_passes::ir::{Model, NodeId, ValueId};
+use msq_passes::ir::{DataType, Model, NodeId, TensorProto, ValueId};
 use std::collections::HashMap;
 
 /// The nodes that cannot be run, and why.
@@ -16,6 +16,28 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
+    /// All of a model; nothing of one whose weights are in another file and would not fit the memory allowed once the
+    /// engine has them, which holds a model about four times.
+    pub(crate) fn within(model: &Model, memory: Option<u64>) -> Self {
+        let external = model.graph.initializers().filter(|(_, tensor)| tensor.is_external());
+        let size = |tensor: &TensorProto| {
+            let bits = tensor.element_type().and_then(DataType::bits).unwrap_or(32) as u64;
+            tensor.shape().map_or(0, |shape| shape.iter().product::<usize>() as u64) * bits / 8
+        };
+        let bytes: u64 = external.map(|(_, tensor)| size(tensor)).sum();
+        match memory {
+            Some(memory) if bytes > 0 && bytes.saturating_mul(4) > memory => {
+                let reason = format!("the engine would take {} bytes for its weights, of {memory} allowed", 4 * bytes);
+                Self::nothing(model, reason)
+            }
+            _ => Self::default(),
+        }
+    }
+
+    fn nothing(model: &Model, reason: String) -> Self {
+        Self { unseen: model.graph.node_ids().map(|id| (id, reason.clone())).collect(), nothing: Some(reason) }
+    }
+
     /// Less than before, where the engine failed on that: what does not depend on operators it does not know; else
     /// nothing at all.
     pub(crate) fn less(&self, model: &Model, error: &EngineError) -> Option<Self> {
@@ -28,12 +50,7 @@ impl Coverage {
             less.spread(model);
         }
         let none = less.is_whole() || less.unseen.len() == model.graph.node_ids().len();
-        if none {
-            let reason = error.to_string();
-            less.unseen.extend(model.graph.node_ids().map(|id| (id, reason.clone())));
-            less.nothing = Some(reason);
-        }
-        Some(less)
+        Some(if none { Self::nothing(model, error.to_string()) } else { less })
     }
 
     /// What depends on what cannot be run cannot be run.

@@ -227,7 +227,7 @@ pub enum Error {
     #[error(transparent)]
     Save(#[from] SaveError),
     /// The output is the input.
-    #[error("`{path}` is the input; choose another name for the output", path = path.display())]
+    #[error("`{path}` is an input; choose another name for the output", path = path.display())]
     OverwritesInput {
         /// The file.
         path: PathBuf,
@@ -276,7 +276,7 @@ impl Error {
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
             | Self::Incomparable { .. } => 3,
-            Self::Data(DataError::Write { .. }) => 1,
+            Self::Data(DataError::Write(_)) => 1,
             Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,
             Self::NoSuchLayer { .. }
             | Self::NoSuchOperator { .. }

@@ -190,7 +190,7 @@ impl Prepared {
         let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
         let calibration = Instant::now();
         let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-        let mut coverage = Coverage::default();
+        let mut coverage = Coverage::within(&model, options.memory);
         let (work, mut observed) = loop {
             let work = Work::within(&model, options, coverage)?;
             options.encodings.check(&model, &work, options)?;

@@ -202,6 +202,7 @@ fn flags_that_contradict_each_other() {
     refused(&["--target-bits", "3", "--target-ratio", "4"]).usage();
     assert!(refused(&["--target-bits", "0"]).usage().contains("above 0"));
     assert!(refused(&["--max-drop", "200%"]).usage().contains("not between"));
+    assert!(refused(&["--max-drop", "1"]).usage().contains("write 1%"));
     assert!(refused(&["--target-bits", "3", "--search", "best"]).usage().contains("auto, msq, sensitivity"));
     assert!(refused(&["--target-bits", "3", "--ladder", "8,float"]).error(2).contains("--ladder"));
     assert!(refused(&["--target-bits", "3", "--pyramid", "0"]).error(2).contains("--pyramid"));

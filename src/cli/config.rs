@@ -24,6 +24,13 @@ pub(crate) struct ConfigArgs {
     config: Option<PathBuf>,
 }
 
+impl ConfigArgs {
+    /// The file it names.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
+        self.config.iter().map(PathBuf::as_path)
+    }
+}
+
 /// Arguments of `config`.
 #[derive(Args, Debug)]
 pub(crate) struct ConfigCommand {

@@ -21,7 +21,7 @@ pub(crate) struct DataArgs {
     /// Labels: .csv (file,label), .npy or .npz; found by themselves in an .npz or in one folder a class
     #[arg(long, value_name = "PATH")]
     labels: Option<PathBuf>,
-    /// Use at most this many samples, evenly spread [default: 512]
+    /// Use at most this many samples, evenly spread [default: 512 to quantize, 1024 to search, all to evaluate or compare]
     #[arg(long, value_name = "N")]
     samples: Option<NonZero<usize>>,
     /// The array of the .npz that feeds the model's only input
@@ -63,6 +63,11 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
+    /// The files it names.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
+        self.calib.iter().chain(&self.labels).map(PathBuf::as_path)
+    }
+
     /// Whether any data is named.
     pub(crate) fn is_given(&self) -> bool {
         self.calib.is_some()

@@ -5,6 +5,7 @@ use super::config::ConfigArgs;
 use super::data::DataArgs;
 use super::document::{self, this_run};
 use super::output::{self, Usage, line, table};
+use super::paths;
 use super::progress::Bars;
 use clap::Args;
 use msq_onnx::evaluate::{Evaluation, evaluate};
@@ -37,6 +38,9 @@ pub(crate) struct EvaluateArgs {
 
 /// Evaluates a model.
 pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
+    let mut reads = vec![args.model.as_path()];
+    reads.extend(args.data.reads().chain(args.config.reads()).chain(args.reference.as_deref()));
+    paths::check(&reads, &args.save_outputs.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let model = msq_onnx::load(&args.model)?;
     let reference = args.reference.as_deref().map(msq_onnx::load).transpose()?;
     let Some(data) = args.data.open(&input_specs(&model))? else {

@@ -2,6 +2,7 @@
 
 use super::CommonArgs;
 use super::output::{self, line};
+use super::paths;
 use clap::Args;
 use msq_onnx::exchange::{EncodingsFormat, LeftOut, read};
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ struct Report {
 /// Writes the encodings of a model.
 pub(crate) fn run(args: &ExportEncodingsArgs) -> anyhow::Result<()> {
     let model = msq_onnx::load(&args.model)?;
+    paths::check(&[&args.model], &[&args.output])?;
     let (encodings, left_out) = read(&model)?;
     encodings.save(&args.output, args.format)?;
     let parameters = encodings.parameters.len();

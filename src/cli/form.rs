@@ -13,7 +13,7 @@ use msq_onnx::{
 };
 use msq_passes::Profile;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Bits, and what the output looks like.
 #[derive(Args, Debug)]
@@ -207,6 +207,11 @@ impl FormArgs {
             grid: self.grid.map(Into::into),
             packing: self.packing.map(Into::into).unwrap_or_default(),
         }))
+    }
+
+    /// The files it names to be read.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
+        self.plan.iter().chain(&self.encodings).map(PathBuf::as_path)
     }
 
     /// The flag that says what weights become, if one does.

@@ -11,6 +11,7 @@ mod inspect;
 mod interrupt;
 mod lint;
 mod output;
+mod paths;
 mod print;
 mod progress;
 mod quantize;

@@ -7,6 +7,7 @@ use super::document::{self, this_run};
 use super::form::FormArgs;
 use super::interrupt;
 use super::output::{self, Usage};
+use super::paths;
 use super::progress::Bars;
 use super::run::RunArgs;
 use super::search::{self, SearchArgs};
@@ -15,7 +16,7 @@ use clap::Args;
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
 use msq_onnx::{Error, Options, Quantizer};
-use msq_passes::ir::{check_writable, write_file};
+use msq_passes::ir::write_file;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -61,15 +62,10 @@ pub(crate) struct QuantizeArgs {
 /// Quantizes a model and writes it.
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let (input, output) = (input(args)?, output_path(args)?);
-    refuse_overwrite(input, output, args.report.as_deref())?;
     let options = options(args)?;
     let search = args.search.options(&args.form, None)?;
     let model = msq_onnx::load(input)?;
-    // Now rather than after the work.
-    check_writable(output).map_err(Error::from)?;
-    for path in args.form.save_plan.iter().chain(&args.report) {
-        check_writable(path).map_err(Error::from)?;
-    }
+    check_paths(args, input, output, &paths::weights(&model))?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
     let quantizer = Quantizer::new(model).options(options).progress(&bars).cancellation(&cancellation);
@@ -123,29 +119,12 @@ fn output_path(args: &QuantizeArgs) -> anyhow::Result<&Path> {
     args.output.as_deref().ok_or_else(|| Usage("no output is named: add -o out.onnx".to_owned()).into())
 }
 
-/// Neither file that is written is the input, and they are two.
-fn refuse_overwrite(input: &Path, output: &Path, report: Option<&Path>) -> anyhow::Result<()> {
-    for path in std::iter::once(output).chain(report) {
-        if is_same(input, path) {
-            return Err(Error::OverwritesInput { path: path.to_owned() }.into());
-        }
-    }
-    match report {
-        Some(path) if is_same(output, path) => {
-            Err(Usage(format!("`{}` is the model that is written; choose another name for the report", path.display()))
-                .into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether two paths name one file, which need not be there.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let found = |path: &Path| {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
-    };
-    found(a).zip(found(b)).is_some_and(|(a, b)| a == b)
+fn check_paths(args: &QuantizeArgs, input: &Path, output: &Path, weights: &[PathBuf]) -> anyhow::Result<()> {
+    let mut reads = vec![input];
+    reads.extend(weights.iter().map(PathBuf::as_path));
+    reads.extend(args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads()));
+    let more = args.form.save_plan.iter().chain(&args.report).map(PathBuf::as_path);
+    paths::check(&reads, &std::iter::once(output).chain(more).collect::<Vec<_>>())
 }
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {

@@ -10,6 +10,7 @@ use super::document::{self, this_run};
 use super::form::{FormArgs, choices};
 use super::interrupt;
 use super::output::{self, Usage, line, table};
+use super::paths;
 use super::progress::Bars;
 use super::run::RunArgs;
 use clap::Args;
@@ -132,7 +133,12 @@ fn percent(text: &str) -> Result<f64, String> {
     let (number, unit) = text.strip_suffix('%').map_or((text, 1.0), |number| (number.trim(), 100.0));
     let value: f64 = number.parse().map_err(|_| format!("`{text}` is no share: give 1% or 0.01"))?;
     let share = value / unit;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("`{text}` is not between 0 and 100 %")) }
+    match share {
+        // 1 could be meant as either.
+        _ if unit == 1.0 && share >= 1.0 => Err(format!("write {text}%, or a share below 1 such as 0.01")),
+        0.0..=1.0 => Ok(share),
+        _ => Err(format!("`{text}` is not between 0 and 100 %")),
+    }
 }
 
 impl SearchArgs {
@@ -213,6 +219,11 @@ impl SearchArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
     }
 
+    /// The file it names.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
+        self.valid.iter().map(PathBuf::as_path)
+    }
+
     /// With the data that plans are measured on, if other data is named for that.
     pub(crate) fn applied<'a>(&self, quantizer: Quantizer<'a>, data: &DataArgs) -> anyhow::Result<Quantizer<'a>> {
         let Some(path) = &self.valid else { return Ok(quantizer) };
@@ -252,6 +263,10 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
+    let mut reads = vec![args.model.as_path()];
+    reads.extend(args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads()));
+    let writes: Vec<&Path> = args.output.iter().chain(&args.form.save_plan).map(PathBuf::as_path).collect();
+    paths::check(&reads, &writes)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
     let quantizer = Quantizer::open(&args.model)?.options(options.clone()).progress(&bars).cancellation(&cancellation);

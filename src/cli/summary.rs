@@ -26,8 +26,9 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
         line(&mut text, "quality", &quality);
     }
     if differs(report) {
-        line(&mut text, "", "some answers differ: `msq-onnx evaluate OUT --reference IN` shows where the error");
-        line(&mut text, "", "starts, --skip and --keep-float leave layers float");
+        let hint = "some answers differ: `msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and \
+                    --keep-float leave layers float";
+        line(&mut text, "", hint);
     }
     runs_as(&mut text, report);
     for (i, note) in report.notes.iter().enumerate() {

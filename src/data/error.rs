@@ -42,13 +42,8 @@ impl fmt::Display for Place {
 #[non_exhaustive]
 pub enum DataError {
     /// A file cannot be written.
-    #[error("cannot write `{path}`: {source}", path = path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] msq_passes::ir::SaveError),
     /// Nothing at this path.
     #[error("`{}`: no such file or folder", path.display())]
     Missing {

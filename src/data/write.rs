@@ -1,6 +1,7 @@
 //! Writes float arrays as an `.npz`.
 
 use super::DataError;
+use msq_passes::ir::write_file_with;
 use std::io::{Seek, Write};
 use std::path::Path;
 use zip::CompressionMethod;
@@ -8,12 +9,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 
 /// Writes named float arrays; the file is there completely or not at all.
 pub fn write_npz(path: &Path, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), DataError> {
-    let failed = |source| DataError::Write { path: path.to_owned(), source };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The kind alone: the error's own text speaks of a temporary file.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(e.kind().into()))?;
-    write(file.as_file_mut(), arrays).map_err(failed)?;
-    file.persist(path).map(|_| ()).map_err(|e| failed(e.error))
+    Ok(write_file_with(path, |file| write(file, arrays))?)
 }
 
 fn write(file: impl Write + Seek, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> std::io::Result<()> {

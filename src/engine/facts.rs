@@ -2,7 +2,8 @@
 
 use super::{EngineError, load, tensor};
 use indexmap::IndexMap;
-use msq_passes::ir::{DataType, Model, TensorProto, TypeProto};
+use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, ValueId};
+use std::borrow::Cow;
 use tract_onnx::prelude::{InferenceFact, OutletId, Tensor};
 use tract_onnx::tract_core::internal::DimLike;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceModelExt};
@@ -20,7 +21,7 @@ impl Facts {
     /// Infers the facts of a model. Dynamic axes stay symbols, so a shape that depends on them is no constant; an
     /// operator the engine does not know leaves what follows it open.
     pub fn infer(model: &Model) -> Result<Self, EngineError> {
-        let mut loaded = load::load(model)?;
+        let mut loaded = load::load(&without_large_weights(model))?;
         if let Err(error) = loaded.model.analyse(true) {
             tracing::debug!(%error, "type inference stopped early");
         }
@@ -44,6 +45,27 @@ impl Facts {
             }
         }
     }
+}
+
+/// External floats of more elements than this are left where they are: facts follow from their types and shapes.
+const LARGE: usize = 1 << 16;
+
+/// The model with large external floats as inputs.
+fn without_large_weights(model: &Model) -> Cow<'_, Model> {
+    let large = |tensor: &TensorProto| {
+        let elements = tensor.shape().map_or(0, |shape| shape.iter().product::<usize>());
+        tensor.is_external() && tensor.is_float() && elements > LARGE
+    };
+    let values: Vec<ValueId> = model.graph.initializers().filter(|(_, t)| large(t)).map(|(v, _)| v).collect();
+    let mut lighter = Cow::Borrowed(model);
+    for value in values {
+        let graph = &mut lighter.to_mut().graph;
+        let Some(tensor) = graph.take_initializer(value) else { continue };
+        let (Some(element), Ok(shape)) = (tensor.element_type(), tensor.shape()) else { continue };
+        let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
+        graph.add_input(value, TypeProto::tensor(element, &shape));
+    }
+    lighter
 }
 
 fn fact_of(loaded: &load::Loaded, outlet: OutletId) -> Option<&InferenceFact> {

@@ -72,10 +72,54 @@ fn the_input_is_not_overwritten() {
     let spellings = [model.clone(), scratch.path("out/../out/./model.onnx")];
     for output in spellings {
         let run = msq(args![model, "-o", output, "--calib", digits("calib.npz")]);
-        assert!(run.error(1).contains("is the input"));
+        assert!(run.error(1).contains("is an input"));
     }
     assert!(std::fs::read(&model).unwrap() == bytes);
     assert_eq!(scratch.outputs(), ["model.onnx"]);
+}
+
+/// Whatever is read: data, weights, plans, files of options.
+#[test]
+fn nothing_that_is_read_is_overwritten() {
+    let scratch = Scratch::new();
+    let model = scratch.write("model.onnx", std::fs::read(digits("digits.onnx")).unwrap());
+    let data = scratch.write("data.npz", std::fs::read(digits("calib.npz")).unwrap());
+    let config = scratch.write("msq.toml", "samples = 16");
+    let out = scratch.out("out.onnx");
+    msq(args![model, "-o", out, "--calib", data, "--save-plan", scratch.path("plan.json"), "-q"]).ok();
+    let plan = scratch.path("plan.json");
+    let before: Vec<Vec<u8>> = [&model, &data, &config, &plan, &out].map(|path| std::fs::read(path).unwrap()).into();
+    let refused = |args: &[std::ffi::OsString]| assert!(msq(args).error(1).contains("is an input"));
+    refused(args![model, "-o", out, "--calib", data, "--save-plan", model]);
+    refused(args![model, "-o", data, "--calib", data]);
+    refused(args![model, "-o", out, "--calib", data, "--report", data]);
+    refused(args![model, "-o", config, "--calib", data, "--config", config]);
+    refused(args![model, "-o", out, "--calib", data, "--plan", plan, "--save-plan", plan]);
+    refused(args!["evaluate", model, "--calib", data, "--save-outputs", data]);
+    refused(args!["search", model, "--calib", data, "-o", model]);
+    refused(args!["export-encodings", out, "-o", out, "--format", "aimet-2"]);
+    let twice = msq(args![model, "-o", out, "--calib", data, "--save-plan", out]);
+    assert!(twice.error(2).contains("named for two outputs"));
+    for (path, before) in [&model, &data, &config, &plan, &out].iter().zip(before) {
+        assert!(std::fs::read(path).unwrap() == before, "{} changed", path.display());
+    }
+}
+
+/// A rename would replace a device by a file.
+#[cfg(unix)]
+#[test]
+fn what_is_no_ordinary_file_is_not_replaced() {
+    let scratch = Scratch::new();
+    let pipe = scratch.out("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for flag in ["-o", "--report"] {
+        let mut args = args![digits("digits.onnx"), "--calib", digits("calib.npz"), flag, pipe].to_vec();
+        if flag != "-o" {
+            args.extend(args!["-o", scratch.out("out.onnx")].iter().cloned());
+        }
+        assert!(msq(&args).error(1).contains("is no ordinary file"));
+    }
+    assert_eq!(scratch.outputs(), ["pipe"]);
 }
 
 #[cfg(unix)]
@@ -86,7 +130,7 @@ fn the_input_is_not_overwritten_through_links() {
     let model = scratch.write("model.onnx", &bytes);
     std::os::unix::fs::symlink(&model, scratch.out("link.onnx")).unwrap();
     let run = msq(args![model, "-o", scratch.out("link.onnx"), "--calib", digits("calib.npz")]);
-    assert!(run.error(1).contains("is the input"));
+    assert!(run.error(1).contains("is an input"));
     assert!(std::fs::read(&model).unwrap() == bytes);
 }
 

@@ -124,8 +124,8 @@ fn it_is_refused_before_the_work() {
         assert!(line.contains(part), "{line}");
         assert_eq!(scratch.outputs(), Vec::<String>::new());
     };
-    refused(&model, 1, "is the input");
-    refused(&output, 2, "is the model that is written");
+    refused(&model, 1, "is an input");
+    refused(&output, 2, "named for two outputs");
     refused(&scratch.out("none/report.html"), 1, "none/report.html");
     refused(&scratch.out(""), 1, "cannot write");
     assert!(std::fs::read(&model).unwrap() == std::fs::read(digits("digits.onnx")).unwrap());

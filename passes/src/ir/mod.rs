@@ -33,6 +33,6 @@ pub use proto::{
     ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,
     function_body, import, load_model,
 };
-pub use save::{SaveError, check_writable, save_model, write_file};
+pub use save::{SaveError, check_writable, save_model, write_file, write_file_with};
 pub use tensor::TensorError;
 pub use value::{Use, Value, ValueId};

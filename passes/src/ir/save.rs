@@ -4,6 +4,7 @@ use super::{
     ExternalError, GraphProto, Model, ModelProto, StringStringEntryProto, TensorProto, encode_model, encoded_len,
     export,
 };
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -30,6 +31,12 @@ pub enum SaveError {
     /// The path names no file.
     #[error("cannot write `{path}`: it names no file", path = path.display())]
     NoFileName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A device, a pipe or a folder has the name.
+    #[error("cannot write `{path}`: it is no ordinary file", path = path.display())]
+    NoOrdinaryFile {
         /// The path.
         path: PathBuf,
     },
@@ -76,14 +83,31 @@ pub fn save_model(model: &Model, path: &Path) -> Result<u64, SaveError> {
 }
 
 fn persist(file: NamedTempFile, path: &Path) -> Result<(), SaveError> {
+    refuse_special(path)?;
     let write = |source| SaveError::Write { path: path.to_owned(), source };
     file.persist(path).map(|_| ()).map_err(|e| write(e.error))
 }
 
+/// A rename would put a file in the place of whatever is there.
+fn refuse_special(path: &Path) -> Result<(), SaveError> {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => Err(SaveError::NoOrdinaryFile { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file that is there completely or not at all.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
-    let write = |source| SaveError::Write { path: path.to_owned(), source };
-    persist(complete(folder_of(path), bytes).map_err(write)?, path)
+    write_file_with(path, |file| file.write_all(bytes))
+}
+
+/// The same, for what is written piece by piece.
+pub fn write_file_with(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), SaveError> {
+    let failed = |source: std::io::Error| SaveError::Write { path: path.to_owned(), source };
+    // The kind alone: the error's own text speaks of a temporary file.
+    let mut file = temporary(folder_of(path)).map_err(|e| failed(e.kind().into()))?;
+    write(file.as_file_mut()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    persist(file, path)
 }
 
 /// A temporary file that holds these bytes.
@@ -104,9 +128,7 @@ pub fn check_writable(path: &Path) -> Result<(), SaveError> {
     if path.file_name().is_none() {
         return Err(SaveError::NoFileName { path: path.to_owned() });
     }
-    if path.is_dir() {
-        return Err(write(std::io::ErrorKind::IsADirectory.into()));
-    }
+    refuse_special(path)?;
     temporary(folder_of(path)).map(|_| ()).map_err(|e| write(e.kind().into()))
 }
 
