@@ -177,7 +177,10 @@ fn files_that_do_not_fit() {
     refused(&scratch, "TRT-8601-EntropyCalibration2\nimage: x", &[], &["line 2"]);
     refused(&scratch, "no file", &[], &["it is no file of encodings"]);
     refused(&scratch, r#"{"version": "9"}"#, &[], &["version 9 are not known"]);
-    refused(&scratch, &one("image", "uint8", "1"), args!["--target-bits", "4"], &["--encodings", "nothing to search"]);
+    let file = scratch.write("bad.json", one("image", "uint8", "1"));
+    let searched =
+        args![digits("digits.onnx"), "-o", scratch.out("out.onnx"), "--encodings", file, "--target-bits", "4"];
+    assert!(msq(searched).usage().contains("--encodings"));
     let missing = msq(args![digits("digits.onnx"), "-o", scratch.out("out.onnx"), "--encodings", scratch.path("none")]);
     assert!(missing.error(2).contains("none`"));
 }

@@ -101,7 +101,8 @@ fn every_width_gives_the_numbers_of_plain_int8() {
         assert!(size(&files[2 * i]) + 500 < size(&files[2 * i + 2]), "{} is not smaller", widths[i]);
         assert_ne!(logits(&ran[2 * i]), logits(&ran[2 * i + 2]));
     }
-    assert_eq!(size(&files[14]), size(&files[15]));
+    // But the metadata tell how they would be.
+    assert!(size(&files[14]).abs_diff(size(&files[15])) < 32);
 }
 
 /// INT4 tensors, functions, codebooks and half scales: the integers of plain int8 each.
