@@ -39,6 +39,7 @@ pub mod evaluate;
 pub mod inspect;
 pub mod kernels;
 mod lower;
+mod memory;
 mod observe;
 mod options;
 mod pipeline;

@@ -1,21 +1,13 @@
-//! Bytes as a file of calibration data: opened for an input of floats and read to the end.
+//! Bytes as a file of calibration data: opened for an input of floats, and samples read. The first byte says which kind
+//! of file.
 
 #![no_main]
 
-use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use msq_onnx::data::{DataOptions, Dataset, InputSpec};
 use msq_passes::ir::DataType;
 use std::path::PathBuf;
 use std::sync::LazyLock;
-
-#[derive(Arbitrary, Debug)]
-enum Kind {
-    Npy,
-    Npz,
-    Pb,
-    Labels,
-}
 
 /// In memory where the system has such a folder; a file for each process of the fuzzer.
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
@@ -24,18 +16,16 @@ static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() }.expect("a folder")
 });
 
-fuzz_target!(|file: (Kind, &[u8])| {
-    let (kind, bytes) = file;
-    let name = match kind {
-        Kind::Npy => "x.npy",
-        Kind::Npz => "x.npz",
-        Kind::Pb => "x.pb",
-        Kind::Labels => "labels.csv",
-    };
+const LABELS: &str = "labels.csv";
+
+fuzz_target!(|data: &[u8]| {
+    const NAMES: [&str; 4] = ["x.npy", "x.npz", "x.pb", LABELS];
+    let [kind, bytes @ ..] = data else { return };
+    let name = NAMES[usize::from(*kind) % NAMES.len()];
     let mut path = FOLDER.path().join(name);
     std::fs::write(&path, bytes).expect("a file");
     let mut options = DataOptions::default();
-    if let Kind::Labels = kind {
+    if name == LABELS {
         options.labels = Some(path);
         path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/digits/calib.npz"));
     }

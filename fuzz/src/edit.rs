@@ -5,7 +5,7 @@
 use crate::networks;
 use arbitrary::Arbitrary;
 use msq_passes::ir::{
-    AttributeProto, DimValue, DimensionProto, GraphProto, ModelProto, StringStringEntryProto,
+    AttributeProto, DimValue, DimensionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto,
     TensorProto, TensorTypeProto, TypeValue, ValueInfoProto,
 };
 
@@ -146,6 +146,9 @@ impl Edit {
             }
             Self::Nested { node, into } => {
                 let Some(inner) = at(&mut graph.node, node).cloned() else { return };
+                if depth(&inner) > 3 {
+                    return;
+                }
                 let output = inner.output.iter().map(|name| ValueInfoProto {
                     name: Some(name.clone()),
                     ..ValueInfoProto::default()
@@ -289,6 +292,12 @@ fn swap<T>(items: &mut [T], a: u8, b: u8) {
     if !items.is_empty() {
         items.swap(usize::from(a) % items.len(), usize::from(b) % items.len());
     }
+}
+
+/// How deep graphs are nested in a node. A node nested in itself doubles: this bounds how often.
+fn depth(node: &NodeProto) -> usize {
+    let graphs = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
+    graphs.flat_map(|graph| &graph.node).map(|inner| 1 + depth(inner)).max().unwrap_or(0)
 }
 
 /// The name of some value of the graph.

@@ -1,4 +1,4 @@
-//! Writes a first corpus for the targets that read files, from what the repository's tests read.
+//! Writes a first corpus for the targets that read models, from the fixtures of the repository's tests.
 
 use msq_passes::ir::{ModelProto, encode_model, text};
 use std::fs;
@@ -18,10 +18,6 @@ fn main() -> std::io::Result<()> {
         fs::write(model.join(index.to_string()), encode_model(&short))?;
         fs::write(texts.join(index.to_string()), text::print(&short))?;
     }
-    let plan = corpus("plan")?;
-    fs::write(plan.join("0"), r#"{"version": 1, "default": {"weights": 4, "activations": 8}, "layers": {}}"#)?;
-    let layer = r#"{"weights": "ternary", "activations": "float", "grid": "codebook", "packing": "int4"}"#;
-    fs::write(plan.join("1"), format!(r#"{{"version": 1, "layers": {{"conv1": {layer}, "a.b": {layer}}}}}"#))?;
     Ok(())
 }
 

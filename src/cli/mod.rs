@@ -5,6 +5,7 @@ mod data;
 mod evaluate;
 mod form;
 mod inspect;
+mod internal;
 mod interrupt;
 mod lint;
 mod output;
@@ -82,6 +83,10 @@ struct CommonArgs {
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
+    internal::guarded(run)
+}
+
+fn run() -> ExitCode {
     let cli = match config::arguments(std::env::args_os().collect()) {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => return fail(&error),
