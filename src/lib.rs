@@ -42,6 +42,7 @@ pub mod exchange;
 pub mod inspect;
 pub mod kernels;
 mod lower;
+mod memory;
 pub mod metadata;
 mod observe;
 mod options;

@@ -6,7 +6,8 @@
 
 mod common;
 
-use common::{BINARY, Scratch, args, digits, msq};
+use common::arrays::Npy;
+use common::{BINARY, Scratch, args, digits, models, msq};
 use std::ffi::OsString;
 use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -117,4 +118,65 @@ fn a_disk_that_is_full() {
         let left = scratch.outputs();
         assert!(left.iter().all(|name| name.ends_with(".search.jsonl") || name.ends_with(".plan.json")), "{left:?}");
     }
+}
+
+/// A few bytes ask for gigabytes: an error, where the process would end at the first allocation that fails.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_not_there() {
+    const GIB: u64 = 1 << 30;
+    let scratch = Scratch::new();
+    let model = |name: &str, body: &str| {
+        let text = format!("<ir_version: 8, opset_import: [\"\": 17]> net {body}");
+        models::write(&scratch.path(name), &models::parse(&text))
+    };
+    let sparse = |name: &str, start: &[u8]| {
+        let path = scratch.write(name, start);
+        fs::File::options().write(true).open(&path).unwrap().set_len(start.len() as u64 + 8 * GIB).unwrap();
+        path
+    };
+    let refused = |args: &[OsString], code: i32, part: &str| {
+        let limited = "ulimit -v 3000000; exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", limited, BINARY]).args(args);
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(part) && stderr.lines().count() == 1, "{stderr}");
+        assert_eq!(scratch.outputs(), Vec::<String>::new());
+    };
+    let out = scratch.out("out.onnx");
+    // A model without an end.
+    refused(args!["/dev/zero", "-o", out], 3, "`/dev/zero`");
+    // Made-up data for an input of 4 GiB.
+    let input = model(
+        "input.onnx",
+        "(float[1073741824,1] x) => (float[1073741824,1] y) <float[1,1] w = {1}> { y = MatMul (x, w) }",
+    );
+    refused(args![input, "-o", out, "-q"], 4, "too large to make data up for");
+    // A value of 8 GiB. Quantizing would leave the engine out and round the weights alone.
+    let inner = model(
+        "inner.onnx",
+        "(float[N,2] x) => (float[N,2] z)
+         <float[2,2] w = {1, 2, 3, 4}, int64[2] often = {1073741824, 1}>
+         { t = Tile (x, often)  z = MatMul (t, w) }",
+    );
+    let pairs = scratch.write("pairs.npy", Npy::ramp(&[4, 2]).bytes());
+    refused(args!["evaluate", inner, "--reference", inner, "--calib", pairs], 3, "there is no memory for what node");
+    // A row of 8 GiB, all of it there.
+    let wide = model(
+        "wide.onnx",
+        "(float[N,K] x) => (float[N,2] y) <int64[2] shape = {-1, 2}, float[2,2] w = {1, 2, 3, 4}>
+         { pairs = Reshape (x, shape)  y = MatMul (pairs, w) }",
+    );
+    let npy = Npy::new("<f4", &[1, 2 << 30], &[]);
+    refused(args![wide, "-o", out, "--calib", sparse("row.npy", npy.bytes())], 4, "row.npy");
+    // Weights of 8 GiB, all of them there.
+    sparse("w.bin", &[]);
+    let weights = model(
+        "weights.onnx",
+        "(float[N,1] x) => (float[N,2147483648] y)
+         <float[1,2147483648] w = [\"location\": \"w.bin\"]> { y = MatMul (x, w) }",
+    );
+    refused(args![weights, "-o", out, "-q"], 3, "w.bin");
 }

@@ -97,7 +97,7 @@ fn scalar(value: f64) -> TensorProto {
 
 /// value/k with a gate, or a product of one with its own input, as the value.
 fn divided(graph: &Graph, node: &Node, output: ValueId) -> Result<Option<Site>, &'static str> {
-    let (Some(value), Some(divisor)) = (node.input(0), node.input(1)) else { return Ok(None) };
+    let Some([value, divisor]) = node.two_inputs() else { return Ok(None) };
     let gated = gated_by(graph, value);
     if gated.is_none() && !is_gated_product(graph, value) {
         return Ok(None);
@@ -114,7 +114,7 @@ fn divided(graph: &Graph, node: &Node, output: ValueId) -> Result<Option<Site>, 
 
 /// gate·m where the product with the gate's own input follows; every other product is fine as it is.
 fn multiplied(graph: &Graph, node: &Node, output: ValueId) -> Option<Site> {
-    let (a, b) = (node.input(0)?, node.input(1)?);
+    let [a, b] = node.two_inputs()?;
     let (gate, factor) = if graph.constant(b).is_some() { (a, b) } else { (b, a) };
     let factor = graph.constant(factor).filter(|t| t.scalar_f32().is_some())?.clone();
     let x = gated_by(graph, gate)?;
@@ -134,7 +134,8 @@ fn scaled(graph: &Graph, output: ValueId, x: ValueId, gate: Operand, factor: Ten
 fn product_with(graph: &Graph, value: ValueId, x: ValueId) -> Option<NodeId> {
     let only = graph.only_use(value)?;
     let product = graph.node(only.node);
-    (product.is("Mul") && product.input(1 - only.slot) == Some(x)).then_some(only.node)
+    let factors = product.two_inputs().filter(|_| product.is("Mul"))?;
+    (factors[1 - only.slot] == x).then_some(only.node)
 }
 
 /// x if the value is clip(x + c, 0, h) with constants c and h.
@@ -148,7 +149,7 @@ fn gated_by(graph: &Graph, value: ValueId) -> Option<ValueId> {
         return None;
     }
     let sum = producer(graph, clip.input(0)?, "Add")?;
-    let (a, b) = (sum.input(0)?, sum.input(1)?);
+    let [a, b] = sum.two_inputs()?;
     match (number(graph, a), number(graph, b)) {
         (None, Some(_)) => Some(a),
         (Some(_), None) => Some(b),
@@ -158,7 +159,7 @@ fn gated_by(graph: &Graph, value: ValueId) -> Option<ValueId> {
 
 fn is_gated_product(graph: &Graph, value: ValueId) -> bool {
     let Some(product) = producer(graph, value, "Mul") else { return false };
-    let (Some(a), Some(b)) = (product.input(0), product.input(1)) else { return false };
+    let Some([a, b]) = product.two_inputs() else { return false };
     gated_by(graph, a) == Some(b) || gated_by(graph, b) == Some(a)
 }
 

@@ -8,6 +8,7 @@ mod evaluate;
 mod export_encodings;
 mod form;
 mod inspect;
+mod internal;
 mod interrupt;
 mod lint;
 mod output;
@@ -93,6 +94,10 @@ struct CommonArgs {
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
+    internal::guarded(run)
+}
+
+fn run() -> ExitCode {
     let cli = match config::arguments(std::env::args_os().collect()) {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => return fail(&error),

@@ -50,6 +50,12 @@ pub enum DataError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A pipe or a device.
+    #[error("`{}` is not a file that can be read at any place", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("`{}`: {source}", path.display())]
     Io {

@@ -16,6 +16,7 @@ pub(super) fn open(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> 
     if path.is_dir() {
         return open_folder(path, inputs, options);
     }
+    refuse_special([path])?;
     match extension(path).as_str() {
         "npz" => arrays::open_npz(path, inputs, options),
         "npy" => arrays::open_npy(path, inputs, options),
@@ -29,6 +30,7 @@ fn open_folder(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Resu
     let (folders, files) = entries(path)?;
     let sets = test_data_sets(path, &folders, &files)?;
     if !sets.is_empty() {
+        refuse_special(sets.iter().flatten())?;
         return test_data::open(sets, inputs);
     }
     let (mut pictures, mut classes) = (files.clone(), None);
@@ -39,6 +41,7 @@ fn open_folder(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Resu
     }
     pictures.extend(in_classes.into_iter().flat_map(|(_, files)| files));
     if !pictures.is_empty() {
+        refuse_special(&pictures)?;
         return images::open(path, &pictures, classes, inputs, options);
     }
     let mut npy = files;
@@ -46,7 +49,18 @@ fn open_folder(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Resu
     if npy.is_empty() {
         return Err(DataError::EmptyFolder { path: path.to_owned() });
     }
+    refuse_special(&npy)?;
     arrays::open_folder(path, npy, inputs, options)
+}
+
+/// Refuses pipes and devices: opening one would wait for its other end, and reading may not come to an end.
+fn refuse_special<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Result<(), DataError> {
+    // What cannot be looked at is named when it is read.
+    let special = |path: &P| fs::metadata(path).is_ok_and(|found| !found.is_file());
+    match files.into_iter().find(special) {
+        Some(path) => Err(DataError::NotAFile { path: path.as_ref().to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// The sub-folders and files of a folder, in natural order, hidden ones left out.

@@ -318,7 +318,10 @@ impl Rows {
     fn read_elements(&self, first: usize, shape: Vec<usize>) -> Result<Array, DataError> {
         let npy = |reason| DataError::Npy { place: Box::new(self.place.clone()), reason };
         let width = self.header.width;
-        let mut bytes = vec![0; shape.iter().product::<usize>() * width];
+        let length = shape.iter().product::<usize>() * width;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|e| npy(NpyError::Read(e.into())))?;
+        bytes.resize(length, 0);
         let offset = self.start + (first * width) as u64;
         self.file.read_exact_at(&mut bytes, offset).map_err(|e| npy(NpyError::Read(e)))?;
         let array = Array::from_bytes(self.header.dtype, self.header.big_endian, shape, &bytes);

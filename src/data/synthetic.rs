@@ -15,9 +15,12 @@ use super::options::{Layout, Size};
 use super::preprocess::ImageForm;
 use super::random::Random;
 use super::source::Source;
+use crate::memory;
 
 /// The largest input made up, in elements: dimensions come from the model.
 const MOST_ELEMENTS: usize = 1 << 30;
+/// Bytes an element takes while it is made: a float, and the widest type it is cast to.
+const BYTES: usize = 12;
 
 /// Mean and standard deviation of made-up values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,7 +139,9 @@ impl Recipe {
         let form = ImageForm::of(Some(wanted), None, matches!(values, SyntheticValues::Images(_)));
         let shape = concrete_shape(wanted, form, options);
         match count(&shape) {
-            Some(elements) if elements <= MOST_ELEMENTS => Ok(Self { spec: spec.clone(), shape, values, form }),
+            Some(elements) if elements <= MOST_ELEMENTS && memory::is_there(elements * BYTES) => {
+                Ok(Self { spec: spec.clone(), shape, values, form })
+            }
             _ => Err(unusable(format!("shape {shape:?} is too large to make data up for"))),
         }
     }

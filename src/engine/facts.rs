@@ -1,5 +1,6 @@
 //! What can be said of a model without running it: types, shapes, constants.
 
+use super::contained::contained;
 use super::{EngineError, load, tensor};
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, ValueId};
@@ -21,6 +22,10 @@ impl Facts {
     /// Infers the facts of a model. Dynamic axes stay symbols, so a shape that depends on them is no constant; an
     /// operator the engine does not know leaves what follows it open.
     pub fn infer(model: &Model) -> Result<Self, EngineError> {
+        contained(|| Self::inferred(model), |reason| EngineError::Load { reason })
+    }
+
+    fn inferred(model: &Model) -> Result<Self, EngineError> {
         let mut loaded = load::load(&without_large_weights(model))?;
         if let Err(error) = loaded.model.analyse(true) {
             tracing::debug!(%error, "type inference stopped early");

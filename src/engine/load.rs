@@ -4,6 +4,7 @@
 //! uint8 with the same values: whoever reads them casts or scales them.
 
 use super::{EngineError, fake_quantize};
+use crate::memory;
 use msq_passes::ir::{self, DataType, GraphProto, Model, NodeId, TensorProto, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
@@ -139,9 +140,24 @@ impl Narrow {
 /// Type inference and optimization. The outputs chosen before are kept whatever is fused around them.
 pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError> {
     use tract_onnx::tract_hir::infer::InferenceModelExt;
-    let mut model = model.into_typed().and_then(TypedModel::into_decluttered).map_err(EngineError::load)?;
+    let model = model.into_typed().map_err(EngineError::load)?;
+    refuse_huge(&model)?;
+    let mut model = model.into_decluttered().map_err(EngineError::load)?;
     fake_quantize::fuse(&mut model)?;
     model.into_optimized().map_err(EngineError::load)
+}
+
+/// Refuses values that there is no memory for: a few bytes of a model can ask for any.
+fn refuse_huge(model: &TypedModel) -> Result<(), EngineError> {
+    for (node, output) in model.nodes.iter().flat_map(|node| node.outputs.iter().map(move |output| (node, output))) {
+        let Some(shape) = output.fact.shape.as_concrete() else { continue };
+        let bytes = shape.iter().try_fold(output.fact.datum_type.size_of(), |bytes, &dim| bytes.checked_mul(dim));
+        if !bytes.is_some_and(memory::is_there) {
+            let reason = format!("there is no memory for what node `{}` computes, of shape {shape:?}", node.name);
+            return Err(EngineError::Load { reason });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

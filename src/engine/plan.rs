@@ -1,5 +1,6 @@
 //! Plans and sessions.
 
+use super::contained::contained;
 use super::tensor::{Output, to_tract};
 use super::{EngineError, load};
 use crate::data::Array;
@@ -18,6 +19,10 @@ impl Plan {
     /// Optimizes a model for runtime inputs of these shapes, in the model's order. Its graph outputs, taps among them,
     /// are the plan's outputs in the same order.
     pub fn build(model: &Model, shapes: &[Vec<usize>]) -> Result<Self, EngineError> {
+        contained(|| Self::built(model, shapes), |reason| EngineError::Load { reason })
+    }
+
+    fn built(model: &Model, shapes: &[Vec<usize>]) -> Result<Self, EngineError> {
         load::check(model)?;
         let mut loaded = load::load(model)?;
         for (index, (value, shape)) in model.graph.runtime_inputs().zip(shapes).enumerate() {
@@ -45,7 +50,8 @@ impl Plan {
     }
 
     fn state(&self) -> Result<TypedSimpleState, EngineError> {
-        TypedSimpleState::new(&self.plan).map_err(EngineError::run)
+        let state = || TypedSimpleState::new(&self.plan).map_err(EngineError::run);
+        contained(state, |reason| EngineError::Run { reason })
     }
 }
 
@@ -57,7 +63,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Runs the model once on the runtime inputs in their order. Nothing is left of the runs before.
+    /// Runs the model once on the runtime inputs in their order. Nothing is left of the runs before. After an error the
+    /// session is of no use.
     pub fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
         // A recurrent layer would go on from where it was.
         if self.state.op_states.iter().any(Option::is_some) {
@@ -65,7 +72,9 @@ impl Session {
         }
         let inputs: Result<TVec<TValue>, EngineError> =
             inputs.iter().map(|array| Ok(to_tract(array)?.into())).collect();
-        let outputs = self.state.run(inputs?).map_err(EngineError::run)?;
+        let inputs = inputs?;
+        let run = || self.state.run(inputs).map_err(EngineError::run);
+        let outputs = contained(run, |reason| EngineError::Run { reason })?;
         Ok(outputs.into_iter().map(Output::new).collect())
     }
 }

@@ -4,6 +4,7 @@
 //! threads; the caller merges shards in their order. A model with dynamic axes gets a plan for each set of shapes the
 //! data brings.
 
+use super::contained::stopped;
 use super::{EngineError, Output, Plan, Session};
 use crate::data::{Array, DataError, Dataset};
 use crate::progress::{Progress, step};
@@ -175,7 +176,7 @@ fn collect<V: Visitor>(results: Vec<Joined<V, V::Error>>) -> Result<Vec<V>, V::E
                     first = Some((index, error));
                 }
             }
-            Err(_) => return Err(EngineError::Run { reason: "the engine stopped unexpectedly".to_owned() }.into()),
+            Err(panic) => return Err(EngineError::Run { reason: stopped(&*panic) }.into()),
         }
     }
     match first {

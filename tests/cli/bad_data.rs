@@ -104,6 +104,20 @@ fn folders_without_data() {
     refused_data(&scratch, &folder, &["data"]);
 }
 
+/// Opening a pipe would wait for someone to write into it.
+#[cfg(unix)]
+#[test]
+fn pipes_among_the_data() {
+    let scratch = Scratch::new();
+    for (folder, name) in [("a", "a.npy"), ("b", "b.png"), ("c", "input_0.pb")] {
+        let pipe = scratch.path(folder).join(name);
+        std::fs::create_dir(scratch.path(folder)).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        refused_data(&scratch, &scratch.path(folder), &[name, "is not a file"]);
+        refused_data(&scratch, &pipe, &[name, "is not a file"]);
+    }
+}
+
 #[test]
 fn images_that_cannot_be_read() {
     let scratch = Scratch::new();

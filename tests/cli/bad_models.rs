@@ -83,10 +83,46 @@ fn graphs_that_contradict_themselves() {
 }
 
 #[test]
+fn cycles() {
+    let close = |m: &mut ModelProto| graph(m).node[0].input[0] = graph(m).node[2].output[0].clone();
+    refused_change(close, 3, &["before it is computed"]);
+}
+
+/// A model in a model in a model: read by recursion, it would exhaust the stack.
+#[test]
+fn graphs_nested_without_end() {
+    let field = |number: u64, bytes: &[u8]| {
+        let mut field = Vec::new();
+        for mut varint in [number << 3 | 2, bytes.len() as u64] {
+            while varint > 0x7f {
+                field.push(varint as u8 | 0x80);
+                varint >>= 7;
+            }
+            field.push(varint as u8);
+        }
+        [&field, bytes].concat()
+    };
+    let scratch = Scratch::new();
+    // Fields of ONNX: a graph is 6 of an attribute, which is 5 of a node, which is 1 of a graph; 7 of the model.
+    let graph = (0..2000).fold(Vec::new(), |graph, _| field(1, &field(5, &field(6, &graph))));
+    let bytes = [vec![8, 8], field(7, &graph)].concat();
+    refused(&scratch, &scratch.write("deep.onnx", bytes), 3, &["deep.onnx", "not an ONNX model", "recursion limit"]);
+}
+
+#[test]
 fn damaged_tensors() {
     refused_change(|m| initializer(m, "stem.weight").dims[0] = 25, 3, &["`stem.weight`"]);
     refused_change(|m| initializer(m, "stem.weight").dims[0] = -1, 3, &["`stem.weight`"]);
     refused_change(|m| initializer(m, "stem.weight").dims = vec![i64::MAX, i64::MAX], 3, &["`stem.weight`"]);
+    // Counted carelessly, the bits of 2^59 elements are none.
+    refused_change(
+        |m| {
+            let tensor = initializer(m, "stem.weight");
+            (tensor.dims, tensor.raw_data) = (vec![1 << 59], Some(Vec::new().into()));
+        },
+        3,
+        &["`stem.weight`"],
+    );
     refused_change(
         |m| {
             let raw = initializer(m, "stem.weight").raw_data.take().unwrap();

@@ -190,6 +190,15 @@ fn files_that_do_not_hold_the_tensor() {
     refused(&scratch, &[("offset", "0")], "`location`");
 }
 
+/// Opening a pipe would wait for someone to write into it.
+#[test]
+fn pipes_are_not_read() {
+    let scratch = Scratch::new();
+    let made = std::process::Command::new("mkfifo").arg(scratch.path("w.bin")).status().unwrap();
+    assert!(made.success());
+    refused(&scratch, &[("location", "w.bin")], "cannot read `w.bin`: it is not a file");
+}
+
 #[test]
 fn a_model_from_no_folder_has_no_external_elements() {
     let loaded = ir::import(model(&[("location", "w.bin")])).unwrap();
@@ -201,8 +210,11 @@ fn a_model_from_no_folder_has_no_external_elements() {
 fn impossible_sizes() {
     let scratch = Scratch::new();
     scratch.write("w.bin", weight_bytes());
-    let mut proto = model(&[("location", "w.bin")]);
-    models::initializer(&mut proto, "w").dims = vec![1 << 40, 2];
-    let path = models::write(Path::new(&scratch.path("m.onnx")), &proto);
-    assert!(weight(&msq_onnx::load(&path).unwrap()).is_err());
+    // Counted carelessly, the bits of 2^59 elements are none.
+    for dims in [vec![1 << 40, 2], vec![i64::MAX, i64::MAX], vec![1 << 59], vec![-1]] {
+        let mut proto = model(&[("location", "w.bin")]);
+        models::initializer(&mut proto, "w").dims = dims;
+        let path = models::write(Path::new(&scratch.path("m.onnx")), &proto);
+        assert!(weight(&msq_onnx::load(&path).unwrap()).is_err());
+    }
 }

@@ -56,6 +56,16 @@ fn storage_stays() {
     survives(&proto, "digits with a typed bias");
 }
 
+/// A name that is left out is not the empty name.
+#[test]
+fn names_left_out() {
+    let mut proto = models::digits_proto();
+    models::graph(&mut proto).output[0].name = None;
+    survives(&proto, "digits with a nameless output");
+    models::graph(&mut proto).output[0].name = Some(String::new());
+    survives(&proto, "digits with an output of the empty name");
+}
+
 #[test]
 fn every_element_type() {
     let mut proto = models::parse("<ir_version: 14, opset_import: [\"\": 26]> net () => () {}");

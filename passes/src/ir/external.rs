@@ -100,6 +100,10 @@ impl Folder {
     fn read(&self, tensor: &str, at: &Location) -> Result<Bytes, ExternalError> {
         let failed = |source| ExternalError::Read { tensor: tensor.to_owned(), location: at.name.to_owned(), source };
         let path = self.resolve(tensor, at.name)?;
+        // Opening a pipe would wait for its other end, and a device has no end.
+        if !path.metadata().map_err(failed)?.is_file() {
+            return Err(failed(std::io::Error::other("it is not a file")));
+        }
         let mut file = File::open(path).map_err(failed)?;
         let present = file.metadata().map_err(failed)?.len();
         if at.offset.checked_add(at.length).is_none_or(|end| end > present) {
@@ -108,7 +112,9 @@ impl Folder {
             return Err(ExternalError::Short { tensor, location, offset: at.offset, needed: at.length, found });
         }
         file.seek(SeekFrom::Start(at.offset)).map_err(failed)?;
-        let mut raw = vec![0; at.length as usize];
+        let mut raw = Vec::new();
+        raw.try_reserve_exact(at.length as usize).map_err(|e| failed(e.into()))?;
+        raw.resize(at.length as usize, 0);
         file.read_exact(&mut raw).map_err(failed)?;
         Ok(raw.into())
     }

@@ -53,6 +53,12 @@ impl Node {
         self.inputs.get(slot).copied().flatten()
     }
 
+    /// Both inputs of a node that has two and no more: files may give an operator more than it takes.
+    pub fn two_inputs(&self) -> Option<[ValueId; 2]> {
+        let &[Some(a), Some(b)] = self.inputs() else { return None };
+        Some([a, b])
+    }
+
     /// The values written; `None` where an output is not wanted.
     pub fn outputs(&self) -> &[Option<ValueId>] {
         &self.outputs

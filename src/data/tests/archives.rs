@@ -203,6 +203,24 @@ fn broken_archives_are_named() {
     assert!(message(open(&path, &floats("x", &[0, 1])), &folder).starts_with("`a.npz`: array `x` cannot be read: "));
 }
 
+/// What is inflated is bounded by what the header declares, whatever the archive says of its sizes.
+#[test]
+fn archives_that_inflate_to_more_than_they_say() {
+    let member = npy_with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }\n", &vec![0; 1 << 24]);
+    let (folder, path) = npz(&[("x", member.clone())], Deflated);
+    let (real, said) = ((member.len() as u32).to_le_bytes(), ((member.len() - (1 << 24) + 8) as u32).to_le_bytes());
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in 0..bytes.len() - 4 {
+        if bytes[at..at + 4] == real {
+            bytes[at..at + 4].copy_from_slice(&said);
+        }
+    }
+    assert!(bytes.len() < 1 << 15);
+    std::fs::write(&path, bytes).unwrap();
+    let text = message(open(&path, &floats("x", &[0, 1])), &folder);
+    assert_eq!(text, "`a.npz`: array `x` cannot be read: it has 9 bytes of data where its shape wants 8");
+}
+
 #[test]
 fn selections() {
     let (_folder, path) =

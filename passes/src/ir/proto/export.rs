@@ -52,6 +52,11 @@ fn export_node(graph: &Graph, node: &Node) -> NodeProto {
 }
 
 fn export_ports(graph: &Graph, ports: &[Port]) -> Vec<ValueInfoProto> {
-    let named = |p: &Port| ValueInfoProto { name: Some(graph.value(p.value).name().to_owned()), ..p.info.clone() };
+    let named = |p: &Port| {
+        let name = graph.value(p.value).name();
+        // A file may leave the name out.
+        let name = (p.info.name.is_some() || !name.is_empty()).then(|| name.to_owned());
+        ValueInfoProto { name, ..p.info.clone() }
+    };
     ports.iter().map(named).collect()
 }

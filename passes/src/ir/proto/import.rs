@@ -8,6 +8,8 @@ use crate::ir::{Graph, Model, ValueId};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// The newest version of the format whose every field is declared in this crate.
@@ -64,11 +66,19 @@ fn malformed(reason: impl Into<String>) -> ImportError {
 
 /// Reads a model file. External data stays in its files until asked for.
 pub fn load_model(path: &Path) -> Result<Model, ImportError> {
-    let bytes = std::fs::metadata(path)?.len();
+    let mut file = File::open(path)?;
+    let bytes = file.metadata()?.len();
     if bytes > LARGEST_MESSAGE {
         return Err(ImportError::TooLarge { bytes });
     }
-    let mut model = import(decode_model(std::fs::read(path)?.into())?)?;
+    let mut read = Vec::new();
+    read.try_reserve_exact(bytes as usize).map_err(std::io::Error::from)?;
+    // Pipes and devices state no length.
+    file.by_ref().take(LARGEST_MESSAGE + 1).read_to_end(&mut read)?;
+    if read.len() as u64 > LARGEST_MESSAGE {
+        return Err(ImportError::TooLarge { bytes: read.len() as u64 });
+    }
+    let mut model = import(decode_model(read.into())?)?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     model.folder = Some(Folder::new(parent)?);
     Ok(model)

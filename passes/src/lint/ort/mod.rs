@@ -85,7 +85,7 @@ fn product_and_sum(view: &View, product: NodeId) -> Option<ProductWithBias> {
     let node = view.graph.node(product);
     let reader = view.graph.only_use(node.output(0)?)?;
     let sum = view.graph.node(reader.node);
-    let bias = sum.input(1 - reader.slot).filter(|_| sum.is("Add"))?;
+    let bias = sum.two_inputs().filter(|_| sum.is("Add"))?[1 - reader.slot];
     let stored = |value: ValueId| view.dequantized(value).map_or(value, |q| q.integers);
     let weight = node.input(1).filter(|&v| view.is_constant(v))?;
     let [_, columns] = view.shape(stored(weight))?[..] else { return None };
