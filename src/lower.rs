@@ -41,10 +41,9 @@ pub(crate) fn quantize_graph(
     biases: Biases,
 ) -> Result<(), Error> {
     let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
-    let layers: IndexMap<String, QuantizedLayer> =
-        solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded))).collect();
-    let stored = layers.iter().filter(|(name, _)| !on_integers.contains(&name.as_str()));
-    let stored = stored.map(|(name, layer)| (name.clone(), layer.clone())).collect();
+    let written = solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded)));
+    let (layers, stored): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
+        written.partition(|(name, _)| on_integers.contains(&name.as_str()));
     Manager::new()
         .with(InsertQdq {
             placement,
