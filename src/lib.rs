@@ -1,8 +1,8 @@
 //! msq-onnx makes float ONNX models small and fast without retraining: int8 activations, weights of 8 bits down to 1,
 //! in plain ONNX that stock runtimes run on integers.
 //!
-//! The story is in [`pipeline`]: a model is prepared by graph passes ([`msq_passes`]), run on calibration [`data`] by
-//! the [`engine`], its activations reduced to mergeable statistics ([`calibrate`]), its weights rounded ([`quant`]),
+//! The story is in `src/pipeline.rs`: a model is prepared by graph passes ([`msq_passes`]), run on calibration [`data`]
+//! by the [`engine`], its activations reduced to mergeable statistics ([`calibrate`]), its weights rounded ([`quant`]),
 //! and the result written as plain ONNX that runtimes run on integers.
 //!
 //! ```no_run

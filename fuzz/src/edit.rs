@@ -5,8 +5,8 @@
 use crate::networks;
 use arbitrary::Arbitrary;
 use msq_passes::ir::{
-    AttributeProto, DimValue, DimensionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto,
-    TensorProto, TensorTypeProto, TypeValue, ValueInfoProto,
+    AttributeProto, DimValue, DimensionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+    TensorTypeProto, TypeValue, ValueInfoProto,
 };
 
 /// A model of the repository, edited.
@@ -149,10 +149,10 @@ impl Edit {
                 if depth(&inner) > 3 {
                     return;
                 }
-                let output = inner.output.iter().map(|name| ValueInfoProto {
-                    name: Some(name.clone()),
-                    ..ValueInfoProto::default()
-                });
+                let output = inner
+                    .output
+                    .iter()
+                    .map(|name| ValueInfoProto { name: Some(name.clone()), ..ValueInfoProto::default() });
                 let body = GraphProto { output: output.collect(), node: vec![inner], ..GraphProto::default() };
                 let body = AttributeProto { name: Some("body".to_owned()), g: Some(body), ..AttributeProto::default() };
                 set(at(&mut graph.node, into), |node| node.attribute.push(body));
@@ -244,7 +244,8 @@ impl Edit {
             }),
             Self::External { tensor, location, offset, length } => with(tensor, &mut |t| {
                 const LOCATIONS: [&str; 8] = ["w.bin", "", ".", "..", "../w.bin", "/dev/zero", "a/b", "\0"];
-                let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
+                let entry =
+                    |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
                 let location = LOCATIONS[usize::from(location) % LOCATIONS.len()].to_owned();
                 t.data_location = Some(1);
                 t.external_data = vec![entry("location", location)];

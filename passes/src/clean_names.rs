@@ -12,7 +12,7 @@
 use crate::ir::{Graph, Model, NodeId, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use indexmap::{IndexMap, IndexSet};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Makes names unique or short.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,16 +118,19 @@ fn rename(graph: &mut Graph, renames: &[(ValueId, String)]) {
 fn name_nodes(graph: &mut Graph) -> usize {
     let mut seen: HashSet<String> = HashSet::new();
     let own: HashSet<String> = graph.nodes().map(|(_, n)| n.name().to_owned()).collect();
+    let mut numbers: HashMap<&str, u64> = HashMap::new();
     let mut changes = Vec::new();
     for (id, node) in graph.nodes() {
         if !node.name().is_empty() && seen.insert(node.name().to_owned()) {
             continue;
         }
         let stem = node.label(graph);
-        let free = |name: &str| !seen.contains(name) && !own.contains(name);
-        let numbered = (1_u64..).map(|i| format!("{stem}_{i}"));
-        let name = std::iter::once(stem.to_owned()).chain(numbered).find(|n| free(n));
-        if let Some(name) = name {
+        // Names only ever get taken: where the last search of this stem ended, the next may begin.
+        let next = numbers.entry(stem).or_default();
+        let mut numbered = (*next..).map(|i| (i, if i == 0 { stem.to_owned() } else { format!("{stem}_{i}") }));
+        let name = numbered.find(|(_, name)| !seen.contains(name) && !own.contains(name));
+        if let Some((number, name)) = name {
+            *next = number + 1;
             seen.insert(name.clone());
             changes.push((id, name));
         }
@@ -137,4 +140,23 @@ fn name_nodes(graph: &mut Graph) -> usize {
         graph.set_node_name(id, Some(name));
     }
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{GraphProto, ModelProto, NodeProto, import};
+
+    /// Were every number tried again for each node, this would take minutes.
+    #[test]
+    fn many_nodes_of_one_name() {
+        const NODES: usize = 50_000;
+        let node = NodeProto { name: Some("n".to_owned()), ..NodeProto::default() };
+        let graph = GraphProto { node: vec![node; NODES], ..GraphProto::default() };
+        let proto = ModelProto { ir_version: Some(8), graph: Some(graph), ..ModelProto::default() };
+        let mut model = import(proto).unwrap();
+        assert_eq!(name_nodes(&mut model.graph), NODES - 1);
+        let names: Vec<&str> = model.graph.nodes().map(|(_, node)| node.name()).collect();
+        assert_eq!((names[0], names[1], names[NODES - 1]), ("n", "n_1", "n_49999"));
+    }
 }

@@ -177,3 +177,15 @@ fn evaluate_says_what_it_lacks() {
     let reference = scratch.path("nosuch.onnx");
     assert!(msq(args!["evaluate", model, "--calib", test, "--reference", reference]).error(3).contains("nosuch.onnx"));
 }
+
+/// Read by recursion, they would exhaust the stack.
+#[test]
+fn plans_and_options_nested_without_end() {
+    let scratch = Scratch::new();
+    let deep = "[".repeat(100_000);
+    let plan = scratch.write("deep.json", format!("{{\"version\": 1, \"default\": {{\"weights\": {deep}"));
+    let options = scratch.write("deep.toml", format!("samples = {deep}"));
+    let (model, output) = (digits("digits.onnx"), scratch.out("out.onnx"));
+    assert!(msq(args![model, "-o", output, "--plan", plan]).error(2).contains("recursion limit"));
+    assert!(msq(args![model, "-o", output, "--config", options]).error(2).contains("max recursion depth"));
+}

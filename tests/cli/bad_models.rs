@@ -82,6 +82,12 @@ fn graphs_that_contradict_themselves() {
     refused_change(|m| graph(m).node[0].domain = Some("com.nosuch".to_owned()), 3, &["com.nosuch"]);
 }
 
+/// A pass that replaces the node would lose the second.
+#[test]
+fn more_outputs_than_the_operator_has() {
+    refused_change(|m| graph(m).node[0].output.push("more".to_owned()), 3, &["Conv has one output", "wants 2"]);
+}
+
 #[test]
 fn cycles() {
     let close = |m: &mut ModelProto| graph(m).node[0].input[0] = graph(m).node[2].output[0].clone();

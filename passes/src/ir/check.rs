@@ -1,5 +1,6 @@
 //! The validator: is this graph one that means something, and does the arena agree with itself?
 
+use super::opsets::has_one_output;
 use super::{DataType, Graph, Model, Node, NodeId, TensorError, TensorProto, Use, ValueId, first_opset};
 use std::collections::HashSet;
 
@@ -61,6 +62,16 @@ pub enum CheckError {
         /// The model's opset.
         stated: i64,
     },
+    /// More outputs than the operator has: passes would lose them.
+    #[error("node `{node}`: operator {op} has one output, the model wants {found}")]
+    Outputs {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// The outputs stated.
+        found: usize,
+    },
     /// An initializer whose type differs from the declared one.
     #[error("initializer `{value}` is {found}, declared {declared}")]
     TypeMismatch {
@@ -97,7 +108,7 @@ pub fn check(model: &Model) -> Result<(), CheckError> {
     let graph = &model.graph;
     arena(graph)?;
     definitions(graph)?;
-    graph.nodes().try_for_each(|(_, node)| opset(model, node))?;
+    graph.nodes().try_for_each(|(_, node)| opset(model, node).and_then(|()| outputs(model, node)))?;
     graph.initializers().try_for_each(|(value, tensor)| initializer(graph, value, tensor))
 }
 
@@ -176,6 +187,15 @@ fn opset(model: &Model, node: &Node) -> Result<(), CheckError> {
         }
         _ => Ok(()),
     }
+}
+
+fn outputs(model: &Model, node: &Node) -> Result<(), CheckError> {
+    let found = node.outputs().iter().flatten().count();
+    let known = node.domain().is_empty() && has_one_output(node.op()) && !model.is_function("", node.op());
+    if found < 2 || !known {
+        return Ok(());
+    }
+    Err(CheckError::Outputs { node: node.label(&model.graph).to_owned(), op: node.op().to_owned(), found })
 }
 
 fn initializer(graph: &Graph, id: ValueId, tensor: &TensorProto) -> Result<(), CheckError> {

@@ -210,6 +210,30 @@ const INTRODUCED: &[(i64, &[&str])] = &[
     (28, &["SwiGLU"]),
 ];
 
+/// Operators that may have more than one output, after the same schemas.
+const SEVERAL_OUTPUTS: &[&str] = &[
+    "Attention",
+    "BatchNormalization",
+    "CausalConvWithState",
+    "Dropout",
+    "DynamicQuantizeLinear",
+    "GRU",
+    "If",
+    "LSTM",
+    "LayerNormalization",
+    "LinearAttention",
+    "Loop",
+    "MaxPool",
+    "RNN",
+    "Scan",
+    "SequenceMap",
+    "SoftmaxCrossEntropyLoss",
+    "Split",
+    "StringSplit",
+    "TopK",
+    "Unique",
+];
+
 /// The lowest format version that may state a given default opset, where it grew: pairs of (opset, IR version).
 const IR_OF_OPSET: &[(i64, i64)] =
     &[(1, 3), (9, 4), (10, 5), (11, 6), (12, 7), (15, 8), (19, 9), (21, 10), (23, 11), (24, 12), (25, 13), (28, 14)];
@@ -217,6 +241,11 @@ const IR_OF_OPSET: &[(i64, i64)] =
 /// The first opset of the default domain that has the operator; nothing for an operator the format does not have.
 pub fn first_opset(op: &str) -> Option<i64> {
     INTRODUCED.iter().find(|(_, ops)| ops.contains(&op)).map(|&(version, _)| version)
+}
+
+/// Whether an operator of the default domain has just one output.
+pub(super) fn has_one_output(op: &str) -> bool {
+    first_opset(op).is_some() && !SEVERAL_OUTPUTS.contains(&op)
 }
 
 /// The format version released with a default opset.
