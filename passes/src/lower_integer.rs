@@ -165,6 +165,9 @@ fn along_outputs(layout: &Layout, count: usize) -> Result<Vec<usize>, String> {
         return Ok(vec![count]);
     }
     let rank = layout.rank.ok_or("the rank of its weight is unknown")?;
+    if rank < 2 {
+        return Err("its weight has no axis of inputs".to_owned());
+    }
     Ok((0..rank).map(|axis| if axis == 1 { count } else { 1 }).collect())
 }
 
