@@ -13,7 +13,7 @@ use crate::prepare::prepare;
 use crate::progress::Progress;
 use crate::{BatchNorm, Error};
 use msq_passes::analysis::LayerOp;
-use msq_passes::ir::{Graph, Model, ValueId, encoded_len, export};
+use msq_passes::ir::{Graph, Model, ValueId};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -84,7 +84,7 @@ pub fn compare(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<SideBySide, Error> {
-    let bytes = [reference, model].map(|model| encoded_len(&export(model)) as u64);
+    let bytes = [reference, model].map(Model::stored_bytes);
     let (mut first, mut second) = (reference.clone(), model.clone());
     let keeps_norms = [&first, &second].map(has_batch_norms);
     let layers = [canonical(&mut first, keeps_norms[1])?, canonical(&mut second, keeps_norms[0])?];
@@ -127,7 +127,7 @@ fn has_batch_norms(model: &Model) -> bool {
 fn canonical(model: &mut Model, keep_norms: bool) -> Result<Vec<Located>, Error> {
     msq_passes::ir::check(model)?;
     let quantized = located_layers(model);
-    if quantized.iter().any(|layer| layer.layer.bits != "float") {
+    if quantized.iter().any(|layer| !layer.layer.is_float()) {
         return Ok(quantized);
     }
     prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold })?;

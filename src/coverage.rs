@@ -4,7 +4,7 @@
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
 use crate::engine::{EngineError, unknown};
-use msq_passes::ir::{DataType, Model, NodeId, TensorProto, ValueId};
+use msq_passes::ir::{Model, NodeId, ValueId};
 use std::collections::HashMap;
 
 /// The nodes that cannot be run, and why.
@@ -19,17 +19,12 @@ impl Coverage {
     /// All of a model; nothing of one whose weights are in another file and would not fit the memory allowed once the
     /// engine has them, which holds a model about four times.
     pub(crate) fn within(model: &Model, memory: Option<u64>) -> Self {
-        let external = model.graph.initializers().filter(|(_, tensor)| tensor.is_external());
-        let size = |tensor: &TensorProto| {
-            let bits = tensor.element_type().and_then(DataType::bits).unwrap_or(32) as u64;
-            tensor.shape().map_or(0, |shape| shape.iter().product::<usize>() as u64) * bits / 8
-        };
-        let bytes: u64 = external.map(|(_, tensor)| size(tensor)).sum();
+        let bytes = model.external_bytes().saturating_mul(4);
         match memory {
-            Some(memory) if bytes > 0 && bytes.saturating_mul(4) > memory => {
-                let reason = format!("the engine would take {} bytes for its weights, of {memory} allowed", 4 * bytes);
-                Self::nothing(model, reason)
-            }
+            Some(memory) if bytes > memory => Self::nothing(
+                model,
+                format!("the engine would take {bytes} bytes for its weights, of {memory} allowed"),
+            ),
             _ => Self::default(),
         }
     }

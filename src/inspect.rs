@@ -6,7 +6,7 @@ use crate::qdq::{Qdq, is_dequantizer};
 use crate::{BatchNorm, BitPlan, Error, metadata};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
-use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId, encoded_len, export};
+use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub struct Inspection {
     pub opset: i64,
     /// Number of nodes.
     pub nodes: usize,
-    /// Size of the model message.
+    /// Size of the model in bytes, with external data.
     pub bytes: u64,
     /// What must be fed.
     pub inputs: Vec<ValueInspection>,
@@ -70,10 +70,19 @@ pub struct LayerInspection {
     pub reason: Option<String>,
 }
 
+/// Why a layer of a quantized model computes in float with the weights it had.
+const FLOAT_WEIGHT: &str = "its weight is float";
+
+impl LayerInspection {
+    /// Whether it is a layer of a quantized model with float weights.
+    pub(crate) fn is_float(&self) -> bool {
+        self.reason.as_deref() == Some(FLOAT_WEIGHT)
+    }
+}
+
 /// Looks at a model. It is prepared as for quantization first, so that layers hidden behind constants show.
 pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
     msq_passes::ir::check(&model)?;
-    let proto = export(&model);
     let value = |v: ValueId| {
         let value = model.graph.value(v);
         let ty = value.ty().and_then(msq_passes::ir::text::print_type).unwrap_or_else(|| "unknown".to_owned());
@@ -85,14 +94,13 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
         ir_version: model.ir_version(),
         opset: model.opset("").unwrap_or_default(),
         nodes: model.graph.node_ids().len(),
-        bytes: encoded_len(&proto) as u64,
+        bytes: model.stored_bytes(),
         inputs: model.graph.runtime_inputs().map(value).collect(),
         outputs: model.graph.outputs().map(value).collect(),
         layers: Vec::new(),
         kept: Vec::new(),
         plan: None,
     };
-    drop(proto);
     found.plan = metadata::plan(&model).transpose().map_err(|reason| Error::DamagedPlan { reason })?;
     let quantized = quantized_layers(&model, found.plan.as_ref());
     if !quantized.is_empty() {
@@ -161,8 +169,7 @@ fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspectio
     let qdq = Qdq::new(model);
     let layers = model.graph.nodes().filter_map(|(_, node)| weighted(model, &qdq, plan, node));
     let layers: Vec<LayerInspection> = layers.map(|(layer, _)| layer).collect();
-    let float = |layer: &LayerInspection| layer.reason.as_deref() == Some("its weight is float");
-    if layers.iter().all(float) { Vec::new() } else { layers }
+    if layers.iter().all(LayerInspection::is_float) { Vec::new() } else { layers }
 }
 
 /// A layer with constant weights, and these.
@@ -171,7 +178,7 @@ fn weighted(model: &Model, qdq: &Qdq, plan: Option<&BitPlan>, node: &Node) -> Op
     let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
     let integers = !element.is_float();
     let reason = match (integers, on_integers) {
-        (false, _) => Some("its weight is float"),
+        (false, _) => Some(FLOAT_WEIGHT),
         (true, false) => Some("it computes in float, its weight is stored as integers"),
         (true, true) => None,
     };

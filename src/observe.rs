@@ -10,7 +10,7 @@ use crate::report::Distribution;
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
-use msq_passes::ir::{Model, ValueId, encoded_len, export};
+use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationGrid, ActivationQuantizer, InsertTaps, Manager};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -203,7 +203,7 @@ fn threads_within(taps: &Taps, data: &Dataset, options: &Options) -> Result<usiz
     let sample = data.sample(0)?;
     let outputs = Pool::new(taps.model, 1).lane().run(&sample.arrays)?;
     let elements: usize = outputs.iter().map(|o| o.shape().iter().product::<usize>()).sum();
-    let (session, model) = (12 * elements as u64, 4 * encoded_len(&export(taps.model)) as u64);
+    let (session, model) = (12 * elements as u64, 4 * taps.model.stored_bytes());
     let fitting = budget.saturating_sub(model) / session.max(1);
     if fitting == 0 {
         tracing::warn!(budget, needed = model + session, "one thread may take more than the memory allowed");

@@ -7,7 +7,7 @@ use crate::details;
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::exchange::refuse_unknown;
 use crate::lower::{Biases, finish, packings, quantize_graph};
-use crate::observe::observe;
+use crate::observe::{Observed, observe};
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
@@ -16,7 +16,7 @@ use crate::search::{Outcome, Parts, SearchOptions, Target};
 use crate::work::Work;
 use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver, metadata};
 use msq_passes::analysis::layers;
-use msq_passes::ir::{Model, encoded_len, export, save_model};
+use msq_passes::ir::{Model, save_model};
 use msq_passes::{Manager, UpgradeOpset};
 use std::path::Path;
 use std::time::Instant;
@@ -128,8 +128,7 @@ fn seek(
         return Err(Error::Search { reason: "encodings say what the bits are".to_owned() });
     }
     let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
+    let pool = thread_pool(options)?;
     pool.install(|| crate::search::search(model, Parts { calibration, validation, margin }, options, search, progress))
 }
 
@@ -160,7 +159,7 @@ impl Prepared {
         let start = Instant::now();
         refuse_quantized(model)?;
         let unknown = options.encodings.unknown(model);
-        let float_bytes = encoded_len(&export(model)) as u64;
+        let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         prepare(model, options.batch_norm)?;
         if options.equalize.unwrap_or(!options.profile.per_channel) {
@@ -186,26 +185,10 @@ impl Prepared {
         let plan = with_given_bits(&model, &options.with_plan(&plan))?;
         let options = &options.with_plan(&plan);
         raise_opset(&mut model, options)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-        let pool = pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })?;
+        let pool = thread_pool(options)?;
         let calibration = Instant::now();
         let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-        let mut coverage = Coverage::within(&model, options.memory);
-        let (work, mut observed) = loop {
-            let work = Work::within(&model, options, coverage)?;
-            options.encodings.check(&model, &work, options)?;
-            match observe(&model, work.watched(), data, options, margin, &pool, progress) {
-                Ok(observed) => break (work, observed),
-                Err(Error::Engine(error)) => match work.coverage.less(&model, &error) {
-                    Some(less) => coverage = less,
-                    None => return Err(error.into()),
-                },
-                Err(error) => return Err(error),
-            }
-        };
-        if let Some(note) = work.coverage.note() {
-            tracing::warn!("{note}");
-        }
+        let (work, mut observed) = calibrate(&model, data, margin, options, &pool, progress)?;
         let calibrate_seconds = calibration.elapsed().as_secs_f64();
         let mut solved = pool.install(|| work.round(&model, &observed, options))?;
         pool.install(|| reconstruct(&model, &work, &mut observed, &mut solved, data, options, progress))?;
@@ -221,7 +204,7 @@ impl Prepared {
             }
         };
         let mut layers = work.reports(&float, &solved, options);
-        if options.details {
+        if options.details && work.coverage.is_whole() {
             let run =
                 details::Run { float: &float, quantized: &model, work: &work, observed: &observed, solved: &solved };
             details::add(&mut layers, run, validation.unwrap_or(data), options, progress)?;
@@ -233,7 +216,7 @@ impl Prepared {
         let report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
-            bytes: encoded_len(&export(&model)) as u64,
+            bytes: model.stored_bytes(),
             samples: data.len(),
             data: data.describe(),
             synthetic,
@@ -249,6 +232,40 @@ impl Prepared {
             search: None,
         };
         Ok(Quantized { model, report })
+    }
+}
+
+fn thread_pool(options: &Options) -> Result<rayon::ThreadPool, Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })
+}
+
+/// Decides what is done to which layer, and observes the activations: of as much of the model as the engine runs.
+fn calibrate(
+    model: &Model,
+    data: &Dataset,
+    margin: f32,
+    options: &Options,
+    pool: &rayon::ThreadPool,
+    progress: &dyn Progress,
+) -> Result<(Work, Observed), Error> {
+    let mut coverage = Coverage::within(model, options.memory);
+    loop {
+        let work = Work::within(model, options, coverage)?;
+        options.encodings.check(model, &work, options)?;
+        match observe(model, work.watched(), data, options, margin, pool, progress) {
+            Ok(observed) => {
+                if let Some(note) = work.coverage.note() {
+                    tracing::warn!("{note}");
+                }
+                return Ok((work, observed));
+            }
+            Err(Error::Engine(error)) => match work.coverage.less(model, &error) {
+                Some(less) => coverage = less,
+                None => return Err(error.into()),
+            },
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -46,7 +46,10 @@ fn what_depends_on_a_custom_operator_stays_float() {
         let scratch = Scratch::new();
         let (float, data) = model(&scratch, PARTLY, operator);
         let output = scratch.out("out.onnx");
-        let run = msq(args![float, "-o", output, "--calib", data, "--json", "--weight-bits", "4"]).ok();
+        let page = scratch.out("report.html");
+        let more = args!["--json", "--weight-bits", "4", "--report", page];
+        let run = msq(&[&args![float, "-o", output, "--calib", data][..], more].concat()).ok();
+        assert!(std::fs::read_to_string(page).unwrap().contains("acme."));
         assert!(run.stderr.contains("not observed or compared"), "{}", run.stderr);
         let report = run.json();
         let reason = |entry: &serde_json::Value| entry["reason"].as_str().unwrap().to_owned();

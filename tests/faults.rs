@@ -10,26 +10,25 @@ use common::arrays::Npy;
 use common::{BINARY, Scratch, args, digits, models, msq};
 use std::ffi::OsString;
 use std::fs;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The arguments of a run that takes a second or so on digits.
 fn run(scratch: &Scratch, model: &str, more: &str) -> Vec<OsString> {
-    let mut run =
-        args![scratch.path(model), "-o", scratch.out("out.onnx"), "--calib", digits("calib.npz"), "-q"].to_vec();
+    let mut run = args![scratch.path(model), "-o", scratch.out("out.onnx"), "--calib", digits("calib.npz")].to_vec();
     run.extend(more.split_whitespace().map(OsString::from));
     run
 }
 
 fn started(args: &[OsString]) -> Child {
-    Command::new(BINARY).args(args).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap()
+    let mut command = Command::new(BINARY);
+    command.args(args).stderr(Stdio::piped()).stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap()
 }
 
-fn signalled(child: Child, signal: &str) -> (ExitStatus, String) {
+fn send(child: &Child, signal: &str) {
     let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
-    let output = child.wait_with_output().unwrap();
-    (output.status, String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]
@@ -67,11 +66,16 @@ fn asked_to_stop() {
     let scratch = Scratch::new();
     fs::copy(digits("digits.onnx"), scratch.path("float.onnx")).unwrap();
     for (signal, code) in [("-INT", 130), ("-TERM", 130)] {
-        // Long enough not to be through before.
-        let child = started(&run(&scratch, "float.onnx", "--weight-bits 3 --solver adaround --solver-steps 20000"));
-        std::thread::sleep(Duration::from_millis(1500));
-        let (status, stderr) = signalled(child, signal);
-        assert_eq!((status.code(), stderr.as_str()), (Some(code), "error: cancelled\n"), "{signal}");
+        // Long enough not to be through before; what it logs says that it has begun.
+        let flags = "-vv --weight-bits 3 --solver adaround --solver-steps 20000";
+        let mut child = started(&run(&scratch, "float.onnx", flags));
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        log.read_line(&mut String::new()).unwrap();
+        send(&child, signal);
+        let mut rest = String::new();
+        log.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}: {rest}");
+        assert_eq!(rest.lines().last(), Some("error: cancelled"), "{signal}: {rest}");
         assert_eq!(scratch.outputs(), Vec::<String>::new(), "{signal}");
     }
 }
@@ -89,8 +93,10 @@ fn a_search_that_was_asked_to_stop_goes_on() {
         assert!(Instant::now() < deadline, "the search writes no journal");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let (status, stderr) = signalled(child, "-INT");
-    assert_eq!(status.code(), Some(130), "{stderr}");
+    send(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("the same command goes on"), "{stderr}");
     assert!(journal.exists());
     msq(&args).ok();

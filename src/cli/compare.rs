@@ -1,17 +1,12 @@
 //! `msq-onnx compare`: two models side by side, and where their difference starts.
 
-use super::CommonArgs;
-use super::config::ConfigArgs;
-use super::data::DataArgs;
 use super::document::{self, this_run};
-use super::output::{self, Usage, line, table};
-use super::progress::Bars;
+use super::measure::{MeasureArgs, agreement};
+use super::output::{self, line, table};
 use clap::Args;
-use msq_onnx::compare::{SideBySide, compare};
+use msq_onnx::compare::{LayerPair, SideBySide, compare};
 use msq_onnx::report::Document;
-use msq_onnx::report::numbers::{bytes, count};
-use msq_onnx::{Options, input_specs};
-use std::num::NonZero;
+use msq_onnx::report::numbers::{bytes, count, decibels};
 use std::path::PathBuf;
 
 /// Arguments of `compare`.
@@ -22,26 +17,15 @@ pub(crate) struct CompareArgs {
     /// The other model
     model: PathBuf,
     #[command(flatten)]
-    data: DataArgs,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZero<usize>>,
-    #[command(flatten)]
-    config: ConfigArgs,
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
+    pub(crate) measure: MeasureArgs,
 }
 
 /// Compares two models.
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let (reference, model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
-    let Some(data) = args.data.open(&input_specs(&reference))? else {
-        return Err(Usage("compare needs data: add --calib PATH".to_owned()).into());
-    };
-    let bars = Bars::new(!args.common.quiet && !args.common.json);
-    let threads = args.threads.map_or_else(|| Options::default().threads, NonZero::get);
-    let found = compare(&reference, &model, &data, threads, &bars)?;
-    if args.common.json {
+    let data = args.measure.open(&reference, "compare")?;
+    let found = compare(&reference, &model, &data, args.measure.threads(), &args.measure.bars())?;
+    if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.reference, None, None), found))?);
     }
     output::print(&text(&found))
@@ -56,34 +40,22 @@ fn text(found: &SideBySide) -> String {
     if let (Some(before), Some(after)) = (found.reference.accuracy, found.model.accuracy) {
         line(&mut text, "accuracy", &format!("{:.2} % → {:.2} %", 100.0 * before, 100.0 * after));
     }
-    if let Some(same) = found.agreement.same_argmax {
-        line(&mut text, "agreement", &format!("{:.2} %", 100.0 * same));
-    }
-    if let Some(divergence) = found.agreement.divergence {
-        line(&mut text, "KL", &format!("{divergence:.5} nats"));
-    }
-    line(&mut text, "output", &decibels(found.agreement.sqnr, " dB"));
+    agreement(&mut text, &found.agreement);
     if let Some(start) = &found.starts {
         let place = if start.in_weights { "the weights of" } else { "what is read by" };
-        let (before, after) = (decibels(start.before, " dB"), start.after);
-        line(
-            &mut text,
-            "error",
-            &format!("most comes in at {place} `{}`: {before} before, {after:.1} dB behind", start.layer),
-        );
+        let before = start.before.map_or("equal".to_owned(), decibels);
+        let said =
+            format!("most comes in at {place} `{}`: {before} before, {} behind", start.layer, decibels(start.after));
+        line(&mut text, "error", &said);
     }
-    let cells = |layer: &msq_onnx::compare::LayerPair| {
+    let cells = |layer: &LayerPair| {
         let bits = if layer.bits[0] == layer.bits[1] { layer.bits[0].clone() } else { layer.bits.join(" → ") };
-        let sqnr = [layer.input_sqnr, layer.output_sqnr].map(|sqnr| decibels(sqnr, ""));
-        let [reads, computes] = sqnr;
+        let sqnr = |sqnr: Option<f64>| sqnr.map_or("equal".to_owned(), |sqnr| format!("{sqnr:.1}"));
+        let [reads, computes] = [layer.input_sqnr, layer.output_sqnr].map(sqnr);
         vec![layer.name.clone(), layer.op.name().to_owned(), count(layer.weights as u64), bits, reads, computes]
     };
     let rows: Vec<Vec<String>> = found.layers.iter().map(cells).collect();
     text.push('\n');
     text.push_str(&table(&["layer", "op", "weights", "bits", "reads dB", "computes dB"], &rows, &[2, 4, 5]));
     text
-}
-
-fn decibels(sqnr: Option<f64>, unit: &str) -> String {
-    sqnr.map_or_else(|| "equal".to_owned(), |sqnr| format!("{sqnr:.1}{unit}"))
 }

@@ -37,7 +37,7 @@ struct Report {
 /// Writes the encodings of a model.
 pub(crate) fn run(args: &ExportEncodingsArgs) -> anyhow::Result<()> {
     let model = msq_onnx::load(&args.model)?;
-    paths::check(&[&args.model], &[&args.output])?;
+    paths::check(&model, [args.model.as_path()], [args.output.as_path()])?;
     let (encodings, left_out) = read(&model)?;
     encodings.save(&args.output, args.format)?;
     let parameters = encodings.parameters.len();

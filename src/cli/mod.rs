@@ -11,6 +11,7 @@ mod inspect;
 mod internal;
 mod interrupt;
 mod lint;
+mod measure;
 mod output;
 mod paths;
 mod print;
@@ -130,7 +131,7 @@ fn run_command(command: Command) -> ExitCode {
         }
         Command::Print(args) => print::run(&args),
         Command::Compare(args) => {
-            log(&args.common);
+            log(&args.measure.common);
             compare::run(&args)
         }
         Command::Config(args) => config::run(&args),
@@ -138,7 +139,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Man(args) => shell::man(&args),
         Command::Schema(args) => document::run(&args),
         Command::Evaluate(args) => {
-            log(&args.common);
+            log(&args.measure.common);
             evaluate::run(&args)
         }
     };

@@ -5,10 +5,17 @@ use msq_onnx::Error;
 use msq_passes::ir::{Model, check_writable};
 use std::path::{Path, PathBuf};
 
-/// Refuses outputs that are inputs, or each other, or that cannot be written: now rather than after the work.
-pub(crate) fn check(reads: &[&Path], writes: &[&Path]) -> anyhow::Result<()> {
+/// Refuses outputs that are inputs, or each other, or that cannot be written: now rather than after the work. The files
+/// that hold weights of the model are inputs, too.
+pub(crate) fn check<'a>(
+    model: &Model,
+    reads: impl IntoIterator<Item = &'a Path>,
+    writes: impl IntoIterator<Item = &'a Path>,
+) -> anyhow::Result<()> {
+    let (reads, weights): (Vec<&Path>, Vec<PathBuf>) = (reads.into_iter().collect(), weights(model));
+    let writes: Vec<&Path> = writes.into_iter().collect();
     for (at, write) in writes.iter().enumerate() {
-        if reads.iter().any(|read| is_same(read, write)) {
+        if reads.iter().any(|read| is_same(read, write)) || weights.iter().any(|read| is_same(read, write)) {
             return Err(Error::OverwritesInput { path: write.to_path_buf() }.into());
         }
         if writes[..at].iter().any(|other| is_same(other, write)) {
@@ -21,7 +28,7 @@ pub(crate) fn check(reads: &[&Path], writes: &[&Path]) -> anyhow::Result<()> {
 }
 
 /// The files that hold weights of a model.
-pub(crate) fn weights(model: &Model) -> Vec<PathBuf> {
+fn weights(model: &Model) -> Vec<PathBuf> {
     let Some(folder) = model.folder() else { return Vec::new() };
     let external = model.graph.initializers().flat_map(|(_, tensor)| &tensor.external_data);
     let mut files: Vec<PathBuf> =

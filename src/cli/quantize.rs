@@ -16,7 +16,7 @@ use clap::Args;
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
 use msq_onnx::{Error, Options, Quantizer};
-use msq_passes::ir::write_file;
+use msq_passes::ir::{Model, write_file};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let options = options(args)?;
     let search = args.search.options(&args.form, None)?;
     let model = msq_onnx::load(input)?;
-    check_paths(args, input, output, &paths::weights(&model))?;
+    check_paths(args, &model, input, output)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
     let quantizer = Quantizer::new(model).options(options).progress(&bars).cancellation(&cancellation);
@@ -90,8 +90,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
             let _ = std::fs::remove_file(path);
         }
     }
-    let float_bytes = std::fs::metadata(input).map_or(quantized.report.float_bytes, |file| file.len());
-    let report = Report { float_bytes, bytes: written, ..quantized.report };
+    let report = Report { bytes: written, ..quantized.report };
     let document = Document::new(this_run(input, Some(output), Some(args.run.seed)), report);
     tell(args, &document)?;
     Ok(document.found.search.as_ref().map_or(ExitCode::SUCCESS, search::exit_code))
@@ -119,12 +118,10 @@ fn output_path(args: &QuantizeArgs) -> anyhow::Result<&Path> {
     args.output.as_deref().ok_or_else(|| Usage("no output is named: add -o out.onnx".to_owned()).into())
 }
 
-fn check_paths(args: &QuantizeArgs, input: &Path, output: &Path, weights: &[PathBuf]) -> anyhow::Result<()> {
-    let mut reads = vec![input];
-    reads.extend(weights.iter().map(PathBuf::as_path));
-    reads.extend(args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads()));
-    let more = args.form.save_plan.iter().chain(&args.report).map(PathBuf::as_path);
-    paths::check(&reads, &std::iter::once(output).chain(more).collect::<Vec<_>>())
+fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) -> anyhow::Result<()> {
+    let more = args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads());
+    let writes = args.form.save_plan.iter().chain(&args.report).map(PathBuf::as_path);
+    paths::check(model, more.chain([input]), writes.chain([output]))
 }
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {

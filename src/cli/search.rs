@@ -263,13 +263,13 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
-    let mut reads = vec![args.model.as_path()];
-    reads.extend(args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads()));
-    let writes: Vec<&Path> = args.output.iter().chain(&args.form.save_plan).map(PathBuf::as_path).collect();
-    paths::check(&reads, &writes)?;
+    let model = msq_onnx::load(&args.model)?;
+    let reads = args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads());
+    let writes = args.output.iter().chain(&args.form.save_plan).map(PathBuf::as_path);
+    paths::check(&model, reads.chain([args.model.as_path()]), writes)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
-    let quantizer = Quantizer::open(&args.model)?.options(options.clone()).progress(&bars).cancellation(&cancellation);
+    let quantizer = Quantizer::new(model).options(options.clone()).progress(&bars).cancellation(&cancellation);
     let quantizer = args.data.applied(quantizer, SAMPLES, args.run.seed)?;
     let quantizer = args.search.applied(quantizer, &args.data)?;
     if !args.data.is_given() {

@@ -16,7 +16,7 @@ use crate::work::{Solved, Work};
 use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits, metadata};
 use indexmap::IndexMap;
 use msq_passes::analysis::Layer;
-use msq_passes::ir::{Model, ValueId, encoded_len, export};
+use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
 use std::collections::HashMap;
 
@@ -83,7 +83,7 @@ impl<'a> Variants<'a> {
         let options = self.options.with_plan(plan);
         finish(&mut model, work.packings.clone(), &options)?;
         metadata::write(&mut model, &work.plan(self.model, &options));
-        let size = encoded_len(&export(&model)) as u64;
+        let size = model.stored_bytes();
         self.sizes.insert(key, size);
         Ok(size)
     }

@@ -2,7 +2,10 @@
 
 use super::external::{ExternalError, Folder};
 use super::node::normal_domain;
-use super::{FunctionProto, Graph, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueId};
+use super::{
+    DataType, FunctionProto, Graph, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueId,
+    encoded_len, export,
+};
 use std::borrow::Cow;
 
 /// A model in memory.
@@ -104,6 +107,21 @@ impl Model {
     /// The value's tensor, loaded, if the value is a constant no caller can change.
     pub fn constant(&self, value: ValueId) -> Option<Result<Cow<'_, TensorProto>, ExternalError>> {
         self.graph.constant(value).map(|tensor| self.loaded(tensor))
+    }
+
+    /// Bytes of the elements of initializers that are in other files, by their shapes.
+    pub fn external_bytes(&self) -> u64 {
+        let external = self.graph.initializers().filter(|(_, tensor)| tensor.is_external());
+        let size = |tensor: &TensorProto| {
+            let bits = tensor.element_type().and_then(DataType::bits).unwrap_or_default();
+            tensor.element_count().unwrap_or_default() as u64 * bits as u64 / 8
+        };
+        external.map(|(_, tensor)| size(tensor)).sum()
+    }
+
+    /// Bytes of the model's message and of elements in other files.
+    pub fn stored_bytes(&self) -> u64 {
+        encoded_len(&export(self)) as u64 + self.external_bytes()
     }
 
     /// The folder external data is read from.
