@@ -114,6 +114,13 @@ fn the_command_line_quantizes_such_models() {
     msq(args![path, "-o", output, "--calib", data, "-q"]).ok();
     let report = msq(args!["evaluate", output, "--reference", path, "--calib", data, "--json"]).ok().json();
     assert!(report["agreement"]["sqnr"].as_f64().unwrap() > 30.0, "{report}");
+    // The elements count, wherever they are.
+    let inspected = msq(args!["inspect", path, "--json"]).ok().json();
+    assert_eq!(inspected["bytes"].as_u64().unwrap(), fs::metadata(&path).unwrap().len() + 32);
+    let weights = scratch.path("weights.bin");
+    let before = fs::metadata(&weights).unwrap().len();
+    assert!(msq(args![path, "-o", weights, "--calib", data]).error(1).contains("is an input"));
+    assert_eq!(fs::metadata(&weights).unwrap().len(), before);
 }
 
 #[test]
