@@ -120,7 +120,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
             op: layer.op,
             shape: layer.shape.clone(),
             weights: layer.weights(),
-            macs: output_shape(&model, layer.output).map(|s| layer.macs(&s)),
+            macs: output_shape(&model, layer.output).and_then(|s| layer.macs(&s)),
             bits: model.graph.constant(layer.weight).map_or_else(String::new, stored_as),
             activation_bits: None,
             reason: reasons.get(layer.name.as_str()).map(|&r| r.to_owned()),

@@ -129,6 +129,15 @@ fn damaged_tensors() {
         3,
         &["`stem.weight`"],
     );
+    // None in all, but beyond counting along two of the axes.
+    refused_change(
+        |m| {
+            let tensor = initializer(m, "stem.weight");
+            (tensor.dims, tensor.raw_data) = (vec![0, 1 << 40, 1 << 40], Some(Vec::new().into()));
+        },
+        3,
+        &["`stem.weight`", "is not possible"],
+    );
     refused_change(
         |m| {
             let raw = initializer(m, "stem.weight").raw_data.take().unwrap();

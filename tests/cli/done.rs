@@ -1,8 +1,9 @@
 //! Runs that succeed.
 
 use super::common::arrays::{Npy, write_npz};
+use super::common::models::{digits_proto, graph, write};
 use super::common::{Scratch, args, digits, models, msq, quantize_digits};
-use msq_passes::ir::DataType;
+use msq_passes::ir::{DataType, TypeProto};
 
 #[test]
 fn writes_a_quantized_model() {
@@ -185,6 +186,17 @@ fn inspect_lists_layers() {
 }
 
 /// The plan in the metadata says the bits; the file alone says them as far as it tells.
+/// Images of 2^64 pixels.
+#[test]
+fn inspect_does_not_count_what_nothing_could_run() {
+    let scratch = Scratch::new();
+    let mut proto = digits_proto();
+    let shape = [1, 1, 1 << 32, 1 << 32];
+    graph(&mut proto).input[0].r#type = Some(TypeProto::tensor(DataType::Float, &shape.map(Some)));
+    let run = msq(args!["inspect", write(&scratch.path("wide.onnx"), &proto), "--json"]).ok();
+    assert_eq!(run.json()["layers"][0]["macs"], serde_json::Value::Null);
+}
+
 #[test]
 fn inspect_shows_the_bits_of_a_quantized_model() {
     let scratch = Scratch::new();

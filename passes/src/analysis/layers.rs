@@ -70,16 +70,19 @@ impl Layer {
         self.shape.iter().product()
     }
 
-    /// Multiply-accumulates for an output of the given shape.
-    pub fn macs(&self, output: &[usize]) -> u64 {
-        let positions = |skip: usize| output.iter().skip(skip).map(|&n| n as u64).product::<u64>();
+    /// Multiply-accumulates for an output of the given shape; none where they are more than anything could run: a file
+    /// can declare any shape, and what is counted is added up.
+    pub fn macs(&self, output: &[usize]) -> Option<u64> {
+        const MOST: u64 = 1 << 44;
+        let times = |from: u64, axes: &[usize]| axes.iter().try_fold(from, |count, &n| count.checked_mul(n as u64));
+        let (batch, places) = (output.get(..1).unwrap_or_default(), output.get(2..).unwrap_or_default());
         let weights = self.weights() as u64;
-        let batch = output.first().map_or(1, |&n| n as u64);
-        match (self.op, self.axis) {
-            (LayerOp::Conv | LayerOp::ConvTranspose, _) => weights * batch * positions(2),
-            (_, Some(axis)) => weights / (self.shape[axis].max(1) as u64) * positions(0),
-            (_, None) => weights,
-        }
+        let macs = match (self.op, self.axis) {
+            (LayerOp::Conv | LayerOp::ConvTranspose, _) => times(times(weights, batch)?, places),
+            (_, Some(axis)) => times(weights / (self.shape[axis].max(1) as u64), output),
+            (_, None) => Some(weights),
+        };
+        macs.filter(|&macs| macs <= MOST)
     }
 }
 

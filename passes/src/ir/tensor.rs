@@ -106,8 +106,9 @@ impl TensorProto {
     pub fn shape(&self) -> Result<Vec<usize>, TensorError> {
         let bad = || TensorError::BadShape { name: self.name().to_owned(), dims: self.dims.clone() };
         let shape = self.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
-        // Callers count bits: the widest type has 128 an element.
-        shape.iter().try_fold(128_usize, |n, &d| n.checked_mul(d)).ok_or_else(bad)?;
+        // Callers count bits: the widest type has 128 an element. They also count along some of the axes, which is no
+        // less for an axis without elements elsewhere.
+        shape.iter().try_fold(128_usize, |n, &d| n.checked_mul(d.max(1))).ok_or_else(bad)?;
         Ok(shape)
     }
 
