@@ -4,6 +4,7 @@
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
 use crate::engine::{EngineError, unknown};
+use crate::stages::{Stages, limit};
 use msq_passes::ir::{Model, NodeId, ValueId};
 use std::collections::HashMap;
 
@@ -16,16 +17,11 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
-    /// All of a model; nothing of one whose weights are in another file and would not fit the memory allowed once the
-    /// engine has them, which holds a model about four times.
+    /// All of a model; nothing of one that the memory allowed is too little for, in stages too.
     pub(crate) fn within(model: &Model, memory: Option<u64>) -> Self {
-        let bytes = model.external_bytes().saturating_mul(4);
-        match memory {
-            Some(memory) if bytes > memory => Self::nothing(
-                model,
-                format!("the engine would take {bytes} bytes for its weights, of {memory} allowed"),
-            ),
-            _ => Self::default(),
+        match Stages::new(model, limit(model, memory)) {
+            Ok(_) => Self::default(),
+            Err(error) => Self::nothing(model, error.to_string()),
         }
     }
 

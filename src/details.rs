@@ -89,7 +89,7 @@ fn weight_distribution(layer: &Layer, weight: &[f32], quantized: &QuantizedLayer
     let inner = axis.map_or(weight.len(), |axis| layer.shape[axis + 1..].iter().product()).max(1);
     let scales = quantized.scales.iter().cycle().flat_map(|&scale| std::iter::repeat_n(scale, inner));
     let steps: Vec<f64> = weight.iter().zip(scales).map(|(&w, s)| f64::from(w) / f64::from(s)).collect();
-    let mut grid: Vec<f64> = quantized.weight.iter().map(|&q| f64::from(q)).collect();
+    let mut grid: Vec<f64> = quantized.weight.iter().map(f64::from).collect();
     grid.sort_by(f64::total_cmp);
     grid.dedup();
     let ends = || steps.iter().chain(&grid).copied();

@@ -1,12 +1,13 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
-use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, TapSource, Taps, collect, widen};
+use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::coverage::Coverage;
-use crate::data::Dataset;
-use crate::engine::Pool;
+use crate::data::{Array, Dataset};
+use crate::engine::{Output, Pool};
 use crate::progress::Progress;
 use crate::quant::{GridKind, GridSpec, Range};
 use crate::report::Distribution;
+use crate::stages::{HELD, Place, Stage, Stages, fitting, limit};
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
@@ -101,22 +102,41 @@ pub(crate) fn see(
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let wanted = wanted(model, watched);
+    let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), margin };
+    let mut wanted = wanted(model, watched);
     if !watched.coverage.is_whole() && wanted.is_empty() {
-        return Ok(Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), margin });
+        return Ok(seen);
     }
     let part = watched.coverage.part(model);
-    let outputs = part.graph.outputs().len();
-    let tapped = tap(part, wanted.iter().map(|w| &w.name))?;
-    let taps: Vec<Tap> = wanted.into_iter().filter_map(|w| find(&tapped, w)).collect();
-    let taps = Taps { model: &tapped, taps, outputs };
-    let threads = threads_within(&taps, data, options)?;
-    progress.begin("calibrate", data.len() as u64);
-    let Collected { taps: statistics, means, outputs } = collect(&taps, data, options.verify, threads, progress)?;
+    let stages = Stages::new(&part, limit(model, options.memory))?;
+    progress.begin("calibrate", (stages.len() * data.len()) as u64);
+    let mut data = data.clone();
+    for at in 0..stages.len() {
+        let Stage { model: part, handed } = stages.stage(at, &data)?;
+        let last = at + 1 == stages.len();
+        let here: Vec<Wanted> = wanted.extract_if(.., |wanted| is_computed_or_fed(&part, &wanted.name)).collect();
+        let tapped = tap(part, here.iter().map(|w| &w.name))?;
+        let mut pool = Pool::new(&tapped, options.threads);
+        if options.memory.is_some() || !last {
+            let first = data.sample(0)?.arrays;
+            let outputs = pool.lane().run(&first)?;
+            pool = pool.with_threads(threads_within(&tapped, &outputs, options));
+            if !last {
+                data = data.range(0, fitting(&handed, &first, &outputs, options.memory).min(data.len()));
+            }
+        }
+        let counted = here.into_iter().filter_map(|w| find(&tapped, w)).collect();
+        let taps = Taps { counted, kept: handed, samples: if last { options.verify } else { data.len() } };
+        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, progress)?;
+        let names = || taps.counted.iter().map(|tap| tap.name.clone());
+        seen.means.extend(names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)));
+        seen.statistics.extend(names().zip(statistics));
+        data = Dataset::stored(kept);
+    }
     progress.end();
-    let names = || taps.taps.iter().map(|tap| tap.name.clone());
-    let means = names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)).collect();
-    Ok(Seen { statistics: names().zip(statistics).collect(), means, outputs, margin })
+    let outputs = (0..data.len()).map(|index| Ok(data.sample(index)?.arrays.iter().map(Array::to_f32).collect()));
+    seen.outputs = outputs.collect::<Result<_, Error>>()?;
+    Ok(seen)
 }
 
 impl Seen {
@@ -196,19 +216,16 @@ fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Error> {
 }
 
 /// As many threads as fit the memory budget, by what one sample takes: every tapped value, its copy on the way out,
-/// and about as much again inside the engine. The model itself is held about four times: as read, as prepared, as
-/// loaded and as packed for the kernels.
-fn threads_within(taps: &Taps, data: &Dataset, options: &Options) -> Result<usize, Error> {
-    let Some(budget) = options.memory else { return Ok(options.threads) };
-    let sample = data.sample(0)?;
-    let outputs = Pool::new(taps.model, 1).lane().run(&sample.arrays)?;
+/// and about as much again inside the engine, beside the model itself.
+fn threads_within(tapped: &Model, outputs: &[Output], options: &Options) -> usize {
+    let Some(budget) = options.memory else { return options.threads };
     let elements: usize = outputs.iter().map(|o| o.shape().iter().product::<usize>()).sum();
-    let (session, model) = (12 * elements as u64, 4 * taps.model.stored_bytes());
+    let (session, model) = (12 * elements as u64, HELD * tapped.stored_bytes());
     let fitting = budget.saturating_sub(model) / session.max(1);
     if fitting == 0 {
         tracing::warn!(budget, needed = model + session, "one thread may take more than the memory allowed");
     }
-    Ok(options.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1))
+    options.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
 }
 
 /// A tap before it is known where its value is found.
@@ -246,13 +263,16 @@ fn tap<'a>(mut tapped: Model, names: impl Iterator<Item = &'a String>) -> Result
     Ok(tapped)
 }
 
+fn is_computed_or_fed(model: &Model, name: &str) -> bool {
+    let value = model.graph.find(name);
+    value.is_some_and(|v| model.graph.value(v).producer().is_some() || model.graph.is_input(v))
+}
+
 /// Where a tap is found when the tapped model runs.
 fn find(tapped: &Model, wanted: Wanted) -> Option<Tap> {
     let Wanted { name, range, floor, channels } = wanted;
-    let value = tapped.graph.find(&name)?;
-    let input = tapped.graph.runtime_inputs().position(|v| v == value).map(TapSource::Input);
-    let source = input.or_else(|| tapped.graph.outputs().position(|v| v == value).map(TapSource::Output))?;
-    Some(Tap { name, source, range, floor, channels })
+    let place = Place::of(&tapped.graph, &name)?;
+    Some(Tap { name, place, range, floor, channels })
 }
 
 /// What the graph says of a value's range.

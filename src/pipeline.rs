@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::search::{Outcome, Parts, SearchOptions, Target};
+use crate::stages::{Stages, limit};
 use crate::work::Work;
 use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver, metadata};
 use msq_passes::analysis::layers;
@@ -196,15 +197,12 @@ impl Prepared {
         quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
         let quality = match validation {
             _ if !work.coverage.is_whole() => None,
-            Some(data) => Some(verify(&model, Reference::Model(&float), data, options, progress)?),
+            Some(data) => Some(verify(&model, &float, data, options, progress)?),
             None if observed.outputs.is_empty() => None,
-            None => {
-                let data = data.range(0, observed.outputs.len());
-                Some(verify(&model, Reference::Outputs(&observed.outputs), &data, options, progress)?)
-            }
+            None => verify_outputs(&model, &observed.outputs, data, limit(&float, options.memory), options, progress)?,
         };
         let mut layers = work.reports(&float, &solved, options);
-        if options.details && work.coverage.is_whole() {
+        if options.details && work.coverage.is_whole() && limit(&float, options.memory).is_none() {
             let run =
                 details::Run { float: &float, quantized: &model, work: &work, observed: &observed, solved: &solved };
             details::add(&mut layers, run, validation.unwrap_or(data), options, progress)?;
@@ -312,48 +310,69 @@ fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
     declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }
 
-/// What the quantized model is compared with.
-#[derive(Clone, Copy)]
-enum Reference<'a> {
-    /// The float model, run beside it.
-    Model(&'a Model),
-    /// The float model's outputs, sample by sample.
-    Outputs(&'a [Vec<Vec<f32>>]),
-}
-
-/// Runs the quantized model and compares it.
+/// Runs the quantized model beside the float model and compares it.
 fn verify(
     model: &Model,
-    reference: Reference,
+    float: &Model,
     data: &Dataset,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Quality, Error> {
     progress.begin("verify", data.len() as u64);
     let mut total = Comparison::default();
+    let float = Pool::new(float, options.threads);
+    let comparer = || Comparer { data, float: float.lane() };
     let pool = Pool::new(model, options.threads);
-    let float = match reference {
-        Reference::Model(float) => Some(Pool::new(float, options.threads)),
-        Reference::Outputs(_) => None,
-    };
-    let comparer = || Comparer { reference, data, lane: float.as_ref().map(Pool::lane) };
     pool.run(data, progress, comparer, |part: Comparison| total.merge(&part))?;
     progress.end();
+    Ok(quality(&total, data.len(), true))
+}
+
+/// Runs the quantized model on the first samples and compares it with the float model's outputs. What of a large model
+/// cannot be run is not compared.
+fn verify_outputs(
+    model: &Model,
+    float: &[Vec<Vec<f32>>],
+    data: &Dataset,
+    limit: Option<u64>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Option<Quality>, Error> {
+    // Scales and zero points come on top of the weights.
+    let stages = match Stages::new(model, limit.map(|limit| limit + limit / 4)) {
+        Ok(stages) => stages,
+        Err(error) => {
+            tracing::warn!("the result was not compared: {error}");
+            return Ok(None);
+        }
+    };
+    progress.begin("verify", (stages.len() * float.len()) as u64);
+    let mut total = Comparison::default();
+    let found = stages.run(&data.range(0, float.len()), options.threads, progress)?;
+    for (index, (float, sample)) in float.iter().zip(&found).enumerate() {
+        let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
+        let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
+        total.observe(float, &found, data.labels(index));
+    }
+    progress.end();
+    Ok(Some(quality(&total, found.len(), false)))
+}
+
+fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
     let (verdict, float_accuracy) = (total.verdict(), total.float_accuracy());
-    Ok(Quality {
-        samples: data.len(),
-        held_out: float.is_some(),
+    Quality {
+        samples,
+        held_out,
         agreement: total.figures(),
         accuracy: verdict.accuracy,
         float_accuracy,
         lost: verdict.lost(float_accuracy),
-    })
+    }
 }
 
 struct Comparer<'a, 'p> {
-    reference: Reference<'a>,
     data: &'a Dataset,
-    lane: Option<Lane<'p, 'a>>,
+    float: Lane<'p, 'a>,
 }
 
 impl Visitor for Comparer<'_, '_> {
@@ -371,14 +390,8 @@ impl Visitor for Comparer<'_, '_> {
         inputs: &[Array],
         outputs: &[Output],
     ) -> Result<(), Error> {
-        let float: Vec<Vec<f32>> = match (self.reference, &mut self.lane) {
-            (Reference::Outputs(outputs), _) => outputs[index].clone(),
-            (Reference::Model(_), Some(lane)) => {
-                lane.run(inputs)?.iter().map(Output::to_f32).collect::<Result<_, _>>()?
-            }
-            (Reference::Model(_), None) => Vec::new(),
-        };
-        let values: Vec<Vec<f32>> = outputs.iter().map(Output::to_f32).collect::<Result<_, _>>()?;
+        let values = |outputs: &[Output]| outputs.iter().map(Output::to_f32).collect::<Result<Vec<_>, _>>();
+        let (float, values) = (values(&self.float.run(inputs)?)?, values(outputs)?);
         let found = values.iter().zip(outputs).map(|(values, output)| Found::of(values, output.shape()));
         shard.observe(&float, &found.collect::<Vec<_>>(), self.data.labels(index));
         Ok(())

@@ -11,9 +11,9 @@ use crate::Error;
 use crate::data::{Array, Dataset, Sample};
 use crate::engine::{Lane, Output, Pool, Visitor};
 use crate::progress::Silent;
+use crate::segment::{extract, inputs};
 use msq_passes::analysis::Layer;
-use msq_passes::ir::{Graph, Model, NodeId, TypeProto, ValueId};
-use msq_passes::{ExtractSegment, Manager};
+use msq_passes::ir::{Graph, Model, NodeId, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// What layers read from one value, in both networks, for one sample.
@@ -61,11 +61,7 @@ struct Side {
 impl Walk {
     /// At the inputs of both networks.
     pub(crate) fn new(model: &Model, data: &Dataset, budget: u64, threads: usize) -> Self {
-        let side = || Side {
-            cut: model.graph.runtime_inputs().map(|v| model.graph.value(v).name().to_owned()).collect(),
-            data: data.clone(),
-            read: Vec::new(),
-        };
+        let side = || Side { cut: inputs(model), data: data.clone(), read: Vec::new() };
         Self { float: side(), quantized: side(), budget, threads }
     }
 
@@ -157,11 +153,7 @@ impl Side {
         if reads == outputs.len() {
             outputs.push(name.clone());
         }
-        let first = self.data.sample(0)?.arrays;
-        let ty = |array: &Array| TypeProto::tensor(array.dtype(), &vec![None; array.shape().len()]);
-        let inputs = self.cut.iter().cloned().zip(first.iter().map(ty)).collect();
-        let mut model = model.clone();
-        Manager::new().with(ExtractSegment { inputs, outputs }).run(&mut model)?;
+        let model = extract(model, &self.cut, &self.data.sample(0)?, outputs)?;
         Ok(Segment { model, next, reads, done, name })
     }
 

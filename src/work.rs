@@ -314,7 +314,7 @@ fn float_layer(model: &Model, layer: &Layer) -> LayerReport {
         op: layer.op,
         shape: layer.shape.clone(),
         weights: layer.weights(),
-        macs: output_shape(model, layer.output).map(|shape| layer.macs(&shape)),
+        macs: output_shape(model, layer.output).and_then(|shape| layer.macs(&shape)),
         weight_bits: None,
         activation_bits: None,
         bytes: 4 * layer.weights(),

@@ -7,6 +7,7 @@ mod common;
 
 use common::arrays::{Npy, write_npz};
 use common::{Scratch, args, models, msq};
+use msq_passes::ir::{ModelProto, StringStringEntryProto};
 use std::path::{Path, PathBuf};
 
 /// Two convolutions before an operator of a domain of its own, one behind it.
@@ -97,4 +98,60 @@ fn a_search_needs_a_model_that_runs() {
     let run = msq(args![float, "-o", scratch.out("out.onnx"), "--calib", data, "--target-bits", "4"]);
     assert!(run.error(3).contains("`acme.Magic`"));
     assert_eq!(scratch.outputs(), Vec::<String>::new());
+}
+
+/// Four layers of 4096 weights each.
+const DEEP: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+    net (float[N,64] x) => (float[N,64] y)
+    <float[64,64] a = {}, float[64,64] b = {}, float[64,64] c = {}, float[64,64] d = {}>
+    {
+        t0 = MatMul (x, a)  t1 = Relu (t0)
+        t2 = MatMul (t1, b)  t3 = Add (t2, t1)
+        t4 = MatMul (t3, c)  t5 = Relu (t4)
+        y = MatMul (t5, d)
+    }";
+
+/// Moves the elements of all initializers to a file.
+fn externalize(proto: &mut ModelProto, file: &Path) {
+    let mut bytes = Vec::new();
+    for tensor in &mut proto.graph.as_mut().unwrap().initializer {
+        let raw: Vec<u8> = tensor.to_f32().unwrap().iter().flat_map(|v| v.to_le_bytes()).collect();
+        let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let place = [("location", name), ("offset", bytes.len().to_string()), ("length", raw.len().to_string())];
+        tensor.external_data = place.map(|(key, value)| entry(key, value)).to_vec();
+        (tensor.data_location, tensor.raw_data) = (Some(1), None);
+        tensor.float_data.clear();
+        bytes.extend(raw);
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// With memory for one layer at a time, the engine has one layer at a time, and the file is the same. With memory for
+/// none, there are only weights.
+#[test]
+fn large_models_run_in_stages() {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(DEEP);
+    models::fill(&mut proto);
+    externalize(&mut proto, &scratch.path("weights.bin"));
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let data = scratch.path("data.npz");
+    write_npz(&data, &[("x", Npy::ramp(&[8, 64]))]);
+    for more in [args!["--weight-bits", "8"], args!["--weight-bits", "3"]] {
+        let quantize = |memory: &str| {
+            let output = scratch.out(&format!("{memory}.onnx"));
+            let all = [&args![float, "-o", output, "--calib", data, "--json", "--memory", memory][..], more].concat();
+            let run = msq(&all).ok();
+            (std::fs::read(output).unwrap(), run.json(), run.stderr)
+        };
+        let (whole, staged, weights) = (quantize("10MB"), quantize("200KB"), quantize("100KB"));
+        assert_eq!((whole.2.as_str(), staged.2.as_str()), ("", ""));
+        assert!(whole.0 == staged.0, "another file");
+        assert_eq!(whole.1["quality"], staged.1["quality"]);
+        assert!(!whole.1["quality"].is_null());
+        let reason = "up to node `t0`, stages of 8333 bytes are not enough for its weights";
+        assert!(weights.2.contains("only weights are quantized") && weights.2.contains(reason), "{}", weights.2);
+        assert!(weights.1["quality"].is_null());
+    }
 }

@@ -17,6 +17,7 @@
 //! Runtimes recognise the pattern and run the node in between on integers; for any other the graph is plain ONNX.
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
+use crate::integers::Integers;
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use indexmap::IndexMap;
@@ -56,7 +57,7 @@ pub enum LayerBias {
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedLayer {
     /// Weights, in the storage order of the float weight.
-    pub weight: Vec<i8>,
+    pub weight: Integers,
     /// A scale a channel, or one for all.
     pub scales: Vec<f32>,
     /// Bias, for layers that have one or take a batch-norm in.
@@ -318,7 +319,7 @@ impl Work<'_, '_> {
             self.parameters(self.pass.placement.root(layer.input))?.quantizer.scale
         };
         let stem = self.graph.value(layer.weight).name().to_owned();
-        let weight = TensorProto::from_i8(&format!("{stem}_quantized"), &layer.shape, &quantized.weight);
+        let weight = quantized.weight.to_tensor(&format!("{stem}_quantized"), &layer.shape);
         let zero_points = (layer.op != LayerOp::Conv)
             .then(|| TensorProto::from_i8("", &[quantized.scales.len()], &vec![0; quantized.scales.len()]));
         let axis = layer.axis.filter(|_| quantized.scales.len() > 1);

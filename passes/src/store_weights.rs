@@ -147,7 +147,7 @@ fn weight(layer: &Layer, quantized: &QuantizedLayer, stem: &str) -> Result<(Tens
         (count, Some(axis)) if count == channels(layer) => shape[axis] = count,
         (count, _) => return Err(wrong_length(layer, "scales", count, channels(layer))),
     }
-    let integers = TensorProto::from_i8(&format!("{stem}_quantized"), &layer.shape, integers);
+    let integers = integers.to_tensor(&format!("{stem}_quantized"), &layer.shape);
     Ok((integers, TensorProto::from_f32(&format!("{stem}_scale"), &shape, scales)))
 }
 

@@ -37,7 +37,7 @@ fn rounded(model: &Model, layer: &Layer, words: &str) -> QuantizedLayer {
     } else {
         (has("bias") || has("short-bias")).then(|| LayerBias::Float((0..biases).map(|b| b as f32).collect()))
     };
-    QuantizedLayer { weight, scales, bias }
+    QuantizedLayer { weight: weight.into(), scales, bias }
 }
 
 /// Runs the pass twice: the second time it has nothing to do.

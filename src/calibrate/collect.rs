@@ -6,10 +6,10 @@
 
 use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
 use crate::Error;
-use crate::data::{Array, Dataset};
+use crate::data::{Array, Dataset, Sample};
 use crate::engine::{Output, Pool, Visitor};
 use crate::progress::Progress;
-use msq_passes::ir::Model;
+use crate::stages::{Place, hand};
 
 /// Values binned for a tap over the whole run, about; extremes are taken over all values.
 const BINNED: usize = 1 << 20;
@@ -18,32 +18,32 @@ const BINNED_A_SAMPLE: usize = 1024;
 
 /// What calibration knows of the activations.
 #[derive(Clone, Debug)]
-pub struct Collected {
+pub(crate) struct Collected {
     /// One entry a tap, in the order of the taps.
     pub taps: Vec<Statistics>,
     /// Mean of each channel of the taps that ask for it.
     pub means: Vec<ChannelMeans>,
-    /// The model's own outputs, one entry an output, for the first samples.
-    pub outputs: Vec<Vec<Vec<f32>>>,
+    /// What was to be kept of the first samples.
+    pub kept: Vec<Sample>,
 }
 
-/// Where the taps are among the outputs of the model that is run.
-pub struct Taps<'a> {
-    /// The model, with the taps as further outputs.
-    pub model: &'a Model,
-    /// The taps.
-    pub taps: Vec<Tap>,
-    /// How many of the model's outputs are its own.
-    pub outputs: usize,
+/// What is looked for when a model runs.
+pub(crate) struct Taps {
+    /// Values whose statistics are wanted.
+    pub counted: Vec<Tap>,
+    /// Values that are kept as they are.
+    pub kept: Vec<Place>,
+    /// Of how many samples.
+    pub samples: usize,
 }
 
 /// A tapped value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tap {
+pub(crate) struct Tap {
     /// Its name.
     pub name: String,
     /// Where it is found.
-    pub source: TapSource,
+    pub place: Place,
     /// Whether its range is wanted.
     pub range: bool,
     /// Values below this count as this, because they make no difference.
@@ -52,34 +52,18 @@ pub struct Tap {
     pub channels: Option<isize>,
 }
 
-/// Where a tapped value is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TapSource {
-    /// An output of the tapped model.
-    Output(usize),
-    /// A runtime input.
-    Input(usize),
-}
-
-/// Runs the data and collects the statistics; keeps the model's outputs of the first `keep` samples.
-pub fn collect(
-    taps: &Taps,
-    data: &Dataset,
-    keep: usize,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Collected, Error> {
-    let count = taps.taps.len();
+/// Runs the data through a model that has the tapped values among its outputs.
+pub(crate) fn collect(taps: &Taps, pool: &Pool, data: &Dataset, progress: &dyn Progress) -> Result<Collected, Error> {
+    let count = taps.counted.len();
     let mut averages = vec![MovingAverage::default(); count];
     let mut means = vec![ChannelMeans::default(); count];
-    let mut outputs = Vec::new();
+    let mut kept = Vec::new();
     let wanted = (BINNED / data.len().max(1)).max(BINNED_A_SAMPLE);
-    let visitor = || Collector { taps, histograms: vec![Histogram::new(); count], keep, wanted };
-    let pool = Pool::new(taps.model, threads);
+    let visitor = || Collector { taps, histograms: vec![Histogram::new(); count], wanted };
     let workers = pool.run(data, progress, visitor, |shard: Shard| {
         averages.iter_mut().zip(&shard.averages).for_each(|(a, b)| a.merge(b));
         means.iter_mut().zip(&shard.means).for_each(|(a, b)| a.merge(b));
-        outputs.extend(shard.outputs);
+        kept.extend(shard.kept);
     })?;
     let mut histograms = vec![Histogram::new(); count];
     for worker in workers {
@@ -87,19 +71,18 @@ pub fn collect(
     }
     let statistics = histograms.into_iter().zip(averages);
     let taps = statistics.map(|(histogram, moving_average)| Statistics { histogram, moving_average }).collect();
-    Ok(Collected { taps, means, outputs })
+    Ok(Collected { taps, means, kept })
 }
 
 struct Shard {
     averages: Vec<MovingAverage>,
     means: Vec<ChannelMeans>,
-    outputs: Vec<Vec<Vec<f32>>>,
+    kept: Vec<Sample>,
 }
 
 struct Collector<'a> {
-    taps: &'a Taps<'a>,
+    taps: &'a Taps,
     histograms: Vec<Histogram>,
-    keep: usize,
     wanted: usize,
 }
 
@@ -110,14 +93,14 @@ impl Visitor for Collector<'_> {
     fn begin(&mut self) -> Shard {
         let count = self.histograms.len();
         let (averages, means) = (vec![MovingAverage::default(); count], vec![ChannelMeans::default(); count]);
-        Shard { averages, means, outputs: Vec::new() }
+        Shard { averages, means, kept: Vec::new() }
     }
 
     fn visit(&mut self, shard: &mut Shard, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        for (at, tap) in self.taps.taps.iter().enumerate() {
+        for (at, tap) in self.taps.counted.iter().enumerate() {
             let converted;
-            let (values, shape) = match tap.source {
-                TapSource::Output(i) => {
+            let (values, shape) = match tap.place {
+                Place::Output(i) => {
                     if let Some(values) = outputs[i].as_f32() {
                         (values, outputs[i].shape())
                     } else {
@@ -125,7 +108,7 @@ impl Visitor for Collector<'_> {
                         (converted.as_slice(), outputs[i].shape())
                     }
                 }
-                TapSource::Input(i) => {
+                Place::Input(i) => {
                     converted = inputs[i].to_f32();
                     (converted.as_slice(), inputs[i].shape())
                 }
@@ -135,9 +118,8 @@ impl Visitor for Collector<'_> {
                 shard.means[at].observe(values, shape, axis);
             }
         }
-        if index < self.keep {
-            let own: Result<_, _> = outputs.iter().take(self.taps.outputs).map(Output::to_f32).collect();
-            shard.outputs.push(own?);
+        if index < self.taps.samples {
+            shard.kept.push(hand(&self.taps.kept, inputs, outputs)?);
         }
         Ok(())
     }
@@ -145,7 +127,7 @@ impl Visitor for Collector<'_> {
 
 impl Collector<'_> {
     fn observe(&mut self, shard: &mut Shard, at: usize, sample: usize, values: &[f32]) -> Result<(), Error> {
-        let tap = &self.taps.taps[at];
+        let tap = &self.taps.counted[at];
         if !tap.range {
             return Ok(());
         }

@@ -22,7 +22,7 @@ mod search;
 mod tests;
 
 pub use channel_means::ChannelMeans;
-pub use collect::{Collected, Tap, TapSource, Taps, collect};
+pub(crate) use collect::{Collected, Tap, Taps, collect};
 pub use cosine::cosine_similarity;
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};

@@ -53,6 +53,12 @@ impl<'a> Pool<'a> {
         Self { model, threads: threads.max(1), plans: Mutex::new(Vec::new()) }
     }
 
+    /// The same with another number of workers, what was loaded included.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
+    }
+
     /// Runs every sample. `visitor` makes one visitor a worker; `merge` gets the shards in order. Returns the
     /// visitors, in no order. The error of the lowest sample wins.
     pub fn run<V: Visitor>(

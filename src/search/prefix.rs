@@ -10,10 +10,10 @@ use crate::data::{Array, Dataset, Sample};
 use crate::engine::{Output, Pool, Visitor};
 use crate::inspect::output_shape;
 use crate::progress::Silent;
+use crate::segment::{extract, inputs};
 use crate::sequential::boundary;
 use msq_passes::analysis::{Layer, content_hashes};
-use msq_passes::ir::{Graph, Model, NodeId, TypeProto, ValueId};
-use msq_passes::{ExtractSegment, Manager};
+use msq_passes::ir::{Graph, Model, NodeId, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// A place between layers.
@@ -78,7 +78,7 @@ impl Prefixes {
         budget: u64,
         threads: usize,
     ) -> Result<Self, Error> {
-        let macs = |layer: &Layer| output_shape(model, layer.output).map_or(0, |shape| layer.macs(&shape));
+        let macs = |layer: &Layer| output_shape(model, layer.output).and_then(|shape| layer.macs(&shape)).unwrap_or(0);
         let costs = layers.iter().map(|(l, _)| (l.name.clone(), macs(l).max(l.weights() as u64))).collect();
         let mut prefixes = Self { parts, marks: Vec::new(), kept: Vec::new(), threads, costs, spent: Spent::default() };
         let places = (1..layers.len()).map(|at| Mark {
@@ -135,7 +135,7 @@ impl Prefixes {
         all.sort_unstable();
         all.dedup();
         let sample = first.sample(0)?;
-        let segment = extract(model, None, &sample, all.clone())?;
+        let segment = extract(model, &inputs(model), &sample, all.clone())?;
         let outputs = Pool::new(&segment, 1).lane().run(&sample.arrays)?;
         let size = |output: &Output| output.as_f32().map(|values| 4 * values.len() as u64);
         let sizes: HashMap<&String, Option<u64>> = all.iter().zip(outputs.iter().map(size)).collect();
@@ -187,7 +187,8 @@ impl Prefixes {
         }
         let kept = from.map(|at| &self.kept[at]);
         let sample = kept.map_or(&self.parts, |kept| &kept.parts).first().ok_or(Error::NoSamples)?.sample(0)?;
-        let model = extract(variant, kept, &sample, outputs)?;
+        let names = |kept: &Kept| kept.values.iter().map(|(name, _)| name.clone()).collect();
+        let model = extract(variant, &kept.map_or_else(|| inputs(variant), names), &sample, outputs)?;
         Ok(Segment { model, from, wanted: wanted.len(), yields })
     }
 
@@ -265,19 +266,6 @@ fn reach(graph: &Graph, targets: &[ValueId], kept: Option<&Kept>) -> Option<Hash
         }
     }
     Some(nodes)
-}
-
-/// The part of a model from kept values, or the inputs, to the outputs.
-fn extract(model: &Model, kept: Option<&Kept>, sample: &Sample, outputs: Vec<String>) -> Result<Model, Error> {
-    let names: Vec<String> = match kept {
-        Some(kept) => kept.values.iter().map(|(name, _)| name.clone()).collect(),
-        None => model.graph.runtime_inputs().map(|value| model.graph.value(value).name().to_owned()).collect(),
-    };
-    let ty = |array: &Array| TypeProto::tensor(array.dtype(), &vec![None; array.shape().len()]);
-    let inputs = names.into_iter().zip(sample.arrays.iter().map(ty)).collect();
-    let mut segment = model.clone();
-    Manager::new().with(ExtractSegment { inputs, outputs }).run(&mut segment)?;
-    Ok(segment)
 }
 
 struct KeptShard<S> {

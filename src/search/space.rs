@@ -74,7 +74,7 @@ impl Space {
         let layer = |layer: &Layer| SpaceLayer {
             name: layer.name.clone(),
             weights: layer.weights(),
-            macs: output_shape(model, layer.output).map_or(0, |shape| layer.macs(&shape)),
+            macs: output_shape(model, layer.output).and_then(|shape| layer.macs(&shape)).unwrap_or(0),
             rungs: plans.iter().map(|plan| plan.layer(&layer.name).unwrap_or_default()).collect(),
         };
         Ok(Self { layers: layers.iter().map(layer).collect(), rungs })

@@ -11,8 +11,8 @@ use crate::prepare::{annotate, prepare};
 use crate::reconstruct::reconstruct;
 use crate::work::{Solved, Work};
 use crate::{BatchNorm, Options};
-use msq_passes::InsertTaps;
 use msq_passes::ir::{import, text};
+use msq_passes::{InsertTaps, Manager};
 
 /// Two blocks with sums around them, and a head.
 const RESIDUAL: &str = "(float[N,3,8,8] x) => (float[N,5] y)

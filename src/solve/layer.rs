@@ -175,7 +175,7 @@ pub(crate) fn round_layer(
     let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
     let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
     let QuantizedWeight { data, scales, .. } = rounded;
-    let layer = QuantizedLayer { weight: data, scales, bias };
+    let layer = QuantizedLayer { weight: data.into(), scales, bias };
     Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale })
 }
 

@@ -1,0 +1,57 @@
+//! Integer weights, as passes are handed them.
+
+use crate::ir::{DataType, TensorProto};
+use bytes::Bytes;
+
+/// The integers of a weight. Clones, and the tensors made of them, share the bytes: a model of many gigabytes holds them
+/// once, whoever else still needs them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Integers(Bytes);
+
+impl Integers {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The integers, one after another.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = i8> + '_ {
+        self.0.iter().map(|byte| byte.cast_signed())
+    }
+
+    /// An int8 tensor of them.
+    pub fn to_tensor(&self, name: &str, shape: &[usize]) -> TensorProto {
+        TensorProto::from_raw(name, DataType::Int8, shape, self.0.clone())
+    }
+}
+
+impl From<Vec<i8>> for Integers {
+    fn from(integers: Vec<i8>) -> Self {
+        integers.into_iter().collect()
+    }
+}
+
+impl FromIterator<i8> for Integers {
+    fn from_iter<I: IntoIterator<Item = i8>>(integers: I) -> Self {
+        Self(integers.into_iter().map(i8::cast_unsigned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_hold_the_same_bytes() {
+        let integers = Integers::from(vec![-128, -1, 0, 127]);
+        let tensor = integers.to_tensor("w", &[2, 2]);
+        assert_eq!(tensor, TensorProto::from_i8("w", &[2, 2], &[-128, -1, 0, 127]));
+        assert!(integers.iter().eq([-128, -1, 0, 127]));
+        assert_eq!(tensor.raw_data.unwrap().as_ptr(), integers.0.as_ptr());
+    }
+}
