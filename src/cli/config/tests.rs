@@ -1,5 +1,7 @@
 use super::*;
 use clap::Parser;
+use proptest::prelude::*;
+use proptest::{collection, sample};
 
 /// A folder with a file of options, which the command line names.
 struct File(tempfile::TempDir);
@@ -42,7 +44,7 @@ fn understood(arguments: &[OsString]) -> String {
 const QUANTIZE: [&str; 4] = ["msq-onnx", "in.onnx", "-o", "out.onnx"];
 
 /// Values, as TOML, that are none of the defaults.
-fn sample(arg: &Arg) -> &'static str {
+fn another(arg: &Arg) -> &'static str {
     match (arg.get_long().unwrap(), value_name(arg)) {
         _ if matches!(arg.get_action(), ArgAction::SetTrue) => "true",
         ("verbose", _) => "2",
@@ -108,13 +110,13 @@ fn every_flag_can_stand_in_a_file() {
         let mut seen = 0;
         for arg in options(command) {
             let key = arg.get_long().unwrap();
-            let file = File::new(&format!("{key} = {}", sample(arg)));
+            let file = File::new(&format!("{key} = {}", another(arg)));
             let own = match (key, own.len()) {
                 ("input", 4) => &["msq-onnx", "-o", "out.onnx"],
                 ("output", 4) => &own[..2],
                 _ => own,
             };
-            let table: toml::Table = toml::from_str(&format!("{key} = {}", sample(arg))).unwrap();
+            let table: toml::Table = toml::from_str(&format!("{key} = {}", another(arg))).unwrap();
             let flags = flags(arg, &table[key], file.0.path());
             let same: Vec<&str> = own.iter().copied().chain(flags.iter().map(String::as_str)).collect();
             assert_eq!(file.with(own), file.without(&same), "{key}");
@@ -249,4 +251,34 @@ fn flags_of_a_search_are_all_named() {
     let group = cli.get_groups().find(|group| group.get_id() == "SearchArgs").unwrap();
     let names: Vec<&str> = group.get_args().map(clap::Id::as_str).collect();
     assert_eq!(names, crate::cli::search::FLAGS);
+}
+
+/// A line as one might write it, or one nobody would.
+fn line() -> impl Strategy<Value = String> {
+    let known = options(&Cli::command()).filter_map(|arg| arg.get_long().map(str::to_owned)).collect::<Vec<_>>();
+    let key = prop_oneof![9 => sample::select(known), 1 => "[a-z-]{1,12}", 1 => "\\PC{0,6}"];
+    let value = prop_oneof![
+        "true|false|inf|-nan|0x[0-9a-f]{1,17}|-?[0-9]{1,20}(\\.[0-9]{1,3})?(e[0-9]{1,3})?",
+        "'[ -&(-~]{0,12}'",
+        "'[0-9]{1,4}(\\.[0-9]{1,2})?(%|MB|GiB|x|:[0-9]{1,4})?'",
+        "\\[('[a-z0-9,:.%/]{0,6}', ){0,3}(1, )?\\]",
+        "[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2})?",
+        "\\{ ('' = \\[)?[a-z]{0,3} = 1 \\}",
+        "\\PC{0,16}",
+    ];
+    prop_oneof![9 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")), 1 => "\\PC{0,40}"]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_file_says_is_taken_or_refused_in_one_line(lines in collection::vec(line(), 0..4)) {
+        let file = File::new(&lines.join("\n"));
+        match super::arguments(file.named_by(&QUANTIZE)) {
+            Ok(arguments) => { understood(&arguments); }
+            Err(error) => {
+                let error = error.to_string();
+                prop_assert!(error.contains("msq.toml") && !error.contains('\n'), "{error}");
+            }
+        }
+    }
 }
