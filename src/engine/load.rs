@@ -5,7 +5,7 @@
 
 use super::{EngineError, fake_quantize};
 use crate::memory;
-use msq_passes::ir::{self, DataType, GraphProto, Model, NodeId, TensorProto, ValueId};
+use msq_passes::ir::{self, DataType, DimValue, GraphProto, Model, NodeId, NodeProto, TensorProto, TypeValue, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
@@ -18,7 +18,9 @@ pub(super) struct Loaded {
 
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
-    let proto = ir::export(&with_readable_elements(model)?);
+    let mut proto = ir::export(&with_readable_elements(model)?);
+    let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
+    nodes.flat_map(sub_graphs).for_each(leave_symbols_open);
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
     let encoded = ir::encode_model(&proto);
     let proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
@@ -30,6 +32,22 @@ pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
     let mut outlets: Vec<_> = parsed.outlets_by_name.into_iter().collect();
     outlets.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(Loaded { model: parsed.model, outlets })
+}
+
+fn sub_graphs(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+}
+
+/// Leaves the dimensions open that a sub-graph declares as symbols: tract does not match them with the lengths that the
+/// graph around hands in.
+fn leave_symbols_open(graph: &mut GraphProto) {
+    for value in graph.input.iter_mut().chain(&mut graph.output) {
+        let Some(TypeValue::Tensor(tensor)) = value.r#type.as_mut().and_then(|ty| ty.value.as_mut()) else { continue };
+        for dimension in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+            dimension.value.take_if(|value| matches!(value, DimValue::Param(_)));
+        }
+    }
+    graph.node.iter_mut().flat_map(sub_graphs).for_each(leave_symbols_open);
 }
 
 /// Operator sets the engine knows operators of. It goes by an operator's name alone, so the domain is looked at here.
