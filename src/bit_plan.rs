@@ -244,7 +244,9 @@ impl BitPlan {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let failed = |reason: String| Error::BadPlan { path: path.to_owned(), reason };
         let plan = if path.extension().is_some_and(|ending| ending == "onnx") {
-            let plan = crate::metadata::plan(&crate::load(path)?);
+            let because =
+                |error: Error| std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+            let plan = crate::metadata::plan(&crate::load(path).map_err(|error| failed(because(error)))?);
             plan.unwrap_or_else(|| Err("it is a model without a plan in its metadata".to_owned()))
         } else {
             std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Self::parse(&text))

@@ -23,8 +23,11 @@ mod shell;
 mod summary;
 mod version;
 
-use clap::{Args, Parser, Subcommand};
-use output::fail;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use output::{Usage, fail};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -99,7 +102,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let cli = match config::arguments(std::env::args_os().collect()) {
+    let arguments = std::env::args_os().collect::<Vec<_>>();
+    let cli = match mistyped(&arguments).map_or_else(|| config::arguments(arguments), |usage| Err(usage.into())) {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => return fail(&error),
     };
@@ -109,6 +113,24 @@ fn run() -> ExitCode {
     };
     log(&common);
     result(&cli.quantize).unwrap_or_else(|e| fail(&e))
+}
+
+/// What to say of a first argument that is meant for a command: no flag, no command, no file, and no name of one.
+fn mistyped(arguments: &[OsString]) -> Option<Usage> {
+    let first = arguments.get(1)?.to_str()?;
+    let cli = Cli::command();
+    let is_other = first.starts_with('-') || first.contains(['.', '/', '\\']) || Path::new(first).exists();
+    if is_other || first == "help" || cli.find_subcommand(first).is_some() {
+        return None;
+    }
+    // Without models to take it for, clap knows which command is alike.
+    let commands = clap::Command::new("msq-onnx").subcommands(cli.get_subcommands().cloned());
+    let error = commands.try_get_matches_from(["msq-onnx", first]).err()?;
+    let alike = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(names)) => names.first().map(|name| format!("; did you mean `{name}`?")),
+        _ => None,
+    };
+    Some(Usage(format!("`{first}` is neither a command nor a file{}", alike.unwrap_or_default())))
 }
 
 fn run_command(command: Command) -> ExitCode {

@@ -186,7 +186,13 @@ fn labels_inside(
         // An array of text by that name holds the classes: not readable here, and no labels.
         if archive.contains(name) && archive.header(name).is_ok_and(|h| has_form(&h)) {
             let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
-            return Ok(fit_labels(values, stacked));
+            let count = values.len();
+            let labels = fit_labels(values, stacked);
+            if labels.is_none() {
+                let (path, samples) = (path.display(), stacked.samples);
+                tracing::warn!("`{name}` in `{path}` is not taken for labels: it has {count} for {samples} samples");
+            }
+            return Ok(labels);
         }
     }
     Ok(None)

@@ -1,5 +1,6 @@
 //! Calls that cannot be served: flags, patterns, paths.
 
+use super::common::arrays::{Npy, write_npz};
 use super::common::{Scratch, args, digits, msq};
 use super::refused_with;
 use std::ffi::OsString;
@@ -44,6 +45,34 @@ fn zero_samples_or_threads() {
     usage(args![model, "-o", output, "--samples", "0"], &["--samples"]);
     usage(args![model, "-o", output, "--threads", "0"], &["--threads"]);
     assert_eq!(scratch.outputs(), Vec::<String>::new());
+}
+
+/// A command mistyped is not taken for a model.
+#[test]
+fn commands_that_are_none() {
+    let model = digits("digits.onnx");
+    assert_eq!(
+        msq(args!["inspekt", model]).error(2),
+        "error: `inspekt` is neither a command nor a file; did you mean `inspect`?"
+    );
+    assert_eq!(msq(args!["frobnicate"]).error(2), "error: `frobnicate` is neither a command nor a file");
+}
+
+/// There is no writing to a pipe.
+#[test]
+fn output_to_nowhere() {
+    assert!(msq(args![digits("digits.onnx"), "-o", "-"]).error(2).contains("output goes to a file"));
+}
+
+#[test]
+fn plans_that_are_none() {
+    let scratch = Scratch::new();
+    let (model, output) = (digits("digits.onnx"), scratch.out("out.onnx"));
+    for name in ["plan.onnx", "plan.json"] {
+        let plan = scratch.write(name, "no plan at all");
+        let refused = msq(args![model, "-o", output, "--plan", plan]);
+        assert!(refused.error(2).contains(&format!("{name}` is no bit plan: ")), "{}", refused.stderr);
+    }
 }
 
 #[test]
@@ -167,9 +196,13 @@ fn evaluate_says_what_it_lacks() {
     let scratch = Scratch::new();
     let model = digits("digits.onnx");
     let (calib, test) = (scratch.path("plain.npy"), digits("test.npz"));
-    std::fs::write(&calib, super::common::arrays::Npy::ramp(&[4, 1, 8, 8]).bytes()).unwrap();
+    std::fs::write(&calib, Npy::ramp(&[4, 1, 8, 8]).bytes()).unwrap();
     assert!(msq(args!["evaluate", model]).error(2).contains("--calib"));
     assert!(msq(args!["evaluate", model, "--calib", calib]).error(2).contains("--labels"));
+    let (four, three) = (Npy::ramp(&[4, 1, 8, 8]), Npy::new("<i8", &[3], &[0; 24]));
+    write_npz(&scratch.path("few.npz"), &[("image", four), ("label", three)]);
+    let few = msq(args!["evaluate", model, "--calib", scratch.path("few.npz")]);
+    assert!(few.stderr.contains("`label`") && few.stderr.contains("3 for 4 samples"), "{}", few.stderr);
     let missing = scratch.path("missing/o.npz");
     assert!(
         msq(args!["evaluate", model, "--calib", test, "--save-outputs", missing]).error(1).contains("missing/o.npz")
