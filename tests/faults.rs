@@ -164,11 +164,19 @@ fn memory_that_is_not_there() {
     let inner = model(
         "inner.onnx",
         "(float[N,2] x) => (float[N,2] z)
-         <float[2,2] w = {1, 2, 3, 4}, int64[2] often = {1073741824, 1}>
-         { t = Tile (x, often)  z = MatMul (t, w) }",
+         <float[2,2] w = {1, 2, 3, 4}, int64[1] often = {1073741824}, int64[1] once = {1}>
+         { both = Concat <axis = 0> (often, once)  t = Tile (x, both)  z = MatMul (t, w) }",
     );
     let pairs = scratch.write("pairs.npy", Npy::ramp(&[4, 2]).bytes());
     refused(args!["evaluate", inner, "--reference", inner, "--calib", pairs], 3, "there is no memory for what node");
+    // A constant of 8 TiB, which tract would compute at once; sixteen bytes say so.
+    let constant = model(
+        "constant.onnx",
+        "(float[N,2] x) => (float[N,2] z)
+         <float[2,2] w = {1, 2, 3, 4}, int64[2] shape = {1099511627776, 2}, int64[1] axes = {0}>
+         { t = ConstantOfShape (shape)  s = ReduceSum (t, axes)  u = Add (x, s)  z = MatMul (u, w) }",
+    );
+    refused(args!["evaluate", constant, "--reference", constant, "--calib", pairs], 3, "that node `t` makes");
     // A row of 8 GiB, all of it there.
     let wide = model(
         "wide.onnx",

@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{EngineError, fake_quantize};
+use super::{EngineError, blowup, fake_quantize};
 use crate::memory;
 use msq_passes::ir::{self, DataType, DimValue, GraphProto, Model, NodeId, NodeProto, TensorProto, TypeValue, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
@@ -19,6 +19,7 @@ pub(super) struct Loaded {
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
     let mut proto = ir::export(&with_readable_elements(model)?);
+    proto.graph.as_ref().map_or(Ok(()), blowup::refuse)?;
     let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
     nodes.flat_map(sub_graphs).for_each(leave_symbols_open);
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);

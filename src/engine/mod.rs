@@ -3,6 +3,7 @@
 //! A [`Plan`] is a model optimized for one set of input shapes; every thread has its own [`Session`] of it, one image
 //! at a time, which is faster in tract than batches. [`Facts`] are what can be said of a model without running it.
 
+mod blowup;
 mod contained;
 mod error;
 mod facts;
