@@ -121,8 +121,15 @@ pub(crate) fn see(
             let first = data.sample(0)?.arrays;
             let outputs = pool.lane().run(&first)?;
             pool = pool.with_threads(threads_within(&tapped, &outputs, options));
-            if !last {
-                data = data.range(0, fitting(&handed, &first, &outputs, options.memory).min(data.len()));
+            let (fitting, all) = (fitting(&handed, &first, &outputs, options.memory), data.len());
+            if !last && fitting < all {
+                tracing::warn!(
+                    "calibrated on {fitting} of {all} samples from stage {} of {} on: more need more --memory for what \
+                     stages hand on",
+                    at + 2,
+                    stages.len()
+                );
+                data = data.range(0, fitting);
             }
         }
         let counted = here.into_iter().filter_map(|w| find(&tapped, w)).collect();

@@ -128,7 +128,7 @@ fn externalize(proto: &mut ModelProto, file: &Path) {
 }
 
 /// With memory for one layer at a time, the engine has one layer at a time, and the file is the same. With memory for
-/// none, there are only weights.
+/// none, there are only weights; where it is too little for what is between layers, fewer samples.
 #[test]
 fn large_models_run_in_stages() {
     let scratch = Scratch::new();
@@ -154,4 +154,7 @@ fn large_models_run_in_stages() {
         assert!(weights.2.contains("only weights are quantized") && weights.2.contains(reason), "{}", weights.2);
         assert!(weights.1["quality"].is_null());
     }
+    write_npz(&data, &[("x", Npy::ramp(&[100, 64]))]);
+    let many = msq(args![float, "-o", scratch.out("many.onnx"), "--calib", data, "--memory", "200KB"]).ok();
+    assert!(many.stderr.contains("calibrated on 65 of 100 samples from stage 2 of 4 on"), "{}", many.stderr);
 }
