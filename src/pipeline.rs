@@ -80,27 +80,40 @@ pub(crate) fn search_and_quantize(
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
+    let mut nearest = None;
     loop {
         let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, progress)?;
         let found = options.with_plan(&outcome.plan);
         let mut quantized =
             prepared.quantize(model.clone(), calibration, Some(validation), synthetic, &found, progress)?;
-        let report = &mut quantized.report;
-        let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, report));
+        let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // What is checked on the file counts, not what the search made of it or of a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
         outcome.reached = tighter.is_none() && (checked || sought);
         outcome.target = search.target.to_string();
         // Later attempts go on from the first one's measurements.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
+        quantized.report.search = Some(outcome);
+        let best = nearer(search.target, nearest.take(), quantized);
         match tighter {
             Some(target) if sought && attempts > 1 => wanted.target = target,
-            _ => {
-                report.search = Some(outcome);
-                return Ok(quantized);
-            }
+            _ => return Ok(best),
         }
+        nearest = Some(best);
         attempts -= 1;
+    }
+}
+
+/// The one of two attempts that keeps to the target or misses it by less; the later one where they are equal.
+fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantized {
+    let missed = |quantized: &Quantized| match target {
+        Target::Size(asked) => quantized.report.bytes.saturating_sub(asked) as f64,
+        Target::MaxDrop(asked) => quantized.report.quality.map_or(0.0, |quality| (quality.lost - asked).max(0.0)),
+        Target::Ratio(_) | Target::Bits(_) | Target::MacBits(_) => 0.0,
+    };
+    match before {
+        Some(before) if missed(&before) < missed(&now) => before,
+        _ => now,
     }
 }
 
@@ -141,7 +154,8 @@ fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
         }
         (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
             let lost = report.quality?.lost;
-            (lost > asked).then(|| Target::MaxDrop((sought - (lost - asked)).max(0.0)))
+            // In proportion: what is lost in full grows with what was lost in the search, from nothing on.
+            (lost > asked).then(|| Target::MaxDrop(sought * (asked / lost).max(0.0)))
         }
         _ => None,
     }

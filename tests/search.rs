@@ -7,7 +7,8 @@ mod common;
 use common::{BINARY, Scratch, args, digits, msq};
 use msq_onnx::data::{DataOptions, Dataset};
 use msq_onnx::search::{Method, Outcome, SearchOptions, SearchedActivations, Target};
-use msq_onnx::{Options, Quantizer, WeightBits, input_specs, load};
+use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, input_specs, load};
+use msq_passes::ir::import;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -152,6 +153,38 @@ fn the_smallest_model_within_a_drop() {
     let lost = quality["float_accuracy"].as_f64().unwrap() - quality["accuracy"].as_f64().unwrap();
     assert!(lost <= 0.03, "{quality}");
     assert!(search["bits"].as_f64().unwrap() < 6.0, "{search}");
+}
+
+/// With 3 bits of activations the most bits of weights are not enough: the layers that need it compute in float, others
+/// do not, and weights lose bits all the same.
+#[test]
+fn layers_are_left_in_float_for_a_drop_out_of_reach() {
+    let mut proto = common::models::parse(
+        "<ir_version: 8, opset_import: [\"\": 17]>
+         g (float[1,2,8,8] x) => (float[1,4,8,8] y)
+         <float[12,2,3,3] a = {}, float[12,12,3,3] b = {}, float[12,12,3,3] c = {}, float[4,12,1,1] d = {}>
+         { t0 = Conv<pads: ints = [1,1,1,1]>(x, a)  t1 = Relu(t0)
+           t2 = Conv<pads: ints = [1,1,1,1]>(t1, b)  t3 = Relu(t2)
+           t4 = Conv<pads: ints = [1,1,1,1]>(t3, c)  t5 = Relu(t4)
+           y = Conv(t5, d) }",
+    );
+    common::models::fill(&mut proto);
+    let model = import(proto).unwrap();
+    let found = |drop| {
+        let activations = SearchedActivations::Fixed(ActivationBits::Bits(3));
+        let wanted = SearchOptions { activations, ..SearchOptions::new(Target::MaxDrop(drop)) };
+        Quantizer::new(model.clone()).search_options(wanted).search().unwrap()
+    };
+    let on_integers = |outcome: &Outcome| {
+        let plans = outcome.plan.layers.values();
+        plans.filter(|plan| plan.activations != ActivationBits::Float).count()
+    };
+    let (loose, tight, impossible) = (found(0.5), found(0.02), found(1e-9));
+    assert_eq!((on_integers(&loose), loose.reached), (4, true), "{:?}", loose.verdict);
+    assert!((1..4).contains(&on_integers(&tight)) && tight.reached, "{:?}", tight.plan);
+    assert!(tight.verdict.distance <= 0.02 && tight.bits < 8.0, "{:?}", tight.verdict);
+    // Not by float layers either: their weights are integers.
+    assert_eq!((on_integers(&impossible), impossible.reached), (4, false));
 }
 
 /// The list alone, and the models of its points.

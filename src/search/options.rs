@@ -33,7 +33,8 @@ pub enum Target {
     /// Bytes of the file, at most.
     Size(u64),
     /// Share of answers that may be lost, of the float network's accuracy with labels, of agreement with it without; for
-    /// outputs that are no class scores, their relative squared error. The smallest such plan.
+    /// outputs that are no class scores, their relative squared error. The smallest such plan; where the most bits lose
+    /// more, with as few layers in float as it takes.
     MaxDrop(f64),
     /// Multiply-accumulates times bits of weight times bits of activation, relative to 8 bits everywhere, at most.
     MacBits(f64),

@@ -80,6 +80,21 @@ impl Space {
         Ok(Self { layers: layers.iter().map(layer).collect(), rungs })
     }
 
+    /// The same, but some layers compute in float on every rung, with integer weights.
+    pub(crate) fn with_float(&self, layers: &[usize]) -> Self {
+        let mut space = self.clone();
+        for &layer in layers {
+            space.layers[layer].rungs.iter_mut().for_each(|rung| rung.activations = ActivationBits::Float);
+        }
+        space
+    }
+
+    /// Whether any layer computes on integers on the first rung.
+    pub(crate) fn is_on_integers(&self) -> bool {
+        let integers = |layer: &SpaceLayer| layer.rungs.first().is_some_and(|r| r.activations != ActivationBits::Float);
+        self.layers.iter().any(integers)
+    }
+
     /// Number of layers.
     pub(crate) fn len(&self) -> usize {
         self.layers.len()
@@ -100,9 +115,14 @@ impl Space {
         self.layers[layer].weights
     }
 
-    /// Multiply-accumulates of a layer.
+    /// Multiply-accumulates of a layer; none where its shapes are not known.
     pub(crate) fn macs(&self, layer: usize) -> u64 {
         self.layers[layer].macs
+    }
+
+    /// Multiply-accumulates of all layers, a weight one at least.
+    pub(crate) fn macs_at_least(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.macs.max(layer.weights as u64)).sum()
     }
 
     /// Bits of the weights on a rung.

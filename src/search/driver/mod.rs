@@ -75,6 +75,15 @@ enum Goal {
     Drop(f64),
 }
 
+/// A plan on the way.
+#[derive(Clone, Debug)]
+struct Passed {
+    verdict: Verdict,
+    method: String,
+    bits: f64,
+    plan: BitPlan,
+}
+
 struct Driver<'a> {
     options: &'a Options,
     search: &'a SearchOptions,
@@ -92,7 +101,7 @@ struct Driver<'a> {
     costs: Option<Vec<Vec<f64>>>,
     steps: Vec<Step>,
     proposals: Vec<Proposal>,
-    front: Front<(Verdict, String, Choice)>,
+    front: Front<Passed>,
     spent: Spent,
     /// Distance of the best plan that keeps to the limit, or bytes of the smallest that keeps to the drop.
     best: Option<f64>,
@@ -215,7 +224,8 @@ impl<'a> Driver<'a> {
         let verdict = self.judge.judge(&mut self.variants, &self.space.plan(&choice), false, &mut self.journal)?;
         self.proposals.push(Proposal { method: method.to_owned(), bits: self.space.average_bits(&choice), verdict });
         let size = self.space.total(Measure::PackedBytes, &choice);
-        self.front.insert(size, -verdict.distance, (verdict, method.to_owned(), choice.clone()));
+        let (bits, plan) = (self.space.average_bits(&choice), self.space.plan(&choice));
+        self.front.insert(size, -verdict.distance, Passed { verdict, method: method.to_owned(), bits, plan });
         let found = Found { choice, method: method.to_owned(), verdict };
         self.write_best(&found)?;
         Ok(found)
@@ -241,17 +251,12 @@ impl<'a> Driver<'a> {
     fn outcome(mut self, found: Found, reached: bool) -> Result<Outcome, Error> {
         let bytes = self.variants.size(&self.space.plan(&found.choice))?;
         let (all, some) = (self.judge.spent(), self.quick.spent());
-        let once: u64 = (0..self.space.len()).map(|layer| self.space.macs(layer)).sum::<u64>().max(1);
+        // As the runs were counted.
+        let once = self.space.macs_at_least().max(1);
         let passes = |macs: u64| macs as f64 / once as f64;
-        let point = |point: &allocate::Point<(Verdict, String, Choice)>| {
-            let (verdict, method, choice) = &point.payload;
-            FrontPoint {
-                bits: self.space.average_bits(choice),
-                packed_bytes: point.size,
-                verdict: *verdict,
-                method: method.clone(),
-                plan: self.space.plan(choice),
-            }
+        let point = |point: &allocate::Point<Passed>| {
+            let Passed { verdict, method, bits, plan } = point.payload.clone();
+            FrontPoint { bits, packed_bytes: point.size, verdict, method, plan }
         };
         let sensitivity = |(layer, costs): (usize, &Vec<f64>)| Sensitivity {
             layer: self.space.name(layer).to_owned(),
