@@ -4,7 +4,7 @@
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
 use crate::engine::{EngineError, unknown};
-use crate::stages::{Stages, limit};
+use crate::stages::{Limit, Stages};
 use msq_passes::ir::{Model, NodeId, ValueId};
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub(crate) struct Coverage {
 impl Coverage {
     /// All of a model; nothing of one that the memory allowed is too little for, in stages too.
     pub(crate) fn within(model: &Model, memory: Option<u64>) -> Self {
-        match Stages::new(model, limit(model, memory)) {
+        match Stages::new(model, Limit::of(model, memory)) {
             Ok(_) => Self::default(),
             Err(error) => Self::nothing(model, error.to_string()),
         }

@@ -7,7 +7,7 @@ use crate::engine::{Output, Pool};
 use crate::progress::Progress;
 use crate::quant::{GridKind, GridSpec, Range};
 use crate::report::Distribution;
-use crate::stages::{HELD, Place, Stage, Stages, fitting, limit};
+use crate::stages::{HELD, Limit, Place, Stage, Stages, fitting};
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
@@ -108,7 +108,7 @@ pub(crate) fn see(
         return Ok(seen);
     }
     let part = watched.coverage.part(model);
-    let stages = Stages::new(&part, limit(model, options.memory))?;
+    let stages = Stages::new(&part, Limit::of(model, options.memory))?;
     progress.begin("calibrate", (stages.len() * data.len()) as u64);
     let mut data = data.clone();
     for at in 0..stages.len() {

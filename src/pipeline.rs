@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
 use crate::search::{Outcome, Parts, SearchOptions, Target};
-use crate::stages::{Stages, limit};
+use crate::stages::{Limit, Stages};
 use crate::work::Work;
 use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver, metadata};
 use msq_passes::analysis::layers;
@@ -213,10 +213,12 @@ impl Prepared {
             _ if !work.coverage.is_whole() => None,
             Some(data) => Some(verify(&model, &float, data, options, progress)?),
             None if observed.outputs.is_empty() => None,
-            None => verify_outputs(&model, &observed.outputs, data, limit(&float, options.memory), options, progress)?,
+            None => {
+                verify_outputs(&model, &observed.outputs, data, Limit::of(&float, options.memory), options, progress)?
+            }
         };
         let mut layers = work.reports(&float, &solved, options);
-        if options.details && work.coverage.is_whole() && limit(&float, options.memory).is_none() {
+        if options.details && work.coverage.is_whole() && Limit::of(&float, options.memory).is_none() {
             let run =
                 details::Run { float: &float, quantized: &model, work: &work, observed: &observed, solved: &solved };
             details::add(&mut layers, run, validation.unwrap_or(data), options, progress)?;
@@ -348,12 +350,11 @@ fn verify_outputs(
     model: &Model,
     float: &[Vec<Vec<f32>>],
     data: &Dataset,
-    limit: Option<u64>,
+    limit: Option<Limit>,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Option<Quality>, Error> {
-    // Scales and zero points come on top of the weights.
-    let stages = match Stages::new(model, limit.map(|limit| limit + limit / 4)) {
+    let stages = match Stages::new(model, limit.map(Limit::quantized)) {
         Ok(stages) => stages,
         Err(error) => {
             tracing::warn!("the result was not compared: {error}");

@@ -58,17 +58,36 @@ impl Place {
     }
 }
 
-/// Bytes of weights a stage may have, where the engine cannot hold all weights that are in other files.
-pub(crate) fn limit(model: &Model, memory: Option<u64>) -> Option<u64> {
-    let whole = memory.map_or(AT_ONCE, |memory| memory / HELD);
-    let most = memory.map_or(AT_ONCE, |memory| memory / HELD / SHARE);
-    (model.external_bytes() > whole).then_some(most)
+/// What a stage may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// Bytes of weights, as floats.
+    most: u64,
+    /// Whether somebody asked for it. Otherwise a model that cannot be cut runs whole.
+    asked: bool,
+}
+
+impl Limit {
+    /// Of stages of a model, where the engine is not to hold all of its weights that are in other files.
+    pub(crate) fn of(model: &Model, memory: Option<u64>) -> Option<Self> {
+        let whole = memory.map_or(AT_ONCE, |memory| memory / HELD);
+        let most = memory.map_or(AT_ONCE, |memory| memory / HELD / SHARE);
+        (model.external_bytes() > whole).then_some(Self { most, asked: memory.is_some() })
+    }
+
+    /// Of stages of the same model once it is quantized: scales and zero points come on top of the weights.
+    pub(crate) fn quantized(self) -> Self {
+        Self { most: self.most + self.most / 4, ..self }
+    }
 }
 
 impl<'a> Stages<'a> {
     /// As many stages as it takes for each to keep to the limit; one without. Says why, where there is no place to cut.
-    pub(crate) fn new(model: &'a Model, limit: Option<u64>) -> Result<Self, EngineError> {
-        let cut = |most| Cuts::new(&model.graph, most).all().map_err(|reason| EngineError::Load { reason });
+    pub(crate) fn new(model: &'a Model, limit: Option<Limit>) -> Result<Self, EngineError> {
+        let cut = |limit: Limit| match Cuts::new(&model.graph, limit.most).all() {
+            Err(reason) if limit.asked => Err(EngineError::Load { reason }),
+            cuts => Ok(cuts.unwrap_or_default()),
+        };
         let mut handed = limit.map_or(Ok(Vec::new()), cut)?;
         handed.push(model.graph.outputs().map(|value| model.graph.value(value).name().to_owned()).collect());
         Ok(Self { model, handed })
@@ -211,7 +230,9 @@ impl<'a> Cuts<'a> {
             let cuts_there = places.filter_map(|at| Some((at, self.handed(at)?)));
             let Some((at, (_, values))) = cuts_there.min_by_key(|(at, (elements, _))| (*elements, Reverse(*at))) else {
                 let (node, most) = (self.graph.node(self.nodes[end]).label(self.graph), self.most);
-                return Err(format!("up to node `{node}`, stages of {most} bytes are not enough for its weights"));
+                return Err(format!(
+                    "up to node `{node}`, stages of {most} bytes are not enough for its weights: allow more memory"
+                ));
             };
             cuts.push(values.into_iter().map(|value| self.graph.value(value).name().to_owned()).collect());
             start = at;

@@ -141,7 +141,9 @@ fn large_models_run_in_stages() {
     for more in [args!["--weight-bits", "8"], args!["--weight-bits", "3"]] {
         let quantize = |memory: &str| {
             let output = scratch.out(&format!("{memory}.onnx"));
-            let all = [&args![float, "-o", output, "--calib", data, "--json", "--memory", memory][..], more].concat();
+            let page = scratch.out("report.html");
+            let own = args![float, "-o", output, "--calib", data, "--json", "--memory", memory, "--report", page];
+            let all = [&own[..], more].concat();
             let run = msq(&all).ok();
             (std::fs::read(output).unwrap(), run.json(), run.stderr)
         };

@@ -23,11 +23,8 @@ pub(crate) fn check<'a>(
             return Err(Usage(format!("`{path}` is named for two outputs; choose another name for one")).into());
         }
         if *write == Path::new("-") {
-            let name = "./-".to_owned();
-            return Err(Usage(format!(
-                "`-`: output goes to a file, written in one step; one of this name is `{name}`"
-            ))
-            .into());
+            let reason = "`-`: output goes to a file, written in one step; one of this name is `./-`";
+            return Err(Usage(reason.to_owned()).into());
         }
         check_writable(write).map_err(Error::from)?;
     }

@@ -66,8 +66,8 @@ fn samples(model: &Model, count: usize) -> Dataset {
 }
 
 /// What each stage hands on, and the outputs of all samples.
-fn staged(model: &Model, limit: Option<u64>) -> (Vec<Vec<String>>, Vec<Sample>) {
-    let stages = Stages::new(model, limit).unwrap();
+fn staged(model: &Model, most: Option<u64>) -> (Vec<Vec<String>>, Vec<Sample>) {
+    let stages = Stages::new(model, most.map(|most| Limit { most, asked: true })).unwrap();
     (stages.handed.clone(), stages.run(&samples(model, 5), 2, &Silent).unwrap())
 }
 
@@ -104,7 +104,10 @@ fn shapes_are_not_handed_on() {
 
 #[test]
 fn a_weight_larger_than_a_stage_is_an_error() {
-    let refused = Stages::new(&model(SHAPES), Some(100)).unwrap_err().to_string();
+    let (model, limit) = (model(SHAPES), |asked| Some(Limit { most: 100, asked }));
+    // Unless nobody asked for small stages.
+    assert_eq!(Stages::new(&model, limit(false)).unwrap().len(), 1);
+    let refused = Stages::new(&model, limit(true)).unwrap_err().to_string();
     assert!(refused.contains("node `y`") && refused.contains("100 bytes"), "{refused}");
 }
 

@@ -16,6 +16,9 @@ impl Driver<'_> {
             Method::Uniform => "uniform",
             Method::Auto | Method::Sensitivity | Method::Ilp => "sensitivity",
         };
+        if self.search.method == Method::Msq && !self.judge.is_classifier() {
+            return Err(Error::NotAClassifier);
+        }
         let mut best = self.judged(name, self.space.top())?;
         if !self.keeps(&best, drop) {
             match self.leave_worst_float(name, drop)? {

@@ -241,7 +241,8 @@ impl<'a> Driver<'a> {
                 (found.verdict.lost(self.judge.float().accuracy) <= drop, size as f64)
             }
         };
-        if keeps && self.best.is_none_or(|best| worth < best) {
+        // Of equal ones the later, which has fewer layers in float.
+        if keeps && self.best.is_none_or(|best| worth <= best) {
             self.best = Some(worth);
             self.space.plan(&found.choice).save(path)?;
         }
