@@ -114,7 +114,7 @@ fn unpacked(sites: &[Site], pattern: Pattern) -> Model {
         format!("{scaled}\n [layer{i}] y{i} = {call}")
     });
     let (constants, nodes) = (commas(constants), nodes.join("\n"));
-    let ir = ir::ir_version_of_opset(opset);
+    let ir = msq_passes::ops::ir_version_of_opset(opset);
     let text = format!(
         "<ir_version: {ir}, opset_import: [\"\": {opset}]> graph (float[1] x) => ({outputs}) <{constants}> {{ {nodes} }}"
     );

@@ -2,67 +2,30 @@
 //! quantize it.
 //!
 //! A [`Pass`] is a small value; a [`Manager`] runs an ordered list of them and, in debug and test builds, validates
-//! the model after each. Nothing here runs a model or knows a runtime: what has to be computed by running is handed
-//! in through a pass's fields.
+//! the model after each. Nothing here runs a model: what has to be computed by running is handed in through a pass's
+//! fields.
 
 pub mod analysis;
-mod clean_names;
-mod compact_integers;
-mod drop_defaults;
-mod element_types;
-mod eliminate_dead_nodes;
-mod eliminate_identities;
-mod equalize_channels;
-mod extract_segment;
-mod fold_constants;
-mod fuse_affine;
-mod fuse_batch_norm;
-mod fuse_qlinear;
-mod half_constants;
-mod insert_qdq;
-mod insert_taps;
-mod integers;
+mod form;
 pub mod ir;
-mod layer_affine;
-mod lift_constants;
 pub mod lint;
-mod lower_integer;
-mod manager;
-mod normalize_gemm;
-mod normalize_pooling;
-mod pack_weights;
+pub mod ops;
+mod partition;
 mod pass;
-mod profile;
-mod qdq;
-mod rewrite_activations;
-mod share_constants;
-mod store_weights;
-mod upgrade_opset;
+mod prepare;
+mod quantize;
+mod target;
+mod tidy;
 
-pub use clean_names::CleanNames;
-pub use compact_integers::CompactIntegers;
-pub use drop_defaults::DropDefaults;
-pub use eliminate_dead_nodes::EliminateDeadNodes;
-pub use eliminate_identities::EliminateIdentities;
-pub use equalize_channels::EqualizeChannels;
-pub use extract_segment::ExtractSegment;
-pub use fold_constants::FoldConstants;
-pub use fuse_affine::FuseAffine;
-pub use fuse_batch_norm::FuseBatchNorm;
-pub use fuse_qlinear::FuseQlinear;
-pub use half_constants::HalfConstants;
-pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
-pub use insert_taps::InsertTaps;
-pub use integers::Integers;
-pub use lift_constants::LiftConstants;
-pub use lower_integer::LowerInteger;
-pub use manager::{Manager, Record, run_pass};
-pub use normalize_gemm::NormalizeGemm;
-pub use normalize_pooling::NormalizePooling;
-pub use pack_weights::{PackWeights, Packing};
-pub use pass::{Declined, Outcome, Pass, PassError};
-pub use profile::{ActivationGrid, BiasForm, Profile, Support};
-pub use rewrite_activations::RewriteActivations;
-pub use share_constants::ShareConstants;
-pub use store_weights::StoreWeights;
-pub use upgrade_opset::UpgradeOpset;
+pub use form::{FuseQlinear, LowerInteger};
+pub use partition::{ExtractSegment, InsertTaps};
+pub use pass::{Declined, Manager, Outcome, Pass, PassError, Record, run_pass};
+pub use prepare::{
+    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
+    NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
+};
+pub use quantize::{
+    ActivationQuantizer, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer, StoreWeights,
+};
+pub use target::{ActivationGrid, BiasForm, Profile, Support};
+pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants};

@@ -3,8 +3,10 @@
 mod batch_norm;
 mod content;
 mod dataflow;
+pub(crate) mod element_types;
 mod layers;
 mod placement;
+pub(crate) mod qdq;
 
 pub use batch_norm::ChannelAffine;
 pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};

@@ -1,7 +1,7 @@
 //! The validator: is this graph one that means something, and does the arena agree with itself?
 
-use super::opsets::has_one_output;
-use super::{DataType, Graph, Model, Node, NodeId, TensorError, TensorProto, Use, ValueId, first_opset};
+use super::{DataType, Graph, Model, Node, NodeId, TensorError, TensorProto, Use, ValueId};
+use crate::ops::{first_opset, has_one_output};
 use std::collections::HashSet;
 
 /// What is wrong with a model. Each names the node or value.

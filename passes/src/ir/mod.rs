@@ -11,7 +11,6 @@ pub mod external;
 mod graph;
 mod model;
 mod node;
-mod opsets;
 mod order;
 pub(crate) mod proto;
 mod save;
@@ -27,7 +26,6 @@ pub use graph::{CycleError, Graph};
 pub use model::Model;
 pub(crate) use node::normal_domain;
 pub use node::{Node, NodeId};
-pub use opsets::{first_opset, ir_version_of_opset};
 pub use proto::messages::*;
 pub use proto::{
     ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,

@@ -1,6 +1,6 @@
 //! Nodes: operations that read and write values.
 
-use super::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto, ValueId};
+use super::{AttributeProto, AttributeType, DataType, GraphProto, NodeProto, TensorProto, ValueId};
 use bytes::Bytes;
 
 /// Handle of a [`Node`] within its graph.
@@ -130,6 +130,20 @@ impl Node {
         } else {
             self.name()
         }
+    }
+
+    /// The tensor a `Constant` node stands for; none where its value is a string, sparse or missing.
+    pub(crate) fn constant(&self) -> Option<TensorProto> {
+        let [attribute] = self.attributes() else { return None };
+        let tensor = match attribute.name() {
+            "value" => attribute.t.clone()?,
+            "value_float" => TensorProto::from_f32("", &[], &[attribute.f?]),
+            "value_floats" => TensorProto::from_f32("", &[attribute.floats.len()], &attribute.floats),
+            "value_int" => TensorProto::from_i64("", &[], &[attribute.i?]),
+            "value_ints" => TensorProto::from_i64("", &[attribute.ints.len()], &attribute.ints),
+            _ => return None,
+        };
+        (tensor.element_type() != Some(DataType::String)).then_some(tensor)
     }
 }
 

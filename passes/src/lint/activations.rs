@@ -4,7 +4,7 @@ use super::Site;
 use super::view::{QuantizedLayer, View, is_dequantizer, is_quantizer};
 use crate::analysis::LayerOp;
 use crate::ir::{DataType, ValueId};
-use crate::profile::ActivationGrid;
+use crate::target::ActivationGrid;
 use std::collections::HashSet;
 
 pub(super) fn scales(view: &View) -> Vec<Site> {

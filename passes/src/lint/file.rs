@@ -2,7 +2,7 @@
 
 use super::Site;
 use super::view::View;
-use crate::ir::ir_version_of_opset;
+use crate::ops::ir_version_of_opset;
 
 pub(super) fn not_quantized(view: &View) -> Vec<Site> {
     let nothing = !view.is_quantized();

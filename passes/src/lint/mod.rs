@@ -14,7 +14,7 @@ mod weights;
 pub use ort::{FloatNode, predict_float};
 
 use crate::ir::Model;
-use crate::profile::{ActivationGrid, BiasForm, Profile};
+use crate::target::{ActivationGrid, BiasForm, Profile};
 use view::View;
 
 /// How much a finding matters.

@@ -5,7 +5,7 @@ use super::ort;
 use super::view::{View, is_dequantizer, is_quantizer};
 use crate::analysis::LayerOp;
 use crate::ir::{DataType, Node, ValueId};
-use crate::profile::Support;
+use crate::target::Support;
 
 pub(super) fn outputs(view: &View) -> Vec<Site> {
     let quantized = |&value: &ValueId| {

@@ -4,10 +4,9 @@
 //! constants goes into it, since runtimes compute such values once.
 
 use crate::analysis::LayerOp;
-use crate::element_types::element_types;
+use crate::analysis::element_types::element_types;
 use crate::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId};
-use crate::lift_constants::tensor_of;
-use crate::profile::Profile;
+use crate::target::Profile;
 use std::collections::{HashMap, HashSet};
 
 /// Integers that stand for floats: x ≈ (q − `zero_point`)·`scale`.
@@ -115,7 +114,7 @@ impl<'a> View<'a> {
     fn tensor(&self, value: ValueId) -> Option<TensorProto> {
         match self.graph.constant(value) {
             Some(tensor) => self.model.loaded(tensor).ok().map(std::borrow::Cow::into_owned),
-            None => self.producer(value).filter(|(_, n)| n.is("Constant")).and_then(|(_, n)| tensor_of(n)),
+            None => self.producer(value).filter(|(_, n)| n.is("Constant")).and_then(|(_, n)| n.constant()),
         }
     }
 

@@ -4,7 +4,7 @@ use super::rules::{absorbable, pads_with_zero, refuse_layer, worth_naming};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
-use crate::profile::{ActivationGrid, Profile, Support};
+use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
 

@@ -22,7 +22,7 @@ pub use rules::is_rectified;
 
 use super::{ChannelAffine, Layer, batch_norm_affine};
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
-use crate::profile::{ActivationGrid, Profile};
+use crate::target::{ActivationGrid, Profile};
 use draft::Draft;
 use indexmap::IndexMap;
 
@@ -137,7 +137,7 @@ impl Placement {
     }
 
     /// Factor and offset a channel that a layer takes in from the batch-norm absorbed behind it.
-    pub fn affine_of(&self, model: &Model, layer: &Layer) -> Option<Result<ChannelAffine, crate::PassError>> {
+    pub fn affine_of(&self, model: &Model, layer: &Layer) -> Option<Result<ChannelAffine, crate::pass::PassError>> {
         let next = model.graph.only_use(layer.output)?.node;
         (self.absorbed.get(&next) == Some(&Absorbed::Affine)).then(|| batch_norm_affine(model, next))
     }

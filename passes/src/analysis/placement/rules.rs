@@ -3,7 +3,7 @@
 use super::Absorbed;
 use crate::analysis::{Layer, batch_norm_channels};
 use crate::ir::{Graph, Node, ValueId};
-use crate::profile::{Profile, Support};
+use crate::target::{Profile, Support};
 
 /// Operators whose staying float a user wants to know about; shape arithmetic and the like are not among them.
 pub(super) fn worth_naming(op: &str) -> bool {

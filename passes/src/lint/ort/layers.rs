@@ -10,7 +10,7 @@ use super::ProductWithBias;
 use super::kernels::{TYPES_DIFFER, is_byte, same_type};
 use super::links::{Links, Output};
 use crate::ir::{DataType, Node, ValueId};
-use crate::profile::ActivationGrid;
+use crate::target::ActivationGrid;
 
 /// How far a bias scale may be from `s_x·s_w`.
 const BIAS_SCALE_TOLERANCE: f32 = 0.0101;

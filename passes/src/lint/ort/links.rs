@@ -9,7 +9,7 @@
 
 use super::super::view::{Quantized, View, is_dequantizer, is_quantizer};
 use crate::ir::{DataType, Node, NodeId, Use, ValueId};
-use crate::profile::ActivationGrid;
+use crate::target::ActivationGrid;
 
 /// Operators quantizers are moved across.
 const CROSSED: [&str; 6] = ["MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"];

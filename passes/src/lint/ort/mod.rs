@@ -12,7 +12,7 @@ mod links;
 
 use super::view::View;
 use crate::ir::{Model, NodeId, ValueId};
-use crate::profile::Profile;
+use crate::target::Profile;
 use indexmap::IndexMap;
 use links::Links;
 

@@ -58,7 +58,7 @@ fn encoded_length(value: i64) -> usize {
 mod tests {
     use super::*;
     use crate::ir::{encoded_len, export, import, text};
-    use crate::run_pass;
+    use crate::pass::run_pass;
 
     fn sizes(constant: TensorProto) -> (usize, usize) {
         let text = "<ir_version: 8, opset_import: [\"\": 17]>\ng (int64[2] x) => (int64[2] y)\n{ y = Add(x, x) }";

@@ -2,8 +2,8 @@
 
 use super::Fusion;
 use super::site::{Input, Site, parameters, triple};
+use crate::analysis::qdq::Quantized;
 use crate::ir::{AttributeProto, DataType, Node, NodeId, TensorProto};
-use crate::qdq::Quantized;
 
 impl Fusion<'_> {
     pub(super) fn movement(&self, id: NodeId, node: &Node, operator: &'static str, since: i64) -> Result<Site, String> {

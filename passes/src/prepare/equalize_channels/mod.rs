@@ -25,8 +25,8 @@ mod pairs;
 
 use crate::analysis::{Layer, layers};
 use crate::ir::{Graph, Model, NodeId, ValueId};
-use crate::layer_affine::constant;
 use crate::pass::{Outcome, Pass, PassError};
+use crate::prepare::layer_affine::constant;
 use indexmap::IndexMap;
 use pairs::{Pair, pair_after};
 use std::collections::HashMap;

@@ -17,7 +17,7 @@
 //!
 //! Declined: values not known to be float32, α ≤ 0, divisors that are not one positive constant.
 
-use crate::element_types::element_types;
+use crate::analysis::element_types::element_types;
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 

@@ -1,4 +1,8 @@
-//! What a pass is.
+//! What a pass is, and how an ordered list of passes is run.
+
+mod manager;
+
+pub use manager::{Manager, Record, run_pass};
 
 use crate::ir::{CheckError, CycleError, ExternalError, Model, TensorError};
 use std::fmt;

@@ -4,7 +4,7 @@
 //! `QuantizeLinear` is all that reads it. Scales and zero points must be constants; the integers need not be:
 //! weights may be unpacked from fewer bits by nodes of their own.
 
-use crate::element_types::{element_types, output_type};
+use crate::analysis::element_types::{element_types, output_type};
 use crate::ir::{DataType, Model, Node, NodeId, TensorProto, ValueId};
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -26,9 +26,9 @@ mod moves;
 mod site;
 mod table;
 
+use crate::analysis::qdq::Qdq;
 use crate::ir::{Model, Node, NodeId};
 use crate::pass::{Outcome, Pass, PassError};
-use crate::qdq::Qdq;
 use site::{Site, Writer};
 use table::Form;
 

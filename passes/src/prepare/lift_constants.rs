@@ -9,7 +9,7 @@
 //! inputs are dropped and the model becomes IR version 4, the first in which they may be. In later versions an
 //! initializer that is an input is a default the caller may override, and stays.
 
-use crate::ir::{DataType, Model, Node, TensorProto};
+use crate::ir::{Model, Node, TensorProto};
 use crate::pass::{Outcome, Pass, PassError};
 
 /// Turns `Constant` nodes into initializers.
@@ -61,19 +61,5 @@ fn site(model: &Model, node: &Node) -> Result<TensorProto, &'static str> {
     if model.graph.is_output(output) {
         return Err("it is a graph output");
     }
-    tensor_of(node).ok_or("its value is a string, sparse or missing")
-}
-
-/// The tensor a `Constant` node stands for.
-pub(crate) fn tensor_of(node: &Node) -> Option<TensorProto> {
-    let [attribute] = node.attributes() else { return None };
-    let tensor = match attribute.name() {
-        "value" => attribute.t.clone()?,
-        "value_float" => TensorProto::from_f32("", &[], &[attribute.f?]),
-        "value_floats" => TensorProto::from_f32("", &[attribute.floats.len()], &attribute.floats),
-        "value_int" => TensorProto::from_i64("", &[], &[attribute.i?]),
-        "value_ints" => TensorProto::from_i64("", &[attribute.ints.len()], &attribute.ints),
-        _ => return None,
-    };
-    (tensor.element_type() != Some(DataType::String)).then_some(tensor)
+    node.constant().ok_or("its value is a string, sparse or missing")
 }

@@ -204,7 +204,8 @@ pub(super) fn default_of(op: &str, attribute: &str, opset: i64) -> Option<&'stat
 #[cfg(test)]
 mod tests {
     use super::{Absent, DEFAULTS, default_of};
-    use crate::ir::{NEWEST_OPSET, first_opset};
+    use crate::ir::NEWEST_OPSET;
+    use crate::ops::first_opset;
 
     #[test]
     fn rows_are_in_order_and_no_older_than_their_operators() {

@@ -244,7 +244,7 @@ pub fn first_opset(op: &str) -> Option<i64> {
 }
 
 /// Whether an operator of the default domain has just one output.
-pub(super) fn has_one_output(op: &str) -> bool {
+pub(crate) fn has_one_output(op: &str) -> bool {
     first_opset(op).is_some() && !SEVERAL_OUTPUTS.contains(&op)
 }
 

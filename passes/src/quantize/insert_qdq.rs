@@ -17,9 +17,9 @@
 //! Runtimes recognise the pattern and run the node in between on integers; for any other the graph is plain ONNX.
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
-use crate::integers::Integers;
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::quantize::Integers;
 use indexmap::IndexMap;
 use std::collections::HashMap;
 

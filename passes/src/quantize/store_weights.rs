@@ -18,9 +18,9 @@
 //! computed, or not one number a channel; a `Gemm` that multiplies it. Layers without integers are left alone.
 
 use crate::analysis::{Layer, LayerOp, layers};
-use crate::insert_qdq::{LayerBias, QuantizedLayer};
 use crate::ir::{AttributeProto, DataType, Graph, Model, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::quantize::{LayerBias, QuantizedLayer};
 use indexmap::IndexMap;
 use std::iter;
 

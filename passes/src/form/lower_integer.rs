@@ -19,9 +19,9 @@
 //! `Gemm` with transposed input or factors.
 
 use crate::analysis::LayerOp;
+use crate::analysis::qdq::{Constant, Qdq, Quantized};
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
-use crate::qdq::{Constant, Qdq, Quantized};
 
 /// Lowers layers to integer products.
 #[derive(Clone, Copy, Debug, Default)]

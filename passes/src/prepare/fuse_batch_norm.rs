@@ -11,8 +11,8 @@
 
 use crate::analysis::{batch_norm_affine, batch_norm_channels};
 use crate::ir::{Model, NodeId};
-use crate::layer_affine::{Site, fold, site_before};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::prepare::layer_affine::{Site, fold, site_before};
 
 /// Folds batch-norms into the layers before them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,8 +2,8 @@
 
 use super::Fusion;
 use super::site::{Input, Site, parameters, triple};
+use crate::analysis::qdq::Quantized;
 use crate::ir::{AttributeProto, DataType, Node, NodeId, TensorProto, ValueId};
-use crate::qdq::Quantized;
 
 /// Types of activation and weight that runtimes have kernels for; the result is of the activation's type.
 const KERNELS: [(DataType, DataType); 3] =

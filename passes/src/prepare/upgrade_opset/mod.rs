@@ -18,8 +18,9 @@ mod scope;
 mod since_14;
 mod steps;
 
-use crate::element_types::element_types;
-use crate::ir::{GraphProto, Model, NodeProto, export, first_opset, import, ir_version_of_opset, normal_domain};
+use crate::analysis::element_types::element_types;
+use crate::ir::{GraphProto, Model, NodeProto, export, import, normal_domain};
+use crate::ops::{first_opset, ir_version_of_opset};
 use crate::pass::{Outcome, Pass, PassError};
 use scope::{Scope, Site};
 use steps::STEPS;

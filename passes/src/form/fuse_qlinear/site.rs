@@ -1,7 +1,7 @@
 //! What takes the place of a node.
 
+use crate::analysis::qdq::Quantized;
 use crate::ir::{AttributeProto, DataType, Graph, NodeId, NodeProto, TensorProto, ValueId};
-use crate::qdq::Quantized;
 use std::collections::HashMap;
 
 /// An input of the new node.

@@ -4,9 +4,9 @@
 //! outputs given become the graph's outputs; everything else that these need stays, the rest goes. Meant for a clone of
 //! a model, so that part of it can be run again on stored values.
 
-use crate::eliminate_dead_nodes::EliminateDeadNodes;
 use crate::ir::{Model, TypeProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::prepare::EliminateDeadNodes;
 
 /// Cuts a segment out of a model.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,6 @@
 //! this stays unknown; nothing is guessed.
 
 use crate::ir::{DataType, Graph, Node, TensorProto, ValueId};
-use crate::lift_constants::tensor_of;
 use std::collections::HashMap;
 
 /// Operators whose output 0 has the type of input 0.
@@ -112,7 +111,7 @@ fn written(node: &Node, types: &HashMap<ValueId, DataType>) -> Option<DataType> 
     let read = |slot| node.input(slot).and_then(|v| types.get(&v)).copied();
     match node.op() {
         "Cast" => i32::try_from(node.int("to")?).ok().and_then(DataType::from_number),
-        "Constant" => tensor_of(node).as_ref().and_then(TensorProto::element_type),
+        "Constant" => node.constant().as_ref().and_then(TensorProto::element_type),
         "QuantizeLinear" => read(2).or_else(|| output_type(node)),
         "DequantizeLinear" | "Where" => read(1),
         "QLinearConv" | "QLinearMatMul" => read(7),

@@ -6,7 +6,7 @@
 //! the caller knows (an input passed straight to an output, two outputs of one value), and where a sub-graph reads
 //! the value whose name would go.
 
-use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 
 /// Bypasses nodes that change nothing.
@@ -57,9 +57,7 @@ fn is_false(graph: &Graph, value: ValueId) -> bool {
 
 fn keeps_type(graph: &Graph, node: &Node) -> bool {
     let Some(input) = node.input(0) else { return false };
-    let from = graph
-        .initializer(input)
-        .map_or_else(|| graph.value(input).element_type(), super::ir::proto::messages::TensorProto::element_type);
+    let from = graph.initializer(input).map_or_else(|| graph.value(input).element_type(), TensorProto::element_type);
     from.is_some_and(|from| node.int("to") == Some(i64::from(from.number())))
 }
 

@@ -10,8 +10,8 @@
 
 use crate::analysis::ChannelAffine;
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
-use crate::layer_affine::{Site, fold, site_before};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::prepare::layer_affine::{Site, fold, site_before};
 
 /// Folds elementwise constants into the layers before them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,0 +1,11 @@
+//! Passes that write integers and quantizers into the graph.
+
+mod insert_qdq;
+mod integers;
+mod pack_weights;
+mod store_weights;
+
+pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
+pub use integers::Integers;
+pub use pack_weights::{PackWeights, Packing};
+pub use store_weights::StoreWeights;
