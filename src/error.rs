@@ -3,6 +3,7 @@
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::quant::QuantError;
+use crate::runtime::Cancelled;
 use msq_passes::PassError;
 use msq_passes::ir::{CheckError, ExternalError, ImportError, SaveError, TensorError};
 use std::path::PathBuf;
@@ -246,6 +247,12 @@ pub enum Error {
         /// In what.
         reason: String,
     },
+}
+
+impl From<Cancelled> for Error {
+    fn from(Cancelled: Cancelled) -> Self {
+        Self::Cancelled
+    }
 }
 
 impl From<EngineError> for Error {

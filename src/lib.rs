@@ -26,52 +26,39 @@
 //! The same is there step by step: [`data`] reads samples, [`evaluate`] measures a model, [`inspect`] lists its layers,
 //! and the crate [`msq_passes`] holds the model itself and the passes over its graph.
 
-pub mod agreement;
-mod bit_plan;
 pub mod calibrate;
-pub mod compare;
-mod comparison;
-mod coverage;
 pub mod data;
-mod details;
-mod ends;
 pub mod engine;
 mod error;
-pub mod evaluate;
 pub mod exchange;
-pub mod inspect;
+pub mod execute;
 pub mod kernels;
 mod lower;
-mod memory;
-pub mod metadata;
-mod observe;
-mod options;
+pub mod measure;
 mod pipeline;
 mod prepare;
-pub mod progress;
-mod qdq;
 pub mod quant;
 mod quantizer;
-mod reconstruct;
 pub mod report;
+pub mod runtime;
+pub mod scheme;
 pub mod search;
-mod segment;
-mod select;
-mod sequential;
 pub mod solve;
-mod stages;
-mod synthesize;
-mod weight_grid;
-mod work;
 
-pub use bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
-pub use ends::EndBits;
+pub use calibrate::synthetic::made_up;
 pub use error::Error;
-pub use options::{BatchNorm, Format, Options, RoundingMode, Solver};
+pub use measure::{agreement, compare, evaluate, inspect};
 pub use pipeline::{Quantized, input_specs};
+pub use quant::weight_grid::WeightGrid;
 pub use quantizer::Quantizer;
-pub use synthesize::made_up;
-pub use weight_grid::WeightGrid;
+pub use runtime::progress;
+pub use scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
+pub use scheme::ends::EndBits;
+pub use scheme::metadata;
+pub use scheme::options::{
+    BatchNorm, CalibrateOptions, Format, Options, OutputOptions, PrepareOptions, RoundingMode, SchemeOptions,
+    SolveOptions, Solver, VerifyOptions,
+};
 
 use msq_passes::ir::Model;
 use std::path::Path;

@@ -2,7 +2,8 @@
 
 use crate::data::{Dataset, InputSpec, SyntheticOptions};
 use crate::pipeline::{self, Quantized};
-use crate::progress::{Cancellable, Cancellation, Progress, Silent};
+use crate::runtime::Runtime;
+use crate::runtime::progress::{Cancellation, Progress};
 use crate::search::{Outcome, SearchOptions, Target, parts};
 use crate::{Error, Options, load, made_up};
 use msq_passes::ir::Model;
@@ -40,8 +41,7 @@ pub struct Quantizer<'a> {
     made_up: SyntheticOptions,
     options: Options,
     search: Option<SearchOptions>,
-    progress: &'a dyn Progress,
-    cancellation: Cancellation,
+    runtime: Runtime<'a>,
 }
 
 impl<'a> Quantizer<'a> {
@@ -54,8 +54,7 @@ impl<'a> Quantizer<'a> {
             made_up: SyntheticOptions::default(),
             options: Options::default(),
             search: None,
-            progress: &Silent,
-            cancellation: Cancellation::default(),
+            runtime: Runtime::default(),
         }
     }
 
@@ -104,35 +103,45 @@ impl<'a> Quantizer<'a> {
 
     /// Who is told how far the run is.
     pub fn progress(self, progress: &'a dyn Progress) -> Self {
-        Self { progress, ..self }
+        Self { runtime: self.runtime.progress(progress), ..self }
     }
 
     /// What can end the run early, with [`Error::Cancelled`].
     pub fn cancellation(self, cancellation: &Cancellation) -> Self {
-        Self { cancellation: cancellation.clone(), ..self }
+        Self { runtime: self.runtime.cancellation(cancellation), ..self }
+    }
+
+    /// Number of threads; all cores unless said.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.runtime.threads = threads;
+        self
+    }
+
+    /// Bytes the engine may hold at once; no limit where `None`.
+    pub fn memory(mut self, memory: Option<u64>) -> Self {
+        self.runtime.memory = memory;
+        self
     }
 
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
         let (data, synthetic) = self.data()?;
-        let progress = Cancellable { progress: self.progress, cancellation: &self.cancellation };
         let Some(search) = &self.search else {
-            return pipeline::quantize(self.model, &data, synthetic, &self.options, &progress);
+            return pipeline::quantize(self.model, &data, synthetic, &self.options, &self.runtime);
         };
         let [calibration, validation] = in_parts(data, self.validation);
         let parts = [&calibration, &validation];
-        pipeline::search_and_quantize(self.model, parts, synthetic, &self.options, search, &progress)
+        pipeline::search_and_quantize(self.model, parts, synthetic, &self.options, search, &self.runtime)
     }
 
     /// Searches for the bits of every layer and leaves it at that. Without a target, one point of accuracy, or of
     /// agreement with the float model, may be lost.
     pub fn search(self) -> Result<Outcome, Error> {
         let (data, synthetic) = self.data()?;
-        let progress = Cancellable { progress: self.progress, cancellation: &self.cancellation };
         let search = self.search.unwrap_or_else(|| SearchOptions::new(Target::MaxDrop(0.01)));
         let [calibration, validation] = in_parts(data, self.validation);
         let parts = [&calibration, &validation];
-        pipeline::search_only(self.model, parts, synthetic, &self.options, &search, &progress)
+        pipeline::search_only(self.model, parts, synthetic, &self.options, &search, &self.runtime)
     }
 
     /// The data to calibrate on, and whether it is made up.
@@ -190,7 +199,7 @@ mod tests {
             let quantizer = quantizer().progress(&progress).cancellation(&cancellation);
             let found = quantizer.search_options(search.clone()).run();
             assert!(matches!(found, Err(Error::Cancelled)), "{phase}: {:?}", found.err());
-            let (steps, threads) = (progress.steps_after.into_inner(), Options::default().threads);
+            let (steps, threads) = (progress.steps_after.into_inner(), Runtime::default().threads);
             assert!(steps >= 1 && steps <= threads, "{phase}: {steps} more steps");
         }
     }

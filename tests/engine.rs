@@ -195,7 +195,6 @@ fn child_quantizes() {
         let specs = input_specs(&model);
         assert_eq!(specs[0].dtype, DataType::Float);
         let data = Dataset::open(path, &specs, &DataOptions::default()).unwrap();
-        let options = msq_onnx::Options { threads: 2, ..msq_onnx::Options::default() };
-        msq_onnx::Quantizer::new(model).calibration(data).options(options).run().unwrap();
+        msq_onnx::Quantizer::new(model).calibration(data).threads(2).run().unwrap();
     });
 }

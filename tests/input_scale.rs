@@ -68,15 +68,13 @@ fn solved(model: &Model, samples: &[Sample], solver: Solver, bias: BiasForm) -> 
         packing: PackingForm::None,
         ..LayerPlan::default()
     };
-    let options = Options {
-        plan: BitPlan::uniform(plan),
-        solver: Some(solver),
-        profile: Profile { bias, ..Profile::ORT_CPU },
-        observer: "min-max".parse().unwrap(),
-        ends: EndBits::Same,
-        strip_names: Some(false),
-        ..Options::default()
-    };
+    let mut options = Options::default();
+    options.scheme.plan = BitPlan::uniform(plan);
+    options.scheme.first_last_bits = EndBits::Same;
+    options.scheme.profile = Profile { bias, ..Profile::ORT_CPU };
+    options.calibrate.observer = "min-max".parse().unwrap();
+    options.solve.solver = Some(solver);
+    options.output.strip_names = Some(false);
     let data = Dataset::stored(samples.to_vec());
     Quantizer::new(model.clone()).calibration(data).options(options).run().unwrap().model
 }

@@ -9,7 +9,7 @@ mod common;
 use common::python::{check_model, python, script};
 use common::{args, files};
 use msq_onnx::data::SyntheticOptions;
-use msq_onnx::{Options, Quantizer};
+use msq_onnx::{Options, Quantizer, VerifyOptions};
 use msq_passes::ir;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// Two made-up samples: enough to go through everything.
 fn quantized(path: &Path) -> Result<msq_onnx::Quantized, msq_onnx::Error> {
     let made_up = SyntheticOptions { count: 2, ..SyntheticOptions::default() };
-    let options = Options { verify: 1, threads: 1, ..Options::default() };
-    Quantizer::open(path)?.made_up(made_up).options(options).run()
+    let options = Options { verify: VerifyOptions { verify: 1, details: false }, ..Options::default() };
+    Quantizer::open(path)?.made_up(made_up).options(options).threads(1).run()
 }
 
 fn survey(triples: &[(PathBuf, PathBuf, PathBuf)]) -> Vec<Value> {

@@ -24,12 +24,21 @@ fn parts(samples: usize) -> [Dataset; 2] {
 }
 
 fn search(target: Target, method: Method, options: &Options, change: impl Fn(&mut SearchOptions)) -> Outcome {
+    search_within(target, method, |quantizer| quantizer.options(options.clone()), change)
+}
+
+fn search_within(
+    target: Target,
+    method: Method,
+    with: impl FnOnce(Quantizer<'static>) -> Quantizer<'static>,
+    change: impl Fn(&mut SearchOptions),
+) -> Outcome {
     let model = load(&digits("digits.onnx")).unwrap();
     let [calibration, validation] = parts(96);
     let mut search = SearchOptions { method, samples: 32, repairs: 6, ..SearchOptions::new(target) };
     change(&mut search);
     let quantizer = Quantizer::new(model).calibration(calibration).validation(validation);
-    quantizer.options(options.clone()).search_options(search).search().unwrap()
+    with(quantizer).search_options(search).search().unwrap()
 }
 
 /// What a search decided, without what it cost.
@@ -48,8 +57,7 @@ fn running_from_kept_values_changes_nothing_and_saves_passes() {
     };
     for method in [Method::Msq, Method::Auto] {
         let kept = search(Target::Bits(3.0), method, &Options::default(), ladder);
-        let naive = Options { memory: Some(0), ..Options::default() };
-        let naive = search(Target::Bits(3.0), method, &naive, ladder);
+        let naive = search_within(Target::Bits(3.0), method, |quantizer| quantizer.memory(Some(0)), ladder);
         assert_eq!(decisions(&kept), decisions(&naive));
         assert!((naive.passes.run - naive.passes.full).abs() < 1e-6 * naive.passes.full, "{:?}", naive.passes);
         assert!(kept.passes.run < 0.8 * kept.passes.full, "{:?}", kept.passes);
@@ -59,8 +67,7 @@ fn running_from_kept_values_changes_nothing_and_saves_passes() {
 #[test]
 fn any_number_of_threads_decides_the_same() {
     let with = |threads| {
-        let options = Options { threads, ..Options::default() };
-        decisions(&search(Target::Bits(3.0), Method::Auto, &options, |_| {}))
+        decisions(&search_within(Target::Bits(3.0), Method::Auto, |quantizer| quantizer.threads(threads), |_| {}))
     };
     let one = with(1);
     assert_eq!(one, with(2));

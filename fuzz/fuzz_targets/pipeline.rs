@@ -38,18 +38,18 @@ impl Wanted {
             bits => ActivationBits::Bits(bits + 1),
         };
         let formats = [Format::Qdq, Format::Qlinear, Format::Integer];
-        Options {
-            plan: BitPlan::uniform(LayerPlan { weights, activations, ..LayerPlan::default() }),
-            format: formats[usize::from(self.format) % formats.len()],
-            profile: Profile::ALL[usize::from(self.profile) % Profile::ALL.len()],
-            batch_norm: if self.batch_norms_stay { msq_onnx::BatchNorm::Affine } else { msq_onnx::BatchNorm::Fold },
-            equalize: Some(self.equalize),
-            half_scales: self.half_scales,
-            functions: self.functions,
-            threads: 1,
-            verify: 1,
-            ..Options::default()
+        let mut options = Options::default();
+        if self.batch_norms_stay {
+            options.prepare.batch_norm = msq_onnx::BatchNorm::Affine;
         }
+        options.prepare.equalize = Some(self.equalize);
+        options.scheme.plan = BitPlan::uniform(LayerPlan { weights, activations, ..LayerPlan::default() });
+        options.scheme.profile = Profile::ALL[usize::from(self.profile) % Profile::ALL.len()];
+        options.output.format = formats[usize::from(self.format) % formats.len()];
+        options.output.functions = self.functions;
+        options.output.half_scales = self.half_scales;
+        options.verify.verify = 1;
+        options
     }
 }
 
@@ -78,7 +78,7 @@ fuzz_target!(
 
 fn quantize(model: Model, options: Options) -> Result<(), msq_onnx::Error> {
     let made_up = SyntheticOptions { count: 2, image_size: Size::square(8), length: 4, ..SyntheticOptions::default() };
-    let quantized = Quantizer::new(model).made_up(made_up).options(options).run()?;
+    let quantized = Quantizer::new(model).made_up(made_up).options(options).threads(1).run()?;
     check(&quantized.model).expect("what is written is valid");
     let bytes = encode_model(&export(&quantized.model));
     let read = msq_passes::ir::decode_model(bytes.into()).expect("what is written is read");

@@ -7,9 +7,10 @@
 use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
 use crate::Error;
 use crate::data::{Array, Dataset, Sample};
-use crate::engine::{Output, Pool, Visitor};
-use crate::progress::Progress;
-use crate::stages::{Place, hand};
+use crate::engine::Output;
+use crate::execute::stages::{Place, hand};
+use crate::execute::{Pool, Visitor};
+use crate::runtime::Runtime;
 
 /// Values binned for a tap over the whole run, about; extremes are taken over all values.
 const BINNED: usize = 1 << 20;
@@ -53,14 +54,14 @@ pub(crate) struct Tap {
 }
 
 /// Runs the data through a model that has the tapped values among its outputs.
-pub(crate) fn collect(taps: &Taps, pool: &Pool, data: &Dataset, progress: &dyn Progress) -> Result<Collected, Error> {
+pub(crate) fn collect(taps: &Taps, pool: &Pool, data: &Dataset, runtime: &Runtime) -> Result<Collected, Error> {
     let count = taps.counted.len();
     let mut averages = vec![MovingAverage::default(); count];
     let mut means = vec![ChannelMeans::default(); count];
     let mut kept = Vec::new();
     let wanted = (BINNED / data.len().max(1)).max(BINNED_A_SAMPLE);
     let visitor = || Collector { taps, histograms: vec![Histogram::new(); count], wanted };
-    let workers = pool.run(data, progress, visitor, |shard: Shard| {
+    let workers = pool.run(data, runtime, visitor, |shard: Shard| {
         averages.iter_mut().zip(&shard.averages).for_each(|(a, b)| a.merge(b));
         means.iter_mut().zip(&shard.means).for_each(|(a, b)| a.merge(b));
         kept.extend(shard.kept);

@@ -15,9 +15,11 @@ mod histogram;
 mod min_max;
 mod moving_average;
 mod mse;
+pub(crate) mod observe;
 mod observer;
 mod percentile;
 mod search;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 

@@ -24,7 +24,7 @@ pub(crate) struct CompareArgs {
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let (reference, model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
     let data = args.measure.open(&reference, "compare")?;
-    let found = compare(&reference, &model, &data, args.measure.threads(), &args.measure.bars())?;
+    let found = compare(&reference, &model, &data, &args.measure.runtime(&args.measure.bars()))?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.reference, None, None), found))?);
     }

@@ -34,8 +34,8 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     if reference.is_none() && !data.has_labels() && args.save_outputs.is_none() {
         return Err(Usage("the data has no labels: add --labels, or --reference to compare with".to_owned()).into());
     }
-    let (save, threads, bars) = (args.save_outputs.as_deref(), args.measure.threads(), args.measure.bars());
-    let found = evaluate(&model, reference.as_ref(), &data, save, threads, &bars)?;
+    let (save, bars) = (args.save_outputs.as_deref(), args.measure.bars());
+    let found = evaluate(&model, reference.as_ref(), &data, save, &args.measure.runtime(&bars))?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }

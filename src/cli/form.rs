@@ -8,8 +8,8 @@ use clap::Args;
 use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::exchange::Encodings;
 use msq_onnx::{
-    ActivationBits, BatchNorm, BitPlan, EndBits, Error, Format, LayerPlan, Options, PackingForm, RoundingMode, Solver,
-    WeightBits, WeightGrid,
+    ActivationBits, BatchNorm, BitPlan, CalibrateOptions, EndBits, Error, Format, LayerPlan, Options, OutputOptions,
+    PackingForm, PrepareOptions, RoundingMode, SchemeOptions, SolveOptions, Solver, WeightBits, WeightGrid,
 };
 use msq_passes::Profile;
 use std::num::NonZero;
@@ -238,23 +238,29 @@ impl FormArgs {
     /// What the flags here choose.
     pub(crate) fn options(&self) -> Result<Options, Error> {
         Ok(Options {
-            profile: self.profile,
-            plan: self.plan()?,
-            observer: self.observer,
-            skip: self.skip.clone(),
-            keep_float: self.keep_float.clone(),
-            ends: self.ends(),
-            encodings: self.encodings.as_deref().map(Encodings::load).transpose()?.unwrap_or_default(),
-            solver: self.solver.map(Into::into),
-            position_step: self.position_step.get(),
-            solver_steps: self.solver_steps.get(),
-            rounding: self.rounding.into(),
-            bias_correction: !self.no_bias_correction,
-            equalize: self.equalize(),
-            format: self.format.into(),
-            batch_norm: self.batch_norm.into(),
-            functions: self.functions,
-            half_scales: self.half_scales,
+            prepare: PrepareOptions { batch_norm: self.batch_norm.into(), equalize: self.equalize() },
+            scheme: SchemeOptions {
+                profile: self.profile,
+                plan: self.plan()?,
+                first_last_bits: self.ends(),
+                encodings: self.encodings.as_deref().map(Encodings::load).transpose()?.unwrap_or_default(),
+                skip: self.skip.clone(),
+                keep_float: self.keep_float.clone(),
+            },
+            calibrate: CalibrateOptions { observer: self.observer },
+            solve: SolveOptions {
+                solver: self.solver.map(Into::into),
+                rounding: self.rounding.into(),
+                bias_correction: !self.no_bias_correction,
+                position_step: self.position_step.get(),
+                solver_steps: self.solver_steps.get(),
+            },
+            output: OutputOptions {
+                format: self.format.into(),
+                functions: self.functions,
+                half_scales: self.half_scales,
+                ..OutputOptions::default()
+            },
             ..Options::default()
         })
     }

@@ -8,8 +8,9 @@ use super::progress::Bars;
 use clap::Args;
 use msq_onnx::agreement::AgreementFigures;
 use msq_onnx::data::Dataset;
+use msq_onnx::input_specs;
 use msq_onnx::report::numbers;
-use msq_onnx::{Options, input_specs};
+use msq_onnx::runtime::Runtime;
 use msq_passes::ir::Model;
 use std::num::NonZero;
 use std::path::Path;
@@ -39,8 +40,10 @@ impl MeasureArgs {
         Bars::new(!self.common.quiet && !self.common.json)
     }
 
-    pub(crate) fn threads(&self) -> usize {
-        self.threads.map_or_else(|| Options::default().threads, NonZero::get)
+    /// What the run may use, with these progress bars.
+    pub(crate) fn runtime<'a>(&self, bars: &'a Bars) -> Runtime<'a> {
+        let runtime = self.threads.map_or_else(Runtime::default, |threads| Runtime::with_threads(threads.get()));
+        runtime.progress(bars)
     }
 
     /// The files that are read besides models.

@@ -15,7 +15,7 @@ use super::summary::summary;
 use clap::Args;
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
-use msq_onnx::{Error, Options, Quantizer};
+use msq_onnx::{Error, Options, Quantizer, VerifyOptions};
 use msq_passes::ir::{Model, write_file};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,7 +68,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     check_paths(args, &model, input, output)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
-    let quantizer = Quantizer::new(model).options(options).progress(&bars).cancellation(&cancellation);
+    let quantizer =
+        args.run.applied(Quantizer::new(model)).options(options).progress(&bars).cancellation(&cancellation);
     let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
     if let Some(search) = search {
@@ -125,10 +126,8 @@ fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) 
 }
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {
-    Ok(Options {
-        verify: args.verify,
-        details: args.report.is_some(),
-        strip_names: (args.strip_names || args.keep_names).then_some(args.strip_names),
-        ..args.run.applied(args.form.options()?)
-    })
+    let mut options = Options { seed: args.run.seed, ..args.form.options()? };
+    options.verify = VerifyOptions { verify: args.verify, details: args.report.is_some() };
+    options.output.strip_names = (args.strip_names || args.keep_names).then_some(args.strip_names);
+    Ok(options)
 }

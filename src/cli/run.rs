@@ -2,7 +2,7 @@
 
 use super::output;
 use clap::Args;
-use msq_onnx::Options;
+use msq_onnx::Quantizer;
 use std::num::NonZero;
 
 /// What a run may use.
@@ -21,9 +21,12 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// The options with these.
-    pub(crate) fn applied(&self, options: Options) -> Options {
-        let threads = self.threads.map_or(options.threads, NonZero::get);
-        Options { seed: self.seed, threads, memory: self.memory, ..options }
+    /// The quantizer within these limits.
+    pub(crate) fn applied<'a>(&self, quantizer: Quantizer<'a>) -> Quantizer<'a> {
+        let quantizer = quantizer.memory(self.memory);
+        match self.threads {
+            Some(threads) => quantizer.threads(threads.get()),
+            None => quantizer,
+        }
     }
 }

@@ -259,7 +259,7 @@ pub(crate) struct SearchCommand {
 
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
-    let options = args.run.applied(args.form.options()?);
+    let options = Options { seed: args.run.seed, ..args.form.options()? };
     let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
@@ -269,7 +269,8 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     paths::check(&model, reads.chain([args.model.as_path()]), writes)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
-    let quantizer = Quantizer::new(model).options(options.clone()).progress(&bars).cancellation(&cancellation);
+    let quantizer =
+        args.run.applied(Quantizer::new(model)).options(options.clone()).progress(&bars).cancellation(&cancellation);
     let quantizer = args.data.applied(quantizer, SAMPLES, args.run.seed)?;
     let quantizer = args.search.applied(quantizer, &args.data)?;
     if !args.data.is_given() {
@@ -294,7 +295,9 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     }
     if let Some(folder) = &args.front {
         write_front(&found, folder, |plan| {
-            quantizer.clone().options(Options { plan: plan.clone(), ..options.clone() }).run()
+            let mut options = options.clone();
+            options.scheme.plan = plan.clone();
+            quantizer.clone().options(options).run()
         })?;
     }
     if let Some(path) = &search.journal {

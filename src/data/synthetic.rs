@@ -15,7 +15,7 @@ use super::options::{Layout, Size};
 use super::preprocess::ImageForm;
 use super::random::Random;
 use super::source::Source;
-use crate::memory;
+use crate::runtime::memory;
 
 /// The largest input made up, in elements: dimensions come from the model.
 const MOST_ELEMENTS: usize = 1 << 30;

@@ -4,7 +4,7 @@
 //! for it. Operators whose constant inputs say how much they make are looked at before.
 
 use super::EngineError;
-use crate::memory;
+use crate::runtime::memory;
 use msq_passes::ir::{GraphProto, NodeProto, TensorProto};
 use std::collections::HashMap;
 

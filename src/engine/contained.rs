@@ -16,7 +16,7 @@ pub(super) fn contained<T>(
 }
 
 /// What a panic said, in one line.
-pub(super) fn stopped(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn stopped(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,5 +1,7 @@
 //! Errors of the engine. What tract says is boxed here and goes no further.
 
+use crate::runtime::Cancelled;
+
 /// Why a model could not be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +30,12 @@ pub enum EngineError {
     /// External data could not be read.
     #[error(transparent)]
     External(#[from] msq_passes::ir::ExternalError),
+}
+
+impl From<Cancelled> for EngineError {
+    fn from(Cancelled: Cancelled) -> Self {
+        Self::Cancelled
+    }
 }
 
 impl EngineError {

@@ -4,7 +4,7 @@
 //! uint8 with the same values: whoever reads them casts or scales them.
 
 use super::{EngineError, blowup, fake_quantize};
-use crate::memory;
+use crate::runtime::memory;
 use msq_passes::ir::{self, DataType, DimValue, GraphProto, Model, NodeId, NodeProto, TensorProto, TypeValue, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;

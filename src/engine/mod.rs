@@ -10,14 +10,13 @@ mod facts;
 mod fake_quantize;
 mod load;
 mod plan;
-mod pool;
 mod tensor;
 
+pub(crate) use contained::stopped;
 pub use error::EngineError;
 pub use facts::Facts;
 pub(crate) use load::unknown;
 pub use plan::{Plan, Session};
-pub use pool::{Lane, Pool, SHARD, Visitor};
 pub use tensor::Output;
 
 /// The version of tract, which has no constant for it.

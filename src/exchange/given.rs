@@ -11,9 +11,9 @@
 //! are named in a warning.
 
 use super::{Encoding, Encodings};
-use crate::bit_plan::{ActivationBits, BitPlan, WeightBits};
+use crate::pipeline::work::Work;
 use crate::quant::{GridSpec, Range};
-use crate::work::Work;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, WeightBits};
 use crate::{Error, Options, WeightGrid};
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Layer, Placement, layers};
@@ -133,11 +133,11 @@ impl Encodings {
     /// The scales of a layer's weight, one a channel or one for all as the target has them, if they are given and fit.
     pub(crate) fn weight_scales(&self, model: &Model, layer: &Layer, options: &Options) -> Option<Vec<f32>> {
         let encoding = self.of(&model.graph, layer.weight)?;
-        let plan = options.plan.layer(&layer.name).unwrap_or_default();
+        let plan = options.scheme.plan.layer(&layer.name).unwrap_or_default();
         let free = matches!(plan.weight_grid(), WeightGrid::Narrow | WeightGrid::Full);
         let half = if encoding.signed { 0 } else { encoding.half() };
         let centered = encoding.zero_points.iter().all(|zero_point| (zero_point - half).abs() <= 1);
-        let channels = layer.axis.filter(|_| options.profile.per_channel).map_or(1, |axis| layer.shape[axis]);
+        let channels = layer.axis.filter(|_| options.scheme.profile.per_channel).map_or(1, |axis| layer.shape[axis]);
         let scales = match encoding.scales[..] {
             [scale] => vec![scale; channels],
             _ if encoding.scales.len() == channels => encoding.scales.clone(),

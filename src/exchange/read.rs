@@ -9,9 +9,10 @@
 //! their scales follow from those of input and weight.
 
 use super::{Encoding, Encodings};
-use crate::bit_plan::{BitPlan, WeightBits};
-use crate::qdq::{Qdq, Source, is_dequantizer};
-use crate::{Error, metadata};
+use crate::Error;
+use crate::prepare::quantized::{Qdq, Source, is_dequantizer};
+use crate::scheme::bit_plan::{BitPlan, WeightBits};
+use crate::scheme::metadata;
 use msq_passes::analysis::LayerOp;
 use msq_passes::ir::{DataType, Model, Node, ValueId};
 

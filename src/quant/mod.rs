@@ -15,6 +15,7 @@ mod sqnr;
 #[cfg(test)]
 mod tests;
 mod weight;
+pub(crate) mod weight_grid;
 
 pub use bias::{QuantizedBias, minimum_weight_scales, quantize_bias};
 pub use error::QuantError;

@@ -4,11 +4,12 @@ mod distribution;
 mod document;
 pub mod numbers;
 pub mod page;
+pub mod search;
 
 pub use distribution::Distribution;
 pub use document::{Document, Run};
 
-use crate::agreement::AgreementFigures;
+use crate::measure::agreement::AgreementFigures;
 use crate::search::Outcome;
 use crate::{BitPlan, WeightBits};
 use indexmap::IndexMap;

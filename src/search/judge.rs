@@ -1,12 +1,13 @@
 //! How far a variant's outputs are from the float network's, on data it was not calibrated on.
 
 use super::journal::Journal;
-use super::prefix::{Prefixes, Spent};
 use super::variants::Variants;
-use crate::comparison::{Comparison, Found, Verdict};
 use crate::data::{Array, Dataset};
-use crate::engine::{Output, Pool, Visitor};
-use crate::progress::Silent;
+use crate::engine::Output;
+use crate::execute::prefix::{Prefixes, Spent};
+use crate::execute::{Pool, Visitor};
+use crate::measure::comparison::{Comparison, Found, Verdict};
+use crate::runtime::Runtime;
 use crate::{BitPlan, Error};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
@@ -38,16 +39,16 @@ impl Judge {
         layers: &[(Layer, String)],
         data: &Dataset,
         budget: u64,
-        threads: usize,
+        runtime: &Runtime,
     ) -> Result<Self, Error> {
         let first = Pool::new(model, 1).lane().run(&data.sample(0)?.arrays)?;
         let forms = first.iter().map(|output| output.shape().to_vec()).collect();
         let data = affordable(data, &first);
         let mut reference = Vec::new();
         let keep = |part: Vec<Vec<Vec<f32>>>| reference.extend(part);
-        Pool::new(model, threads).run(&data, &Silent, || Copier, keep)?;
+        Pool::new(model, runtime.threads).run(&data, &runtime.silent(), || Copier, keep)?;
         Ok(Self {
-            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, threads)?,
+            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, runtime)?,
             reference,
             forms,
             data,

@@ -10,12 +10,13 @@
 
 use super::imprint::{Accuracy, Channels, Features, Normalization, Predictor, Pyramid, ScaleWeight, Templates};
 use super::journal::Journal;
-use super::prefix::{Prefixes, Spent};
 use super::variants::Variants;
-use crate::agreement::{argmax, probabilities};
 use crate::data::{Array, Dataset};
-use crate::engine::{Output, Pool, Visitor};
-use crate::progress::Silent;
+use crate::engine::Output;
+use crate::execute::prefix::{Prefixes, Spent};
+use crate::execute::{Pool, Visitor};
+use crate::measure::agreement::{argmax, probabilities};
+use crate::runtime::Runtime;
 use crate::{BitPlan, Error};
 use msq_passes::analysis::{Layer, LayerOp, Placement, content_hashes};
 use msq_passes::ir::{Graph, Model, ValueId};
@@ -76,22 +77,22 @@ impl LayerAccuracy {
         [calibration, validation]: [&Dataset; 2],
         imprinting: &Imprinting,
         budget: u64,
-        threads: usize,
+        runtime: &Runtime,
     ) -> Result<Self, Error> {
-        let classes = [classes(model, calibration, threads)?, classes(model, validation, threads)?];
+        let classes = [classes(model, calibration, runtime)?, classes(model, validation, runtime)?];
         let parts = vec![calibration.clone(), validation.clone()];
         Ok(Self {
             imprinting: imprinting.clone(),
             taps: taps(model, placement, layers, imprinting.tap),
-            prefixes: Prefixes::new(model, layers, parts, budget, threads)?,
+            prefixes: Prefixes::new(model, layers, parts, budget, runtime)?,
             classes,
             known: HashMap::new(),
         })
     }
 
     /// The number of classes in some data.
-    pub(crate) fn count_classes(model: &Model, data: &Dataset, threads: usize) -> Result<usize, Error> {
-        Ok(different(classes(model, data, threads)?.iter()))
+    pub(crate) fn count_classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<usize, Error> {
+        Ok(different(classes(model, data, runtime)?.iter()))
     }
 
     /// How much was run.
@@ -172,11 +173,11 @@ fn different<'c>(classes: impl Iterator<Item = &'c (usize, f64)>) -> usize {
 }
 
 /// Class and confidence of every sample.
-fn classes(model: &Model, data: &Dataset, threads: usize) -> Result<Vec<(usize, f64)>, Error> {
+fn classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<Vec<(usize, f64)>, Error> {
     let mut found = Vec::new();
-    Pool::new(model, threads).run(
+    Pool::new(model, runtime.threads).run(
         data,
-        &Silent,
+        &runtime.silent(),
         || Classifier { data },
         |part: Vec<(usize, f64)>| found.extend(part),
     )?;

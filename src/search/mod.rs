@@ -23,14 +23,12 @@ mod journal;
 mod judge;
 mod layer_accuracy;
 mod options;
-mod prefix;
-mod report;
 mod space;
 mod variants;
 
-pub use crate::comparison::Verdict;
+pub use crate::measure::comparison::Verdict;
+pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::{Parts, parts, search};
 pub use layer_accuracy::{Imprinting, TapPosition};
 pub use options::{Method, SearchOptions, Target};
-pub use report::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use space::SearchedActivations;

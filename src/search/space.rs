@@ -1,6 +1,6 @@
 //! The plans a search chooses from: a rung of one ladder for every layer.
 
-use crate::inspect::output_shape;
+use crate::measure::inspect::output_shape;
 use crate::{ActivationBits, BitPlan, Error, LayerPlan, Options, WeightBits, WeightGrid};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
@@ -69,7 +69,9 @@ impl Space {
         rungs: Vec<LayerPlan>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let resolved = |&rung: &LayerPlan| BitPlan::uniform(rung).resolved(model, options.ends, &options.profile);
+        let resolved = |&rung: &LayerPlan| {
+            BitPlan::uniform(rung).resolved(model, options.scheme.first_last_bits, &options.scheme.profile)
+        };
         let plans: Vec<BitPlan> = rungs.iter().map(resolved).collect::<Result<_, _>>()?;
         let layer = |layer: &Layer| SpaceLayer {
             name: layer.name.clone(),

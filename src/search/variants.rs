@@ -5,15 +5,17 @@
 //! the *float* network (C = H in [`crate::solve::gram`]), whose moments are summed in one pass, and keeps what it has
 //! solved. The plan that wins is then solved in full.
 
+use crate::calibrate::observe::{Observed, Seen, Watched, see};
 use crate::data::{Array, Dataset};
-use crate::engine::{Output, Pool, Visitor};
+use crate::engine::Output;
+use crate::execute::{Pool, Visitor};
 use crate::kernels::{Geometry, Gram, KernelError, Sampling};
 use crate::lower::{Biases, finish, quantize_graph};
-use crate::observe::{Observed, Seen, Watched, see};
-use crate::progress::Progress;
+use crate::pipeline::work::{Solved, Work};
+use crate::runtime::Runtime;
+use crate::scheme::metadata;
 use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
-use crate::work::{Solved, Work};
-use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits, metadata};
+use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, ValueId};
@@ -51,17 +53,17 @@ impl<'a> Variants<'a> {
         data: &Dataset,
         margin: f32,
         options: &'a Options,
-        progress: &dyn Progress,
+        runtime: &Runtime,
     ) -> Result<Self, Error> {
         let work = Work::new(model, &options.with_plan(plan))?;
-        let seen = see(model, work.watched(), data, options, margin, progress)?;
-        let solver: Box<dyn LayerSolver> = match options.solver {
-            Some(Solver::Round) => Box::new(round::Round { mode: options.rounding }),
+        let seen = see(model, work.watched(), data, options, margin, runtime)?;
+        let solver: Box<dyn LayerSolver> = match options.solve.solver {
+            Some(Solver::Round) => Box::new(round::Round { mode: options.solve.rounding }),
             _ => Box::new(gram::ClosedForm { quick: true }),
         };
         let sights = match solver.evidence() {
             Evidence::Nothing => HashMap::new(),
-            _ => sights(model, work.layers(), data, options.threads, progress)?,
+            _ => sights(model, work.layers(), data, runtime)?,
         };
         let (solved, quantizers, sizes) = (HashMap::new(), HashMap::new(), HashMap::new());
         Ok(Self { model, options, seen, sights, solver, solved, quantizers, sizes })
@@ -137,7 +139,7 @@ impl<'a> Variants<'a> {
 
     fn solve(&mut self, work: &Work, observed: &Observed, options: &Options, layer: &Layer) -> Result<Rounded, Error> {
         let scale = observed.read_by(self.model, &work.placement, layer).map(|quantizer| quantizer.scale.to_bits());
-        let plan = options.plan.layer(&layer.name).unwrap_or_default();
+        let plan = options.scheme.plan.layer(&layer.name).unwrap_or_default();
         let key = (layer.name.clone(), plan, scale);
         if let Some(rounded) = self.solved.get(&key) {
             return Ok(rounded.clone());
@@ -157,8 +159,7 @@ fn sights<'l>(
     model: &Model,
     layers: impl Iterator<Item = &'l Layer>,
     data: &Dataset,
-    threads: usize,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<HashMap<String, Sights>, Error> {
     let mut left = MOMENTS;
     let mut known: Vec<(&Layer, Geometry)> = Vec::new();
@@ -198,10 +199,10 @@ fn sights<'l>(
     let empty = empty?;
     let mut total = empty.clone();
     let mut merged = Ok(());
-    progress.begin("moments", data.len() as u64);
-    Pool::new(&tapped, threads).run(
+    runtime.begin("moments", data.len() as u64);
+    Pool::new(&tapped, runtime.threads).run(
         data,
-        progress,
+        runtime,
         || Summer { places: &places, empty: &empty },
         |part: Vec<Gram>| {
             for (sum, part) in total.iter_mut().zip(part) {
@@ -210,7 +211,7 @@ fn sights<'l>(
             }
         },
     )?;
-    progress.end();
+    runtime.end();
     merged?;
     let sums = known.into_iter().zip(total);
     Ok(sums.map(|((layer, geometry), sum)| (layer.name.clone(), Sights::Moments(geometry, sum.finish()))).collect())

@@ -11,11 +11,11 @@
 use super::bias_correction::mean_shift;
 use super::random::seed_of;
 use super::{Evidence, Group, LayerSolver, Problem, Seen, planned};
-use crate::bit_plan::LayerPlan;
 use crate::kernels::{Columns, Geometry, Moments};
 use crate::quant::{
     Affine, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
 };
+use crate::scheme::bit_plan::LayerPlan;
 use crate::{Error, Options, RoundingMode, quant};
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
@@ -168,7 +168,7 @@ pub(crate) fn round_layer(
     let input = LayerInput { scale: input_scale.unwrap_or(input.scale), ..input };
     let weight_sqnr = rounded.sqnr(&target.weight);
     let bias = match shift {
-        _ if !rounding.options.bias_correction => target.bias.clone(),
+        _ if !rounding.options.solve.bias_correction => target.bias.clone(),
         Some(shift) => target.shifted_bias(&shift),
         None => target.corrected_bias(model, layer, &rounded, input.means),
     };
@@ -243,9 +243,9 @@ impl<'a> Target<'a> {
         if !self.factors.is_empty() {
             self.scale(&mut fit.weight, layer);
         }
-        if rounding.options.half_scales {
-            let nearest =
-                rounding.solver.evidence() == Evidence::Nothing && rounding.options.rounding == RoundingMode::Nearest;
+        if rounding.options.output.half_scales {
+            let nearest = rounding.solver.evidence() == Evidence::Nothing
+                && rounding.options.solve.rounding == RoundingMode::Nearest;
             halve(&mut fit.weight, nearest.then_some(&*self.weight));
         }
         Ok(fit)
@@ -253,7 +253,7 @@ impl<'a> Target<'a> {
 
     /// Integers and scales of the weight without the factors.
     fn solve(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, QuantError> {
-        let axis = layer.axis.filter(|_| rounding.options.profile.per_channel);
+        let axis = layer.axis.filter(|_| rounding.options.scheme.profile.per_channel);
         let layout = match rounding.sights {
             Some(sights) => Rows::Groups(sights.geometry()),
             None => Rows::Channels(&layer.shape, axis),
@@ -275,7 +275,7 @@ impl<'a> Target<'a> {
         let bias = self.own_bias();
         let solution = rounding.solver.solve(&Problem {
             per_channel: axis.is_some(),
-            centered: rounding.options.bias_correction && self.bias.is_some(),
+            centered: rounding.options.solve.bias_correction && self.bias.is_some(),
             least_scales: floor,
             fixed_scales: rounding.scales.is_some(),
             bias: &bias,
@@ -345,7 +345,7 @@ impl<'a> Target<'a> {
 fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
     let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
     let floor = minimum_weight_scales(bias, input_scale);
-    let one_scale = !rounding.options.profile.per_channel || layer.axis.is_none();
+    let one_scale = !rounding.options.scheme.profile.per_channel || layer.axis.is_none();
     if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
 }
 
@@ -395,7 +395,8 @@ fn round_bias(
     input: LayerInput,
     rounding: Rounding,
 ) -> Result<(LayerBias, Option<Vec<f32>>), Error> {
-    let halved = input.output_scale.is_some_and(|step| rounding.options.half_scales && halve_bias(&mut bias, step));
+    let halved =
+        input.output_scale.is_some_and(|step| rounding.options.output.half_scales && halve_bias(&mut bias, step));
     if rounding.bias == BiasForm::Float {
         return Ok((LayerBias::Float(bias), None));
     }

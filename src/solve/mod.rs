@@ -31,6 +31,7 @@ mod made_up;
 mod planned;
 mod problem;
 mod random;
+pub(crate) mod reconstruct;
 pub mod round;
 
 pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer, target_weight};
@@ -70,9 +71,9 @@ pub trait LayerSolver: std::fmt::Debug + Sync {
 
 /// The solver of a name, with what the options say of it.
 pub(crate) fn solver(kind: Solver, options: &Options) -> Box<dyn LayerSolver> {
-    let steps = options.solver_steps;
+    let steps = options.solve.solver_steps;
     match kind {
-        Solver::Round => Box::new(round::Round { mode: options.rounding }),
+        Solver::Round => Box::new(round::Round { mode: options.solve.rounding }),
         Solver::Cosine => Box::new(cosine::Cosine),
         Solver::Gram => Box::new(gram::ClosedForm::default()),
         Solver::Adaround => Box::new(adaround::AdaRound { steps }),

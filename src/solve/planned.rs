@@ -2,9 +2,9 @@
 
 use super::fixed_levels::{SIGNS, powers_of_two};
 use super::{Grid, binary_bases};
-use crate::bit_plan::{LayerPlan, WeightBits};
+use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{GridKind, GridSpec, QuantError, ScaleSearch};
-use crate::weight_grid::WeightGrid;
+use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 
 /// The list of integers for the weights of some groups, whose channels have `size` values; empty where the grid is no
 /// such list.

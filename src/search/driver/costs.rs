@@ -2,7 +2,6 @@
 
 use super::{Driver, Found};
 use crate::Error;
-use crate::progress::step;
 use crate::search::allocate::{self, Problem, greedy, ilp, swaps};
 use crate::search::space::{Choice, Measure};
 
@@ -18,7 +17,7 @@ impl Driver<'_> {
             return Ok(costs.clone());
         }
         let (layers, rungs) = (self.space.len(), self.space.rungs());
-        self.progress.begin("sensitivity", (layers * (rungs - 1)) as u64);
+        self.runtime.begin("sensitivity", (layers * (rungs - 1)) as u64);
         let top = self.space.top();
         let base = self.quick.judge(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
         let mut costs = vec![vec![0.0; rungs]; layers];
@@ -30,7 +29,7 @@ impl Driver<'_> {
                 let verdict = self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?;
                 // By chance a layer may do better with fewer bits; more bits are not worse for that.
                 *cost = (verdict.distance - base).max(0.0);
-                step(self.progress, 1)?;
+                self.runtime.step(1)?;
             }
             let mut least = f64::INFINITY;
             for cost in costs.iter_mut().rev() {
@@ -38,7 +37,7 @@ impl Driver<'_> {
                 *cost = least;
             }
         }
-        self.progress.end();
+        self.runtime.end();
         self.costs = Some(costs.clone());
         Ok(costs)
     }
@@ -111,7 +110,7 @@ impl Driver<'_> {
         let mut best =
             self.quick.judge(&mut self.variants, &self.space.plan(&choice), true, &mut self.journal)?.distance;
         let mut left = self.search.repairs;
-        self.progress.begin("repair", left as u64);
+        self.runtime.begin("repair", left as u64);
         let mut tried: Vec<Choice> = vec![choice.clone()];
         'improved: while left > 0 {
             for swap in swaps(&problem, &choice, limit) {
@@ -123,7 +122,7 @@ impl Driver<'_> {
                     continue;
                 }
                 left -= 1;
-                step(self.progress, 1)?;
+                self.runtime.step(1)?;
                 tried.push(next.clone());
                 let plan = self.space.plan(&next);
                 let distance = self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?.distance;
@@ -134,7 +133,7 @@ impl Driver<'_> {
             }
             break;
         }
-        self.progress.end();
+        self.runtime.end();
         if choice == found.choice {
             return Ok(found);
         }
@@ -151,16 +150,16 @@ impl Driver<'_> {
         let problem = self.problem(Measure::PackedBytes)?;
         let path = greedy(&problem);
         let last = path.len().saturating_sub(1);
-        self.progress.begin("front", FRONT as u64);
+        self.runtime.begin("front", FRONT as u64);
         for point in 0..FRONT {
             let Some(allocation) = path.get(point * last / (FRONT - 1)) else { continue };
             let known = self.proposals.len();
             self.judged("sensitivity", allocation.plan.clone())?;
             // Not a proposal.
             self.proposals.truncate(known);
-            step(self.progress, 1)?;
+            self.runtime.step(1)?;
         }
-        self.progress.end();
+        self.runtime.end();
         Ok(())
     }
 }

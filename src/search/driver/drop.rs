@@ -2,7 +2,6 @@
 
 use super::{Driver, Found};
 use crate::Error;
-use crate::progress::step;
 use crate::search::allocate::greedy;
 use crate::search::options::Method;
 use crate::search::space::{Choice, Measure};
@@ -75,15 +74,15 @@ impl Driver<'_> {
             self.space = integers;
             return Ok(None);
         }
-        self.progress.begin("float layers", order.len() as u64);
+        self.runtime.begin("float layers", order.len() as u64);
         let mut moved = Vec::new();
         for layer in order.clone() {
             let others: Vec<usize> = order.iter().copied().filter(|&other| other != layer).collect();
             let plan = integers.with_float(&others).plan(&top);
             moved.push(self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?.distance);
-            step(self.progress, 1)?;
+            self.runtime.step(1)?;
         }
-        self.progress.end();
+        self.runtime.end();
         order.sort_by(|&a, &b| moved[b].total_cmp(&moved[a]));
         let (mut bad, mut good, mut best) = (0, order.len(), all);
         while good - bad > 1 {

@@ -4,18 +4,18 @@ mod costs;
 mod drop;
 mod msq;
 
-use crate::comparison::Verdict;
 use crate::data::Dataset;
-use crate::progress::Progress;
+use crate::execute::prefix::Spent;
+use crate::measure::comparison::Verdict;
+use crate::pipeline::work::Work;
+use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
+use crate::runtime::Runtime;
 use crate::search::allocate::{self, Front};
 use crate::search::journal::Journal;
 use crate::search::judge::Judge;
 use crate::search::options::{Method, SearchOptions, Target};
-use crate::search::prefix::Spent;
-use crate::search::report::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 use crate::search::space::{Choice, Measure, Space, ladder};
 use crate::search::variants::Variants;
-use crate::work::Work;
 use crate::{BitPlan, Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
@@ -50,9 +50,9 @@ pub fn search(
     parts: Parts,
     options: &Options,
     search: &SearchOptions,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Outcome, Error> {
-    let mut driver = Driver::new(model, parts, options, search, progress)?;
+    let mut driver = Driver::new(model, parts, options, search, runtime)?;
     let (found, reached) = driver.find()?;
     driver.fill_front()?;
     driver.outcome(found, reached)
@@ -87,7 +87,7 @@ struct Passed {
 struct Driver<'a> {
     options: &'a Options,
     search: &'a SearchOptions,
-    progress: &'a dyn Progress,
+    runtime: &'a Runtime<'a>,
     parts: Parts<'a>,
     model: &'a Model,
     placement: Placement,
@@ -113,7 +113,7 @@ impl<'a> Driver<'a> {
         parts: Parts<'a>,
         options: &'a Options,
         search: &'a SearchOptions,
-        progress: &'a dyn Progress,
+        runtime: &'a Runtime<'a>,
     ) -> Result<Self, Error> {
         if parts.calibration.is_empty() || parts.validation.is_empty() {
             return Err(Error::NoSamples);
@@ -124,7 +124,7 @@ impl<'a> Driver<'a> {
         };
         let top = BitPlan::uniform(first);
         let work = Work::new(model, &options.with_plan(&top))?;
-        let variants = Variants::new(model, &top, parts.calibration, parts.margin, options, progress)?;
+        let variants = Variants::new(model, &top, parts.calibration, parts.margin, options, runtime)?;
         let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
         let mut layers: Vec<(Layer, String)> = work
             .layers()
@@ -136,9 +136,9 @@ impl<'a> Driver<'a> {
         layers.sort_by_key(|(layer, _)| position.get(&layer.node));
         let only: Vec<Layer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
         let space = Space::new(model, &only, rungs, options)?;
-        let budget = options.memory.map_or(KEPT, |memory| memory / 6);
+        let budget = runtime.memory.map_or(KEPT, |memory| memory / 6);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
-        let judge = |name: &str, data: &Dataset| Judge::new(name, model, &layers, data, budget, options.threads);
+        let judge = |name: &str, data: &Dataset| Judge::new(name, model, &layers, data, budget, runtime);
         let journal = match &search.journal {
             Some(path) => Journal::open(path, &started(model, parts, options, search)?)?,
             None => Journal::default(),
@@ -148,7 +148,7 @@ impl<'a> Driver<'a> {
             quick: judge("some", &fewer)?,
             options,
             search,
-            progress,
+            runtime,
             parts,
             model,
             placement: work.placement,
@@ -305,13 +305,8 @@ fn started(model: &Model, parts: Parts, options: &Options, search: &SearchOption
             data.labels(index).hash(&mut hasher);
         }
     }
-    let options = Options {
-        threads: 0,
-        memory: None,
-        details: false,
-        plan: BitPlan::of_layers(IndexMap::new()),
-        ..options.clone()
-    };
+    let mut options = options.with_plan(&BitPlan::of_layers(IndexMap::new()));
+    options.verify.details = false;
     format!("{options:?} {:?} {} {}", search.imprinting, search.samples, parts.margin).hash(&mut hasher);
     Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
 }

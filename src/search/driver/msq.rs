@@ -3,10 +3,9 @@
 use super::{Driver, Found, KEPT};
 use crate::Error;
 use crate::data::Dataset;
-use crate::progress::step;
+use crate::report::search::Step;
 use crate::search::imprint::{Candidate, search_step};
 use crate::search::layer_accuracy::LayerAccuracy;
-use crate::search::report::Step;
 use crate::search::space::Measure;
 
 /// Samples a class below which images are copied for MSQ, and how often.
@@ -29,7 +28,7 @@ impl Driver<'_> {
         if !self.judge.is_classifier() {
             return Err(Error::NotAClassifier);
         }
-        let budget = self.options.memory.map_or(KEPT, |memory| memory / 6);
+        let budget = self.runtime.memory.map_or(KEPT, |memory| memory / 6);
         let more = self.enough_a_class()?;
         let mut accuracy = LayerAccuracy::new(
             self.model,
@@ -38,11 +37,11 @@ impl Driver<'_> {
             [more.as_ref().unwrap_or(self.parts.calibration), self.parts.validation],
             &self.search.imprinting,
             budget,
-            self.options.threads,
+            self.runtime,
         )?;
         let chance = self.search.first_layer.then(|| 1.0 / accuracy.classes().max(1) as f64);
         let mut choice = self.space.top();
-        self.progress.begin("msq", (self.space.len() * (self.space.rungs() - 1)) as u64);
+        self.runtime.begin("msq", (self.space.len() * (self.space.rungs() - 1)) as u64);
         self.steps.clear();
         while !enough(self, &choice)? {
             let plan = self.space.plan(&choice);
@@ -68,9 +67,9 @@ impl Driver<'_> {
             for &layer in &lowered {
                 choice[layer] += 1;
             }
-            step(self.progress, lowered.len() as u64)?;
+            self.runtime.step(lowered.len() as u64)?;
         }
-        self.progress.end();
+        self.runtime.end();
         let spent = accuracy.spent();
         self.spent.run += spent.run;
         self.spent.full += spent.full;
@@ -80,7 +79,7 @@ impl Driver<'_> {
     /// More samples to imprint, moved and mirrored, where there are too few for the classes.
     fn enough_a_class(&self) -> Result<Option<Dataset>, Error> {
         let calibration = self.parts.calibration;
-        let classes = LayerAccuracy::count_classes(self.model, calibration, self.options.threads)?;
+        let classes = LayerAccuracy::count_classes(self.model, calibration, self.runtime)?;
         if calibration.len() >= LEAST_A_CLASS * classes {
             return Ok(None);
         }

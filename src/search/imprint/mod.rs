@@ -31,7 +31,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
-pub use crate::agreement::Accuracy;
+pub use crate::measure::agreement::Accuracy;
 pub use predictor::{Predictor, Query, ScaleWeight};
 pub use pyramid::{Channels, Features, MAX_SCALE, Pyramid};
 pub use step::{Candidate, search_step};

@@ -6,7 +6,7 @@ use super::*;
 use crate::BatchNorm;
 use crate::pipeline::input_specs;
 use crate::prepare::{annotate, prepare};
-use crate::progress::Silent;
+use crate::runtime::Runtime;
 use msq_passes::ir::{import, text};
 
 /// Sums around layers, an output in the middle, a second input read late, and one weight read twice.
@@ -68,7 +68,7 @@ fn samples(model: &Model, count: usize) -> Dataset {
 /// What each stage hands on, and the outputs of all samples.
 fn staged(model: &Model, most: Option<u64>) -> (Vec<Vec<String>>, Vec<Sample>) {
     let stages = Stages::new(model, most.map(|most| Limit { most, asked: true })).unwrap();
-    (stages.handed.clone(), stages.run(&samples(model, 5), 2, &Silent).unwrap())
+    (stages.handed.clone(), stages.run(&samples(model, 5), &Runtime::with_threads(2)).unwrap())
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! What is to be done to which layer, and what was done.
 
-use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
-use crate::coverage::Coverage;
-use crate::inspect::output_shape;
+use crate::calibrate::observe::{Observed, Watched};
+use crate::execute::coverage::Coverage;
 use crate::lower::{is_stripped, packings};
-use crate::observe::{Observed, Watched};
+use crate::measure::inspect::output_shape;
+use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Affine, Sqnr};
 use crate::report::LayerReport;
-use crate::select::Selection;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::scheme::select::Selection;
 use crate::solve::round::Round;
 use crate::solve::{LayerInput, LayerSolver, Rounded, Rounding, Sights, round_layer};
-use crate::weight_grid::WeightGrid;
 use crate::{Error, Format, Options, RoundingMode, Solver};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement, Role, is_rectified, layers};
@@ -53,14 +53,14 @@ impl Work {
     /// Of a model of which the engine runs a part.
     pub(crate) fn within(model: &Model, options: &Options, coverage: Coverage) -> Result<Self, Error> {
         let selection = Selection::new(model, options)?;
-        let plan = |name: &str| options.plan.layer(name).unwrap_or_default();
+        let plan = |name: &str| options.scheme.plan.layer(name).unwrap_or_default();
         let refusal = |node: &Node, name: &str| {
             selection.refusal(node, name).or_else(|| {
                 LayerOp::of(node)?;
                 planned_float(plan(name)).map(str::to_owned)
             })
         };
-        let placement = Placement::new(model, &options.profile, |id, node, name| {
+        let placement = Placement::new(model, &options.scheme.profile, |id, node, name| {
             refusal(node, name).or_else(|| coverage.refusal(id))
         });
         let stored: Vec<Layer> = layers(model)
@@ -72,9 +72,9 @@ impl Work {
         if placement.layers().next().is_none() && stored.is_empty() {
             return Err(Error::NothingToQuantize { hint: hint(&placement) });
         }
-        let packings = packings(placement.layers().chain(&stored), &options.plan);
+        let packings = packings(placement.layers().chain(&stored), &options.scheme.plan);
         let mut bits = activation_bits(&model.graph, &placement, plan);
-        let given = options.encodings.activation_bits(&model.graph, &placement);
+        let given = options.scheme.encodings.activation_bits(&model.graph, &placement);
         bits.extend(given.iter().copied());
         let given = given.into_iter().map(|(value, _)| value).collect();
         let narrower = narrower(&placement, &bits, plan);
@@ -83,9 +83,10 @@ impl Work {
 
     /// The solver asked for, or the one that suits.
     pub(crate) fn solver(&self, options: &Options) -> Solver {
-        let low = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default().weights != WeightBits::Bits(8);
-        let nearest = options.rounding == RoundingMode::Nearest;
-        options.solver.unwrap_or(if nearest && self.layers().any(low) { Solver::Gram } else { Solver::Round })
+        let low =
+            |layer: &Layer| options.scheme.plan.layer(&layer.name).unwrap_or_default().weights != WeightBits::Bits(8);
+        let nearest = options.solve.rounding == RoundingMode::Nearest;
+        options.solve.solver.unwrap_or(if nearest && self.layers().any(low) { Solver::Gram } else { Solver::Round })
     }
 
     pub(crate) fn watched(&self) -> Watched<'_> {
@@ -112,7 +113,7 @@ impl Work {
         let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
         let mut layers: Vec<&Layer> = self.layers().collect();
         layers.sort_by_key(|layer| position.get(&layer.node));
-        let solver = Round { mode: options.rounding };
+        let solver = Round { mode: options.solve.rounding };
         let one = |layer: &&Layer| {
             Ok((layer.name.clone(), self.round_layer(model, observed, options, layer, &solver, None)?))
         };
@@ -136,11 +137,11 @@ impl Work {
         let written = model.graph.value(self.placement.written_by(&model.graph, layer)).name();
         let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
         let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
-        let given = options.encodings.weight_scales(model, layer, options);
+        let given = options.scheme.encodings.weight_scales(model, layer, options);
         let rounding = Rounding {
-            plan: options.plan.layer(&layer.name).unwrap_or_default(),
+            plan: options.scheme.plan.layer(&layer.name).unwrap_or_default(),
             options,
-            bias: if self.is_on_integers(layer) { options.profile.bias } else { BiasForm::Float },
+            bias: if self.is_on_integers(layer) { options.scheme.profile.bias } else { BiasForm::Float },
             bias_as_floats: leaves_out_bias_scales(layer, options, is_stripped(options, &self.packings)),
             affine: affine.as_ref(),
             solver,
@@ -177,7 +178,7 @@ impl Work {
     /// The plan as it was carried out.
     pub(crate) fn plan(&self, model: &Model, options: &Options) -> BitPlan {
         let entry = |layer: Layer| {
-            let planned = options.plan.layer(&layer.name).unwrap_or_default();
+            let planned = options.scheme.plan.layer(&layer.name).unwrap_or_default();
             let stored = self.stored.iter().any(|s| s.node == layer.node);
             let done = match (self.is_on_integers(&layer), stored) {
                 (true, _) => planned,
@@ -191,7 +192,7 @@ impl Work {
 
     /// What the choices mean where the file runs.
     pub(crate) fn notes(&self, options: &Options) -> Vec<String> {
-        let plan = |layer: &Layer| options.plan.layer(&layer.name).unwrap_or_default();
+        let plan = |layer: &Layer| options.scheme.plan.layer(&layer.name).unwrap_or_default();
         let wide = |plan: LayerPlan| {
             let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases);
             plan.weights == WeightBits::Bits(8) || listed
@@ -199,14 +200,14 @@ impl Work {
         let narrow = !self.placement.layers().any(|layer| wide(plan(layer)));
         let on_integers = self.placement.layers().next().is_some();
         let forms: Vec<Packing> = self.packings.values().copied().collect();
-        let ort = options.profile.name.starts_with("ort");
+        let ort = options.scheme.profile.name.starts_with("ort");
         let notes = [
             (
                 narrow && on_integers && ort,
                 "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either",
             ),
-            (options.format == Format::Integer && ort, INTEGER_NOTE),
-            (options.functions && !forms.is_empty(), "unpacked by functions of the model: for onnxruntime"),
+            (options.output.format == Format::Integer && ort, INTEGER_NOTE),
+            (options.output.functions && !forms.is_empty(), "unpacked by functions of the model: for onnxruntime"),
             (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
             (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
         ];
@@ -221,7 +222,7 @@ impl Work {
     }
 
     fn report(&self, model: &Model, layer: &Layer, solved: &Solved, options: &Options) -> LayerReport {
-        let planned = options.plan.layer(&layer.name).unwrap_or_default();
+        let planned = options.scheme.plan.layer(&layer.name).unwrap_or_default();
         let solved = solved.get(&layer.name);
         let decibels = |sqnr: Sqnr| Some(sqnr.decibels()).filter(|s| s.is_finite());
         let activation_bits = match planned.activations {
@@ -253,7 +254,10 @@ fn grid_of(quantizer: &ActivationQuantizer) -> Affine {
 
 /// The smallest file leaves out the scales of biases that the runtime rounds by itself.
 fn leaves_out_bias_scales(layer: &Layer, options: &Options, strip: bool) -> bool {
-    strip && options.profile.rounds_float_bias && layer.op == LayerOp::Conv && options.format == Format::Qdq
+    strip
+        && options.scheme.profile.rounds_float_bias
+        && layer.op == LayerOp::Conv
+        && options.output.format == Format::Qdq
 }
 
 /// Why the plan leaves a layer's computation in float, if it does.

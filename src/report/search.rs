@@ -1,7 +1,7 @@
 //! What a search found.
 
 use crate::BitPlan;
-use crate::comparison::Verdict;
+use crate::measure::comparison::Verdict;
 use schemars::JsonSchema;
 use serde::Serialize;
 

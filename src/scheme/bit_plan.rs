@@ -18,7 +18,7 @@
 //! layer has to be named. `grid` and `packing` may be given too and mean what they mean in [`LayerPlan`].
 
 use crate::Error;
-use crate::weight_grid::WeightGrid;
+use crate::quant::weight_grid::WeightGrid;
 use indexmap::IndexMap;
 use msq_passes::ir::write_file;
 use msq_passes::{Packing, Profile};
@@ -246,7 +246,7 @@ impl BitPlan {
         let plan = if path.extension().is_some_and(|ending| ending == "onnx") {
             let because =
                 |error: Error| std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
-            let plan = crate::metadata::plan(&crate::load(path).map_err(|error| failed(because(error)))?);
+            let plan = crate::scheme::metadata::plan(&crate::load(path).map_err(|error| failed(because(error)))?);
             plan.unwrap_or_else(|| Err("it is a model without a plan in its metadata".to_owned()))
         } else {
             std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Self::parse(&text))

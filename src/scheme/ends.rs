@@ -12,7 +12,7 @@
 //! it would make every layer a last one.
 
 use crate::Error;
-use crate::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, parse_bits};
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, parse_bits};
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::{Graph, Model, Node, NodeId, ValueId};
 use std::collections::HashSet;

@@ -1,14 +1,14 @@
 //! What a report says of layers beyond their bits: what errors add up to on the way through the network, and how the
 //! values of the worst layers lie on their grids.
 
+use crate::Error;
+use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
-use crate::evaluate::compare;
-use crate::observe::Observed;
-use crate::progress::Progress;
+use crate::measure::evaluate::compare;
+use crate::pipeline::work::{Solved, Work};
 use crate::report::{Distribution, LayerReport};
+use crate::runtime::Runtime;
 use crate::solve::target_weight;
-use crate::work::{Solved, Work};
-use crate::{Error, Options};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 use msq_passes::{ActivationQuantizer, QuantizedLayer};
@@ -31,15 +31,9 @@ pub(crate) struct Run<'a> {
 }
 
 /// Adds the details to what is said of the layers.
-pub(crate) fn add(
-    layers: &mut [LayerReport],
-    run: Run,
-    data: &Dataset,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
+pub(crate) fn add(layers: &mut [LayerReport], run: Run, data: &Dataset, runtime: &Runtime) -> Result<(), Error> {
     let by_name: HashMap<&str, &Layer> = run.work.layers().map(|layer| (layer.name.as_str(), layer)).collect();
-    let errors = errors(&by_name, run, &data.range(0, SAMPLES), options, progress)?;
+    let errors = errors(&by_name, run, &data.range(0, SAMPLES), runtime)?;
     for layer in &mut *layers {
         layer.network_sqnr = errors.get(&layer.name).copied();
     }
@@ -62,8 +56,7 @@ fn errors(
     layers: &HashMap<&str, &Layer>,
     run: Run,
     data: &Dataset,
-    options: &Options,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<HashMap<String, f64>, Error> {
     let (float, graph) = (run.float, &run.float.graph);
     let outputs: Vec<_> = graph.outputs().collect();
@@ -73,7 +66,7 @@ fn errors(
     names.retain(|name| run.quantized.graph.find(name).is_some());
     names.sort_unstable();
     names.dedup();
-    let found = compare(run.quantized, Some(float), &names, data, None, options.threads, progress)?;
+    let found = compare(run.quantized, Some(float), &names, data, None, runtime)?;
     let inner: HashMap<&str, f64> = found.values.iter().filter_map(|v| Some((v.name.as_str(), v.sqnr?))).collect();
     let error = |layer: &Layer| match outputs[..] {
         // An output cannot be tapped, but it is compared anyway.

@@ -1,6 +1,5 @@
 //! How a long run tells its caller where it is, and how the caller ends it.
 
-use crate::engine::EngineError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,34 +49,4 @@ impl Cancellation {
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
-}
-
-/// Progress of a run that can be cancelled.
-pub(crate) struct Cancellable<'a> {
-    pub progress: &'a dyn Progress,
-    pub cancellation: &'a Cancellation,
-}
-
-impl Progress for Cancellable<'_> {
-    fn begin(&self, phase: &'static str, steps: u64) {
-        self.progress.begin(phase, steps);
-    }
-
-    fn advance(&self, steps: u64) {
-        self.progress.advance(steps);
-    }
-
-    fn end(&self) {
-        self.progress.end();
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancellation.is_cancelled() || self.progress.is_cancelled()
-    }
-}
-
-/// So many steps are done; an error if there are to be no more.
-pub(crate) fn step(progress: &dyn Progress, steps: u64) -> Result<(), EngineError> {
-    progress.advance(steps);
-    if progress.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
 }

@@ -1,11 +1,12 @@
 //! How good a model is: accuracy with labels, agreement with a reference, error of each value.
 
 use crate::Error;
-use crate::agreement::{Accuracy, Agreement, AgreementFigures};
 use crate::data::{Array, Dataset, write_npz};
-use crate::engine::{Lane, Output, Pool, Visitor};
-use crate::progress::Progress;
+use crate::engine::Output;
+use crate::execute::{Lane, Pool, Visitor};
+use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures};
 use crate::quant::Sqnr;
+use crate::runtime::Runtime;
 use msq_passes::ir::{DataType, Model, ValueId};
 use msq_passes::{InsertTaps, Manager};
 use schemars::JsonSchema;
@@ -42,11 +43,10 @@ pub fn evaluate(
     reference: Option<&Model>,
     data: &Dataset,
     save_outputs: Option<&Path>,
-    threads: usize,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Evaluation, Error> {
     let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
-    compare(model, reference, &shared, data, save_outputs, threads, progress)
+    compare(model, reference, &shared, data, save_outputs, runtime)
 }
 
 /// The same, and the error of these inner values, which both models have.
@@ -56,16 +56,15 @@ pub(crate) fn compare(
     shared: &[String],
     data: &Dataset,
     save_outputs: Option<&Path>,
-    threads: usize,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Evaluation, Error> {
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
     let tapped = tap(model, shared)?;
     let tapped_reference = reference.map(|r| tap(r, shared)).transpose()?;
-    let pool = Pool::new(&tapped, threads);
-    let reference_pool = tapped_reference.as_ref().map(|r| Pool::new(r, threads));
+    let pool = Pool::new(&tapped, runtime.threads);
+    let reference_pool = tapped_reference.as_ref().map(|r| Pool::new(r, runtime.threads));
     let own = model.graph.outputs().len();
     let visitor = || Judge {
         reference: reference_pool.as_ref().map(Pool::lane),
@@ -76,12 +75,12 @@ pub(crate) fn compare(
     };
     let mut total = Tally::new(shared.len());
     let mut saved = Vec::new();
-    progress.begin("evaluate", data.len() as u64);
-    pool.run(data, progress, visitor, |mut part: Tally| {
+    runtime.begin("evaluate", data.len() as u64);
+    pool.run(data, runtime, visitor, |mut part: Tally| {
         saved.append(&mut part.outputs);
         total.merge(&part);
     })?;
-    progress.end();
+    runtime.end();
     if let Some(path) = save_outputs {
         save(model, path, &saved)?;
     }

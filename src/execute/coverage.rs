@@ -4,7 +4,7 @@
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
 use crate::engine::{EngineError, unknown};
-use crate::stages::{Limit, Stages};
+use crate::execute::stages::{Limit, Stages};
 use msq_passes::ir::{Model, NodeId, ValueId};
 use std::collections::HashMap;
 

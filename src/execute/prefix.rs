@@ -7,11 +7,12 @@
 
 use crate::Error;
 use crate::data::{Array, Dataset, Sample};
-use crate::engine::{Output, Pool, Visitor};
-use crate::inspect::output_shape;
-use crate::progress::Silent;
-use crate::segment::{extract, inputs};
-use crate::sequential::boundary;
+use crate::engine::Output;
+use crate::execute::segment::{extract, inputs};
+use crate::execute::sequential::boundary;
+use crate::execute::{Pool, Visitor};
+use crate::measure::inspect::output_shape;
+use crate::runtime::Runtime;
 use msq_passes::analysis::{Layer, content_hashes};
 use msq_passes::ir::{Graph, Model, NodeId, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -50,7 +51,7 @@ pub(crate) struct Prefixes {
     parts: Vec<Dataset>,
     marks: Vec<Mark>,
     kept: Vec<Kept>,
-    threads: usize,
+    runtime: Runtime<'static>,
     /// Multiply-accumulates of each layer by name.
     costs: HashMap<String, u64>,
     spent: Spent,
@@ -76,11 +77,18 @@ impl Prefixes {
         layers: &[(Layer, String)],
         parts: Vec<Dataset>,
         budget: u64,
-        threads: usize,
+        runtime: &Runtime,
     ) -> Result<Self, Error> {
         let macs = |layer: &Layer| output_shape(model, layer.output).and_then(|shape| layer.macs(&shape)).unwrap_or(0);
         let costs = layers.iter().map(|(l, _)| (l.name.clone(), macs(l).max(l.weights() as u64))).collect();
-        let mut prefixes = Self { parts, marks: Vec::new(), kept: Vec::new(), threads, costs, spent: Spent::default() };
+        let mut prefixes = Self {
+            parts,
+            marks: Vec::new(),
+            kept: Vec::new(),
+            runtime: runtime.silent(),
+            costs,
+            spent: Spent::default(),
+        };
         let places = (1..layers.len()).map(|at| Mark {
             done: layers[..at].iter().map(|(_, value)| value.clone()).collect(),
             waiting: layers[at..].iter().map(|(layer, _)| layer.name.clone()).collect(),
@@ -206,10 +214,15 @@ impl Prefixes {
         let mut found: Vec<Vec<Sample>> = vec![Vec::new(); places.len()];
         let wanted = segment.wanted;
         let keeper = || Keeper { inner: visitor(), wanted, places: &places };
-        Pool::new(&segment.model, self.threads).run(&data, &Silent, keeper, |shard: KeptShard<V::Shard>| {
-            merge(shard.inner);
-            found.iter_mut().zip(shard.kept).for_each(|(all, part)| all.extend(part));
-        })?;
+        Pool::new(&segment.model, self.runtime.threads).run(
+            &data,
+            &self.runtime,
+            keeper,
+            |shard: KeptShard<V::Shard>| {
+                merge(shard.inner);
+                found.iter_mut().zip(shard.kept).for_each(|(all, part)| all.extend(part));
+            },
+        )?;
         for ((kept, _), samples) in segment.yields.iter_mut().zip(found) {
             kept.parts.push(Dataset::stored(samples));
         }

@@ -7,9 +7,10 @@
 
 use crate::Error;
 use crate::data::{Array, Dataset, Sample};
-use crate::engine::{EngineError, Output, Pool, Visitor};
-use crate::progress::Progress;
-use crate::segment::{extract, inputs};
+use crate::engine::{EngineError, Output};
+use crate::execute::segment::{extract, inputs};
+use crate::execute::{Pool, Visitor};
+use crate::runtime::Runtime;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, TensorProto, ValueId};
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -116,13 +117,13 @@ impl<'a> Stages<'a> {
     }
 
     /// Runs stage after stage and returns the model's outputs for each sample.
-    pub(crate) fn run(&self, data: &Dataset, threads: usize, progress: &dyn Progress) -> Result<Vec<Sample>, Error> {
+    pub(crate) fn run(&self, data: &Dataset, runtime: &Runtime) -> Result<Vec<Sample>, Error> {
         let mut data = data.clone();
         for at in 0..self.len() {
             let stage = self.stage(at, &data)?;
             let mut next = Vec::new();
-            let pool = Pool::new(&stage.model, threads);
-            pool.run(&data, progress, || Hand(&stage.handed), |samples: Vec<Sample>| next.extend(samples))?;
+            let pool = Pool::new(&stage.model, runtime.threads);
+            pool.run(&data, runtime, || Hand(&stage.handed), |samples: Vec<Sample>| next.extend(samples))?;
             data = Dataset::stored(next);
         }
         (0..data.len()).map(|index| Ok(data.sample(index)?)).collect()

@@ -9,9 +9,10 @@
 
 use crate::Error;
 use crate::data::{Array, Dataset, Sample};
-use crate::engine::{Lane, Output, Pool, Visitor};
-use crate::progress::Silent;
-use crate::segment::{extract, inputs};
+use crate::engine::Output;
+use crate::execute::segment::{extract, inputs};
+use crate::execute::{Lane, Pool, Visitor};
+use crate::runtime::Runtime;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Graph, Model, NodeId, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -44,7 +45,7 @@ pub(crate) struct Walk {
     quantized: Side,
     /// Bytes that the values at both cuts may take.
     budget: u64,
-    threads: usize,
+    runtime: Runtime<'static>,
 }
 
 /// One network's progress.
@@ -60,9 +61,9 @@ struct Side {
 
 impl Walk {
     /// At the inputs of both networks.
-    pub(crate) fn new(model: &Model, data: &Dataset, budget: u64, threads: usize) -> Self {
+    pub(crate) fn new(model: &Model, data: &Dataset, budget: u64, runtime: &Runtime) -> Self {
         let side = || Side { cut: inputs(model), data: data.clone(), read: Vec::new() };
-        Self { float: side(), quantized: side(), budget, threads }
+        Self { float: side(), quantized: side(), budget, runtime: runtime.silent() }
     }
 
     /// Runs both networks up to what `layer` reads and sums it up. `later` are the layers still to come, itself among
@@ -79,8 +80,8 @@ impl Walk {
         let [float, quantized] =
             [self.float.segment(float, layer, None, later)?, self.quantized.segment(quantized, layer, open, later)?];
         let keep = self.fits(&float, &quantized)?;
-        let float_pool = Pool::new(&float.model, self.threads);
-        let pool = Pool::new(&quantized.model, self.threads);
+        let float_pool = Pool::new(&float.model, self.runtime.threads);
+        let pool = Pool::new(&quantized.model, self.runtime.threads);
         let visitor = || Reader {
             lane: float_pool.lane(),
             data: &self.float.data,
@@ -91,7 +92,7 @@ impl Walk {
         let mut total = summary();
         let mut kept: [Vec<Sample>; 2] = Default::default();
         let mut merged = Ok(());
-        pool.run(&self.quantized.data, &Silent, visitor, |shard: Shard<S>| {
+        pool.run(&self.quantized.data, &self.runtime, visitor, |shard: Shard<S>| {
             let result = total.merge(shard.summary);
             merged = std::mem::replace(&mut merged, Ok(())).and(result);
             kept.iter_mut().zip(shard.kept).for_each(|(all, part)| all.extend(part));

@@ -1,13 +1,14 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
-use crate::coverage::Coverage;
 use crate::data::{Array, Dataset};
-use crate::engine::{Output, Pool};
-use crate::progress::Progress;
+use crate::engine::Output;
+use crate::execute::Pool;
+use crate::execute::coverage::Coverage;
+use crate::execute::stages::{HELD, Limit, Place, Stage, Stages, fitting};
 use crate::quant::{GridKind, GridSpec, Range};
 use crate::report::Distribution;
-use crate::stages::{HELD, Limit, Place, Stage, Stages, fitting};
+use crate::runtime::Runtime;
 use crate::{Error, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
@@ -67,9 +68,9 @@ pub(crate) fn observe(
     options: &Options,
     margin: f32,
     pool: &rayon::ThreadPool,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Observed, Error> {
-    let seen = see(model, watched, data, options, margin, progress)?;
+    let seen = see(model, watched, data, options, margin, runtime)?;
     let roots: Vec<ValueId> = watched.placement.roots().collect();
     let one = |value| seen.quantizer(model, watched, value, options);
     let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
@@ -78,7 +79,7 @@ pub(crate) fn observe(
     let one = |layer| seen.narrower(model, watched, layer, options);
     let chosen: Result<Vec<_>, Error> = pool.install(|| narrow.into_par_iter().map(one).collect());
     let narrower = chosen?.into_iter().flatten().collect();
-    let distributions = if options.details { seen.distributions() } else { IndexMap::new() };
+    let distributions = if options.verify.details { seen.distributions() } else { IndexMap::new() };
     Ok(Observed { activations, narrower, means: seen.means, outputs: seen.outputs, distributions })
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn see(
     data: &Dataset,
     options: &Options,
     margin: f32,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Seen, Error> {
     if data.is_empty() {
         return Err(Error::NoSamples);
@@ -108,20 +109,20 @@ pub(crate) fn see(
         return Ok(seen);
     }
     let part = watched.coverage.part(model);
-    let stages = Stages::new(&part, Limit::of(model, options.memory))?;
-    progress.begin("calibrate", (stages.len() * data.len()) as u64);
+    let stages = Stages::new(&part, Limit::of(model, runtime.memory))?;
+    runtime.begin("calibrate", (stages.len() * data.len()) as u64);
     let mut data = data.clone();
     for at in 0..stages.len() {
         let Stage { model: part, handed } = stages.stage(at, &data)?;
         let last = at + 1 == stages.len();
         let here: Vec<Wanted> = wanted.extract_if(.., |wanted| is_computed_or_fed(&part, &wanted.name)).collect();
         let tapped = tap(part, here.iter().map(|w| &w.name))?;
-        let mut pool = Pool::new(&tapped, options.threads);
-        if options.memory.is_some() || !last {
+        let mut pool = Pool::new(&tapped, runtime.threads);
+        if runtime.memory.is_some() || !last {
             let first = data.sample(0)?.arrays;
             let outputs = pool.lane().run(&first)?;
-            pool = pool.with_threads(threads_within(&tapped, &outputs, options));
-            let (fitting, all) = (fitting(&handed, &first, &outputs, options.memory), data.len());
+            pool = pool.with_threads(threads_within(&tapped, &outputs, runtime));
+            let (fitting, all) = (fitting(&handed, &first, &outputs, runtime.memory), data.len());
             if !last && fitting < all {
                 tracing::warn!(
                     "calibrated on {fitting} of {all} samples from stage {} of {} on: more need more --memory for what \
@@ -133,14 +134,14 @@ pub(crate) fn see(
             }
         }
         let counted = here.into_iter().filter_map(|w| find(&tapped, w)).collect();
-        let taps = Taps { counted, kept: handed, samples: if last { options.verify } else { data.len() } };
-        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, progress)?;
+        let taps = Taps { counted, kept: handed, samples: if last { options.verify.verify } else { data.len() } };
+        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, runtime)?;
         let names = || taps.counted.iter().map(|tap| tap.name.clone());
         seen.means.extend(names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)));
         seen.statistics.extend(names().zip(statistics));
         data = Dataset::stored(kept);
     }
-    progress.end();
+    runtime.end();
     let outputs = (0..data.len()).map(|index| Ok(data.sample(index)?.arrays.iter().map(Array::to_f32).collect()));
     seen.outputs = outputs.collect::<Result<_, Error>>()?;
     Ok(seen)
@@ -193,8 +194,8 @@ impl Seen {
         bits: u8,
         options: &Options,
     ) -> Result<Option<ActivationQuantizer>, Error> {
-        let grid = activation_grid(options.profile.activations, bits)?;
-        if let Some(given) = options.encodings.quantizer(model, watched.placement, value, grid) {
+        let grid = activation_grid(options.scheme.profile.activations, bits)?;
+        if let Some(given) = options.scheme.encodings.quantizer(model, watched.placement, value, grid) {
             return Ok(Some(given));
         }
         let quantizer = if let Some(tensor) = model.constant(value) {
@@ -207,7 +208,7 @@ impl Seen {
                 floor: watched.placement.floor_of(&model.graph, value),
                 bound: watched.placement.bound_of(&model.graph, value),
             };
-            choose(statistics, options.observer, grid, self.margin, limits)
+            choose(statistics, options.calibrate.observer, grid, self.margin, limits)
         };
         Ok(Some(quantizer))
     }
@@ -224,15 +225,15 @@ fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Error> {
 
 /// As many threads as fit the memory budget, by what one sample takes: every tapped value, its copy on the way out,
 /// and about as much again inside the engine, beside the model itself.
-fn threads_within(tapped: &Model, outputs: &[Output], options: &Options) -> usize {
-    let Some(budget) = options.memory else { return options.threads };
+fn threads_within(tapped: &Model, outputs: &[Output], runtime: &Runtime) -> usize {
+    let Some(budget) = runtime.memory else { return runtime.threads };
     let elements: usize = outputs.iter().map(|o| o.shape().iter().product::<usize>()).sum();
     let (session, model) = (12 * elements as u64, HELD * tapped.stored_bytes());
     let fitting = budget.saturating_sub(model) / session.max(1);
     if fitting == 0 {
         tracing::warn!(budget, needed = model + session, "one thread may take more than the memory allowed");
     }
-    options.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
+    runtime.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
 }
 
 /// A tap before it is known where its value is found.

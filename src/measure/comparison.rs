@@ -5,7 +5,7 @@
 //! other output is the squared error relative to it, Σ(a − b)²/Σa². A network's distance is the sum over its outputs.
 //! Lower is better; 0 is the float network.
 
-use crate::agreement::{Accuracy, Agreement, AgreementFigures, is_probabilities};
+use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures, is_probabilities};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,21 +1,25 @@
 //! The story: prepare, tap, calibrate, search where bits are to be found, solve, lower, verify.
 
-use crate::comparison::{Comparison, Found};
-use crate::coverage::Coverage;
+pub(crate) mod details;
+pub(crate) mod work;
+
+use crate::calibrate::observe::{Observed, observe};
 use crate::data::{Array, Dataset, InputSpec};
-use crate::details;
-use crate::engine::{Lane, Output, Pool, Visitor};
+use crate::engine::Output;
 use crate::exchange::refuse_unknown;
+use crate::execute::coverage::Coverage;
+use crate::execute::stages::{Limit, Stages};
+use crate::execute::{Lane, Pool, Visitor};
 use crate::lower::{Biases, finish, packings, quantize_graph};
-use crate::observe::{Observed, observe};
+use crate::measure::comparison::{Comparison, Found};
+use crate::pipeline::work::Work;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
-use crate::progress::Progress;
-use crate::reconstruct::reconstruct;
 use crate::report::{Quality, Report};
+use crate::runtime::Runtime;
+use crate::scheme::metadata;
 use crate::search::{Outcome, Parts, SearchOptions, Target};
-use crate::stages::{Limit, Stages};
-use crate::work::Work;
-use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver, metadata};
+use crate::solve::reconstruct::reconstruct;
+use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, save_model};
 use msq_passes::{Manager, UpgradeOpset};
@@ -59,10 +63,10 @@ pub(crate) fn quantize(
     data: &Dataset,
     synthetic: bool,
     options: &Options,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options)?;
-    prepared.quantize(model, data, None, synthetic, options, progress)
+    prepared.quantize(model, data, None, synthetic, options, runtime)
 }
 
 /// Looks for the bits of every layer of a float model, on data in two parts, and quantizes it. What the search promises
@@ -74,7 +78,7 @@ pub(crate) fn search_and_quantize(
     synthetic: bool,
     options: &Options,
     search: &SearchOptions,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options)?;
     let mut wanted = search.clone();
@@ -82,10 +86,10 @@ pub(crate) fn search_and_quantize(
     let mut resumed = None;
     let mut nearest = None;
     loop {
-        let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, progress)?;
+        let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, runtime)?;
         let found = options.with_plan(&outcome.plan);
         let mut quantized =
-            prepared.quantize(model.clone(), calibration, Some(validation), synthetic, &found, progress)?;
+            prepared.quantize(model.clone(), calibration, Some(validation), synthetic, &found, runtime)?;
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // What is checked on the file counts, not what the search made of it or of a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
@@ -124,10 +128,10 @@ pub(crate) fn search_only(
     synthetic: bool,
     options: &Options,
     search: &SearchOptions,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Outcome, Error> {
     Prepared::new(&mut model, options)?;
-    seek(&model, parts, synthetic, options, search, progress)
+    seek(&model, parts, synthetic, options, search, runtime)
 }
 
 fn seek(
@@ -136,14 +140,14 @@ fn seek(
     synthetic: bool,
     options: &Options,
     search: &SearchOptions,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Outcome, Error> {
-    if !options.encodings.tensors.is_empty() {
+    if !options.scheme.encodings.tensors.is_empty() {
         return Err(Error::Search { reason: "encodings say what the bits are".to_owned() });
     }
     let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-    let pool = thread_pool(options)?;
-    pool.install(|| crate::search::search(model, Parts { calibration, validation, margin }, options, search, progress))
+    let pool = thread_pool(runtime)?;
+    pool.install(|| crate::search::search(model, Parts { calibration, validation, margin }, options, search, runtime))
 }
 
 /// The target to seek with instead, where the one asked for is missed by the file or its answers.
@@ -173,11 +177,11 @@ impl Prepared {
     fn new(model: &mut Model, options: &Options) -> Result<Self, Error> {
         let start = Instant::now();
         refuse_quantized(model)?;
-        let unknown = options.encodings.unknown(model);
+        let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
-        prepare(model, options.batch_norm)?;
-        if options.equalize.unwrap_or(!options.profile.per_channel) {
+        prepare(model, options.prepare.batch_norm)?;
+        if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model)?;
         }
         refuse_unknown(&unknown, model)?;
@@ -193,35 +197,33 @@ impl Prepared {
         validation: Option<&Dataset>,
         synthetic: bool,
         options: &Options,
-        progress: &dyn Progress,
+        runtime: &Runtime,
     ) -> Result<Quantized, Error> {
         // Layers have their names now.
-        let plan = options.plan.resolved(&model, options.ends, &options.profile)?;
+        let plan = options.scheme.plan.resolved(&model, options.scheme.first_last_bits, &options.scheme.profile)?;
         let plan = with_given_bits(&model, &options.with_plan(&plan))?;
         let options = &options.with_plan(&plan);
         raise_opset(&mut model, options)?;
-        let pool = thread_pool(options)?;
+        let pool = thread_pool(runtime)?;
         let calibration = Instant::now();
         let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-        let (work, mut observed) = calibrate(&model, data, margin, options, &pool, progress)?;
+        let (work, mut observed) = calibrate(&model, data, margin, options, &pool, runtime)?;
         let calibrate_seconds = calibration.elapsed().as_secs_f64();
         let mut solved = pool.install(|| work.round(&model, &observed, options))?;
-        pool.install(|| reconstruct(&model, &work, &mut observed, &mut solved, data, options, progress))?;
+        pool.install(|| reconstruct(&model, &work, &mut observed, &mut solved, data, options, runtime))?;
         let float = model.clone();
         quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
         let quality = match validation {
             _ if !work.coverage.is_whole() => None,
-            Some(data) => Some(verify(&model, &float, data, options, progress)?),
+            Some(data) => Some(verify(&model, &float, data, runtime)?),
             None if observed.outputs.is_empty() => None,
-            None => {
-                verify_outputs(&model, &observed.outputs, data, Limit::of(&float, options.memory), options, progress)?
-            }
+            None => verify_outputs(&model, &observed.outputs, data, Limit::of(&float, runtime.memory), runtime)?,
         };
         let mut layers = work.reports(&float, &solved, options);
-        if options.details && work.coverage.is_whole() && Limit::of(&float, options.memory).is_none() {
+        if options.verify.details && work.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
             let run =
                 details::Run { float: &float, quantized: &model, work: &work, observed: &observed, solved: &solved };
-            details::add(&mut layers, run, validation.unwrap_or(data), options, progress)?;
+            details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // Exact, and not all of it runs in the engine: after the comparison.
         let names = finish(&mut model, work.packings.clone(), options)?;
@@ -249,9 +251,9 @@ impl Prepared {
     }
 }
 
-fn thread_pool(options: &Options) -> Result<rayon::ThreadPool, Error> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    pool.map_err(|e| Error::Threads { threads: options.threads, reason: e.to_string() })
+fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads).build();
+    pool.map_err(|e| Error::Threads { threads: runtime.threads, reason: e.to_string() })
 }
 
 /// Decides what is done to which layer, and observes the activations: of as much of the model as the engine runs.
@@ -261,13 +263,13 @@ fn calibrate(
     margin: f32,
     options: &Options,
     pool: &rayon::ThreadPool,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<(Work, Observed), Error> {
-    let mut coverage = Coverage::within(model, options.memory);
+    let mut coverage = Coverage::within(model, runtime.memory);
     loop {
         let work = Work::within(model, options, coverage)?;
-        options.encodings.check(model, &work, options)?;
-        match observe(model, work.watched(), data, options, margin, pool, progress) {
+        options.scheme.encodings.check(model, &work, options)?;
+        match observe(model, work.watched(), data, options, margin, pool, runtime) {
             Ok(observed) => {
                 if let Some(note) = work.coverage.note() {
                     tracing::warn!("{note}");
@@ -285,14 +287,16 @@ fn calibrate(
 
 /// Refuses forms the target does not run, and choices that contradict each other.
 fn check_choices(options: &Options) -> Result<(), Error> {
-    let profile = &options.profile;
-    let refused = match options.format {
+    let profile = &options.scheme.profile;
+    let refused = match options.output.format {
         Format::Qlinear if !profile.qlinear => Some("QLinearConv and its kin"),
         Format::Integer if !profile.integer => Some("ConvInteger and its kin"),
-        _ if options.functions && !profile.functions => Some("functions of the model"),
+        _ if options.output.functions && !profile.functions => Some("functions of the model"),
         _ => None,
     };
-    if options.rounding == RoundingMode::Stochastic && options.solver.is_some_and(|solver| solver != Solver::Round) {
+    if options.solve.rounding == RoundingMode::Stochastic
+        && options.solve.solver.is_some_and(|solver| solver != Solver::Round)
+    {
         return Err(Error::StochasticSolver);
     }
     match refused {
@@ -303,16 +307,16 @@ fn check_choices(options: &Options) -> Result<(), Error> {
 
 /// The plan, with the bits that encodings give.
 fn with_given_bits(model: &Model, options: &Options) -> Result<BitPlan, Error> {
-    if options.encodings.tensors.is_empty() {
-        return Ok(options.plan.clone());
+    if options.scheme.encodings.tensors.is_empty() {
+        return Ok(options.scheme.plan.clone());
     }
     let work = Work::new(model, options)?;
-    options.encodings.planned(model, &work.placement, &options.plan)
+    options.scheme.encodings.planned(model, &work.placement, &options.scheme.plan)
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.
 fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
-    let packings = packings(layers(model).iter(), &options.plan);
+    let packings = packings(layers(model).iter(), &options.scheme.plan);
     let wanted = packings.values().map(|packing| packing.lowest_opset()).max().unwrap_or_default();
     if model.opset("").unwrap_or_default() >= wanted {
         return Ok(());
@@ -327,20 +331,14 @@ fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
 }
 
 /// Runs the quantized model beside the float model and compares it.
-fn verify(
-    model: &Model,
-    float: &Model,
-    data: &Dataset,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Quality, Error> {
-    progress.begin("verify", data.len() as u64);
+fn verify(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Result<Quality, Error> {
+    runtime.begin("verify", data.len() as u64);
     let mut total = Comparison::default();
-    let float = Pool::new(float, options.threads);
+    let float = Pool::new(float, runtime.threads);
     let comparer = || Comparer { data, float: float.lane() };
-    let pool = Pool::new(model, options.threads);
-    pool.run(data, progress, comparer, |part: Comparison| total.merge(&part))?;
-    progress.end();
+    let pool = Pool::new(model, runtime.threads);
+    pool.run(data, runtime, comparer, |part: Comparison| total.merge(&part))?;
+    runtime.end();
     Ok(quality(&total, data.len(), true))
 }
 
@@ -351,8 +349,7 @@ fn verify_outputs(
     float: &[Vec<Vec<f32>>],
     data: &Dataset,
     limit: Option<Limit>,
-    options: &Options,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<Option<Quality>, Error> {
     let stages = match Stages::new(model, limit.map(Limit::quantized)) {
         Ok(stages) => stages,
@@ -361,15 +358,15 @@ fn verify_outputs(
             return Ok(None);
         }
     };
-    progress.begin("verify", (stages.len() * float.len()) as u64);
+    runtime.begin("verify", (stages.len() * float.len()) as u64);
     let mut total = Comparison::default();
-    let found = stages.run(&data.range(0, float.len()), options.threads, progress)?;
+    let found = stages.run(&data.range(0, float.len()), runtime)?;
     for (index, (float, sample)) in float.iter().zip(&found).enumerate() {
         let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
         let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
         total.observe(float, &found, data.labels(index));
     }
-    progress.end();
+    runtime.end();
     Ok(Some(quality(&total, found.len(), false)))
 }
 

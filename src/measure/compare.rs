@@ -5,12 +5,12 @@
 //! adds is the difference: of what it computes against what it reads, for its weights; of what it reads against what the
 //! layers before compute, for the quantizer of its activation and whatever stands in between.
 
-use crate::agreement::AgreementFigures;
 use crate::data::Dataset;
-use crate::evaluate;
-use crate::inspect::{Located, located_layers};
+use crate::measure::agreement::AgreementFigures;
+use crate::measure::evaluate;
+use crate::measure::inspect::{Located, located_layers};
 use crate::prepare::prepare;
-use crate::progress::Progress;
+use crate::runtime::Runtime;
 use crate::{BatchNorm, Error};
 use msq_passes::analysis::LayerOp;
 use msq_passes::ir::{Graph, Model, ValueId};
@@ -77,13 +77,7 @@ pub struct Start {
 }
 
 /// Compares a model with a reference, layer by layer, on every sample.
-pub fn compare(
-    reference: &Model,
-    model: &Model,
-    data: &Dataset,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<SideBySide, Error> {
+pub fn compare(reference: &Model, model: &Model, data: &Dataset, runtime: &Runtime) -> Result<SideBySide, Error> {
     let bytes = [reference, model].map(Model::stored_bytes);
     let (mut first, mut second) = (reference.clone(), model.clone());
     let keeps_norms = [&first, &second].map(has_batch_norms);
@@ -98,7 +92,7 @@ pub fn compare(
             }
         }
     }
-    let found = evaluate::compare(&second, Some(&first), &names, data, None, threads, progress)?;
+    let found = evaluate::compare(&second, Some(&first), &names, data, None, runtime)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
         .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))

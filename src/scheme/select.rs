@@ -17,7 +17,7 @@ impl Selection {
     pub(crate) fn new(model: &Model, options: &Options) -> Result<Self, Error> {
         let names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
         let mut skip = Vec::new();
-        for pattern in &options.skip {
+        for pattern in &options.scheme.skip {
             let entry = compile(pattern, &names)?;
             if !names.iter().any(|name| matches(&entry, name)) {
                 return Err(Error::NoSuchLayer { pattern: pattern.clone() });
@@ -25,9 +25,9 @@ impl Selection {
             skip.push(entry);
         }
         let missing = |op: &&String| !model.graph.nodes().any(|(_, n)| n.op() == op.as_str());
-        match options.keep_float.iter().find(missing) {
+        match options.scheme.keep_float.iter().find(missing) {
             Some(op) => Err(Error::NoSuchOperator { op: op.clone() }),
-            None => Ok(Self { skip, keep_float: options.keep_float.clone() }),
+            None => Ok(Self { skip, keep_float: options.scheme.keep_float.clone() }),
         }
     }
 

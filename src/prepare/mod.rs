@@ -1,5 +1,7 @@
 //! Makes the float graph canonical, so that calibration and lowering meet few forms of the same thing.
 
+pub(crate) mod quantized;
+
 use crate::engine::Facts;
 use crate::{BatchNorm, Error};
 use msq_passes::analysis::layers;

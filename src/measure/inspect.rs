@@ -2,8 +2,9 @@
 
 use crate::engine::Facts;
 use crate::prepare::prepare;
-use crate::qdq::{Qdq, is_dequantizer};
-use crate::{BatchNorm, BitPlan, Error, metadata};
+use crate::prepare::quantized::{Qdq, is_dequantizer};
+use crate::scheme::metadata;
+use crate::{BatchNorm, BitPlan, Error};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId};

@@ -4,10 +4,10 @@
 //! threads; the caller merges shards in their order. A model with dynamic axes gets a plan for each set of shapes the
 //! data brings.
 
-use super::contained::stopped;
-use super::{EngineError, Output, Plan, Session};
 use crate::data::{Array, DataError, Dataset};
-use crate::progress::{Progress, step};
+use crate::engine::stopped;
+use crate::engine::{EngineError, Output, Plan, Session};
+use crate::runtime::Runtime;
 use msq_passes::ir::Model;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -64,7 +64,7 @@ impl<'a> Pool<'a> {
     pub fn run<V: Visitor>(
         &self,
         data: &Dataset,
-        progress: &dyn Progress,
+        runtime: &Runtime,
         visitor: impl Fn() -> V + Sync,
         merge: impl FnMut(V::Shard) + Send,
     ) -> Result<Vec<V>, V::Error> {
@@ -84,9 +84,10 @@ impl<'a> Pool<'a> {
                 for index in range {
                     let ran = one(&mut lane, data, index, &mut visitor, &mut found);
                     ran.inspect_err(|_| stop.store(true, Ordering::Relaxed)).map_err(|e| (index, e))?;
-                    step(progress, 1)
+                    runtime
+                        .step(1)
                         .inspect_err(|_| stop.store(true, Ordering::Relaxed))
-                        .map_err(|e| (index, e.into()))?;
+                        .map_err(|e| (index, EngineError::from(e).into()))?;
                 }
                 done.lock().unwrap_or_else(PoisonError::into_inner).add(shard, found);
             }

@@ -1,9 +1,9 @@
 //! From decisions to a file: quantizers and integers into the graph, then the form, the packing, the names.
 
-use crate::bit_plan::BitPlan;
-use crate::observe::Observed;
+use crate::calibrate::observe::Observed;
+use crate::pipeline::work::Solved;
+use crate::scheme::bit_plan::BitPlan;
 use crate::solve::Rounded;
-use crate::work::Solved;
 use crate::{Error, Format, Options};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
@@ -67,7 +67,7 @@ pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPl
 
 /// Whether the file is to be as small as it can be.
 pub(crate) fn is_stripped(options: &Options, packings: &IndexMap<String, Packing>) -> bool {
-    options.strip_names.unwrap_or(!packings.is_empty())
+    options.output.strip_names.unwrap_or(!packings.is_empty())
 }
 
 /// Brings the QDQ graph into the form and size wanted. Returns the names of inner values that were shortened.
@@ -80,16 +80,16 @@ pub(crate) fn finish(
     let mut passes = Manager::new();
     if !packings.is_empty() {
         // Before the form: it looks for a layer's integers behind its name.
-        passes = passes.with(PackWeights { layers: packings, functions: options.functions });
+        passes = passes.with(PackWeights { layers: packings, functions: options.output.functions });
     }
-    match options.format {
+    match options.output.format {
         Format::Qdq => {}
-        Format::Qlinear => passes = passes.with(FuseQlinear { contrib: options.profile.contrib }),
+        Format::Qlinear => passes = passes.with(FuseQlinear { contrib: options.scheme.profile.contrib }),
         Format::Integer => passes = passes.with(LowerInteger),
     }
     // What the form has taken in is unread.
     passes = passes.with(EliminateDeadNodes);
-    if options.half_scales {
+    if options.output.half_scales {
         passes = passes.with(HalfConstants);
     }
     if strip {

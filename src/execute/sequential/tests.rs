@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::calibrate::observe::{Observed, observe};
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::lower::{Biases, quantize_graph};
-use crate::observe::{Observed, observe};
+use crate::pipeline::work::{Solved, Work};
 use crate::prepare::{annotate, prepare};
-use crate::reconstruct::reconstruct;
-use crate::work::{Solved, Work};
+use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::solve::reconstruct::reconstruct;
 use crate::{BatchNorm, Options};
 use msq_passes::ir::{import, text};
 use msq_passes::{InsertTaps, Manager};
@@ -103,10 +103,10 @@ impl Case {
         };
         let data = Dataset::stored((0..9).map(sample).collect());
         let every = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
-        let options = Options { plan: BitPlan::uniform(every), threads: 2, ..Options::default() };
+        let options = Options::default().with_plan(&BitPlan::uniform(every));
         let work = Work::new(&model, &options).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let observed = observe(&model, work.watched(), &data, &options, 1.0, &pool, &Silent).unwrap();
+        let observed = observe(&model, work.watched(), &data, &options, 1.0, &pool, &Runtime::with_threads(2)).unwrap();
         let solved = work.round(&model, &observed, &options).unwrap();
         Self { model, data, options, work, observed, solved }
     }
@@ -130,7 +130,7 @@ impl Case {
     /// The moments a walk finds for each layer, and whether each step moved the cuts.
     fn walk(&self, budget: u64) -> Vec<(Vec<Moments>, bool)> {
         let (order, quantized) = (self.order(), self.quantized());
-        let mut walk = Walk::new(&self.model, &self.data, budget, 2);
+        let mut walk = Walk::new(&self.model, &self.data, budget, &Runtime::with_threads(2));
         let mut steps = Vec::new();
         for (at, layer) in order.iter().enumerate() {
             let cuts = |walk: &Walk| [walk.float.cut.clone(), walk.quantized.cut.clone()];
@@ -146,9 +146,17 @@ impl Case {
     /// The layers solved by what they read, a budget given.
     fn reconstructed(&self, memory: Option<u64>) -> Solved {
         let mut solved = self.solved.clone();
-        let options = Options { memory, ..self.options.clone() };
-        reconstruct(&self.model, &self.work, &mut self.observed.clone(), &mut solved, &self.data, &options, &Silent)
-            .unwrap();
+        let runtime = Runtime::with_threads(2).memory(memory);
+        reconstruct(
+            &self.model,
+            &self.work,
+            &mut self.observed.clone(),
+            &mut solved,
+            &self.data,
+            &self.options,
+            &runtime,
+        )
+        .unwrap();
         solved
     }
 }

@@ -6,14 +6,14 @@
 //! give the layer's input another scale, where nothing but the layer reads it ([`Work::own_input`]). Layers the kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
 //! keep the integers they were rounded to.
 
+use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
+use crate::execute::sequential::{Reading, Summary, Walk};
 use crate::kernels::{ColumnSampler, Geometry, Gram, KernelError, Sampling};
 use crate::lower::{Biases, quantize_graph};
-use crate::observe::Observed;
-use crate::progress::{Progress, step};
-use crate::sequential::{Reading, Summary, Walk};
+use crate::pipeline::work::{Solved, Work};
+use crate::runtime::Runtime;
 use crate::solve::{Evidence, Rounded, Sights, solver};
-use crate::work::{Solved, Work};
 use crate::{Error, Options};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
@@ -29,7 +29,7 @@ pub(crate) fn reconstruct(
     solved: &mut Solved,
     data: &Dataset,
     options: &Options,
-    progress: &dyn Progress,
+    runtime: &Runtime,
 ) -> Result<(), Error> {
     let solver = solver(work.solver(options), options);
     if solver.evidence() == Evidence::Nothing {
@@ -38,19 +38,19 @@ pub(crate) fn reconstruct(
     let seen = |layer: &Layer| work.coverage.sees(model, layer.input) && work.coverage.refusal(layer.node).is_none();
     let layers = solved.keys().filter_map(|name| work.layers().find(|l| l.name == *name).cloned());
     let order: Vec<Layer> = layers.filter(seen).collect();
-    let budget = options.memory.map_or(CUTS, |memory| memory / 4);
-    let mut walk = Walk::new(model, data, budget, options.threads);
-    progress.begin("solve", order.len() as u64);
+    let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
+    let mut walk = Walk::new(model, data, budget, runtime);
+    runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
-        if options.encodings.weight_scales(model, layer, options).is_some() {
+        if options.scheme.encodings.weight_scales(model, layer, options).is_some() {
             // Rounded to nearest on the scales given.
-            progress.advance(1);
+            runtime.step(1)?;
             continue;
         }
         let own = work.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
         let mut one = || -> Result<Rounded, Error> {
-            let empty = Summed::new(model, layer, solver.evidence(), data.len(), options.position_step)?;
+            let empty = Summed::new(model, layer, solver.evidence(), data.len(), options.solve.position_step)?;
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
             let sums = walk.step(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
@@ -70,9 +70,9 @@ pub(crate) fn reconstruct(
             }
             Err(error) => return Err(error),
         }
-        step(progress, 1)?;
+        runtime.step(1)?;
     }
-    progress.end();
+    runtime.end();
     Ok(())
 }
 

@@ -1,0 +1,92 @@
+//! What a run may use and whom it tells, as opposed to what it is to do: threads, memory, progress, cancellation.
+//!
+//! A [`Runtime`] is handed through every phase. Nothing in it changes a result: the same input, options and seed give the
+//! same bytes with any number of threads and within any memory that is enough.
+
+pub(crate) mod memory;
+pub mod progress;
+
+use progress::{Cancellation, Progress, Silent};
+
+/// The run was cancelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled;
+
+/// What a run may use and whom it tells.
+#[derive(Clone)]
+pub struct Runtime<'a> {
+    /// Number of threads.
+    pub threads: usize,
+    /// Bytes of activations and plans that the engine may hold at once; no limit where `None`.
+    pub memory: Option<u64>,
+    /// Receives the progress of the run.
+    progress: &'a dyn Progress,
+    /// Ends the run early.
+    cancellation: Cancellation,
+}
+
+impl Default for Runtime<'_> {
+    /// All cores, no limit on memory, nobody is told.
+    fn default() -> Self {
+        Self::with_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+}
+
+impl<'a> Runtime<'a> {
+    /// So many threads, no limit on memory, nobody is told.
+    pub fn with_threads(threads: usize) -> Self {
+        Self { threads, memory: None, progress: &Silent, cancellation: Cancellation::default() }
+    }
+
+    /// The same with a limit on memory, in bytes.
+    #[must_use]
+    pub fn memory(self, memory: Option<u64>) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// The same with somebody who is told where the run is.
+    #[must_use]
+    pub fn progress(self, progress: &'a dyn Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// The same with a flag that ends the run.
+    #[must_use]
+    pub fn cancellation(self, cancellation: &Cancellation) -> Self {
+        Self { cancellation: cancellation.clone(), ..self }
+    }
+
+    /// The same for a part of a phase, whose steps are not those that are reported.
+    #[must_use]
+    pub fn silent(&self) -> Runtime<'static> {
+        Runtime {
+            progress: &Silent,
+            threads: self.threads,
+            memory: self.memory,
+            cancellation: self.cancellation.clone(),
+        }
+    }
+
+    /// A phase of `steps` steps begins; the one before is over.
+    pub fn begin(&self, phase: &'static str, steps: u64) {
+        self.progress.begin(phase, steps);
+    }
+
+    /// Reports that `steps` more steps are done. Fails if the run is to end.
+    pub fn step(&self, steps: u64) -> Result<(), Cancelled> {
+        self.progress.advance(steps);
+        if self.cancellation.is_cancelled() || self.progress.is_cancelled() { Err(Cancelled) } else { Ok(()) }
+    }
+
+    /// The last phase is over.
+    pub fn end(&self) {
+        self.progress.end();
+    }
+}
+
+impl std::fmt::Debug for Runtime<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("threads", &self.threads).field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
