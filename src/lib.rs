@@ -48,7 +48,7 @@ pub mod solve;
 pub use calibrate::synthetic::made_up;
 pub use error::Error;
 pub use measure::{agreement, compare, evaluate, inspect};
-pub use pipeline::{Quantized, input_specs};
+pub use pipeline::Quantized;
 pub use quant::weight_grid::WeightGrid;
 pub use quantizer::Quantizer;
 pub use runtime::progress;

@@ -1,7 +1,7 @@
 //! The front door of the library.
 
 use crate::data::{Dataset, InputSpec, SyntheticOptions};
-use crate::pipeline::{self, Quantized};
+use crate::pipeline::{self, Calibration, Quantized};
 use crate::runtime::Runtime;
 use crate::runtime::progress::{Cancellation, Progress};
 use crate::search::{Outcome, SearchOptions, Target, parts};
@@ -65,7 +65,7 @@ impl<'a> Quantizer<'a> {
 
     /// The inputs that data must feed.
     pub fn inputs(&self) -> Vec<InputSpec> {
-        pipeline::input_specs(&self.model)
+        InputSpec::of(&self.model)
     }
 
     /// The data to calibrate on. A search keeps a [part](parts) of it to measure plans on, unless there is other data
@@ -127,11 +127,12 @@ impl<'a> Quantizer<'a> {
     pub fn run(self) -> Result<Quantized, Error> {
         let (data, synthetic) = self.data()?;
         let Some(search) = &self.search else {
-            return pipeline::quantize(self.model, &data, synthetic, &self.options, &self.runtime);
+            let calibration = Calibration { data: &data, synthetic };
+            return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
         let [calibration, validation] = in_parts(data, self.validation);
-        let parts = [&calibration, &validation];
-        pipeline::search_and_quantize(self.model, parts, synthetic, &self.options, search, &self.runtime)
+        let calibration = Calibration { data: &calibration, synthetic };
+        pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, search, &self.runtime)
     }
 
     /// Searches for the bits of every layer and leaves it at that. Without a target, one point of accuracy, or of
@@ -140,8 +141,8 @@ impl<'a> Quantizer<'a> {
         let (data, synthetic) = self.data()?;
         let search = self.search.unwrap_or_else(|| SearchOptions::new(Target::MaxDrop(0.01)));
         let [calibration, validation] = in_parts(data, self.validation);
-        let parts = [&calibration, &validation];
-        pipeline::search_only(self.model, parts, synthetic, &self.options, &search, &self.runtime)
+        let calibration = Calibration { data: &calibration, synthetic };
+        pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 
     /// The data to calibrate on, and whether it is made up.

@@ -7,15 +7,15 @@ mod common;
 
 use common::arrays::Npy;
 use common::{Scratch, args, child, digits, models, msq, quantize_digits, repository};
+use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, DataOptions, Dataset};
 use msq_onnx::engine::{Output, Plan, Session};
-use msq_onnx::input_specs;
 use msq_passes::ir::{DataType, Model};
 use msq_passes::{InsertTaps, Manager};
 use std::path::Path;
 
 fn samples(model: &Model, count: usize) -> Vec<Vec<Array>> {
-    let data = Dataset::open(&digits("calib.npz"), &input_specs(model), &DataOptions::default()).unwrap();
+    let data = Dataset::open(&digits("calib.npz"), &InputSpec::of(model), &DataOptions::default()).unwrap();
     (0..count).map(|i| data.sample(i).unwrap().arrays).collect()
 }
 
@@ -192,7 +192,7 @@ fn memory_does_not_grow_with_the_data() {
 fn child_quantizes() {
     child::report_peak(|path: &Path| {
         let model = msq_onnx::load(&path.with_file_name("model.onnx")).unwrap();
-        let specs = input_specs(&model);
+        let specs = InputSpec::of(&model);
         assert_eq!(specs[0].dtype, DataType::Float);
         let data = Dataset::open(path, &specs, &DataOptions::default()).unwrap();
         msq_onnx::Quantizer::new(model).calibration(data).threads(2).run().unwrap();

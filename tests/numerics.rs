@@ -7,9 +7,9 @@ mod common;
 
 use common::random_network::random_network;
 use common::{digits, models, repository};
+use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
 use msq_onnx::engine::{EngineError, Facts, Plan};
-use msq_onnx::input_specs;
 use msq_passes::ir::{self, DataType, Model};
 use msq_passes::{
     CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
@@ -78,7 +78,7 @@ fn close(wanted: &[Vec<f32>], found: &[Vec<f32>], what: &str) {
 #[test]
 fn every_pass_keeps_the_function_of_digits() {
     let mut model = models::digits_model();
-    let data = Dataset::open(&digits("test.npz"), &input_specs(&model), &DataOptions::default()).unwrap();
+    let data = Dataset::open(&digits("test.npz"), &InputSpec::of(&model), &DataOptions::default()).unwrap();
     let samples: Vec<_> = (0..data.len()).step_by(20).map(|i| data.sample(i).unwrap().arrays).collect();
     let wanted = outputs(&model, &samples).unwrap();
     prepare(&mut model, |pass, model| close(&wanted, &outputs(model, &samples).unwrap(), pass)).unwrap();
@@ -115,7 +115,7 @@ fn inputs(model: &Model) -> Option<Vec<Array>> {
         };
         Array::new(shape, data).ok()
     };
-    input_specs(model).into_iter().map(input).collect()
+    InputSpec::of(model).into_iter().map(input).collect()
 }
 
 /// Fixtures that the engine computes otherwise than the format says: its Swish knows no `alpha`.

@@ -71,7 +71,7 @@ fn random_networks_hold_up() {
 
 /// 32 samples for every input, open axes of length 16.
 fn write_data(scratch: &Scratch, model: &Path) -> PathBuf {
-    let specs = msq_onnx::input_specs(&msq_onnx::load(model).unwrap());
+    let specs = msq_onnx::data::InputSpec::of(&msq_onnx::load(model).unwrap());
     let arrays: Vec<(String, Npy)> = specs
         .into_iter()
         .map(|spec| {
@@ -88,7 +88,7 @@ fn write_data(scratch: &Scratch, model: &Path) -> PathBuf {
 /// Runs a model in onnxruntime.
 #[track_caller]
 fn run(data: &Path, model: &Path, outputs: &Path) {
-    let batch = msq_onnx::input_specs(&msq_onnx::load(model).unwrap())[0].shape.clone().unwrap()[0];
+    let batch = msq_onnx::data::InputSpec::of(&msq_onnx::load(model).unwrap())[0].shape.clone().unwrap()[0];
     let batch = batch.unwrap_or(32).to_string();
     let run = check_model(args!["run", model, data, outputs, "--batch", batch]).unwrap();
     assert_eq!(run["ok"], true, "{run}");

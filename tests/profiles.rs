@@ -56,7 +56,7 @@ fn cases(scratch: &Scratch, profile: &str) -> Vec<Case> {
 
 /// 32 samples for every input, open axes of length 16.
 fn write_data(scratch: &Scratch, name: &str, model: &Path) -> PathBuf {
-    let specs = msq_onnx::input_specs(&msq_onnx::load(model).unwrap());
+    let specs = msq_onnx::data::InputSpec::of(&msq_onnx::load(model).unwrap());
     let array = |spec: &msq_onnx::data::InputSpec| {
         let mut shape: Vec<usize> = spec.shape.as_ref().unwrap().iter().map(|n| n.unwrap_or(16)).collect();
         shape[0] = 32;

@@ -5,9 +5,9 @@
 mod common;
 
 use common::{BINARY, Scratch, args, digits, msq};
-use msq_onnx::data::{DataOptions, Dataset};
+use msq_onnx::data::{DataOptions, Dataset, InputSpec};
 use msq_onnx::search::{Method, Outcome, SearchOptions, SearchedActivations, Target};
-use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, input_specs, load};
+use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, load};
 use msq_passes::ir::import;
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::time::Duration;
 fn parts(samples: usize) -> [Dataset; 2] {
     let model = load(&digits("digits.onnx")).unwrap();
     let options = DataOptions { samples: Some(samples), ..DataOptions::default() };
-    let data = Dataset::open(&digits("calib.npz"), &input_specs(&model), &options).unwrap();
+    let data = Dataset::open(&digits("calib.npz"), &InputSpec::of(&model), &options).unwrap();
     let (calibration, validation) = data.split(samples / 2);
     [calibration, validation]
 }

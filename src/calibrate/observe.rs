@@ -1,35 +1,32 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
+use crate::Error;
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::data::{Array, Dataset};
 use crate::engine::Output;
 use crate::execute::Pool;
-use crate::execute::coverage::Coverage;
 use crate::execute::stages::{HELD, Limit, Place, Stage, Stages, fitting};
 use crate::quant::{GridKind, GridSpec, Range};
 use crate::report::Distribution;
 use crate::runtime::Runtime;
-use crate::{Error, Options};
+use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
 use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationGrid, ActivationQuantizer, InsertTaps, Manager};
 use rayon::prelude::*;
-use std::collections::HashMap;
 
-/// What calibration is to look at.
+/// How ranges are chosen, and what else is kept of a calibration run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Watched<'a> {
-    /// Where quantizers go.
-    pub placement: &'a Placement,
-    /// Layers that compute in float and store integers.
-    pub stored: &'a [Layer],
-    /// Bits of the values whose quantizers have fewer than 8.
-    pub bits: &'a HashMap<ValueId, u8>,
-    /// Bits that layers read with, by layer name, where other readers of the value want more.
-    pub narrower: &'a IndexMap<String, u8>,
-    /// What of the model can be run.
-    pub coverage: &'a Coverage,
+pub(crate) struct Watch {
+    /// How ranges are chosen.
+    pub observer: ObserverKind,
+    /// Factor that widens ranges, for synthetic data.
+    pub margin: f32,
+    /// Samples whose outputs are kept.
+    pub outputs: usize,
+    /// Whether distributions of values are kept.
+    pub distributions: bool,
 }
 
 /// What calibration found.
@@ -38,7 +35,7 @@ pub(crate) struct Observed {
     /// Parameters by value name.
     pub activations: IndexMap<String, ActivationQuantizer>,
     /// Parameters of what a layer reads, by layer name, where they are not those of the value.
-    pub narrower: IndexMap<String, ActivationQuantizer>,
+    pub requantized: IndexMap<String, ActivationQuantizer>,
     /// Mean of each input channel of a layer, by the name of the value the layer reads.
     pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
@@ -55,60 +52,57 @@ pub(crate) struct Seen {
     pub means: IndexMap<String, Vec<f64>>,
     /// As in [`Observed`].
     pub outputs: Vec<Vec<Vec<f32>>>,
-    /// How much ranges are widened.
-    margin: f32,
+    watch: Watch,
 }
 
-/// Runs the data through the model and chooses the parameters of every value that needs its own. Ranges are widened
-/// by `margin` where the data is made up.
+/// Runs the data through the model and chooses the parameters of every value that needs its own.
 pub(crate) fn observe(
     model: &Model,
-    watched: Watched,
+    scheme: &Scheme,
     data: &Dataset,
-    options: &Options,
-    margin: f32,
+    watch: Watch,
     pool: &rayon::ThreadPool,
     runtime: &Runtime,
 ) -> Result<Observed, Error> {
-    let seen = see(model, watched, data, options, margin, runtime)?;
-    let roots: Vec<ValueId> = watched.placement.roots().collect();
-    let one = |value| seen.quantizer(model, watched, value, options);
+    let seen = see(model, scheme, data, watch, runtime)?;
+    let roots: Vec<ValueId> = scheme.placement.roots().collect();
+    let one = |value| seen.quantizer(model, scheme, value);
     let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
     let activations = chosen?.into_iter().flatten().collect();
-    let narrow: Vec<&Layer> = watched.placement.layers().filter(|l| watched.narrower.contains_key(&l.name)).collect();
-    let one = |layer| seen.narrower(model, watched, layer, options);
-    let chosen: Result<Vec<_>, Error> = pool.install(|| narrow.into_par_iter().map(one).collect());
-    let narrower = chosen?.into_iter().flatten().collect();
-    let distributions = if options.verify.details { seen.distributions() } else { IndexMap::new() };
-    Ok(Observed { activations, narrower, means: seen.means, outputs: seen.outputs, distributions })
+    let requantizing: Vec<&Layer> =
+        scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
+    let one = |layer| seen.requantizer(model, scheme, layer);
+    let chosen: Result<Vec<_>, Error> = pool.install(|| requantizing.into_par_iter().map(one).collect());
+    let requantized = chosen?.into_iter().flatten().collect();
+    let distributions = if watch.distributions { seen.distributions() } else { IndexMap::new() };
+    Ok(Observed { activations, requantized, means: seen.means, outputs: seen.outputs, distributions })
 }
 
 impl Observed {
     /// The parameters of what a layer reads.
     pub(crate) fn read_by(&self, model: &Model, placement: &Placement, layer: &Layer) -> Option<ActivationQuantizer> {
         let own = || self.activations.get(model.graph.value(placement.root(layer.input)).name());
-        self.narrower.get(&layer.name).or_else(own).copied()
+        self.requantized.get(&layer.name).or_else(own).copied()
     }
 }
 
 /// Runs the data through the model.
 pub(crate) fn see(
     model: &Model,
-    watched: Watched,
+    scheme: &Scheme,
     data: &Dataset,
-    options: &Options,
-    margin: f32,
+    watch: Watch,
     runtime: &Runtime,
 ) -> Result<Seen, Error> {
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), margin };
-    let mut wanted = wanted(model, watched);
-    if !watched.coverage.is_whole() && wanted.is_empty() {
+    let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), watch };
+    let mut wanted = wanted(model, scheme);
+    if !scheme.coverage.is_whole() && wanted.is_empty() {
         return Ok(seen);
     }
-    let part = watched.coverage.part(model);
+    let part = scheme.coverage.part(model);
     let stages = Stages::new(&part, Limit::of(model, runtime.memory))?;
     runtime.begin("calibrate", (stages.len() * data.len()) as u64);
     let mut data = data.clone();
@@ -134,7 +128,7 @@ pub(crate) fn see(
             }
         }
         let counted = here.into_iter().filter_map(|w| find(&tapped, w)).collect();
-        let taps = Taps { counted, kept: handed, samples: if last { options.verify.verify } else { data.len() } };
+        let taps = Taps { counted, kept: handed, samples: if last { watch.outputs } else { data.len() } };
         let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, runtime)?;
         let names = || taps.counted.iter().map(|tap| tap.name.clone());
         seen.means.extend(names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)));
@@ -163,25 +157,23 @@ impl Seen {
     pub(crate) fn quantizer(
         &self,
         model: &Model,
-        watched: Watched,
+        scheme: &Scheme,
         value: ValueId,
-        options: &Options,
     ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
         let name = model.graph.value(value).name().to_owned();
-        let bits = watched.bits.get(&value).copied().unwrap_or(8);
-        Ok(self.with_bits(model, watched, value, bits, options)?.map(|quantizer| (name, quantizer)))
+        let bits = scheme.bits(value);
+        Ok(self.with_bits(model, scheme, value, bits)?.map(|quantizer| (name, quantizer)))
     }
 
     /// The parameters of what a layer reads, if they are not those of the value.
-    pub(crate) fn narrower(
+    pub(crate) fn requantizer(
         &self,
         model: &Model,
-        watched: Watched,
+        scheme: &Scheme,
         layer: &Layer,
-        options: &Options,
     ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
-        let Some(&bits) = watched.narrower.get(&layer.name) else { return Ok(None) };
-        let chosen = self.with_bits(model, watched, watched.placement.root(layer.input), bits, options)?;
+        let Some(bits) = scheme.requantized_bits(layer) else { return Ok(None) };
+        let chosen = self.with_bits(model, scheme, scheme.placement.root(layer.input), bits)?;
         Ok(chosen.map(|quantizer| (layer.name.clone(), quantizer)))
     }
 
@@ -189,13 +181,12 @@ impl Seen {
     pub(crate) fn with_bits(
         &self,
         model: &Model,
-        watched: Watched,
+        scheme: &Scheme,
         value: ValueId,
         bits: u8,
-        options: &Options,
     ) -> Result<Option<ActivationQuantizer>, Error> {
-        let grid = activation_grid(options.scheme.profile.activations, bits)?;
-        if let Some(given) = options.scheme.encodings.quantizer(model, watched.placement, value, grid) {
+        let grid = activation_grid(scheme.target.activations, bits)?;
+        if let Some(given) = scheme.given_quantizer(model, value, grid) {
             return Ok(Some(given));
         }
         let quantizer = if let Some(tensor) = model.constant(value) {
@@ -205,10 +196,10 @@ impl Seen {
         } else {
             let Some(statistics) = self.statistics.get(model.graph.value(value).name()) else { return Ok(None) };
             let limits = Limits {
-                floor: watched.placement.floor_of(&model.graph, value),
-                bound: watched.placement.bound_of(&model.graph, value),
+                floor: scheme.placement.floor_of(&model.graph, value),
+                bound: scheme.placement.bound_of(&model.graph, value),
             };
-            choose(statistics, options.calibrate.observer, grid, self.margin, limits)
+            choose(statistics, self.watch.observer, grid, self.watch.margin, limits)
         };
         Ok(Some(quantizer))
     }
@@ -245,12 +236,13 @@ struct Wanted {
 }
 
 /// Ranges of every value with parameters of its own, channel means of every value a layer reads.
-fn wanted(model: &Model, Watched { placement, stored, coverage, .. }: Watched) -> Vec<Wanted> {
+fn wanted(model: &Model, scheme: &Scheme) -> Vec<Wanted> {
+    let Scheme { placement, weight_only, coverage, .. } = scheme;
     let mut wanted: IndexMap<ValueId, (bool, Option<isize>)> = IndexMap::new();
     for value in placement.roots().filter(|&v| model.graph.constant(v).is_none()) {
         wanted.entry(value).or_default().0 = true;
     }
-    let dynamic = stored.iter().filter(|layer| model.graph.constant(layer.input).is_none());
+    let dynamic = weight_only.iter().filter(|layer| model.graph.constant(layer.input).is_none());
     for layer in placement.layers().chain(dynamic) {
         let axis = if layer.op == LayerOp::Conv { 1 } else { -1 };
         wanted.entry(layer.input).or_default().1 = Some(axis);

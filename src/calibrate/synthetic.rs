@@ -9,7 +9,6 @@
 use crate::Error;
 use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
 use crate::engine::Plan;
-use crate::pipeline::input_specs;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
 use msq_passes::{InsertTaps, LiftConstants, Manager};
 
@@ -18,7 +17,7 @@ const PROBES: usize = 4;
 
 /// Made-up samples for a model.
 pub fn made_up(model: &Model, options: &SyntheticOptions) -> Result<Dataset, Error> {
-    let specs = input_specs(model);
+    let specs = InputSpec::of(model);
     let mut options = options.clone();
     let mut lifted = model.clone();
     Manager::new().with(LiftConstants).run(&mut lifted)?;

@@ -243,7 +243,7 @@ impl FormArgs {
                 profile: self.profile,
                 plan: self.plan()?,
                 first_last_bits: self.ends(),
-                encodings: self.encodings.as_deref().map(Encodings::load).transpose()?.unwrap_or_default(),
+                encodings: self.encodings.as_deref().map(Encodings::load).transpose()?.unwrap_or_default().into(),
                 skip: self.skip.clone(),
                 keep_float: self.keep_float.clone(),
             },

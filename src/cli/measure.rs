@@ -8,7 +8,7 @@ use super::progress::Bars;
 use clap::Args;
 use msq_onnx::agreement::AgreementFigures;
 use msq_onnx::data::Dataset;
-use msq_onnx::input_specs;
+use msq_onnx::data::InputSpec;
 use msq_onnx::report::numbers;
 use msq_onnx::runtime::Runtime;
 use msq_passes::ir::Model;
@@ -32,7 +32,7 @@ pub(crate) struct MeasureArgs {
 impl MeasureArgs {
     /// The data for a model; it has to be named.
     pub(crate) fn open(&self, model: &Model, command: &str) -> anyhow::Result<Dataset> {
-        let data = self.data.open(&input_specs(model))?;
+        let data = self.data.open(&InputSpec::of(model))?;
         data.ok_or_else(|| Usage(format!("{command} needs data: add --calib PATH")).into())
     }
 

@@ -42,7 +42,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use msq_passes::ir::DataType;
+use msq_passes::ir::{DataType, Model};
 
 pub use array::{Array, ArrayData, CastError, LengthError};
 pub use error::{DataError, Place, ShapeText};
@@ -64,6 +64,18 @@ pub struct InputSpec {
     pub dtype: DataType,
     /// Its shape, free dimensions `None`; nothing when not even the rank is known.
     pub shape: Option<Vec<Option<usize>>>,
+}
+
+impl InputSpec {
+    /// The inputs that a caller of a model must feed.
+    pub fn of(model: &Model) -> Vec<Self> {
+        let spec = |v| {
+            let value = model.graph.value(v);
+            let dtype = value.element_type().unwrap_or(DataType::Float);
+            Self { name: value.name().to_owned(), dtype, shape: value.shape() }
+        };
+        model.graph.runtime_inputs().map(spec).collect()
+    }
 }
 
 /// What the model takes at once.

@@ -11,7 +11,6 @@ use crate::engine::Output;
 use crate::execute::segment::{extract, inputs};
 use crate::execute::sequential::boundary;
 use crate::execute::{Pool, Visitor};
-use crate::measure::inspect::output_shape;
 use crate::runtime::Runtime;
 use msq_passes::analysis::{Layer, content_hashes};
 use msq_passes::ir::{Graph, Model, NodeId, ValueId};
@@ -79,7 +78,7 @@ impl Prefixes {
         budget: u64,
         runtime: &Runtime,
     ) -> Result<Self, Error> {
-        let macs = |layer: &Layer| output_shape(model, layer.output).and_then(|shape| layer.macs(&shape)).unwrap_or(0);
+        let macs = |layer: &Layer| layer.macs_per_sample(&model.graph).unwrap_or(0);
         let costs = layers.iter().map(|(l, _)| (l.name.clone(), macs(l).max(l.weights() as u64))).collect();
         let mut prefixes = Self {
             parts,

@@ -121,7 +121,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
             op: layer.op,
             shape: layer.shape.clone(),
             weights: layer.weights(),
-            macs: output_shape(&model, layer.output).and_then(|s| layer.macs(&s)),
+            macs: layer.macs_per_sample(&model.graph),
             bits: model.graph.constant(layer.weight).map_or_else(String::new, stored_as),
             activation_bits: None,
             reason: reasons.get(layer.name.as_str()).map(|&r| r.to_owned()),
@@ -245,10 +245,4 @@ fn levels(tensor: &TensorProto) -> Option<String> {
 
 fn stored_as(tensor: &TensorProto) -> String {
     tensor.element_type().map_or_else(String::new, |t| t.name().to_owned())
-}
-
-/// Shape of a layer's output for one sample; nothing where an axis besides the first is open.
-pub(crate) fn output_shape(model: &Model, value: ValueId) -> Option<Vec<usize>> {
-    let shape = model.graph.value(value).shape()?;
-    shape.iter().enumerate().map(|(axis, n)| if axis == 0 { Some(n.unwrap_or(1)) } else { *n }).collect()
 }

@@ -5,9 +5,10 @@ use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::measure::evaluate::compare;
-use crate::pipeline::work::{Solved, Work};
 use crate::report::{Distribution, LayerReport};
 use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::solve::Solved;
 use crate::solve::target_weight;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
@@ -25,14 +26,14 @@ pub(crate) struct Run<'a> {
     pub float: &'a Model,
     /// With quantizers in it, so that values have the names they have in the float model.
     pub quantized: &'a Model,
-    pub work: &'a Work,
+    pub scheme: &'a Scheme,
     pub observed: &'a Observed,
     pub solved: &'a Solved,
 }
 
 /// Adds the details to what is said of the layers.
 pub(crate) fn add(layers: &mut [LayerReport], run: Run, data: &Dataset, runtime: &Runtime) -> Result<(), Error> {
-    let by_name: HashMap<&str, &Layer> = run.work.layers().map(|layer| (layer.name.as_str(), layer)).collect();
+    let by_name: HashMap<&str, &Layer> = run.scheme.layers().map(|layer| (layer.name.as_str(), layer)).collect();
     let errors = errors(&by_name, run, &data.range(0, SAMPLES), runtime)?;
     for layer in &mut *layers {
         layer.network_sqnr = errors.get(&layer.name).copied();
@@ -43,7 +44,7 @@ pub(crate) fn add(layers: &mut [LayerReport], run: Run, data: &Dataset, runtime:
         let Some((layer, rounded)) = by_name.get(report.name.as_str()).zip(run.solved.get(&report.name)) else {
             continue;
         };
-        let affine = run.work.placement.affine_of(run.float, layer).transpose()?;
+        let affine = run.scheme.placement.affine_of(run.float, layer).transpose()?;
         let weight = target_weight(run.float, layer, affine.as_ref())?;
         report.weight_distribution = Some(weight_distribution(layer, &weight, &rounded.layer));
         report.input_distribution = input_distribution(run, layer);
@@ -60,8 +61,8 @@ fn errors(
 ) -> Result<HashMap<String, f64>, Error> {
     let (float, graph) = (run.float, &run.float.graph);
     let outputs: Vec<_> = graph.outputs().collect();
-    let written = |layer: &Layer| run.work.placement.written_by(graph, layer);
-    let values = run.work.layers().map(written).filter(|value| !outputs.contains(value));
+    let written = |layer: &Layer| run.scheme.placement.written_by(graph, layer);
+    let values = run.scheme.layers().map(written).filter(|value| !outputs.contains(value));
     let mut names: Vec<String> = values.map(|value| graph.value(value).name().to_owned()).collect();
     names.retain(|name| run.quantized.graph.find(name).is_some());
     names.sort_unstable();
@@ -92,11 +93,11 @@ fn weight_distribution(layer: &Layer, weight: &[f32], quantized: &QuantizedLayer
 
 /// What a layer reads, on the grid of its quantizer; none where it has no quantizer or what it reads was not counted.
 fn input_distribution(run: Run, layer: &Layer) -> Option<Distribution> {
-    let Run { float, work, observed, .. } = run;
+    let Run { float, scheme, observed, .. } = run;
     let quantizer @ ActivationQuantizer { scale, zero_point, .. } =
-        observed.read_by(float, &work.placement, layer).filter(|_| work.is_on_integers(layer))?;
+        observed.read_by(float, &scheme.placement, layer).filter(|_| scheme.is_on_integers(layer))?;
     let (low, high) = quantizer.interval();
     let grid = (low..=high).map(|q| f64::from(q - zero_point) * f64::from(scale)).collect();
-    let seen = observed.distributions.get(float.graph.value(work.placement.root(layer.input)).name())?;
+    let seen = observed.distributions.get(float.graph.value(scheme.placement.root(layer.input)).name())?;
     Some(Distribution { grid, ..seen.clone() })
 }

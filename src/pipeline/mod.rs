@@ -1,37 +1,46 @@
-//! The story: prepare, tap, calibrate, search where bits are to be found, solve, lower, verify.
+//! The story of a run: prepare, place, calibrate, search where bits are to be found, solve, lower, verify, finish.
+//!
+//! | phase | takes | promises the next |
+//! |---|---|---|
+//! | prepare | a float model as exported | the same function in canonical form: layers with names, constants folded |
+//! | place | the model, options | a [`Scheme`]: every choice resolved, layer by layer |
+//! | calibrate | the scheme, samples | parameters of every quantizer, statistics of every layer's input |
+//! | search | the scheme's room for choice, a target | a bit plan that keeps to the target |
+//! | solve | weights, statistics | integers, scales and a bias for every layer |
+//! | lower | all of that | a QDQ graph that says what it computes |
+//! | verify | the float and the QDQ graph | how far their outputs are apart |
+//! | finish | the QDQ graph | the form, packing and names of the file |
 
 pub(crate) mod details;
-pub(crate) mod work;
+mod layers;
+mod search;
+mod verify;
 
-use crate::calibrate::observe::{Observed, observe};
-use crate::data::{Array, Dataset, InputSpec};
-use crate::engine::Output;
-use crate::exchange::refuse_unknown;
+pub(crate) use search::{search_and_quantize, search_only};
+
+use crate::Error;
+use crate::calibrate::observe::{Observed, Watch, observe};
+use crate::data::Dataset;
 use crate::execute::coverage::Coverage;
-use crate::execute::stages::{Limit, Stages};
-use crate::execute::{Lane, Pool, Visitor};
-use crate::lower::{Biases, finish, packings, quantize_graph};
-use crate::measure::comparison::{Comparison, Found};
-use crate::pipeline::work::Work;
+use crate::execute::stages::Limit;
+use crate::lower::finish;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
-use crate::report::{Quality, Report};
+use crate::report::Report;
 use crate::runtime::Runtime;
-use crate::scheme::metadata;
-use crate::search::{Outcome, Parts, SearchOptions, Target};
+use crate::scheme::bit_plan::BitPlan;
+use crate::scheme::options::{Format, Options, RoundingMode, Solver};
+use crate::scheme::{Scheme, metadata, packings, refuse_unknown};
+use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
-use crate::{BitPlan, Error, Format, Options, RoundingMode, Solver};
-use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, save_model};
 use msq_passes::{Manager, UpgradeOpset};
 use std::path::Path;
 use std::time::Instant;
 
-/// Ranges seen on made-up inputs are widened by this much: real inputs reach further.
+/// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
-/// How often a target is tightened that the finished file misses.
-const TIGHTER: usize = 4;
 
-/// A quantized model and what is to be said of it.
+/// A quantized model and the report of its making.
 #[derive(Clone, Debug)]
 pub struct Quantized {
     /// The model, ready to be saved.
@@ -47,125 +56,32 @@ impl Quantized {
     }
 }
 
-/// The inputs a caller must feed.
-pub fn input_specs(model: &Model) -> Vec<InputSpec> {
-    let spec = |v| {
-        let value = model.graph.value(v);
-        let dtype = value.element_type().unwrap_or(msq_passes::ir::DataType::Float);
-        InputSpec { name: value.name().to_owned(), dtype, shape: value.shape() }
-    };
-    model.graph.runtime_inputs().map(spec).collect()
+/// Samples to calibrate on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calibration<'a> {
+    pub data: &'a Dataset,
+    /// Whether the samples are synthetic.
+    pub synthetic: bool,
 }
 
-/// Quantizes a float model with calibration data, or with made-up data if `synthetic` says so.
+impl Calibration<'_> {
+    fn margin(&self) -> f32 {
+        if self.synthetic { SYNTHETIC_MARGIN } else { 1.0 }
+    }
+}
+
+/// Quantizes a float model with calibration data.
 pub(crate) fn quantize(
     mut model: Model,
-    data: &Dataset,
-    synthetic: bool,
+    calibration: Calibration,
     options: &Options,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options)?;
-    prepared.quantize(model, data, None, synthetic, options, runtime)
+    prepared.quantize(model, calibration, None, options, runtime)
 }
 
-/// Looks for the bits of every layer of a float model, on data in two parts, and quantizes it. What the search promises
-/// is checked on the result: a file that is still too large, or that loses more than it may, is sought again with a
-/// target as much tighter.
-pub(crate) fn search_and_quantize(
-    mut model: Model,
-    [calibration, validation]: [&Dataset; 2],
-    synthetic: bool,
-    options: &Options,
-    search: &SearchOptions,
-    runtime: &Runtime,
-) -> Result<Quantized, Error> {
-    let prepared = Prepared::new(&mut model, options)?;
-    let mut wanted = search.clone();
-    let mut attempts = TIGHTER;
-    let mut resumed = None;
-    let mut nearest = None;
-    loop {
-        let mut outcome = seek(&model, [calibration, validation], synthetic, options, &wanted, runtime)?;
-        let found = options.with_plan(&outcome.plan);
-        let mut quantized =
-            prepared.quantize(model.clone(), calibration, Some(validation), synthetic, &found, runtime)?;
-        let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
-        // What is checked on the file counts, not what the search made of it or of a tighter target.
-        let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
-        outcome.reached = tighter.is_none() && (checked || sought);
-        outcome.target = search.target.to_string();
-        // Later attempts go on from the first one's measurements.
-        outcome.resumed = *resumed.get_or_insert(outcome.resumed);
-        quantized.report.search = Some(outcome);
-        let best = nearer(search.target, nearest.take(), quantized);
-        match tighter {
-            Some(target) if sought && attempts > 1 => wanted.target = target,
-            _ => return Ok(best),
-        }
-        nearest = Some(best);
-        attempts -= 1;
-    }
-}
-
-/// The one of two attempts that keeps to the target or misses it by less; the later one where they are equal.
-fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantized {
-    let missed = |quantized: &Quantized| match target {
-        Target::Size(asked) => quantized.report.bytes.saturating_sub(asked) as f64,
-        Target::MaxDrop(asked) => quantized.report.quality.map_or(0.0, |quality| (quality.lost - asked).max(0.0)),
-        Target::Ratio(_) | Target::Bits(_) | Target::MacBits(_) => 0.0,
-    };
-    match before {
-        Some(before) if missed(&before) < missed(&now) => before,
-        _ => now,
-    }
-}
-
-/// Looks for the bits of every layer of a float model.
-pub(crate) fn search_only(
-    mut model: Model,
-    parts: [&Dataset; 2],
-    synthetic: bool,
-    options: &Options,
-    search: &SearchOptions,
-    runtime: &Runtime,
-) -> Result<Outcome, Error> {
-    Prepared::new(&mut model, options)?;
-    seek(&model, parts, synthetic, options, search, runtime)
-}
-
-fn seek(
-    model: &Model,
-    [calibration, validation]: [&Dataset; 2],
-    synthetic: bool,
-    options: &Options,
-    search: &SearchOptions,
-    runtime: &Runtime,
-) -> Result<Outcome, Error> {
-    if !options.scheme.encodings.tensors.is_empty() {
-        return Err(Error::Search { reason: "encodings say what the bits are".to_owned() });
-    }
-    let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-    let pool = thread_pool(runtime)?;
-    pool.install(|| crate::search::search(model, Parts { calibration, validation, margin }, options, search, runtime))
-}
-
-/// The target to seek with instead, where the one asked for is missed by the file or its answers.
-fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
-    match (asked, sought) {
-        (Target::Size(asked), Target::Size(sought)) if report.bytes > asked => {
-            Some(Target::Size(sought.saturating_sub(report.bytes - asked)))
-        }
-        (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
-            let lost = report.quality?.lost;
-            // In proportion: what is lost in full grows with what was lost in the search, from nothing on.
-            (lost > asked).then(|| Target::MaxDrop(sought * (asked / lost).max(0.0)))
-        }
-        _ => None,
-    }
-}
-
-/// What is known of a float model before it is prepared.
+/// Facts of a float model from before it was prepared.
 struct Prepared {
     start: Instant,
     float_bytes: u64,
@@ -189,45 +105,42 @@ impl Prepared {
         Ok(Self { start, float_bytes, opset })
     }
 
-    /// Calibrates, solves, lowers and verifies: on the samples of `validation`, or else on some of `data`.
+    /// Calibrates, solves, lowers and verifies: on the samples of `validation`, or else on some of those calibrated on.
     fn quantize(
         &self,
         mut model: Model,
-        data: &Dataset,
+        calibration: Calibration,
         validation: Option<&Dataset>,
-        synthetic: bool,
         options: &Options,
         runtime: &Runtime,
     ) -> Result<Quantized, Error> {
         // Layers have their names now.
-        let plan = options.scheme.plan.resolved(&model, options.scheme.first_last_bits, &options.scheme.profile)?;
-        let plan = with_given_bits(&model, &options.with_plan(&plan))?;
-        let options = &options.with_plan(&plan);
-        raise_opset(&mut model, options)?;
+        let plan = resolved_plan(&model, options)?;
+        raise_opset(&mut model, &plan)?;
+        let float = model;
         let pool = thread_pool(runtime)?;
-        let calibration = Instant::now();
-        let margin = if synthetic { SYNTHETIC_MARGIN } else { 1.0 };
-        let (work, mut observed) = calibrate(&model, data, margin, options, &pool, runtime)?;
-        let calibrate_seconds = calibration.elapsed().as_secs_f64();
-        let mut solved = pool.install(|| work.round(&model, &observed, options))?;
-        pool.install(|| reconstruct(&model, &work, &mut observed, &mut solved, data, options, runtime))?;
-        let float = model.clone();
-        quantize_graph(&mut model, &work.placement, &observed, &solved, Biases::Half)?;
-        let quality = match validation {
-            _ if !work.coverage.is_whole() => None,
-            Some(data) => Some(verify(&model, &float, data, runtime)?),
-            None if observed.outputs.is_empty() => None,
-            None => verify_outputs(&model, &observed.outputs, data, Limit::of(&float, runtime.memory), runtime)?,
-        };
-        let mut layers = work.reports(&float, &solved, options);
-        if options.verify.details && work.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
-            let run =
-                details::Run { float: &float, quantized: &model, work: &work, observed: &observed, solved: &solved };
+        let calibrating = Instant::now();
+        let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
+        let calibrate_seconds = calibrating.elapsed().as_secs_f64();
+        let solved = pool.install(|| solve(&float, &scheme, &mut observed, calibration.data, runtime))?;
+        let mut model = float.clone();
+        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half)?;
+        let (data, seen) = (calibration.data, &observed.outputs);
+        let quality = verify::verify(&model, &float, &scheme, validation, (data, seen), runtime)?;
+        let mut layers = layers::reports(&float, &scheme, &solved);
+        if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
+            let run = details::Run {
+                float: &float,
+                quantized: &model,
+                scheme: &scheme,
+                observed: &observed,
+                solved: &solved,
+            };
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
-        // Exact, and not all of it runs in the engine: after the comparison.
-        let names = finish(&mut model, work.packings.clone(), options)?;
-        let plan = work.plan(&float, options);
+        // After the comparison: the engine does not run every form, and the forms change nothing.
+        let names = finish(&mut model, &scheme)?;
+        let plan = scheme.carried_out(&float);
         metadata::write(&mut model, &plan);
         let report = Report {
             opset: self.opset,
@@ -235,15 +148,15 @@ impl Prepared {
             bytes: model.stored_bytes(),
             samples: data.len(),
             data: data.describe(),
-            synthetic,
+            synthetic: calibration.synthetic,
             calibrate_seconds,
             seconds: self.start.elapsed().as_secs_f64(),
             plan,
             names,
             layers,
-            float_layers: work.float_layers(&float),
-            notes: work.notes(options),
-            kept: work.placement.kept.clone(),
+            float_layers: layers::float_reports(&float, &scheme),
+            notes: layers::notes(&scheme),
+            kept: scheme.placement.kept.clone(),
             quality,
             search: None,
         };
@@ -251,38 +164,58 @@ impl Prepared {
     }
 }
 
+/// Pool for what runs in parallel besides the engine.
 fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads).build();
     pool.map_err(|e| Error::Threads { threads: runtime.threads, reason: e.to_string() })
 }
 
-/// Decides what is done to which layer, and observes the activations: of as much of the model as the engine runs.
+/// Resolves the scheme and observes the activations, for as much of the model as the engine runs.
 fn calibrate(
     model: &Model,
-    data: &Dataset,
-    margin: f32,
+    plan: &BitPlan,
+    calibration: Calibration,
     options: &Options,
     pool: &rayon::ThreadPool,
     runtime: &Runtime,
-) -> Result<(Work, Observed), Error> {
+) -> Result<(Scheme, Observed), Error> {
+    let watch = Watch {
+        observer: options.calibrate.observer,
+        margin: calibration.margin(),
+        outputs: options.verify.verify,
+        distributions: options.verify.details,
+    };
     let mut coverage = Coverage::within(model, runtime.memory);
     loop {
-        let work = Work::within(model, options, coverage)?;
-        options.scheme.encodings.check(model, &work, options)?;
-        match observe(model, work.watched(), data, options, margin, pool, runtime) {
+        let scheme = Scheme::within(model, plan, options, coverage)?;
+        scheme.check_encodings(model)?;
+        match observe(model, &scheme, calibration.data, watch, pool, runtime) {
             Ok(observed) => {
-                if let Some(note) = work.coverage.note() {
+                if let Some(note) = scheme.coverage.note() {
                     tracing::warn!("{note}");
                 }
-                return Ok((work, observed));
+                return Ok((scheme, observed));
             }
-            Err(Error::Engine(error)) => match work.coverage.less(model, &error) {
+            Err(Error::Engine(error)) => match scheme.coverage.less(model, &error) {
                 Some(less) => coverage = less,
                 None => return Err(error.into()),
             },
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Rounds every layer to nearest, then replaces those that the scheme's solver does better.
+fn solve(
+    model: &Model,
+    scheme: &Scheme,
+    observed: &mut Observed,
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<Solved, Error> {
+    let mut solved = round_layers(model, scheme, observed)?;
+    reconstruct(model, scheme, observed, &mut solved, data, runtime)?;
+    Ok(solved)
 }
 
 /// Refuses forms the target does not run, and choices that contradict each other.
@@ -305,18 +238,20 @@ fn check_choices(options: &Options) -> Result<(), Error> {
     }
 }
 
-/// The plan, with the bits that encodings give.
-fn with_given_bits(model: &Model, options: &Options) -> Result<BitPlan, Error> {
-    if options.scheme.encodings.tensors.is_empty() {
-        return Ok(options.scheme.plan.clone());
+/// The plan for the layers of this model, with the bits of the first and the last layers and those that encodings give.
+fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
+    let chosen = &options.scheme;
+    let plan = chosen.plan.resolved(model, chosen.first_last_bits, &chosen.profile)?;
+    if chosen.encodings.tensors.is_empty() {
+        return Ok(plan);
     }
-    let work = Work::new(model, options)?;
-    options.scheme.encodings.planned(model, &work.placement, &options.scheme.plan)
+    let scheme = Scheme::new(model, &plan, options)?;
+    chosen.encodings.planned(model, &scheme.placement, &plan)
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.
-fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
-    let packings = packings(layers(model).iter(), &options.scheme.plan);
+fn raise_opset(model: &mut Model, plan: &BitPlan) -> Result<(), Error> {
+    let packings = packings(msq_passes::analysis::layers(model).iter(), plan);
     let wanted = packings.values().map(|packing| packing.lowest_opset()).max().unwrap_or_default();
     if model.opset("").unwrap_or_default() >= wanted {
         return Ok(());
@@ -328,84 +263,4 @@ fn raise_opset(model: &mut Model, options: &Options) -> Result<(), Error> {
     annotate(model);
     let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
     declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
-}
-
-/// Runs the quantized model beside the float model and compares it.
-fn verify(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Result<Quality, Error> {
-    runtime.begin("verify", data.len() as u64);
-    let mut total = Comparison::default();
-    let float = Pool::new(float, runtime.threads);
-    let comparer = || Comparer { data, float: float.lane() };
-    let pool = Pool::new(model, runtime.threads);
-    pool.run(data, runtime, comparer, |part: Comparison| total.merge(&part))?;
-    runtime.end();
-    Ok(quality(&total, data.len(), true))
-}
-
-/// Runs the quantized model on the first samples and compares it with the float model's outputs. What of a large model
-/// cannot be run is not compared.
-fn verify_outputs(
-    model: &Model,
-    float: &[Vec<Vec<f32>>],
-    data: &Dataset,
-    limit: Option<Limit>,
-    runtime: &Runtime,
-) -> Result<Option<Quality>, Error> {
-    let stages = match Stages::new(model, limit.map(Limit::quantized)) {
-        Ok(stages) => stages,
-        Err(error) => {
-            tracing::warn!("the result was not compared: {error}");
-            return Ok(None);
-        }
-    };
-    runtime.begin("verify", (stages.len() * float.len()) as u64);
-    let mut total = Comparison::default();
-    let found = stages.run(&data.range(0, float.len()), runtime)?;
-    for (index, (float, sample)) in float.iter().zip(&found).enumerate() {
-        let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
-        let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
-        total.observe(float, &found, data.labels(index));
-    }
-    runtime.end();
-    Ok(Some(quality(&total, found.len(), false)))
-}
-
-fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
-    let (verdict, float_accuracy) = (total.verdict(), total.float_accuracy());
-    Quality {
-        samples,
-        held_out,
-        agreement: total.figures(),
-        accuracy: verdict.accuracy,
-        float_accuracy,
-        lost: verdict.lost(float_accuracy),
-    }
-}
-
-struct Comparer<'a, 'p> {
-    data: &'a Dataset,
-    float: Lane<'p, 'a>,
-}
-
-impl Visitor for Comparer<'_, '_> {
-    type Shard = Comparison;
-    type Error = Error;
-
-    fn begin(&mut self) -> Comparison {
-        Comparison::default()
-    }
-
-    fn visit(
-        &mut self,
-        shard: &mut Comparison,
-        index: usize,
-        inputs: &[Array],
-        outputs: &[Output],
-    ) -> Result<(), Error> {
-        let values = |outputs: &[Output]| outputs.iter().map(Output::to_f32).collect::<Result<Vec<_>, _>>();
-        let (float, values) = (values(&self.float.run(inputs)?)?, values(outputs)?);
-        let found = values.iter().zip(outputs).map(|(values, output)| Found::of(values, output.shape()));
-        shard.observe(&float, &found.collect::<Vec<_>>(), self.data.labels(index));
-        Ok(())
-    }
 }

@@ -1,7 +1,14 @@
-//! What is to be done with each layer and value of a model.
+//! What is to be done with each layer and value of a model: options, bit plan, grids and selection, resolved once into a
+//! [`Scheme`].
 
 pub(crate) mod bit_plan;
+pub(crate) mod encodings;
 pub(crate) mod ends;
+mod given;
 pub mod metadata;
 pub(crate) mod options;
-pub(crate) mod select;
+mod resolved;
+mod select;
+
+pub(crate) use given::refuse_unknown;
+pub(crate) use resolved::{Scheme, packings};

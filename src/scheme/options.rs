@@ -1,10 +1,11 @@
 //! What a caller can choose, one struct per phase. The defaults do the job.
 
+use super::encodings::Encodings;
 use crate::calibrate::ObserverKind;
-use crate::exchange::Encodings;
 use crate::scheme::bit_plan::{BitPlan, LayerPlan};
 use crate::scheme::ends::EndBits;
 use msq_passes::Profile;
+use std::sync::Arc;
 
 /// The operators a quantized layer is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub struct SchemeOptions {
     /// Bits of the first and the last layers, where the plan names no layers.
     pub first_last_bits: EndBits,
     /// Parameters of tensors, which take the place of calibrated ones and of the plan's bits. Not for searches.
-    pub encodings: Encodings,
+    pub encodings: Arc<Encodings>,
     /// Layers to leave in float: their names, or regular expressions that match a whole name.
     pub skip: Vec<String>,
     /// Operators to leave in float.
@@ -149,7 +150,7 @@ impl Default for SchemeOptions {
             profile: Profile::ORT_CPU,
             plan: BitPlan::uniform(LayerPlan::default()),
             first_last_bits: EndBits::default(),
-            encodings: Encodings::default(),
+            encodings: Arc::default(),
             skip: Vec::new(),
             keep_float: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! Which layers the caller wants left float.
 
-use crate::{Error, Options};
+use super::options::SchemeOptions;
+use crate::Error;
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, Node};
 use regex::Regex;
@@ -14,10 +15,10 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// Compiles the caller's patterns; each must match a layer of the model.
-    pub(crate) fn new(model: &Model, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(model: &Model, options: &SchemeOptions) -> Result<Self, Error> {
         let names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
         let mut skip = Vec::new();
-        for pattern in &options.scheme.skip {
+        for pattern in &options.skip {
             let entry = compile(pattern, &names)?;
             if !names.iter().any(|name| matches(&entry, name)) {
                 return Err(Error::NoSuchLayer { pattern: pattern.clone() });
@@ -25,9 +26,9 @@ impl Selection {
             skip.push(entry);
         }
         let missing = |op: &&String| !model.graph.nodes().any(|(_, n)| n.op() == op.as_str());
-        match options.scheme.keep_float.iter().find(missing) {
+        match options.keep_float.iter().find(missing) {
             Some(op) => Err(Error::NoSuchOperator { op: op.clone() }),
-            None => Ok(Self { skip, keep_float: options.scheme.keep_float.clone() }),
+            None => Ok(Self { skip, keep_float: options.keep_float.clone() }),
         }
     }
 

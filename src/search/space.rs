@@ -1,6 +1,5 @@
 //! The plans a search chooses from: a rung of one ladder for every layer.
 
-use crate::measure::inspect::output_shape;
 use crate::{ActivationBits, BitPlan, Error, LayerPlan, Options, WeightBits, WeightGrid};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
@@ -76,7 +75,7 @@ impl Space {
         let layer = |layer: &Layer| SpaceLayer {
             name: layer.name.clone(),
             weights: layer.weights(),
-            macs: output_shape(model, layer.output).and_then(|shape| layer.macs(&shape)).unwrap_or(0),
+            macs: layer.macs_per_sample(&model.graph).unwrap_or(0),
             rungs: plans.iter().map(|plan| plan.layer(&layer.name).unwrap_or_default()).collect(),
         };
         Ok(Self { layers: layers.iter().map(layer).collect(), rungs })

@@ -5,15 +5,16 @@
 //! the *float* network (C = H in [`crate::solve::gram`]), whose moments are summed in one pass, and keeps what it has
 //! solved. The plan that wins is then solved in full.
 
-use crate::calibrate::observe::{Observed, Seen, Watched, see};
+use crate::calibrate::observe::{Observed, Seen, Watch, see};
 use crate::data::{Array, Dataset};
 use crate::engine::Output;
 use crate::execute::{Pool, Visitor};
 use crate::kernels::{Geometry, Gram, KernelError, Sampling};
-use crate::lower::{Biases, finish, quantize_graph};
-use crate::pipeline::work::{Solved, Work};
+use crate::lower::finish;
 use crate::runtime::Runtime;
+use crate::scheme::Scheme;
 use crate::scheme::metadata;
+use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
 use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
 use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
 use indexmap::IndexMap;
@@ -49,21 +50,26 @@ impl<'a> Variants<'a> {
     /// Calibrates: ranges and moments of what the layers of `plan` read.
     pub(crate) fn new(
         model: &'a Model,
-        plan: &BitPlan,
+        scheme: &Scheme,
         data: &Dataset,
         margin: f32,
         options: &'a Options,
         runtime: &Runtime,
     ) -> Result<Self, Error> {
-        let work = Work::new(model, &options.with_plan(plan))?;
-        let seen = see(model, work.watched(), data, options, margin, runtime)?;
+        let watch = Watch {
+            observer: options.calibrate.observer,
+            margin,
+            outputs: options.verify.verify,
+            distributions: options.verify.details,
+        };
+        let seen = see(model, scheme, data, watch, runtime)?;
         let solver: Box<dyn LayerSolver> = match options.solve.solver {
             Some(Solver::Round) => Box::new(round::Round { mode: options.solve.rounding }),
             _ => Box::new(gram::ClosedForm { quick: true }),
         };
         let sights = match solver.evidence() {
             Evidence::Nothing => HashMap::new(),
-            _ => sights(model, work.layers(), data, runtime)?,
+            _ => sights(model, scheme.layers(), data, runtime)?,
         };
         let (solved, quantizers, sizes) = (HashMap::new(), HashMap::new(), HashMap::new());
         Ok(Self { model, options, seen, sights, solver, solved, quantizers, sizes })
@@ -81,65 +87,56 @@ impl<'a> Variants<'a> {
         if let Some(&size) = self.sizes.get(&key) {
             return Ok(size);
         }
-        let (work, mut model) = self.quantized(plan, Biases::Half)?;
-        let options = self.options.with_plan(plan);
-        finish(&mut model, work.packings.clone(), &options)?;
-        metadata::write(&mut model, &work.plan(self.model, &options));
+        let (scheme, mut model) = self.quantized(plan, Biases::Half)?;
+        finish(&mut model, &scheme)?;
+        metadata::write(&mut model, &scheme.carried_out(self.model));
         let size = model.stored_bytes();
         self.sizes.insert(key, size);
         Ok(size)
     }
 
-    fn quantized(&mut self, plan: &BitPlan, biases: Biases) -> Result<(Work, Model), Error> {
-        let options = self.options.with_plan(plan);
-        let work = Work::new(self.model, &options)?;
-        let observed = self.observed(&work, &options)?;
+    fn quantized(&mut self, plan: &BitPlan, biases: Biases) -> Result<(Scheme, Model), Error> {
+        let scheme = Scheme::new(self.model, plan, self.options)?;
+        let observed = self.observed(&scheme)?;
         let mut solved = Solved::new();
-        for layer in work.layers() {
-            let rounded = self.solve(&work, &observed, &options, layer)?;
+        for layer in scheme.layers() {
+            let rounded = self.solve(&scheme, &observed, layer)?;
             solved.insert(layer.name.clone(), rounded);
         }
         let mut model = self.model.clone();
-        quantize_graph(&mut model, &work.placement, &observed, &solved, biases)?;
-        Ok((work, model))
+        quantize_graph(&mut model, &scheme, &observed, &solved, biases)?;
+        Ok((scheme, model))
     }
 
-    fn observed(&mut self, work: &Work, options: &Options) -> Result<Observed, Error> {
-        let (mut activations, mut narrower) = (IndexMap::new(), IndexMap::new());
-        let watched = work.watched();
-        for value in work.placement.roots() {
-            let bits = watched.bits.get(&value).copied().unwrap_or(8);
+    fn observed(&mut self, scheme: &Scheme) -> Result<Observed, Error> {
+        let (mut activations, mut requantized) = (IndexMap::new(), IndexMap::new());
+        for value in scheme.placement.roots() {
             let name = self.model.graph.value(value).name();
-            activations.extend(self.quantizer(watched, value, bits, options)?.map(|chosen| (name.to_owned(), chosen)));
+            let chosen = self.quantizer(scheme, value, scheme.bits(value))?;
+            activations.extend(chosen.map(|chosen| (name.to_owned(), chosen)));
         }
-        for layer in work.placement.layers() {
-            let Some(&bits) = watched.narrower.get(&layer.name) else { continue };
-            let chosen = self.quantizer(watched, work.placement.root(layer.input), bits, options)?;
-            narrower.extend(chosen.map(|chosen| (layer.name.clone(), chosen)));
+        for layer in scheme.placement.layers() {
+            let Some(bits) = scheme.requantized_bits(layer) else { continue };
+            let chosen = self.quantizer(scheme, scheme.placement.root(layer.input), bits)?;
+            requantized.extend(chosen.map(|chosen| (layer.name.clone(), chosen)));
         }
         let (means, outputs, distributions) = (self.seen.means.clone(), Vec::new(), IndexMap::new());
-        Ok(Observed { activations, narrower, means, outputs, distributions })
+        Ok(Observed { activations, requantized, means, outputs, distributions })
     }
 
-    fn quantizer(
-        &mut self,
-        watched: Watched,
-        value: ValueId,
-        bits: u8,
-        options: &Options,
-    ) -> Result<Option<ActivationQuantizer>, Error> {
+    fn quantizer(&mut self, scheme: &Scheme, value: ValueId, bits: u8) -> Result<Option<ActivationQuantizer>, Error> {
         let key = (self.model.graph.value(value).name().to_owned(), bits);
         if let Some(&known) = self.quantizers.get(&key) {
             return Ok(Some(known));
         }
-        let chosen = self.seen.with_bits(self.model, watched, value, bits, options)?;
+        let chosen = self.seen.with_bits(self.model, scheme, value, bits)?;
         self.quantizers.extend(chosen.map(|chosen| (key, chosen)));
         Ok(chosen)
     }
 
-    fn solve(&mut self, work: &Work, observed: &Observed, options: &Options, layer: &Layer) -> Result<Rounded, Error> {
-        let scale = observed.read_by(self.model, &work.placement, layer).map(|quantizer| quantizer.scale.to_bits());
-        let plan = options.scheme.plan.layer(&layer.name).unwrap_or_default();
+    fn solve(&mut self, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Rounded, Error> {
+        let scale = observed.read_by(self.model, &scheme.placement, layer).map(|quantizer| quantizer.scale.to_bits());
+        let plan = scheme.layer_plan(layer);
         let key = (layer.name.clone(), plan, scale);
         if let Some(rounded) = self.solved.get(&key) {
             return Ok(rounded.clone());
@@ -148,7 +145,7 @@ impl<'a> Variants<'a> {
         let wide = matches!(plan.weights, WeightBits::Bits(WIDE..));
         let sights = self.sights.get(&layer.name).filter(|_| !wide);
         let solver: &dyn LayerSolver = if sights.is_some() { self.solver.as_ref() } else { &round::Round::default() };
-        let rounded = work.round_layer(self.model, observed, options, layer, solver, sights)?;
+        let rounded = solve_layer(self.model, scheme, observed, layer, solver, sights)?;
         self.solved.insert(key, rounded.clone());
         Ok(rounded)
     }

@@ -16,7 +16,7 @@ use crate::quant::{
     Affine, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
 };
 use crate::scheme::bit_plan::LayerPlan;
-use crate::{Error, Options, RoundingMode, quant};
+use crate::{Error, RoundingMode, quant};
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
@@ -27,8 +27,16 @@ use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
 pub(crate) struct Rounding<'a> {
     /// Bits and grid of the weights.
     pub plan: LayerPlan,
-    /// What was chosen for all layers.
-    pub options: &'a Options,
+    /// Whether the target has one scale per channel.
+    pub per_channel: bool,
+    /// Whether scales are rounded to half precision.
+    pub half_scales: bool,
+    /// Whether the bias takes back what rounding does to the mean of the layer's output.
+    pub bias_correction: bool,
+    /// How the solver `round` rounds.
+    pub mode: RoundingMode,
+    /// Seed of whatever is drawn at random.
+    pub seed: u64,
     /// The grid of the bias.
     pub bias: BiasForm,
     /// Whether a bias on the grid of int32 is written as the floats it stands for: a runtime that rounds biases by
@@ -168,7 +176,7 @@ pub(crate) fn round_layer(
     let input = LayerInput { scale: input_scale.unwrap_or(input.scale), ..input };
     let weight_sqnr = rounded.sqnr(&target.weight);
     let bias = match shift {
-        _ if !rounding.options.solve.bias_correction => target.bias.clone(),
+        _ if !rounding.bias_correction => target.bias.clone(),
         Some(shift) => target.shifted_bias(&shift),
         None => target.corrected_bias(model, layer, &rounded, input.means),
     };
@@ -243,9 +251,8 @@ impl<'a> Target<'a> {
         if !self.factors.is_empty() {
             self.scale(&mut fit.weight, layer);
         }
-        if rounding.options.output.half_scales {
-            let nearest = rounding.solver.evidence() == Evidence::Nothing
-                && rounding.options.solve.rounding == RoundingMode::Nearest;
+        if rounding.half_scales {
+            let nearest = rounding.solver.evidence() == Evidence::Nothing && rounding.mode == RoundingMode::Nearest;
             halve(&mut fit.weight, nearest.then_some(&*self.weight));
         }
         Ok(fit)
@@ -253,7 +260,7 @@ impl<'a> Target<'a> {
 
     /// Integers and scales of the weight without the factors.
     fn solve(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, QuantError> {
-        let axis = layer.axis.filter(|_| rounding.options.scheme.profile.per_channel);
+        let axis = layer.axis.filter(|_| rounding.per_channel);
         let layout = match rounding.sights {
             Some(sights) => Rows::Groups(sights.geometry()),
             None => Rows::Channels(&layer.shape, axis),
@@ -275,13 +282,13 @@ impl<'a> Target<'a> {
         let bias = self.own_bias();
         let solution = rounding.solver.solve(&Problem {
             per_channel: axis.is_some(),
-            centered: rounding.options.solve.bias_correction && self.bias.is_some(),
+            centered: rounding.bias_correction && self.bias.is_some(),
             least_scales: floor,
             fixed_scales: rounding.scales.is_some(),
             bias: &bias,
             rectified: rounding.rectified,
             input: input.quantizer,
-            seed: seed_of(rounding.options.seed, &layer.name),
+            seed: seed_of(rounding.seed, &layer.name),
             ..Problem::new(&groups, size, grid)
         })?;
         let mut data = vec![0; self.own.len()];
@@ -345,7 +352,7 @@ impl<'a> Target<'a> {
 fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
     let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
     let floor = minimum_weight_scales(bias, input_scale);
-    let one_scale = !rounding.options.scheme.profile.per_channel || layer.axis.is_none();
+    let one_scale = !rounding.per_channel || layer.axis.is_none();
     if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
 }
 
@@ -395,8 +402,7 @@ fn round_bias(
     input: LayerInput,
     rounding: Rounding,
 ) -> Result<(LayerBias, Option<Vec<f32>>), Error> {
-    let halved =
-        input.output_scale.is_some_and(|step| rounding.options.output.half_scales && halve_bias(&mut bias, step));
+    let halved = input.output_scale.is_some_and(|step| rounding.half_scales && halve_bias(&mut bias, step));
     if rounding.bias == BiasForm::Float {
         return Ok((LayerBias::Float(bias), None));
     }

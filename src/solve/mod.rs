@@ -28,17 +28,23 @@ mod levels;
 pub mod lsq;
 #[cfg(test)]
 mod made_up;
+pub(crate) mod network;
 mod planned;
 mod problem;
 mod random;
 pub(crate) mod reconstruct;
 pub mod round;
 
-pub(crate) use layer::{LayerInput, Rounded, Rounding, Sights, round_layer, target_weight};
+#[cfg(test)]
+pub(crate) use layer::{LayerInput, Rounding, round_layer};
+pub(crate) use layer::{Rounded, Sights, target_weight};
+pub(crate) use network::Solved;
 pub use problem::{Grid, Group, Problem, Seen, Solution};
 
 use crate::quant::QuantError;
-use crate::{Options, Solver};
+use crate::scheme::Scheme;
+use crate::{RoundingMode, Solver, WeightBits};
+use msq_passes::analysis::Layer;
 
 /// What a solver has to see of what a layer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +75,15 @@ pub trait LayerSolver: std::fmt::Debug + Sync {
     fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
 }
 
-/// The solver of a name, with what the options say of it.
-pub(crate) fn solver(kind: Solver, options: &Options) -> Box<dyn LayerSolver> {
-    let steps = options.solve.solver_steps;
-    match kind {
-        Solver::Round => Box::new(round::Round { mode: options.solve.rounding }),
+/// The solver that a scheme names, or the one that suits its bits: `gram` if any layer has fewer than 8, else `round`.
+pub(crate) fn solver(scheme: &Scheme) -> Box<dyn LayerSolver> {
+    let options = &scheme.solve;
+    let low = |layer: &Layer| scheme.layer_plan(layer).weights != WeightBits::Bits(8);
+    let nearest = options.rounding == RoundingMode::Nearest;
+    let suits = || if nearest && scheme.layers().any(low) { Solver::Gram } else { Solver::Round };
+    let steps = options.solver_steps;
+    match options.solver.unwrap_or_else(suits) {
+        Solver::Round => Box::new(round::Round { mode: options.rounding }),
         Solver::Cosine => Box::new(cosine::Cosine),
         Solver::Gram => Box::new(gram::ClosedForm::default()),
         Solver::Adaround => Box::new(adaround::AdaRound { steps }),

@@ -42,7 +42,6 @@ fn bits(plan: LayerPlan) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Options;
     use crate::solve::round::Round;
     use crate::solve::{Evidence, Group, LayerInput, LayerSolver, Problem, Rounding, Seen, Solution, round_layer};
     use msq_passes::BiasForm;
@@ -123,12 +122,15 @@ mod tests {
             <float[2, 2] w = {1, 2, 3, 4}> { [fc] y = MatMul(x, w) }";
         let model = ir::import(ir::text::parse(text).unwrap()).unwrap();
         let layer = &layers(&model)[0];
-        let options = Options::default();
         let solve = |grid| {
             let plan = LayerPlan { weights: WeightBits::Bits(4), grid: Some(grid), ..LayerPlan::default() };
             let rounding = Rounding {
                 plan,
-                options: &options,
+                per_channel: true,
+                half_scales: false,
+                bias_correction: true,
+                mode: crate::RoundingMode::Nearest,
+                seed: 0,
                 bias: BiasForm::Float,
                 bias_as_floats: false,
                 affine: None,

@@ -3,18 +3,18 @@
 //! For every layer in graph order: what the solver has to see of what the layer reads, in the quantized network (x̂) and
 //! in the float one (x), is collected over all samples ([`crate::kernels`]), and its weights become the integers that
 //! change least what it computes ([`crate::solve`]), making up for the errors of the layers before. A solver may also
-//! give the layer's input another scale, where nothing but the layer reads it ([`Work::own_input`]). Layers the kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
+//! give the layer's input another scale, where nothing but the layer reads it ([`Scheme::own_input`]). Layers the kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
 //! keep the integers they were rounded to.
 
+use super::network::{Biases, Solved, quantize_graph, solve_layer};
+use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::sequential::{Reading, Summary, Walk};
 use crate::kernels::{ColumnSampler, Geometry, Gram, KernelError, Sampling};
-use crate::lower::{Biases, quantize_graph};
-use crate::pipeline::work::{Solved, Work};
 use crate::runtime::Runtime;
+use crate::scheme::Scheme;
 use crate::solve::{Evidence, Rounded, Sights, solver};
-use crate::{Error, Options};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
@@ -24,37 +24,37 @@ const CUTS: u64 = 256 << 20;
 /// Replaces rounded layers by better ones, if the solver has to see what they read.
 pub(crate) fn reconstruct(
     model: &Model,
-    work: &Work,
+    scheme: &Scheme,
     observed: &mut Observed,
     solved: &mut Solved,
     data: &Dataset,
-    options: &Options,
     runtime: &Runtime,
 ) -> Result<(), Error> {
-    let solver = solver(work.solver(options), options);
+    let solver = solver(scheme);
     if solver.evidence() == Evidence::Nothing {
         return Ok(());
     }
-    let seen = |layer: &Layer| work.coverage.sees(model, layer.input) && work.coverage.refusal(layer.node).is_none();
-    let layers = solved.keys().filter_map(|name| work.layers().find(|l| l.name == *name).cloned());
+    let seen =
+        |layer: &Layer| scheme.coverage.sees(model, layer.input) && scheme.coverage.refusal(layer.node).is_none();
+    let layers = solved.keys().filter_map(|name| scheme.layers().find(|l| l.name == *name).cloned());
     let order: Vec<Layer> = layers.filter(seen).collect();
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
     let mut walk = Walk::new(model, data, budget, runtime);
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
-        if options.scheme.encodings.weight_scales(model, layer, options).is_some() {
+        if scheme.given_weight_scales(model, layer).is_some() {
             // Rounded to nearest on the scales given.
             runtime.step(1)?;
             continue;
         }
-        let own = work.own_input(&model.graph, layer).filter(|_| solver.scales_input());
+        let own = scheme.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
         let mut one = || -> Result<Rounded, Error> {
-            let empty = Summed::new(model, layer, solver.evidence(), data.len(), options.solve.position_step)?;
+            let empty = Summed::new(model, layer, solver.evidence(), data.len(), scheme.solve.position_step)?;
             let mut quantized = model.clone();
-            quantize_graph(&mut quantized, &work.placement, observed, solved, Biases::Exact)?;
+            quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact)?;
             let sums = walk.step(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
-            work.round_layer(model, observed, options, layer, solver.as_ref(), Some(&sums.finish()))
+            solve_layer(model, scheme, observed, layer, solver.as_ref(), Some(&sums.finish()))
         };
         match one() {
             Ok(rounded) => {

@@ -84,6 +84,14 @@ impl Layer {
         };
         macs.filter(|&macs| macs <= MOST)
     }
+
+    /// Multiply-accumulates for one sample; none where an axis of the output besides the first is open.
+    pub fn macs_per_sample(&self, graph: &Graph) -> Option<u64> {
+        let shape = graph.value(self.output).shape()?;
+        let one = |(axis, n): (usize, &Option<usize>)| if axis == 0 { Some(n.unwrap_or(1)) } else { *n };
+        let shape: Vec<usize> = shape.iter().enumerate().map(one).collect::<Option<_>>()?;
+        self.macs(&shape)
+    }
 }
 
 /// The layers of a graph in node order. A product of two activations, or of two constants, is none.

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::calibrate::observe::{Observed, observe};
+use crate::calibrate::ObserverKind;
+use crate::calibrate::observe::{Observed, Watch, observe};
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
-use crate::lower::{Biases, quantize_graph};
-use crate::pipeline::work::{Solved, Work};
 use crate::prepare::{annotate, prepare};
+use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::{BatchNorm, Options};
 use msq_passes::ir::{import, text};
@@ -77,8 +78,7 @@ fn stream() -> impl FnMut() -> f32 {
 struct Case {
     model: Model,
     data: Dataset,
-    options: Options,
-    work: Work,
+    scheme: Scheme,
     observed: Observed,
     solved: Solved,
 }
@@ -95,7 +95,7 @@ impl Case {
         let mut model = import(proto).unwrap();
         prepare(&mut model, BatchNorm::Fold).unwrap();
         annotate(&mut model);
-        let specs = crate::pipeline::input_specs(&model);
+        let specs = crate::data::InputSpec::of(&model);
         let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
         let sample = |_| {
             let values = (0..shape.iter().product()).map(|_| next()).collect();
@@ -104,22 +104,22 @@ impl Case {
         let data = Dataset::stored((0..9).map(sample).collect());
         let every = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
         let options = Options::default().with_plan(&BitPlan::uniform(every));
-        let work = Work::new(&model, &options).unwrap();
+        let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
+        let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 16, distributions: false };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let observed = observe(&model, work.watched(), &data, &options, 1.0, &pool, &Runtime::with_threads(2)).unwrap();
-        let solved = work.round(&model, &observed, &options).unwrap();
-        Self { model, data, options, work, observed, solved }
+        let observed = observe(&model, &scheme, &data, watch, &pool, &Runtime::with_threads(2)).unwrap();
+        let solved = round_layers(&model, &scheme, &observed).unwrap();
+        Self { model, data, scheme, observed, solved }
     }
 
     /// The layers in the order they are solved.
     fn order(&self) -> Vec<Layer> {
-        self.solved.keys().map(|name| self.work.layers().find(|layer| layer.name == *name).unwrap().clone()).collect()
+        self.solved.keys().map(|name| self.scheme.layers().find(|layer| layer.name == *name).unwrap().clone()).collect()
     }
 
     fn quantized(&self) -> Model {
         let mut quantized = self.model.clone();
-        let (placement, observed) = (&self.work.placement, &self.observed);
-        quantize_graph(&mut quantized, placement, observed, &self.solved, Biases::Exact).unwrap();
+        quantize_graph(&mut quantized, &self.scheme, &self.observed, &self.solved, Biases::Exact).unwrap();
         quantized
     }
 
@@ -147,16 +147,7 @@ impl Case {
     fn reconstructed(&self, memory: Option<u64>) -> Solved {
         let mut solved = self.solved.clone();
         let runtime = Runtime::with_threads(2).memory(memory);
-        reconstruct(
-            &self.model,
-            &self.work,
-            &mut self.observed.clone(),
-            &mut solved,
-            &self.data,
-            &self.options,
-            &runtime,
-        )
-        .unwrap();
+        reconstruct(&self.model, &self.scheme, &mut self.observed.clone(), &mut solved, &self.data, &runtime).unwrap();
         solved
     }
 }

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::BatchNorm;
-use crate::pipeline::input_specs;
+use crate::data::InputSpec;
 use crate::prepare::{annotate, prepare};
 use crate::runtime::Runtime;
 use msq_passes::ir::{import, text};
@@ -60,7 +60,7 @@ fn samples(model: &Model, count: usize) -> Dataset {
             let values = (0..shape.iter().product()).map(|i: usize| ((i * 7 + at * 3) % 11) as f32 - 5.0).collect();
             Array::from_f32(shape, values).unwrap()
         };
-        Sample { arrays: input_specs(model).into_iter().map(array).collect() }
+        Sample { arrays: InputSpec::of(model).into_iter().map(array).collect() }
     };
     Dataset::stored((0..count).map(sample).collect())
 }

@@ -7,9 +7,9 @@ mod msq;
 use crate::data::Dataset;
 use crate::execute::prefix::Spent;
 use crate::measure::comparison::Verdict;
-use crate::pipeline::work::Work;
 use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 use crate::runtime::Runtime;
+use crate::scheme::Scheme;
 use crate::search::allocate::{self, Front};
 use crate::search::journal::Journal;
 use crate::search::judge::Judge;
@@ -123,13 +123,13 @@ impl<'a> Driver<'a> {
             return Err(Error::Search { reason: "the ladder of bits is empty".to_owned() });
         };
         let top = BitPlan::uniform(first);
-        let work = Work::new(model, &options.with_plan(&top))?;
-        let variants = Variants::new(model, &top, parts.calibration, parts.margin, options, runtime)?;
+        let scheme = Scheme::new(model, &top, options)?;
+        let variants = Variants::new(model, &scheme, parts.calibration, parts.margin, options, runtime)?;
         let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
-        let mut layers: Vec<(Layer, String)> = work
+        let mut layers: Vec<(Layer, String)> = scheme
             .layers()
             .map(|layer| {
-                let written = work.placement.written_by(&model.graph, layer);
+                let written = scheme.placement.written_by(&model.graph, layer);
                 (layer.clone(), model.graph.value(written).name().to_owned())
             })
             .collect();
@@ -151,7 +151,7 @@ impl<'a> Driver<'a> {
             runtime,
             parts,
             model,
-            placement: work.placement,
+            placement: scheme.placement,
             layers,
             space,
             variants,

@@ -10,11 +10,11 @@
 //! Names that the model does not have are errors. Tensors that stay float, or that have the parameters of another tensor,
 //! are named in a warning.
 
-use super::{Encoding, Encodings};
-use crate::pipeline::work::Work;
+use super::encodings::{Encoding, Encodings};
+use super::resolved::Scheme;
 use crate::quant::{GridSpec, Range};
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, WeightBits};
-use crate::{Error, Options, WeightGrid};
+use crate::{Error, WeightGrid};
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Layer, Placement, layers};
 use msq_passes::ir::{Graph, Model, ValueId};
@@ -65,10 +65,10 @@ impl Encodings {
     }
 
     /// Refuses what no grid here can hold, and says what is not used.
-    pub(crate) fn check(&self, model: &Model, work: &Work, options: &Options) -> Result<(), Error> {
+    pub(super) fn check(&self, model: &Model, scheme: &Scheme) -> Result<(), Error> {
         let mut unused = Vec::new();
         for (name, encoding) in &self.tensors {
-            if !self.is_used(model, work, options, (name, encoding))? {
+            if !self.is_used(model, scheme, (name, encoding))? {
                 unused.push(format!("`{name}`"));
             }
         }
@@ -82,29 +82,23 @@ impl Encodings {
         Ok(())
     }
 
-    fn is_used(
-        &self,
-        model: &Model,
-        work: &Work,
-        options: &Options,
-        (name, encoding): (&str, &Encoding),
-    ) -> Result<bool, Error> {
+    fn is_used(&self, model: &Model, scheme: &Scheme, (name, encoding): (&str, &Encoding)) -> Result<bool, Error> {
         let Some(value) = model.graph.find(name) else { return Ok(false) };
         let count = encoding.scales.len();
-        if let Some(&root) = work.placement.values.get(&value) {
+        if let Some(&root) = scheme.placement.values.get(&value) {
             if root != value {
                 return Ok(self.of(&model.graph, root) == Some(encoding));
             }
             refuse_bits(name, encoding)?;
             return if count == 1 { Ok(true) } else { Err(refused(name, "an activation has one scale")) };
         }
-        if let Some(layer) = work.layers().find(|layer| layer.weight == value) {
+        if let Some(layer) = scheme.layers().find(|layer| layer.weight == value) {
             let channels = layer.axis.map_or(1, |axis| layer.shape[axis]);
             if count != 1 && count != channels {
                 let reason = format!("it has {count} scales, layer `{}` has {channels} channels", layer.name);
                 return Err(refused(name, &reason));
             }
-            if self.weight_scales(model, layer, options).is_none() {
+            if self.weight_scales(model, layer, scheme).is_none() {
                 tracing::warn!(
                     "encodings of `{name}`: its grid differs from the plan's, so that only its bits are used"
                 );
@@ -131,13 +125,13 @@ impl Encodings {
     }
 
     /// The scales of a layer's weight, one a channel or one for all as the target has them, if they are given and fit.
-    pub(crate) fn weight_scales(&self, model: &Model, layer: &Layer, options: &Options) -> Option<Vec<f32>> {
+    pub(super) fn weight_scales(&self, model: &Model, layer: &Layer, scheme: &Scheme) -> Option<Vec<f32>> {
         let encoding = self.of(&model.graph, layer.weight)?;
-        let plan = options.scheme.plan.layer(&layer.name).unwrap_or_default();
+        let plan = scheme.layer_plan(layer);
         let free = matches!(plan.weight_grid(), WeightGrid::Narrow | WeightGrid::Full);
         let half = if encoding.signed { 0 } else { encoding.half() };
         let centered = encoding.zero_points.iter().all(|zero_point| (zero_point - half).abs() <= 1);
-        let channels = layer.axis.filter(|_| options.scheme.profile.per_channel).map_or(1, |axis| layer.shape[axis]);
+        let channels = layer.axis.filter(|_| scheme.target.per_channel).map_or(1, |axis| layer.shape[axis]);
         let scales = match encoding.scales[..] {
             [scale] => vec![scale; channels],
             _ if encoding.scales.len() == channels => encoding.scales.clone(),

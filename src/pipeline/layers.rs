@@ -1,0 +1,86 @@
+//! What a report says of each layer, and the warnings that follow from a scheme.
+
+use crate::WeightGrid;
+use crate::quant::Sqnr;
+use crate::report::LayerReport;
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
+use crate::scheme::options::Format;
+use crate::solve::network::Solved;
+use msq_passes::Packing;
+use msq_passes::analysis::{Layer, layers};
+use msq_passes::ir::Model;
+
+/// What users of `ConvInteger` need to know.
+const INTEGER_NOTE: &str =
+    "onnxruntime runs ConvInteger on CPUs slower than float, and 1.23 or older refuses it for int8";
+
+/// The layers with integer weights, in the order they were solved.
+pub(super) fn reports(model: &Model, scheme: &Scheme, solved: &Solved) -> Vec<LayerReport> {
+    let mut ordered: Vec<&Layer> = scheme.layers().collect();
+    ordered.sort_by_key(|layer| solved.get_index_of(&layer.name));
+    ordered.into_iter().map(|layer| report(model, layer, scheme, solved)).collect()
+}
+
+fn report(model: &Model, layer: &Layer, scheme: &Scheme, solved: &Solved) -> LayerReport {
+    let planned = scheme.layer_plan(layer);
+    let solved = solved.get(&layer.name);
+    let decibels = |sqnr: Sqnr| Some(sqnr.decibels()).filter(|s| s.is_finite());
+    let activation_bits = match planned.activations {
+        ActivationBits::Bits(bits) if scheme.is_on_integers(layer) => Some(bits),
+        _ => None,
+    };
+    LayerReport {
+        weight_bits: Some(planned.weights),
+        activation_bits,
+        weight_sqnr: solved.and_then(|s| decibels(s.weight_sqnr)),
+        output_sqnr: solved.and_then(|s| decibels(s.output_sqnr?)),
+        bytes: planned.packed_bytes(layer.weights()),
+        ..float_report(model, layer)
+    }
+}
+
+/// The layers that stay in float with float weights.
+pub(super) fn float_reports(model: &Model, scheme: &Scheme) -> Vec<LayerReport> {
+    let float = |layer: &Layer| !scheme.is_on_integers(layer) && !scheme.is_weight_only(layer);
+    layers(model).iter().filter(|layer| float(layer)).map(|layer| float_report(model, layer)).collect()
+}
+
+fn float_report(model: &Model, layer: &Layer) -> LayerReport {
+    LayerReport {
+        name: layer.name.clone(),
+        op: layer.op,
+        shape: layer.shape.clone(),
+        weights: layer.weights(),
+        macs: layer.macs_per_sample(&model.graph),
+        weight_bits: None,
+        activation_bits: None,
+        bytes: 4 * layer.weights(),
+        weight_sqnr: None,
+        output_sqnr: None,
+        network_sqnr: None,
+        weight_distribution: None,
+        input_distribution: None,
+    }
+}
+
+/// Warnings about how the target runtime will execute this file, and what of the model was not observed.
+pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
+    let wide = |plan: LayerPlan| {
+        let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases);
+        plan.weights == WeightBits::Bits(8) || listed
+    };
+    let narrow = !scheme.placement.layers().any(|layer| wide(scheme.layer_plan(layer)));
+    let on_integers = scheme.placement.layers().next().is_some();
+    let forms: Vec<Packing> = scheme.packings.values().copied().collect();
+    let ort = scheme.target.name.starts_with("ort");
+    let notes = [
+        (narrow && on_integers && ort, "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either"),
+        (scheme.output.format == Format::Integer && ort, INTEGER_NOTE),
+        (scheme.output.functions && !forms.is_empty(), "unpacked by functions of the model: for onnxruntime"),
+        (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
+        (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
+    ];
+    let notes = notes.into_iter().filter(|(said, _)| *said).map(|(_, note)| note.to_owned());
+    scheme.coverage.note().into_iter().chain(notes).collect()
+}

@@ -1,0 +1,253 @@
+//! The scheme of a model: every choice resolved, layer by layer and value by value.
+
+use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use super::encodings::Encodings;
+use super::options::{Format, Options, OutputOptions, SolveOptions};
+use super::select::Selection;
+use crate::Error;
+use crate::execute::coverage::Coverage;
+use crate::quant::GridSpec;
+use indexmap::IndexMap;
+use msq_passes::analysis::{Layer, LayerOp, Placement, Role, layers};
+use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
+use msq_passes::{ActivationQuantizer, Packing, Profile};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What is to be done with each layer and value of a prepared model. Resolved once, then only read: later phases take a
+/// scheme instead of options.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheme {
+    /// The runtime to write for.
+    pub target: Profile,
+    /// Where quantizers go, and which layers compute on integers.
+    pub placement: Placement,
+    /// Layers that compute in float and store integer weights.
+    pub weight_only: Vec<Layer>,
+    /// Bits of each layer.
+    pub plan: BitPlan,
+    /// How the weights of each layer are packed, by layer name; layers whose integers are stored as they are have none.
+    pub packings: IndexMap<String, Packing>,
+    /// Which part of the model the engine can run.
+    pub coverage: Coverage,
+    /// How weights become integers.
+    pub solve: SolveOptions,
+    /// What the written file looks like.
+    pub output: OutputOptions,
+    /// Seed of whatever is drawn at random.
+    pub seed: u64,
+    /// Bits of the values whose quantizers have fewer than 8.
+    bits: HashMap<ValueId, u8>,
+    /// Bits of per-consumer requantization: layers, by name, that want fewer bits of their input than other consumers of
+    /// the same value.
+    requantized: IndexMap<String, u8>,
+    encodings: Arc<Encodings>,
+    /// Values whose parameters are given by encodings.
+    given: HashSet<ValueId>,
+}
+
+impl Scheme {
+    /// The scheme of a prepared model that the engine runs as a whole.
+    pub(crate) fn new(model: &Model, plan: &BitPlan, options: &Options) -> Result<Self, Error> {
+        Self::within(model, plan, options, Coverage::default())
+    }
+
+    /// The scheme of a prepared model of which the engine runs a part.
+    pub(crate) fn within(model: &Model, plan: &BitPlan, options: &Options, coverage: Coverage) -> Result<Self, Error> {
+        let target = options.scheme.profile;
+        let selection = Selection::new(model, &options.scheme)?;
+        let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
+        let refusal = |node: &Node, name: &str| {
+            selection.refusal(node, name).or_else(|| {
+                LayerOp::of(node)?;
+                planned_float(plan_of(name)).map(str::to_owned)
+            })
+        };
+        let placement =
+            Placement::new(model, &target, |id, node, name| refusal(node, name).or_else(|| coverage.refusal(id)));
+        let weight_only: Vec<Layer> = layers(model)
+            .into_iter()
+            .filter(|layer| !placement.nodes.contains_key(&layer.node))
+            .filter(|layer| selection.refusal(model.graph.node(layer.node), &layer.name).is_none())
+            .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
+            .collect();
+        if placement.layers().next().is_none() && weight_only.is_empty() {
+            return Err(Error::NothingToQuantize { hint: hint(&placement) });
+        }
+        let packings = packings(placement.layers().chain(&weight_only), plan);
+        let encodings = Arc::clone(&options.scheme.encodings);
+        let mut bits = activation_bits(&model.graph, &placement, plan_of);
+        let given = encodings.activation_bits(&model.graph, &placement);
+        bits.extend(given.iter().copied());
+        let given = given.into_iter().map(|(value, _)| value).collect();
+        let requantized = requantized(&placement, &bits, plan_of);
+        let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
+        Ok(Self {
+            target,
+            placement,
+            weight_only,
+            plan: plan.clone(),
+            packings,
+            coverage,
+            solve: options.solve.clone(),
+            output: OutputOptions { strip_names, ..options.output.clone() },
+            seed: options.seed,
+            bits,
+            requantized,
+            encodings,
+            given,
+        })
+    }
+
+    /// Refuses encodings that no grid of the target holds, and warns of those that are not used.
+    pub(crate) fn check_encodings(&self, model: &Model) -> Result<(), Error> {
+        self.encodings.check(model, self)
+    }
+
+    /// The layers whose weights become integers.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.placement.layers().chain(&self.weight_only)
+    }
+
+    /// Bits, grid and packing of a layer.
+    pub(crate) fn layer_plan(&self, layer: &Layer) -> LayerPlan {
+        self.plan.layer(&layer.name).unwrap_or_default()
+    }
+
+    /// Whether a layer computes on integers.
+    pub(crate) fn is_on_integers(&self, layer: &Layer) -> bool {
+        self.placement.nodes.contains_key(&layer.node)
+    }
+
+    /// Whether a layer computes in float and stores integer weights.
+    pub(crate) fn is_weight_only(&self, layer: &Layer) -> bool {
+        self.weight_only.iter().any(|stored| stored.node == layer.node)
+    }
+
+    /// Bits of a value that has a quantizer of its own.
+    pub(crate) fn bits(&self, value: ValueId) -> u8 {
+        self.bits.get(&value).copied().unwrap_or(8)
+    }
+
+    /// Bits that a layer requantizes its input to, where other consumers of the value want more.
+    pub(crate) fn requantized_bits(&self, layer: &Layer) -> Option<u8> {
+        self.requantized.get(&layer.name).copied()
+    }
+
+    /// The parameters given for a value that has its own.
+    pub(crate) fn given_quantizer(&self, model: &Model, value: ValueId, grid: GridSpec) -> Option<ActivationQuantizer> {
+        self.encodings.quantizer(model, &self.placement, value, grid)
+    }
+
+    /// The scales given for a layer's weight, if they fit: one per channel, or one for all as the target has them.
+    pub(crate) fn given_weight_scales(&self, model: &Model, layer: &Layer) -> Option<Vec<f32>> {
+        self.encodings.weight_scales(model, layer, self)
+    }
+
+    /// Whether the file is to be as small as it can be: inner names shortened, defaults dropped.
+    pub(crate) fn is_stripped(&self) -> bool {
+        self.output.strip_names == Some(true)
+    }
+
+    /// Whether biases of a layer are written as the floats that the runtime rounds by itself, because the smallest file
+    /// leaves out their scales.
+    pub(crate) fn leaves_out_bias_scales(&self, layer: &Layer) -> bool {
+        self.is_stripped()
+            && self.target.rounds_float_bias
+            && layer.op == LayerOp::Conv
+            && self.output.format == Format::Qdq
+    }
+
+    /// The value whose quantizer serves this layer alone, if there is one and its range follows from data: neither another
+    /// node nor the caller reads the value, or what it is moved to, and no clamp or encoding sets its bounds.
+    pub(crate) fn own_input(&self, graph: &Graph, layer: &Layer) -> Option<ValueId> {
+        let values = &self.placement.values;
+        let root = *values.get(&layer.input).filter(|_| self.is_on_integers(layer))?;
+        if self.given.contains(&root) {
+            return None;
+        }
+        let reads = |node: NodeId| {
+            node == layer.node || self.placement.nodes.get(&node).is_some_and(|role| *role == Role::Movement)
+        };
+        let alone = |value: ValueId| {
+            let entry = graph.value(value);
+            entry.uses().iter().all(|u| reads(u.node)) && entry.captures().is_empty() && !graph.is_output(value)
+        };
+        let mut held = values.iter().filter(|(_, from)| **from == root).map(|(&value, _)| value);
+        let constant = graph.constant(root).is_some();
+        let bounded = self.placement.bound_of(graph, root).or(self.placement.floor_of(graph, root)).is_some();
+        (!constant && !bounded && held.all(alone)).then_some(root)
+    }
+
+    /// The plan as it is carried out: what stays in float says so.
+    pub(crate) fn carried_out(&self, model: &Model) -> BitPlan {
+        let entry = |layer: Layer| {
+            let planned = self.layer_plan(&layer);
+            let done = match (self.is_on_integers(&layer), self.is_weight_only(&layer)) {
+                (true, _) => planned,
+                (false, true) => LayerPlan { activations: ActivationBits::Float, ..planned },
+                (false, false) => LayerPlan::FLOAT,
+            };
+            (layer.name, done)
+        };
+        BitPlan::of_layers(layers(model).into_iter().map(entry).collect())
+    }
+}
+
+/// How each layer is packed, by name; layers whose integers are stored as they are have no entry.
+pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPlan) -> IndexMap<String, Packing> {
+    let packing = |layer: &Layer| Some((layer.name.clone(), plan.layer(&layer.name)?.packing(layer.weights())?));
+    layers.filter_map(packing).collect()
+}
+
+/// Why the plan leaves a layer's computation in float, if it does.
+fn planned_float(plan: LayerPlan) -> Option<&'static str> {
+    match (plan.weights, plan.activations) {
+        (WeightBits::Float, _) => Some("it is float in the plan"),
+        (_, ActivationBits::Float) => Some("its activations are float in the plan"),
+        _ => None,
+    }
+}
+
+/// Whether a layer that computes in float can store integers.
+fn can_be_stored(model: &Model, layer: &Layer) -> bool {
+    let float = model.graph.constant(layer.weight).and_then(msq_passes::ir::TensorProto::element_type);
+    layer.weights() > 0 && float == Some(DataType::Float)
+}
+
+/// The most bits that any consumer wants of a value with parameters of its own: a layer what the plan says, others 8.
+fn activation_bits(graph: &Graph, placement: &Placement, plan: impl Fn(&str) -> LayerPlan) -> HashMap<ValueId, u8> {
+    let mut bits: HashMap<ValueId, u8> = HashMap::new();
+    let mut want = |value, wanted: u8| {
+        let most = bits.entry(placement.root(value)).or_insert(wanted);
+        *most = wanted.max(*most);
+    };
+    for layer in placement.layers() {
+        if let ActivationBits::Bits(wanted) = plan(&layer.name).activations {
+            want(layer.input, wanted);
+        }
+    }
+    for &value in placement.values.keys().filter(|&&value| placement.is_read_in_full(graph, value)) {
+        want(value, 8);
+    }
+    bits
+}
+
+/// The layers that want fewer bits of their input than other consumers of the same value do.
+fn requantized(
+    placement: &Placement,
+    bits: &HashMap<ValueId, u8>,
+    plan: impl Fn(&str) -> LayerPlan,
+) -> IndexMap<String, u8> {
+    let fewer = |layer: &Layer| match plan(&layer.name).activations {
+        ActivationBits::Bits(wanted) if bits.get(&placement.root(layer.input)).is_some_and(|&most| wanted < most) => {
+            Some((layer.name.clone(), wanted))
+        }
+        _ => None,
+    };
+    placement.layers().filter_map(fewer).collect()
+}
+
+fn hint(placement: &Placement) -> String {
+    placement.kept.first().map_or_else(String::new, |kept| format!(": `{}` ({}): {}", kept.node, kept.op, kept.reason))
+}

@@ -1,0 +1,121 @@
+//! The layers of a network, solved: weights rounded layer by layer and written into the graph.
+
+use super::LayerSolver;
+use super::layer::{LayerInput, Rounded, Rounding, Sights, round_layer};
+use super::round::Round;
+use crate::Error;
+use crate::calibrate::observe::Observed;
+use crate::quant::Affine;
+use crate::scheme::Scheme;
+use indexmap::IndexMap;
+use msq_passes::analysis::{Layer, is_rectified};
+use msq_passes::ir::Model;
+use msq_passes::{
+    ActivationQuantizer, BiasForm, EliminateDeadNodes, InsertQdq, LayerBias, Manager, QuantizedLayer, StoreWeights,
+};
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// Rounded layers by name.
+pub(crate) type Solved = IndexMap<String, Rounded>;
+
+/// Which biases are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Biases {
+    /// Those the kernels compute with.
+    Exact,
+    /// Half precision where the runtime rounds it to the same integers.
+    Half,
+}
+
+impl Biases {
+    fn layer(self, rounded: &Rounded) -> QuantizedLayer {
+        let mut layer = rounded.layer.clone();
+        if let Some(halves) = rounded.half_bias.as_ref().filter(|_| self == Self::Half) {
+            layer.bias = Some(LayerBias::Float(halves.clone()));
+        }
+        layer
+    }
+}
+
+/// Rounds the weights of every layer to nearest, in parallel; the order of layers is the graph's.
+pub(crate) fn round_layers(model: &Model, scheme: &Scheme, observed: &Observed) -> Result<Solved, Error> {
+    let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
+    let mut layers: Vec<&Layer> = scheme.layers().collect();
+    layers.sort_by_key(|layer| position.get(&layer.node));
+    let solver = Round { mode: scheme.solve.rounding };
+    let one = |layer: &&Layer| Ok((layer.name.clone(), solve_layer(model, scheme, observed, layer, &solver, None)?));
+    let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
+    Ok(solved?.into_iter().collect())
+}
+
+/// Solves the weights of a layer by the statistics of its input.
+pub(crate) fn solve_layer(
+    model: &Model,
+    scheme: &Scheme,
+    observed: &Observed,
+    layer: &Layer,
+    solver: &dyn LayerSolver,
+    sights: Option<&Sights>,
+) -> Result<Rounded, Error> {
+    let (placement, on_integers) = (&scheme.placement, scheme.is_on_integers(layer));
+    let affine = placement.affine_of(model, layer).transpose()?;
+    let read = observed.read_by(model, placement, layer).filter(|_| on_integers);
+    let scale = read.map_or(1.0, |quantizer| quantizer.scale);
+    let written = model.graph.value(placement.written_by(&model.graph, layer)).name();
+    let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
+    let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
+    let given = scheme.given_weight_scales(model, layer);
+    let rounding = Rounding {
+        plan: scheme.layer_plan(layer),
+        per_channel: scheme.target.per_channel,
+        half_scales: scheme.output.half_scales,
+        bias_correction: scheme.solve.bias_correction,
+        mode: scheme.solve.rounding,
+        seed: scheme.seed,
+        bias: if on_integers { scheme.target.bias } else { BiasForm::Float },
+        bias_as_floats: scheme.leaves_out_bias_scales(layer),
+        affine: affine.as_ref(),
+        solver,
+        sights,
+        rectified: is_rectified(&model.graph, layer),
+        scales: given.as_deref(),
+    };
+    let own = scheme.own_input(&model.graph, layer).filter(|_| sights.is_some() && solver.scales_input());
+    let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
+    round_layer(model, layer, LayerInput { scale, quantizer, means, output_scale }, rounding)
+}
+
+/// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
+pub(crate) fn quantize_graph(
+    model: &mut Model,
+    scheme: &Scheme,
+    observed: &Observed,
+    solved: &Solved,
+    biases: Biases,
+) -> Result<(), Error> {
+    let placement = &scheme.placement;
+    let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
+    let written = solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded)));
+    let (layers, stored): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
+        written.partition(|(name, _)| on_integers.contains(&name.as_str()));
+    Manager::new()
+        .with(InsertQdq {
+            placement,
+            activations: &observed.activations,
+            narrower: &observed.requantized,
+            layers: &layers,
+        })
+        // The placement's handles are not needed any more.
+        .with(StoreWeights { layers: &stored })
+        // The float weights are unread now.
+        .with(EliminateDeadNodes)
+        .run(model)?;
+    Ok(())
+}
+
+/// The grid of a quantizer.
+fn grid_of(quantizer: &ActivationQuantizer) -> Affine {
+    let (quantized_min, quantized_max) = quantizer.interval();
+    Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max }
+}
