@@ -1,11 +1,15 @@
-//! What can go wrong, with the exit code a command line gives it.
+//! What can go wrong. Each folder has an error enum of its own; this one holds them all.
 
 use crate::data::DataError;
 use crate::engine::EngineError;
+use crate::exchange::ExchangeError;
+use crate::prepare::PrepareError;
 use crate::quant::QuantError;
-use crate::runtime::Cancelled;
+use crate::report::ReportError;
+use crate::runtime::{Cancelled, ErrorKind};
+use crate::scheme::SchemeError;
 use msq_passes::PassError;
-use msq_passes::ir::{CheckError, ExternalError, ImportError, SaveError, TensorError};
+use msq_passes::ir::{ExternalError, ImportError, SaveError, TensorError};
 use std::path::PathBuf;
 
 /// Why a run failed. Messages name the file, tensor or layer.
@@ -20,39 +24,24 @@ pub enum Error {
         /// Why.
         source: ImportError,
     },
-    /// The input model contradicts itself.
-    #[error("the model is not valid: {0}")]
-    Invalid(#[from] CheckError),
+    /// The model cannot be brought into its canonical form.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The choices do not fit the model.
+    #[error(transparent)]
+    Scheme(#[from] SchemeError),
+    /// Encodings cannot be read or written.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// The report cannot be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// A tensor of the model is damaged.
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// An external tensor of the model cannot be read.
     #[error(transparent)]
     External(#[from] ExternalError),
-    /// The model has nothing to quantize.
-    #[error("the model has no layer with float weights to quantize{hint}")]
-    NothingToQuantize {
-        /// What it has instead, if that is known.
-        hint: String,
-    },
-    /// The model is quantized already.
-    #[error("the model is quantized already: node `{node}` is {op}; start from the float model")]
-    AlreadyQuantized {
-        /// The first quantized node.
-        node: String,
-        /// Its operator.
-        op: String,
-    },
-    /// A weight that is not a number.
-    #[error("tensor `{tensor}` has {value} at index {index}; the model is broken or badly exported")]
-    NonFiniteWeight {
-        /// The tensor.
-        tensor: String,
-        /// Index of the first such element in storage order.
-        index: usize,
-        /// NaN or an infinity.
-        value: f32,
-    },
     /// An activation that is not a number.
     #[error(
         "value `{value}` is NaN or infinite for sample {sample}: the data or its preprocessing does not fit the model"
@@ -108,78 +97,12 @@ pub enum Error {
         /// Why.
         source: QuantError,
     },
-    /// A pattern on the command line matches nothing.
-    #[error("no layer matches `{pattern}`; `msq-onnx inspect` lists them")]
-    NoSuchLayer {
-        /// The pattern.
-        pattern: String,
-    },
-    /// An operator on the command line that the model does not use.
-    #[error("the model has no node of operator `{op}`")]
-    NoSuchOperator {
-        /// The operator.
-        op: String,
-    },
-    /// The model's operator set is too old to be quantized, and cannot be raised.
-    #[error("opset {opset} is too old for quantization and cannot be raised: `{node}`: {reason}")]
-    OldOpset {
-        /// The model's operator set.
-        opset: i64,
-        /// The first node that cannot be converted.
-        node: String,
-        /// Why.
-        reason: String,
-    },
-    /// A bit plan that cannot be read.
-    #[error("`{path}` is no bit plan: {reason}", path = path.display())]
-    BadPlan {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
     /// A file beside the model that cannot be written.
     #[error("`{path}` cannot be written: {reason}", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        reason: String,
-    },
-    /// The metadata of a model holds a bit plan that cannot be read.
-    #[error("the plan in the model's metadata cannot be read: {reason}")]
-    DamagedPlan {
-        /// Why.
-        reason: String,
-    },
-    /// Encodings that cannot be read.
-    #[error("`{path}`: {reason}", path = path.display())]
-    BadEncodings {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        reason: String,
-    },
-    /// Encodings that do not fit the model or the target.
-    #[error("encodings, tensor `{tensor}`: {reason}")]
-    EncodedTensor {
-        /// The tensor.
-        tensor: String,
-        /// Why.
-        reason: String,
-    },
-    /// A quantized model whose encodings cannot be given.
-    #[error("the model has no encodings to export: {reason}")]
-    NoEncodings {
-        /// Why.
-        reason: String,
-    },
-    /// A bit plan that does not fit the model or the target.
-    #[error("bit plan, layer `{layer}`: {reason}; `msq-onnx inspect` lists the layers")]
-    PlanLayer {
-        /// The layer.
-        layer: String,
-        /// Why.
         reason: String,
     },
     /// What a layer reads does not fit it.
@@ -208,20 +131,6 @@ pub enum Error {
         /// The operator set.
         wanted: i64,
         /// Why it cannot be had.
-        reason: String,
-    },
-    /// A pattern on the command line is malformed.
-    #[error("`{pattern}` is no regular expression: {reason}")]
-    BadPattern {
-        /// The pattern.
-        pattern: String,
-        /// What the parser says.
-        reason: String,
-    },
-    /// The report's page cannot be written.
-    #[error("the report cannot be written: {reason}")]
-    Page {
-        /// Why.
         reason: String,
     },
     /// The output cannot be written.
@@ -265,37 +174,25 @@ impl From<EngineError> for Error {
 }
 
 impl Error {
-    /// The command line's exit code: 2 for its arguments, 3 for the model, 4 for the data, 130 for a run that was
-    /// cancelled, 1 otherwise.
-    pub fn exit_code(&self) -> u8 {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Prepare(error) => error.kind(),
+            Self::Scheme(error) => error.kind(),
+            Self::Exchange(error) => error.kind(),
+            Self::Report(error) => error.kind(),
             Self::Import { .. }
-            | Self::Invalid(_)
             | Self::Tensor(_)
             | Self::External(_)
-            | Self::NothingToQuantize { .. }
-            | Self::AlreadyQuantized { .. }
-            | Self::NonFiniteWeight { .. }
-            | Self::OldOpset { .. }
             | Self::NoOpset { .. }
-            | Self::NoEncodings { .. }
-            | Self::DamagedPlan { .. }
             | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
-            | Self::Incomparable { .. } => 3,
-            Self::Data(DataError::Write(_)) => 1,
-            Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => 4,
-            Self::NoSuchLayer { .. }
-            | Self::NoSuchOperator { .. }
-            | Self::BadPattern { .. }
-            | Self::BadPlan { .. }
-            | Self::PlanLayer { .. }
-            | Self::BadEncodings { .. }
-            | Self::EncodedTensor { .. }
-            | Self::Target { .. }
-            | Self::StochasticSolver => 2,
-            Self::Cancelled => 130,
-            _ => 1,
+            | Self::Incomparable { .. } => ErrorKind::Model,
+            Self::Data(DataError::Write(_)) => ErrorKind::Other,
+            Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => ErrorKind::Data,
+            Self::Target { .. } | Self::StochasticSolver => ErrorKind::Usage,
+            Self::Cancelled => ErrorKind::Cancelled,
+            _ => ErrorKind::Other,
         }
     }
 }

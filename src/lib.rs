@@ -36,7 +36,7 @@ pub mod kernels;
 mod lower;
 pub mod measure;
 mod pipeline;
-mod prepare;
+pub mod prepare;
 pub mod quant;
 mod quantizer;
 pub mod report;

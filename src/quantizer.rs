@@ -106,7 +106,7 @@ impl<'a> Quantizer<'a> {
         Self { runtime: self.runtime.progress(progress), ..self }
     }
 
-    /// What can end the run early, with [`Error::Cancelled`].
+    /// What can end the run early, with an error of kind [`Cancelled`](crate::runtime::ErrorKind::Cancelled).
     pub fn cancellation(self, cancellation: &Cancellation) -> Self {
         Self { runtime: self.runtime.cancellation(cancellation), ..self }
     }
@@ -165,6 +165,7 @@ fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::ErrorKind;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn quantizer<'a>() -> Quantizer<'a> {
@@ -199,7 +200,11 @@ mod tests {
             let progress = CancelsAt { phase, cancellation: &cancellation, steps_after: AtomicUsize::new(0) };
             let quantizer = quantizer().progress(&progress).cancellation(&cancellation);
             let found = quantizer.search_options(search.clone()).run();
-            assert!(matches!(found, Err(Error::Cancelled)), "{phase}: {:?}", found.err());
+            assert!(
+                found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled),
+                "{phase}: {:?}",
+                found.err()
+            );
             let (steps, threads) = (progress.steps_after.into_inner(), Runtime::default().threads);
             assert!(steps >= 1 && steps <= threads, "{phase}: {steps} more steps");
         }

@@ -23,11 +23,11 @@ pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 
+pub use crate::scheme::observer::{DEFAULT_PERCENTILE, ObserverKind, ParseObserverError};
 pub use channel_means::ChannelMeans;
 pub(crate) use collect::{Collected, Tap, Taps, collect};
 pub use cosine::cosine_similarity;
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;
-pub use observer::{ObserverKind, ParseObserverError, Statistics, widen};
-pub use percentile::DEFAULT_PERCENTILE;
+pub use observer::{Statistics, widen};

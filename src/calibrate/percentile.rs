@@ -7,9 +7,7 @@
 
 use super::{BINS, Bin, Histogram};
 use crate::quant::{GridSpec, Range};
-
-/// The percentage used when none is given, that of onnxruntime.
-pub const DEFAULT_PERCENTILE: f64 = 99.999;
+use crate::scheme::observer::DEFAULT_PERCENTILE;
 
 /// The range that holds `percentile` percent of the binned values; NaN counts as the default, values outside 50 to
 /// 100 as the nearer of these.

@@ -193,7 +193,7 @@ impl FormArgs {
 
     pub(crate) fn plan(&self) -> Result<BitPlan, Error> {
         if let Some(path) = &self.plan {
-            return BitPlan::load(path);
+            return Ok(BitPlan::load(path)?);
         }
         let weights = self.weight_bits.unwrap_or(WeightBits::Bits(8));
         let activations = match (self.act_bits, weights) {

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
         return Err(Usage(format!("there is no profile `{}`; there are {names}", args.profile)).into());
     };
     let model = msq_onnx::load(&args.model)?;
-    msq_passes::ir::check(&model).map_err(msq_onnx::Error::from)?;
+    msq_passes::ir::check(&model).map_err(msq_onnx::prepare::PrepareError::from).map_err(msq_onnx::Error::from)?;
     let findings = lint(&model, &profile);
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));

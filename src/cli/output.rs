@@ -1,5 +1,6 @@
 //! Text for people: errors, numbers, lines of a summary. Nothing else in the crate prints.
 
+use msq_onnx::runtime::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -22,11 +23,22 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let text = text.replace('\n', " ");
     let _ = writeln!(std::io::stderr(), "error: {text}");
     let code = match (error.downcast_ref::<msq_onnx::Error>(), error.downcast_ref::<Usage>()) {
-        (Some(error), _) => error.exit_code(),
+        (Some(error), _) => exit_code(error.kind()),
         (None, Some(_)) => 2,
         (None, None) => 1,
     };
     ExitCode::from(code)
+}
+
+/// The exit code of an error.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Other => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Model => 3,
+        ErrorKind::Data => 4,
+        ErrorKind::Cancelled => 130,
+    }
 }
 
 /// Writes text to stdout; a reader that closed the pipe is no error.

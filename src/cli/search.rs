@@ -16,6 +16,7 @@ use super::run::RunArgs;
 use clap::Args;
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::bytes;
+use msq_onnx::runtime::ErrorKind;
 use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
 use msq_onnx::search::{
     FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
@@ -334,7 +335,7 @@ pub(crate) fn journal(output: &Path) -> PathBuf {
 
 /// An error that says what is kept, where a search was cancelled.
 pub(crate) fn stopped(error: Error, journal: &Path) -> anyhow::Error {
-    let goes_on = matches!(error, Error::Cancelled) && journal.exists();
+    let goes_on = error.kind() == ErrorKind::Cancelled && journal.exists();
     let error = anyhow::Error::from(error);
     if goes_on {
         let kept =

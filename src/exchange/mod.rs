@@ -12,6 +12,7 @@
 
 mod aimet;
 mod aimet2;
+mod error;
 mod numbers;
 mod ort;
 mod read;
@@ -23,8 +24,8 @@ mod unique;
 pub use read::{LeftOut, read};
 
 pub use crate::scheme::encodings::{Encoding, Encodings};
+pub use error::ExchangeError;
 
-use crate::Error;
 use msq_passes::ir::write_file;
 use std::fmt;
 use std::path::Path;
@@ -74,14 +75,14 @@ impl FromStr for EncodingsFormat {
 
 impl Encodings {
     /// Reads a file of any of the formats, which its content tells.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let failed = |reason: String| Error::BadEncodings { path: path.to_owned(), reason };
+    pub fn load(path: &Path) -> Result<Self, ExchangeError> {
+        let failed = |reason: String| ExchangeError::BadEncodings { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
         Self::parse(&text).map_err(failed)
     }
 
     /// Writes a file, which appears when it is complete.
-    pub fn save(&self, path: &Path, format: EncodingsFormat) -> Result<(), Error> {
+    pub fn save(&self, path: &Path, format: EncodingsFormat) -> Result<(), ExchangeError> {
         Ok(write_file(path, self.to_text(format).as_bytes())?)
     }
 

@@ -8,8 +8,8 @@
 //! [`store-weights`](msq_passes::StoreWeights) writes; its name is what tools add their endings to. Biases are left out:
 //! their scales follow from those of input and weight.
 
+use super::ExchangeError;
 use super::{Encoding, Encodings};
-use crate::Error;
 use crate::prepare::quantized::{Qdq, Source, is_dequantizer};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::metadata;
@@ -29,20 +29,20 @@ pub struct LeftOut {
 const ENDINGS: [&str; 4] = ["_dequantized", "_DequantizeLinear_Output", "_quantized", "_qdq"];
 
 /// Reads the encodings of a quantized model, and names the tensors that were left out.
-pub fn read(model: &Model) -> Result<(Encodings, Vec<LeftOut>), Error> {
-    msq_passes::ir::check(model)?;
+pub fn read(model: &Model) -> Result<(Encodings, Vec<LeftOut>), ExchangeError> {
+    crate::prepare::check(model)?;
     if metadata::is_stripped(model) {
         let reason = "its inner names were shortened; quantize with --keep-names to keep them".to_owned();
-        return Err(Error::NoEncodings { reason });
+        return Err(ExchangeError::NoEncodings { reason });
     }
-    let plan = metadata::plan(model).transpose().map_err(|reason| Error::DamagedPlan { reason })?;
+    let plan = metadata::readable_plan(model)?;
     let mut reader = Reader { model, qdq: Qdq::new(model), plan, found: Encodings::default(), left_out: Vec::new() };
     for (_, node) in model.graph.nodes() {
         reader.read(node);
     }
     if reader.found.tensors.is_empty() {
         let reason = "it has no pair of QuantizeLinear and DequantizeLinear".to_owned();
-        return Err(Error::NoEncodings { reason });
+        return Err(ExchangeError::NoEncodings { reason });
     }
     Ok((reader.found, reader.left_out))
 }

@@ -1,17 +1,16 @@
 //! From a QDQ graph to the file: the form of its operators, the packing of its weights, its names.
 
-use crate::Error;
 use crate::scheme::Scheme;
 use crate::scheme::options::Format;
 use indexmap::IndexMap;
 use msq_passes::ir::Model;
 use msq_passes::{
     CleanNames, CompactIntegers, DropDefaults, EliminateDeadNodes, FuseQlinear, HalfConstants, LowerInteger, Manager,
-    PackWeights, ShareConstants,
+    PackWeights, PassError, ShareConstants,
 };
 
 /// Brings the QDQ graph into the form and size wanted. Returns the names of inner values that were shortened.
-pub(crate) fn finish(model: &mut Model, scheme: &Scheme) -> Result<IndexMap<String, String>, Error> {
+pub(crate) fn finish(model: &mut Model, scheme: &Scheme) -> Result<IndexMap<String, String>, PassError> {
     let (output, packings, strip) = (&scheme.output, &scheme.packings, scheme.is_stripped());
     let mut passes = Manager::new();
     if !packings.is_empty() {

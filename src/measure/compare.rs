@@ -119,7 +119,7 @@ fn has_batch_norms(model: &Model) -> bool {
 
 /// The layers of a model: of a float one in the form in which it is quantized, with batch-norms as in the other model.
 fn canonical(model: &mut Model, keep_norms: bool) -> Result<Vec<Located>, Error> {
-    msq_passes::ir::check(model)?;
+    crate::prepare::check(model)?;
     let quantized = located_layers(model);
     if quantized.iter().any(|layer| !layer.layer.is_float()) {
         return Ok(quantized);

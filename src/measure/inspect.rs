@@ -83,7 +83,7 @@ impl LayerInspection {
 
 /// Looks at a model. It is prepared as for quantization first, so that layers hidden behind constants show.
 pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
-    msq_passes::ir::check(&model)?;
+    crate::prepare::check(&model)?;
     let value = |v: ValueId| {
         let value = model.graph.value(v);
         let ty = value.ty().and_then(msq_passes::ir::text::print_type).unwrap_or_else(|| "unknown".to_owned());
@@ -102,7 +102,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
         kept: Vec::new(),
         plan: None,
     };
-    found.plan = metadata::plan(&model).transpose().map_err(|reason| Error::DamagedPlan { reason })?;
+    found.plan = metadata::readable_plan(&model)?;
     let quantized = quantized_layers(&model, found.plan.as_ref());
     if !quantized.is_empty() {
         found.layers = quantized;

@@ -246,7 +246,7 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
         return Ok(plan);
     }
     let scheme = Scheme::new(model, &plan, options)?;
-    chosen.encodings.planned(model, &scheme.placement, &plan)
+    Ok(chosen.encodings.planned(model, &scheme.placement, &plan)?)
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.

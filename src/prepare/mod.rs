@@ -1,9 +1,13 @@
 //! Makes the float graph canonical, so that calibration and lowering meet few forms of the same thing.
 
+mod error;
+mod options;
 pub(crate) mod quantized;
 
+pub use error::PrepareError;
+pub use options::{BatchNorm, PrepareOptions};
+
 use crate::engine::Facts;
-use crate::{BatchNorm, Error};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::{
@@ -23,16 +27,21 @@ const QUANTIZED_OPS: [&str; 8] = [
     "QGemm",
 ];
 
+/// Refuses models that contradict themselves.
+pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
+    Ok(msq_passes::ir::check(model)?)
+}
+
 /// Refuses models that are quantized already.
-pub(crate) fn refuse_quantized(model: &Model) -> Result<(), Error> {
+pub(crate) fn refuse_quantized(model: &Model) -> Result<(), PrepareError> {
     msq_passes::ir::check(model)?;
     let Some((_, node)) = model.graph.nodes().find(|(_, n)| QUANTIZED_OPS.contains(&n.op())) else { return Ok(()) };
-    Err(Error::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
+    Err(PrepareError::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
 }
 
 /// Refuses weights, biases and batch-norm statistics that are not numbers. Other constants may hold infinities, as
 /// the start of a maximum does.
-pub(crate) fn refuse_non_finite(model: &Model) -> Result<(), Error> {
+pub(crate) fn refuse_non_finite(model: &Model) -> Result<(), PrepareError> {
     let layers = layers(model);
     let weights = layers.iter().flat_map(|l| std::iter::once(l.weight).chain(l.bias));
     let norms = model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization"));
@@ -40,18 +49,18 @@ pub(crate) fn refuse_non_finite(model: &Model) -> Result<(), Error> {
     weights.chain(statistics).filter_map(|v| model.constant(v)).try_for_each(|tensor| finite(&*tensor?))
 }
 
-fn finite(tensor: &TensorProto) -> Result<(), Error> {
+fn finite(tensor: &TensorProto) -> Result<(), PrepareError> {
     if !tensor.is_float() {
         return Ok(());
     }
     let values = tensor.to_f32()?;
     let Some(index) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
-    Err(Error::NonFiniteWeight { tensor: tensor.name().to_owned(), index, value: values[index] })
+    Err(PrepareError::NonFiniteWeight { tensor: tensor.name().to_owned(), index, value: values[index] })
 }
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
 /// used; of one it does not, the passes do what they can without.
-pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Record>, Error> {
+pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Record>, PrepareError> {
     // Weights in Constant nodes come first: everything after looks for initializers.
     let mut records = Manager::new()
         .with(LiftConstants)
@@ -91,20 +100,20 @@ pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Re
 
 /// Scales channels between layers, which keeps what the outputs are but not what lies between: for quantization only, of
 /// a prepared model. Batch-norms that are left are in its way, so it is after they were folded.
-pub(crate) fn equalize(model: &mut Model) -> Result<(), Error> {
+pub(crate) fn equalize(model: &mut Model) -> Result<(), PrepareError> {
     Manager::new().with(EqualizeChannels).run(model)?;
     Ok(())
 }
 
 /// Quantizers with an axis need opset 13; `upgrade` is the record of the pass that raises it.
-fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Error> {
+fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), PrepareError> {
     let opset = model.opset("").unwrap_or_default();
     if opset >= InsertQdq::LOWEST_OPSET {
         return Ok(());
     }
     let declined = upgrade.and_then(|record| record.outcome.declined.first());
     let (node, reason) = declined.map(|d| (d.site.clone(), d.reason.clone())).unwrap_or_default();
-    Err(Error::OldOpset { opset, node, reason })
+    Err(PrepareError::OldOpset { opset, node, reason })
 }
 
 /// States the types and shapes the engine can infer.

@@ -2,16 +2,18 @@
 
 mod distribution;
 mod document;
+mod error;
 pub mod numbers;
 pub mod page;
 pub mod search;
 
 pub use distribution::Distribution;
 pub use document::{Document, Run};
+pub use error::ReportError;
 
+use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
-use crate::search::Outcome;
-use crate::{BitPlan, WeightBits};
+use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp};
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! What a search found.
 
-use crate::BitPlan;
 use crate::measure::comparison::Verdict;
+use crate::scheme::bit_plan::BitPlan;
 use schemars::JsonSchema;
 use serde::Serialize;
 

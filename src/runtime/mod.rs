@@ -3,8 +3,11 @@
 //! A [`Runtime`] is handed through every phase. Nothing in it changes a result: the same input, options and seed give the
 //! same bytes with any number of threads and within any memory that is enough.
 
+mod kind;
 pub(crate) mod memory;
 pub mod progress;
+
+pub use kind::ErrorKind;
 
 use progress::{Cancellation, Progress, Silent};
 

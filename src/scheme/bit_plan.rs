@@ -17,7 +17,7 @@
 //! Layers go by the names `msq-onnx inspect` shows. `default` is for layers the plan does not name; without it every
 //! layer has to be named. `grid` and `packing` may be given too and mean what they mean in [`LayerPlan`].
 
-use crate::Error;
+use super::SchemeError;
 use crate::quant::weight_grid::WeightGrid;
 use indexmap::IndexMap;
 use msq_passes::ir::write_file;
@@ -241,12 +241,11 @@ impl BitPlan {
     }
 
     /// Reads a plan: a JSON document, or a model (`.onnx`) that was quantized with it.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let failed = |reason: String| Error::BadPlan { path: path.to_owned(), reason };
+    pub fn load(path: &Path) -> Result<Self, SchemeError> {
+        let failed = |reason: String| SchemeError::BadPlan { path: path.to_owned(), reason };
         let plan = if path.extension().is_some_and(|ending| ending == "onnx") {
-            let because =
-                |error: Error| std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
-            let plan = crate::scheme::metadata::plan(&crate::load(path).map_err(|error| failed(because(error)))?);
+            let model = msq_passes::ir::load_model(path).map_err(|error| failed(error.to_string()))?;
+            let plan = super::metadata::plan(&model);
             plan.unwrap_or_else(|| Err("it is a model without a plan in its metadata".to_owned()))
         } else {
             std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Self::parse(&text))
@@ -264,7 +263,7 @@ impl BitPlan {
     }
 
     /// Writes the plan as a JSON document; the file appears when it is complete.
-    pub fn save(&self, path: &Path) -> Result<(), Error> {
+    pub fn save(&self, path: &Path) -> Result<(), SchemeError> {
         Ok(write_file(path, self.to_json().as_bytes())?)
     }
 
@@ -301,19 +300,22 @@ impl BitPlan {
     }
 
     /// Checks the plan against the layers of a model and the target.
-    pub fn check<'a>(&self, layers: impl Iterator<Item = &'a str>, profile: &Profile) -> Result<(), Error> {
+    pub fn check<'a>(&self, layers: impl Iterator<Item = &'a str>, profile: &Profile) -> Result<(), SchemeError> {
         let names: Vec<&str> = layers.collect();
         if let Some(name) = self.layers.keys().find(|name| !names.contains(&name.as_str())) {
-            return Err(Error::PlanLayer { layer: name.clone(), reason: "the model has no such layer".to_owned() });
+            return Err(SchemeError::PlanLayer {
+                layer: name.clone(),
+                reason: "the model has no such layer".to_owned(),
+            });
         }
         if let Some(name) = names.iter().find(|name| self.layer(name).is_none()) {
             let reason = "the plan neither names it nor has a default".to_owned();
-            return Err(Error::PlanLayer { layer: (*name).to_owned(), reason });
+            return Err(SchemeError::PlanLayer { layer: (*name).to_owned(), reason });
         }
         let entries = self.layers.iter().map(|(name, layer)| (name.as_str(), layer));
         for (name, layer) in entries.chain(self.default.iter().map(|layer| ("default", layer))) {
             if let Some(reason) = layer.fault(profile) {
-                return Err(Error::PlanLayer { layer: name.to_owned(), reason });
+                return Err(SchemeError::PlanLayer { layer: name.to_owned(), reason });
             }
         }
         Ok(())

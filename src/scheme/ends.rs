@@ -11,7 +11,7 @@
 //! A path through a sum of two computed values does not count: in a residual network an output without a layer before
 //! it would make every layer a last one.
 
-use crate::Error;
+use super::SchemeError;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, parse_bits};
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::{Graph, Model, Node, NodeId, ValueId};
@@ -84,7 +84,12 @@ impl BitPlan {
     }
 
     /// [`with_ends`](Self::with_ends), checked against the model's layers and the target.
-    pub(crate) fn resolved(&self, model: &Model, ends: EndBits, profile: &msq_passes::Profile) -> Result<Self, Error> {
+    pub(crate) fn resolved(
+        &self,
+        model: &Model,
+        ends: EndBits,
+        profile: &msq_passes::Profile,
+    ) -> Result<Self, SchemeError> {
         let names: Vec<String> = layers(model).into_iter().map(|layer| layer.name).collect();
         // First as it was given: a fault of all layers is no fault of one.
         self.check(names.iter().map(String::as_str), profile)?;

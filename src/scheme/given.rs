@@ -10,11 +10,12 @@
 //! Names that the model does not have are errors. Tensors that stay float, or that have the parameters of another tensor,
 //! are named in a warning.
 
+use super::SchemeError;
 use super::encodings::{Encoding, Encodings};
 use super::resolved::Scheme;
+use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{GridSpec, Range};
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, WeightBits};
-use crate::{Error, WeightGrid};
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Layer, Placement, layers};
 use msq_passes::ir::{Graph, Model, ValueId};
@@ -39,7 +40,7 @@ impl Encodings {
     }
 
     /// The plan with the bits given. Refuses numbers that cannot be.
-    pub(crate) fn planned(&self, model: &Model, placement: &Placement, plan: &BitPlan) -> Result<BitPlan, Error> {
+    pub(crate) fn planned(&self, model: &Model, placement: &Placement, plan: &BitPlan) -> Result<BitPlan, SchemeError> {
         let fault = |(name, encoding): (&String, &Encoding)| Some(refused(name, &encoding.fault()?));
         if let Some(error) = self.tensors.iter().find_map(fault) {
             return Err(error);
@@ -65,7 +66,7 @@ impl Encodings {
     }
 
     /// Refuses what no grid here can hold, and says what is not used.
-    pub(super) fn check(&self, model: &Model, scheme: &Scheme) -> Result<(), Error> {
+    pub(super) fn check(&self, model: &Model, scheme: &Scheme) -> Result<(), SchemeError> {
         let mut unused = Vec::new();
         for (name, encoding) in &self.tensors {
             if !self.is_used(model, scheme, (name, encoding))? {
@@ -82,7 +83,12 @@ impl Encodings {
         Ok(())
     }
 
-    fn is_used(&self, model: &Model, scheme: &Scheme, (name, encoding): (&str, &Encoding)) -> Result<bool, Error> {
+    fn is_used(
+        &self,
+        model: &Model,
+        scheme: &Scheme,
+        (name, encoding): (&str, &Encoding),
+    ) -> Result<bool, SchemeError> {
         let Some(value) = model.graph.find(name) else { return Ok(false) };
         let count = encoding.scales.len();
         if let Some(&root) = scheme.placement.values.get(&value) {
@@ -142,7 +148,7 @@ impl Encodings {
 }
 
 /// Refuses names that the prepared model does not have either: equalization adds tensors.
-pub(crate) fn refuse_unknown(unknown: &[&str], model: &Model) -> Result<(), Error> {
+pub(crate) fn refuse_unknown(unknown: &[&str], model: &Model) -> Result<(), SchemeError> {
     match unknown.iter().find(|name| model.graph.find(name).is_none()) {
         Some(name) => Err(refused(name, "the model has no such tensor")),
         None => Ok(()),
@@ -170,7 +176,7 @@ impl Encoding {
     }
 }
 
-fn refuse_bits(name: &str, encoding: &Encoding) -> Result<(), Error> {
+fn refuse_bits(name: &str, encoding: &Encoding) -> Result<(), SchemeError> {
     let bits = encoding.bits;
     if (2..=8).contains(&bits) {
         return Ok(());
@@ -178,6 +184,6 @@ fn refuse_bits(name: &str, encoding: &Encoding) -> Result<(), Error> {
     Err(refused(name, &format!("{bits} bits are not supported, 2 to 8 are; leave it out to have it calibrated")))
 }
 
-fn refused(name: &str, reason: &str) -> Error {
-    Error::EncodedTensor { tensor: name.to_owned(), reason: reason.to_owned() }
+fn refused(name: &str, reason: &str) -> SchemeError {
+    SchemeError::EncodedTensor { tensor: name.to_owned(), reason: reason.to_owned() }
 }

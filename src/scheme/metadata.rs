@@ -7,7 +7,8 @@
 //!
 //! Layers go by their names in the float model, whatever became of names in the file.
 
-use crate::BitPlan;
+use super::SchemeError;
+use super::bit_plan::BitPlan;
 use msq_passes::ir::Model;
 
 const VERSION: &str = "msq-onnx.version";
@@ -26,6 +27,11 @@ pub fn plan(model: &Model) -> Option<Result<BitPlan, String>> {
     model.metadata(PLAN).map(BitPlan::parse)
 }
 
+/// The same, for callers to whom a damaged plan is an error.
+pub(crate) fn readable_plan(model: &Model) -> Result<Option<BitPlan>, SchemeError> {
+    plan(model).transpose().map_err(|reason| SchemeError::DamagedPlan { reason })
+}
+
 /// Whether the names of inner values were shortened when this tool wrote the model.
 pub(crate) fn is_stripped(model: &Model) -> bool {
     // Written otherwise, every node has a name.
@@ -35,7 +41,7 @@ pub(crate) fn is_stripped(model: &Model) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LayerPlan, WeightBits};
+    use crate::scheme::bit_plan::{LayerPlan, WeightBits};
     use msq_passes::ir::{import, text};
 
     fn model(metadata: &str) -> Model {

@@ -4,11 +4,14 @@
 pub(crate) mod bit_plan;
 pub(crate) mod encodings;
 pub(crate) mod ends;
+mod error;
 mod given;
 pub mod metadata;
+pub(crate) mod observer;
 pub(crate) mod options;
 mod resolved;
 mod select;
 
+pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;
 pub(crate) use resolved::{Scheme, packings};

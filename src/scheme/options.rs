@@ -1,9 +1,10 @@
 //! What a caller can choose, one struct per phase. The defaults do the job.
 
+use super::bit_plan::{BitPlan, LayerPlan};
 use super::encodings::Encodings;
-use crate::calibrate::ObserverKind;
-use crate::scheme::bit_plan::{BitPlan, LayerPlan};
-use crate::scheme::ends::EndBits;
+use super::ends::EndBits;
+use super::observer::ObserverKind;
+pub use crate::prepare::{BatchNorm, PrepareOptions};
 use msq_passes::Profile;
 use std::sync::Arc;
 
@@ -42,26 +43,6 @@ pub enum RoundingMode {
     Nearest,
     /// Either, more likely the nearer one, so that the mean is the weight.
     Stochastic,
-}
-
-/// What becomes of a batch-norm behind a layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BatchNorm {
-    /// It is multiplied into the weights, which are rounded then.
-    #[default]
-    Fold,
-    /// The weights keep their own grid; its factors go into the scales.
-    Affine,
-}
-
-/// How the float graph is brought into its canonical form.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PrepareOptions {
-    /// What becomes of batch-norms.
-    pub batch_norm: BatchNorm,
-    /// Whether channels between two layers are scaled to equal ranges; where `None`, only for targets whose weights have
-    /// one scale per tensor.
-    pub equalize: Option<bool>,
 }
 
 /// Which layers and values are quantized, for which runtime and to how many bits.

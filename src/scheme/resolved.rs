@@ -1,10 +1,10 @@
 //! The scheme of a model: every choice resolved, layer by layer and value by value.
 
+use super::SchemeError;
 use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use super::encodings::Encodings;
 use super::options::{Format, Options, OutputOptions, SolveOptions};
 use super::select::Selection;
-use crate::Error;
 use crate::execute::coverage::Coverage;
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
@@ -48,12 +48,17 @@ pub(crate) struct Scheme {
 
 impl Scheme {
     /// The scheme of a prepared model that the engine runs as a whole.
-    pub(crate) fn new(model: &Model, plan: &BitPlan, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(model: &Model, plan: &BitPlan, options: &Options) -> Result<Self, SchemeError> {
         Self::within(model, plan, options, Coverage::default())
     }
 
     /// The scheme of a prepared model of which the engine runs a part.
-    pub(crate) fn within(model: &Model, plan: &BitPlan, options: &Options, coverage: Coverage) -> Result<Self, Error> {
+    pub(crate) fn within(
+        model: &Model,
+        plan: &BitPlan,
+        options: &Options,
+        coverage: Coverage,
+    ) -> Result<Self, SchemeError> {
         let target = options.scheme.profile;
         let selection = Selection::new(model, &options.scheme)?;
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
@@ -72,7 +77,7 @@ impl Scheme {
             .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
             .collect();
         if placement.layers().next().is_none() && weight_only.is_empty() {
-            return Err(Error::NothingToQuantize { hint: hint(&placement) });
+            return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
         }
         let packings = packings(placement.layers().chain(&weight_only), plan);
         let encodings = Arc::clone(&options.scheme.encodings);
@@ -100,7 +105,7 @@ impl Scheme {
     }
 
     /// Refuses encodings that no grid of the target holds, and warns of those that are not used.
-    pub(crate) fn check_encodings(&self, model: &Model) -> Result<(), Error> {
+    pub(crate) fn check_encodings(&self, model: &Model) -> Result<(), SchemeError> {
         self.encodings.check(model, self)
     }
 

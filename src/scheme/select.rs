@@ -1,7 +1,7 @@
 //! Which layers the caller wants left float.
 
+use super::SchemeError;
 use super::options::SchemeOptions;
-use crate::Error;
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, Node};
 use regex::Regex;
@@ -15,19 +15,19 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// Compiles the caller's patterns; each must match a layer of the model.
-    pub(crate) fn new(model: &Model, options: &SchemeOptions) -> Result<Self, Error> {
+    pub(crate) fn new(model: &Model, options: &SchemeOptions) -> Result<Self, SchemeError> {
         let names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
         let mut skip = Vec::new();
         for pattern in &options.skip {
             let entry = compile(pattern, &names)?;
             if !names.iter().any(|name| matches(&entry, name)) {
-                return Err(Error::NoSuchLayer { pattern: pattern.clone() });
+                return Err(SchemeError::NoSuchLayer { pattern: pattern.clone() });
             }
             skip.push(entry);
         }
         let missing = |op: &&String| !model.graph.nodes().any(|(_, n)| n.op() == op.as_str());
         match options.keep_float.iter().find(missing) {
-            Some(op) => Err(Error::NoSuchOperator { op: op.clone() }),
+            Some(op) => Err(SchemeError::NoSuchOperator { op: op.clone() }),
             None => Ok(Self { skip, keep_float: options.keep_float.clone() }),
         }
     }
@@ -43,11 +43,11 @@ impl Selection {
 }
 
 /// A pattern that is a layer's name stands for that layer alone, whatever it means as an expression.
-fn compile(pattern: &str, names: &[String]) -> Result<(String, Option<Regex>), Error> {
+fn compile(pattern: &str, names: &[String]) -> Result<(String, Option<Regex>), SchemeError> {
     if names.iter().any(|name| name == pattern) {
         return Ok((pattern.to_owned(), None));
     }
-    let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|e| Error::BadPattern {
+    let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|e| SchemeError::BadPattern {
         pattern: pattern.to_owned(),
         reason: e.to_string().lines().last().unwrap_or_default().trim().to_owned(),
     })?;

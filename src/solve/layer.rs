@@ -12,6 +12,7 @@ use super::bias_correction::mean_shift;
 use super::random::seed_of;
 use super::{Evidence, Group, LayerSolver, Problem, Seen, planned};
 use crate::kernels::{Columns, Geometry, Moments};
+use crate::prepare::PrepareError;
 use crate::quant::{
     Affine, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
 };
@@ -234,7 +235,7 @@ impl<'a> Target<'a> {
         if let Some((index, &value)) = scaled.iter().chain(&shifted).enumerate().find(|(_, v)| !v.is_finite()) {
             // Statistics that are finite each can give infinite weights together.
             let tensor = model.graph.value(layer.weight).name().to_owned();
-            return Err(Error::NonFiniteWeight { tensor, index, value });
+            return Err(PrepareError::NonFiniteWeight { tensor, index, value }.into());
         }
         let factors = factor.iter().map(|f| f.abs()).collect();
         Ok(Self { own: own.collect(), factors, weight: scaled.into(), bias: Some(shifted) })

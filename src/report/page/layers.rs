@@ -1,9 +1,9 @@
 //! The layers in graph order: rows of the table, and three lanes of bars above one another.
 
 use super::svg::{Chart, Mark, Scale, bars, px, tick_text};
-use crate::WeightBits;
 use crate::report::numbers::{count, decibels, grouped, percent};
 use crate::report::{LayerReport, Report};
+use crate::scheme::bit_plan::WeightBits;
 
 /// A row of the table.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ mod svg;
 
 use super::numbers::{bytes, decibels, grouped, percent};
 use super::{Document, Quality, Report, Run};
-use crate::Error;
-use crate::search::Step;
+use crate::report::ReportError;
+use crate::report::search::Step;
 use askama::Template;
 use layers::Row;
 use svg::Chart;
@@ -43,12 +43,12 @@ struct Worst<'a> {
 }
 
 /// Writes the page.
-pub fn render(document: &Document<Report>) -> Result<String, Error> {
+pub fn render(document: &Document<Report>) -> Result<String, ReportError> {
     let Document { run, found: report, .. } = document;
     let rows = layers::rows(report);
     let (layers, worst) = (layers::chart(&rows), worst(&rows));
     let page = Page { run, report, rows, layers, worst };
-    page.render().map_err(|reason| Error::Page { reason: reason.to_string() })
+    page.render().map_err(|reason| ReportError::Page { reason: reason.to_string() })
 }
 
 /// The layers with distributions, from the largest error on.
@@ -172,7 +172,7 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::report::LayerReport;
-    use crate::{BitPlan, LayerPlan, WeightBits};
+    use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
     use msq_passes::analysis::LayerOp;
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a search found: size against distance, and MSQ's way.
 
 use super::svg::{Chart, Mark, Scale, line, px, tick_text};
+use crate::measure::comparison::Verdict;
 use crate::report::numbers::percent;
-use crate::search::{Outcome, Step, Verdict};
+use crate::report::search::{Outcome, Step};
 
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 320.0;
@@ -113,7 +114,7 @@ fn frame(across: Scale, up: Scale, [below, left]: [&str; 2]) -> Vec<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BitPlan;
+    use crate::scheme::bit_plan::BitPlan;
     use indexmap::IndexMap;
 
     fn step(bits: f64, accuracies: &[f64]) -> Step {

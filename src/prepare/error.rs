@@ -1,0 +1,61 @@
+//! Why a model cannot be brought into its canonical form.
+
+use crate::runtime::ErrorKind;
+use msq_passes::PassError;
+use msq_passes::ir::{CheckError, ExternalError, TensorError};
+
+/// Why a model cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The model contradicts itself.
+    #[error("the model is not valid: {0}")]
+    Invalid(#[from] CheckError),
+    /// A tensor is damaged.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An external tensor cannot be read.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+    /// The model is quantized already.
+    #[error("the model is quantized already: node `{node}` is {op}; start from the float model")]
+    AlreadyQuantized {
+        /// The first quantized node.
+        node: String,
+        /// Its operator.
+        op: String,
+    },
+    /// A weight is not a number.
+    #[error("tensor `{tensor}` has {value} at index {index}; the model is broken or badly exported")]
+    NonFiniteWeight {
+        /// The tensor.
+        tensor: String,
+        /// Index of the first such element in storage order.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// The model's operator set is too old to be quantized, and cannot be raised.
+    #[error("opset {opset} is too old for quantization and cannot be raised: `{node}`: {reason}")]
+    OldOpset {
+        /// The model's operator set.
+        opset: i64,
+        /// The first node that cannot be converted.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+}
+
+impl PrepareError {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Pass(_) => ErrorKind::Other,
+            _ => ErrorKind::Model,
+        }
+    }
+}
