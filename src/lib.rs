@@ -50,7 +50,7 @@ pub use error::Error;
 pub use measure::{agreement, compare, evaluate, inspect};
 pub use pipeline::Quantized;
 pub use quant::weight_grid::WeightGrid;
-pub use quantizer::Quantizer;
+pub use quantizer::{Quantizer, load};
 pub use runtime::progress;
 pub use scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
 pub use scheme::ends::EndBits;
@@ -59,11 +59,3 @@ pub use scheme::options::{
     BatchNorm, CalibrateOptions, Format, Options, OutputOptions, PrepareOptions, RoundingMode, SchemeOptions,
     SolveOptions, Solver, VerifyOptions,
 };
-
-use msq_passes::ir::Model;
-use std::path::Path;
-
-/// Reads an ONNX model.
-pub fn load(path: &Path) -> Result<Model, Error> {
-    msq_passes::ir::load_model(path).map_err(|source| Error::Import { path: path.to_owned(), source })
-}

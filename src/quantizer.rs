@@ -1,11 +1,13 @@
 //! The front door of the library.
 
+use crate::calibrate::synthetic::made_up;
 use crate::data::{Dataset, InputSpec, SyntheticOptions};
+use crate::error::Error;
 use crate::pipeline::{self, Calibration, Quantized};
 use crate::runtime::Runtime;
 use crate::runtime::progress::{Cancellation, Progress};
+use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
-use crate::{Error, Options, load, made_up};
 use msq_passes::ir::Model;
 use std::path::Path;
 
@@ -42,6 +44,11 @@ pub struct Quantizer<'a> {
     options: Options,
     search: Option<SearchOptions>,
     runtime: Runtime<'a>,
+}
+
+/// Reads an ONNX model.
+pub fn load(path: &Path) -> Result<Model, Error> {
+    msq_passes::ir::load_model(path).map_err(|source| Error::Import { path: path.to_owned(), source })
 }
 
 impl<'a> Quantizer<'a> {

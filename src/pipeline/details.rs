@@ -1,9 +1,9 @@
 //! What a report says of layers beyond their bits: what errors add up to on the way through the network, and how the
 //! values of the worst layers lie on their grids.
 
-use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
+use crate::error::Error;
 use crate::measure::evaluate::compare;
 use crate::report::{Distribution, LayerReport};
 use crate::runtime::Runtime;

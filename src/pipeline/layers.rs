@@ -1,7 +1,7 @@
 //! What a report says of each layer, and the warnings that follow from a scheme.
 
-use crate::WeightGrid;
 use crate::quant::Sqnr;
+use crate::quant::weight_grid::WeightGrid;
 use crate::report::LayerReport;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};

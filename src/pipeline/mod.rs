@@ -18,9 +18,9 @@ mod verify;
 
 pub(crate) use search::{search_and_quantize, search_only};
 
-use crate::Error;
 use crate::calibrate::observe::{Observed, Watch, observe};
 use crate::data::Dataset;
+use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;

@@ -1,8 +1,8 @@
 //! Quantizing to a target: the search for bits, and the check of its promise on the finished file.
 
 use super::{Calibration, Prepared, Quantized, thread_pool};
-use crate::Error;
 use crate::data::Dataset;
+use crate::error::Error;
 use crate::report::Report;
 use crate::runtime::Runtime;
 use crate::scheme::options::Options;

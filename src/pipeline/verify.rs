@@ -1,8 +1,8 @@
 //! How far the quantized graph's outputs are from the float model's.
 
-use crate::Error;
 use crate::data::{Array, Dataset};
 use crate::engine::Output;
+use crate::error::Error;
 use crate::execute::stages::{Limit, Stages};
 use crate::execute::{Lane, Pool, Visitor};
 use crate::measure::comparison::{Comparison, Found};

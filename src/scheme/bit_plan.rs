@@ -20,13 +20,11 @@
 use super::SchemeError;
 use crate::quant::weight_grid::WeightGrid;
 use indexmap::IndexMap;
-use msq_passes::ir::write_file;
 use msq_passes::{Packing, Profile};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 /// The version of the document.
@@ -240,19 +238,6 @@ impl BitPlan {
         Self { version: VERSION, default: None, layers }
     }
 
-    /// Reads a plan: a JSON document, or a model (`.onnx`) that was quantized with it.
-    pub fn load(path: &Path) -> Result<Self, SchemeError> {
-        let failed = |reason: String| SchemeError::BadPlan { path: path.to_owned(), reason };
-        let plan = if path.extension().is_some_and(|ending| ending == "onnx") {
-            let model = msq_passes::ir::load_model(path).map_err(|error| failed(error.to_string()))?;
-            let plan = super::metadata::plan(&model);
-            plan.unwrap_or_else(|| Err("it is a model without a plan in its metadata".to_owned()))
-        } else {
-            std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Self::parse(&text))
-        };
-        plan.map_err(failed)
-    }
-
     /// Reads a plan from a JSON document.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let plan: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
@@ -260,11 +245,6 @@ impl BitPlan {
             VERSION => Ok(plan),
             version => Err(format!("version {version} is not known, {VERSION} is")),
         }
-    }
-
-    /// Writes the plan as a JSON document; the file appears when it is complete.
-    pub fn save(&self, path: &Path) -> Result<(), SchemeError> {
-        Ok(write_file(path, self.to_json().as_bytes())?)
     }
 
     /// The same in fewer words: what most layers get is the default.

@@ -9,6 +9,7 @@ mod given;
 pub mod metadata;
 pub(crate) mod observer;
 pub(crate) mod options;
+mod plan_file;
 mod resolved;
 mod select;
 

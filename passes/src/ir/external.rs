@@ -137,9 +137,8 @@ impl Folder {
 
 fn locate(tensor: &TensorProto) -> Result<Location<'_>, ExternalError> {
     let bad = |key| ExternalError::BadEntry { tensor: tensor.name().to_owned(), key };
-    let entry = |key: &str| {
-        tensor.external_data.iter().find(|e| e.key() == key).map(super::proto::messages::StringStringEntryProto::value)
-    };
+    let entry =
+        |key: &str| tensor.external_data.iter().find(|e| e.key() == key).map(super::StringStringEntryProto::value);
     let number = |key: &'static str| entry(key).map(|v| v.parse::<u64>().map_err(|_| bad(key))).transpose();
     let name = entry("location").ok_or_else(|| bad("location"))?;
     let offset = number("offset")?.unwrap_or(0);
