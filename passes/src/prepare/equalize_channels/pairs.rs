@@ -2,6 +2,7 @@
 
 use crate::analysis::{Layer, LayerOp};
 use crate::ir::{DataType, Graph, Node, NodeId, Use, ValueId};
+use crate::ops::{Trait, facts};
 use std::collections::HashMap;
 
 /// Layers one of which feeds the other alone.
@@ -129,8 +130,7 @@ fn passed(graph: &Graph, reader: Use, value: ValueId, layout: Layout) -> Result<
     }
     let image = layout == Layout::Image;
     match node.op() {
-        "Relu" | "LeakyRelu" | "PRelu" | "Identity" => Ok(layout),
-        "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" if image => Ok(layout),
+        op if facts(op).has(Trait::Homogeneous) && (image || !facts(op).has(Trait::Pooling)) => Ok(layout),
         "Flatten" if image && node.int_or("axis", 1) == 1 => Ok(Layout::Flat),
         "Reshape" if image && flattens(graph, node, value) => Ok(Layout::Flat),
         _ => Err(refused()),
