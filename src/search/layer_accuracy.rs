@@ -18,7 +18,7 @@ use crate::execute::{Pool, Visitor};
 use crate::measure::agreement::{argmax, probabilities};
 use crate::runtime::Runtime;
 use crate::{BitPlan, Error};
-use msq_passes::analysis::{Layer, LayerOp, Placement, content_hashes};
+use msq_passes::analysis::{Layer, Placement, content_hashes};
 use msq_passes::ir::{Graph, Model, ValueId};
 use msq_passes::ops::{Trait, facts};
 use std::collections::HashMap;
@@ -195,11 +195,7 @@ fn taps(model: &Model, placement: &Placement, layers: &[(Layer, String)], positi
         let sum = Some(own).filter(|_| position == TapPosition::Block).and_then(|value| behind_sum(graph, value));
         let value = sum.filter(|value| !taken.contains(value)).unwrap_or(own);
         taken.push(value);
-        let channels = if layer.op == LayerOp::Conv || layer.op == LayerOp::ConvTranspose {
-            Channels::First
-        } else {
-            Channels::Last
-        };
+        let channels = if layer.op.is_convolution() { Channels::First } else { Channels::Last };
         taps.push(Tap { value: graph.value(value).name().to_owned(), channels });
     }
     taps.reverse();

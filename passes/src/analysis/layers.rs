@@ -49,7 +49,7 @@ impl Layer {
         let (batch, places) = (output.get(..1).unwrap_or_default(), output.get(2..).unwrap_or_default());
         let weights = self.weights() as u64;
         let macs = match (self.op, self.axis) {
-            (LayerOp::Conv | LayerOp::ConvTranspose, _) => times(times(weights, batch)?, places),
+            (op, _) if op.is_convolution() => times(times(weights, batch)?, places),
             (_, Some(axis)) => times(weights / (self.shape[axis].max(1) as u64), output),
             (_, None) => Some(weights),
         };

@@ -21,6 +21,12 @@ impl LayerOp {
             Self::MatMul => "MatMul",
         }
     }
+
+    /// Whether the layer reads images, with channels on axis 1 and spatial axes behind it.
+    pub fn is_convolution(self) -> bool {
+        let operands = super::facts(self.name()).operands;
+        operands.is_some_and(|operands| matches!(operands.layout, WeightLayout::Filter { .. }))
+    }
 }
 
 /// The facts of an operator.

@@ -26,6 +26,7 @@ fn schemas_cover_the_operator_sets() {
     for row in SCHEMAS {
         assert!(!row.versions.is_empty() && row.versions.is_sorted_by(|a, b| a < b), "{}", row.name);
         assert!(row.versions.iter().all(|since| (1..=NEWEST_OPSET).contains(since)), "{}", row.name);
+        assert!(row.defaults.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)), "{}: one default at a time", row.name);
         for &(attribute, since, _) in row.defaults {
             assert!((row.first_opset().max(7)..=NEWEST_OPSET).contains(&since), "{} {attribute}", row.name);
         }

@@ -2,9 +2,9 @@
 //!
 //! An operator set defines every operator; from one to the next some definitions change. Most changes only admit more
 //! types or attributes, and a node means what it meant. The others are attributes that became inputs, by the operator
-//! table (`ops`), and operators that were renamed or whose defaults moved, by a list of steps (`steps.rs`). A node goes through every step between the
-//! stated and the wanted set, in sub-graphs as well. Unless another is wanted it is 13, the first set with
-//! quantization a channel; 21 is the first with initializers of 4 bits.
+//! table (`ops`), and operators that were renamed or whose defaults moved, by a list of steps (`steps.rs`). A node goes
+//! through all that is between the stated and the wanted set, in sub-graphs as well. Unless another is wanted it is
+//! 13, the first set with quantization per channel; 21 is the first with initializers of 4 bits.
 //!
 //! All or nothing: when one node cannot be carried over, the model stays as it is and the node and the reason are
 //! declined. So are a set below 7, where arithmetic broadcasts by attributes, models with functions of their own
