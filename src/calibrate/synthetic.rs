@@ -10,6 +10,7 @@ use crate::Error;
 use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
 use crate::engine::Plan;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
+use msq_passes::ops::{Trait, facts};
 use msq_passes::{InsertTaps, LiftConstants, Manager};
 
 /// Images looked at to find the scale.
@@ -39,7 +40,6 @@ pub fn made_up(model: &Model, options: &SyntheticOptions) -> Result<Dataset, Err
 
 /// The number of rows an integer value selects from: those of the table of a `Gather`, or the depth of a `OneHot`.
 fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
-    const PASS_ON: [&str; 7] = ["Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"];
     let graph = &model.graph;
     let mut open = vec![value];
     while let Some(value) = open.pop() {
@@ -55,7 +55,7 @@ fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
                     let depth = graph.constant(node.input(1)?)?;
                     return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok());
                 }
-                (op, 0) if PASS_ON.contains(&op) => open.extend(node.output(0)),
+                (op, 0) if facts(op).has(Trait::Rearrangement) => open.extend(node.output(0)),
                 _ => {}
             }
         }

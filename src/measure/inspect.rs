@@ -8,6 +8,7 @@ use crate::{BatchNorm, BitPlan, Error};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId};
+use msq_passes::ops::facts;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -132,15 +133,6 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
     Ok(found)
 }
 
-/// Operators on integers, the layer they are and which input their weight is.
-const INTEGER_LAYERS: [(&str, LayerOp, usize); 5] = [
-    ("QLinearConv", LayerOp::Conv, 3),
-    ("ConvInteger", LayerOp::Conv, 1),
-    ("QLinearMatMul", LayerOp::MatMul, 3),
-    ("MatMulInteger", LayerOp::MatMul, 1),
-    ("QGemm", LayerOp::Gemm, 3),
-];
-
 /// A layer and the values it stands between.
 #[derive(Clone, Debug)]
 pub(crate) struct Located {
@@ -211,7 +203,7 @@ fn activation_bits(qdq: &Qdq, node: &Node, weight: ValueId) -> Option<u8> {
 
 /// The layer a node is, where its integers or float weights are, and whether it computes on integers.
 fn weight_of(graph: &Graph, node: &Node) -> Option<(LayerOp, ValueId, bool)> {
-    if let Some(&(_, op, slot)) = INTEGER_LAYERS.iter().find(|(name, ..)| *name == node.op()) {
+    if let Some((op, slot)) = facts(node.op()).integer_layer() {
         return Some((op, node.input(slot)?, true));
     }
     let op = LayerOp::of(node)?;

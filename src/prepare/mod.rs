@@ -10,22 +10,11 @@ pub use options::{BatchNorm, PrepareOptions};
 use crate::engine::Facts;
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
+use msq_passes::ops::{Trait, facts};
 use msq_passes::{
     CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
     InsertQdq, LiftConstants, Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
 };
-
-/// Operators that show a model is quantized already.
-const QUANTIZED_OPS: [&str; 8] = [
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-    "DynamicQuantizeLinear",
-    "QGemm",
-];
 
 /// Refuses models that contradict themselves.
 pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
@@ -34,8 +23,8 @@ pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
 
 /// Refuses models that are quantized already.
 pub(crate) fn refuse_quantized(model: &Model) -> Result<(), PrepareError> {
-    msq_passes::ir::check(model)?;
-    let Some((_, node)) = model.graph.nodes().find(|(_, n)| QUANTIZED_OPS.contains(&n.op())) else { return Ok(()) };
+    check(model)?;
+    let Some((_, node)) = model.graph.nodes().find(|(_, n)| facts(n.op()).has(Trait::Quantized)) else { return Ok(()) };
     Err(PrepareError::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
 }
 

@@ -18,8 +18,9 @@ use crate::execute::{Pool, Visitor};
 use crate::measure::agreement::{argmax, probabilities};
 use crate::runtime::Runtime;
 use crate::{BitPlan, Error};
-use msq_passes::analysis::{Layer, LayerOp, Placement, content_hashes};
+use msq_passes::analysis::{Layer, Placement, content_hashes};
 use msq_passes::ir::{Graph, Model, ValueId};
+use msq_passes::ops::{Trait, facts};
 use std::collections::HashMap;
 
 /// Where the predictor of a layer looks.
@@ -194,28 +195,24 @@ fn taps(model: &Model, placement: &Placement, layers: &[(Layer, String)], positi
         let sum = Some(own).filter(|_| position == TapPosition::Block).and_then(|value| behind_sum(graph, value));
         let value = sum.filter(|value| !taken.contains(value)).unwrap_or(own);
         taken.push(value);
-        let channels = if layer.op == LayerOp::Conv || layer.op == LayerOp::ConvTranspose {
-            Channels::First
-        } else {
-            Channels::Last
-        };
+        let channels = if layer.op.is_convolution() { Channels::First } else { Channels::Last };
         taps.push(Tap { value: graph.value(value).name().to_owned(), channels });
     }
     taps.reverse();
     taps
 }
 
-fn next_output(graph: &Graph, value: ValueId, ops: &[&str]) -> Option<ValueId> {
+fn next_output(graph: &Graph, value: ValueId, wanted: impl Fn(&str) -> bool) -> Option<ValueId> {
     let reader = graph.only_use(value).map(|reader| graph.node(reader.node))?;
-    ops.contains(&reader.op()).then(|| reader.output(0)).flatten()
+    wanted(reader.op()).then(|| reader.output(0)).flatten()
 }
 
 fn behind_activation(graph: &Graph, value: ValueId) -> ValueId {
-    next_output(graph, value, &["Relu", "Clip", "LeakyRelu", "PRelu", "Elu"]).unwrap_or(value)
+    next_output(graph, value, |op| facts(op).has(Trait::Rectifier)).unwrap_or(value)
 }
 
 fn behind_sum(graph: &Graph, value: ValueId) -> Option<ValueId> {
-    let sum = next_output(graph, value, &["Add", "Sum"])?;
+    let sum = next_output(graph, value, |op| ["Add", "Sum"].contains(&op))?;
     Some(behind_activation(graph, sum))
 }
 

@@ -1,41 +1,12 @@
 //! Layers: nodes that multiply an activation with a constant weight.
 
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
-
-/// The operators a layer can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "PascalCase")]
-#[allow(missing_docs)]
-pub enum LayerOp {
-    Conv,
-    ConvTranspose,
-    Gemm,
-    MatMul,
-}
+use crate::ops::{LayerOp, facts};
 
 impl LayerOp {
     /// The layer operator of a node, whatever its operands are.
     pub fn of(node: &Node) -> Option<Self> {
-        if !node.domain().is_empty() {
-            return None;
-        }
-        Some(match node.op() {
-            "Conv" => Self::Conv,
-            "ConvTranspose" => Self::ConvTranspose,
-            "Gemm" => Self::Gemm,
-            "MatMul" => Self::MatMul,
-            _ => return None,
-        })
-    }
-
-    /// The operator's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Conv => "Conv",
-            Self::ConvTranspose => "ConvTranspose",
-            Self::Gemm => "Gemm",
-            Self::MatMul => "MatMul",
-        }
+        if node.domain().is_empty() { facts(node.op()).float_layer() } else { None }
     }
 }
 
@@ -78,7 +49,7 @@ impl Layer {
         let (batch, places) = (output.get(..1).unwrap_or_default(), output.get(2..).unwrap_or_default());
         let weights = self.weights() as u64;
         let macs = match (self.op, self.axis) {
-            (LayerOp::Conv | LayerOp::ConvTranspose, _) => times(times(weights, batch)?, places),
+            (op, _) if op.is_convolution() => times(times(weights, batch)?, places),
             (_, Some(axis)) => times(weights / (self.shape[axis].max(1) as u64), output),
             (_, None) => Some(weights),
         };
@@ -101,37 +72,19 @@ pub fn layers(model: &Model) -> Vec<Layer> {
 
 fn layer(graph: &Graph, id: NodeId, node: &Node) -> Option<Layer> {
     let op = LayerOp::of(node)?;
-    let weight_slot = match op {
-        LayerOp::MatMul | LayerOp::Gemm => {
-            let constant = |slot| node.input(slot).is_some_and(|v| graph.constant(v).is_some());
-            if constant(1) { 1 } else { usize::from(!constant(0)) }
-        }
-        LayerOp::Conv | LayerOp::ConvTranspose => 1,
-    };
+    let operands = facts(op.name()).operands?;
+    let constant = |slot: &usize| node.input(*slot).is_some_and(|v| graph.constant(v).is_some());
+    let weight_slot = operands.weight.iter().copied().find(constant)?;
     let weight = node.input(weight_slot)?;
-    let input = node.input(1 - weight_slot)?;
+    let input = node.input(usize::from(weight_slot == 0))?;
     let tensor = graph.constant(weight)?;
     if graph.constant(input).is_some() || !tensor.is_float() {
         return None;
     }
     let shape = tensor.shape().ok()?;
-    let axis = channel_axis(op, node, weight_slot, &shape);
+    let axis = operands.layout.output_axis(weight_slot, shape.len(), |attribute| node.int_or(attribute, 0) != 0);
+    let bias = operands.bias.and_then(|slot| node.input(slot));
     let output = node.output(0)?;
     let name = node.label(graph).to_owned();
-    Some(Layer { node: id, name, op, input, weight, weight_slot, axis, shape, bias: node.input(2), output })
-}
-
-fn channel_axis(op: LayerOp, node: &Node, weight_slot: usize, shape: &[usize]) -> Option<usize> {
-    let rank = shape.len();
-    match op {
-        LayerOp::Conv => (rank >= 3).then_some(0),
-        LayerOp::ConvTranspose => (rank >= 3).then_some(1),
-        LayerOp::Gemm if rank == 2 => {
-            let flag = if weight_slot == 1 { "transB" } else { "transA" };
-            let transposed = node.int_or(flag, 0) != 0;
-            Some(usize::from((weight_slot == 1) != transposed))
-        }
-        LayerOp::MatMul if rank >= 2 => Some(if weight_slot == 1 { rank - 1 } else { rank - 2 }),
-        _ => None,
-    }
+    Some(Layer { node: id, name, op, input, weight, weight_slot, axis, shape, bias, output })
 }

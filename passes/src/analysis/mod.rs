@@ -8,9 +8,10 @@ mod layers;
 mod placement;
 pub(crate) mod qdq;
 
+pub use crate::ops::LayerOp;
 pub use batch_norm::ChannelAffine;
 pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};
 pub use content::content_hashes;
 pub use dataflow::{dataflow, dot};
-pub use layers::{Layer, LayerOp, layers};
+pub use layers::{Layer, layers};
 pub use placement::{Absorbed, Kept, Placement, Role, is_rectified};

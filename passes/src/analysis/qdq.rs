@@ -6,6 +6,7 @@
 
 use crate::analysis::element_types::{element_types, output_type};
 use crate::ir::{DataType, Model, Node, NodeId, TensorProto, ValueId};
+use crate::ops::{Trait, facts};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -204,8 +205,8 @@ impl<'a> Qdq<'a> {
             let node = graph.node(graph.value(value).producer()?.0);
             match node.op() {
                 "Reshape" => return graph.constant(node.input(1)?)?.element_count().ok(),
-                "Cast" | "DequantizeLinear" | "Identity" | "QuantizeLinear" | "Slice" | "Transpose" => {
-                    value = node.input(0)?;
+                op if facts(op).has(Trait::Conversion) || matches!(op, "Slice" | "Transpose") => {
+                    value = node.input(0)?
                 }
                 _ => return None,
             }

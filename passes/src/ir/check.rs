@@ -1,7 +1,7 @@
 //! The validator: is this graph one that means something, and does the arena agree with itself?
 
 use super::{DataType, Graph, Model, Node, NodeId, TensorError, TensorProto, Use, ValueId};
-use crate::ops::{first_opset, has_one_output};
+use crate::ops::{first_opset, schema};
 use std::collections::HashSet;
 
 /// What is wrong with a model. Each names the node or value.
@@ -191,7 +191,9 @@ fn opset(model: &Model, node: &Node) -> Result<(), CheckError> {
 
 fn outputs(model: &Model, node: &Node) -> Result<(), CheckError> {
     let found = node.outputs().iter().flatten().count();
-    let known = node.domain().is_empty() && has_one_output(node.op()) && !model.is_function("", node.op());
+    let known = node.domain().is_empty()
+        && schema(node.op()).is_some_and(|schema| !schema.several_outputs)
+        && !model.is_function("", node.op());
     if found < 2 || !known {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use super::ort;
 use super::view::{View, is_dequantizer, is_quantizer};
 use crate::analysis::LayerOp;
 use crate::ir::{DataType, Node, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::Support;
 
 pub(super) fn outputs(view: &View) -> Vec<Site> {
@@ -91,7 +92,7 @@ fn float_end(view: &View, node: &Node) -> Option<String> {
 }
 
 fn is_clamp(node: &Node) -> bool {
-    node.is("Relu") || node.is("Clip")
+    node.domain().is_empty() && facts(node.op()).has(Trait::Clamp)
 }
 
 /// A clamp may read what the kernel before it writes.

@@ -6,6 +6,7 @@
 use crate::analysis::LayerOp;
 use crate::analysis::element_types::element_types;
 use crate::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::Profile;
 use std::collections::{HashMap, HashSet};
 
@@ -272,7 +273,7 @@ fn constants(graph: &Graph) -> HashSet<ValueId> {
     let mut found: HashSet<ValueId> =
         graph.initializers().map(|(v, _)| v).filter(|&v| graph.constant(v).is_some()).collect();
     for (_, node) in graph.nodes() {
-        let random = node.op().starts_with("Random") || node.op() == "Bernoulli" || node.op() == "Multinomial";
+        let random = facts(node.op()).has(Trait::Random);
         let reads = node.inputs().iter().flatten().chain(node.captures());
         if !random && reads.into_iter().all(|v| found.contains(v)) {
             found.extend(node.outputs().iter().flatten());

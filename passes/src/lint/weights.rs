@@ -4,6 +4,7 @@ use super::Site;
 use super::view::{Quantized, QuantizedLayer, View};
 use crate::analysis::LayerOp;
 use crate::ir::DataType;
+use crate::ops::facts;
 use std::collections::HashSet;
 
 /// One finding a weight, however many layers share it.
@@ -49,12 +50,10 @@ pub(super) fn axes(view: &View) -> Vec<Site> {
         let node = view.graph.node(layer.node);
         let rank = view.shape(weight.integers)?.len() as i64;
         let scales = view.floats(weight.scale)?.len();
-        let expected = match LayerOp::of(node)? {
-            LayerOp::Conv => 0,
-            LayerOp::ConvTranspose => 1,
-            LayerOp::Gemm => i64::from(node.int_or("transB", 0) == 0),
-            LayerOp::MatMul => rank - 1,
-        };
+        let layout = facts(LayerOp::of(node)?.name()).operands?.layout;
+        let outputs = layout.output_axis(1, rank as usize, |attribute| node.int_or(attribute, 0) != 0);
+        // A vector has no axis of outputs.
+        let expected = outputs.map_or(rank - 1, |axis| axis as i64);
         let axis = if weight.axis < 0 { weight.axis + rank } else { weight.axis };
         let wrong = scales > 1 && weight.block == 0 && axis != expected;
         wrong.then(|| format!("scales lie along axis {axis} of the weight, output channels along {expected}"))

@@ -7,6 +7,7 @@
 //! the value whose name would go.
 
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
+use crate::ops::{Trait, facts};
 use crate::pass::{Outcome, Pass, PassError};
 
 /// Bypasses nodes that change nothing.
@@ -40,14 +41,13 @@ fn is_identity(graph: &Graph, node: &Node) -> bool {
     match node.op() {
         "Identity" => true,
         "Dropout" => node.output(1).is_none() && node.input(2).is_none_or(|v| is_false(graph, v)),
-        "Concat" | "Sum" | "Max" | "Min" | "Mean" => single,
         "Cast" => keeps_type(graph, node),
         "Transpose" => {
             let perm = node.ints("perm");
             !perm.is_empty() && perm.iter().enumerate().all(|(i, &p)| i as i64 == p)
         }
         "Pad" => pads(graph, node).is_some_and(|pads| pads.iter().all(|&p| p == 0)),
-        _ => false,
+        op => single && facts(op).has(Trait::IdentityOfOne),
     }
 }
 

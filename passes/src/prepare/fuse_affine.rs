@@ -8,8 +8,9 @@
 //! Layers: `Conv`, `ConvTranspose`, `Gemm`. Declined: a layer output somebody else reads, weights or biases shared or
 //! not constant, a constant that varies along another axis than the channels, and division by zero.
 
-use crate::analysis::ChannelAffine;
+use crate::analysis::{ChannelAffine, LayerOp};
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
+use crate::ops::{Trait, facts};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::prepare::layer_affine::{Site, fold, site_before};
 
@@ -42,7 +43,7 @@ impl Pass for FuseAffine {
 
 /// The computed and the constant operand, where the computed one comes from a layer.
 fn operands(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
-    if !node.domain().is_empty() || !matches!(node.op(), "Mul" | "Div" | "Add" | "Sub") {
+    if !node.domain().is_empty() || !facts(node.op()).has(Trait::Arithmetic) {
         return None;
     }
     let (a, b) = (node.input(0)?, node.input(1)?);
@@ -52,8 +53,8 @@ fn operands(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
         _ => return None,
     };
     let (layer, _) = graph.value(input).producer()?;
-    let layer = graph.node(layer);
-    (layer.domain().is_empty() && matches!(layer.op(), "Conv" | "ConvTranspose" | "Gemm")).then_some((input, constant))
+    let takes_bias = LayerOp::of(graph.node(layer)).is_some_and(|op| facts(op.name()).takes_bias());
+    takes_bias.then_some((input, constant))
 }
 
 fn site(model: &Model, id: NodeId, input: ValueId, constant: ValueId) -> Result<(Site, ChannelAffine), String> {

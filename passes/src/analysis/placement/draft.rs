@@ -1,9 +1,10 @@
 //! A placement in the making.
 
-use super::rules::{absorbable, pads_with_zero, refuse_layer, worth_naming};
+use super::rules::{absorbable, pads_with_zero, refuse_layer};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
@@ -240,7 +241,7 @@ impl<'a> Draft<'a> {
     fn kept(&self) -> Vec<Kept> {
         let float_ops = self.graph.nodes().filter(|(id, node)| {
             let integer = self.roles.contains_key(id) || self.absorbed.contains_key(id);
-            !integer && (self.reasons.contains_key(id) || worth_naming(node.op()))
+            !integer && (self.reasons.contains_key(id) || !facts(node.op()).has(Trait::ShapeArithmetic))
         });
         let kept = |(id, node): (NodeId, &Node)| Kept {
             node: node.label(self.graph).to_owned(),
@@ -254,9 +255,9 @@ impl<'a> Draft<'a> {
         if let Some(reason) = self.reasons.get(&id) {
             return reason.clone();
         }
-        match (node.op(), self.profile.support(node.op())) {
-            ("Conv" | "ConvTranspose" | "Gemm", _) => "its weight is not a float constant".to_owned(),
-            ("MatMul", _) => "both operands are activations".to_owned(),
+        match (facts(node.op()).float_layer(), self.profile.support(node.op())) {
+            (Some(LayerOp::MatMul), _) => "both operands are activations".to_owned(),
+            (Some(_), _) => "its weight is not a float constant".to_owned(),
             (_, Some(_)) => "it reads values that are not quantized".to_owned(),
             (_, None) => format!("`{}` has no integer kernel for {}", self.profile.name, node.op()),
         }

@@ -5,31 +5,6 @@ use crate::analysis::{Layer, batch_norm_channels};
 use crate::ir::{Graph, Node, ValueId};
 use crate::target::{Profile, Support};
 
-/// Operators whose staying float a user wants to know about; shape arithmetic and the like are not among them.
-pub(super) fn worth_naming(op: &str) -> bool {
-    const SILENT: [&str; 18] = [
-        "Shape",
-        "Gather",
-        "Constant",
-        "ConstantOfShape",
-        "Cast",
-        "Range",
-        "Slice",
-        "Concat",
-        "Unsqueeze",
-        "Squeeze",
-        "Reshape",
-        "Identity",
-        "Expand",
-        "Where",
-        "Equal",
-        "Less",
-        "Greater",
-        "Not",
-    ];
-    !SILENT.contains(&op)
-}
-
 /// Why the target cannot run a layer on integers, if it cannot.
 pub(super) fn refuse_layer(graph: &Graph, profile: &Profile, node: &Node, layer: &Layer) -> Option<String> {
     if !matches!(profile.support(node.op()), Some(Support::Layer { .. })) {

@@ -24,13 +24,12 @@
 mod layers;
 mod moves;
 mod site;
-mod table;
 
 use crate::analysis::qdq::Qdq;
 use crate::ir::{Model, Node, NodeId};
+use crate::ops::{IntegerForm, facts};
 use crate::pass::{Outcome, Pass, PassError};
 use site::{Site, Writer};
-use table::Form;
 
 /// The domain of onnxruntime's own operators.
 const CONTRIB: &str = "com.microsoft";
@@ -78,7 +77,8 @@ struct Fusion<'a> {
 
 impl Fusion<'_> {
     fn site(&self, id: NodeId, node: &Node) -> Option<Result<Site, String>> {
-        let (operator, form) = table::find(node.op()).filter(|_| node.domain().is_empty())?;
+        let facts = facts(node.op());
+        let form = facts.integer.filter(|_| node.domain().is_empty())?;
         if !self.qdq.reads_dequantized(node) {
             return None;
         }
@@ -86,16 +86,16 @@ impl Fusion<'_> {
             return Some(Err("it has more than one output".to_owned()));
         }
         Some(form.contrib().map_or(Ok(()), |name| self.wants(name)).and_then(|()| match form {
-            Form::Convolution => self.convolution(id, node),
-            Form::Product => self.product(id, node),
-            Form::Layer => self.layer(id, node),
-            Form::Movement(since) => self.movement(id, node, operator, since),
-            Form::Padding => self.padding(id, node),
-            Form::Joining => self.joining(id, node),
-            Form::Arithmetic { operator, operands, attributes } => {
+            IntegerForm::Convolution => self.convolution(id, node),
+            IntegerForm::Product => self.product(id, node),
+            IntegerForm::Layer => self.layer(id, node),
+            IntegerForm::Movement => self.movement(id, node, facts.name),
+            IntegerForm::Padding => self.padding(id, node),
+            IntegerForm::Joining => self.joining(id, node),
+            IntegerForm::Arithmetic { operator, operands, attributes } => {
                 self.arithmetic(id, node, operator, operands, attributes)
             }
-            Form::Softmax => self.softmax(id, node),
+            IntegerForm::Softmax => self.softmax(id, node),
         }))
     }
 

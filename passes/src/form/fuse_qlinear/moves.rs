@@ -4,11 +4,13 @@ use super::Fusion;
 use super::site::{Input, Site, parameters, triple};
 use crate::analysis::qdq::Quantized;
 use crate::ir::{AttributeProto, DataType, Node, NodeId, TensorProto};
+use crate::ops::schema;
 
 impl Fusion<'_> {
-    pub(super) fn movement(&self, id: NodeId, node: &Node, operator: &'static str, since: i64) -> Result<Site, String> {
+    pub(super) fn movement(&self, id: NodeId, node: &Node, operator: &'static str) -> Result<Site, String> {
         let x = self.qdq.activation(node, 0)?;
         let (quantizer, y) = self.qdq.quantizer(node)?;
+        let since = schema(operator).and_then(|schema| schema.bytes_since).unwrap_or(1);
         if self.opset() < since {
             return Err(format!("opset {} has no `{operator}` on integers, opset {since} has", self.opset()));
         }
@@ -22,7 +24,7 @@ impl Fusion<'_> {
     }
 
     pub(super) fn padding(&self, id: NodeId, node: &Node) -> Result<Site, String> {
-        let mut site = self.movement(id, node, "Pad", 11)?;
+        let mut site = self.movement(id, node, "Pad")?;
         if node.string("mode").is_some_and(|mode| mode != "constant") {
             return Ok(site);
         }

@@ -9,6 +9,7 @@
 
 use super::super::view::{Quantized, View, is_dequantizer, is_quantizer};
 use crate::ir::{DataType, Node, NodeId, Use, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::ActivationGrid;
 
 /// Operators quantizers are moved across.
@@ -106,7 +107,7 @@ impl Links<'_> {
         let [Use { node, slot: 0 }] = graph.value(value).uses()[..] else { return None };
         let clamp = graph.node(node);
         let one_reader = clamp.output(0).is_some_and(|v| graph.only_use(v).is_some());
-        ((clamp.is("Relu") || clamp.is("Clip")) && one_reader).then_some(node)
+        (clamp.domain().is_empty() && facts(clamp.op()).has(Trait::Clamp) && one_reader).then_some(node)
     }
 
     /// The quantizer that is all that reads a value, or what operators in between make of it.

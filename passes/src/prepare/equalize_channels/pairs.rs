@@ -2,6 +2,7 @@
 
 use crate::analysis::{Layer, LayerOp};
 use crate::ir::{DataType, Graph, Node, NodeId, Use, ValueId};
+use crate::ops::{Trait, WeightLayout, facts};
 use std::collections::HashMap;
 
 /// Layers one of which feeds the other alone.
@@ -71,8 +72,8 @@ pub(super) fn pair_after(
     layers: &HashMap<NodeId, &Layer>,
 ) -> Result<Option<Pair>, String> {
     let mut layout = match first.op {
-        LayerOp::Conv | LayerOp::ConvTranspose => Layout::Image,
-        LayerOp::Gemm | LayerOp::MatMul => Layout::Row,
+        op if op.is_convolution() => Layout::Image,
+        _ => Layout::Row,
     };
     let (mut value, mut bias, mut between) = (first.output, first.bias, Vec::new());
     let second = loop {
@@ -129,8 +130,7 @@ fn passed(graph: &Graph, reader: Use, value: ValueId, layout: Layout) -> Result<
     }
     let image = layout == Layout::Image;
     match node.op() {
-        "Relu" | "LeakyRelu" | "PRelu" | "Identity" => Ok(layout),
-        "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" if image => Ok(layout),
+        op if facts(op).has(Trait::Homogeneous) && (image || !facts(op).has(Trait::Pooling)) => Ok(layout),
         "Flatten" if image && node.int_or("axis", 1) == 1 => Ok(Layout::Flat),
         "Reshape" if image && flattens(graph, node, value) => Ok(Layout::Flat),
         _ => Err(refused()),
@@ -172,21 +172,23 @@ fn check_bias(graph: &Graph, bias: ValueId, channels: usize) -> Result<(), Strin
 }
 
 fn output_channels(graph: &Graph, layer: &Layer) -> Result<Channels, String> {
-    match layer.op {
-        LayerOp::Conv => Ok(Channels::along(image_shape(layer)?, 0, 1)),
-        LayerOp::ConvTranspose => Ok(Channels::along(image_shape(layer)?, 1, groups(graph, layer)?)),
-        LayerOp::Gemm | LayerOp::MatMul => matrix_channels(graph, layer, 1),
+    match weight_layout(layer) {
+        Some(WeightLayout::Filter { output, .. }) => filter_channels(graph, layer, output),
+        _ => matrix_channels(graph, layer, 1),
     }
+}
+
+fn weight_layout(layer: &Layer) -> Option<WeightLayout> {
+    facts(layer.op.name()).operands.map(|operands| operands.layout)
 }
 
 /// Channels of what a layer reads, of which the value in front has `channels`.
 fn input_channels(graph: &Graph, layer: &Layer, layout: Layout, channels: usize) -> Result<Channels, String> {
     let name = &layer.name;
-    let found = match (layer.op, layout) {
-        (LayerOp::Conv, Layout::Image) => Channels::along(image_shape(layer)?, 1, groups(graph, layer)?),
-        (LayerOp::ConvTranspose, Layout::Image) => Channels::along(image_shape(layer)?, 0, 1),
-        (LayerOp::Gemm | LayerOp::MatMul, Layout::Row) => matrix_channels(graph, layer, 0)?,
-        (LayerOp::Gemm | LayerOp::MatMul, Layout::Flat) => {
+    let found = match (weight_layout(layer), layout) {
+        (Some(WeightLayout::Filter { input, .. }), Layout::Image) => filter_channels(graph, layer, input)?,
+        (Some(WeightLayout::Matrix { .. } | WeightLayout::Stack), Layout::Row) => matrix_channels(graph, layer, 0)?,
+        (Some(WeightLayout::Matrix { .. } | WeightLayout::Stack), Layout::Flat) => {
             let columns = matrix_channels(graph, layer, 0)?;
             let positions = columns.count / channels.max(1);
             // A rest of the division fails the comparison below.
@@ -200,6 +202,13 @@ fn input_channels(graph: &Graph, layer: &Layer, layout: Layout, channels: usize)
         return Ok(found);
     }
     Err(format!("it has {channels} channels, `{name}` behind it reads {wanted}"))
+}
+
+/// Channels along an axis of a filter, whose second axis has those of one group.
+fn filter_channels(graph: &Graph, layer: &Layer, axis: usize) -> Result<Channels, String> {
+    let shape = image_shape(layer)?;
+    let groups = if axis == 0 { 1 } else { groups(graph, layer)? };
+    Ok(Channels::along(shape, axis, groups))
 }
 
 fn image_shape(layer: &Layer) -> Result<&[usize], String> {

@@ -1,10 +1,10 @@
 //! Pass `upgrade-opset`: raises the operator set of the default domain, from 7 at least and to 21 at most.
 //!
 //! An operator set defines every operator; from one to the next some definitions change. Most changes only admit more
-//! types or attributes, and a node means what it meant. The others are in one table (`steps.rs`): attributes that
-//! became inputs, operators that were renamed, defaults that moved. A node goes through every step between the
-//! stated and the wanted set, in sub-graphs as well. Unless another is wanted it is 13, the first set with
-//! quantization a channel; 21 is the first with initializers of 4 bits.
+//! types or attributes, and a node means what it meant. The others are attributes that became inputs, by the operator
+//! table (`ops`), and operators that were renamed or whose defaults moved, by a list of steps (`steps.rs`). A node goes
+//! through all that is between the stated and the wanted set, in sub-graphs as well. Unless another is wanted it is
+//! 13, the first set with quantization per channel; 21 is the first with initializers of 4 bits.
 //!
 //! All or nothing: when one node cannot be carried over, the model stays as it is and the node and the reason are
 //! declined. So are a set below 7, where arithmetic broadcasts by attributes, models with functions of their own
@@ -23,7 +23,7 @@ use crate::ir::{GraphProto, Model, NodeProto, export, import, normal_domain};
 use crate::ops::{first_opset, ir_version_of_opset};
 use crate::pass::{Outcome, Pass, PassError};
 use scope::{Scope, Site};
-use steps::STEPS;
+use steps::step;
 
 /// The lowest operator set that can be raised.
 const LOWEST: i64 = 7;
@@ -141,11 +141,8 @@ impl Upgrade {
         }
         let before = node.clone();
         let mut site = Site::new(node, &mut self.scope);
-        let due = STEPS.iter().filter(|step| self.from < step.opset && step.opset <= site.to());
-        for step in due.collect::<Vec<_>>() {
-            if step.op == site.node.op_type() {
-                step.apply(&mut site).map_err(|reason| (label.clone(), reason))?;
-            }
+        for opset in self.from + 1..=site.to() {
+            step(&mut site, opset).map_err(|reason| (label.clone(), reason))?;
         }
         self.changed += usize::from(site.node != before);
         graph.initializer.append(&mut site.constants);

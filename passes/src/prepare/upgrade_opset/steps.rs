@@ -1,25 +1,26 @@
-//! The operators whose definition changed between opset 7 and 21 so that a node must change too.
+//! What an operator set between 7 and 21 changes about a node.
 //!
-//! After the schema history of ONNX 1.23 (`onnx.defs.get_all_schemas_with_history`). Operators that are not listed
-//! changed by admitting more types, negative axes or attributes and inputs without which they mean what they meant.
+//! Attributes that became inputs of the same name are in the operator table. [`STEPS`] lists what else changed so that
+//! a node must change too; a step does all that its operator set asks for, such attributes among it. Operators in
+//! neither changed by admitting more types, negative axes or attributes and inputs without which they mean what they
+//! meant.
 
 use super::scope::Site;
 use super::since_14;
 use crate::ir::{AttributeProto, NodeProto, TensorProto};
+use crate::ops::schema;
 
 /// What one operator set changed about one operator.
-pub(super) struct Step {
+struct Step {
     /// The operator set.
-    pub(super) opset: i64,
+    opset: i64,
     /// The operator, as it is called before.
-    pub(super) op: &'static str,
+    op: &'static str,
     /// What changed.
     change: Change,
 }
 
 enum Change {
-    /// Attributes became inputs at these slots.
-    Inputs(&'static [(&'static str, usize)]),
     /// The operator has another name.
     Name(&'static str),
     /// A node means something that can no longer be said.
@@ -28,14 +29,11 @@ enum Change {
     Rewrite(fn(&mut Site<'_>) -> Result<(), String>),
 }
 
-/// In ascending order: a node may go through several.
-pub(super) const STEPS: &[Step] = &[
+/// In ascending order.
+const STEPS: &[Step] = &[
     Step { opset: 9, op: "BatchNormalization", change: Change::Rewrite(batch_normalization) },
     Step { opset: 9, op: "Scan", change: Change::Gone("Scan has a batch axis before opset 9 and none since") },
-    Step { opset: 9, op: "Upsample", change: Change::Inputs(&[("scales", 1)]) },
     Step { opset: 10, op: "Dropout", change: Change::Rewrite(dropout_mask) },
-    Step { opset: 10, op: "Slice", change: Change::Inputs(&[("starts", 1), ("ends", 2), ("axes", 3)]) },
-    Step { opset: 10, op: "TopK", change: Change::Inputs(&[("k", 1)]) },
     Step { opset: 10, op: "Upsample", change: Change::Rewrite(upsample) },
     Step { opset: 11, op: "Clip", change: Change::Rewrite(clip) },
     Step { opset: 11, op: "Pad", change: Change::Rewrite(pad) },
@@ -44,22 +42,9 @@ pub(super) const STEPS: &[Step] = &[
     Step { opset: 12, op: "Dropout", change: Change::Rewrite(dropout) },
     Step { opset: 13, op: "Hardmax", change: Change::Rewrite(softmax) },
     Step { opset: 13, op: "LogSoftmax", change: Change::Rewrite(softmax) },
-    Step { opset: 13, op: "ReduceSum", change: Change::Inputs(&[("axes", 1)]) },
     Step { opset: 13, op: "Softmax", change: Change::Rewrite(softmax) },
-    Step { opset: 13, op: "Split", change: Change::Inputs(&[("split", 1)]) },
-    Step { opset: 13, op: "Squeeze", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 13, op: "Unsqueeze", change: Change::Inputs(&[("axes", 1)]) },
     Step { opset: 14, op: "BatchNormalization", change: Change::Rewrite(since_14::batch_normalization) },
     Step { opset: 16, op: "RoiAlign", change: Change::Rewrite(since_14::roi_align) },
-    Step { opset: 18, op: "ReduceL1", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceL2", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceLogSum", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceLogSumExp", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceMax", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceMean", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceMin", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceProd", change: Change::Inputs(&[("axes", 1)]) },
-    Step { opset: 18, op: "ReduceSumSquare", change: Change::Inputs(&[("axes", 1)]) },
     Step { opset: 18, op: "Split", change: Change::Rewrite(since_14::split) },
     Step { opset: 19, op: "QuantizeLinear", change: Change::Rewrite(since_14::quantize_linear) },
     Step { opset: 20, op: "DFT", change: Change::Rewrite(since_14::dft) },
@@ -67,11 +52,21 @@ pub(super) const STEPS: &[Step] = &[
     Step { opset: 21, op: "GroupNormalization", change: Change::Rewrite(since_14::group_normalization) },
 ];
 
+/// Carries a node over to `opset` from the one before it, or says why it cannot be.
+pub(super) fn step(site: &mut Site<'_>, opset: i64) -> Result<(), String> {
+    let op = site.node.op_type().to_owned();
+    if let Some(step) = STEPS.iter().find(|step| step.opset == opset && step.op == op) {
+        return step.apply(site);
+    }
+    for (attribute, slot) in schema(&op).into_iter().flat_map(|schema| schema.moved_in(opset)) {
+        site.attribute_to_input(attribute, slot);
+    }
+    Ok(())
+}
+
 impl Step {
-    /// Carries a node over, or says why it cannot be.
-    pub(super) fn apply(&self, site: &mut Site<'_>) -> Result<(), String> {
+    fn apply(&self, site: &mut Site<'_>) -> Result<(), String> {
         match self.change {
-            Change::Inputs(inputs) => inputs.iter().for_each(|&(name, slot)| site.attribute_to_input(name, slot)),
             Change::Name(name) => site.node.op_type = Some(name.to_owned()),
             Change::Gone(reason) => return Err(reason.to_owned()),
             Change::Rewrite(rewrite) => return rewrite(site),
@@ -201,4 +196,27 @@ fn only_axis(shape: &[Option<usize>], axis: i64) -> Option<i64> {
 pub(super) fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
     let input = inputs.iter().map(|&name| name.to_owned()).collect();
     NodeProto { input, output: vec![output.to_owned()], ..NodeProto::of(op, output, attributes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_in_order_and_at_sets_that_define_their_operator_anew() {
+        assert!(STEPS.is_sorted_by_key(|step| (step.opset, step.op)));
+        for Step { opset, op, .. } in STEPS {
+            assert!(schema(op).is_some_and(|schema| schema.versions.contains(opset)), "{op} in {opset}");
+        }
+    }
+
+    #[test]
+    fn a_default_that_moved_has_a_step() {
+        let operators = ["GridSample", "Hardmax", "LogSoftmax", "Softmax"].map(|op| schema(op).unwrap());
+        for operator in operators {
+            let moved = operator.defaults.windows(2).find(|pair| pair[0].0 == pair[1].0).unwrap();
+            let (_, since, _) = moved[1];
+            assert!(STEPS.iter().any(|step| step.op == operator.name && step.opset == since), "{}", operator.name);
+        }
+    }
 }

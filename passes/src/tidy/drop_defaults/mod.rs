@@ -1,6 +1,6 @@
 //! Pass `drop-defaults`: attributes that say what the operator does anyway go. No value changes.
 //!
-//! An attribute goes if its value is the one its absence means, by the table in `table.rs`: the defaults of the
+//! An attribute goes if its value is the one its absence means, by the operator table (`ops`): the defaults of the
 //! operator schemas, ones for `strides` and `dilations`, zeros for `pads` and `output_padding`. Floats are compared bit
 //! for bit. `kernel_shape` of a convolution goes if it is the spatial part of its weight's shape, and that shape is
 //! known without running the model: the weight is a constant, or made of one by operators that keep shapes (as
@@ -11,21 +11,12 @@
 //! `pads` beside an `auto_pad` that computes them, which the format forbids and runtimes read differently; operator
 //! sets below 7.
 
-mod table;
-
 use crate::ir::{AttributeProto, AttributeType, Graph, Model, Node, NodeId, ValueId};
+use crate::ops::{Absent, Trait, facts, schema};
 use crate::pass::{Outcome, Pass, PassError};
-use table::{Absent, default_of};
 
 /// The lowest operator set the table covers.
 const LOWEST: i64 = 7;
-
-/// Operators that read the size of their kernel off a weight, and the input slot that has it.
-const WEIGHT_SLOT: &[(&str, usize)] =
-    &[("Conv", 1), ("ConvInteger", 1), ("ConvTranspose", 1), ("DeformConv", 1), ("QLinearConv", 3)];
-
-/// Operators whose output 0 has the shape of input 0.
-const KEEPS_SHAPE: &[&str] = &["Cast", "DequantizeLinear", "Identity", "QuantizeLinear"];
 
 /// Removes attributes that hold their default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +63,8 @@ fn is_default(graph: &Graph, node: &Node, attribute: &AttributeProto, opset: i64
     if attribute.name() == "kernel_shape" {
         return is_kernel_of_weight(graph, node, attribute);
     }
-    if !default_of(node.op(), attribute.name(), opset).is_some_and(|absent| holds(attribute, absent)) {
+    let absent = schema(node.op()).and_then(|schema| schema.default_of(attribute.name(), opset));
+    if !absent.is_some_and(|absent| holds(attribute, absent)) {
         return Ok(false);
     }
     let computed = node.attribute("auto_pad").is_some_and(|a| a.s() != b"NOTSET");
@@ -83,9 +75,9 @@ fn is_default(graph: &Graph, node: &Node, attribute: &AttributeProto, opset: i64
 }
 
 /// Whether the attribute's value is the one given.
-fn holds(attribute: &AttributeProto, absent: &Absent) -> bool {
+fn holds(attribute: &AttributeProto, absent: Absent) -> bool {
     let is = |kind: AttributeType| attribute.r#type() == kind;
-    match *absent {
+    match absent {
         Absent::Int(value) => is(AttributeType::Int) && attribute.i() == value,
         Absent::Float(value) => is(AttributeType::Float) && attribute.f().to_bits() == value.to_bits(),
         Absent::Text(value) => is(AttributeType::String) && attribute.s() == value.as_bytes(),
@@ -95,8 +87,8 @@ fn holds(attribute: &AttributeProto, absent: &Absent) -> bool {
 }
 
 fn is_kernel_of_weight(graph: &Graph, node: &Node, attribute: &AttributeProto) -> Result<bool, &'static str> {
-    let Some((_, slot)) = WEIGHT_SLOT.iter().find(|(op, _)| *op == node.op()) else { return Ok(false) };
-    let Some(shape) = node.input(*slot).and_then(|weight| shape_of(graph, weight)) else {
+    let Some(slot) = facts(node.op()).kernel_slot() else { return Ok(false) };
+    let Some(shape) = node.input(slot).and_then(|weight| shape_of(graph, weight)) else {
         return Err("the shape of its weight is not known");
     };
     let spatial = shape.get(2..).unwrap_or_default();
@@ -114,7 +106,7 @@ fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
     }
     let producer = graph.value(value).producer().map(|(id, _)| graph.node(id)).filter(|n| n.domain().is_empty());
     let derived = producer.and_then(|node| match node.op() {
-        op if KEEPS_SHAPE.contains(&op) => shape_of(graph, node.input(0)?),
+        op if facts(op).has(Trait::Conversion) => shape_of(graph, node.input(0)?),
         "Mul" => scaled_shape(graph, node),
         "Reshape" => graph.constant(node.input(1)?)?.to_i64().ok()?.into_iter().map(positive).collect(),
         _ => None,

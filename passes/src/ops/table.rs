@@ -1,0 +1,116 @@
+//! The facts of operators, in order of names. An operator without a row has none; a row states only what it has.
+
+use super::facts::IntegerForm::{self, Convolution, Joining, Layer, Movement, Padding, Product, Softmax};
+use super::facts::Trait::{
+    Arithmetic, Clamp, Conversion, Homogeneous, IdentityOfOne, Pooling, Quantized, Random, Rearrangement, Rectifier,
+    ShapeArithmetic,
+};
+use super::facts::{Facts, LayerOp, Operands, WeightLayout};
+
+/// The domain of onnxruntime's own operators.
+const ONNXRUNTIME: &str = "com.microsoft";
+
+const AVERAGE: &[&str] = &["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"];
+const FILTER: WeightLayout = WeightLayout::Filter { output: 0, input: 1 };
+const TRANSPOSED_FILTER: WeightLayout = WeightLayout::Filter { output: 1, input: 0 };
+const MATRIX: WeightLayout = WeightLayout::Matrix { transposed: ["transA", "transB"] };
+
+/// A row without facts, to which they are added.
+const fn op(name: &'static str) -> Facts {
+    Facts { name, ..Facts::NONE }
+}
+
+impl Facts {
+    const fn of_onnxruntime(self) -> Self {
+        Self { domain: ONNXRUNTIME, ..self }
+    }
+
+    const fn layer(self, layer: LayerOp) -> Self {
+        Self { layer: Some(layer), ..self }
+    }
+
+    const fn operands(self, weight: &'static [usize], bias: Option<usize>, layout: WeightLayout) -> Self {
+        Self { operands: Some(Operands { weight, bias, layout }), ..self }
+    }
+
+    const fn integer(self, form: IntegerForm) -> Self {
+        Self { integer: Some(form), ..self }
+    }
+
+    const fn traits(self, traits: &'static [super::Trait]) -> Self {
+        Self { traits, ..self }
+    }
+}
+
+/// The form on integers that an operator of onnxruntime has.
+const fn arithmetic(operator: &'static str, operands: usize, attributes: &'static [&'static str]) -> IntegerForm {
+    IntegerForm::Arithmetic { operator, operands, attributes }
+}
+
+#[rustfmt::skip]
+pub(super) const FACTS: &[Facts] = &[
+    op("Add").integer(arithmetic("QLinearAdd", 2, &[])).traits(&[Arithmetic]),
+    op("AveragePool").integer(arithmetic("QLinearAveragePool", 1, AVERAGE)).traits(&[Homogeneous, Pooling]),
+    op("Bernoulli").traits(&[Random]),
+    op("Cast").traits(&[Conversion, Rearrangement, ShapeArithmetic]),
+    op("Clip").traits(&[Clamp, Rectifier]),
+    op("Concat").integer(Joining).traits(&[IdentityOfOne, ShapeArithmetic]),
+    op("Constant").traits(&[ShapeArithmetic]),
+    op("ConstantOfShape").traits(&[ShapeArithmetic]),
+    op("Conv").layer(LayerOp::Conv).operands(&[1], Some(2), FILTER).integer(Convolution),
+    op("ConvInteger").layer(LayerOp::Conv).operands(&[1], None, FILTER).traits(&[Quantized]),
+    op("ConvTranspose").layer(LayerOp::ConvTranspose).operands(&[1], Some(2), TRANSPOSED_FILTER),
+    op("DeformConv").operands(&[1], Some(3), FILTER),
+    op("DepthToSpace").integer(Movement),
+    op("DequantizeLinear").traits(&[Conversion, Quantized]),
+    op("Div").traits(&[Arithmetic]),
+    op("DynamicQuantizeLinear").traits(&[Quantized]),
+    op("Elu").traits(&[Rectifier]),
+    op("Equal").traits(&[ShapeArithmetic]),
+    op("Expand").integer(Movement).traits(&[ShapeArithmetic]),
+    op("Flatten").integer(Movement).traits(&[Rearrangement]),
+    op("Gather").integer(Movement).traits(&[ShapeArithmetic]),
+    op("GatherElements").integer(Movement),
+    op("GatherND").integer(Movement),
+    op("Gemm").layer(LayerOp::Gemm).operands(&[1, 0], Some(2), MATRIX).integer(Layer),
+    op("GlobalAveragePool").integer(arithmetic("QLinearGlobalAveragePool", 1, &[])).traits(&[Homogeneous, Pooling]),
+    op("GlobalMaxPool").traits(&[Homogeneous, Pooling]),
+    op("Greater").traits(&[ShapeArithmetic]),
+    op("Identity").integer(Movement).traits(&[Conversion, Homogeneous, Rearrangement, ShapeArithmetic]),
+    op("LeakyRelu").integer(arithmetic("QLinearLeakyRelu", 1, &["alpha"])).traits(&[Homogeneous, Rectifier]),
+    op("Less").traits(&[ShapeArithmetic]),
+    op("MatMul").layer(LayerOp::MatMul).operands(&[1, 0], None, WeightLayout::Stack).integer(Product),
+    op("MatMulInteger").layer(LayerOp::MatMul).operands(&[1], None, WeightLayout::Stack).traits(&[Quantized]),
+    op("Max").traits(&[IdentityOfOne]),
+    op("MaxPool").integer(Movement).traits(&[Homogeneous, Pooling]),
+    op("Mean").traits(&[IdentityOfOne]),
+    op("Min").traits(&[IdentityOfOne]),
+    op("Mul").integer(arithmetic("QLinearMul", 2, &[])).traits(&[Arithmetic]),
+    op("Multinomial").traits(&[Random]),
+    op("Not").traits(&[ShapeArithmetic]),
+    op("PRelu").traits(&[Homogeneous, Rectifier]),
+    op("Pad").integer(Padding),
+    op("QGemm").of_onnxruntime().layer(LayerOp::Gemm).operands(&[3], Some(6), MATRIX).traits(&[Quantized]),
+    op("QLinearConv").layer(LayerOp::Conv).operands(&[3], Some(8), FILTER).traits(&[Quantized]),
+    op("QLinearMatMul").layer(LayerOp::MatMul).operands(&[3], None, WeightLayout::Stack).traits(&[Quantized]),
+    op("QuantizeLinear").traits(&[Conversion, Quantized]),
+    op("RandomNormal").traits(&[Random]),
+    op("RandomNormalLike").traits(&[Random]),
+    op("RandomUniform").traits(&[Random]),
+    op("RandomUniformLike").traits(&[Random]),
+    op("Range").traits(&[ShapeArithmetic]),
+    op("Relu").traits(&[Clamp, Homogeneous, Rectifier]),
+    op("Reshape").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
+    op("Shape").traits(&[ShapeArithmetic]),
+    op("Sigmoid").integer(arithmetic("QLinearSigmoid", 1, &[])),
+    op("Slice").integer(Movement).traits(&[ShapeArithmetic]),
+    op("Softmax").integer(Softmax),
+    op("SpaceToDepth").integer(Movement),
+    op("Squeeze").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
+    op("Sub").traits(&[Arithmetic]),
+    op("Sum").traits(&[IdentityOfOne]),
+    op("Tile").integer(Movement),
+    op("Transpose").integer(Movement).traits(&[Rearrangement]),
+    op("Unsqueeze").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
+    op("Where").traits(&[ShapeArithmetic]),
+];
