@@ -4,6 +4,7 @@ use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::exchange::ExchangeError;
 use crate::prepare::PrepareError;
+use crate::execute::ExecuteError;
 use crate::quant::QuantError;
 use crate::report::ReportError;
 use crate::runtime::{Cancelled, ErrorKind};
@@ -161,6 +162,18 @@ pub enum Error {
 impl From<Cancelled> for Error {
     fn from(Cancelled: Cancelled) -> Self {
         Self::Cancelled
+    }
+}
+
+impl From<ExecuteError> for Error {
+    fn from(error: ExecuteError) -> Self {
+        match error {
+            ExecuteError::Engine(error) => error.into(),
+            ExecuteError::Data(error) => error.into(),
+            ExecuteError::Pass(error) => error.into(),
+            ExecuteError::NoSamples => Self::NoSamples,
+            ExecuteError::Sequence { layer } => Self::Sequence { layer },
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::calibrate::synthetic::made_up;
 use crate::data::{Dataset, InputSpec, SyntheticOptions};
+use crate::engine::Backend;
 use crate::error::Error;
 use crate::pipeline::{self, Calibration, Quantized};
 use crate::runtime::Runtime;
@@ -10,6 +11,7 @@ use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
 use msq_passes::ir::Model;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Makes a float model small and fast: what to quantize, on which data, and to what.
 ///
@@ -118,6 +120,11 @@ impl<'a> Quantizer<'a> {
         Self { runtime: self.runtime.cancellation(cancellation), ..self }
     }
 
+    /// Another back end to run models with, in place of the one built in.
+    pub fn backend(self, backend: Arc<dyn Backend>) -> Self {
+        Self { runtime: self.runtime.with_backend(backend), ..self }
+    }
+
     /// Number of threads; all cores unless said.
     pub fn threads(mut self, threads: usize) -> Self {
         self.runtime.threads = threads;
@@ -156,7 +163,7 @@ impl<'a> Quantizer<'a> {
     fn data(&self) -> Result<(Dataset, bool), Error> {
         match &self.calibration {
             Some(data) => Ok((data.clone(), false)),
-            None => Ok((made_up(&self.model, &self.made_up)?, true)),
+            None => Ok((made_up(&self.model, &self.made_up, &*self.runtime.backend())?, true)),
         }
     }
 }
@@ -173,6 +180,7 @@ fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
 mod tests {
     use super::*;
     use crate::runtime::ErrorKind;
+    use crate::engine::standard;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn quantizer<'a>() -> Quantizer<'a> {
@@ -219,7 +227,9 @@ mod tests {
 
     #[test]
     fn data_to_measure_on_is_not_calibrated_on() {
-        let data = made_up(&quantizer().model, &SyntheticOptions { count: 24, ..SyntheticOptions::default() }).unwrap();
+        let data =
+            made_up(&quantizer().model, &SyntheticOptions { count: 24, ..SyntheticOptions::default() }, &*standard())
+                .unwrap();
         let target = quantizer().calibration(data.range(0, 16)).target(Target::Bits(4.0));
         let [own, other] = [target.clone(), target.validation(data.range(16, 24))].map(|q| q.search().unwrap().samples);
         assert_eq!((own, other), ([8, 8], [16, 8]));

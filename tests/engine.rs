@@ -9,7 +9,7 @@ use common::arrays::Npy;
 use common::{Scratch, args, child, digits, models, msq, quantize_digits, repository};
 use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, DataOptions, Dataset};
-use msq_onnx::engine::{Output, Plan, Session};
+use msq_onnx::engine::{Output, Session, standard};
 use msq_passes::ir::{DataType, Model};
 use msq_passes::{InsertTaps, Manager};
 use std::path::Path;
@@ -19,8 +19,8 @@ fn samples(model: &Model, count: usize) -> Vec<Vec<Array>> {
     (0..count).map(|i| data.sample(i).unwrap().arrays).collect()
 }
 
-fn session(model: &Model) -> Session {
-    Plan::build(model, &[vec![1, 1, 8, 8]]).unwrap().session().unwrap()
+fn session(model: &Model) -> Box<dyn Session> {
+    standard().load(model, &[vec![1, 1, 8, 8]]).unwrap().session().unwrap()
 }
 
 fn bits(outputs: &[Output]) -> Vec<Vec<u32>> {
@@ -101,7 +101,7 @@ fn nothing_is_left_of_the_sample_before() {
     models::fill(&mut proto);
     let scratch = Scratch::new();
     let model = msq_onnx::load(&models::write(&scratch.path("recurrent.onnx"), &proto)).unwrap();
-    let plan = Plan::build(&model, &[vec![1, 6, 16]]).unwrap();
+    let plan = standard().load(&model, &[vec![1, 6, 16]]).unwrap();
     let sample = |value: f32| [Array::from_f32(vec![1, 6, 16], vec![value; 96]).unwrap()];
     let mut kept = plan.session().unwrap();
     for value in [1.0, -2.0, 1.0] {

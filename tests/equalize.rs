@@ -8,7 +8,7 @@ use common::arrays::{Npy, write_npz};
 use common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_onnx::data::InputSpec;
 use msq_onnx::data::{DataOptions, Dataset};
-use msq_onnx::engine::Plan;
+use msq_onnx::engine::standard;
 use msq_passes::ir::{self, Model, ModelProto};
 use msq_passes::{EqualizeChannels, run_pass};
 use std::ffi::OsString;
@@ -79,7 +79,7 @@ fn quantized(scratch: &Scratch, model: &Path, data: &Path, flags: &str) -> (serd
 fn outputs(model: &Model, data: &Path) -> Vec<Vec<f32>> {
     let data = Dataset::open(data, &InputSpec::of(model), &DataOptions::default()).unwrap();
     let shapes: Vec<Vec<usize>> = data.sample(0).unwrap().arrays.iter().map(|a| a.shape().to_vec()).collect();
-    let mut session = Plan::build(model, &shapes).unwrap().session().unwrap();
+    let mut session = standard().load(model, &shapes).unwrap().session().unwrap();
     let mut run = |i| session.run(&data.sample(i).unwrap().arrays).unwrap()[0].to_f32().unwrap();
     (0..data.len()).map(&mut run).collect()
 }

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Scratch, models};
 use msq_onnx::data::{Array, Dataset, Sample};
-use msq_onnx::engine::Plan;
+use msq_onnx::engine::standard;
 use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Quantizer, Solver, WeightBits};
 use msq_passes::ir::Model;
 use msq_passes::{BiasForm, Profile};
@@ -86,7 +86,7 @@ fn constant(model: &Model, name: &str) -> Vec<f32> {
 /// Mean of each entry of an output.
 fn means(model: &Model, samples: &[Sample], output: usize) -> Vec<f64> {
     let shapes = vec![vec![1, 16]];
-    let mut session = Plan::build(model, &shapes).unwrap().session().unwrap();
+    let mut session = standard().load(model, &shapes).unwrap().session().unwrap();
     let mut sums = vec![0.0; 6];
     for sample in samples {
         let values = session.run(&sample.arrays).unwrap()[output].to_f32().unwrap();

@@ -9,7 +9,7 @@ use common::random_network::random_network;
 use common::{digits, models, repository};
 use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
-use msq_onnx::engine::{EngineError, Facts, Plan};
+use msq_onnx::engine::{EngineError, standard};
 use msq_passes::ir::{self, DataType, Model};
 use msq_passes::{
     CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
@@ -25,7 +25,7 @@ type MakePass = fn(&Model) -> Box<dyn Pass>;
 fn passes() -> Vec<MakePass> {
     vec![
         |_| Box::new(LiftConstants),
-        |model| Box::new(FoldConstants { constants: Facts::infer(model).unwrap().constants }),
+        |model| Box::new(FoldConstants { constants: standard().infer(model).unwrap().constants }),
         |_| Box::new(EliminateDeadNodes),
         |_| Box::new(UpgradeOpset::default()),
         |_| Box::new(EliminateIdentities),
@@ -43,7 +43,7 @@ fn passes() -> Vec<MakePass> {
 /// Runs every pass on its own, types known, and hands the model to `after` with the pass's name.
 fn prepare(model: &mut Model, mut after: impl FnMut(&str, &Model)) -> Result<(), PassError> {
     for pass in passes() {
-        Facts::infer(model).unwrap().annotate(model);
+        standard().infer(model).unwrap().annotate(model);
         let pass = pass(model);
         run_pass(pass.as_ref(), model, true)?;
         after(pass.name(), model);
@@ -53,7 +53,7 @@ fn prepare(model: &mut Model, mut after: impl FnMut(&str, &Model)) -> Result<(),
 
 fn outputs(model: &Model, samples: &[Vec<Array>]) -> Result<Vec<Vec<f32>>, EngineError> {
     let shapes: Vec<Vec<usize>> = samples[0].iter().map(|a| a.shape().to_vec()).collect();
-    let mut session = Plan::build(model, &shapes)?.session()?;
+    let mut session = standard().load(model, &shapes)?.session()?;
     let mut all = Vec::new();
     for inputs in samples {
         for output in session.run(inputs)? {

@@ -12,7 +12,7 @@ use common::arrays::{Npy, write_npz};
 use common::python::{check_model, python};
 use common::{Scratch, args, models};
 use msq_onnx::data::{Array, ArrayData};
-use msq_onnx::engine::Plan;
+use msq_onnx::engine::standard;
 use msq_passes::ir::{self, Model, ValueId, save_model};
 use msq_passes::{EliminateDeadNodes, Manager, PackWeights, Packing};
 use proptest::prelude::*;
@@ -145,7 +145,7 @@ fn packed(sites: &[Site], pattern: Pattern, functions: bool) -> Model {
 /// What our engine unpacks is what was packed.
 #[track_caller]
 fn comes_back_in_our_engine(model: &Model, sites: &[Site], what: &str) {
-    let plan = Plan::build(model, &[vec![1]]).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let plan = standard().load(model, &[vec![1]]).unwrap_or_else(|e| panic!("{what}: {e}"));
     let x = Array::new(vec![1], ArrayData::F32(vec![0.0])).unwrap();
     let outputs = plan.session().unwrap().run(&[x]).unwrap();
     assert_eq!(outputs.len(), sites.len(), "{what}");
@@ -267,7 +267,7 @@ fn another_integer_is_noticed() {
 #[test]
 fn functions_are_refused_by_the_engine_in_one_line() {
     let model = packed(&together(Packing::Bits(3)), Pattern::Dequantized, true);
-    let said = Plan::build(&model, &[vec![1]]).unwrap_err().to_string();
+    let said = standard().load(&model, &[vec![1]]).unwrap_err().to_string();
     assert!(said.contains("calls `msq.Unpack8`, a function of the model; the engine does not support functions"));
     assert!(!said.contains('\n'), "{said}");
 }

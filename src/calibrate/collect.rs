@@ -1,16 +1,16 @@
-//! Streams a data set through a tapped model into one [`Statistics`] a tap.
+//! Streams a data set through a segment into one [`Statistics`] per tap.
 //!
-//! Histograms merge exactly in any order, so each worker fills its own; moving averages depend on the order of
-//! samples and sums on that of additions, so each shard has its own and they merge in shard order. What a run leaves is therefore the same for any
-//! number of threads, and its memory does not grow with the number of samples.
+//! Histograms merge exactly in any order, so shards that are done lend theirs to later ones; moving averages depend on the
+//! order of samples and sums on that of additions, so each shard has its own and they merge in shard order. What a run
+//! leaves is therefore the same for any number of threads, and its memory does not grow with the number of samples.
 
 use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
 use crate::Error;
-use crate::data::{Array, Dataset, Sample};
-use crate::engine::Output;
-use crate::execute::stages::{Place, hand};
-use crate::execute::{Pool, Visitor};
+use crate::data::{Dataset, Sample};
+use crate::execute::fold::Pool;
+use crate::execute::segment::Ran;
 use crate::runtime::Runtime;
+use std::sync::{Mutex, PoisonError};
 
 /// Values binned for a tap over the whole run, about; extremes are taken over all values.
 const BINNED: usize = 1 << 20;
@@ -20,7 +20,7 @@ const BINNED_A_SAMPLE: usize = 1024;
 /// What calibration knows of the activations.
 #[derive(Clone, Debug)]
 pub(crate) struct Collected {
-    /// One entry a tap, in the order of the taps.
+    /// One entry per tap, in the order of the taps.
     pub taps: Vec<Statistics>,
     /// Mean of each channel of the taps that ask for it.
     pub means: Vec<ChannelMeans>,
@@ -28,14 +28,14 @@ pub(crate) struct Collected {
     pub kept: Vec<Sample>,
 }
 
-/// What is looked for when a model runs.
+/// What is looked for when a segment runs.
 pub(crate) struct Taps {
-    /// Values whose statistics are wanted.
-    pub counted: Vec<Tap>,
-    /// Values that are kept as they are.
-    pub kept: Vec<Place>,
+    /// How many of the values wanted of the segment are kept as they are: the first ones.
+    pub kept: usize,
     /// Of how many samples.
     pub samples: usize,
+    /// The values behind them, whose statistics are wanted.
+    pub counted: Vec<Tap>,
 }
 
 /// A tapped value.
@@ -43,8 +43,6 @@ pub(crate) struct Taps {
 pub(crate) struct Tap {
     /// Its name.
     pub name: String,
-    /// Where it is found.
-    pub place: Place,
     /// Whether its range is wanted.
     pub range: bool,
     /// Values below this count as this, because they make no difference.
@@ -53,101 +51,91 @@ pub(crate) struct Tap {
     pub channels: Option<isize>,
 }
 
-/// Runs the data through a model that has the tapped values among its outputs.
+/// Runs the data through a segment of which the values to be kept, and then those tapped, are wanted.
 pub(crate) fn collect(taps: &Taps, pool: &Pool, data: &Dataset, runtime: &Runtime) -> Result<Collected, Error> {
     let count = taps.counted.len();
-    let mut averages = vec![MovingAverage::default(); count];
-    let mut means = vec![ChannelMeans::default(); count];
-    let mut kept = Vec::new();
     let wanted = (BINNED / data.len().max(1)).max(BINNED_A_SAMPLE);
-    let visitor = || Collector { taps, histograms: vec![Histogram::new(); count], wanted };
-    let workers = pool.run(data, runtime, visitor, |shard: Shard| {
+    let lent: Mutex<Vec<Vec<Histogram>>> = Mutex::new(Vec::new());
+    let begin = || Shard {
+        histograms: lock(&lent).pop().unwrap_or_else(|| vec![Histogram::new(); count]),
+        averages: vec![MovingAverage::default(); count],
+        means: vec![ChannelMeans::default(); count],
+        kept: Vec::new(),
+    };
+    let mut total = Collected { taps: Vec::new(), means: vec![ChannelMeans::default(); count], kept: Vec::new() };
+    let mut averages = vec![MovingAverage::default(); count];
+    let merge = |shard: Shard| {
         averages.iter_mut().zip(&shard.averages).for_each(|(a, b)| a.merge(b));
-        means.iter_mut().zip(&shard.means).for_each(|(a, b)| a.merge(b));
-        kept.extend(shard.kept);
-    })?;
+        total.means.iter_mut().zip(&shard.means).for_each(|(a, b)| a.merge(b));
+        total.kept.extend(shard.kept);
+        lock(&lent).push(shard.histograms);
+        Ok(())
+    };
+    let visit = |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, sample, ran, wanted);
+    pool.fold(data, runtime, begin, visit, merge)?;
     let mut histograms = vec![Histogram::new(); count];
-    for worker in workers {
-        histograms.iter_mut().zip(&worker.histograms).for_each(|(a, b)| a.merge(b));
+    for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        histograms.iter_mut().zip(&part).for_each(|(a, b)| a.merge(b));
     }
     let statistics = histograms.into_iter().zip(averages);
-    let taps = statistics.map(|(histogram, moving_average)| Statistics { histogram, moving_average }).collect();
-    Ok(Collected { taps, means, kept })
+    total.taps = statistics.map(|(histogram, moving_average)| Statistics { histogram, moving_average }).collect();
+    Ok(total)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Shard {
+    /// Of this shard, and of those that used them before.
+    histograms: Vec<Histogram>,
     averages: Vec<MovingAverage>,
     means: Vec<ChannelMeans>,
     kept: Vec<Sample>,
 }
 
-struct Collector<'a> {
-    taps: &'a Taps,
-    histograms: Vec<Histogram>,
-    wanted: usize,
-}
-
-impl Visitor for Collector<'_> {
-    type Shard = Shard;
-    type Error = Error;
-
-    fn begin(&mut self) -> Shard {
-        let count = self.histograms.len();
-        let (averages, means) = (vec![MovingAverage::default(); count], vec![ChannelMeans::default(); count]);
-        Shard { averages, means, kept: Vec::new() }
-    }
-
-    fn visit(&mut self, shard: &mut Shard, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        for (at, tap) in self.taps.counted.iter().enumerate() {
-            let converted;
-            let (values, shape) = match tap.place {
-                Place::Output(i) => {
-                    if let Some(values) = outputs[i].as_f32() {
-                        (values, outputs[i].shape())
-                    } else {
-                        converted = outputs[i].to_f32()?;
-                        (converted.as_slice(), outputs[i].shape())
-                    }
-                }
-                Place::Input(i) => {
-                    converted = inputs[i].to_f32();
-                    (converted.as_slice(), inputs[i].shape())
-                }
-            };
-            self.observe(shard, at, index, values)?;
+impl Taps {
+    fn observe(&self, shard: &mut Shard, sample: usize, ran: Ran, wanted: usize) -> Result<(), Error> {
+        for (at, tap) in self.counted.iter().enumerate() {
+            let (values, shape) = (ran.values(self.kept + at)?, ran.shape(self.kept + at));
+            if tap.range {
+                tap.observe(&mut shard.histograms[at], &mut shard.averages[at], sample, &values, wanted)?;
+            }
             if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
-                shard.means[at].observe(values, shape, axis);
+                shard.means[at].observe(&values, shape, axis);
             }
         }
-        if index < self.taps.samples {
-            shard.kept.push(hand(&self.taps.kept, inputs, outputs)?);
+        if sample < self.samples {
+            shard.kept.push(ran.sample(self.kept)?);
         }
         Ok(())
     }
 }
 
-impl Collector<'_> {
-    fn observe(&mut self, shard: &mut Shard, at: usize, sample: usize, values: &[f32]) -> Result<(), Error> {
-        let tap = &self.taps.counted[at];
-        if !tap.range {
-            return Ok(());
-        }
+impl Tap {
+    fn observe(
+        &self,
+        histogram: &mut Histogram,
+        average: &mut MovingAverage,
+        sample: usize,
+        values: &[f32],
+        wanted: usize,
+    ) -> Result<(), Error> {
         let raised: Vec<f32>;
-        let values = match tap.floor {
+        let values = match self.floor {
             Some(floor) => {
                 raised = values.iter().map(|v| v.max(floor)).collect();
                 raised.as_slice()
             }
             None => values,
         };
-        let histogram = &mut self.histograms[at];
         let bad = histogram.nan() + histogram.infinite();
-        let extremes = histogram.observe_strided(values, stride(values.len(), self.wanted));
+        let extremes = histogram.observe_strided(values, stride(values.len(), wanted));
         if histogram.nan() + histogram.infinite() > bad {
-            return Err(Error::NonFiniteActivation { value: tap.name.clone(), sample });
+            return Err(Error::NonFiniteActivation { value: self.name.clone(), sample });
         }
         if let Some(range) = extremes {
-            shard.averages[at].observe(range);
+            average.observe(range);
         }
         Ok(())
     }

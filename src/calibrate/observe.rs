@@ -3,9 +3,9 @@
 use crate::Error;
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::data::{Array, Dataset};
-use crate::engine::Output;
-use crate::execute::Pool;
-use crate::execute::stages::{HELD, Limit, Place, Stage, Stages, fitting};
+use crate::execute::fold::Pool;
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::stages::{Limit, Stages, fitting};
 use crate::quant::{GridKind, GridSpec, Range};
 use crate::report::Distribution;
 use crate::runtime::Runtime;
@@ -13,7 +13,7 @@ use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement};
 use msq_passes::ir::{Model, ValueId};
-use msq_passes::{ActivationGrid, ActivationQuantizer, InsertTaps, Manager};
+use msq_passes::{ActivationGrid, ActivationQuantizer};
 use rayon::prelude::*;
 
 /// How ranges are chosen, and what else is kept of a calibration run.
@@ -102,21 +102,23 @@ pub(crate) fn see(
     if !scheme.coverage.is_whole() && wanted.is_empty() {
         return Ok(seen);
     }
-    let part = scheme.coverage.part(model);
+    let part = Segment::whole(&scheme.coverage.part(model));
     let stages = Stages::new(&part, Limit::of(model, runtime.memory))?;
     runtime.begin("calibrate", (stages.len() * data.len()) as u64);
     let mut data = data.clone();
     for at in 0..stages.len() {
-        let Stage { model: part, handed } = stages.stage(at, &data)?;
-        let last = at + 1 == stages.len();
-        let here: Vec<Wanted> = wanted.extract_if(.., |wanted| is_computed_or_fed(&part, &wanted.name)).collect();
-        let tapped = tap(part, here.iter().map(|w| &w.name))?;
-        let mut pool = Pool::new(&tapped, runtime.threads);
+        let first = data.sample(0)?;
+        let stage = stages.stage(at, &first)?;
+        let (last, handed) = (at + 1 == stages.len(), stage.names.len());
+        let counted: Vec<Tap> = wanted.extract_if(.., |tap| stage.has(&tap.name)).collect();
+        let stage = stage.and_taps(&counted.iter().map(|tap| tap.name.clone()).collect::<Vec<_>>())?;
+        let pool = Pool::new(&stage, runtime);
         if runtime.memory.is_some() || !last {
-            let first = data.sample(0)?.arrays;
-            let outputs = pool.lane().run(&first)?;
-            pool = pool.with_threads(threads_within(&tapped, &outputs, runtime));
-            let (fitting, all) = (fitting(&handed, &first, &outputs, runtime.memory), data.len());
+            let fitting = pool.once(&first, |ran| {
+                warn_of_memory(&pool, ran, runtime);
+                fitting(ran, handed, runtime.memory)
+            })?;
+            let all = data.len();
             if !last && fitting < all {
                 tracing::warn!(
                     "calibrated on {fitting} of {all} samples from stage {} of {} on: more need more --memory for what \
@@ -127,8 +129,7 @@ pub(crate) fn see(
                 data = data.range(0, fitting);
             }
         }
-        let counted = here.into_iter().filter_map(|w| find(&tapped, w)).collect();
-        let taps = Taps { counted, kept: handed, samples: if last { watch.outputs } else { data.len() } };
+        let taps = Taps { kept: handed, samples: if last { watch.outputs } else { data.len() }, counted };
         let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, runtime)?;
         let names = || taps.counted.iter().map(|tap| tap.name.clone());
         seen.means.extend(names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)));
@@ -214,29 +215,16 @@ fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Error> {
     GridSpec::new(kind, bits).map_err(|source| Error::Quant { layer: "activations".to_owned(), source })
 }
 
-/// As many threads as fit the memory budget, by what one sample takes: every tapped value, its copy on the way out,
-/// and about as much again inside the engine, beside the model itself.
-fn threads_within(tapped: &Model, outputs: &[Output], runtime: &Runtime) -> usize {
-    let Some(budget) = runtime.memory else { return runtime.threads };
-    let elements: usize = outputs.iter().map(|o| o.shape().iter().product::<usize>()).sum();
-    let (session, model) = (12 * elements as u64, HELD * tapped.stored_bytes());
-    let fitting = budget.saturating_sub(model) / session.max(1);
-    if fitting == 0 {
+/// Says so where not even one thread fits the memory allowed.
+fn warn_of_memory(pool: &Pool, ran: Ran, runtime: &Runtime) {
+    let (session, model) = pool.need(ran);
+    if let Some(budget) = runtime.memory.filter(|&budget| budget.saturating_sub(model) < session.max(1)) {
         tracing::warn!(budget, needed = model + session, "one thread may take more than the memory allowed");
     }
-    runtime.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
-}
-
-/// A tap before it is known where its value is found.
-struct Wanted {
-    name: String,
-    range: bool,
-    floor: Option<f32>,
-    channels: Option<isize>,
 }
 
 /// Ranges of every value with parameters of its own, channel means of every value a layer reads.
-fn wanted(model: &Model, scheme: &Scheme) -> Vec<Wanted> {
+fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
     let Scheme { placement, weight_only, coverage, .. } = scheme;
     let mut wanted: IndexMap<ValueId, (bool, Option<isize>)> = IndexMap::new();
     for value in placement.roots().filter(|&v| model.graph.constant(v).is_none()) {
@@ -247,32 +235,13 @@ fn wanted(model: &Model, scheme: &Scheme) -> Vec<Wanted> {
         let axis = if layer.op == LayerOp::Conv { 1 } else { -1 };
         wanted.entry(layer.input).or_default().1 = Some(axis);
     }
-    let complete = |(value, (range, channels))| Wanted {
+    let complete = |(value, (range, channels))| Tap {
         name: model.graph.value(value).name().to_owned(),
         range,
         floor: placement.floor_of(&model.graph, value),
         channels,
     };
     wanted.into_iter().filter(|&(value, _)| coverage.sees(model, value)).map(complete).collect()
-}
-
-fn tap<'a>(mut tapped: Model, names: impl Iterator<Item = &'a String>) -> Result<Model, Error> {
-    let computed = |name: &&String| tapped.graph.find(name).is_some_and(|v| !tapped.graph.is_input(v));
-    let values = names.filter(computed).cloned().collect();
-    Manager::new().with(InsertTaps { values }).run(&mut tapped)?;
-    Ok(tapped)
-}
-
-fn is_computed_or_fed(model: &Model, name: &str) -> bool {
-    let value = model.graph.find(name);
-    value.is_some_and(|v| model.graph.value(v).producer().is_some() || model.graph.is_input(v))
-}
-
-/// Where a tap is found when the tapped model runs.
-fn find(tapped: &Model, wanted: Wanted) -> Option<Tap> {
-    let Wanted { name, range, floor, channels } = wanted;
-    let place = Place::of(&tapped.graph, &name)?;
-    Some(Tap { name, place, range, floor, channels })
 }
 
 /// What the graph says of a value's range.

@@ -8,7 +8,7 @@
 
 use crate::Error;
 use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
-use crate::engine::Plan;
+use crate::engine::Backend;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
 use msq_passes::ops::{Trait, facts};
 use msq_passes::{InsertTaps, LiftConstants, Manager};
@@ -16,8 +16,8 @@ use msq_passes::{InsertTaps, LiftConstants, Manager};
 /// Images looked at to find the scale.
 const PROBES: usize = 4;
 
-/// Made-up samples for a model.
-pub fn made_up(model: &Model, options: &SyntheticOptions) -> Result<Dataset, Error> {
+/// Made-up samples for a model, whose first layers the back end runs.
+pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, Error> {
     let specs = InputSpec::of(model);
     let mut options = options.clone();
     let mut lifted = model.clone();
@@ -27,7 +27,7 @@ pub fn made_up(model: &Model, options: &SyntheticOptions) -> Result<Dataset, Err
             options.values.insert(spec.name.clone(), SyntheticValues::Ids { limit });
         }
     }
-    match image_scale(&lifted, &specs, &options) {
+    match image_scale(&lifted, &specs, &options, backend) {
         Ok(Some((name, scale))) => {
             tracing::info!(input = name, mean = scale.mean, std = scale.std, "scale of made-up images");
             options.values.insert(name, SyntheticValues::Images(scale));
@@ -95,6 +95,7 @@ fn image_scale(
     model: &Model,
     specs: &[InputSpec],
     options: &SyntheticOptions,
+    backend: &dyn Backend,
 ) -> Result<Option<(String, SyntheticScale)>, Error> {
     let Some(stem) = stem(&model.graph, specs) else { return Ok(None) };
     let constant = |value: Option<ValueId>| -> Result<Vec<f32>, Error> {
@@ -104,7 +105,7 @@ fn image_scale(
     let norm = model.graph.node(stem.norm);
     let (mean, variance) = (constant(norm.input(3))?, constant(norm.input(4))?);
     let (weight, bias) = (constant(Some(stem.weight))?, constant(stem.bias)?);
-    let unit = unit_response(model, &stem, specs, options)?;
+    let unit = unit_response(model, &stem, specs, options, backend)?;
     let channels = mean.len();
     if channels == 0 || unit.len() != channels || variance.len() != channels || weight.len() % channels != 0 {
         return Ok(None);
@@ -129,6 +130,7 @@ fn unit_response(
     stem: &Stem,
     specs: &[InputSpec],
     options: &SyntheticOptions,
+    backend: &dyn Backend,
 ) -> Result<Vec<(f64, f64)>, Error> {
     let mut tapped = model.clone();
     Manager::new().with(InsertTaps { values: vec![stem.output.clone()] }).run(&mut tapped)?;
@@ -141,7 +143,7 @@ fn unit_response(
     for index in 0..data.len() {
         let sample = data.sample(index)?;
         let shapes: Vec<Vec<usize>> = sample.arrays.iter().map(|a| a.shape().to_vec()).collect();
-        let plan = Plan::build(&tapped, &shapes)?;
+        let plan = backend.load(&tapped, &shapes)?;
         let outputs = plan.session()?.run(&sample.arrays)?;
         let (values, channels) = (outputs[0].to_f32()?, outputs[0].shape().get(1).copied().unwrap_or(1).max(1));
         sums.resize(channels, (0.0, 0.0, 0.0));

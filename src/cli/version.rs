@@ -1,6 +1,6 @@
 //! What `--version` says, for reports of bugs.
 
-use msq_onnx::engine::TRACT_VERSION;
+use msq_onnx::engine::standard;
 use std::env::consts::{ARCH, OS};
 use std::sync::LazyLock;
 
@@ -11,9 +11,12 @@ pub(crate) static LONG: LazyLock<String> = LazyLock::new(|| {
     let libc = libc.into_iter().find(|(_, is)| *is).map_or(String::new(), |(name, _)| format!("-{name}"));
     let simd: Vec<String> =
         simd().iter().map(|(name, has)| format!("{name} {}", if *has { "yes" } else { "no" })).collect();
+    let engine = standard();
     format!(
-        "{}\ntarget   {ARCH}-{OS}{libc}\ntract    {TRACT_VERSION}\nsimd     {}\nlicense  {}",
+        "{}\ntarget   {ARCH}-{OS}{libc}\n{:<9}{}\nsimd     {}\nlicense  {}",
         env!("CARGO_PKG_VERSION"),
+        engine.name(),
+        engine.version(),
         simd.join(", "),
         env!("CARGO_PKG_LICENSE")
     )

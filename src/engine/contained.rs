@@ -1,4 +1,4 @@
-//! Panics of tract as errors: what a model file asks of it is not ours to foresee.
+//! Panics of a back end as errors: what a model file asks of it is not ours to foresee.
 //!
 //! The panic hook hears of them first; the command line's says nothing. A panic leaves the state it met in disorder:
 //! whoever gets such an error lets go of the plan or session. Running out of memory ends the process and is no panic.

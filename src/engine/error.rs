@@ -1,4 +1,4 @@
-//! Errors of the engine. What tract says is boxed here and goes no further.
+//! Errors of the engine. What a back end says becomes one line here and goes no further.
 
 use crate::runtime::Cancelled;
 
@@ -48,7 +48,7 @@ impl EngineError {
     }
 }
 
-/// tract's error chain in one line, outermost first, without its line breaks.
+/// An error chain in one line, outermost first, without its line breaks.
 fn chain(error: &anyhow::Error) -> String {
     let causes: Vec<String> =
         error.chain().map(|c| c.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).collect();

@@ -1,13 +1,7 @@
 //! What can be said of a model without running it: types, shapes, constants.
 
-use super::contained::contained;
-use super::{EngineError, load, tensor};
 use indexmap::IndexMap;
-use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, ValueId};
-use std::borrow::Cow;
-use tract_onnx::prelude::{InferenceFact, OutletId, Tensor};
-use tract_onnx::tract_core::internal::DimLike;
-use tract_onnx::tract_hir::infer::{Factoid, InferenceModelExt};
+use msq_passes::ir::{Model, TensorProto, TypeProto};
 
 /// Facts inferred for the values of a model's main graph, in name order.
 #[derive(Clone, Debug, Default)]
@@ -19,30 +13,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Infers the facts of a model. Dynamic axes stay symbols, so a shape that depends on them is no constant; an
-    /// operator the engine does not know leaves what follows it open.
-    pub fn infer(model: &Model) -> Result<Self, EngineError> {
-        contained(|| Self::inferred(model), |reason| EngineError::Load { reason })
-    }
-
-    fn inferred(model: &Model) -> Result<Self, EngineError> {
-        let mut loaded = load::load(&without_large_weights(model))?;
-        if let Err(error) = loaded.model.analyse(true) {
-            tracing::debug!(%error, "type inference stopped early");
-        }
-        let mut facts = Self::default();
-        for (name, outlet) in &loaded.outlets {
-            let Some(fact) = fact_of(&loaded, *outlet) else { continue };
-            facts.types.extend(type_of(fact).map(|ty| (name.clone(), ty)));
-            let known = model.graph.find(name).is_none_or(|v| model.graph.initializer(v).is_some());
-            let constant = if known { None } else { fact.value.concretize() }.and_then(|t| constant_of(name, &t));
-            facts.constants.extend(constant.map(|t| (name.clone(), t)));
-        }
-        Ok(facts)
-    }
-
     /// States the inferred types in a model, for passes that need ranks. They are not written to its file. Initializers
-    /// say themselves what they are; the engine sees some of them widened.
+    /// say themselves what they are; an engine may see some of them widened.
     pub fn annotate(&self, model: &mut Model) {
         for (name, ty) in &self.types {
             if let Some(value) = model.graph.find(name).filter(|&v| model.graph.initializer(v).is_none()) {
@@ -50,46 +22,4 @@ impl Facts {
             }
         }
     }
-}
-
-/// External floats of more elements than this are left where they are: facts follow from their types and shapes.
-const LARGE: usize = 1 << 16;
-
-/// The model with large external floats as inputs.
-fn without_large_weights(model: &Model) -> Cow<'_, Model> {
-    let large = |tensor: &TensorProto| {
-        let elements = tensor.shape().map_or(0, |shape| shape.iter().product::<usize>());
-        tensor.is_external() && tensor.is_float() && elements > LARGE
-    };
-    let values: Vec<ValueId> = model.graph.initializers().filter(|(_, t)| large(t)).map(|(v, _)| v).collect();
-    let mut lighter = Cow::Borrowed(model);
-    for value in values {
-        let graph = &mut lighter.to_mut().graph;
-        let Some(tensor) = graph.take_initializer(value) else { continue };
-        let (Some(element), Ok(shape)) = (tensor.element_type(), tensor.shape()) else { continue };
-        let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
-        graph.add_input(value, TypeProto::tensor(element, &shape));
-    }
-    lighter
-}
-
-fn fact_of(loaded: &load::Loaded, outlet: OutletId) -> Option<&InferenceFact> {
-    loaded.model.nodes().get(outlet.node)?.outputs.get(outlet.slot).map(|o| &o.fact)
-}
-
-fn type_of(fact: &InferenceFact) -> Option<TypeProto> {
-    let element = tensor::data_type(fact.datum_type.concretize()?)?;
-    if fact.shape.is_open() {
-        return None;
-    }
-    let axis = |d: &tract_onnx::tract_hir::infer::DimFact| d.concretize().and_then(|d| d.to_usize().ok());
-    let shape: Vec<Option<usize>> = fact.shape.dims().map(axis).collect();
-    Some(TypeProto::tensor(element, &shape))
-}
-
-/// The constant as a message. Symbolic dimensions count as int64 once they are numbers, as in `Shape`.
-fn constant_of(name: &str, tensor: &Tensor) -> Option<TensorProto> {
-    let element = tensor::data_type(tensor.datum_type())?;
-    let tensor = if element == DataType::Int64 { tensor.cast_to::<i64>().ok()?.into_owned() } else { tensor.clone() };
-    Some(TensorProto::from_raw(name, element, tensor.shape(), tensor.as_bytes().to_vec()))
 }

@@ -1,23 +1,80 @@
-//! The engine: runs models with tract. The only folder that names it.
+//! The engine: runs models, through whatever back end is given.
 //!
-//! A [`Plan`] is a model optimized for one set of input shapes; every thread has its own [`Session`] of it, one image
-//! at a time, which is faster in tract than batches. [`Facts`] are what can be said of a model without running it.
+//! A [`Backend`] turns a model and the shapes of its inputs into a [`Plan`], which all threads share; every thread has a
+//! [`Session`] of its own and runs one sample at a time. Without running it, a back end says which types, shapes and
+//! constants of a model it can infer ([`Facts`]) and which operators it does not know. Nothing above this folder knows
+//! more of a back end than these traits. The one built in is in the folder `tract`.
+//!
+//! A [`Runtime`] hands the back end down to every phase: [`Runtime::with_backend`], [`Runtime::backend`].
 
-mod blowup;
 mod contained;
 mod error;
 mod facts;
-mod fake_quantize;
-mod load;
-mod plan;
-mod tensor;
+mod output;
+mod tract;
 
 pub(crate) use contained::stopped;
 pub use error::EngineError;
 pub use facts::Facts;
-pub(crate) use load::unknown;
-pub use plan::{Plan, Session};
-pub use tensor::Output;
+pub use output::{Output, Value};
 
-/// The version of tract, which has no constant for it.
-pub const TRACT_VERSION: &str = "0.23.9";
+use crate::data::Array;
+use crate::runtime::Runtime;
+use msq_passes::ir::{Model, NodeId};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Something that runs ONNX models.
+pub trait Backend: Debug + Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Its version.
+    fn version(&self) -> &str;
+
+    /// Prepares a model to be run on runtime inputs of these shapes, in the model's order. The plan's outputs are the
+    /// graph outputs in their order, each with the bits it has when it is the only output, as far as fusions allow.
+    fn load(&self, model: &Model, shapes: &[Vec<usize>]) -> Result<Arc<dyn Plan>, EngineError>;
+
+    /// What can be said of the values of a model without running it. An operator that is not known leaves what follows
+    /// it open and is no error.
+    fn infer(&self, model: &Model) -> Result<Facts, EngineError>;
+
+    /// The nodes of the main graph that cannot be run, each with the reason, in graph order. A node that holds a
+    /// sub-graph counts where something in the sub-graph is not known.
+    fn unknown(&self, model: &Model) -> Vec<(NodeId, String)>;
+}
+
+/// A model prepared for one set of input shapes, shared by all threads.
+pub trait Plan: Debug + Send + Sync {
+    /// A session for one thread.
+    fn session(&self) -> Result<Box<dyn Session>, EngineError>;
+}
+
+/// A plan being run by one thread.
+pub trait Session: Debug {
+    /// Runs the model once on the runtime inputs in their order. Nothing is left of the runs before, and the same inputs
+    /// give the same bits. After an error the session is of no use.
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError>;
+}
+
+/// The back end that is used where none is given.
+pub fn standard() -> Arc<dyn Backend> {
+    Arc::new(tract::Tract)
+}
+
+/// What a [`Runtime`] carries for this folder.
+struct Carried(Arc<dyn Backend>);
+
+impl Runtime<'_> {
+    /// The same with another back end to run models.
+    #[must_use]
+    pub fn with_backend(self, backend: Arc<dyn Backend>) -> Self {
+        self.carrying(Arc::new(Carried(backend)))
+    }
+
+    /// The back end that runs models.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        self.carried().and_then(|carried| carried.downcast_ref::<Carried>()).map_or_else(standard, |c| c.0.clone())
+    }
+}

@@ -1,10 +1,11 @@
 //! What of a model the engine can run.
 //!
-//! An operator that tract does not know, and whatever depends on its outputs, cannot be observed. It stays float, with
+//! An operator that the engine does not know, and whatever depends on its outputs, cannot be observed. It stays float, with
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
-use crate::engine::{EngineError, unknown};
-use crate::execute::stages::{Limit, Stages};
+use super::segment::Segment;
+use super::stages::{Limit, Stages};
+use crate::engine::{Backend, EngineError};
 use msq_passes::ir::{Model, NodeId, ValueId};
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ pub(crate) struct Coverage {
 impl Coverage {
     /// All of a model; nothing of one that the memory allowed is too little for, in stages too.
     pub(crate) fn within(model: &Model, memory: Option<u64>) -> Self {
-        match Stages::new(model, Limit::of(model, memory)) {
+        match Stages::new(&Segment::whole(model), Limit::of(model, memory)) {
             Ok(_) => Self::default(),
             Err(error) => Self::nothing(model, error.to_string()),
         }
@@ -31,13 +32,13 @@ impl Coverage {
 
     /// Less than before, where the engine failed on that: what does not depend on operators it does not know; else
     /// nothing at all.
-    pub(crate) fn less(&self, model: &Model, error: &EngineError) -> Option<Self> {
+    pub(crate) fn less(&self, model: &Model, backend: &dyn Backend, error: &EngineError) -> Option<Self> {
         if self.nothing.is_some() {
             return None;
         }
         let mut less = Self::default();
         if self.is_whole() {
-            less.unseen.extend(unknown(model));
+            less.unseen.extend(backend.unknown(model));
             less.spread(model);
         }
         let none = less.is_whole() || less.unseen.len() == model.graph.node_ids().len();

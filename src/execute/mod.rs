@@ -1,10 +1,22 @@
 //! Runs a model, or a part of one, on many samples.
+//!
+//! ```text
+//! partition   which values cross a cut, by liveness
+//! segment     a part of a model: its inputs, its outputs, where each value is found
+//! fold        every sample through a segment, or through two side by side; what is found is merged in order
+//! stages      policy: cuts so that the weights of each stage fit a limit on memory
+//! walk        policy: cuts behind one layer after the other, float network beside quantized network
+//! prefixes    policy: cuts at which values are kept, so that variants of a network need not be run from the start
+//! coverage    what of a model can be run at all
+//! ```
 
 pub(crate) mod coverage;
-mod pool;
-pub(crate) mod prefix;
+mod error;
+pub(crate) mod fold;
+pub(crate) mod partition;
+pub(crate) mod prefixes;
 pub(crate) mod segment;
-pub(crate) mod sequential;
 pub(crate) mod stages;
+pub(crate) mod walk;
 
-pub use pool::{Lane, Pool, SHARD, Visitor};
+pub use error::ExecuteError;

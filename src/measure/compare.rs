@@ -81,7 +81,7 @@ pub fn compare(reference: &Model, model: &Model, data: &Dataset, runtime: &Runti
     let bytes = [reference, model].map(Model::stored_bytes);
     let (mut first, mut second) = (reference.clone(), model.clone());
     let keeps_norms = [&first, &second].map(has_batch_norms);
-    let layers = [canonical(&mut first, keeps_norms[1])?, canonical(&mut second, keeps_norms[0])?];
+    let layers = [canonical(&mut first, keeps_norms[1], runtime)?, canonical(&mut second, keeps_norms[0], runtime)?];
     let pairs = paired(&layers[0], &layers[1]);
     let mut names = Vec::new();
     for (at, &(a, b)) in pairs.iter().enumerate() {
@@ -118,13 +118,13 @@ fn has_batch_norms(model: &Model) -> bool {
 }
 
 /// The layers of a model: of a float one in the form in which it is quantized, with batch-norms as in the other model.
-fn canonical(model: &mut Model, keep_norms: bool) -> Result<Vec<Located>, Error> {
+fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<Vec<Located>, Error> {
     crate::prepare::check(model)?;
     let quantized = located_layers(model);
     if quantized.iter().any(|layer| !layer.layer.is_float()) {
         return Ok(quantized);
     }
-    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold })?;
+    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &*runtime.backend())?;
     Ok(located_layers(model))
 }
 

@@ -5,6 +5,8 @@
 //! other output is the squared error relative to it, Σ(a − b)²/Σa². A network's distance is the sum over its outputs.
 //! Lower is better; 0 is the float network.
 
+use crate::engine::EngineError;
+use crate::execute::segment::Ran;
 use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures, is_probabilities};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,20 @@ impl Comparison {
             self.float.observe_rows(float, labels);
             self.own.observe_rows(found.values, labels);
         }
+    }
+
+    /// Adds a sample, where the network has just run: its outputs are the values wanted.
+    pub(crate) fn observe_run(
+        &mut self,
+        float: &[Vec<f32>],
+        ran: Ran,
+        labels: Option<&[i64]>,
+    ) -> Result<(), EngineError> {
+        let values = (0..ran.len()).map(|at| ran.values(at)).collect::<Result<Vec<_>, _>>()?;
+        let found: Vec<Found> =
+            values.iter().enumerate().map(|(at, values)| Found::of(values, ran.shape(at))).collect();
+        self.observe(float, &found, labels);
+        Ok(())
     }
 
     /// Adds what another part compared.

@@ -1,16 +1,19 @@
 //! How good a model is: accuracy with labels, agreement with a reference, error of each value.
 
 use crate::Error;
-use crate::data::{Array, Dataset, write_npz};
-use crate::engine::Output;
-use crate::execute::{Lane, Pool, Visitor};
+use crate::data::{Dataset, write_npz};
+use crate::execute::ExecuteError;
+use crate::execute::segment::{Ran, Segment, outputs};
+use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
+use crate::execute::walk::{Stop, Walk};
 use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures};
 use crate::quant::Sqnr;
 use crate::runtime::Runtime;
-use msq_passes::ir::{DataType, Model, ValueId};
-use msq_passes::{InsertTaps, Manager};
+use msq_passes::ir::{DataType, Model, NodeId, ValueId};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What was found.
@@ -61,28 +64,22 @@ pub(crate) fn compare(
     if data.is_empty() {
         return Err(Error::NoSamples);
     }
-    let tapped = tap(model, shared)?;
-    let tapped_reference = reference.map(|r| tap(r, shared)).transpose()?;
-    let pool = Pool::new(&tapped, runtime.threads);
-    let reference_pool = tapped_reference.as_ref().map(|r| Pool::new(r, runtime.threads));
-    let own = model.graph.outputs().len();
-    let visitor = || Judge {
-        reference: reference_pool.as_ref().map(Pool::lane),
-        data,
-        own,
-        taps: shared.len(),
-        save: save_outputs.is_some(),
-    };
     let mut total = Tally::new(shared.len());
-    let mut saved = Vec::new();
-    runtime.begin("evaluate", data.len() as u64);
-    pool.run(data, runtime, visitor, |mut part: Tally| {
-        saved.append(&mut part.outputs);
+    let merge = |mut part: Tally| {
+        total.outputs.append(&mut part.outputs);
         total.merge(&part);
-    })?;
+        Ok(())
+    };
+    let own = model.graph.outputs().len();
+    let judge = Judge { data, own, save: save_outputs.is_some() };
+    runtime.begin("evaluate", data.len() as u64);
+    match reference {
+        None => judge.alone(model, runtime, merge)?,
+        Some(reference) => judge.beside([reference, model], shared, runtime, merge)?,
+    }
     runtime.end();
     if let Some(path) = save_outputs {
-        save(model, path, &saved)?;
+        save(model, path, &total.outputs)?;
     }
     Ok(total.figures(data, shared, reference.is_some()))
 }
@@ -115,12 +112,6 @@ fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Error>
         }
     }
     Ok(names)
-}
-
-fn tap(model: &Model, names: &[String]) -> Result<Model, Error> {
-    let mut tapped = model.clone();
-    Manager::new().with(InsertTaps { values: names.to_vec() }).run(&mut tapped)?;
-    Ok(tapped)
 }
 
 /// Sums over samples.
@@ -166,48 +157,134 @@ impl Tally {
     }
 }
 
+/// Bytes that the values between two stages of both models may take, unless the memory allowed says otherwise.
+const CUTS: u64 = 256 << 20;
+
+/// What is looked at when models run.
+#[derive(Clone, Copy)]
 struct Judge<'a> {
-    reference: Option<Lane<'a, 'a>>,
     data: &'a Dataset,
+    /// The number of outputs.
     own: usize,
-    taps: usize,
+    /// Whether outputs are kept to be saved.
     save: bool,
 }
 
-impl Visitor for Judge<'_> {
-    type Shard = Tally;
-    type Error = Error;
-
-    fn begin(&mut self) -> Tally {
-        Tally::new(self.taps)
+impl Judge<'_> {
+    fn alone(
+        self,
+        model: &Model,
+        runtime: &Runtime,
+        merge: impl FnMut(Tally) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let limit = Limit::of_all_weights(model, runtime.memory);
+        let visit = |tally: &mut Tally, index: usize, ran: Ran| self.outputs(tally, index, None, ran);
+        fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(0), visit, merge)
     }
 
-    fn visit(&mut self, tally: &mut Tally, index: usize, inputs: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        let reference = self.reference.as_mut().map(|lane| lane.run(inputs)).transpose()?;
+    /// Both models side by side; where one is too large, from stage to stage of it.
+    fn beside(
+        self,
+        models: [&Model; 2],
+        shared: &[String],
+        runtime: &Runtime,
+        mut merge: impl FnMut(Tally) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let limits = models.map(|model| Limit::of_all_weights(model, runtime.memory));
+        let tally = || Tally::new(shared.len());
+        let all: Vec<usize> = (0..shared.len()).collect();
+        let Some(large) = (0..2).find(|&side| limits[side].is_some()) else {
+            let segments = [Segment::tapped(models[0], shared)?, Segment::tapped(models[1], shared)?];
+            let visit = |tally: &mut Tally, index: usize, [reference, ran]: [Ran; 2]| {
+                self.outputs(tally, index, Some(reference), ran)?;
+                self.taps(tally, &all, [reference.skip(self.own), ran.skip(self.own)])
+            };
+            let [first, second] = &segments;
+            let data = [self.data, self.data];
+            return fold_pair_within([first, second], limits, data, runtime, tally, visit, merge);
+        };
+        let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
+        let mut walk = Walk::new(models, self.data, budget, runtime).within(limits);
+        let groups = stops(models[large], limits[large], shared)?;
+        for (at, taps) in groups.iter().enumerate() {
+            let later: Vec<&str> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].as_str()).collect();
+            let wanted: Vec<String> = taps.iter().map(|&tap| shared[tap].clone()).collect();
+            let stops = models.map(|model| Stop {
+                wanted: wanted.clone(),
+                done: wanted.clone(),
+                waiting: producers(model, &later),
+            });
+            let visit = |tally: &mut Tally, _, ran: [Ran; 2]| self.taps(tally, taps, ran);
+            walk.step(models, &stops, tally, visit, &mut merge)?;
+        }
+        let stops = models.map(|model| Stop { wanted: outputs(model), ..Stop::default() });
+        let visit = |tally: &mut Tally, index: usize, [reference, ran]: [Ran; 2]| {
+            self.outputs(tally, index, Some(reference), ran)?;
+            Ok(runtime.step(1)?)
+        };
+        walk.step(models, &stops, tally, visit, merge)
+    }
+
+    /// Adds the outputs, which are the first values of what ran.
+    fn outputs(self, tally: &mut Tally, index: usize, reference: Option<Ran>, ran: Ran) -> Result<(), Error> {
         if let Some(labels) = self.data.labels(index) {
-            tally.own.observe_rows(&outputs[0].to_f32()?, labels);
-            if let Some(reference) = &reference {
-                tally.reference.observe_rows(&reference[0].to_f32()?, labels);
+            tally.own.observe_rows(&ran.values(0)?, labels);
+            if let Some(reference) = reference {
+                tally.reference.observe_rows(&reference.values(0)?, labels);
             }
         }
-        for (at, (output, wanted)) in outputs.iter().zip(reference.iter().flatten()).enumerate() {
-            let (output_values, wanted) = (output.to_f32()?, wanted.to_f32()?);
-            if output_values.len() != wanted.len() {
-                return Err(Error::Incomparable { reason: format!("output {at} has other shapes") });
-            }
-            if at < self.own {
-                tally.agreement.observe(&wanted, &output_values, output.shape().last().copied().unwrap_or(0));
-            } else {
-                tally.values[at - self.own].observe(&wanted, &output_values);
-            }
+        for at in 0..self.own {
+            let Some(reference) = reference else { break };
+            let [wanted, values] = alike(at, [reference, ran])?;
+            tally.agreement.observe(&wanted, &values, ran.shape(at).last().copied().unwrap_or(0));
         }
         if self.save {
-            let own = outputs.iter().take(self.own);
-            let saved: Result<_, Error> = own.map(|o| Ok((o.shape().to_vec(), o.to_f32()?))).collect();
+            let saved: Result<_, Error> =
+                (0..self.own).map(|at| Ok((ran.shape(at).to_vec(), ran.values(at)?.into_owned()))).collect();
             tally.outputs.push(saved?);
         }
         Ok(())
     }
+
+    /// Adds inner values, given by their numbers.
+    fn taps(self, tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), Error> {
+        for (at, &tap) in taps.iter().enumerate() {
+            let [wanted, values] = alike(at, ran)?;
+            tally.values[tap].observe(&wanted, &values);
+        }
+        Ok(())
+    }
+}
+
+/// A value of both models, which has as many elements in both.
+fn alike<'r>(at: usize, [reference, ran]: [Ran<'r>; 2]) -> Result<[Cow<'r, [f32]>; 2], Error> {
+    let values = [reference.values(at)?, ran.values(at)?];
+    if values[0].len() == values[1].len() {
+        return Ok(values);
+    }
+    Err(Error::Incomparable { reason: format!("output {at} has other shapes") })
+}
+
+/// The numbers of inner values in groups, one for each stage of a model that computes some.
+fn stops(model: &Model, limit: Option<Limit>, taps: &[String]) -> Result<Vec<Vec<usize>>, Error> {
+    let whole = Segment::whole(model);
+    let ends = Stages::new(&whole, limit).map_err(ExecuteError::from)?.ends();
+    let position: HashMap<NodeId, usize> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
+    let mut groups = vec![Vec::new(); ends.len() + 1];
+    for (tap, name) in taps.iter().enumerate() {
+        let producer = model.graph.find(name).and_then(|value| model.graph.value(value).producer());
+        let at = producer.map_or(0, |(node, _)| position[&node]);
+        groups[ends.iter().take_while(|&&end| at >= end).count()].push(tap);
+    }
+    groups.retain(|group| !group.is_empty());
+    Ok(groups)
+}
+
+/// The nodes that compute a model's outputs and some other values.
+fn producers(model: &Model, names: &[&str]) -> Vec<NodeId> {
+    let graph = &model.graph;
+    let values = names.iter().filter_map(|name| graph.find(name)).chain(graph.outputs());
+    values.filter_map(|value| graph.value(value).producer()).map(|(node, _)| node).collect()
 }
 
 /// Stacks the outputs of all samples along the first axis; samples must not differ in shape.

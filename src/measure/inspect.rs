@@ -1,6 +1,6 @@
 //! What a model holds and what could be done with it.
 
-use crate::engine::Facts;
+use crate::engine::standard;
 use crate::prepare::prepare;
 use crate::prepare::quantized::{Qdq, is_dequantizer};
 use crate::scheme::metadata;
@@ -109,8 +109,9 @@ pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
         found.layers = quantized;
         return Ok(found);
     }
-    prepare(&mut model, BatchNorm::Fold)?;
-    if let Ok(facts) = Facts::infer(&model) {
+    let backend = standard();
+    prepare(&mut model, BatchNorm::Fold, &*backend)?;
+    if let Ok(facts) = backend.infer(&model) {
         facts.annotate(&mut model);
     }
     let placement = Placement::new(&model, &Profile::ORT_CPU, |_, _, _| None);

@@ -77,7 +77,7 @@ pub(crate) fn quantize(
     options: &Options,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
-    let prepared = Prepared::new(&mut model, options)?;
+    let prepared = Prepared::new(&mut model, options, runtime)?;
     prepared.quantize(model, calibration, None, options, runtime)
 }
 
@@ -90,13 +90,13 @@ struct Prepared {
 
 impl Prepared {
     /// Brings the model into its canonical form.
-    fn new(model: &mut Model, options: &Options) -> Result<Self, Error> {
+    fn new(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<Self, Error> {
         let start = Instant::now();
         refuse_quantized(model)?;
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
-        prepare(model, options.prepare.batch_norm)?;
+        prepare(model, options.prepare.batch_norm, &*runtime.backend())?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model)?;
         }
@@ -116,7 +116,7 @@ impl Prepared {
     ) -> Result<Quantized, Error> {
         // Layers have their names now.
         let plan = resolved_plan(&model, options)?;
-        raise_opset(&mut model, &plan)?;
+        raise_opset(&mut model, &plan, runtime)?;
         let float = model;
         let pool = thread_pool(runtime)?;
         let calibrating = Instant::now();
@@ -196,7 +196,7 @@ fn calibrate(
                 }
                 return Ok((scheme, observed));
             }
-            Err(Error::Engine(error)) => match scheme.coverage.less(model, &error) {
+            Err(Error::Engine(error)) => match scheme.coverage.less(model, &*runtime.backend(), &error) {
                 Some(less) => coverage = less,
                 None => return Err(error.into()),
             },
@@ -250,7 +250,7 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
 }
 
 /// Types narrower than a byte need a newer operator set than most models state.
-fn raise_opset(model: &mut Model, plan: &BitPlan) -> Result<(), Error> {
+fn raise_opset(model: &mut Model, plan: &BitPlan, runtime: &Runtime) -> Result<(), Error> {
     let packings = packings(msq_passes::analysis::layers(model).iter(), plan);
     let wanted = packings.values().map(|packing| packing.lowest_opset()).max().unwrap_or_default();
     if model.opset("").unwrap_or_default() >= wanted {
@@ -260,7 +260,7 @@ fn raise_opset(model: &mut Model, plan: &BitPlan) -> Result<(), Error> {
         return Err(Error::NoOpset { wanted, reason: "the model has to be exported at that opset".to_owned() });
     }
     let records = Manager::new().with(UpgradeOpset::to(wanted)).run(model)?;
-    annotate(model);
+    annotate(model, &*runtime.backend());
     let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
     declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }

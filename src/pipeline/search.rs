@@ -23,7 +23,7 @@ pub(crate) fn search_and_quantize(
     search: &SearchOptions,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
-    let prepared = Prepared::new(&mut model, options)?;
+    let prepared = Prepared::new(&mut model, options, runtime)?;
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
@@ -72,7 +72,7 @@ pub(crate) fn search_only(
     search: &SearchOptions,
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
-    Prepared::new(&mut model, options)?;
+    Prepared::new(&mut model, options, runtime)?;
     seek(&model, calibration, validation, options, search, runtime)
 }
 

@@ -1,10 +1,9 @@
 //! How far the quantized graph's outputs are from the float model's.
 
-use crate::data::{Array, Dataset};
-use crate::engine::Output;
+use crate::data::{Array, Dataset, Sample};
 use crate::error::Error;
-use crate::execute::stages::{Limit, Stages};
-use crate::execute::{Lane, Pool, Visitor};
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::stages::{Limit, Stages, fold_pair_within};
 use crate::measure::comparison::{Comparison, Found};
 use crate::report::Quality;
 use crate::runtime::Runtime;
@@ -32,11 +31,18 @@ pub(super) fn verify(
 /// Runs the quantized model beside the float model and compares it.
 fn beside(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Result<Quality, Error> {
     runtime.begin("verify", data.len() as u64);
+    let limit = Limit::of(float, runtime.memory);
     let mut total = Comparison::default();
-    let float = Pool::new(float, runtime.threads);
-    let comparer = || Comparer { data, float: float.lane() };
-    let pool = Pool::new(model, runtime.threads);
-    pool.run(data, runtime, comparer, |part: Comparison| total.merge(&part))?;
+    let compare = |part: &mut Comparison, index: usize, [float, ran]: [Ran; 2]| -> Result<(), Error> {
+        Ok(part.observe_run(&float.first(float.len())?, ran, data.labels(index))?)
+    };
+    let merge = |part: Comparison| {
+        total.merge(&part);
+        Ok(())
+    };
+    let segments = [&Segment::whole(float), &Segment::whole(model)];
+    let limits = [limit, limit.map(Limit::quantized)];
+    fold_pair_within(segments, limits, [data, data], runtime, Comparison::default, compare, merge)?;
     runtime.end();
     Ok(quality(&total, data.len(), true))
 }
@@ -50,23 +56,34 @@ fn with_outputs(
     limit: Option<Limit>,
     runtime: &Runtime,
 ) -> Result<Option<Quality>, Error> {
-    let stages = match Stages::new(model, limit.map(Limit::quantized)) {
+    let whole = Segment::whole(model);
+    let stages = match Stages::new(&whole, limit.map(Limit::quantized)) {
         Ok(stages) => stages,
         Err(error) => {
             tracing::warn!("the result was not compared: {error}");
             return Ok(None);
         }
     };
-    runtime.begin("verify", (stages.len() * float.len()) as u64);
+    runtime.begin("verify", float.len() as u64);
+    // Sample by sample, whatever the shards: the sums are those of one thread.
     let mut total = Comparison::default();
-    let found = stages.run(&data.range(0, float.len()), runtime)?;
-    for (index, (float, sample)) in float.iter().zip(&found).enumerate() {
-        let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
-        let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
-        total.observe(float, &found, data.labels(index));
-    }
+    let keep = |kept: &mut Vec<Sample>, _, ran: Ran| -> Result<(), Error> {
+        kept.push(ran.sample(ran.len())?);
+        Ok(())
+    };
+    let mut samples = 0;
+    let compare = |kept: Vec<Sample>| {
+        for sample in kept {
+            let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
+            let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
+            total.observe(&float[samples], &found, data.labels(samples));
+            samples += 1;
+        }
+        Ok(())
+    };
+    stages.fold(&data.range(0, float.len()), runtime, Vec::new, keep, compare)?;
     runtime.end();
-    Ok(Some(quality(&total, found.len(), false)))
+    Ok(Some(quality(&total, samples, false)))
 }
 
 fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
@@ -78,33 +95,5 @@ fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
         accuracy: verdict.accuracy,
         float_accuracy,
         lost: verdict.lost(float_accuracy),
-    }
-}
-
-struct Comparer<'a, 'p> {
-    data: &'a Dataset,
-    float: Lane<'p, 'a>,
-}
-
-impl Visitor for Comparer<'_, '_> {
-    type Shard = Comparison;
-    type Error = Error;
-
-    fn begin(&mut self) -> Comparison {
-        Comparison::default()
-    }
-
-    fn visit(
-        &mut self,
-        shard: &mut Comparison,
-        index: usize,
-        inputs: &[Array],
-        outputs: &[Output],
-    ) -> Result<(), Error> {
-        let values = |outputs: &[Output]| outputs.iter().map(Output::to_f32).collect::<Result<Vec<_>, _>>();
-        let (float, values) = (values(&self.float.run(inputs)?)?, values(outputs)?);
-        let found = values.iter().zip(outputs).map(|(values, output)| Found::of(values, output.shape()));
-        shard.observe(&float, &found.collect::<Vec<_>>(), self.data.labels(index));
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod quantized;
 pub use error::PrepareError;
 pub use options::{BatchNorm, PrepareOptions};
 
-use crate::engine::Facts;
+use crate::engine::{Backend, Facts};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::ops::{Trait, facts};
@@ -49,7 +49,7 @@ fn finite(tensor: &TensorProto) -> Result<(), PrepareError> {
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
 /// used; of one it does not, the passes do what they can without.
-pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Record>, PrepareError> {
+pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm, backend: &dyn Backend) -> Result<Vec<Record>, PrepareError> {
     // Weights in Constant nodes come first: everything after looks for initializers.
     let mut records = Manager::new()
         .with(LiftConstants)
@@ -57,7 +57,7 @@ pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Re
         .with(CleanNames { strip: false })
         .run(model)?;
     refuse_non_finite(model)?;
-    let constants = annotate(model).constants;
+    let constants = annotate(model, backend).constants;
     let folding = Manager::new()
         // Before the upgrade: it wants scales and shapes as constants.
         .with(FoldConstants { constants })
@@ -66,7 +66,7 @@ pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm) -> Result<Vec<Re
         .with(UpgradeOpset::default());
     records.extend(folding.run(model)?);
     refuse_old_opset(model, records.last())?;
-    annotate(model);
+    annotate(model, backend);
     let mut passes = Manager::new()
         // Before batch-norms: an Identity in between hides the layer.
         .with(EliminateIdentities)
@@ -106,8 +106,8 @@ fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Prepa
 }
 
 /// States the types and shapes the engine can infer.
-pub(crate) fn annotate(model: &mut Model) -> Facts {
-    let facts = Facts::infer(model).unwrap_or_else(|error| {
+pub(crate) fn annotate(model: &mut Model, backend: &dyn Backend) -> Facts {
+    let facts = backend.infer(model).unwrap_or_else(|error| {
         tracing::info!(%error, "types and shapes are not known");
         Facts::default()
     });

@@ -1,6 +1,6 @@
 //! Reads quantized graphs of any tool: what integers are made of, and with how many bits.
 
-use crate::engine::Facts;
+use crate::engine::{Facts, standard};
 use msq_passes::ir::{DataType, Model, Node, TensorProto, ValueId};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -48,7 +48,7 @@ impl<'a> Qdq<'a> {
                 constants.extend(node.outputs().iter().flatten());
             }
         }
-        Self { model, facts: Facts::infer(model).unwrap_or_default(), constants }
+        Self { model, facts: standard().infer(model).unwrap_or_default(), constants }
     }
 
     /// The node that computes a value.

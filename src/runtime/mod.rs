@@ -10,6 +10,8 @@ pub mod progress;
 pub use kind::ErrorKind;
 
 use progress::{Cancellation, Progress, Silent};
+use std::any::Any;
+use std::sync::Arc;
 
 /// The run was cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,9 @@ pub struct Runtime<'a> {
     progress: &'a dyn Progress,
     /// Ends the run early.
     cancellation: Cancellation,
+    /// What runs models. This folder is below those that know models and only hands it on: the engine puts it in and
+    /// takes it out.
+    carried: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Default for Runtime<'_> {
@@ -39,7 +44,7 @@ impl Default for Runtime<'_> {
 impl<'a> Runtime<'a> {
     /// So many threads, no limit on memory, nobody is told.
     pub fn with_threads(threads: usize) -> Self {
-        Self { threads, memory: None, progress: &Silent, cancellation: Cancellation::default() }
+        Self { threads, memory: None, progress: &Silent, cancellation: Cancellation::default(), carried: None }
     }
 
     /// The same with a limit on memory, in bytes.
@@ -68,7 +73,18 @@ impl<'a> Runtime<'a> {
             threads: self.threads,
             memory: self.memory,
             cancellation: self.cancellation.clone(),
+            carried: self.carried.clone(),
         }
+    }
+
+    /// The same with something for a folder above to hand on.
+    pub(crate) fn carrying(self, carried: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { carried: Some(carried), ..self }
+    }
+
+    /// What is handed on, if anything.
+    pub(crate) fn carried(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.carried.as_deref()
     }
 
     /// A phase of `steps` steps begins; the one before is over.

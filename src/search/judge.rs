@@ -2,10 +2,10 @@
 
 use super::journal::Journal;
 use super::variants::Variants;
-use crate::data::{Array, Dataset};
-use crate::engine::Output;
-use crate::execute::prefix::{Prefixes, Spent};
-use crate::execute::{Pool, Visitor};
+use crate::data::Dataset;
+use crate::execute::prefixes::{Prefixes, Spent};
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::stages::{Limit, Stages};
 use crate::measure::comparison::{Comparison, Found, Verdict};
 use crate::runtime::Runtime;
 use crate::{BitPlan, Error};
@@ -41,14 +41,23 @@ impl Judge {
         budget: u64,
         runtime: &Runtime,
     ) -> Result<Self, Error> {
-        let first = Pool::new(model, 1).lane().run(&data.sample(0)?.arrays)?;
-        let forms = first.iter().map(|output| output.shape().to_vec()).collect();
-        let data = affordable(data, &first);
+        let (whole, limit) = (Segment::whole(model), Limit::of(model, runtime.memory));
+        let stages = Stages::new(&whole, limit)?;
+        let forms: Vec<Form> =
+            stages.once(data, runtime, |ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect())?;
+        let data = affordable(data, &forms);
         let mut reference = Vec::new();
-        let keep = |part: Vec<Vec<Vec<f32>>>| reference.extend(part);
-        Pool::new(model, runtime.threads).run(&data, &runtime.silent(), || Copier, keep)?;
+        let copy = |copies: &mut Vec<Vec<Vec<f32>>>, _, ran: Ran| -> Result<(), Error> {
+            copies.push(ran.first(ran.len())?);
+            Ok(())
+        };
+        let keep = |copies: Vec<Vec<Vec<f32>>>| {
+            reference.extend(copies);
+            Ok(())
+        };
+        stages.fold(&data, &runtime.silent(), Vec::new, copy, keep)?;
         Ok(Self {
-            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, runtime)?,
+            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, limit, runtime)?,
             reference,
             forms,
             data,
@@ -95,10 +104,17 @@ impl Judge {
             return Ok(known);
         }
         let variant = variants.build(plan)?;
-        let mut segment = self.prefixes.segment(&variant, &self.outputs, keep)?;
+        let mut suffix = self.prefixes.suffix(&variant, &self.outputs, keep)?;
         let mut total = Comparison::default();
-        self.prefixes.run(&mut segment, 0, || Comparer { judge: self }, |part: Comparison| total.merge(&part))?;
-        self.prefixes.keep(segment);
+        let compare = |part: &mut Comparison, sample: usize, ran: Ran| -> Result<(), Error> {
+            Ok(part.observe_run(&self.reference[sample], ran, self.data.labels(sample))?)
+        };
+        let merge = |part: Comparison| {
+            total.merge(&part);
+            Ok(())
+        };
+        self.prefixes.run(&mut suffix, 0, Comparison::default, compare, merge)?;
+        self.prefixes.keep(suffix);
         let verdict = total.verdict();
         journal.put(&key, &verdict)?;
         Ok(verdict)
@@ -106,50 +122,12 @@ impl Judge {
 }
 
 /// As many samples as have outputs that take no more than [`REFERENCES`], evenly spread.
-fn affordable(data: &Dataset, outputs: &[Output]) -> Dataset {
-    let bytes: usize = outputs.iter().map(|output| 4 * output.shape().iter().product::<usize>()).sum();
+fn affordable(data: &Dataset, forms: &[Form]) -> Dataset {
+    let bytes: usize = forms.iter().map(|shape| 4 * shape.iter().product::<usize>()).sum();
     let most = (REFERENCES / bytes.max(1)).max(1);
     if data.len() <= most {
         return data.clone();
     }
     tracing::info!(samples = data.len(), taken = most, "outputs are large: plans are measured on fewer samples");
     data.split(most).1
-}
-
-struct Comparer<'a> {
-    judge: &'a Judge,
-}
-
-impl Visitor for Comparer<'_> {
-    type Shard = Comparison;
-    type Error = Error;
-
-    fn begin(&mut self) -> Comparison {
-        Comparison::default()
-    }
-
-    fn visit(&mut self, shard: &mut Comparison, sample: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        let values: Vec<Vec<f32>> = outputs.iter().map(Output::to_f32).collect::<Result<_, _>>()?;
-        let found = values.iter().zip(outputs).map(|(values, output)| Found::of(values, output.shape()));
-        shard.observe(&self.judge.reference[sample], &found.collect::<Vec<_>>(), self.judge.data.labels(sample));
-        Ok(())
-    }
-}
-
-/// Copies outputs.
-struct Copier;
-
-impl Visitor for Copier {
-    type Shard = Vec<Vec<Vec<f32>>>;
-    type Error = Error;
-
-    fn begin(&mut self) -> Self::Shard {
-        Vec::new()
-    }
-
-    fn visit(&mut self, shard: &mut Self::Shard, _: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        let values: Result<Vec<Vec<f32>>, _> = outputs.iter().map(Output::to_f32).collect();
-        shard.push(values?);
-        Ok(())
-    }
 }

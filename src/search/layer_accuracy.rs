@@ -11,10 +11,10 @@
 use super::imprint::{Accuracy, Channels, Features, Normalization, Predictor, Pyramid, ScaleWeight, Templates};
 use super::journal::Journal;
 use super::variants::Variants;
-use crate::data::{Array, Dataset};
-use crate::engine::Output;
-use crate::execute::prefix::{Prefixes, Spent};
-use crate::execute::{Pool, Visitor};
+use crate::data::Dataset;
+use crate::execute::prefixes::{Prefixes, Spent};
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::stages::{Limit, fold_within};
 use crate::measure::agreement::{argmax, probabilities};
 use crate::runtime::Runtime;
 use crate::{BitPlan, Error};
@@ -85,7 +85,7 @@ impl LayerAccuracy {
         Ok(Self {
             imprinting: imprinting.clone(),
             taps: taps(model, placement, layers, imprinting.tap),
-            prefixes: Prefixes::new(model, layers, parts, budget, runtime)?,
+            prefixes: Prefixes::new(model, layers, parts, budget, Limit::of(model, runtime.memory), runtime)?,
             classes,
             known: HashMap::new(),
         })
@@ -142,26 +142,39 @@ impl LayerAccuracy {
     fn run(&mut self, variant: &Model, wanted: &[usize]) -> Result<Vec<f64>, Error> {
         let taps: Vec<Tap> = wanted.iter().map(|&tap| self.taps[tap].clone()).collect();
         let names: Vec<String> = taps.iter().map(|tap| tap.value.clone()).collect();
-        let mut segment = self.prefixes.segment(variant, &names, true)?;
+        let mut suffix = self.prefixes.suffix(variant, &names, true)?;
         let imprinting = &self.imprinting;
         let look = |part: usize| Looker { taps: &taps, pyramid: &imprinting.pyramid, classes: &self.classes[part] };
-        let mut templates = vec![Templates::new(imprinting.normalization); taps.len()];
-        let mut merged = Ok(());
-        let imprinter = || Imprinter { looker: look(CALIBRATION), normalization: imprinting.normalization };
-        self.prefixes.run(&mut segment, CALIBRATION, imprinter, |shard: Vec<Templates>| {
-            for (sum, part) in templates.iter_mut().zip(shard) {
-                let added = sum.merge(part);
-                merged = std::mem::replace(&mut merged, Ok(())).and(added);
+        let empty = || vec![Templates::new(imprinting.normalization); taps.len()];
+        let mut templates = empty();
+        let looker = look(CALIBRATION);
+        let imprint = |shard: &mut Vec<Templates>, sample: usize, ran: Ran| -> Result<(), Error> {
+            let (class, confidence) = looker.classes[sample];
+            for (templates, features) in shard.iter_mut().zip(looker.features(ran)?) {
+                templates.observe(class, confidence, &features)?;
             }
-        })?;
-        merged?;
+            Ok(())
+        };
+        let merge =
+            |shard: Vec<Templates>| templates.iter_mut().zip(shard).try_for_each(|(sum, part)| Ok(sum.merge(part)?));
+        self.prefixes.run(&mut suffix, CALIBRATION, empty, imprint, merge)?;
         let predictors: Vec<Predictor> = templates.into_iter().map(|t| t.finish(imprinting.weight)).collect();
-        let mut accuracies = vec![Accuracy::default(); taps.len()];
-        let asker = || Asker { looker: look(VALIDATION), predictors: &predictors };
-        self.prefixes.run(&mut segment, VALIDATION, asker, |shard: Vec<Accuracy>| {
+        let empty = || vec![Accuracy::default(); taps.len()];
+        let mut accuracies = empty();
+        let looker = look(VALIDATION);
+        let ask = |shard: &mut Vec<Accuracy>, sample: usize, ran: Ran| -> Result<(), Error> {
+            let features = looker.features(ran)?;
+            for ((accuracy, predictor), features) in shard.iter_mut().zip(&predictors).zip(&features) {
+                accuracy.observe(predictor.predict(features)?, looker.classes[sample].0);
+            }
+            Ok(())
+        };
+        let merge = |shard: Vec<Accuracy>| {
             accuracies.iter_mut().zip(shard).for_each(|(sum, part)| sum.merge(part));
-        })?;
-        self.prefixes.keep(segment);
+            Ok(())
+        };
+        self.prefixes.run(&mut suffix, VALIDATION, empty, ask, merge)?;
+        self.prefixes.keep(suffix);
         Ok(accuracies.into_iter().map(|accuracy| accuracy.share().unwrap_or(0.0)).collect())
     }
 }
@@ -176,12 +189,20 @@ fn different<'c>(classes: impl Iterator<Item = &'c (usize, f64)>) -> usize {
 /// Class and confidence of every sample.
 fn classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<Vec<(usize, f64)>, Error> {
     let mut found = Vec::new();
-    Pool::new(model, runtime.threads).run(
-        data,
-        &runtime.silent(),
-        || Classifier { data },
-        |part: Vec<(usize, f64)>| found.extend(part),
-    )?;
+    let classify = |shard: &mut Vec<(usize, f64)>, index: usize, ran: Ran| -> Result<(), Error> {
+        let scores = if ran.len() > 0 { ran.values(0)? } else { Vec::new().into() };
+        let probabilities = probabilities(&scores);
+        let label = data.label(index).and_then(|label| usize::try_from(label).ok());
+        let class = label.filter(|&class| class < scores.len()).unwrap_or_else(|| argmax(&scores));
+        shard.push((class, probabilities.get(class).copied().unwrap_or(0.0)));
+        Ok(())
+    };
+    let merge = |shard: Vec<(usize, f64)>| {
+        found.extend(shard);
+        Ok(())
+    };
+    let limit = Limit::of(model, runtime.memory);
+    fold_within(&Segment::whole(model), limit, data, &runtime.silent(), Vec::new, classify, merge)?;
     Ok(found)
 }
 
@@ -225,80 +246,11 @@ struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    fn features(&self, outputs: &[Output]) -> Result<Vec<Features>, Error> {
-        let one = |(tap, output): (&Tap, &Output)| {
-            let channels = if output.shape().len() > 2 { tap.channels } else { Channels::First };
-            Ok(self.pyramid.features(&output.to_f32()?, output.shape(), channels)?)
+    fn features(&self, ran: Ran) -> Result<Vec<Features>, Error> {
+        let one = |(at, tap): (usize, &Tap)| {
+            let channels = if ran.shape(at).len() > 2 { tap.channels } else { Channels::First };
+            Ok(self.pyramid.features(&ran.values(at)?, ran.shape(at), channels)?)
         };
-        self.taps.iter().zip(outputs).map(one).collect()
-    }
-}
-
-/// Adds features to templates.
-struct Imprinter<'a> {
-    looker: Looker<'a>,
-    normalization: Normalization,
-}
-
-impl Visitor for Imprinter<'_> {
-    type Shard = Vec<Templates>;
-    type Error = Error;
-
-    fn begin(&mut self) -> Self::Shard {
-        vec![Templates::new(self.normalization); self.looker.taps.len()]
-    }
-
-    fn visit(&mut self, shard: &mut Self::Shard, sample: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        let (class, confidence) = self.looker.classes[sample];
-        for (templates, features) in shard.iter_mut().zip(self.looker.features(outputs)?) {
-            templates.observe(class, confidence, &features)?;
-        }
-        Ok(())
-    }
-}
-
-/// Asks predictors.
-struct Asker<'a> {
-    looker: Looker<'a>,
-    predictors: &'a [Predictor],
-}
-
-impl Visitor for Asker<'_> {
-    type Shard = Vec<Accuracy>;
-    type Error = Error;
-
-    fn begin(&mut self) -> Self::Shard {
-        vec![Accuracy::default(); self.predictors.len()]
-    }
-
-    fn visit(&mut self, shard: &mut Self::Shard, sample: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        let features = self.looker.features(outputs)?;
-        for ((accuracy, predictor), features) in shard.iter_mut().zip(self.predictors).zip(&features) {
-            accuracy.observe(predictor.predict(features)?, self.looker.classes[sample].0);
-        }
-        Ok(())
-    }
-}
-
-/// Finds class and confidence of samples.
-struct Classifier<'a> {
-    data: &'a Dataset,
-}
-
-impl Visitor for Classifier<'_> {
-    type Shard = Vec<(usize, f64)>;
-    type Error = Error;
-
-    fn begin(&mut self) -> Self::Shard {
-        Vec::new()
-    }
-
-    fn visit(&mut self, shard: &mut Self::Shard, index: usize, _: &[Array], outputs: &[Output]) -> Result<(), Error> {
-        let scores = outputs.first().map(Output::to_f32).transpose()?.unwrap_or_default();
-        let probabilities = probabilities(&scores);
-        let label = self.data.label(index).and_then(|label| usize::try_from(label).ok());
-        let class = label.filter(|&class| class < scores.len()).unwrap_or_else(|| argmax(&scores));
-        shard.push((class, probabilities.get(class).copied().unwrap_or(0.0)));
-        Ok(())
+        self.taps.iter().enumerate().map(one).collect()
     }
 }

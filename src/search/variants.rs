@@ -6,9 +6,9 @@
 //! solved. The plan that wins is then solved in full.
 
 use crate::calibrate::observe::{Observed, Seen, Watch, see};
-use crate::data::{Array, Dataset};
-use crate::engine::Output;
-use crate::execute::{Pool, Visitor};
+use crate::data::Dataset;
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::stages::{Limit, Stages};
 use crate::kernels::{Geometry, Gram, KernelError, Sampling};
 use crate::lower::finish;
 use crate::runtime::Runtime;
@@ -18,9 +18,9 @@ use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
 use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
 use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
 use indexmap::IndexMap;
+use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, ValueId};
-use msq_passes::{ActivationQuantizer, InsertTaps, Manager};
 use std::collections::HashMap;
 
 /// Bytes that the moments of all layers may take together, twice over while they are summed.
@@ -179,80 +179,28 @@ fn sights<'l>(
             Err(reason) => tracing::info!(layer = layer.name, %reason, "rounded to nearest while searching"),
         }
     }
+    let whole = Segment::whole(model);
     let name = |layer: &Layer| model.graph.value(layer.input).name().to_owned();
-    let mut tapped = model.clone();
-    let computed = |name: &String| tapped.graph.find(name).is_some_and(|v| !tapped.graph.is_input(v));
-    let values = known.iter().map(|(layer, _)| name(layer)).filter(computed).collect();
-    Manager::new().with(InsertTaps { values }).run(&mut tapped)?;
-    let place = |layer: &Layer| {
-        let value = tapped.graph.find(&name(layer))?;
-        let input = tapped.graph.runtime_inputs().position(|v| v == value).map(Place::Input);
-        input.or_else(|| tapped.graph.outputs().position(|v| v == value).map(Place::Output))
-    };
-    known.retain(|(layer, _)| place(layer).is_some());
-    let places: Vec<Place> = known.iter().filter_map(|(layer, _)| place(layer)).collect();
+    known.retain(|(layer, _)| whole.has(&name(layer)));
+    let taps: Vec<String> = known.iter().map(|(layer, _)| name(layer)).collect();
     let empty: Result<Vec<Gram>, KernelError> =
         known.iter().map(|(_, geometry)| Gram::new(geometry.clone(), Sampling::default())).collect();
     let empty = empty?;
     let mut total = empty.clone();
-    let mut merged = Ok(());
-    runtime.begin("moments", data.len() as u64);
-    Pool::new(&tapped, runtime.threads).run(
-        data,
-        runtime,
-        || Summer { places: &places, empty: &empty },
-        |part: Vec<Gram>| {
-            for (sum, part) in total.iter_mut().zip(part) {
-                let added = sum.merge(part);
-                merged = std::mem::replace(&mut merged, Ok(())).and(added);
-            }
-        },
-    )?;
-    runtime.end();
-    merged?;
-    let sums = known.into_iter().zip(total);
-    Ok(sums.map(|((layer, geometry), sum)| (layer.name.clone(), Sights::Moments(geometry, sum.finish()))).collect())
-}
-
-/// Where a layer's input is found when the tapped model runs.
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    Input(usize),
-    Output(usize),
-}
-
-struct Summer<'a> {
-    places: &'a [Place],
-    empty: &'a [Gram],
-}
-
-impl Visitor for Summer<'_> {
-    type Shard = Vec<Gram>;
-    type Error = Error;
-
-    fn begin(&mut self) -> Vec<Gram> {
-        self.empty.to_vec()
-    }
-
-    fn visit(
-        &mut self,
-        shard: &mut Vec<Gram>,
-        sample: usize,
-        inputs: &[Array],
-        outputs: &[Output],
-    ) -> Result<(), Error> {
-        for (sum, place) in shard.iter_mut().zip(self.places) {
-            match *place {
-                Place::Input(at) => {
-                    let values = inputs[at].to_f32();
-                    sum.observe(sample, &values, &values, inputs[at].shape())?;
-                }
-                Place::Output(at) => {
-                    let values = outputs[at].to_f32()?;
-                    sum.observe(sample, &values, &values, outputs[at].shape())?;
-                }
-            }
+    let begin = |here: &[usize]| here.iter().map(|&layer| empty[layer].clone()).collect();
+    let visit = |sums: &mut Vec<Gram>, _: &[usize], sample: usize, ran: Ran| -> Result<(), Error> {
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let values = ran.values(at)?;
+            sum.observe(sample, &values, &values, ran.shape(at))?;
         }
         Ok(())
-    }
+    };
+    let merge = |here: &[usize], part: Vec<Gram>| {
+        here.iter().zip(part).try_for_each(|(&layer, part)| Ok(total[layer].merge(part)?))
+    };
+    runtime.begin("moments", data.len() as u64);
+    Stages::new(&whole, Limit::of(model, runtime.memory))?.fold_taps(&taps, data, runtime, begin, visit, merge)?;
+    runtime.end();
+    let sums = known.into_iter().zip(total);
+    Ok(sums.map(|((layer, geometry), sum)| (layer.name.clone(), Sights::Moments(geometry, sum.finish()))).collect())
 }

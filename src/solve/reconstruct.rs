@@ -10,7 +10,7 @@ use super::network::{Biases, Solved, quantize_graph, solve_layer};
 use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
-use crate::execute::sequential::{Reading, Summary, Walk};
+use crate::execute::walk::{Reading, Summary, Walk};
 use crate::kernels::{ColumnSampler, Geometry, Gram, KernelError, Sampling};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -39,7 +39,7 @@ pub(crate) fn reconstruct(
     let layers = solved.keys().filter_map(|name| scheme.layers().find(|l| l.name == *name).cloned());
     let order: Vec<Layer> = layers.filter(seen).collect();
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
-    let mut walk = Walk::new(model, data, budget, runtime);
+    let mut walk = Walk::new([model, model], data, budget, runtime);
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
         if scheme.given_weight_scales(model, layer).is_some() {
@@ -53,7 +53,7 @@ pub(crate) fn reconstruct(
             let empty = Summed::new(model, layer, solver.evidence(), data.len(), scheme.solve.position_step)?;
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact)?;
-            let sums = walk.step(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
+            let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
             solve_layer(model, scheme, observed, layer, solver.as_ref(), Some(&sums.finish()))
         };
         match one() {
@@ -115,6 +115,8 @@ impl Summed {
 }
 
 impl Summary for Summed {
+    type Error = Error;
+
     fn observe(&mut self, reading: Reading) -> Result<(), Error> {
         let Reading { sample, shape, float, quantized } = reading;
         match &mut self.kind {

@@ -4,7 +4,9 @@
 
 use super::*;
 use crate::BatchNorm;
-use crate::data::InputSpec;
+use crate::data::{Array, InputSpec};
+use crate::engine::standard;
+use crate::execute::segment::Place;
 use crate::prepare::{annotate, prepare};
 use crate::runtime::Runtime;
 use msq_passes::ir::{import, text};
@@ -48,8 +50,8 @@ fn model(network: &str) -> Model {
         tensor.float_data = (0..tensor.element_count().unwrap()).map(|_| next()).collect();
     }
     let mut model = import(proto).unwrap();
-    prepare(&mut model, BatchNorm::Fold).unwrap();
-    annotate(&mut model);
+    prepare(&mut model, BatchNorm::Fold, &*standard()).unwrap();
+    annotate(&mut model, &*standard());
     model
 }
 
@@ -67,8 +69,18 @@ fn samples(model: &Model, count: usize) -> Dataset {
 
 /// What each stage hands on, and the outputs of all samples.
 fn staged(model: &Model, most: Option<u64>) -> (Vec<Vec<String>>, Vec<Sample>) {
-    let stages = Stages::new(model, most.map(|most| Limit { most, asked: true })).unwrap();
-    (stages.handed.clone(), stages.run(&samples(model, 5), &Runtime::with_threads(2)).unwrap())
+    let whole = Segment::whole(model);
+    let stages = Stages::new(&whole, most.map(|most| Limit { most, asked: true })).unwrap();
+    let (mut outputs, keep) = (Vec::new(), |kept: &mut Vec<Sample>, _, ran: Ran| -> Result<(), ExecuteError> {
+        kept.push(ran.sample(ran.len())?);
+        Ok(())
+    });
+    let merge = |kept: Vec<Sample>| {
+        outputs.extend(kept);
+        Ok(())
+    };
+    stages.fold(&samples(model, 5), &Runtime::with_threads(2), Vec::new, keep, merge).unwrap();
+    (stages.handed.iter().cloned().chain([whole.names.clone()]).collect(), outputs)
 }
 
 #[test]
@@ -106,14 +118,15 @@ fn shapes_are_not_handed_on() {
 fn a_weight_larger_than_a_stage_is_an_error() {
     let (model, limit) = (model(SHAPES), |asked| Some(Limit { most: 100, asked }));
     // Unless nobody asked for small stages.
-    assert_eq!(Stages::new(&model, limit(false)).unwrap().len(), 1);
-    let refused = Stages::new(&model, limit(true)).unwrap_err().to_string();
+    assert_eq!(Stages::new(&Segment::whole(&model), limit(false)).unwrap().len(), 1);
+    let refused = Stages::new(&Segment::whole(&model), limit(true)).unwrap_err().to_string();
     assert!(refused.contains("node `y`") && refused.contains("100 bytes"), "{refused}");
 }
 
 #[test]
 fn as_many_samples_as_there_is_room_for() {
     let inputs = [Array::from_f32(vec![10, 10], vec![0.0; 100]).unwrap()];
-    let fitting = |memory| fitting(&[Place::Input(0)], &inputs, &[], memory);
+    let ran = Ran { inputs: &inputs, outputs: &[], places: &[Place::Input(0)] };
+    let fitting = |memory| fitting(ran, 1, memory);
     assert_eq!((fitting(Some(12 * 4000)), fitting(Some(1)), fitting(None)), (10, 1, 671_088));
 }

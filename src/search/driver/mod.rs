@@ -5,7 +5,7 @@ mod drop;
 mod msq;
 
 use crate::data::Dataset;
-use crate::execute::prefix::Spent;
+use crate::execute::prefixes::Spent;
 use crate::measure::comparison::Verdict;
 use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 use crate::runtime::Runtime;

@@ -1,71 +1,57 @@
 //! Plans and sessions.
 
-use super::contained::contained;
-use super::tensor::{Output, to_tract};
-use super::{EngineError, load};
+use super::load;
+use super::tensor::{TractValue, datum_type, to_tract};
 use crate::data::Array;
+use crate::engine::contained::contained;
+use crate::engine::{EngineError, Output, Plan, Session};
 use msq_passes::ir::Model;
 use tract_onnx::prelude::{Arc, InferenceFact, TValue};
 use tract_onnx::tract_core::internal::{TVec, TypedSimplePlan, TypedSimpleState};
 
 /// A model optimized for one set of input shapes. Cheap to clone; sessions of all threads share it.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    plan: Arc<TypedSimplePlan>,
-    outputs: usize,
-}
+pub(super) struct TractPlan(Arc<TypedSimplePlan>);
 
-impl Plan {
+impl TractPlan {
     /// Optimizes a model for runtime inputs of these shapes, in the model's order. Its graph outputs, taps among them,
     /// are the plan's outputs in the same order.
-    pub fn build(model: &Model, shapes: &[Vec<usize>]) -> Result<Self, EngineError> {
-        contained(|| Self::built(model, shapes), |reason| EngineError::Load { reason })
-    }
-
-    fn built(model: &Model, shapes: &[Vec<usize>]) -> Result<Self, EngineError> {
+    pub(super) fn new(model: &Model, shapes: &[Vec<usize>]) -> Result<Self, EngineError> {
         load::check(model)?;
         let mut loaded = load::load(model)?;
         for (index, (value, shape)) in model.graph.runtime_inputs().zip(shapes).enumerate() {
             let element = model.graph.value(value).element_type();
-            let fact = match element.and_then(super::tensor::datum_type) {
+            let fact = match element.and_then(datum_type) {
                 Some(datum) => InferenceFact::dt_shape(datum, shape),
                 None => InferenceFact::shape(shape),
             };
             loaded.model.set_input_fact(index, fact).map_err(EngineError::load)?;
         }
         let typed = load::optimize(loaded.model)?;
-        let outputs = model.graph.outputs().len();
-        let plan = TypedSimplePlan::new(typed).map_err(EngineError::load)?;
-        Ok(Self { plan, outputs })
-    }
-
-    /// Number of outputs.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// A session of this plan, for one thread.
-    pub fn session(&self) -> Result<Session, EngineError> {
-        Ok(Session { state: self.state()?, plan: self.clone() })
+        Ok(Self(TypedSimplePlan::new(typed).map_err(EngineError::load)?))
     }
 
     fn state(&self) -> Result<TypedSimpleState, EngineError> {
-        let state = || TypedSimpleState::new(&self.plan).map_err(EngineError::run);
+        let state = || TypedSimpleState::new(&self.0).map_err(EngineError::run);
         contained(state, |reason| EngineError::Run { reason })
     }
 }
 
+impl Plan for TractPlan {
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(TractSession { state: self.state()?, plan: self.clone() }))
+    }
+}
+
 /// A plan being run by one thread.
-#[derive(Clone, Debug)]
-pub struct Session {
-    plan: Plan,
+#[derive(Debug)]
+struct TractSession {
+    plan: TractPlan,
     state: TypedSimpleState,
 }
 
-impl Session {
-    /// Runs the model once on the runtime inputs in their order. Nothing is left of the runs before. After an error the
-    /// session is of no use.
-    pub fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
+impl Session for TractSession {
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
         // A recurrent layer would go on from where it was.
         if self.state.op_states.iter().any(Option::is_some) {
             self.state = self.plan.state()?;
@@ -75,6 +61,6 @@ impl Session {
         let inputs = inputs?;
         let run = || self.state.run(inputs).map_err(EngineError::run);
         let outputs = contained(run, |reason| EngineError::Run { reason })?;
-        Ok(outputs.into_iter().map(Output::new).collect())
+        Ok(outputs.into_iter().map(|value| Output::new(TractValue(value))).collect())
     }
 }

@@ -3,7 +3,8 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{EngineError, blowup, fake_quantize};
+use super::{blowup, fake_quantize};
+use crate::engine::EngineError;
 use crate::runtime::memory;
 use msq_passes::ir::{self, DataType, DimValue, GraphProto, Model, NodeId, NodeProto, TensorProto, TypeValue, ValueId};
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
@@ -55,7 +56,7 @@ fn leave_symbols_open(graph: &mut GraphProto) {
 const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
 /// The nodes the engine does not know, with the reason. Where one is in a sub-graph, the node that holds it counts.
-pub(crate) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
+pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
     let operators = tract_onnx::onnx().op_register.0;
     let known = |domain: &str, op: &str| {
         DOMAINS.contains(&domain) && operators.contains_key(op) && !model.is_function(domain, op)

@@ -1,16 +1,15 @@
-//! Runs variants of one network, each only from where it differs.
+//! Policy: runs variants of one network, each only from where it differs.
 //!
 //! A search runs hundreds of variants that are the same up to some layer. At chosen places, the *marks*, the values that
 //! the part before hands to the part behind are kept for every sample, with the hashes of how they were computed
 //! ([`content_hashes`]). A later variant starts from the kept values that spare it most, among those it would compute in
 //! the very same way; so results are those of running it from the start, bit for bit.
 
-use crate::Error;
-use crate::data::{Array, Dataset, Sample};
-use crate::engine::Output;
-use crate::execute::segment::{extract, inputs};
-use crate::execute::sequential::boundary;
-use crate::execute::{Pool, Visitor};
+use super::ExecuteError;
+use super::partition::boundary;
+use super::segment::{Ran, Segment, inputs};
+use super::stages::{Limit, Stages, fold_within};
+use crate::data::{Dataset, Sample};
 use crate::runtime::Runtime;
 use msq_passes::analysis::{Layer, content_hashes};
 use msq_passes::ir::{Graph, Model, NodeId, ValueId};
@@ -50,6 +49,8 @@ pub(crate) struct Prefixes {
     parts: Vec<Dataset>,
     marks: Vec<Mark>,
     kept: Vec<Kept>,
+    /// Of the stages in which a variant is run.
+    limit: Option<Limit>,
     runtime: Runtime<'static>,
     /// Multiply-accumulates of each layer by name.
     costs: HashMap<String, u64>,
@@ -58,32 +59,35 @@ pub(crate) struct Prefixes {
 
 /// The part of a variant that has to be run.
 #[derive(Debug)]
-pub(crate) struct Segment {
-    model: Model,
+pub(crate) struct Suffix {
+    /// The values asked for, then those to be kept.
+    segment: Segment,
     /// Which kept values feed it; the inputs if none.
     from: Option<usize>,
-    /// How many outputs were asked for: the first ones.
+    /// How many values were asked for.
     wanted: usize,
-    /// Marks whose values it yields, and where each value stands among its outputs.
-    yields: Vec<(Kept, Vec<usize>)>,
+    /// Marks whose values it yields.
+    yields: Vec<Kept>,
 }
 
 impl Prefixes {
     /// Nothing kept yet. Marks are set among the layers, given with the value each writes, so that what is kept takes no
-    /// more than `budget` bytes and spares most.
+    /// more than `budget` bytes and spares most. `limit` is that of the stages in which the network itself is run.
     pub(crate) fn new(
         model: &Model,
         layers: &[(Layer, String)],
         parts: Vec<Dataset>,
         budget: u64,
+        limit: Option<Limit>,
         runtime: &Runtime,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ExecuteError> {
         let macs = |layer: &Layer| layer.macs_per_sample(&model.graph).unwrap_or(0);
         let costs = layers.iter().map(|(l, _)| (l.name.clone(), macs(l).max(l.weights() as u64))).collect();
         let mut prefixes = Self {
             parts,
             marks: Vec::new(),
             kept: Vec::new(),
+            limit,
             runtime: runtime.silent(),
             costs,
             spent: Spent::default(),
@@ -94,6 +98,7 @@ impl Prefixes {
         });
         let costs: Vec<u64> = layers.iter().map(|(layer, _)| prefixes.costs[&layer.name]).collect();
         prefixes.marks = prefixes.affordable(model, &costs, places.collect(), budget)?;
+        prefixes.limit = limit.map(Limit::quantized);
         Ok(prefixes)
     }
 
@@ -104,7 +109,13 @@ impl Prefixes {
 
     /// The marks to keep: one after the other the one that spares most for its size, if every layer is as likely as any
     /// other to be where a variant begins to differ.
-    fn affordable(&self, model: &Model, costs: &[u64], places: Vec<Mark>, budget: u64) -> Result<Vec<Mark>, Error> {
+    fn affordable(
+        &self,
+        model: &Model,
+        costs: &[u64],
+        places: Vec<Mark>,
+        budget: u64,
+    ) -> Result<Vec<Mark>, ExecuteError> {
         let samples: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
         let sizes = self.sizes(model, &places)?;
         let before: Vec<u64> = costs.iter().scan(0, |sum, &cost| Some(std::mem::replace(sum, *sum + cost))).collect();
@@ -132,7 +143,7 @@ impl Prefixes {
 
     /// Bytes a sample takes at each mark, judged by the first; nothing where what is handed on is not all floats: shapes
     /// have to be computed where they are used.
-    fn sizes(&self, model: &Model, places: &[Mark]) -> Result<Vec<Option<u64>>, Error> {
+    fn sizes(&self, model: &Model, places: &[Mark]) -> Result<Vec<Option<u64>>, ExecuteError> {
         let Some(first) = self.parts.first().filter(|part| !part.is_empty()) else {
             return Ok(vec![None; places.len()]);
         };
@@ -141,17 +152,17 @@ impl Prefixes {
         all.retain(|name| model.graph.find(name).is_some_and(|value| model.graph.value(value).producer().is_some()));
         all.sort_unstable();
         all.dedup();
-        let sample = first.sample(0)?;
-        let segment = extract(model, &inputs(model), &sample, all.clone())?;
-        let outputs = Pool::new(&segment, 1).lane().run(&sample.arrays)?;
-        let size = |output: &Output| output.as_f32().map(|values| 4 * values.len() as u64);
-        let sizes: HashMap<&String, Option<u64>> = all.iter().zip(outputs.iter().map(size)).collect();
+        let segment = Segment::between(model, &inputs(model), &first.sample(0)?, &all)?;
+        let sizes = Stages::new(&segment, self.limit)?.once(first, &self.runtime, |ran| {
+            (0..ran.len()).map(|at| ran.as_f32(at).map(|values| 4 * values.len() as u64)).collect::<Vec<_>>()
+        })?;
+        let sizes: HashMap<&String, Option<u64>> = all.iter().zip(sizes).collect();
         let total = |names: &Vec<String>| names.iter().map(|name| sizes.get(name).copied().flatten()).sum();
         Ok(names.iter().map(|names| if names.is_empty() { None } else { total(names) }).collect())
     }
 
     /// What has to be run of a variant for the values wanted; with `keep`, values at marks are kept from now on.
-    pub(crate) fn segment(&mut self, variant: &Model, wanted: &[String], keep: bool) -> Result<Segment, Error> {
+    pub(crate) fn suffix(&mut self, variant: &Model, wanted: &[String], keep: bool) -> Result<Suffix, ExecuteError> {
         let graph = &variant.graph;
         let hashes = content_hashes(graph);
         let hash = |name: &String| graph.find(name).and_then(|value| hashes.get(&value).copied());
@@ -166,71 +177,70 @@ impl Prefixes {
         }
         let (from, nodes) = best;
         self.count(graph, &nodes);
-        let mut outputs = wanted.to_vec();
+        let mut names = wanted.to_vec();
         let mut yields = Vec::new();
         for mark in 0..if keep { self.marks.len() } else { 0 } {
             if self.kept.iter().any(|kept| kept.mark == mark && valid(kept)) {
                 continue;
             }
-            let names = self.marks[mark].handed(graph);
+            let handed = self.marks[mark].handed(graph);
             let computed = |name: &String| {
                 let producer = graph.find(name).and_then(|value| graph.value(value).producer());
                 producer.is_some_and(|(node, _)| nodes.contains(&node))
             };
             let fed = |name: &String| from.is_some_and(|at| self.kept[at].values.iter().any(|(fed, _)| fed == name));
             // A value that only passes by would have to be copied: left to a mark further on.
-            if names.is_empty() || !names.iter().all(|name| computed(name) && !fed(name)) {
+            if handed.is_empty() || !handed.iter().all(|name| computed(name) && !fed(name)) {
                 continue;
             }
-            let values = names.iter().filter_map(|name| Some((name.clone(), hash(name)?))).collect();
-            let mut place = |name: &String| {
-                outputs.iter().position(|output| output == name).unwrap_or_else(|| {
-                    outputs.push(name.clone());
-                    outputs.len() - 1
-                })
-            };
-            let places = names.iter().map(&mut place).collect();
-            yields.push((Kept { mark, values, parts: Vec::new() }, places));
+            let values = handed.iter().filter_map(|name| Some((name.clone(), hash(name)?))).collect();
+            names.extend(handed);
+            yields.push(Kept { mark, values, parts: Vec::new() });
         }
         let kept = from.map(|at| &self.kept[at]);
-        let sample = kept.map_or(&self.parts, |kept| &kept.parts).first().ok_or(Error::NoSamples)?.sample(0)?;
-        let names = |kept: &Kept| kept.values.iter().map(|(name, _)| name.clone()).collect();
-        let model = extract(variant, &kept.map_or_else(|| inputs(variant), names), &sample, outputs)?;
-        Ok(Segment { model, from, wanted: wanted.len(), yields })
+        let sample = kept.map_or(&self.parts, |kept| &kept.parts).first().ok_or(ExecuteError::NoSamples)?.sample(0)?;
+        let fed = |kept: &Kept| kept.values.iter().map(|(name, _)| name.clone()).collect();
+        let segment = Segment::between(variant, &kept.map_or_else(|| inputs(variant), fed), &sample, &names)?;
+        Ok(Suffix { segment, from, wanted: wanted.len(), yields })
     }
 
-    /// Runs a segment on a part of the data. Shards come to `merge` in order.
-    pub(crate) fn run<V: Visitor>(
+    /// Runs a suffix on a part of the data. `visit` gets the values asked for; shards come to `merge` in order.
+    pub(crate) fn run<S: Send, E: Send + From<ExecuteError>>(
         &self,
-        segment: &mut Segment,
+        suffix: &mut Suffix,
         part: usize,
-        visitor: impl Fn() -> V + Sync,
-        mut merge: impl FnMut(V::Shard) + Send,
-    ) -> Result<(), V::Error> {
-        let data = segment.from.map_or(&self.parts, |at| &self.kept[at].parts).get(part);
+        begin: impl Fn() -> S + Sync,
+        visit: impl Fn(&mut S, usize, Ran) -> Result<(), E> + Sync,
+        mut merge: impl FnMut(S) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let data = suffix.from.map_or(&self.parts, |at| &self.kept[at].parts).get(part);
         let data = data.cloned().unwrap_or_else(|| Dataset::stored(Vec::new()));
-        let places: Vec<Vec<usize>> = segment.yields.iter().map(|(_, places)| places.clone()).collect();
-        let mut found: Vec<Vec<Sample>> = vec![Vec::new(); places.len()];
-        let wanted = segment.wanted;
-        let keeper = || Keeper { inner: visitor(), wanted, places: &places };
-        Pool::new(&segment.model, self.runtime.threads).run(
-            &data,
-            &self.runtime,
-            keeper,
-            |shard: KeptShard<V::Shard>| {
-                merge(shard.inner);
-                found.iter_mut().zip(shard.kept).for_each(|(all, part)| all.extend(part));
-            },
-        )?;
-        for ((kept, _), samples) in segment.yields.iter_mut().zip(found) {
+        let Suffix { segment, wanted, yields, .. } = suffix;
+        let lengths: Vec<usize> = yields.iter().map(|kept| kept.values.len()).collect();
+        let mut found: Vec<Vec<Sample>> = vec![Vec::new(); lengths.len()];
+        let visit = |(sum, kept): &mut (S, Vec<Vec<Sample>>), index: usize, ran: Ran| {
+            visit(sum, index, ran.take(*wanted))?;
+            let mut at = *wanted;
+            for (kept, &length) in kept.iter_mut().zip(&lengths) {
+                kept.push(ran.skip(at).sample(length).map_err(ExecuteError::from)?);
+                at += length;
+            }
+            Ok(())
+        };
+        let begin = || (begin(), vec![Vec::new(); lengths.len()]);
+        fold_within(segment, self.limit, &data, &self.runtime, begin, visit, |(sum, kept): (S, Vec<Vec<Sample>>)| {
+            found.iter_mut().zip(kept).for_each(|(all, part)| all.extend(part));
+            merge(sum)
+        })?;
+        for (kept, samples) in yields.iter_mut().zip(found) {
             kept.parts.push(Dataset::stored(samples));
         }
         Ok(())
     }
 
-    /// Takes over what a segment yielded, once it was run on every part in order.
-    pub(crate) fn keep(&mut self, segment: Segment) {
-        for (kept, _) in segment.yields {
+    /// Takes over what a suffix yielded, once it was run on every part in order.
+    pub(crate) fn keep(&mut self, suffix: Suffix) {
+        for kept in suffix.yields {
             if kept.parts.len() == self.parts.len() {
                 self.kept.retain(|other| other.mark != kept.mark);
                 self.kept.push(kept);
@@ -278,41 +288,4 @@ fn reach(graph: &Graph, targets: &[ValueId], kept: Option<&Kept>) -> Option<Hash
         }
     }
     Some(nodes)
-}
-
-struct KeptShard<S> {
-    inner: S,
-    /// Samples of each mark.
-    kept: Vec<Vec<Sample>>,
-}
-
-/// Hands the values wanted to a visitor and keeps those at marks.
-struct Keeper<'a, V> {
-    inner: V,
-    wanted: usize,
-    places: &'a [Vec<usize>],
-}
-
-impl<V: Visitor> Visitor for Keeper<'_, V> {
-    type Shard = KeptShard<V::Shard>;
-    type Error = V::Error;
-
-    fn begin(&mut self) -> Self::Shard {
-        KeptShard { inner: self.inner.begin(), kept: vec![Vec::new(); self.places.len()] }
-    }
-
-    fn visit(
-        &mut self,
-        shard: &mut Self::Shard,
-        index: usize,
-        inputs: &[Array],
-        outputs: &[Output],
-    ) -> Result<(), Self::Error> {
-        self.inner.visit(&mut shard.inner, index, inputs, &outputs[..self.wanted])?;
-        for (kept, places) in shard.kept.iter_mut().zip(self.places) {
-            let arrays: Result<Vec<Array>, _> = places.iter().map(|&at| outputs[at].to_array()).collect();
-            kept.push(Sample { arrays: arrays? });
-        }
-        Ok(())
-    }
 }

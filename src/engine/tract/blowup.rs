@@ -3,7 +3,7 @@
 //! tract computes what only depends on constants while it loads a model, and ends the process where there is no memory
 //! for it. Operators whose constant inputs say how much they make are looked at before.
 
-use super::EngineError;
+use crate::engine::EngineError;
 use crate::runtime::memory;
 use msq_passes::ir::{GraphProto, NodeProto, TensorProto};
 use std::collections::HashMap;

@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::Error;
 use crate::calibrate::ObserverKind;
 use crate::calibrate::observe::{Observed, Watch, observe};
+use crate::data::Array;
+use crate::engine::standard;
+use crate::execute::fold::Pool;
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::prepare::{annotate, prepare};
 use crate::scheme::Scheme;
@@ -13,7 +17,6 @@ use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::{BatchNorm, Options};
 use msq_passes::ir::{import, text};
-use msq_passes::{InsertTaps, Manager};
 
 /// Two blocks with sums around them, and a head.
 const RESIDUAL: &str = "(float[N,3,8,8] x) => (float[N,5] y)
@@ -93,8 +96,8 @@ impl Case {
             tensor.float_data = (0..shape.iter().product()).map(|_| reach * next()).collect();
         }
         let mut model = import(proto).unwrap();
-        prepare(&mut model, BatchNorm::Fold).unwrap();
-        annotate(&mut model);
+        prepare(&mut model, BatchNorm::Fold, &*standard()).unwrap();
+        annotate(&mut model, &*standard());
         let specs = crate::data::InputSpec::of(&model);
         let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
         let sample = |_| {
@@ -130,14 +133,14 @@ impl Case {
     /// The moments a walk finds for each layer, and whether each step moved the cuts.
     fn walk(&self, budget: u64) -> Vec<(Vec<Moments>, bool)> {
         let (order, quantized) = (self.order(), self.quantized());
-        let mut walk = Walk::new(&self.model, &self.data, budget, &Runtime::with_threads(2));
+        let mut walk = Walk::new([&self.model, &self.model], &self.data, budget, &Runtime::with_threads(2));
         let mut steps = Vec::new();
         for (at, layer) in order.iter().enumerate() {
-            let cuts = |walk: &Walk| [walk.float.cut.clone(), walk.quantized.cut.clone()];
+            let cuts = |walk: &Walk| walk.sides.each_ref().map(|side| side.cut.clone());
             let before = cuts(&walk);
             let empty = Gram::new(self.geometry(layer), Sampling::default()).unwrap();
             let sums =
-                walk.step(&self.model, &quantized, (layer, None), &order[at..], || Products(empty.clone())).unwrap();
+                walk.read(&self.model, &quantized, (layer, None), &order[at..], || Products(empty.clone())).unwrap();
             steps.push((sums.0.finish(), cuts(&walk) != before));
         }
         steps
@@ -156,6 +159,8 @@ impl Case {
 struct Products(Gram);
 
 impl Summary for Products {
+    type Error = Error;
+
     fn observe(&mut self, reading: Reading) -> Result<(), Error> {
         Ok(self.0.observe(reading.sample, reading.float, reading.quantized, reading.shape)?)
     }
@@ -174,14 +179,11 @@ fn readings(model: &Model, layer: &str, data: &Dataset) -> Vec<(Vec<usize>, Vec<
         return samples.map(|arrays| (arrays[0].shape().to_vec(), arrays[0].to_f32())).collect();
     }
     let name = model.graph.value(value).name().to_owned();
-    let mut tapped = model.clone();
-    Manager::new().with(InsertTaps { values: vec![name] }).run(&mut tapped).unwrap();
-    let pool = Pool::new(&tapped, 1);
-    let mut lane = pool.lane();
+    let tapped = Segment::tapped(model, &[name]).unwrap();
+    let pool = Pool::new(&tapped, &Runtime::with_threads(1));
     let read = |arrays: Vec<Array>| {
-        let outputs = lane.run(&arrays).unwrap();
-        let last = outputs.last().unwrap();
-        (last.shape().to_vec(), last.to_f32().unwrap())
+        let last = |ran: Ran| (ran.shape(ran.len() - 1).to_vec(), ran.values(ran.len() - 1).unwrap().into_owned());
+        pool.once(&Sample { arrays }, last).unwrap()
     };
     samples.map(read).collect()
 }

@@ -1,7 +1,7 @@
 //! Arrays in and out of tract.
 
-use super::EngineError;
 use crate::data::{Array, ArrayData};
+use crate::engine::{EngineError, Value};
 use msq_passes::ir::DataType;
 use tract_onnx::prelude::{Datum, DatumType, IntoTensor, TDim, TValue, Tensor, tract_ndarray::ArrayD};
 
@@ -63,26 +63,19 @@ fn elements<T: Datum + Clone>(tensor: &Tensor) -> Result<Vec<T>, EngineError> {
 }
 
 /// One output of a run, shared with the session that made it.
-#[derive(Clone, Debug)]
-pub struct Output(TValue);
+#[derive(Debug)]
+pub(super) struct TractValue(pub(super) TValue);
 
-impl Output {
-    pub(super) fn new(value: TValue) -> Self {
-        Self(value)
-    }
-
-    /// Shape.
-    pub fn shape(&self) -> &[usize] {
+impl Value for TractValue {
+    fn shape(&self) -> &[usize] {
         self.0.shape()
     }
 
-    /// The elements, if they are 32-bit floats.
-    pub fn as_f32(&self) -> Option<&[f32]> {
+    fn as_f32(&self) -> Option<&[f32]> {
         self.0.try_as_plain_ram().ok()?.as_slice::<f32>().ok()
     }
 
-    /// A copy with its own elements.
-    pub fn to_array(&self) -> Result<Array, EngineError> {
+    fn to_array(&self) -> Result<Array, EngineError> {
         let unknown = || EngineError::Run { reason: format!("no array holds {:?}", self.0.datum_type()) };
         let element = data_type(self.0.datum_type()).ok_or_else(unknown)?;
         let datum = datum_type(element).ok_or_else(unknown)?;
@@ -105,8 +98,7 @@ impl Output {
         Array::new(self.shape().to_vec(), data).map_err(EngineError::run)
     }
 
-    /// The elements of any numeric type as 32-bit floats.
-    pub fn to_f32(&self) -> Result<Vec<f32>, EngineError> {
+    fn to_f32(&self) -> Result<Vec<f32>, EngineError> {
         let cast = self.0.cast_to::<f32>().map_err(EngineError::run)?;
         let plain = cast.try_as_plain_ram().map_err(EngineError::run)?;
         Ok(plain.as_slice::<f32>().map_err(EngineError::run)?.to_vec())

@@ -7,7 +7,7 @@
 //! is the same number, since the ends are integers: one pass over floats. Rounding to even is done by adding and taking
 //! away 1.5·2^23, which is exact for what is clamped so.
 
-use super::EngineError;
+use crate::engine::EngineError;
 use tract_onnx::tract_core::internal::{Datum, DatumType, Rewriter, Tensor, TractResult};
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};

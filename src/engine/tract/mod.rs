@@ -1,0 +1,46 @@
+//! The back end that is built in: tract. The only folder that names it.
+//!
+//! A plan is a model optimized for one set of input shapes; one image at a time on every thread is faster in tract than
+//! batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
+
+mod blowup;
+mod facts;
+mod fake_quantize;
+mod load;
+mod plan;
+mod tensor;
+
+use super::contained::contained;
+use super::{Backend, EngineError, Facts, Plan};
+use msq_passes::ir::{Model, NodeId};
+use std::sync::Arc;
+
+/// The version of tract, which has no constant for it.
+const VERSION: &str = "0.23.9";
+
+/// tract.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tract;
+
+impl Backend for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn version(&self) -> &'static str {
+        VERSION
+    }
+
+    fn load(&self, model: &Model, shapes: &[Vec<usize>]) -> Result<Arc<dyn Plan>, EngineError> {
+        let plan = contained(|| plan::TractPlan::new(model, shapes), |reason| EngineError::Load { reason })?;
+        Ok(Arc::new(plan))
+    }
+
+    fn infer(&self, model: &Model) -> Result<Facts, EngineError> {
+        contained(|| facts::infer(model), |reason| EngineError::Load { reason })
+    }
+
+    fn unknown(&self, model: &Model) -> Vec<(NodeId, String)> {
+        load::unknown(model)
+    }
+}

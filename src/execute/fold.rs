@@ -1,0 +1,231 @@
+//! Every sample through a segment, what is found summed up: the one loop over data of this crate.
+//!
+//! Samples are dealt out in shards of fixed size. Each shard starts from nothing, sees its samples in order, and shards
+//! are merged in their order, so what a fold yields has the same bits for any number of threads. Of several errors that
+//! of the lowest sample counts; a sum that cannot be merged is an error of the shard's last sample. With a limit on memory
+//! only as many threads run as fit, judged by the first sample.
+
+use super::ExecuteError;
+use super::segment::{Ran, Segment};
+use crate::data::{Array, Dataset, Sample};
+use crate::engine::{Backend, EngineError, Output, Plan, Session, stopped};
+use crate::runtime::Runtime;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Samples in a shard.
+pub(crate) const SHARD: usize = 4;
+/// Plans kept for different input shapes.
+const PLANS: usize = 8;
+/// How often the engine holds a model: as read, as prepared, as loaded and as packed for the kernels.
+pub(crate) const HELD: u64 = 4;
+
+type Shapes = Vec<Vec<usize>>;
+
+/// A segment to be run. One with dynamic axes gets a plan for each set of shapes that the data brings.
+pub(crate) struct Pool<'a> {
+    segment: &'a Segment,
+    backend: Arc<dyn Backend>,
+    plans: Mutex<Vec<(Shapes, Arc<dyn Plan>)>>,
+}
+
+impl<'a> Pool<'a> {
+    /// Nothing is loaded before the first sample comes.
+    pub(crate) fn new(segment: &'a Segment, runtime: &Runtime) -> Self {
+        Self { segment, backend: runtime.backend(), plans: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs every sample. `begin` makes an empty sum, `visit` adds a sample to it, given the sample's index, and `merge`
+    /// gets the sums of shards in order.
+    pub(crate) fn fold<S: Send, E: Send + From<ExecuteError>>(
+        &self,
+        data: &Dataset,
+        runtime: &Runtime,
+        begin: impl Fn() -> S + Sync,
+        visit: impl Fn(&mut S, usize, Ran) -> Result<(), E> + Sync,
+        merge: impl FnMut(S) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let threads = threads_within(&[(self, data)], runtime)?;
+        let one = |lane: &mut Lane, sum: &mut S, index: usize| {
+            let sample = data.sample(index).map_err(ExecuteError::from)?;
+            let outputs = lane.run(&sample.arrays).map_err(ExecuteError::from)?;
+            visit(sum, index, self.ran(&sample, &outputs))
+        };
+        shards(data.len(), threads, runtime, || self.lane(), begin, one, merge)
+    }
+
+    /// Runs one sample and looks at what comes out.
+    pub(crate) fn once<T>(&self, sample: &Sample, look: impl FnOnce(Ran) -> T) -> Result<T, ExecuteError> {
+        let outputs = self.lane().run(&sample.arrays)?;
+        Ok(look(self.ran(sample, &outputs)))
+    }
+
+    fn ran<'r>(&'r self, sample: &'r Sample, outputs: &'r [Output]) -> Ran<'r> {
+        Ran { inputs: &sample.arrays, outputs, places: &self.segment.places }
+    }
+
+    fn lane(&self) -> Lane<'_, 'a> {
+        Lane { pool: self, sessions: Vec::new() }
+    }
+
+    /// The plan for these shapes, built once whichever worker comes first.
+    fn plan(&self, shapes: &Shapes) -> Result<Arc<dyn Plan>, EngineError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, plan)) = plans.iter().find(|(s, _)| s == shapes) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = self.backend.load(&self.segment.model, shapes)?;
+        plans.truncate(PLANS - 1);
+        plans.insert(0, (shapes.clone(), Arc::clone(&plan)));
+        Ok(plan)
+    }
+
+    /// Bytes that one thread takes for a sample, about, and bytes of the model in the engine: every value that comes
+    /// out, its copy, and about as much again inside the engine.
+    pub(crate) fn need(&self, ran: Ran) -> (u64, u64) {
+        let elements: usize = ran.outputs.iter().map(|output| output.shape().iter().product::<usize>()).sum();
+        (12 * elements as u64, HELD * self.segment.model.stored_bytes())
+    }
+}
+
+/// Runs the same samples through two networks side by side; each has its own data. `visit` gets what both make of a
+/// sample; otherwise as [`Pool::fold`].
+pub(crate) fn fold_pair<S: Send, E: Send + From<ExecuteError>>(
+    [first, second]: [&Pool; 2],
+    [data, other]: [&Dataset; 2],
+    runtime: &Runtime,
+    begin: impl Fn() -> S + Sync,
+    visit: impl Fn(&mut S, usize, [Ran; 2]) -> Result<(), E> + Sync,
+    merge: impl FnMut(S) -> Result<(), E> + Send,
+) -> Result<(), E> {
+    let threads = threads_within(&[(first, data), (second, other)], runtime)?;
+    let run = |lane: &mut Lane, data: &Dataset, index| -> Result<(Sample, Vec<Output>), ExecuteError> {
+        let sample = data.sample(index)?;
+        let outputs = lane.run(&sample.arrays)?;
+        Ok((sample, outputs))
+    };
+    let one = |lanes: &mut [Lane; 2], sum: &mut S, index: usize| {
+        let (sample, outputs) = run(&mut lanes[0], data, index)?;
+        let (other_sample, other_outputs) = run(&mut lanes[1], other, index)?;
+        visit(sum, index, [first.ran(&sample, &outputs), second.ran(&other_sample, &other_outputs)])
+    };
+    shards(data.len(), threads, runtime, || [first.lane(), second.lane()], begin, one, merge)
+}
+
+/// As many threads as the memory allowed has room for, judged by the first sample; at least one.
+fn threads_within(pools: &[(&Pool, &Dataset)], runtime: &Runtime) -> Result<usize, ExecuteError> {
+    let Some(budget) = runtime.memory.filter(|_| runtime.threads > 1) else { return Ok(runtime.threads) };
+    let (mut session, mut model) = (0, 0);
+    for (pool, data) in pools.iter().filter(|(_, data)| !data.is_empty()) {
+        let (values, weights) = pool.once(&data.sample(0)?, |ran| pool.need(ran))?;
+        session += values;
+        model += weights;
+    }
+    let fitting = budget.saturating_sub(model) / session.max(1);
+    Ok(runtime.threads.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1))
+}
+
+/// One thread's sessions, one for each set of shapes it met lately.
+struct Lane<'p, 'a> {
+    pool: &'p Pool<'a>,
+    sessions: Vec<(Shapes, Box<dyn Session>)>,
+}
+
+impl Lane<'_, '_> {
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
+        // Where all that is wanted is fed.
+        if self.pool.segment.model.graph.outputs().len() == 0 {
+            return Ok(Vec::new());
+        }
+        let shapes: Shapes = inputs.iter().map(|a| a.shape().to_vec()).collect();
+        let known = self.sessions.iter().position(|(s, _)| *s == shapes);
+        let at = if let Some(at) = known {
+            at
+        } else {
+            self.sessions.truncate(PLANS - 1);
+            let session = self.pool.plan(&shapes)?.session()?;
+            self.sessions.insert(0, (shapes, session));
+            0
+        };
+        self.sessions[at].1.run(inputs)
+    }
+}
+
+/// Deals samples out to threads in shards. `worker` makes what a thread works with.
+fn shards<W, S: Send, E: Send + From<ExecuteError>>(
+    samples: usize,
+    threads: usize,
+    runtime: &Runtime,
+    worker: impl Fn() -> W + Sync,
+    begin: impl Fn() -> S + Sync,
+    one: impl Fn(&mut W, &mut S, usize) -> Result<(), E> + Sync,
+    merge: impl FnMut(S) -> Result<(), E> + Send,
+) -> Result<(), E> {
+    let shards = samples.div_ceil(SHARD);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let merger = Mutex::new(Merger { next: 0, waiting: BTreeMap::new(), merge });
+    let shard = |worker: &mut W, shard: usize| -> Result<(), (usize, E)> {
+        let range = shard * SHARD..samples.min((shard + 1) * SHARD);
+        let last = range.end - 1;
+        let mut sum = begin();
+        for index in range {
+            let seen = one(worker, &mut sum, index);
+            let seen = seen.and_then(|()| Ok(runtime.step(1).map_err(ExecuteError::from)?));
+            seen.map_err(|error| (index, error))?;
+        }
+        merger.lock().unwrap_or_else(PoisonError::into_inner).add(shard, sum).map_err(|error| (last, error))
+    };
+    let work = || {
+        let mut worker = worker();
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= shards {
+                break;
+            }
+            shard(&mut worker, at).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    let workers = threads.min(shards).max(1);
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    first_error(results)
+}
+
+/// Hands shards on in their order, keeping those that come early.
+struct Merger<S, F> {
+    next: usize,
+    waiting: BTreeMap<usize, S>,
+    merge: F,
+}
+
+impl<S, E, F: FnMut(S) -> Result<(), E>> Merger<S, F> {
+    fn add(&mut self, index: usize, shard: S) -> Result<(), E> {
+        self.waiting.insert(index, shard);
+        while let Some(shard) = self.waiting.remove(&self.next) {
+            // After an error no shard is the next one, and nothing more is merged.
+            (self.merge)(shard)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+fn first_error<E: From<ExecuteError>>(results: Vec<std::thread::Result<Result<(), (usize, E)>>>) -> Result<(), E> {
+    let mut first: Option<(usize, E)> = None;
+    for result in results {
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err((index, error))) => {
+                if first.as_ref().is_none_or(|(at, _)| index < *at) {
+                    first = Some((index, error));
+                }
+            }
+            Err(panic) => return Err(ExecuteError::from(EngineError::Run { reason: stopped(&*panic) }).into()),
+        }
+    }
+    first.map_or(Ok(()), |(_, error)| Err(error))
+}
