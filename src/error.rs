@@ -1,10 +1,11 @@
 //! What can go wrong. Each folder has an error enum of its own; this one holds them all.
 
+use crate::calibrate::CalibrateError;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::exchange::ExchangeError;
-use crate::prepare::PrepareError;
 use crate::execute::ExecuteError;
+use crate::prepare::PrepareError;
 use crate::quant::QuantError;
 use crate::report::ReportError;
 use crate::runtime::{Cancelled, ErrorKind};
@@ -43,16 +44,9 @@ pub enum Error {
     /// An external tensor of the model cannot be read.
     #[error(transparent)]
     External(#[from] ExternalError),
-    /// An activation that is not a number.
-    #[error(
-        "value `{value}` is NaN or infinite for sample {sample}: the data or its preprocessing does not fit the model"
-    )]
-    NonFiniteActivation {
-        /// The value.
-        value: String,
-        /// The sample.
-        sample: usize,
-    },
+    /// Activations cannot be observed.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
     /// Calibration data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -193,16 +187,17 @@ impl Error {
             Self::Prepare(error) => error.kind(),
             Self::Scheme(error) => error.kind(),
             Self::Exchange(error) => error.kind(),
+            Self::Calibrate(error) => error.kind(),
             Self::Report(error) => error.kind(),
             Self::Import { .. }
             | Self::Tensor(_)
             | Self::External(_)
             | Self::NoOpset { .. }
-            | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
             | Self::Incomparable { .. } => ErrorKind::Model,
-            Self::Data(DataError::Write(_)) => ErrorKind::Other,
-            Self::Data(_) | Self::NoSamples | Self::NonFiniteActivation { .. } => ErrorKind::Data,
+            Self::Data(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
+            Self::NoSamples => ErrorKind::Data,
             Self::Target { .. } | Self::StochasticSolver => ErrorKind::Usage,
             Self::Cancelled => ErrorKind::Cancelled,
             _ => ErrorKind::Other,

@@ -4,8 +4,8 @@
 //! order of samples and sums on that of additions, so each shard has its own and they merge in shard order. What a run
 //! leaves is therefore the same for any number of threads, and its memory does not grow with the number of samples.
 
+use super::CalibrateError;
 use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
-use crate::Error;
 use crate::data::{Dataset, Sample};
 use crate::execute::fold::Pool;
 use crate::execute::segment::Ran;
@@ -52,7 +52,12 @@ pub(crate) struct Tap {
 }
 
 /// Runs the data through a segment of which the values to be kept, and then those tapped, are wanted.
-pub(crate) fn collect(taps: &Taps, pool: &Pool, data: &Dataset, runtime: &Runtime) -> Result<Collected, Error> {
+pub(crate) fn collect(
+    taps: &Taps,
+    pool: &Pool,
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<Collected, CalibrateError> {
     let count = taps.counted.len();
     let wanted = (BINNED / data.len().max(1)).max(BINNED_A_SAMPLE);
     let lent: Mutex<Vec<Vec<Histogram>>> = Mutex::new(Vec::new());
@@ -95,7 +100,7 @@ struct Shard {
 }
 
 impl Taps {
-    fn observe(&self, shard: &mut Shard, sample: usize, ran: Ran, wanted: usize) -> Result<(), Error> {
+    fn observe(&self, shard: &mut Shard, sample: usize, ran: Ran, wanted: usize) -> Result<(), CalibrateError> {
         for (at, tap) in self.counted.iter().enumerate() {
             let (values, shape) = (ran.values(self.kept + at)?, ran.shape(self.kept + at));
             if tap.range {
@@ -120,7 +125,7 @@ impl Tap {
         sample: usize,
         values: &[f32],
         wanted: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<(), CalibrateError> {
         let raised: Vec<f32>;
         let values = match self.floor {
             Some(floor) => {
@@ -132,7 +137,7 @@ impl Tap {
         let bad = histogram.nan() + histogram.infinite();
         let extremes = histogram.observe_strided(values, stride(values.len(), wanted));
         if histogram.nan() + histogram.infinite() > bad {
-            return Err(Error::NonFiniteActivation { value: self.name.clone(), sample });
+            return Err(CalibrateError::NonFiniteActivation { value: self.name.clone(), sample });
         }
         if let Some(range) = extremes {
             average.observe(range);

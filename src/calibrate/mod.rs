@@ -11,6 +11,7 @@ mod channel_means;
 mod collect;
 mod cosine;
 mod entropy;
+mod error;
 mod histogram;
 mod min_max;
 mod moving_average;
@@ -27,6 +28,7 @@ pub use crate::scheme::observer::{DEFAULT_PERCENTILE, ObserverKind, ParseObserve
 pub use channel_means::ChannelMeans;
 pub(crate) use collect::{Collected, Tap, Taps, collect};
 pub use cosine::cosine_similarity;
+pub use error::CalibrateError;
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;

@@ -1,6 +1,6 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
-use crate::Error;
+use super::CalibrateError;
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
@@ -63,16 +63,16 @@ pub(crate) fn observe(
     watch: Watch,
     pool: &rayon::ThreadPool,
     runtime: &Runtime,
-) -> Result<Observed, Error> {
+) -> Result<Observed, CalibrateError> {
     let seen = see(model, scheme, data, watch, runtime)?;
     let roots: Vec<ValueId> = scheme.placement.roots().collect();
     let one = |value| seen.quantizer(model, scheme, value);
-    let chosen: Result<Vec<_>, Error> = pool.install(|| roots.into_par_iter().map(one).collect());
+    let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
     let activations = chosen?.into_iter().flatten().collect();
     let requantizing: Vec<&Layer> =
         scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
     let one = |layer| seen.requantizer(model, scheme, layer);
-    let chosen: Result<Vec<_>, Error> = pool.install(|| requantizing.into_par_iter().map(one).collect());
+    let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| requantizing.into_par_iter().map(one).collect());
     let requantized = chosen?.into_iter().flatten().collect();
     let distributions = if watch.distributions { seen.distributions() } else { IndexMap::new() };
     Ok(Observed { activations, requantized, means: seen.means, outputs: seen.outputs, distributions })
@@ -93,9 +93,9 @@ pub(crate) fn see(
     data: &Dataset,
     watch: Watch,
     runtime: &Runtime,
-) -> Result<Seen, Error> {
+) -> Result<Seen, CalibrateError> {
     if data.is_empty() {
-        return Err(Error::NoSamples);
+        return Err(CalibrateError::NoSamples);
     }
     let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), watch };
     let mut wanted = wanted(model, scheme);
@@ -138,7 +138,7 @@ pub(crate) fn see(
     }
     runtime.end();
     let outputs = (0..data.len()).map(|index| Ok(data.sample(index)?.arrays.iter().map(Array::to_f32).collect()));
-    seen.outputs = outputs.collect::<Result<_, Error>>()?;
+    seen.outputs = outputs.collect::<Result<_, CalibrateError>>()?;
     Ok(seen)
 }
 
@@ -160,7 +160,7 @@ impl Seen {
         model: &Model,
         scheme: &Scheme,
         value: ValueId,
-    ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
+    ) -> Result<Option<(String, ActivationQuantizer)>, CalibrateError> {
         let name = model.graph.value(value).name().to_owned();
         let bits = scheme.bits(value);
         Ok(self.with_bits(model, scheme, value, bits)?.map(|quantizer| (name, quantizer)))
@@ -172,7 +172,7 @@ impl Seen {
         model: &Model,
         scheme: &Scheme,
         layer: &Layer,
-    ) -> Result<Option<(String, ActivationQuantizer)>, Error> {
+    ) -> Result<Option<(String, ActivationQuantizer)>, CalibrateError> {
         let Some(bits) = scheme.requantized_bits(layer) else { return Ok(None) };
         let chosen = self.with_bits(model, scheme, scheme.placement.root(layer.input), bits)?;
         Ok(chosen.map(|quantizer| (layer.name.clone(), quantizer)))
@@ -185,7 +185,7 @@ impl Seen {
         scheme: &Scheme,
         value: ValueId,
         bits: u8,
-    ) -> Result<Option<ActivationQuantizer>, Error> {
+    ) -> Result<Option<ActivationQuantizer>, CalibrateError> {
         let grid = activation_grid(scheme.target.activations, bits)?;
         if let Some(given) = scheme.given_quantizer(model, value, grid) {
             return Ok(Some(given));
@@ -206,13 +206,13 @@ impl Seen {
     }
 }
 
-fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Error> {
+fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, CalibrateError> {
     let kind = match grid {
         ActivationGrid::Unsigned => GridKind::Unsigned,
         ActivationGrid::Signed => GridKind::Signed,
         ActivationGrid::Symmetric => GridKind::Symmetric,
     };
-    GridSpec::new(kind, bits).map_err(|source| Error::Quant { layer: "activations".to_owned(), source })
+    Ok(GridSpec::new(kind, bits)?)
 }
 
 /// Says so where not even one thread fits the memory allowed.

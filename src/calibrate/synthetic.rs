@@ -6,7 +6,7 @@
 //! and S the sum of its weights. The batch-norm behind it stores the mean μ and variance σ² of the training data:
 //! α² is the median of σ²/v over the channels, and m the least-squares solution of μ = b + α·(a − b) + m·S.
 
-use crate::Error;
+use super::CalibrateError;
 use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
 use crate::engine::Backend;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
@@ -17,7 +17,7 @@ use msq_passes::{InsertTaps, LiftConstants, Manager};
 const PROBES: usize = 4;
 
 /// Made-up samples for a model, whose first layers the back end runs.
-pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, Error> {
+pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, CalibrateError> {
     let specs = InputSpec::of(model);
     let mut options = options.clone();
     let mut lifted = model.clone();
@@ -96,9 +96,9 @@ fn image_scale(
     specs: &[InputSpec],
     options: &SyntheticOptions,
     backend: &dyn Backend,
-) -> Result<Option<(String, SyntheticScale)>, Error> {
+) -> Result<Option<(String, SyntheticScale)>, CalibrateError> {
     let Some(stem) = stem(&model.graph, specs) else { return Ok(None) };
-    let constant = |value: Option<ValueId>| -> Result<Vec<f32>, Error> {
+    let constant = |value: Option<ValueId>| -> Result<Vec<f32>, CalibrateError> {
         let Some(tensor) = value.and_then(|v| model.constant(v)) else { return Ok(Vec::new()) };
         Ok(tensor?.to_f32()?)
     };
@@ -131,7 +131,7 @@ fn unit_response(
     specs: &[InputSpec],
     options: &SyntheticOptions,
     backend: &dyn Backend,
-) -> Result<Vec<(f64, f64)>, Error> {
+) -> Result<Vec<(f64, f64)>, CalibrateError> {
     let mut tapped = model.clone();
     Manager::new().with(InsertTaps { values: vec![stem.output.clone()] }).run(&mut tapped)?;
     let Some(output) = tapped.graph.find(&stem.output) else { return Ok(Vec::new()) };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use msq_passes::ir::DataType;
 
 use super::npy::NpyError;
+use crate::runtime::ErrorKind;
 
 /// Where an array is: a file, and for archives the array's name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,6 +266,16 @@ pub enum DataError {
 /// A shape as messages show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeText(Box<str>);
+
+impl DataError {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Write(_) => ErrorKind::Other,
+            _ => ErrorKind::Data,
+        }
+    }
+}
 
 impl ShapeText {
     /// The shape of an array.

@@ -2,7 +2,7 @@
 
 use crate::data::DataError;
 use crate::engine::EngineError;
-use crate::runtime::Cancelled;
+use crate::runtime::{Cancelled, ErrorKind};
 use msq_passes::PassError;
 
 /// Why a network could not be run on its samples.
@@ -27,6 +27,18 @@ pub enum ExecuteError {
         /// The layer.
         layer: String,
     },
+}
+
+impl ExecuteError {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Engine(error) => error.kind(),
+            Self::Data(error) => error.kind(),
+            Self::NoSamples => ErrorKind::Data,
+            Self::Pass(_) | Self::Sequence { .. } => ErrorKind::Other,
+        }
+    }
 }
 
 impl From<Cancelled> for ExecuteError {

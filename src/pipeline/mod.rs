@@ -196,11 +196,10 @@ fn calibrate(
                 }
                 return Ok((scheme, observed));
             }
-            Err(Error::Engine(error)) => match scheme.coverage.less(model, &*runtime.backend(), &error) {
-                Some(less) => coverage = less,
-                None => return Err(error.into()),
-            },
-            Err(error) => return Err(error),
+            Err(error) => {
+                let less = error.of_engine().and_then(|e| scheme.coverage.less(model, &*runtime.backend(), e));
+                coverage = less.ok_or(error)?;
+            }
         }
     }
 }
