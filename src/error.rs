@@ -3,8 +3,9 @@
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::exchange::ExchangeError;
-use crate::prepare::PrepareError;
 use crate::execute::ExecuteError;
+use crate::measure::MeasureError;
+use crate::prepare::PrepareError;
 use crate::quant::QuantError;
 use crate::report::ReportError;
 use crate::runtime::{Cancelled, ErrorKind};
@@ -177,6 +178,19 @@ impl From<ExecuteError> for Error {
     }
 }
 
+impl From<MeasureError> for Error {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Prepare(error) => error.into(),
+            MeasureError::Scheme(error) => error.into(),
+            MeasureError::Execute(error) => error.into(),
+            MeasureError::Data(error) => error.into(),
+            MeasureError::NoSamples => Self::NoSamples,
+            MeasureError::Incomparable { reason } => Self::Incomparable { reason },
+        }
+    }
+}
+
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         match error {
@@ -194,11 +208,11 @@ impl Error {
             Self::Scheme(error) => error.kind(),
             Self::Exchange(error) => error.kind(),
             Self::Report(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
             Self::Import { .. }
             | Self::Tensor(_)
             | Self::External(_)
             | Self::NoOpset { .. }
-            | Self::Engine(EngineError::Load { .. } | EngineError::External(_))
             | Self::NotAClassifier
             | Self::Incomparable { .. } => ErrorKind::Model,
             Self::Data(DataError::Write(_)) => ErrorKind::Other,

@@ -179,8 +179,8 @@ fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::ErrorKind;
     use crate::engine::standard;
+    use crate::runtime::ErrorKind;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn quantizer<'a>() -> Quantizer<'a> {

@@ -1,6 +1,6 @@
 //! Errors of the engine. What a back end says becomes one line here and goes no further.
 
-use crate::runtime::Cancelled;
+use crate::runtime::{Cancelled, ErrorKind};
 
 /// Why a model could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,15 @@ impl From<Cancelled> for EngineError {
 }
 
 impl EngineError {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Load { .. } | Self::External(_) => ErrorKind::Model,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Run { .. } | Self::NoSuchValue { .. } => ErrorKind::Other,
+        }
+    }
+
     pub(super) fn load(error: impl Into<anyhow::Error>) -> Self {
         Self::Load { reason: chain(&error.into()) }
     }

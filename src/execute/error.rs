@@ -2,7 +2,7 @@
 
 use crate::data::DataError;
 use crate::engine::EngineError;
-use crate::runtime::Cancelled;
+use crate::runtime::{Cancelled, ErrorKind};
 use msq_passes::PassError;
 
 /// Why a network could not be run on its samples.
@@ -32,5 +32,16 @@ pub enum ExecuteError {
 impl From<Cancelled> for ExecuteError {
     fn from(cancelled: Cancelled) -> Self {
         Self::Engine(cancelled.into())
+    }
+}
+
+impl ExecuteError {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Engine(error) => error.kind(),
+            Self::Data(DataError::Write(_)) | Self::Pass(_) | Self::Sequence { .. } => ErrorKind::Other,
+            Self::Data(_) | Self::NoSamples => ErrorKind::Data,
+        }
     }
 }

@@ -49,7 +49,11 @@ fn finite(tensor: &TensorProto) -> Result<(), PrepareError> {
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
 /// used; of one it does not, the passes do what they can without.
-pub(crate) fn prepare(model: &mut Model, batch_norm: BatchNorm, backend: &dyn Backend) -> Result<Vec<Record>, PrepareError> {
+pub(crate) fn prepare(
+    model: &mut Model,
+    batch_norm: BatchNorm,
+    backend: &dyn Backend,
+) -> Result<Vec<Record>, PrepareError> {
     // Weights in Constant nodes come first: everything after looks for initializers.
     let mut records = Manager::new()
         .with(LiftConstants)
