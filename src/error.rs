@@ -5,6 +5,7 @@ use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::exchange::ExchangeError;
 use crate::execute::ExecuteError;
+use crate::measure::MeasureError;
 use crate::prepare::PrepareError;
 use crate::quant::QuantError;
 use crate::report::ReportError;
@@ -171,6 +172,19 @@ impl From<ExecuteError> for Error {
     }
 }
 
+impl From<MeasureError> for Error {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Prepare(error) => error.into(),
+            MeasureError::Scheme(error) => error.into(),
+            MeasureError::Execute(error) => error.into(),
+            MeasureError::Data(error) => error.into(),
+            MeasureError::NoSamples => Self::NoSamples,
+            MeasureError::Incomparable { reason } => Self::Incomparable { reason },
+        }
+    }
+}
+
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         match error {
@@ -189,6 +203,7 @@ impl Error {
             Self::Exchange(error) => error.kind(),
             Self::Calibrate(error) => error.kind(),
             Self::Report(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
             Self::Import { .. }
             | Self::Tensor(_)
             | Self::External(_)
@@ -196,7 +211,6 @@ impl Error {
             | Self::NotAClassifier
             | Self::Incomparable { .. } => ErrorKind::Model,
             Self::Data(error) => error.kind(),
-            Self::Engine(error) => error.kind(),
             Self::NoSamples => ErrorKind::Data,
             Self::Target { .. } | Self::StochasticSolver => ErrorKind::Usage,
             Self::Cancelled => ErrorKind::Cancelled,

@@ -4,6 +4,7 @@ use super::document::{self, this_run};
 use super::measure::{MeasureArgs, agreement};
 use super::output::{self, line, table};
 use clap::Args;
+use msq_onnx::Error;
 use msq_onnx::compare::{LayerPair, SideBySide, compare};
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::{bytes, count, decibels};
@@ -24,7 +25,7 @@ pub(crate) struct CompareArgs {
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let (reference, model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
     let data = args.measure.open(&reference, "compare")?;
-    let found = compare(&reference, &model, &data, &args.measure.runtime(&args.measure.bars()))?;
+    let found = compare(&reference, &model, &data, &args.measure.runtime(&args.measure.bars())).map_err(Error::from)?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.reference, None, None), found))?);
     }

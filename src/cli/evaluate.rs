@@ -5,6 +5,7 @@ use super::measure::{MeasureArgs, agreement};
 use super::output::{self, Usage, line, table};
 use super::paths;
 use clap::Args;
+use msq_onnx::Error;
 use msq_onnx::evaluate::{Evaluation, evaluate};
 use msq_onnx::report::Document;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         return Err(Usage("the data has no labels: add --labels, or --reference to compare with".to_owned()).into());
     }
     let (save, bars) = (args.save_outputs.as_deref(), args.measure.bars());
-    let found = evaluate(&model, reference.as_ref(), &data, save, &args.measure.runtime(&bars))?;
+    let found = evaluate(&model, reference.as_ref(), &data, save, &args.measure.runtime(&bars)).map_err(Error::from)?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }

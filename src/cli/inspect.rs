@@ -5,6 +5,7 @@ use super::document::{self, this_run};
 use super::output::{self, table};
 use clap::Args;
 use msq_onnx::BitPlan;
+use msq_onnx::Error;
 use msq_onnx::inspect::{Inspection, inspect};
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::{bytes, count};
@@ -22,7 +23,7 @@ pub(crate) struct InspectArgs {
 /// Shows a model's layers.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let model = msq_onnx::load(&args.model)?;
-    let found = inspect(model)?;
+    let found = inspect(model).map_err(Error::from)?;
     if args.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }

@@ -3,7 +3,7 @@
 use super::CommonArgs;
 use super::config::ConfigArgs;
 use super::data::DataArgs;
-use super::output::{Usage, line};
+use super::output::{self, Usage, line};
 use super::progress::Bars;
 use clap::Args;
 use msq_onnx::agreement::AgreementFigures;
@@ -23,6 +23,9 @@ pub(crate) struct MeasureArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
+    /// Memory the engine may take, about: 500MB, 4GiB; models that take more run in stages
+    #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]
+    memory: Option<u64>,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -43,7 +46,7 @@ impl MeasureArgs {
     /// What the run may use, with these progress bars.
     pub(crate) fn runtime<'a>(&self, bars: &'a Bars) -> Runtime<'a> {
         let runtime = self.threads.map_or_else(Runtime::default, |threads| Runtime::with_threads(threads.get()));
-        runtime.progress(bars)
+        runtime.memory(self.memory).progress(bars)
     }
 
     /// The files that are read besides models.

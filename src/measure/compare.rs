@@ -5,13 +5,14 @@
 //! adds is the difference: of what it computes against what it reads, for its weights; of what it reads against what the
 //! layers before compute, for the quantizer of its activation and whatever stands in between.
 
+use super::MeasureError;
 use crate::data::Dataset;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::evaluate;
 use crate::measure::inspect::{Located, located_layers};
+use crate::prepare::BatchNorm;
 use crate::prepare::prepare;
 use crate::runtime::Runtime;
-use crate::{BatchNorm, Error};
 use msq_passes::analysis::LayerOp;
 use msq_passes::ir::{Graph, Model, ValueId};
 use schemars::JsonSchema;
@@ -77,7 +78,12 @@ pub struct Start {
 }
 
 /// Compares a model with a reference, layer by layer, on every sample.
-pub fn compare(reference: &Model, model: &Model, data: &Dataset, runtime: &Runtime) -> Result<SideBySide, Error> {
+pub fn compare(
+    reference: &Model,
+    model: &Model,
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<SideBySide, MeasureError> {
     let bytes = [reference, model].map(Model::stored_bytes);
     let (mut first, mut second) = (reference.clone(), model.clone());
     let keeps_norms = [&first, &second].map(has_batch_norms);
@@ -118,7 +124,7 @@ fn has_batch_norms(model: &Model) -> bool {
 }
 
 /// The layers of a model: of a float one in the form in which it is quantized, with batch-norms as in the other model.
-fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<Vec<Located>, Error> {
+fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<Vec<Located>, MeasureError> {
     crate::prepare::check(model)?;
     let quantized = located_layers(model);
     if quantized.iter().any(|layer| !layer.layer.is_float()) {

@@ -1,6 +1,6 @@
 //! How good a model is: accuracy with labels, agreement with a reference, error of each value.
 
-use crate::Error;
+use super::MeasureError;
 use crate::data::{Dataset, write_npz};
 use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment, outputs};
@@ -47,7 +47,7 @@ pub fn evaluate(
     data: &Dataset,
     save_outputs: Option<&Path>,
     runtime: &Runtime,
-) -> Result<Evaluation, Error> {
+) -> Result<Evaluation, MeasureError> {
     let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
     compare(model, reference, &shared, data, save_outputs, runtime)
 }
@@ -60,9 +60,9 @@ pub(crate) fn compare(
     data: &Dataset,
     save_outputs: Option<&Path>,
     runtime: &Runtime,
-) -> Result<Evaluation, Error> {
+) -> Result<Evaluation, MeasureError> {
     if data.is_empty() {
-        return Err(Error::NoSamples);
+        return Err(MeasureError::NoSamples);
     }
     let mut total = Tally::new(shared.len());
     let merge = |mut part: Tally| {
@@ -86,13 +86,13 @@ pub(crate) fn compare(
 
 /// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any
 /// other all.
-fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Error> {
+fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, MeasureError> {
     if model.graph.outputs().len() != reference.graph.outputs().len() {
-        return Err(Error::Incomparable { reason: "they have not the same number of outputs".to_owned() });
+        return Err(MeasureError::Incomparable { reason: "they have not the same number of outputs".to_owned() });
     }
     let inputs = |m: &Model| m.graph.runtime_inputs().map(|v| m.graph.value(v).name().to_owned()).collect::<Vec<_>>();
     if inputs(model) != inputs(reference) {
-        return Err(Error::Incomparable { reason: "their inputs have other names or another order".to_owned() });
+        return Err(MeasureError::Incomparable { reason: "their inputs have other names or another order".to_owned() });
     }
     let quantized = model.graph.nodes().any(|(_, n)| n.op() == "DequantizeLinear");
     let computed = |v: ValueId| reference.graph.value(v).producer().is_some() && !reference.graph.is_output(v);
@@ -175,8 +175,8 @@ impl Judge<'_> {
         self,
         model: &Model,
         runtime: &Runtime,
-        merge: impl FnMut(Tally) -> Result<(), Error> + Send,
-    ) -> Result<(), Error> {
+        merge: impl FnMut(Tally) -> Result<(), MeasureError> + Send,
+    ) -> Result<(), MeasureError> {
         let limit = Limit::of_all_weights(model, runtime.memory);
         let visit = |tally: &mut Tally, index: usize, ran: Ran| self.outputs(tally, index, None, ran);
         fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(0), visit, merge)
@@ -188,9 +188,11 @@ impl Judge<'_> {
         models: [&Model; 2],
         shared: &[String],
         runtime: &Runtime,
-        mut merge: impl FnMut(Tally) -> Result<(), Error> + Send,
-    ) -> Result<(), Error> {
-        let limits = models.map(|model| Limit::of_all_weights(model, runtime.memory));
+        mut merge: impl FnMut(Tally) -> Result<(), MeasureError> + Send,
+    ) -> Result<(), MeasureError> {
+        let own = models.map(|model| Limit::of_all_weights(model, runtime.memory));
+        // Where one is too large, the other has about as many weights.
+        let limits = [own[0].or(own[1]), own[1].or(own[0].map(Limit::quantized))];
         let tally = || Tally::new(shared.len());
         let all: Vec<usize> = (0..shared.len()).collect();
         let Some(large) = (0..2).find(|&side| limits[side].is_some()) else {
@@ -226,7 +228,7 @@ impl Judge<'_> {
     }
 
     /// Adds the outputs, which are the first values of what ran.
-    fn outputs(self, tally: &mut Tally, index: usize, reference: Option<Ran>, ran: Ran) -> Result<(), Error> {
+    fn outputs(self, tally: &mut Tally, index: usize, reference: Option<Ran>, ran: Ran) -> Result<(), MeasureError> {
         if let Some(labels) = self.data.labels(index) {
             tally.own.observe_rows(&ran.values(0)?, labels);
             if let Some(reference) = reference {
@@ -239,7 +241,7 @@ impl Judge<'_> {
             tally.agreement.observe(&wanted, &values, ran.shape(at).last().copied().unwrap_or(0));
         }
         if self.save {
-            let saved: Result<_, Error> =
+            let saved: Result<_, MeasureError> =
                 (0..self.own).map(|at| Ok((ran.shape(at).to_vec(), ran.values(at)?.into_owned()))).collect();
             tally.outputs.push(saved?);
         }
@@ -247,7 +249,7 @@ impl Judge<'_> {
     }
 
     /// Adds inner values, given by their numbers.
-    fn taps(self, tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), Error> {
+    fn taps(self, tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), MeasureError> {
         for (at, &tap) in taps.iter().enumerate() {
             let [wanted, values] = alike(at, ran)?;
             tally.values[tap].observe(&wanted, &values);
@@ -257,16 +259,16 @@ impl Judge<'_> {
 }
 
 /// A value of both models, which has as many elements in both.
-fn alike<'r>(at: usize, [reference, ran]: [Ran<'r>; 2]) -> Result<[Cow<'r, [f32]>; 2], Error> {
+fn alike<'r>(at: usize, [reference, ran]: [Ran<'r>; 2]) -> Result<[Cow<'r, [f32]>; 2], MeasureError> {
     let values = [reference.values(at)?, ran.values(at)?];
     if values[0].len() == values[1].len() {
         return Ok(values);
     }
-    Err(Error::Incomparable { reason: format!("output {at} has other shapes") })
+    Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") })
 }
 
 /// The numbers of inner values in groups, one for each stage of a model that computes some.
-fn stops(model: &Model, limit: Option<Limit>, taps: &[String]) -> Result<Vec<Vec<usize>>, Error> {
+fn stops(model: &Model, limit: Option<Limit>, taps: &[String]) -> Result<Vec<Vec<usize>>, MeasureError> {
     let whole = Segment::whole(model);
     let ends = Stages::new(&whole, limit).map_err(ExecuteError::from)?.ends();
     let position: HashMap<NodeId, usize> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
@@ -288,13 +290,13 @@ fn producers(model: &Model, names: &[&str]) -> Vec<NodeId> {
 }
 
 /// Stacks the outputs of all samples along the first axis; samples must not differ in shape.
-fn save(model: &Model, path: &Path, saved: &[Vec<(Vec<usize>, Vec<f32>)>]) -> Result<(), Error> {
+fn save(model: &Model, path: &Path, saved: &[Vec<(Vec<usize>, Vec<f32>)>]) -> Result<(), MeasureError> {
     let mut arrays = Vec::new();
     for (at, value) in model.graph.outputs().enumerate() {
         let name = model.graph.value(value).name().to_owned();
         let mut shape = saved[0][at].0.clone();
         if saved.iter().any(|s| s[at].0 != shape) {
-            return Err(Error::Incomparable {
+            return Err(MeasureError::Incomparable {
                 reason: format!("output `{name}` changes its shape and cannot be stacked"),
             });
         }

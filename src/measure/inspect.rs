@@ -1,10 +1,12 @@
 //! What a model holds and what could be done with it.
 
+use super::MeasureError;
 use crate::engine::standard;
+use crate::prepare::BatchNorm;
 use crate::prepare::prepare;
 use crate::prepare::quantized::{Qdq, is_dequantizer};
+use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::metadata;
-use crate::{BatchNorm, BitPlan, Error};
 use msq_passes::Profile;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId};
@@ -83,7 +85,7 @@ impl LayerInspection {
 }
 
 /// Looks at a model. It is prepared as for quantization first, so that layers hidden behind constants show.
-pub fn inspect(mut model: Model) -> Result<Inspection, Error> {
+pub fn inspect(mut model: Model) -> Result<Inspection, MeasureError> {
     crate::prepare::check(&model)?;
     let value = |v: ValueId| {
         let value = model.graph.value(v);

@@ -3,5 +3,8 @@
 pub mod agreement;
 pub mod compare;
 pub(crate) mod comparison;
+mod error;
 pub mod evaluate;
 pub mod inspect;
+
+pub use error::MeasureError;
