@@ -11,6 +11,7 @@ use crate::quant::QuantError;
 use crate::report::ReportError;
 use crate::runtime::{Cancelled, ErrorKind};
 use crate::scheme::SchemeError;
+use crate::solve::SolveError;
 use msq_passes::PassError;
 use msq_passes::ir::{ExternalError, ImportError, SaveError, TensorError};
 use std::path::PathBuf;
@@ -93,6 +94,9 @@ pub enum Error {
         /// Why.
         source: QuantError,
     },
+    /// The weights of a layer cannot become integers.
+    #[error(transparent)]
+    Solve(#[from] SolveError),
     /// A file beside the model that cannot be written.
     #[error("`{path}` cannot be written: {reason}", path = path.display())]
     Write {
@@ -204,6 +208,7 @@ impl Error {
             Self::Calibrate(error) => error.kind(),
             Self::Report(error) => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Solve(error) => error.kind(),
             Self::Import { .. }
             | Self::Tensor(_)
             | Self::External(_)

@@ -57,5 +57,6 @@ pub use scheme::ends::EndBits;
 pub use scheme::metadata;
 pub use scheme::options::{
     BatchNorm, CalibrateOptions, Format, Options, OutputOptions, PrepareOptions, RoundingMode, SchemeOptions,
-    SolveOptions, Solver, VerifyOptions,
+    SolveOptions, VerifyOptions,
 };
+pub use scheme::solver_name::SolverName;

@@ -8,7 +8,7 @@ mod common;
 use common::{Scratch, models};
 use msq_onnx::data::{Array, Dataset, Sample};
 use msq_onnx::engine::standard;
-use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Quantizer, Solver, WeightBits};
+use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Quantizer, SolverName, WeightBits};
 use msq_passes::ir::Model;
 use msq_passes::{BiasForm, Profile};
 
@@ -61,7 +61,11 @@ fn network() -> (Model, Vec<Sample>) {
     (model, (0..200).map(sample).collect())
 }
 
-fn solved(model: &Model, samples: &[Sample], solver: Solver, bias: BiasForm) -> Model {
+fn cosine() -> SolverName {
+    SolverName::new("cosine")
+}
+
+fn solved(model: &Model, samples: &[Sample], solver: SolverName, bias: BiasForm) -> Model {
     let plan = LayerPlan {
         weights: WeightBits::Bits(4),
         activations: ActivationBits::Bits(4),
@@ -98,8 +102,7 @@ fn means(model: &Model, samples: &[Sample], output: usize) -> Vec<f64> {
 #[test]
 fn only_inputs_of_one_layer_move() {
     let (model, samples) = network();
-    let [round, cosine] =
-        [Solver::Round, Solver::Cosine].map(|solver| solved(&model, &samples, solver, BiasForm::Int32));
+    let [round, cosine] = [SolverName::ROUND, cosine()].map(|solver| solved(&model, &samples, solver, BiasForm::Int32));
     for (value, moves) in [("x", true), ("t1", false), ("t2", true), ("t4", false), ("t5", false)] {
         let [before, after] = [&round, &cosine].map(|model| constant(model, &format!("{value}_scale"))[0]);
         assert_eq!(before != after, moves, "{value}: {before} {after}");
@@ -109,8 +112,7 @@ fn only_inputs_of_one_layer_move() {
 #[test]
 fn the_bias_is_counted_in_steps_of_the_new_scale() {
     let (model, samples) = network();
-    let [integer, float] =
-        [BiasForm::Int32, BiasForm::Float].map(|bias| solved(&model, &samples, Solver::Cosine, bias));
+    let [integer, float] = [BiasForm::Int32, BiasForm::Float].map(|bias| solved(&model, &samples, cosine(), bias));
     // The first layer: others see what the biases before them are rounded to.
     for scale in ["x_scale", "aw_scale"] {
         assert_eq!(constant(&integer, scale), constant(&float, scale));
@@ -127,7 +129,7 @@ fn the_bias_is_counted_in_steps_of_the_new_scale() {
 #[test]
 fn later_layers_are_solved_behind_the_new_scale() {
     let (model, samples) = network();
-    let cosine = solved(&model, &samples, Solver::Cosine, BiasForm::Float);
+    let cosine = solved(&model, &samples, cosine(), BiasForm::Float);
     for (float, quantized) in means(&model, &samples, 1).into_iter().zip(means(&cosine, &samples, 1)) {
         assert!((float - quantized).abs() < 1e-4, "{float} {quantized}");
     }

@@ -5,11 +5,13 @@
 
 use super::search::{self, Activations};
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::exchange::Encodings;
+use msq_onnx::solve::SolverRow;
 use msq_onnx::{
     ActivationBits, BatchNorm, BitPlan, CalibrateOptions, EndBits, Error, Format, LayerPlan, Options, OutputOptions,
-    PackingForm, PrepareOptions, RoundingMode, SchemeOptions, SolveOptions, Solver, WeightBits, WeightGrid,
+    PackingForm, PrepareOptions, RoundingMode, SchemeOptions, SolveOptions, SolverName, WeightBits, WeightGrid,
 };
 use msq_passes::Profile;
 use std::num::NonZero;
@@ -43,8 +45,8 @@ pub(crate) struct FormArgs {
     #[arg(long, value_name = "GRID", conflicts_with_all = search::FLAGS, help_heading = "Quantization")]
     grid: Option<GridArg>,
     /// How weights become integers [default: gram below 8 bits, round at 8]
-    #[arg(long, value_name = "NAME", help_heading = "Quantization")]
-    pub(crate) solver: Option<SolverArg>,
+    #[arg(long, value_name = "NAME", value_parser = solvers(), help_heading = "Quantization")]
+    pub(crate) solver: Option<SolverName>,
     /// Every how many positions of an activation gram looks at one; 1 for all
     #[arg(long, value_name = "N", default_value = "8", help_heading = "Quantization")]
     pub(crate) position_step: NonZero<usize>,
@@ -142,18 +144,6 @@ choices! {
         /// INT2 tensors, for 2 bits; opset 25, for the few runtimes that take it
         Int2,
     }
-    SolverArg => Solver {
-        /// To nearest, on the scale of least squared error
-        Round,
-        /// To nearest, on scales of weights and inputs by the cosine of what each layer computes
-        Cosine,
-        /// By what each layer reads, so that what it computes changes least
-        Gram,
-        /// Down or up, learned from what each layer reads
-        Adaround,
-        /// Weights and scales learned from what each layer reads
-        Lsq,
-    }
     RoundingArg => RoundingMode {
         /// The nearer one
         Nearest,
@@ -174,6 +164,12 @@ choices! {
         /// Into the scales of weights rounded as they are
         Affine,
     }
+}
+
+/// The solvers by name, with their help.
+fn solvers() -> impl TypedValueParser<Value = SolverName> {
+    let values = SolverRow::all().map(|row| PossibleValue::new(row.name).help(row.help));
+    PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
@@ -249,7 +245,7 @@ impl FormArgs {
             },
             calibrate: CalibrateOptions { observer: self.observer },
             solve: SolveOptions {
-                solver: self.solver.map(Into::into),
+                solver: self.solver.clone(),
                 rounding: self.rounding.into(),
                 bias_correction: !self.no_bias_correction,
                 position_step: self.position_step.get(),

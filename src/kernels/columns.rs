@@ -75,7 +75,7 @@ impl ColumnSampler {
         shape: &[usize],
     ) -> Result<(), KernelError> {
         let batch = Batch::pair(&self.geometry, shape, float, quantized)?;
-        let sampling = Sampling { step: batch.positions().div_ceil(self.positions), least: 0 };
+        let sampling = Sampling { stride: batch.positions().div_ceil(self.positions), least: 0 };
         let length = batch.length.max(1);
         let rows = self.geometry.inputs() * self.geometry.groups();
         for (i, (x, y)) in float.chunks(length).zip(quantized.chunks(length)).enumerate() {

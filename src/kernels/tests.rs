@@ -194,19 +194,19 @@ fn what_is_not_supported_has_a_reason() {
 fn samples_complement_each_other() {
     let geometry = geometry("1,1,8,8", "1,1,1,1", "1,1,8,8", "Conv(x, w)").unwrap();
     let x: Vec<f32> = (0..64_u8).map(f32::from).collect();
-    let sampling = Sampling { step: 4, least: 1 };
+    let sampling = Sampling { stride: 4, least: 1 };
     let taken = |sample| Unfolded::new(&geometry, &x, &[1, 1, 8, 8], sample, sampling).unwrap().values;
     // 4 and a width of 8 have common factors; 5 has none.
     assert_eq!(taken(1)[..3], [1.0, 6.0, 11.0]);
     let mut all: Vec<f32> = (0..5).flat_map(taken).collect();
     all.sort_by(f32::total_cmp);
     assert_eq!(all, x);
-    let few = Unfolded::new(&geometry, &x, &[1, 1, 8, 8], 0, Sampling { step: 1000, least: 16 }).unwrap();
+    let few = Unfolded::new(&geometry, &x, &[1, 1, 8, 8], 0, Sampling { stride: 1000, least: 16 }).unwrap();
     assert_eq!(few.positions, 13);
 }
 
 fn gram(geometry: &Geometry) -> Gram {
-    Gram::new(geometry.clone(), Sampling { step: 3, least: 4 }).unwrap()
+    Gram::new(geometry.clone(), Sampling { stride: 3, least: 4 }).unwrap()
 }
 
 /// Moments against sums written out.
@@ -216,7 +216,7 @@ fn check_moments(geometry: &Geometry, shape: &[usize]) {
     let mut gram = gram(geometry);
     gram.observe(0, &x, &x, shape).unwrap();
     gram.observe(shape[0], &x, &y, shape).unwrap();
-    let sampling = Sampling { step: 3, least: 4 };
+    let sampling = Sampling { stride: 3, least: 4 };
     let columns = |v: &[f32], first| Unfolded::new(geometry, v, shape, first, sampling).unwrap();
     let pairs = [(columns(&x, 0), columns(&x, 0)), (columns(&x, shape[0]), columns(&y, shape[0]))];
     let size = geometry.inputs();

@@ -1,8 +1,8 @@
 //! Columns of an activation at some of a layer's positions.
 //!
 //! Not every position is needed to know how a layer's inputs correlate: neighbours see nearly the same. Position number
-//! `offset + i·step` is taken for i = 0, 1, …, with `offset = sample mod step`, so that samples complement each other;
-//! step is raised until it has no factor in common with the width of the output, or else every row of a picture would
+//! `offset + i·stride` is taken for i = 0, 1, …, with `offset = sample mod stride`, so that samples complement each other;
+//! the stride is raised until it has no factor in common with the width of the output, or else every row of a picture would
 //! be looked at in the same places. Which positions are taken depends on the sample's number and the shapes alone.
 
 use super::{Geometry, KernelError};
@@ -11,29 +11,29 @@ use crate::kernels::geometry::Walk;
 /// Which positions are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampling {
-    /// Every how many positions one is taken, about.
-    pub step: usize,
+    /// Stride between the positions taken; raised until it has no factor in common with the width of the output.
+    pub stride: usize,
     /// How many positions of a sample are taken at least, if it has as many.
     pub least: usize,
 }
 
 impl Sampling {
     /// Every position.
-    pub const ALL: Self = Self { step: 1, least: 0 };
+    pub const ALL: Self = Self { stride: 1, least: 0 };
 
     /// The positions taken of `count` in rows of `width`.
     fn positions(self, sample: usize, count: usize, width: usize) -> impl Iterator<Item = usize> {
-        let mut step = self.step.min(count / self.least.max(1)).max(1);
-        while common_divisor(step, width.max(1)) != 1 {
-            step += 1;
+        let mut stride = self.stride.min(count / self.least.max(1)).max(1);
+        while common_divisor(stride, width.max(1)) != 1 {
+            stride += 1;
         }
-        (sample % step.min(count.max(1))..count).step_by(step)
+        (sample % stride.min(count.max(1))..count).step_by(stride)
     }
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { step: 8, least: 32 }
+        Self { stride: 8, least: 32 }
     }
 }
 

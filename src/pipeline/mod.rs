@@ -28,8 +28,9 @@ use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::report::Report;
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
-use crate::scheme::options::{Format, Options, RoundingMode, Solver};
+use crate::scheme::options::{Format, Options, RoundingMode};
 use crate::scheme::{Scheme, metadata, packings, refuse_unknown};
+use crate::solve::SolverRow;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use msq_passes::ir::{Model, save_model};
@@ -226,9 +227,8 @@ fn check_choices(options: &Options) -> Result<(), Error> {
         _ if options.output.functions && !profile.functions => Some("functions of the model"),
         _ => None,
     };
-    if options.solve.rounding == RoundingMode::Stochastic
-        && options.solve.solver.is_some_and(|solver| solver != Solver::Round)
-    {
+    let solver = options.solve.solver.as_ref().map(SolverRow::of).transpose()?;
+    if options.solve.rounding == RoundingMode::Stochastic && solver.is_some_and(|row| !row.has_option("rounding")) {
         return Err(Error::StochasticSolver);
     }
     match refused {

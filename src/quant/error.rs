@@ -12,12 +12,6 @@ pub enum QuantError {
         /// The width asked for.
         bits: u8,
     },
-    /// The solver does not keep to the grid.
-    #[error("this solver does not take grid `{grid}`, `--solver round` and `--solver gram` do")]
-    SolverGrid {
-        /// The grid.
-        grid: crate::WeightGrid,
-    },
     /// Weights are stored without zero points, so their grid must be symmetric.
     #[error("weights need a symmetric grid, zero points of weights are not written")]
     AsymmetricWeightGrid,

@@ -12,6 +12,7 @@ pub(crate) mod options;
 mod plan_file;
 mod resolved;
 mod select;
+pub(crate) mod solver_name;
 
 pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;

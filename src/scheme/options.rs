@@ -4,6 +4,7 @@ use super::bit_plan::{BitPlan, LayerPlan};
 use super::encodings::Encodings;
 use super::ends::EndBits;
 use super::observer::ObserverKind;
+use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
 use msq_passes::Profile;
 use std::sync::Arc;
@@ -18,21 +19,6 @@ pub enum Format {
     Qlinear,
     /// `ConvInteger` and `MatMulInteger`, a factor and an offset a channel in float, `QuantizeLinear`.
     Integer,
-}
-
-/// How weights become integers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Solver {
-    /// Rounded to nearest, on the scale of least squared error.
-    Round,
-    /// To nearest, on scales of weights and inputs with which what the layer computes keeps its direction.
-    Cosine,
-    /// By what the layer reads, so that what it computes changes least.
-    Gram,
-    /// Down or up, learned from what the layer reads.
-    Adaround,
-    /// Weights and scales learned from what the layer reads.
-    Lsq,
 }
 
 /// Which integer the solver `Round` takes for a weight that lies between two.
@@ -73,7 +59,7 @@ pub struct CalibrateOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SolveOptions {
     /// How weights become integers; where `None`, `gram` if any layer has fewer than 8 bits, else `round`.
-    pub solver: Option<Solver>,
+    pub solver: Option<SolverName>,
     /// How the solver `round` rounds; `stochastic` makes it the solver where none is named.
     pub rounding: RoundingMode,
     /// Whether the bias takes back what rounding the weights does to the mean of a layer's output.

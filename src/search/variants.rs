@@ -9,14 +9,14 @@ use crate::calibrate::observe::{Observed, Seen, Watch, see};
 use crate::data::Dataset;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::kernels::{Geometry, Gram, KernelError, Sampling};
 use crate::lower::finish;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::metadata;
 use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
-use crate::solve::{Evidence, LayerSolver, Rounded, Sights, gram, round};
-use crate::{BitPlan, Error, LayerPlan, Options, Solver, WeightBits};
+use crate::solve::round::Round;
+use crate::solve::{LayerStatistics, Rounded, Solver, StatisticsCollector, StatisticsKind, quick_solver};
+use crate::{BitPlan, Error, LayerPlan, Options, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::Layer;
@@ -39,8 +39,8 @@ pub(crate) struct Variants<'a> {
     options: &'a Options,
     seen: Seen,
     /// What each layer reads in the float network.
-    sights: HashMap<String, Sights>,
-    solver: Box<dyn LayerSolver>,
+    statistics: HashMap<String, LayerStatistics>,
+    solver: Box<dyn Solver>,
     solved: HashMap<Key, Rounded>,
     quantizers: HashMap<(String, u8), ActivationQuantizer>,
     sizes: HashMap<String, u64>,
@@ -63,16 +63,13 @@ impl<'a> Variants<'a> {
             distributions: options.verify.details,
         };
         let seen = see(model, scheme, data, watch, runtime)?;
-        let solver: Box<dyn LayerSolver> = match options.solve.solver {
-            Some(Solver::Round) => Box::new(round::Round { mode: options.solve.rounding }),
-            _ => Box::new(gram::ClosedForm { quick: true }),
-        };
-        let sights = match solver.evidence() {
-            Evidence::Nothing => HashMap::new(),
-            _ => sights(model, scheme.layers(), data, runtime)?,
+        let solver = quick_solver(&options.solve)?;
+        let statistics = match solver.statistics() {
+            StatisticsKind::Nothing => HashMap::new(),
+            kind => statistics(model, kind, scheme.layers(), data, runtime)?,
         };
         let (solved, quantizers, sizes) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { model, options, seen, sights, solver, solved, quantizers, sizes })
+        Ok(Self { model, options, seen, statistics, solver, solved, quantizers, sizes })
     }
 
     /// The network quantized by a plan, as QDQ.
@@ -143,64 +140,67 @@ impl<'a> Variants<'a> {
         }
         // With many bits there is little to gain.
         let wide = matches!(plan.weights, WeightBits::Bits(WIDE..));
-        let sights = self.sights.get(&layer.name).filter(|_| !wide);
-        let solver: &dyn LayerSolver = if sights.is_some() { self.solver.as_ref() } else { &round::Round::default() };
-        let rounded = solve_layer(self.model, scheme, observed, layer, solver, sights)?;
+        let statistics = self.statistics.get(&layer.name).filter(|_| !wide);
+        let solver: &dyn Solver = if statistics.is_some() { self.solver.as_ref() } else { &Round::default() };
+        let rounded = solve_layer(self.model, scheme, observed, layer, solver, statistics)?;
         self.solved.insert(key, rounded.clone());
         Ok(rounded)
     }
 }
 
-/// Moments of what each layer reads in the float network, where they can be had.
-fn sights<'l>(
+/// Statistics of the input of each layer in the float network, of as many layers as there is memory for.
+fn statistics<'l>(
     model: &Model,
+    kind: StatisticsKind,
     layers: impl Iterator<Item = &'l Layer>,
     data: &Dataset,
     runtime: &Runtime,
-) -> Result<HashMap<String, Sights>, Error> {
-    let mut left = MOMENTS;
-    let mut known: Vec<(&Layer, Geometry)> = Vec::new();
-    for layer in layers {
-        let geometry = Geometry::new(layer, model.graph.node(layer.node));
-        let fits = geometry.and_then(|geometry| {
-            Gram::new(geometry.clone(), Sampling::default())?;
-            Ok(geometry)
-        });
-        match fits {
-            Ok(geometry) => {
-                let bytes = 4 * geometry.groups() * geometry.inputs() * geometry.inputs();
-                if bytes <= left {
-                    left -= bytes;
-                    known.push((layer, geometry));
-                } else {
-                    tracing::info!(layer = layer.name, "rounded to nearest while searching: no memory for its moments");
-                }
-            }
-            Err(reason) => tracing::info!(layer = layer.name, %reason, "rounded to nearest while searching"),
-        }
-    }
+) -> Result<HashMap<String, LayerStatistics>, Error> {
     let whole = Segment::whole(model);
+    let mut collectors = affordable(model, kind, layers, data.len());
     let name = |layer: &Layer| model.graph.value(layer.input).name().to_owned();
-    known.retain(|(layer, _)| whole.has(&name(layer)));
-    let taps: Vec<String> = known.iter().map(|(layer, _)| name(layer)).collect();
-    let empty: Result<Vec<Gram>, KernelError> =
-        known.iter().map(|(_, geometry)| Gram::new(geometry.clone(), Sampling::default())).collect();
-    let empty = empty?;
+    collectors.retain(|(layer, _)| whole.has(&name(layer)));
+    let taps: Vec<String> = collectors.iter().map(|(layer, _)| name(layer)).collect();
+    let (layers, empty): (Vec<&Layer>, Vec<StatisticsCollector>) = collectors.into_iter().unzip();
     let mut total = empty.clone();
     let begin = |here: &[usize]| here.iter().map(|&layer| empty[layer].clone()).collect();
-    let visit = |sums: &mut Vec<Gram>, _: &[usize], sample: usize, ran: Ran| -> Result<(), Error> {
+    let visit = |sums: &mut Vec<StatisticsCollector>, _: &[usize], sample: usize, ran: Ran| -> Result<(), Error> {
         for (at, sum) in sums.iter_mut().enumerate() {
             let values = ran.values(at)?;
             sum.observe(sample, &values, &values, ran.shape(at))?;
         }
         Ok(())
     };
-    let merge = |here: &[usize], part: Vec<Gram>| {
+    let merge = |here: &[usize], part: Vec<StatisticsCollector>| {
         here.iter().zip(part).try_for_each(|(&layer, part)| Ok(total[layer].merge(part)?))
     };
     runtime.begin("moments", data.len() as u64);
     Stages::new(&whole, Limit::of(model, runtime.memory))?.fold_taps(&taps, data, runtime, begin, visit, merge)?;
     runtime.end();
-    let sums = known.into_iter().zip(total);
-    Ok(sums.map(|((layer, geometry), sum)| (layer.name.clone(), Sights::Moments(geometry, sum.finish()))).collect())
+    Ok(layers.into_iter().zip(total).map(|(layer, sum)| (layer.name.clone(), sum.finish())).collect())
+}
+
+/// Empty collectors for the layers whose form the kernels know, as long as together they fit [`MOMENTS`]. The other
+/// layers are rounded to nearest.
+fn affordable<'l>(
+    model: &Model,
+    kind: StatisticsKind,
+    layers: impl Iterator<Item = &'l Layer>,
+    samples: usize,
+) -> Vec<(&'l Layer, StatisticsCollector)> {
+    let mut left = MOMENTS;
+    let mut found = Vec::new();
+    for layer in layers {
+        match StatisticsCollector::new(kind, model, layer, samples) {
+            Ok(collector) if collector.bytes() <= left => {
+                left -= collector.bytes();
+                found.push((layer, collector));
+            }
+            Ok(_) => {
+                tracing::info!(layer = layer.name, "rounded to nearest while searching: no memory for its moments");
+            }
+            Err(reason) => tracing::info!(layer = layer.name, %reason, "rounded to nearest while searching"),
+        }
+    }
+    found
 }

@@ -14,8 +14,8 @@
 //! rows that are no better than rounded to nearest are rounded to nearest.
 
 use super::gradient::{Adam, Batches, Buffers, Found, Part, Reading, choose, levels, of_each_row};
-use super::{Evidence, Grid, LayerSolver, Problem, Solution};
-use crate::quant::QuantError;
+use super::registry::SolverRow;
+use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use rayon::prelude::*;
 
 /// λ, relative to an error of one level in one weight.
@@ -29,23 +29,38 @@ const SHARPNESS: [f32; 2] = [20.0, 2.0];
 /// h reaches so far beyond 0 and 1 before it is clipped.
 const STRETCH: f32 = 0.1;
 
+/// The row of this solver.
+pub(super) const ROW: SolverRow = SolverRow {
+    name: "adaround",
+    help: "Down or up, learned from what each layer reads",
+    minimises: "Σ ‖f(W·x + b) − f(V·x̂ + b')‖²",
+    time: "long",
+    options: &["solver_steps"],
+    solver: |options| Box::new(AdaRound { steps: options.solver_steps }),
+    quick: None,
+};
+
 /// Learns which way to round.
 #[derive(Clone, Copy, Debug)]
 pub struct AdaRound {
-    /// Mini-batches looked at.
+    /// Mini-batches per layer.
     pub steps: usize,
 }
 
-impl LayerSolver for AdaRound {
-    fn evidence(&self) -> Evidence {
-        Evidence::Columns
+impl Solver for AdaRound {
+    fn name(&self) -> &str {
+        ROW.name
+    }
+
+    fn statistics(&self) -> StatisticsKind {
+        StatisticsKind::Columns
     }
 
     fn takes(&self, grid: &Grid) -> bool {
         matches!(grid, Grid::Uniform(_) | Grid::Codebook(_))
     }
 
-    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         let weights = problem.weights();
         let plain = problem.nearest(&weights, &vec![1.0; weights.len()])?;
         let levels = levels(problem.grid, &plain);

@@ -2,8 +2,8 @@
 
 use super::adaround::AdaRound;
 use super::lsq::Lsq;
-use super::made_up::{correlated, noise};
-use super::{Grid, Group, LayerSolver, Problem, Seen, Solution};
+use super::synthetic::{correlated, noise};
+use super::{Grid, Group, Problem, Solution, Solver, Statistics};
 use crate::kernels::Columns;
 use crate::quant::{GridKind, GridSpec};
 
@@ -16,7 +16,7 @@ fn full(bits: u8) -> Grid<'static> {
 }
 
 /// Both solvers, with their names.
-fn solvers(steps: usize) -> [(&'static str, Box<dyn LayerSolver>); 2] {
+fn solvers(steps: usize) -> [(&'static str, Box<dyn Solver>); 2] {
     [("adaround", Box::new(AdaRound { steps })), ("lsq", Box::new(Lsq { steps }))]
 }
 
@@ -48,7 +48,7 @@ fn beats_plain_rounding() {
     let (size, rows) = (36, 20);
     let columns = same(size, correlated(1000, size, 1));
     let weights = noise(rows * size, 2);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     for (grid, least) in [(full(2), 2.0), (full(3), 2.0), (full(4), 2.0), (Grid::Codebook(2), 2.0)] {
         for (name, solver) in solvers(1000) {
             for per_channel in [true, false] {
@@ -67,7 +67,7 @@ fn the_ratio_is_what_the_layer_computes() {
     let quantized = float.iter().zip(noise(300 * size, 4)).map(|(x, n)| x + 0.05 * n).collect();
     let columns = Columns { size, quantized, float };
     let (weights, bias) = (noise(rows * size, 5), noise(rows, 6));
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     for (name, solver) in solvers(50) {
         for (centered, rectified) in [(false, false), (false, true), (true, false), (true, true)] {
             let problem = Problem { centered, rectified, bias: &bias, ..Problem::new(&groups, size, full(3)) };
@@ -85,7 +85,7 @@ fn what_is_cut_off_does_not_count() {
     let columns = same(size, correlated(800, size, 7));
     let weights = noise(rows * size, 8);
     let bias = vec![-0.5; rows];
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     let solver = AdaRound { steps: 1000 };
     for centered in [false, true] {
         let problem = Problem { centered, rectified: true, bias: &bias, ..Problem::new(&groups, size, full(3)) };
@@ -106,7 +106,7 @@ fn weights_on_the_grid_are_found_again() {
     integers.iter_mut().step_by(size).for_each(|q| *q = 3);
     let weights: Vec<f32> =
         integers.iter().enumerate().map(|(i, &q)| f32::from(q) * 0.25 * (1 + i / size) as f32).collect();
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     for (name, solver) in solvers(200) {
         let solution = solver.solve(&Problem::new(&groups, size, Grid::Uniform(GridSpec::weight(3).unwrap()))).unwrap();
         assert_eq!(solution.integers, integers, "{name}");
@@ -121,7 +121,7 @@ fn makes_up_for_errors_of_earlier_layers() {
     let quantized = float.iter().map(|v| v * 1.02).collect();
     let columns = Columns { size, quantized, float };
     let weights = noise(rows * size, 12);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     for (name, solver) in solvers(2000) {
         let solution = solver.solve(&Problem::new(&groups, size, Grid::Uniform(GridSpec::weight(7).unwrap()))).unwrap();
         // The factor is most of the error of plain rounding.
@@ -134,7 +134,7 @@ fn scales_keep_above_their_limits() {
     let (size, rows) = (16, 3);
     let columns = same(size, correlated(100, size, 13));
     let weights = noise(rows * size, 14);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     let least = [0.5, 0.0, 3.0];
     for (name, solver) in solvers(50) {
         for per_channel in [true, false] {
@@ -151,7 +151,7 @@ fn same_bits_on_any_number_of_threads() {
     let (size, rows) = (10, 40);
     let columns = same(size, correlated(200, size, 15));
     let weights = noise(rows * size, 16);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }; 2];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }; 2];
     for (name, solver) in solvers(60) {
         for per_channel in [true, false] {
             let on = |threads, seed| {
@@ -194,7 +194,7 @@ fn degenerate_inputs() {
             (&zero, true, false, false, full(2)),
             (&zero, true, true, true, Grid::Codebook(2)),
         ] {
-            let groups = [Group { weights, seen: Seen::Columns(&columns) }];
+            let groups = [Group { weights, statistics: Statistics::Columns(&columns) }];
             let problem =
                 Problem { centered, rectified, per_channel, bias: &bias, ..Problem::new(&groups, size, grid) };
             for (name, solver) in solvers(20) {
@@ -205,8 +205,8 @@ fn degenerate_inputs() {
         }
     }
     let columns = same(size, dead);
-    let unsound = [Group { weights: &broken[..size], seen: Seen::Columns(&columns) }];
-    let unseen = [Group { weights: &weights, seen: Seen::Nothing }];
+    let unsound = [Group { weights: &broken[..size], statistics: Statistics::Columns(&columns) }];
+    let unseen = [Group { weights: &weights, statistics: Statistics::Nothing }];
     for (name, solver) in solvers(20) {
         assert!(solver.solve(&Problem::new(&unsound, size, full(2))).is_err(), "{name}");
         assert!(solver.solve(&Problem::new(&[], size, full(2))).unwrap().integers.is_empty(), "{name}");

@@ -10,14 +10,11 @@
 
 use super::bias_correction::mean_shift;
 use super::random::seed_of;
-use super::{Evidence, Group, LayerSolver, Problem, Seen, planned};
-use crate::kernels::{Columns, Geometry, Moments};
-use crate::prepare::PrepareError;
-use crate::quant::{
-    Affine, QuantError, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
-};
+use super::{Group, LayerStatistics, Problem, SolveError, Solver, Statistics, planned};
+use crate::kernels::Geometry;
+use crate::quant;
+use crate::quant::{Affine, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias};
 use crate::scheme::bit_plan::LayerPlan;
-use crate::{Error, RoundingMode, quant};
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
@@ -34,8 +31,6 @@ pub(crate) struct Rounding<'a> {
     pub half_scales: bool,
     /// Whether the bias takes back what rounding does to the mean of the layer's output.
     pub bias_correction: bool,
-    /// How the solver `round` rounds.
-    pub mode: RoundingMode,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
     /// The grid of the bias.
@@ -46,44 +41,13 @@ pub(crate) struct Rounding<'a> {
     /// The batch-norm the layer takes in.
     pub affine: Option<&'a ChannelAffine>,
     /// The solver.
-    pub solver: &'a dyn LayerSolver,
-    /// What it wanted to see of what the layer reads; nothing if nothing is known.
-    pub sights: Option<&'a Sights>,
+    pub solver: &'a dyn Solver,
+    /// The statistics that the solver needs of the layer's input; `None` where there are none.
+    pub statistics: Option<&'a LayerStatistics>,
     /// Whether what the layer computes is cut off below zero.
     pub rectified: bool,
     /// Scales that the weight has to have, one a channel or one for all; nothing where they are free.
     pub scales: Option<&'a [f32]>,
-}
-
-/// What was seen of what a layer reads, group by group.
-#[derive(Clone, Debug)]
-pub(crate) enum Sights {
-    /// Second moments.
-    Moments(Geometry, Vec<Moments>),
-    /// Some columns.
-    Columns(Geometry, Vec<Columns>),
-}
-
-impl Sights {
-    fn geometry(&self) -> &Geometry {
-        match self {
-            Self::Moments(geometry, _) | Self::Columns(geometry, _) => geometry,
-        }
-    }
-
-    fn group(&self, group: usize) -> Seen<'_> {
-        match self {
-            Self::Moments(geometry, moments) => {
-                let blocks = moments.len() / geometry.groups().max(1);
-                match moments.get(group * blocks..(group + 1) * blocks) {
-                    None | Some([]) => Seen::Nothing,
-                    Some([moments]) => Seen::Moments(moments),
-                    Some(blocks) => Seen::Blocks(blocks),
-                }
-            }
-            Self::Columns(_, columns) => columns.get(group).map_or(Seen::Nothing, Seen::Columns),
-        }
-    }
 }
 
 /// How the rows of a solver's problem lie in a weight.
@@ -163,8 +127,7 @@ pub(crate) fn round_layer(
     layer: &Layer,
     input: LayerInput,
     rounding: Rounding,
-) -> Result<Rounded, Error> {
-    let failed = |source| Error::Quant { layer: layer.name.clone(), source };
+) -> Result<Rounded, SolveError> {
     let weight = constant(model, layer.weight)?.unwrap_or_default();
     let bias = layer.bias.map(|bias| constant(model, bias)).transpose()?.flatten();
     let target = Target::new(model, layer, &weight, bias, rounding.affine)?;
@@ -172,7 +135,7 @@ pub(crate) fn round_layer(
         Some(given) => given.to_vec(),
         None => floor(&target, layer, input.scale, rounding),
     };
-    let fit = target.round(layer, &floor, input, rounding).map_err(failed)?;
+    let fit = target.round(layer, &floor, input, rounding).map_err(|error| error.of(&layer.name))?;
     let Fit { weight: rounded, shift, output_sqnr, input_scale } = fit;
     let input = LayerInput { scale: input_scale.unwrap_or(input.scale), ..input };
     let weight_sqnr = rounded.sqnr(&target.weight);
@@ -189,7 +152,11 @@ pub(crate) fn round_layer(
 }
 
 /// The weights a layer is to have, the batch-norm it takes in multiplied into them.
-pub(crate) fn target_weight(model: &Model, layer: &Layer, affine: Option<&ChannelAffine>) -> Result<Vec<f32>, Error> {
+pub(crate) fn target_weight(
+    model: &Model,
+    layer: &Layer,
+    affine: Option<&ChannelAffine>,
+) -> Result<Vec<f32>, SolveError> {
     let weight = constant(model, layer.weight)?.unwrap_or_default();
     Ok(Target::new(model, layer, &weight, None, affine)?.weight.into_owned())
 }
@@ -221,7 +188,7 @@ impl<'a> Target<'a> {
         weight: &'a [f32],
         bias: Option<Vec<f32>>,
         affine: Option<&ChannelAffine>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SolveError> {
         let Some((ChannelAffine { factor, offset }, axis)) = affine.zip(layer.axis) else {
             return Ok(Self { own: weight.into(), factors: Vec::new(), weight: weight.into(), bias });
         };
@@ -235,14 +202,14 @@ impl<'a> Target<'a> {
         if let Some((index, &value)) = scaled.iter().chain(&shifted).enumerate().find(|(_, v)| !v.is_finite()) {
             // Statistics that are finite each can give infinite weights together.
             let tensor = model.graph.value(layer.weight).name().to_owned();
-            return Err(PrepareError::NonFiniteWeight { tensor, index, value }.into());
+            return Err(SolveError::NonFiniteWeight { tensor, index, value });
         }
         let factors = factor.iter().map(|f| f.abs()).collect();
         Ok(Self { own: own.collect(), factors, weight: scaled.into(), bias: Some(shifted) })
     }
 
     /// Integers and scales of the weight, the factors in the scales.
-    fn round(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, QuantError> {
+    fn round(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, SolveError> {
         let own_floor: Vec<f32> = if self.factors.is_empty() {
             floor.to_vec()
         } else {
@@ -253,23 +220,22 @@ impl<'a> Target<'a> {
             self.scale(&mut fit.weight, layer);
         }
         if rounding.half_scales {
-            let nearest = rounding.solver.evidence() == Evidence::Nothing && rounding.mode == RoundingMode::Nearest;
-            halve(&mut fit.weight, nearest.then_some(&*self.weight));
+            halve(&mut fit.weight, rounding.solver.rounds_to_nearest().then_some(&*self.weight));
         }
         Ok(fit)
     }
 
     /// Integers and scales of the weight without the factors.
-    fn solve(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, QuantError> {
+    fn solve(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, SolveError> {
         let axis = layer.axis.filter(|_| rounding.per_channel);
-        let layout = match rounding.sights {
-            Some(sights) => Rows::Groups(sights.geometry()),
+        let layout = match rounding.statistics {
+            Some(statistics) => Rows::Groups(statistics.geometry()),
             None => Rows::Channels(&layer.shape, axis),
         };
         let rows: Vec<Vec<f32>> = (0..layout.groups()).map(|group| layout.of(&self.own, group)).collect();
-        let seen = |group| rounding.sights.map_or(Seen::Nothing, |sights| sights.group(group));
+        let statistics = |group| rounding.statistics.map_or(Statistics::Nothing, |all| all.group(group));
         let groups: Vec<Group> =
-            rows.iter().enumerate().map(|(group, weights)| Group { weights, seen: seen(group) }).collect();
+            rows.iter().enumerate().map(|(group, weights)| Group { weights, statistics: statistics(group) }).collect();
         let channels = axis.map_or(1, |axis| layer.shape[axis]);
         let size = match layout {
             Rows::Groups(geometry) => geometry.inputs(),
@@ -278,7 +244,7 @@ impl<'a> Target<'a> {
         let levels = planned::levels(rounding.plan, &rows, if axis.is_some() { size } else { self.own.len() });
         let grid = planned::grid(rounding.plan, &levels)?;
         if !rounding.solver.takes(&grid) {
-            return Err(QuantError::SolverGrid { grid: rounding.plan.weight_grid() });
+            return Err(SolveError::grid(rounding.solver, rounding.plan.weight_grid(), &grid));
         }
         let bias = self.own_bias();
         let solution = rounding.solver.solve(&Problem {
@@ -402,12 +368,12 @@ fn round_bias(
     rounded: &QuantizedWeight,
     input: LayerInput,
     rounding: Rounding,
-) -> Result<(LayerBias, Option<Vec<f32>>), Error> {
+) -> Result<(LayerBias, Option<Vec<f32>>), SolveError> {
     let halved = input.output_scale.is_some_and(|step| rounding.half_scales && halve_bias(&mut bias, step));
     if rounding.bias == BiasForm::Float {
         return Ok((LayerBias::Float(bias), None));
     }
-    let failed = |source| Error::Quant { layer: layer.name.clone(), source };
+    let failed = |error| SolveError::from(error).of(&layer.name);
     let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
     if quantized.saturated > 0 {
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
@@ -424,6 +390,6 @@ fn round_bias(
     Ok((LayerBias::Float(floats), halves.then_some(bias)))
 }
 
-fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, Error> {
+fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, SolveError> {
     model.constant(value).map(|tensor| Ok(tensor?.to_f32()?)).transpose()
 }

@@ -17,8 +17,9 @@
 //! Rows that are no better than rounded to nearest are rounded to nearest; with one scale for all, the layer as a whole.
 
 use super::gradient::{Adam, Batches, Buffers, Found, Part, Reading, choose, levels, of_each_row};
-use super::{Evidence, Grid, LayerSolver, Problem, Solution};
-use crate::quant::{QuantError, QuantizedWeight, normal_scale};
+use super::registry::SolverRow;
+use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
+use crate::quant::{QuantizedWeight, normal_scale};
 use rayon::prelude::*;
 
 /// How many levels a weight can move at most, about: the learning rate times the number of steps. With more, weights
@@ -31,23 +32,38 @@ const LAST_LEVEL: i32 = 7;
 /// The least scale relative to the first.
 const LEAST: f32 = 1e-3;
 
+/// The row of this solver.
+pub(super) const ROW: SolverRow = SolverRow {
+    name: "lsq",
+    help: "Weights and scales learned from what each layer reads",
+    minimises: "Σ ‖f(W·x + b) − f(V·x̂ + b')‖²",
+    time: "long",
+    options: &["solver_steps"],
+    solver: |options| Box::new(Lsq { steps: options.solver_steps }),
+    quick: None,
+};
+
 /// Learns latent weights and their scales.
 #[derive(Clone, Copy, Debug)]
 pub struct Lsq {
-    /// Mini-batches looked at.
+    /// Mini-batches per layer.
     pub steps: usize,
 }
 
-impl LayerSolver for Lsq {
-    fn evidence(&self) -> Evidence {
-        Evidence::Columns
+impl Solver for Lsq {
+    fn name(&self) -> &str {
+        ROW.name
+    }
+
+    fn statistics(&self) -> StatisticsKind {
+        StatisticsKind::Columns
     }
 
     fn takes(&self, grid: &Grid) -> bool {
         matches!(grid, Grid::Uniform(_) | Grid::Codebook(_))
     }
 
-    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         let weights = problem.weights();
         let plain = problem.nearest(&weights, &vec![1.0; weights.len()])?;
         let levels = levels(problem.grid, &plain);

@@ -1,23 +1,23 @@
 //! Weights to integers.
 //!
 //! A layer computes y = W·x + b at each of its positions ([`crate::kernels`]). A solver chooses integers q of a grid and
-//! scales s so that V = s·q takes the place of W; each is one file behind [`LayerSolver`]:
+//! scales s so that V = s·q takes the place of W. Each solver is one file with a row in [`registry`], which lists the
+//! solvers by name, what each minimises and the statistics of the layer's input that it needs.
 //!
-//! | solver | what it minimises | what it looks at |
-//! |---|---|---|
-//! | [`round`] | `‖W − V‖²` | the weights |
-//! | [`cosine`] | the angle between W·x and V·x̂, by scales alone | columns of what the layer reads |
-//! | [`gram`] | `Σ ‖W·x − V·x̂‖²` in closed form | moments of what the layer reads |
-//! | [`adaround`] | `Σ ‖f(W·x + b) − f(V·x̂ + b)‖²` by gradients, each weight rounded down or up | columns of it |
-//! | [`lsq`] | the same, latent weights and scales learned | columns of it |
-//!
-//! f is what the layer's output is cut off by, if anything.
+//! ```text
+//! reconstruct ── layer after layer: statistics of the inputs, then the solver
+//! layer       ── a layer of the graph as a problem; a solution as integers, scales and a bias
+//! problem     ── what a solver is given and what it answers
+//! statistics  ── moments or columns of a layer's input
+//! registry    ── the solvers by name
+//! ```
 
 pub mod adaround;
 mod bias_correction;
 mod binary_bases;
 mod codebook;
 pub mod cosine;
+mod error;
 mod fixed_levels;
 mod gradient;
 #[cfg(test)]
@@ -26,67 +26,81 @@ pub mod gram;
 mod layer;
 mod levels;
 pub mod lsq;
-#[cfg(test)]
-mod made_up;
 pub(crate) mod network;
 mod planned;
 mod problem;
 mod random;
 pub(crate) mod reconstruct;
+pub mod registry;
 pub mod round;
+mod statistics;
+#[cfg(test)]
+mod synthetic;
 
+pub use error::SolveError;
 #[cfg(test)]
 pub(crate) use layer::{LayerInput, Rounding, round_layer};
-pub(crate) use layer::{Rounded, Sights, target_weight};
+pub(crate) use layer::{Rounded, target_weight};
 pub(crate) use network::Solved;
-pub use problem::{Grid, Group, Problem, Seen, Solution};
+pub use problem::{Grid, Group, Problem, Solution, Unit};
+pub use registry::SolverRow;
+pub(crate) use statistics::StatisticsCollector;
+pub use statistics::{LayerStatistics, Statistics, StatisticsKind};
 
-use crate::quant::QuantError;
 use crate::scheme::Scheme;
-use crate::{RoundingMode, Solver, WeightBits};
+use crate::scheme::bit_plan::WeightBits;
+use crate::scheme::options::{RoundingMode, SolveOptions};
+use crate::scheme::solver_name::SolverName;
 use msq_passes::analysis::Layer;
 
-/// What a solver has to see of what a layer reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// Nothing.
-    Nothing,
-    /// Second moments over all positions: [`Seen::Moments`].
-    Moments,
-    /// Some positions as they are: [`Seen::Columns`].
-    Columns,
-}
+/// A way to turn the weights of layers into integers.
+///
+/// Results must not depend on the number of threads.
+pub trait Solver: std::fmt::Debug + Send + Sync {
+    /// Its name, for messages.
+    fn name(&self) -> &str;
 
-/// A way to turn the weights of a layer into integers.
-pub trait LayerSolver: std::fmt::Debug + Sync {
-    /// What it has to see.
-    fn evidence(&self) -> Evidence;
-    /// Whether it looks for a scale of the layer's input as well ([`Problem::input`]).
+    /// The statistics of a layer's input that it needs.
+    fn statistics(&self) -> StatisticsKind;
+
+    /// Whether it chooses the scale of the layer's input as well ([`Problem::input`]).
     fn scales_input(&self) -> bool {
         false
     }
 
-    /// Whether it keeps to the grid. All keep to uniform grids with free scales.
+    /// Whether it takes the nearest level for each weight: its scales may then be rounded to half precision, and the
+    /// integers rounded anew.
+    fn rounds_to_nearest(&self) -> bool {
+        false
+    }
+
+    /// Whether it can solve on a grid. All solvers take uniform grids with free scales.
     fn takes(&self, grid: &Grid) -> bool {
         matches!(grid, Grid::Uniform(_))
     }
-    /// Integers, scales and what to add to the bias. The result does not depend on the number of threads. Weights that
-    /// are not finite, and limits that do not fit the rows, are errors.
-    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError>;
+
+    /// Integers, scales and bias shifts of one layer. Weights that are not finite, and limits that do not fit the rows,
+    /// are errors.
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError>;
+
+    /// Solutions of all layers of a unit, in order. Unless a solver has an objective of the unit as a whole, each layer
+    /// is solved on its own.
+    fn solve_unit(&self, unit: &Unit) -> Result<Vec<Solution>, SolveError> {
+        unit.layers.iter().map(|problem| self.solve(problem)).collect()
+    }
 }
 
 /// The solver that a scheme names, or the one that suits its bits: `gram` if any layer has fewer than 8, else `round`.
-pub(crate) fn solver(scheme: &Scheme) -> Box<dyn LayerSolver> {
-    let options = &scheme.solve;
+pub(crate) fn solver(scheme: &Scheme) -> Result<Box<dyn Solver>, SolveError> {
     let low = |layer: &Layer| scheme.layer_plan(layer).weights != WeightBits::Bits(8);
-    let nearest = options.rounding == RoundingMode::Nearest;
-    let suits = || if nearest && scheme.layers().any(low) { Solver::Gram } else { Solver::Round };
-    let steps = options.solver_steps;
-    match options.solver.unwrap_or_else(suits) {
-        Solver::Round => Box::new(round::Round { mode: options.rounding }),
-        Solver::Cosine => Box::new(cosine::Cosine),
-        Solver::Gram => Box::new(gram::ClosedForm::default()),
-        Solver::Adaround => Box::new(adaround::AdaRound { steps }),
-        Solver::Lsq => Box::new(lsq::Lsq { steps }),
-    }
+    let nearest = scheme.solve.rounding == RoundingMode::Nearest;
+    let suits = || if nearest && scheme.layers().any(low) { SolverName::GRAM } else { SolverName::ROUND };
+    let row = SolverRow::of(&scheme.solve.solver.clone().unwrap_or_else(suits))?;
+    Ok((row.solver)(&scheme.solve))
+}
+
+/// The form of the solver of some options that is quick enough for searches; that of `gram` where none is named.
+pub(crate) fn quick_solver(options: &SolveOptions) -> Result<Box<dyn Solver>, SolveError> {
+    let row = SolverRow::of(options.solver.as_ref().unwrap_or(&SolverName::GRAM))?;
+    Ok(row.quick_form(options))
 }

@@ -1,8 +1,8 @@
 //! The layers of a network, solved: weights rounded layer by layer and written into the graph.
 
-use super::LayerSolver;
-use super::layer::{LayerInput, Rounded, Rounding, Sights, round_layer};
+use super::layer::{LayerInput, Rounded, Rounding, round_layer};
 use super::round::Round;
+use super::{LayerStatistics, Solver};
 use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::quant::Affine;
@@ -55,8 +55,8 @@ pub(crate) fn solve_layer(
     scheme: &Scheme,
     observed: &Observed,
     layer: &Layer,
-    solver: &dyn LayerSolver,
-    sights: Option<&Sights>,
+    solver: &dyn Solver,
+    statistics: Option<&LayerStatistics>,
 ) -> Result<Rounded, Error> {
     let (placement, on_integers) = (&scheme.placement, scheme.is_on_integers(layer));
     let affine = placement.affine_of(model, layer).transpose()?;
@@ -71,19 +71,18 @@ pub(crate) fn solve_layer(
         per_channel: scheme.target.per_channel,
         half_scales: scheme.output.half_scales,
         bias_correction: scheme.solve.bias_correction,
-        mode: scheme.solve.rounding,
         seed: scheme.seed,
         bias: if on_integers { scheme.target.bias } else { BiasForm::Float },
         bias_as_floats: scheme.leaves_out_bias_scales(layer),
         affine: affine.as_ref(),
         solver,
-        sights,
+        statistics,
         rectified: is_rectified(&model.graph, layer),
         scales: given.as_deref(),
     };
-    let own = scheme.own_input(&model.graph, layer).filter(|_| sights.is_some() && solver.scales_input());
+    let own = scheme.own_input(&model.graph, layer).filter(|_| statistics.is_some() && solver.scales_input());
     let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
-    round_layer(model, layer, LayerInput { scale, quantizer, means, output_scale }, rounding)
+    Ok(round_layer(model, layer, LayerInput { scale, quantizer, means, output_scale }, rounding)?)
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.

@@ -43,7 +43,9 @@ fn bits(plan: LayerPlan) -> u8 {
 mod tests {
     use super::*;
     use crate::solve::round::Round;
-    use crate::solve::{Evidence, Group, LayerInput, LayerSolver, Problem, Rounding, Seen, Solution, round_layer};
+    use crate::solve::{
+        Group, LayerInput, Problem, Rounding, Solution, SolveError, Solver, Statistics, StatisticsKind, round_layer,
+    };
     use msq_passes::BiasForm;
     use msq_passes::analysis::layers;
     use msq_passes::ir;
@@ -56,7 +58,7 @@ mod tests {
         let plan = LayerPlan { weights: WeightBits::Bits(bits), grid: Some(grid), ..LayerPlan::default() };
         let levels = levels(plan, &[weights.to_vec()], weights.len());
         let grid = super::grid(plan, &levels).unwrap();
-        let groups = [Group { weights, seen: Seen::Nothing }];
+        let groups = [Group { weights, statistics: Statistics::Nothing }];
         Round::default().solve(&Problem::new(&groups, weights.len(), grid)).unwrap()
     }
 
@@ -106,12 +108,16 @@ mod tests {
     #[derive(Debug)]
     struct Plain;
 
-    impl LayerSolver for Plain {
-        fn evidence(&self) -> Evidence {
-            Evidence::Nothing
+    impl Solver for Plain {
+        fn name(&self) -> &'static str {
+            "plain"
         }
 
-        fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+        fn statistics(&self) -> StatisticsKind {
+            StatisticsKind::Nothing
+        }
+
+        fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
             Round::default().solve(problem)
         }
     }
@@ -129,13 +135,12 @@ mod tests {
                 per_channel: true,
                 half_scales: false,
                 bias_correction: true,
-                mode: crate::RoundingMode::Nearest,
                 seed: 0,
                 bias: BiasForm::Float,
                 bias_as_floats: false,
                 affine: None,
                 solver: &Plain,
-                sights: None,
+                statistics: None,
                 rectified: false,
                 scales: None,
             };
@@ -148,10 +153,7 @@ mod tests {
         };
         assert!(solve(WeightGrid::Full).is_ok());
         let said = solve(WeightGrid::PowerOfTwo).unwrap_err().to_string();
-        assert_eq!(
-            said,
-            "layer `fc`: this solver does not take grid `power-of-two`, `--solver round` and `--solver gram` do"
-        );
+        assert_eq!(said, "layer `fc`: solver `plain` does not take grid `power-of-two`; `round`, `gram` do");
     }
 
     #[test]

@@ -1,31 +1,18 @@
 //! What a solver is given and what it answers.
 
-use crate::kernels::{Columns, Means, Moments};
+use crate::kernels::{Means, Moments};
 use crate::quant::{Affine, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
 use crate::solve::levels::Levels;
-use crate::solve::{codebook, fixed_levels};
+use crate::solve::{Statistics, codebook, fixed_levels};
 use rayon::prelude::*;
-
-/// What is known of what a group reads.
-#[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
-    /// Nothing.
-    Nothing,
-    /// Second moments.
-    Moments(&'a Moments),
-    /// Second moments of equal parts of the columns, one after the other; those between parts are not known.
-    Blocks(&'a [Moments]),
-    /// Some of the columns.
-    Columns(&'a Columns),
-}
 
 /// One group of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Group<'a> {
     /// W, `[O, K]`.
     pub weights: &'a [f32],
-    /// What is known of what it reads.
-    pub seen: Seen<'a>,
+    /// Statistics of its input.
+    pub statistics: Statistics<'a>,
 }
 
 /// The integers of a layer.
@@ -70,6 +57,13 @@ pub struct Problem<'a> {
     pub input: Option<Affine>,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
+}
+
+/// Layers that are solved together, in graph order.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit<'a> {
+    /// The problem of each layer.
+    pub layers: &'a [Problem<'a>],
 }
 
 /// Integers and scales of a layer, its groups one after another.
@@ -216,11 +210,11 @@ fn check_finite(weights: &[f32]) -> Result<(), QuantError> {
 impl Group<'_> {
     /// Mean of W·x less mean of s·q·x̂, for each row; none where nothing was seen.
     pub(super) fn bias_shift(&self, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>> {
-        let means = match self.seen {
-            Seen::Nothing => return None,
-            Seen::Moments(moments) => moments.means(),
-            Seen::Blocks(blocks) => Means::joined(blocks.iter().map(Moments::means)),
-            Seen::Columns(columns) => columns.means(),
+        let means = match self.statistics {
+            Statistics::Nothing => return None,
+            Statistics::Moments(moments) => moments.means(),
+            Statistics::Blocks(blocks) => Means::joined(blocks.iter().map(Moments::means)),
+            Statistics::Columns(columns) => columns.means(),
         };
         Some(self.mean_shift(&means, integers, scales))
     }

@@ -11,10 +11,9 @@ use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::walk::{Reading, Summary, Walk};
-use crate::kernels::{ColumnSampler, Geometry, Gram, KernelError, Sampling};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
-use crate::solve::{Evidence, Rounded, Sights, solver};
+use crate::solve::{Rounded, StatisticsCollector, StatisticsKind, solver};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
@@ -30,8 +29,8 @@ pub(crate) fn reconstruct(
     data: &Dataset,
     runtime: &Runtime,
 ) -> Result<(), Error> {
-    let solver = solver(scheme);
-    if solver.evidence() == Evidence::Nothing {
+    let solver = solver(scheme)?;
+    if solver.statistics() == StatisticsKind::Nothing {
         return Ok(());
     }
     let seen =
@@ -50,7 +49,11 @@ pub(crate) fn reconstruct(
         let own = scheme.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
         let mut one = || -> Result<Rounded, Error> {
-            let empty = Summed::new(model, layer, solver.evidence(), data.len(), scheme.solve.position_step)?;
+            let empty = StatisticsCollector::new(solver.statistics(), model, layer, data.len())?;
+            if empty.blocks() > 1 {
+                let (layer, blocks) = (&layer.name, empty.blocks());
+                tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
+            }
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact)?;
             let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
@@ -76,62 +79,15 @@ pub(crate) fn reconstruct(
     Ok(())
 }
 
-/// What is collected of what a layer reads.
-#[derive(Clone)]
-struct Summed {
-    geometry: Geometry,
-    kind: Kind,
-}
-
-#[derive(Clone)]
-enum Kind {
-    Moments(Gram),
-    Columns(ColumnSampler),
-}
-
-impl Summed {
-    fn new(model: &Model, layer: &Layer, evidence: Evidence, samples: usize, step: usize) -> Result<Self, KernelError> {
-        let geometry = Geometry::new(layer, model.graph.node(layer.node))?;
-        let kind = match evidence {
-            Evidence::Columns => Kind::Columns(ColumnSampler::new(geometry.clone(), samples)),
-            Evidence::Moments | Evidence::Nothing => {
-                let gram = Gram::new(geometry.clone(), Sampling { step, ..Sampling::default() })?;
-                if gram.blocks() > 1 {
-                    let (layer, blocks) = (&layer.name, gram.blocks());
-                    tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
-                }
-                Kind::Moments(gram)
-            }
-        };
-        Ok(Self { geometry, kind })
-    }
-
-    fn finish(self) -> Sights {
-        match self.kind {
-            Kind::Moments(gram) => Sights::Moments(self.geometry, gram.finish()),
-            Kind::Columns(columns) => Sights::Columns(self.geometry, columns.finish()),
-        }
-    }
-}
-
-impl Summary for Summed {
+impl Summary for StatisticsCollector {
     type Error = Error;
 
     fn observe(&mut self, reading: Reading) -> Result<(), Error> {
         let Reading { sample, shape, float, quantized } = reading;
-        match &mut self.kind {
-            Kind::Moments(gram) => gram.observe(sample, float, quantized, shape)?,
-            Kind::Columns(columns) => columns.observe(sample, float, quantized, shape)?,
-        }
-        Ok(())
+        Ok(StatisticsCollector::observe(self, sample, float, quantized, shape)?)
     }
 
     fn merge(&mut self, other: Self) -> Result<(), Error> {
-        match (&mut self.kind, other.kind) {
-            (Kind::Moments(gram), Kind::Moments(other)) => gram.merge(other)?,
-            (Kind::Columns(columns), Kind::Columns(other)) => columns.merge(other)?,
-            _ => return Err(KernelError::Merge.into()),
-        }
-        Ok(())
+        Ok(StatisticsCollector::merge(self, other)?)
     }
 }

@@ -14,27 +14,47 @@
 
 use super::levels::Levels;
 use super::random::uniform;
-use super::{Evidence, Grid, LayerSolver, Problem, Solution};
+use super::registry::SolverRow;
+use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::RoundingMode;
-use crate::quant::{QuantError, QuantizedWeight, ScaleSearch, Sqnr, normal_scale, power_of_two};
+use crate::quant::{QuantizedWeight, ScaleSearch, Sqnr, normal_scale, power_of_two};
+
+/// The row of this solver.
+pub(super) const ROW: SolverRow = SolverRow {
+    name: "round",
+    help: "To nearest, on the scale of least squared error",
+    minimises: "‖W − V‖²",
+    time: "none to speak of",
+    options: &["rounding"],
+    solver: |options| Box::new(Round { mode: options.rounding }),
+    quick: Some(|options| Box::new(Round { mode: options.rounding })),
+};
 
 /// Rounds to nearest, or by chance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
-    /// Which.
+    /// Which of the two neighbours of a weight is taken.
     pub mode: RoundingMode,
 }
 
-impl LayerSolver for Round {
-    fn evidence(&self) -> Evidence {
-        Evidence::Nothing
+impl Solver for Round {
+    fn name(&self) -> &str {
+        ROW.name
+    }
+
+    fn statistics(&self) -> StatisticsKind {
+        StatisticsKind::Nothing
+    }
+
+    fn rounds_to_nearest(&self) -> bool {
+        self.mode == RoundingMode::Nearest
     }
 
     fn takes(&self, _: &Grid) -> bool {
         true
     }
 
-    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         let weights = problem.weights();
         let mut rounded = problem.nearest(&weights, &vec![1.0; weights.len()])?;
         if self.mode == RoundingMode::Stochastic {
@@ -92,12 +112,12 @@ mod tests {
     use super::*;
     use crate::quant::{GridKind, GridSpec};
     use crate::solve::fixed_levels::{SIGNS, powers_of_two};
-    use crate::solve::{Group, Seen};
+    use crate::solve::{Group, Statistics};
 
     const STOCHASTIC: Round = Round { mode: RoundingMode::Stochastic };
 
     fn solve(weights: &[f32], size: usize, grid: Grid, seed: u64) -> Solution {
-        let groups = [Group { weights, seen: Seen::Nothing }];
+        let groups = [Group { weights, statistics: Statistics::Nothing }];
         STOCHASTIC.solve(&Problem { seed, ..Problem::new(&groups, size, grid) }).unwrap()
     }
 
@@ -173,7 +193,7 @@ mod tests {
     #[test]
     fn scales_keep_above_their_limits() {
         let weights = weights(60);
-        let groups = [Group { weights: &weights, seen: Seen::Nothing }];
+        let groups = [Group { weights: &weights, statistics: Statistics::Nothing }];
         let grid = Grid::Scaled(GridSpec::weight(4).unwrap(), ScaleSearch::PowerOfTwo);
         for mode in [RoundingMode::Nearest, RoundingMode::Stochastic] {
             let problem = Problem { least_scales: &[0.3, 0.0], ..Problem::new(&groups, 30, grid) };

@@ -29,22 +29,38 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use super::{Evidence, Grid, LayerSolver, Problem, Seen, Solution};
+use super::registry::SolverRow;
+use super::{Grid, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
 use crate::kernels::{Columns, Means};
-use crate::quant::{Affine, QuantError, Sqnr};
+use crate::quant::{Affine, Sqnr};
 use sample::Sums;
 use search::{Choice, Search};
 
 /// How often the scales of weights and input are searched in turns.
 const TURNS: usize = 20;
 
+/// The row of this solver.
+pub(super) const ROW: SolverRow = SolverRow {
+    name: "cosine",
+    help: "To nearest, on scales of weights and inputs by the cosine of what each layer computes",
+    minimises: "the angle between W·x and V·x̂",
+    time: "short",
+    options: &[],
+    solver: |_| Box::new(Cosine),
+    quick: None,
+};
+
 /// The solver by cosine similarity.
 #[derive(Clone, Copy, Debug)]
 pub struct Cosine;
 
-impl LayerSolver for Cosine {
-    fn evidence(&self) -> Evidence {
-        Evidence::Columns
+impl Solver for Cosine {
+    fn name(&self) -> &str {
+        ROW.name
+    }
+
+    fn statistics(&self) -> StatisticsKind {
+        StatisticsKind::Columns
     }
 
     fn takes(&self, grid: &Grid) -> bool {
@@ -55,7 +71,7 @@ impl LayerSolver for Cosine {
         true
     }
 
-    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         let search = Search::new(problem);
         let mut best = search.weights(problem.input)?;
         for _ in 0..TURNS {
@@ -80,8 +96,8 @@ fn assemble(problem: &Problem, search: &Search, choice: Choice) -> Solution {
         let integers = &choice.integers[rows.start * size..rows.end * size];
         let scale = |row: usize| choice.scales.get(search.unit(row)).copied().unwrap_or(1.0);
         let scales: Vec<f64> = rows.map(|row| f64::from(scale(row))).collect();
-        let shift = match (group.seen, problem.input, choice.input) {
-            (Seen::Columns(columns), Some(old), Some(new)) if old != new => {
+        let shift = match (group.statistics, problem.input, choice.input) {
+            (Statistics::Columns(columns), Some(old), Some(new)) if old != new => {
                 Some(group.mean_shift(&means(columns, old, new), integers, &scales))
             }
             _ => group.bias_shift(integers, &scales),

@@ -2,7 +2,7 @@
 
 use crate::kernels::Columns;
 use crate::quant::Affine;
-use crate::solve::{Group, Seen};
+use crate::solve::{Group, Statistics};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use std::borrow::Cow;
@@ -57,8 +57,8 @@ impl Sample {
     /// Columns of a group, spread evenly over those seen.
     pub(super) fn new(group: &Group, size: usize) -> Self {
         let none = Columns { size, quantized: Vec::new(), float: Vec::new() };
-        let columns = match group.seen {
-            Seen::Columns(columns) if columns.size == size => columns,
+        let columns = match group.statistics {
+            Statistics::Columns(columns) if columns.size == size => columns,
             _ => &none,
         };
         let count = columns.count();

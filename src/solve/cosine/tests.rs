@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::quant::{GridKind, GridSpec};
-use crate::solve::made_up::noise;
 use crate::solve::round::Round;
+use crate::solve::synthetic::noise;
 use crate::solve::{Grid, Group};
 use proptest::prelude::*;
 
@@ -62,7 +62,7 @@ fn finds_the_best_of_all_candidates() {
     let (size, rows) = (12, 6);
     let seen = columns(60, size, 1);
     let weights = noise(rows * size, 3);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }];
     for bits in [2, 3, 4, 8] {
         let problem = Problem::new(&groups, size, grid(bits));
         let (solution, plain) = (Cosine.solve(&problem).unwrap(), Round::default().solve(&problem).unwrap());
@@ -88,8 +88,11 @@ fn a_shared_scale_is_the_best_for_all_rows() {
     let (size, rows) = (10, 4);
     let seen = [columns(50, size, 5), columns(50, size, 7)];
     let weights = [noise(rows * size, 9), noise(rows * size, 10)];
-    let groups: Vec<Group> =
-        weights.iter().zip(&seen).map(|(weights, seen)| Group { weights, seen: Seen::Columns(seen) }).collect();
+    let groups: Vec<Group> = weights
+        .iter()
+        .zip(&seen)
+        .map(|(weights, seen)| Group { weights, statistics: Statistics::Columns(seen) })
+        .collect();
     let problem = Problem { per_channel: false, ..Problem::new(&groups, size, grid(3)) };
     let solution = Cosine.solve(&problem).unwrap();
     let of = |scale: f64| {
@@ -115,7 +118,7 @@ fn beats_plain_rounding() {
     let (size, rows) = (72, 24);
     let seen = columns(1000, size, 11);
     let weights = noise(rows * size, 13);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }];
     for (bits, least) in [(2, 0.05), (3, 0.1), (4, 0.1), (6, 0.05)] {
         for per_channel in [true, false] {
             let problem = Problem { per_channel, ..Problem::new(&groups, size, grid(bits)) };
@@ -143,7 +146,7 @@ fn narrows_an_input_range_that_is_too_wide() {
     let given = too_wide(&seen);
     seen.quantized = through(&seen, given);
     let weights = noise(rows * size, 17);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }];
     let least = vec![1e-3; rows];
     let problem = Problem { input: Some(given), least_scales: &least, ..Problem::new(&groups, size, grid(4)) };
     let fixed = Cosine.solve(&Problem { input: None, ..problem }).unwrap();
@@ -172,7 +175,7 @@ fn the_input_scale_is_the_best_of_all_candidates() {
     let seen = columns(40, size, 19);
     let given = too_wide(&seen);
     let weights = noise(rows * size, 21);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }];
     let problem = Problem { input: Some(given), ..Problem::new(&groups, size, grid(4)) };
     let search = Search::new(&problem);
     let choice = search.weights(Some(given)).unwrap();
@@ -191,7 +194,7 @@ fn limits_of_scales_follow_the_input() {
     let seen = columns(200, size, 23);
     let given = too_wide(&seen);
     let weights = noise(rows * size, 25);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }];
     let least = [0.5, 0.0, 3.0];
     let problem = Problem { input: Some(given), least_scales: &least, ..Problem::new(&groups, size, grid(4)) };
     let solution = Cosine.solve(&problem).unwrap();
@@ -204,7 +207,7 @@ fn same_bits_on_any_number_of_threads() {
     let (size, rows) = (50, 30);
     let seen = columns(300, size, 27);
     let weights = noise(rows * size, 29);
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }; 2];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }; 2];
     for per_channel in [true, false] {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -221,7 +224,7 @@ fn large_layers_see_fewer_columns() {
     let seen = columns(600, size, 31);
     let weights = vec![0.5; rows * size];
     let sample = |rows: usize| {
-        let group = Group { weights: &weights[..rows * size], seen: Seen::Columns(&seen) };
+        let group = Group { weights: &weights[..rows * size], statistics: Statistics::Columns(&seen) };
         sample::Sample::new(&group, size).inputs(None).len() / size
     };
     assert_eq!([sample(1), sample(rows)], [600, 512]);
@@ -246,7 +249,7 @@ fn degenerate_inputs() {
         for quantized in [float.clone(), vec![0.0; float.len()]] {
             let seen = Columns { size, quantized, float: float.clone() };
             for weights in [&weights, &zero] {
-                let groups = [Group { weights, seen: Seen::Columns(&seen) }];
+                let groups = [Group { weights, statistics: Statistics::Columns(&seen) }];
                 for (per_channel, input) in [(true, None), (false, None), (true, Some(too_wide(&good)))] {
                     for grid in [grid(2), Grid::Codebook(2)] {
                         let problem = Problem { per_channel, input, ..Problem::new(&groups, size, grid) };
@@ -257,11 +260,11 @@ fn degenerate_inputs() {
             }
         }
     }
-    let unseen = [Group { weights: &weights, seen: Seen::Nothing }];
+    let unseen = [Group { weights: &weights, statistics: Statistics::Nothing }];
     let solution = Cosine.solve(&Problem::new(&unseen, size, grid(4))).unwrap();
     assert_eq!(solution.bias_shift, None);
     assert_eq!(solution.integers, Round::default().solve(&Problem::new(&unseen, size, grid(4))).unwrap().integers);
-    let broken = [Group { weights: &of(f32::NAN, 1), seen: Seen::Columns(&good) }];
+    let broken = [Group { weights: &of(f32::NAN, 1), statistics: Statistics::Columns(&good) }];
     assert!(Cosine.solve(&Problem::new(&broken, size, grid(4))).is_err());
     assert!(Cosine.solve(&Problem::new(&[], size, grid(4))).unwrap().integers.is_empty());
 }
@@ -275,7 +278,7 @@ proptest! {
     ) {
         let seen = columns(count, size, seed);
         let weights = noise(rows * size, seed + 2);
-        let groups = [Group { weights: &weights, seen: Seen::Columns(&seen) }; 2];
+        let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }; 2];
         let grid = if entries > 0 { Grid::Codebook(entries) } else { grid(bits) };
         let problem = Problem { per_channel, ..Problem::new(&groups, size, grid) };
         let search = Search::new(&problem);

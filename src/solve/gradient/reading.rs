@@ -1,6 +1,6 @@
 //! The columns a group reads, as they enter the loss.
 
-use crate::solve::{Problem, Seen};
+use crate::solve::{Problem, Statistics};
 use rayon::prelude::*;
 
 /// Magnitudes from which on a column is left out: squares are still finite.
@@ -24,13 +24,13 @@ pub(in crate::solve) struct Reading<'a> {
 impl<'a> Reading<'a> {
     /// The readings of all groups.
     pub(in crate::solve) fn all(problem: &Problem<'a>) -> Vec<Self> {
-        problem.groups.par_iter().map(|group| Self::new(group.seen, problem)).collect()
+        problem.groups.par_iter().map(|group| Self::new(group.statistics, problem)).collect()
     }
 
-    fn new(seen: Seen<'a>, problem: &Problem) -> Self {
+    fn new(statistics: Statistics<'a>, problem: &Problem) -> Self {
         let size = problem.size.max(1);
-        let (float, quantized): (&[f32], &[f32]) = match seen {
-            Seen::Columns(columns) if columns.size == problem.size => (&columns.float, &columns.quantized),
+        let (float, quantized): (&[f32], &[f32]) = match statistics {
+            Statistics::Columns(columns) if columns.size == problem.size => (&columns.float, &columns.quantized),
             _ => (&[], &[]),
         };
         let sound = |values: &[f32]| values.iter().all(|v| v.abs() < LARGEST);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::kernels::Columns;
 use crate::quant::GridSpec;
-use crate::solve::{Group, Seen};
+use crate::solve::{Group, Statistics};
 
 /// Values between −1 and 1, different for each seed.
 fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -23,7 +23,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
     let (size, rows, count) = (7, 18, 40);
     let columns = Columns { size, quantized: values(count * size, 1), float: values(count * size, 2) };
     let (weights, bias) = (values(rows * size, 3), values(rows, 4));
-    let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
     let scales: Vec<f32> = values(rows, 5).iter().map(|v| 0.2 + 0.1 * v).collect();
     for (rectified, centered) in [(false, false), (true, false), (false, true), (true, true)] {
         let grid = Grid::Uniform(GridSpec::WEIGHT_S8);
@@ -55,7 +55,8 @@ fn parts_and_their_rows_are_those_of_the_layer() {
     let (size, rows) = (3, 20);
     let columns = Columns { size, quantized: values(5 * size, 6), float: values(5 * size, 7) };
     let weights = values(2 * rows * size, 8);
-    let groups = weights.chunks(rows * size).map(|weights| Group { weights, seen: Seen::Columns(&columns) });
+    let groups =
+        weights.chunks(rows * size).map(|weights| Group { weights, statistics: Statistics::Columns(&columns) });
     let groups: Vec<Group> = groups.collect();
     let problem = Problem::new(&groups, size, Grid::Codebook(2));
     let readings = Reading::all(&problem);

@@ -5,11 +5,11 @@
 //! rounding to nearest stay. A codebook keeps the entries of plain rounding.
 
 use super::ClosedForm;
-use crate::quant::{QuantError, Sqnr};
-use crate::solve::{Grid, Group, LayerSolver, Problem, Seen, Solution};
+use crate::quant::Sqnr;
+use crate::solve::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics};
 
 /// Solves block by block. No row is worse than rounded to nearest.
-pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, QuantError> {
+pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, SolveError> {
     let weights = problem.weights();
     let plain = problem.nearest(&weights, &vec![1.0; weights.len()])?;
     let rows = weights.len() / problem.size.max(1);
@@ -29,9 +29,9 @@ pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, Q
     let mut first = 0;
     for group in problem.groups {
         let rows = group.weights.len() / problem.size.max(1);
-        let parts = match group.seen {
-            Seen::Blocks(parts) => parts,
-            Seen::Moments(whole) => std::slice::from_ref(whole),
+        let parts = match group.statistics {
+            Statistics::Blocks(parts) => parts,
+            Statistics::Moments(whole) => std::slice::from_ref(whole),
             _ => &[],
         };
         let mut from = 0;
@@ -40,7 +40,7 @@ pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, Q
             let part: Vec<f32> =
                 group.weights.chunks_exact(problem.size).flat_map(|row| &row[columns.clone()]).copied().collect();
             let found = solver.solve(&Problem {
-                groups: &[Group { weights: &part, seen: Seen::Moments(moments) }],
+                groups: &[Group { weights: &part, statistics: Statistics::Moments(moments) }],
                 size: moments.size,
                 grid,
                 per_channel: true,

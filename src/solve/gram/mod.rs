@@ -32,7 +32,9 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-use super::{Evidence, Grid, Group, LayerSolver, Problem, Seen, Solution};
+use super::registry::SolverRow;
+use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
+use crate::SolveOptions;
 use crate::quant::{QuantError, Sqnr};
 use crate::solve::levels::Levels;
 use descent::ScaleRule;
@@ -42,25 +44,56 @@ use system::System;
 /// λ as a fraction of the mean diagonal of H.
 pub const DAMPING: f64 = 0.01;
 
+/// The stride between the positions that moments are summed over, unless the options say otherwise.
+const STRIDE: usize = 8;
+
+/// The row of this solver.
+pub(super) const ROW: SolverRow = SolverRow {
+    name: "gram",
+    help: "By what each layer reads, so that what it computes changes least",
+    minimises: "Σ ‖W·x − V·x̂‖²",
+    time: "short",
+    options: &["position_step"],
+    solver: |options| Box::new(ClosedForm { stride: options.position_step, quick: false }),
+    quick: Some(quick),
+};
+
+/// The quick form. Moments are always summed at the default stride.
+pub(super) fn quick(_: &SolveOptions) -> Box<dyn Solver> {
+    Box::new(ClosedForm { quick: true, ..ClosedForm::default() })
+}
+
 /// The closed-form solver.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ClosedForm {
-    /// Whether to be content with rounding with feedback and one descent from it: enough to compare widths. No row is
-    /// worse than rounded to nearest for that.
+    /// Stride between the positions that moments are summed over.
+    pub stride: usize,
+    /// Whether rounding with feedback and one descent from it are enough, as for comparing bit widths. No row is worse
+    /// than rounded to nearest for that.
     pub quick: bool,
 }
 
-impl LayerSolver for ClosedForm {
-    fn evidence(&self) -> Evidence {
-        Evidence::Moments
+impl Default for ClosedForm {
+    fn default() -> Self {
+        Self { stride: STRIDE, quick: false }
+    }
+}
+
+impl Solver for ClosedForm {
+    fn name(&self) -> &str {
+        ROW.name
+    }
+
+    fn statistics(&self) -> StatisticsKind {
+        StatisticsKind::Moments { stride: self.stride }
     }
 
     fn takes(&self, _: &Grid) -> bool {
         true
     }
 
-    fn solve(&self, problem: &Problem) -> Result<Solution, QuantError> {
-        if problem.groups.iter().any(|group| matches!(group.seen, Seen::Blocks(_))) {
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
+        if problem.groups.iter().any(|group| matches!(group.statistics, Statistics::Blocks(_))) {
             return blocks::solve(*self, problem);
         }
         let prepared = prepare(problem, self.quick)?;

@@ -5,7 +5,7 @@
 
 use super::{Group, Problem};
 use crate::kernels::Moments;
-use crate::solve::Seen;
+use crate::solve::Statistics;
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{Accum, Mat, MatRef, Par, Side};
@@ -36,7 +36,7 @@ impl System {
     /// The form of a group's moments. Without any, or with such as are not finite, it is the identity.
     pub(super) fn new(group: &Group, problem: &Problem) -> Self {
         let size = problem.size;
-        let Seen::Moments(moments) = group.seen else { return Self::identity(size) };
+        let Statistics::Moments(moments) = group.statistics else { return Self::identity(size) };
         let means = Means::of(moments, problem.centered);
         let product = |i: usize, j: usize| {
             f64::from(moments.product[j * size + i]) - means.quantized[i] * means.quantized[j] * means.count

@@ -5,7 +5,7 @@ use crate::kernels::Moments;
 use crate::quant::GridKind;
 use crate::quant::GridSpec;
 use crate::quant::ScaleSearch;
-use crate::solve::made_up::{correlated, noise};
+use crate::solve::synthetic::{correlated, noise};
 use proptest::prelude::*;
 
 /// Moments of columns `[P, K]` of both networks.
@@ -37,13 +37,13 @@ fn moments(float: &[f32], quantized: &[f32], size: usize) -> Moments {
 }
 
 fn problem<'a>(groups: &'a [Group<'a>], grid: GridSpec) -> Problem<'a> {
-    let Some(Seen::Moments(moments)) = groups.first().map(|group| group.seen) else {
+    let Some(Statistics::Moments(moments)) = groups.first().map(|group| group.statistics) else {
         return Problem::new(groups, 1, Grid::Uniform(grid));
     };
     Problem::new(groups, moments.size, Grid::Uniform(grid))
 }
 
-fn solve(problem: &Problem) -> Result<Solution, QuantError> {
+fn solve(problem: &Problem) -> Result<Solution, SolveError> {
     ClosedForm::default().solve(problem)
 }
 
@@ -57,7 +57,7 @@ fn beats_plain_rounding_by_far() {
     let columns = correlated(2000, size, 1);
     let moments = moments(&columns, &columns, size);
     let weights = noise(rows * size, 2);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     for (bits, least) in [(2, 6.0), (3, 6.0), (4, 5.0), (8, 4.0)] {
         for per_channel in [true, false] {
             let grid = GridSpec::new(GridKind::Symmetric, bits).unwrap();
@@ -76,7 +76,7 @@ fn weights_on_the_grid_are_found_again() {
     let integers: Vec<i8> = noise(rows * size, 4).iter().map(|v| (v * 5.0).round().clamp(-3.0, 3.0) as i8).collect();
     let weights: Vec<f32> =
         integers.iter().enumerate().map(|(i, &q)| f32::from(q) * 0.25 * (1 + i / size) as f32).collect();
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     let solution = solve(&problem(&groups, GridSpec::weight(3).unwrap())).unwrap();
     assert_eq!(solution.integers, integers);
     assert!(solution.ratio.decibels() > 100.0);
@@ -90,7 +90,7 @@ fn makes_up_for_errors_of_earlier_layers() {
     let quantized: Vec<f32> = float.iter().map(|v| v * 1.2).collect();
     let moments = moments(&float, &quantized, size);
     let weights = noise(rows * size, 6);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     let solution = solve(&Problem { damping: 1e-6, ..problem(&groups, GridSpec::WEIGHT_S8) }).unwrap();
     for (row, q) in weights
         .chunks(size)
@@ -110,7 +110,7 @@ fn the_bias_keeps_the_mean() {
     let (float, other) = (correlated(400, size, 7), correlated(400, size, 8));
     let moments = moments(&float, &other, size);
     let weights = noise(rows * size, 9);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     let solution = solve(&Problem { centered: true, ..problem(&groups, GridSpec::weight(2).unwrap()) }).unwrap();
     for row in 0..rows {
         let output = |columns: &[f32], weight: &dyn Fn(usize) -> f32| -> f64 {
@@ -132,7 +132,7 @@ fn scales_keep_above_their_limits() {
     let columns = correlated(100, size, 10);
     let moments = moments(&columns, &columns, size);
     let weights = noise(rows * size, 11);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     let least = [0.5, 0.0, 3.0];
     let solution = solve(&Problem { least_scales: &least, ..problem(&groups, GridSpec::weight(4).unwrap()) }).unwrap();
     assert!(solution.scales.iter().zip(least).all(|(&scale, least)| scale >= least));
@@ -144,7 +144,7 @@ fn same_bits_on_any_number_of_threads() {
     let columns = correlated(300, size, 12);
     let moments = moments(&columns, &columns, size);
     let weights = noise(rows * size, 13);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }; 2];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }; 2];
     for per_channel in [true, false] {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -177,7 +177,7 @@ fn degenerate_inputs() {
             for (weights, damping, centered) in
                 [(&weights, DAMPING, false), (&weights, 0.0, true), (&zero, DAMPING, true), (&weights, f64::NAN, false)]
             {
-                let groups = [Group { weights, seen: Seen::Moments(&moments) }];
+                let groups = [Group { weights, statistics: Statistics::Moments(&moments) }];
                 for per_channel in [true, false] {
                     let problem =
                         Problem { per_channel, damping, centered, ..problem(&groups, GridSpec::weight(2).unwrap()) };
@@ -192,7 +192,7 @@ fn degenerate_inputs() {
         }
     }
     let moments = moments(&dead, &dead, size);
-    let broken = [Group { weights: &broken[..size], seen: Seen::Moments(&moments) }];
+    let broken = [Group { weights: &broken[..size], statistics: Statistics::Moments(&moments) }];
     assert!(solve(&problem(&broken, GridSpec::weight(2).unwrap())).is_err());
     assert!(solve(&problem(&[], GridSpec::weight(2).unwrap())).unwrap().integers.is_empty());
 }
@@ -207,7 +207,7 @@ fn a_codebook_beats_the_grid_of_as_many() {
     let columns = correlated(2000, size, 1);
     let moments = moments(&columns, &columns, size);
     let weights = noise(rows * size, 2);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     for (per_channel, bits) in [(true, 2), (true, 3), (false, 2)] {
         let uniform = problem(&groups, GridSpec::new(GridKind::Symmetric, bits).unwrap());
         let uniform = solve(&Problem { per_channel, ..uniform }).unwrap();
@@ -227,7 +227,7 @@ fn other_grids_are_kept_to() {
     let columns = correlated(2000, size, 1);
     let moments = moments(&columns, &columns, size);
     let weights = noise(rows * size, 2);
-    let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     let full = GridSpec::new(GridKind::Symmetric, 4).unwrap();
     let signs: &[i8] = &[-1, 1];
     let powers: &[i8] = &[-4, -2, -1, 0, 1, 2, 4];
@@ -257,7 +257,7 @@ proptest! {
         quantized.iter_mut().zip(&float).for_each(|(q, x)| *q = x + 0.1 * *q);
         let moments = moments(&float, if same { &float } else { &quantized }, size);
         let weights = noise(rows * size, seed + 2);
-        let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }; 2];
+        let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }; 2];
         let kind = if full { GridKind::Symmetric } else { GridKind::SymmetricNarrow };
         let grid = GridSpec::new(kind, bits).unwrap();
         let solution = solve(&Problem { per_channel, centered, ..problem(&groups, grid) }).unwrap();
@@ -281,7 +281,7 @@ fn blocks_of_long_columns() {
     let halves = [correlated(count, size / 2, 21), correlated(count, size / 2, 22)];
     let parts: Vec<Moments> = halves.iter().map(|half| moments(half, half, size / 2)).collect();
     let weights = noise(rows * size, 23);
-    let groups = [Group { weights: &weights, seen: Seen::Blocks(&parts) }];
+    let groups = [Group { weights: &weights, statistics: Statistics::Blocks(&parts) }];
     let grid = GridSpec::weight(3).unwrap();
     for grid in [Grid::Uniform(grid), Grid::Codebook(2)] {
         for per_channel in [true, false] {

@@ -1,4 +1,4 @@
-//! Made-up layers for the tests of solvers.
+//! Synthetic layers for the tests of solvers.
 
 /// Values between −1 and 1, about normal, different for each seed.
 pub(super) fn noise(count: usize, seed: u64) -> Vec<f32> {

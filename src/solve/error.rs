@@ -1,0 +1,103 @@
+//! Why the weights of a layer cannot become integers.
+
+use super::registry::taking;
+use super::{Grid, Solver};
+use crate::quant::QuantError;
+use crate::quant::weight_grid::WeightGrid;
+use crate::runtime::ErrorKind;
+use msq_passes::ir::{ExternalError, TensorError};
+use thiserror::Error;
+
+/// Why a layer cannot be solved. Messages of a solver name no layer; [`SolveError::Layer`] adds its name.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SolveError {
+    /// No grid satisfies the request.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// No solver has the name.
+    #[error("no solver is called `{name}`; there are {known}")]
+    UnknownSolver {
+        /// The name.
+        name: String,
+        /// The names of all solvers.
+        known: String,
+    },
+    /// The solver cannot solve on the grid.
+    #[error("solver `{solver}` does not take grid `{grid}`; {others} do")]
+    Grid {
+        /// The solver.
+        solver: String,
+        /// The grid.
+        grid: WeightGrid,
+        /// Solvers that take it.
+        others: String,
+    },
+    /// A solver given to the library failed.
+    #[error("solver `{solver}`: {source}")]
+    Other {
+        /// The solver.
+        solver: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A solver gave another number of integers or scales than the layer has.
+    #[error("solver `{solver}` gave {found} {of} instead of {expected}")]
+    Count {
+        /// The solver.
+        solver: String,
+        /// Integers, scales or solutions.
+        of: &'static str,
+        /// How many there should be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A layer cannot be solved.
+    #[error("layer `{layer}`: {source}")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// Why.
+        source: Box<SolveError>,
+    },
+    /// Weights that are finite each become infinite together with the batch-norm they take in.
+    #[error("tensor `{tensor}` has {value} at index {index}; the model is broken or badly exported")]
+    NonFiniteWeight {
+        /// The tensor.
+        tensor: String,
+        /// Index of the first such element in storage order.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// A tensor of the model is damaged.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An external tensor of the model cannot be read.
+    #[error(transparent)]
+    External(#[from] ExternalError),
+}
+
+impl SolveError {
+    /// A solver that does not take a grid.
+    pub(super) fn grid(solver: &dyn Solver, grid: WeightGrid, problem: &Grid) -> Self {
+        let others: Vec<String> = taking(problem).into_iter().map(|name| format!("`{name}`")).collect();
+        Self::Grid { solver: solver.name().to_owned(), grid, others: others.join(", ") }
+    }
+
+    /// The same, with the layer that it concerns.
+    pub(super) fn of(self, layer: &str) -> Self {
+        Self::Layer { layer: layer.to_owned(), source: Box::new(self) }
+    }
+
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownSolver { .. } => ErrorKind::Usage,
+            Self::NonFiniteWeight { .. } | Self::Tensor(_) | Self::External(_) => ErrorKind::Model,
+            Self::Layer { source, .. } => source.kind(),
+            _ => ErrorKind::Other,
+        }
+    }
+}
