@@ -14,6 +14,7 @@ use super::paths;
 use super::progress::Bars;
 use super::run::RunArgs;
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::bytes;
 use msq_onnx::runtime::ErrorKind;
@@ -68,8 +69,8 @@ pub(crate) struct SearchArgs {
     /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%
     #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
     target_bit_ops: Option<f64>,
-    /// How bits are chosen: auto, msq, sensitivity, ilp or uniform [default: auto]
-    #[arg(long, value_name = "NAME")]
+    /// How bits are chosen [default: auto]
+    #[arg(long, value_name = "NAME", value_parser = methods())]
     search: Option<Method>,
     /// Data that plans are measured on; a quarter of --calib, left out of calibration, if not given
     #[arg(long, value_name = "PATH")]
@@ -122,6 +123,12 @@ choices! {
         /// Behind the residual sum
         Block,
     }
+}
+
+/// The search methods by name, with their help.
+fn methods() -> impl TypedValueParser<Value = Method> {
+    let values = Method::all().map(|method| PossibleValue::new(method.name()).help(method.row().help));
+    PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
 fn positive(text: &str) -> Result<f64, String> {

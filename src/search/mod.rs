@@ -1,15 +1,18 @@
 //! Searches for the bits of every layer.
 //!
 //! A search starts from a network with many bits, measures how much each layer matters, takes bits away where that
-//! costs least, and keeps every configuration passed on the way: a front of size against accuracy. Searches differ in
-//! the measure: MSQ's is how much a layer adds to what can be predicted from its activation ([`imprint`]), that of
-//! [`Method::Sensitivity`] and [`Method::Ilp`] how far the output moves when that layer alone loses bits, which
-//! [`allocate`] turns into plans. Either only guesses at what a whole plan does; [`Method::Auto`] measures the plans of
-//! both on data not calibrated on, takes the better and exchanges bits between layers while that helps.
+//! costs least, and keeps every configuration passed on the way: a front of size against accuracy. [`registry`] lists the
+//! methods, which differ in the measure: MSQ's is how much a layer adds to what can be predicted from its activation
+//! ([`imprint`]), that of the sensitivities how far the output moves when that layer alone loses bits, which [`allocate`]
+//! turns into plans. Either only guesses at what a whole plan does; the default measures the plans of both on data not
+//! calibrated on, takes the better and exchanges bits between layers while that helps.
 //!
 //! ```text
-//! search ── variants   networks by plan, layers solved once a width
-//!        ├─ prefix     runs a variant from where it differs from those run before
+//! search ── space      the plans to choose from: a rung of one ladder for every layer
+//!        ├─ registry   the methods by name
+//!        ├─ methods    each proposes a plan
+//!        ├─ driver     from a target to a plan: space, method, repair, front
+//!        ├─ variants   networks by plan, layers solved once per width
 //!        ├─ judge      distance from float, agreement, accuracy
 //!        ├─ layer_accuracy   MSQ's Acc_i
 //!        ├─ allocate   plans from costs
@@ -22,7 +25,9 @@ pub mod imprint;
 mod journal;
 mod judge;
 mod layer_accuracy;
+mod methods;
 mod options;
+pub mod registry;
 mod space;
 mod variants;
 
@@ -30,5 +35,6 @@ pub use crate::measure::comparison::Verdict;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::{Parts, parts, search};
 pub use layer_accuracy::{Imprinting, TapPosition};
-pub use options::{Method, SearchOptions, Target};
+pub use options::{SearchOptions, Target};
+pub use registry::Method;
 pub use space::SearchedActivations;

@@ -1,27 +1,11 @@
 //! What a caller can choose about a search.
 
 use super::layer_accuracy::Imprinting;
+use super::registry::Method;
 use super::space::SearchedActivations;
 use crate::{ActivationBits, WeightBits};
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
-
-/// How bits are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// The better of MSQ and the integer program at the same size, then repaired.
-    #[default]
-    Auto,
-    /// Algorithm 1 of the MSQ paper: bits go where a layer adds little to what can be predicted.
-    Msq,
-    /// Bits go where they cost least of the output, layer by layer alone, one after the other.
-    Sensitivity,
-    /// The same costs, and the plan of least cost within the limit.
-    Ilp,
-    /// One rung for every layer.
-    Uniform,
-}
 
 /// What the plan has to keep to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,31 +67,6 @@ impl SearchOptions {
             journal: None,
             best: None,
         }
-    }
-}
-
-impl Method {
-    const ALL: [(&'static str, Self); 5] = [
-        ("auto", Self::Auto),
-        ("msq", Self::Msq),
-        ("sensitivity", Self::Sensitivity),
-        ("ilp", Self::Ilp),
-        ("uniform", Self::Uniform),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
-    }
-}
-
-impl FromStr for Method {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = || Self::ALL.map(|(name, _)| name).join(", ");
-        let known = Self::ALL.iter().find(|(name, _)| *name == text).map(|(_, method)| *method);
-        known.ok_or_else(|| format!("the searches are {}", names()))
     }
 }
 

@@ -5,7 +5,7 @@ use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
 /// The rung of each layer, 0 the one with the most bits.
-pub(crate) type Choice = Vec<usize>;
+pub(crate) type Rungs = Vec<usize>;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,18 +132,18 @@ impl Space {
     }
 
     /// Every layer at the first rung.
-    pub(crate) fn top(&self) -> Choice {
+    pub(crate) fn top(&self) -> Rungs {
         vec![0; self.len()]
     }
 
     /// Every layer at the last rung.
-    pub(crate) fn bottom(&self) -> Choice {
+    pub(crate) fn bottom(&self) -> Rungs {
         vec![self.rungs() - 1; self.len()]
     }
 
-    /// The plan of a choice.
-    pub(crate) fn plan(&self, choice: &[usize]) -> BitPlan {
-        let layers = self.layers.iter().zip(choice).map(|(layer, &rung)| (layer.name.clone(), layer.rungs[rung]));
+    /// The plan with these rungs.
+    pub(crate) fn plan(&self, rungs: &[usize]) -> BitPlan {
+        let layers = self.layers.iter().zip(rungs).map(|(layer, &rung)| (layer.name.clone(), layer.rungs[rung]));
         BitPlan::of_layers(layers.collect())
     }
 
@@ -169,14 +169,19 @@ impl Space {
     }
 
     /// What all layers take; of [`Measure::FileBytes`], their weights.
-    pub(crate) fn total(&self, measure: Measure, choice: &[usize]) -> u64 {
-        choice.iter().enumerate().map(|(layer, &rung)| self.cost(measure, layer, rung)).sum()
+    pub(crate) fn total(&self, measure: Measure, rungs: &[usize]) -> u64 {
+        rungs.iter().enumerate().map(|(layer, &rung)| self.cost(measure, layer, rung)).sum()
+    }
+
+    /// Bytes of all weights as they are packed.
+    pub(crate) fn packed_bytes(&self, rungs: &[usize]) -> u64 {
+        self.total(Measure::PackedBytes, rungs)
     }
 
     /// Bits of a weight on average.
-    pub(crate) fn average_bits(&self, choice: &[usize]) -> f64 {
+    pub(crate) fn average_bits(&self, rungs: &[usize]) -> f64 {
         let weights: usize = self.layers.iter().map(|layer| layer.weights).sum();
-        self.total(Measure::TenthBits, choice) as f64 / (10.0 * weights.max(1) as f64)
+        self.total(Measure::TenthBits, rungs) as f64 / (10.0 * weights.max(1) as f64)
     }
 
     /// Bytes of the weights as floats.

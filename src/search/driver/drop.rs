@@ -1,75 +1,65 @@
 //! The smallest plan that loses no more than it may.
 
-use super::{Driver, Found};
+use super::{Driver, EvaluatedPlan};
 use crate::Error;
-use crate::search::allocate::greedy;
-use crate::search::options::Method;
-use crate::search::space::{Choice, Measure};
+use crate::search::space::Rungs;
 
 impl Driver<'_> {
-    /// The smallest plan on the way down that loses no more than `drop`. Where the most bits lose more, some layers
-    /// compute in float.
-    pub(super) fn smallest_within(&mut self, drop: f64) -> Result<(Found, bool), Error> {
-        let name = match self.search.method {
-            Method::Msq => "msq",
-            Method::Uniform => "uniform",
-            Method::Auto | Method::Sensitivity | Method::Ilp => "sensitivity",
-        };
-        if self.search.method == Method::Msq && !self.judge.is_classifier() {
+    /// The smallest plan on the way down that loses no more than `drop`, and whether there is one. Where the most bits
+    /// lose more, some layers compute in float.
+    pub(super) fn within_drop(&mut self, drop: f64) -> Result<(EvaluatedPlan, bool), Error> {
+        let method = self.search.method.row();
+        if method.needs_classes && !self.is_classifier() {
             return Err(Error::NotAClassifier);
         }
-        let mut best = self.judged(name, self.space.top())?;
-        if !self.keeps(&best, drop) {
+        let name = method.proposer.descent_name();
+        let mut top = self.evaluate(name, self.space.top())?;
+        if !self.keeps(&top, drop) {
             match self.leave_worst_float(name, drop)? {
-                Some(found) => best = found,
-                None => return Ok((best, false)),
+                Some(found) => top = found,
+                None => return Ok((top, false)),
             }
         }
-        if self.search.method == Method::Msq {
-            self.walk_msq(|driver, choice| {
-                let found = driver.judged("msq", choice.to_vec())?;
-                let good = driver.keeps(&found, drop);
-                if good {
-                    best = found;
-                }
-                Ok(!good)
-            })?;
-            return Ok((best, true));
-        }
-        let path: Vec<Choice> = if self.search.method == Method::Uniform {
-            (1..self.space.rungs()).map(|rung| vec![rung; self.space.len()]).collect()
-        } else {
-            let problem = self.problem(Measure::PackedBytes)?;
-            greedy(&problem).into_iter().map(|allocation| allocation.plan).collect()
-        };
+        Ok((method.proposer.descend(self, top, drop)?, true))
+    }
+
+    /// The last plan of a path from large to small that loses no more than `drop`, by bisection; `top` if none does.
+    pub(in crate::search) fn last_within(
+        &mut self,
+        name: &str,
+        path: &[Rungs],
+        top: EvaluatedPlan,
+        drop: f64,
+    ) -> Result<EvaluatedPlan, Error> {
         // Less with every step down, but for chance. Before the first is the top.
-        let (mut good, mut bad) = (0, path.len() + 1);
+        let (mut good, mut bad, mut best) = (0, path.len() + 1, top);
         while bad - good > 1 {
             let middle = usize::midpoint(good, bad);
-            let found = self.judged(name, path[middle - 1].clone())?;
+            let found = self.evaluate(name, path[middle - 1].clone())?;
             if self.keeps(&found, drop) {
                 (good, best) = (middle, found);
             } else {
                 bad = middle;
             }
         }
-        Ok((best, true))
+        Ok(best)
     }
 
-    fn keeps(&self, found: &Found, drop: f64) -> bool {
-        found.verdict.lost(self.judge.float().accuracy) <= drop
+    /// Whether a plan loses no more than `drop`.
+    pub(in crate::search) fn keeps(&self, plan: &EvaluatedPlan, drop: f64) -> bool {
+        plan.verdict.lost(self.judge.float().accuracy) <= drop
     }
 
     /// Leaves those layers in float, with integer weights, that alone on integers move the output most: as few as it
-    /// takes to lose no more than `drop`. Nothing if that is not enough, or all are in float already.
-    fn leave_worst_float(&mut self, name: &str, drop: f64) -> Result<Option<Found>, Error> {
+    /// takes to lose no more than `drop`. `None` if that is not enough, or all are in float already.
+    fn leave_worst_float(&mut self, name: &str, drop: f64) -> Result<Option<EvaluatedPlan>, Error> {
         if !self.space.is_on_integers() {
             return Ok(None);
         }
         let integers = self.space.clone();
         let (top, mut order) = (integers.top(), (0..integers.len()).collect::<Vec<usize>>());
         self.space = integers.with_float(&order);
-        let all = self.judged(name, top.clone())?;
+        let all = self.evaluate(name, top.clone())?;
         if !self.keeps(&all, drop) {
             self.space = integers;
             return Ok(None);
@@ -88,7 +78,7 @@ impl Driver<'_> {
         while good - bad > 1 {
             let middle = usize::midpoint(bad, good);
             self.space = integers.with_float(&order[..middle]);
-            let found = self.judged(name, top.clone())?;
+            let found = self.evaluate(name, top.clone())?;
             if self.keeps(&found, drop) {
                 (good, best) = (middle, found);
             } else {

@@ -1,30 +1,34 @@
-//! From a target to a plan.
+//! The story of a search: the plans to choose from, a method that proposes one, repair, and the front of all plans passed
+//! on the way.
 
-mod costs;
 mod drop;
-mod msq;
+mod front;
+mod outcome;
+mod repair;
+mod sensitivities;
+mod started;
 
 use crate::data::Dataset;
 use crate::execute::prefixes::Spent;
 use crate::measure::comparison::Verdict;
-use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
+use crate::report::search::{Outcome, Proposal, Step};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
-use crate::search::allocate::{self, Front};
+use crate::search::allocate::Front;
 use crate::search::journal::Journal;
 use crate::search::judge::Judge;
-use crate::search::options::{Method, SearchOptions, Target};
-use crate::search::space::{Choice, Measure, Space, ladder};
+use crate::search::options::{SearchOptions, Target};
+use crate::search::space::{Measure, Rungs, Space, ladder};
 use crate::search::variants::Variants;
 use crate::{BitPlan, Error, Options};
-use indexmap::IndexMap;
+use front::FrontPlan;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::Model;
 use std::collections::HashMap;
 
-/// Bytes that inner values kept to start from may take, for each of those who keep some, unless the memory allowed says
-/// otherwise.
-const KEPT: u64 = 320 << 20;
+/// Bytes that the inner values may take that runs start from, for each of those who store some, unless the memory
+/// allowed says otherwise.
+const STORED: u64 = 320 << 20;
 
 /// The two parts of the data.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +37,7 @@ pub struct Parts<'a> {
     pub calibration: &'a Dataset,
     /// What plans are measured on.
     pub validation: &'a Dataset,
-    /// By how much ranges are widened, where the data is made up.
+    /// By how much ranges are widened, where the data is synthetic.
     pub margin: f32,
 }
 
@@ -53,55 +57,66 @@ pub fn search(
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
     let mut driver = Driver::new(model, parts, options, search, runtime)?;
-    let (found, reached) = driver.find()?;
+    let (found, reached) = match driver.goal() {
+        Goal::Limit(limit) => driver.within_limit(limit)?,
+        Goal::Drop(drop) => driver.within_drop(drop)?,
+    };
     driver.fill_front()?;
     driver.outcome(found, reached)
 }
 
-/// A plan and where it comes from.
+/// A plan, measured on all validation samples.
 #[derive(Clone, Debug)]
-struct Found {
-    choice: Choice,
-    method: String,
-    verdict: Verdict,
+pub(in crate::search) struct EvaluatedPlan {
+    /// The rung of each layer.
+    pub rungs: Rungs,
+    /// The name of the method that proposes it.
+    pub method: String,
+    /// How good it is.
+    pub verdict: Verdict,
+}
+
+/// The most that a plan may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::search) struct Limit {
+    /// What is limited.
+    pub measure: Measure,
+    /// The most of it.
+    pub most: u64,
 }
 
 /// What a plan has to keep to.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
-    /// So much of a measure.
-    Limit(Measure, u64),
-    /// Such a share of answers lost.
+    /// The most that it may take.
+    Limit(Limit),
+    /// The share of answers that may be lost.
     Drop(f64),
 }
 
-/// A plan on the way.
-#[derive(Clone, Debug)]
-struct Passed {
-    verdict: Verdict,
-    method: String,
-    bits: f64,
-    plan: BitPlan,
-}
-
-struct Driver<'a> {
-    options: &'a Options,
-    search: &'a SearchOptions,
-    runtime: &'a Runtime<'a>,
-    parts: Parts<'a>,
-    model: &'a Model,
-    placement: Placement,
-    layers: Vec<(Layer, String)>,
-    space: Space,
-    variants: Variants<'a>,
+/// A search under way.
+pub(in crate::search) struct Driver<'a> {
+    pub options: &'a Options,
+    pub search: &'a SearchOptions,
+    pub runtime: &'a Runtime<'a>,
+    pub parts: Parts<'a>,
+    /// The prepared float network.
+    pub model: &'a Model,
+    pub placement: Placement,
+    /// Layers in graph order, each with the name of the value it writes.
+    pub layers: Vec<(Layer, String)>,
+    pub space: Space,
+    pub variants: Variants<'a>,
+    pub journal: Journal,
+    /// The way `msq` went.
+    pub steps: Vec<Step>,
+    /// Measures plans on all validation samples.
     judge: Judge,
-    /// On fewer samples.
+    /// Measures plans on fewer samples.
     quick: Judge,
-    journal: Journal,
-    costs: Option<Vec<Vec<f64>>>,
-    steps: Vec<Step>,
+    sensitivities: Option<Vec<Vec<f64>>>,
     proposals: Vec<Proposal>,
-    front: Front<Passed>,
+    front: Front<FrontPlan>,
     spent: Spent,
     /// Distance of the best plan that keeps to the limit, or bytes of the smallest that keeps to the drop.
     best: Option<f64>,
@@ -136,11 +151,11 @@ impl<'a> Driver<'a> {
         layers.sort_by_key(|(layer, _)| position.get(&layer.node));
         let only: Vec<Layer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
         let space = Space::new(model, &only, rungs, options)?;
-        let budget = runtime.memory.map_or(KEPT, |memory| memory / 6);
+        let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
         let judge = |name: &str, data: &Dataset| Judge::new(name, model, &layers, data, budget, runtime);
         let journal = match &search.journal {
-            Some(path) => Journal::open(path, &started(model, parts, options, search)?)?,
+            Some(path) => Journal::open(path, &started::key(model, parts, options, search)?)?,
             None => Journal::default(),
         };
         Ok(Self {
@@ -156,7 +171,7 @@ impl<'a> Driver<'a> {
             space,
             variants,
             journal,
-            costs: None,
+            sensitivities: None,
             steps: Vec::new(),
             proposals: Vec::new(),
             front: Front::new(),
@@ -168,145 +183,85 @@ impl<'a> Driver<'a> {
     /// The target in numbers.
     fn goal(&self) -> Goal {
         let sum = |of: &dyn Fn(usize) -> u64| (0..self.space.len()).map(of).sum::<u64>() as f64;
-        match self.search.target {
-            Target::MaxDrop(drop) => Goal::Drop(drop),
-            Target::Ratio(ratio) => Goal::Limit(Measure::PackedBytes, (self.space.float_bytes() as f64 / ratio) as u64),
+        let (measure, most) = match self.search.target {
+            Target::MaxDrop(drop) => return Goal::Drop(drop),
+            Target::Ratio(ratio) => (Measure::PackedBytes, (self.space.float_bytes() as f64 / ratio) as u64),
             Target::Bits(bits) => {
-                Goal::Limit(Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
+                (Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
             }
-            Target::Size(bytes) => Goal::Limit(Measure::FileBytes, bytes),
+            Target::Size(bytes) => (Measure::FileBytes, bytes),
             Target::MacBits(share) => {
-                Goal::Limit(Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 80 * 8) * share) as u64)
+                (Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 80 * 8) * share) as u64)
             }
-        }
+        };
+        Goal::Limit(Limit { measure, most })
     }
 
-    /// The plan, and whether it keeps to the target.
-    fn find(&mut self) -> Result<(Found, bool), Error> {
-        let (measure, limit) = match self.goal() {
-            Goal::Drop(drop) => return self.smallest_within(drop),
-            Goal::Limit(measure, limit) => (measure, limit),
-        };
+    /// The plan, and whether it keeps to the limit; the plan with the fewest bits where none does.
+    fn within_limit(&mut self, limit: Limit) -> Result<(EvaluatedPlan, bool), Error> {
         let bottom = self.space.bottom();
-        if self.exact(measure, &bottom)? > limit {
-            let found = self.judged("smallest", bottom)?;
-            return Ok((found, false));
+        if self.size(limit.measure, &bottom)? > limit.most {
+            return Ok((self.evaluate("smallest", bottom)?, false));
         }
-        let found = match self.search.method {
-            Method::Msq => self.msq(measure, limit)?,
-            Method::Sensitivity => self.sensitivity(measure, limit)?,
-            Method::Ilp => self.program(measure, limit)?,
-            Method::Uniform => self.uniform(measure, limit)?,
-            Method::Auto => {
-                let mut best = self.program(measure, limit)?;
-                if self.judge.is_classifier() {
-                    let other = self.msq(measure, limit)?;
-                    if other.verdict.distance < best.verdict.distance {
-                        best = other;
-                    }
-                }
-                self.repair(best, measure, limit)?
-            }
-        };
+        let method = self.search.method.row();
+        let found = method.proposer.propose(self, limit)?;
+        let found = if method.repairs { self.repair(found, limit)? } else { found };
         Ok((found, true))
     }
 
-    /// What a choice takes, to the byte.
-    fn exact(&mut self, measure: Measure, choice: &[usize]) -> Result<u64, Error> {
+    /// Whether the network has one output, class scores `[N, C]`.
+    pub(in crate::search) fn is_classifier(&self) -> bool {
+        self.judge.is_classifier()
+    }
+
+    /// Bytes of inner values that each of those who start runs from them may store.
+    pub(in crate::search) fn budget(&self) -> u64 {
+        budget(self.runtime)
+    }
+
+    /// Adds what a method ran beside evaluations.
+    pub(in crate::search) fn count(&mut self, spent: Spent) {
+        self.spent.run += spent.run;
+        self.spent.full += spent.full;
+    }
+
+    /// How much of a measure a plan takes; of file bytes, to the byte.
+    pub(in crate::search) fn size(&mut self, measure: Measure, rungs: &[usize]) -> Result<u64, Error> {
         match measure {
-            Measure::FileBytes => self.variants.size(&self.space.plan(choice)),
-            _ => Ok(self.space.total(measure, choice)),
+            Measure::FileBytes => self.variants.size(&self.space.plan(rungs)),
+            _ => Ok(self.space.total(measure, rungs)),
         }
     }
 
-    /// Measures a proposal on the whole validation part.
-    fn judged(&mut self, method: &str, choice: Choice) -> Result<Found, Error> {
-        let verdict = self.judge.judge(&mut self.variants, &self.space.plan(&choice), false, &mut self.journal)?;
-        self.proposals.push(Proposal { method: method.to_owned(), bits: self.space.average_bits(&choice), verdict });
-        let size = self.space.total(Measure::PackedBytes, &choice);
-        let (bits, plan) = (self.space.average_bits(&choice), self.space.plan(&choice));
-        self.front.insert(size, -verdict.distance, Passed { verdict, method: method.to_owned(), bits, plan });
-        let found = Found { choice, method: method.to_owned(), verdict };
+    /// Measures a plan on all validation samples. It is listed as a proposal of the method and may come onto the front.
+    pub(in crate::search) fn evaluate(&mut self, method: &str, rungs: Rungs) -> Result<EvaluatedPlan, Error> {
+        let plan = self.space.plan(&rungs);
+        let verdict = self.judge.judge(&mut self.variants, &plan, false, &mut self.journal)?;
+        let (method, bits) = (method.to_owned(), self.space.average_bits(&rungs));
+        self.proposals.push(Proposal { method: method.clone(), bits, verdict });
+        let size = self.space.packed_bytes(&rungs);
+        self.front.insert(size, -verdict.distance, FrontPlan { verdict, method: method.clone(), bits, plan });
+        let found = EvaluatedPlan { rungs, method, verdict };
         self.write_best(&found)?;
         Ok(found)
     }
 
     /// Writes the plan down if it is the best so far of those that keep to the target.
-    fn write_best(&mut self, found: &Found) -> Result<(), Error> {
+    fn write_best(&mut self, found: &EvaluatedPlan) -> Result<(), Error> {
         let Some(path) = &self.search.best else { return Ok(()) };
         let (keeps, worth) = match self.goal() {
-            Goal::Limit(measure, limit) => (self.exact(measure, &found.choice)? <= limit, found.verdict.distance),
-            Goal::Drop(drop) => {
-                let size = self.space.total(Measure::PackedBytes, &found.choice);
-                (found.verdict.lost(self.judge.float().accuracy) <= drop, size as f64)
-            }
+            Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.verdict.distance),
+            Goal::Drop(drop) => (self.keeps(found, drop), self.space.packed_bytes(&found.rungs) as f64),
         };
         // Of equal ones the later, which has fewer layers in float.
         if keeps && self.best.is_none_or(|best| worth <= best) {
             self.best = Some(worth);
-            self.space.plan(&found.choice).save(path)?;
+            self.space.plan(&found.rungs).save(path)?;
         }
         Ok(())
     }
-
-    fn outcome(mut self, found: Found, reached: bool) -> Result<Outcome, Error> {
-        let bytes = self.variants.size(&self.space.plan(&found.choice))?;
-        let (all, some) = (self.judge.spent(), self.quick.spent());
-        // As the runs were counted.
-        let once = self.space.macs_at_least().max(1);
-        let passes = |macs: u64| macs as f64 / once as f64;
-        let point = |point: &allocate::Point<Passed>| {
-            let Passed { verdict, method, bits, plan } = point.payload.clone();
-            FrontPoint { bits, packed_bytes: point.size, verdict, method, plan }
-        };
-        let sensitivity = |(layer, costs): (usize, &Vec<f64>)| Sensitivity {
-            layer: self.space.name(layer).to_owned(),
-            costs: costs.iter().enumerate().map(|(rung, &cost)| (self.space.bits(rung).to_string(), cost)).collect(),
-        };
-        Ok(Outcome {
-            method: self.search.method.name(),
-            target: self.search.target.to_string(),
-            reached,
-            plan: self.space.plan(&found.choice),
-            chosen: found.method,
-            bits: self.space.average_bits(&found.choice),
-            bytes,
-            verdict: found.verdict,
-            float: self.judge.float(),
-            samples: [self.parts.calibration.len(), self.parts.validation.len()],
-            proposals: self.proposals.clone(),
-            steps: self.steps.clone(),
-            sensitivities: self.costs.iter().flatten().enumerate().map(sensitivity).collect(),
-            front: self.front.points().iter().map(point).collect(),
-            passes: Passes {
-                run: passes(self.spent.run + all.run + some.run),
-                full: passes(self.spent.full + all.full + some.full),
-            },
-            resumed: self.journal.resumed(),
-        })
-    }
 }
 
-/// What measurements follow from, besides the plan: not from the target or the way to it, nor from threads and memory.
-fn started(model: &Model, parts: Parts, options: &Options, search: &SearchOptions) -> Result<String, Error> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    let hashes = msq_passes::analysis::content_hashes(&model.graph);
-    for output in model.graph.outputs() {
-        hashes.get(&output).hash(&mut hasher);
-    }
-    for data in [parts.calibration, parts.validation] {
-        data.len().hash(&mut hasher);
-        for index in 0..data.len() {
-            for array in data.sample(index)?.arrays {
-                array.shape().hash(&mut hasher);
-                array.to_f32().iter().for_each(|value| value.to_bits().hash(&mut hasher));
-            }
-            data.labels(index).hash(&mut hasher);
-        }
-    }
-    let mut options = options.with_plan(&BitPlan::of_layers(IndexMap::new()));
-    options.verify.details = false;
-    format!("{options:?} {:?} {} {}", search.imprinting, search.samples, parts.margin).hash(&mut hasher);
-    Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
+fn budget(runtime: &Runtime) -> u64 {
+    runtime.memory.map_or(STORED, |memory| memory / 6)
 }

@@ -1,0 +1,32 @@
+//! The key under which a journal holds the measurements of a search: a hash of all that they follow from, besides the plan
+//! measured. The target and the way to it have no part in it, nor threads and memory.
+
+use super::Parts;
+use crate::search::options::SearchOptions;
+use crate::{BitPlan, Error, Options};
+use indexmap::IndexMap;
+use msq_passes::ir::Model;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// The key of a search.
+pub(super) fn key(model: &Model, parts: Parts, options: &Options, search: &SearchOptions) -> Result<String, Error> {
+    let mut hasher = DefaultHasher::new();
+    let hashes = msq_passes::analysis::content_hashes(&model.graph);
+    for output in model.graph.outputs() {
+        hashes.get(&output).hash(&mut hasher);
+    }
+    for data in [parts.calibration, parts.validation] {
+        data.len().hash(&mut hasher);
+        for index in 0..data.len() {
+            for array in data.sample(index)?.arrays {
+                array.shape().hash(&mut hasher);
+                array.to_f32().iter().for_each(|value| value.to_bits().hash(&mut hasher));
+            }
+            data.labels(index).hash(&mut hasher);
+        }
+    }
+    let mut options = options.with_plan(&BitPlan::of_layers(IndexMap::new()));
+    options.verify.details = false;
+    format!("{options:?} {:?} {} {}", search.imprinting, search.samples, parts.margin).hash(&mut hasher);
+    Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
+}

@@ -1,0 +1,32 @@
+//! Method `auto`: the better of `ilp` and, for classifiers, `msq`, repaired.
+
+use super::Proposer;
+use super::ilp::Program;
+use super::msq::Msq;
+use crate::Error;
+use crate::search::driver::{Driver, EvaluatedPlan, Limit};
+use crate::search::registry::SearchRow;
+
+/// The row of this method.
+pub(in crate::search) const ROW: SearchRow = SearchRow {
+    name: "auto",
+    help: "The better of ilp and, for classifiers, msq, repaired by exchanges of bits between layers",
+    measures: "what both measure, and each exchange",
+    options: &["search_samples", "repairs"],
+    needs_classes: false,
+    repairs: true,
+    proposer: &Auto,
+};
+
+struct Auto;
+
+impl Proposer for Auto {
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error> {
+        let best = Program.propose(driver, limit)?;
+        if !driver.is_classifier() {
+            return Ok(best);
+        }
+        let other = Msq.propose(driver, limit)?;
+        Ok(if other.verdict.distance < best.verdict.distance { other } else { best })
+    }
+}

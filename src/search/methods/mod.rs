@@ -1,0 +1,29 @@
+//! The search methods, one a file: each proposes a plan within a limit, and finds the smallest plan that loses no more than
+//! it may.
+
+pub(super) mod auto;
+pub(super) mod ilp;
+pub(super) mod msq;
+pub(super) mod sensitivity;
+pub(super) mod uniform;
+
+use super::driver::{Driver, EvaluatedPlan, Limit};
+use crate::Error;
+
+/// A search method at work.
+pub(super) trait Proposer: Sync {
+    /// A plan that keeps to the limit, evaluated on all validation samples. The plan with the fewest bits does.
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error>;
+
+    /// The smallest plan on this method's way down from `top`, the plan with the most bits, that loses no more than
+    /// `drop`. `top` itself does not lose more.
+    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, Error> {
+        let path = sensitivity::path(driver)?;
+        driver.last_within(self.descent_name(), &path, top, drop)
+    }
+
+    /// The name under which plans on the way down are reported.
+    fn descent_name(&self) -> &'static str {
+        sensitivity::ROW.name
+    }
+}
