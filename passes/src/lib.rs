@@ -25,7 +25,8 @@ pub use prepare::{
     NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
 };
 pub use quantize::{
-    ActivationQuantizer, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer, StoreWeights,
+    ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
+    StoreWeights,
 };
 pub use target::{ActivationGrid, BiasForm, Profile, Support};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants};

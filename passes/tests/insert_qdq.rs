@@ -45,7 +45,9 @@ fn rounded(model: &Model, placement: &Placement, layer: &Layer) -> QuantizedLaye
     let has_bias = layer.bias.is_some() || placement.affine_of(model, layer).is_some();
     QuantizedLayer {
         weight: weight.iter().map(|w| (w * 64.0).round().clamp(-127.0, 127.0) as i8).collect(),
+        granularity: Granularity::Channel,
         scales: vec![1.0 / 64.0; channels],
+        zero_points: Vec::new(),
         bias: has_bias.then(|| match placement.profile.bias {
             BiasForm::Int32 => LayerBias::Int32((0..channels as i32).collect()),
             BiasForm::Float => LayerBias::Float((0..channels).map(|c| c as f32).collect()),

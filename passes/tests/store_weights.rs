@@ -9,7 +9,7 @@
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, layers};
 use msq_passes::ir::{Model, check, export, import, text};
-use msq_passes::{LayerBias, QuantizedLayer, StoreWeights, run_pass};
+use msq_passes::{Granularity, LayerBias, QuantizedLayer, StoreWeights, run_pass};
 use similar::TextDiff;
 use std::path::Path;
 
@@ -37,7 +37,8 @@ fn rounded(model: &Model, layer: &Layer, words: &str) -> QuantizedLayer {
     } else {
         (has("bias") || has("short-bias")).then(|| LayerBias::Float((0..biases).map(|b| b as f32).collect()))
     };
-    QuantizedLayer { weight: weight.into(), scales, bias }
+    let granularity = if has("one-scale") { Granularity::Tensor } else { Granularity::Channel };
+    QuantizedLayer { weight: weight.into(), granularity, scales, zero_points: Vec::new(), bias }
 }
 
 /// Runs the pass twice: the second time it has nothing to do.

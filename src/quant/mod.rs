@@ -20,6 +20,7 @@ pub(crate) mod weight_grid;
 pub use bias::{QuantizedBias, minimum_weight_scales, quantize_bias};
 pub use error::QuantError;
 pub use grid::Affine;
+pub use msq_passes::Granularity;
 pub(crate) use rounding::round_half_even_f64;
 pub use spec::{GridKind, GridSpec, MAXIMUM_BITS, MINIMUM_BITS, Range};
 pub(crate) use spec::{normal_scale, ratio};

@@ -1,4 +1,4 @@
-//! Weights rounded to a symmetric grid, one scale a channel or one for all.
+//! Weights rounded to a symmetric grid, one scale per channel or one for all.
 //!
 //! `w ≈ s_c·q` with q a signed byte and c the index along the channel axis: 0 for Conv and for Gemm with transB = 1, 1
 //! for `ConvTranspose` (grouped ones are passed in a view whose axis counts all output channels) and for Gemm with
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::scale_search::Channel;
-use super::{GridSpec, QuantError, Sqnr, power_of_two};
+use super::{Granularity, GridSpec, QuantError, Sqnr, power_of_two};
 
 /// The scale of channels that are zero throughout. Any would represent them; one of the usual size keeps the step
 /// `s_x·s_w` of the channel's bias fine.
@@ -55,11 +55,15 @@ pub struct WeightQuantizer<'a> {
 pub struct QuantizedWeight {
     /// The integers, laid out as the weight was.
     pub data: Vec<i8>,
-    /// One positive scale a channel; exactly one without an axis.
+    /// How much of the weight shares a scale.
+    pub granularity: Granularity,
+    /// As many positive scales as the granularity says, channel after channel.
     pub scales: Vec<f32>,
+    /// The integers that stand for 0, as many as there are scales; empty where all are 0.
+    pub zero_points: Vec<i8>,
     /// The shape of the weight.
     pub shape: Vec<usize>,
-    /// The axis whose entries have scales of their own.
+    /// The axis of channels; none where the weight counts as one channel.
     pub axis: Option<usize>,
     /// The grid the integers belong to.
     pub grid: GridSpec,
@@ -126,14 +130,14 @@ impl<'a> WeightQuantizer<'a> {
         }
     }
 
-    /// Lets no scale fall below the given ones, one a channel or one for all (a tensor without an axis takes the
+    /// Lets no scale fall below the given ones, one per channel or one for all (a tensor without an axis takes the
     /// largest); see [`minimum_weight_scales`](super::minimum_weight_scales).
     #[must_use]
     pub fn with_minimum_scales(self, minimum_scales: &'a [f32]) -> Self {
         Self { minimum_scales: Some(minimum_scales), ..self }
     }
 
-    /// Rounds `weight` of the given shape, with a scale for each entry along `axis`, or one for all.
+    /// Rounds `weight` of the given shape, with one scale per entry along `axis`, or one for all.
     pub fn quantize(
         &self,
         weight: &[f32],
@@ -152,7 +156,9 @@ impl<'a> WeightQuantizer<'a> {
             layout.scatter(values, channel, &mut data);
         }
         let scales = rounded.into_iter().map(|(scale, _)| scale).collect();
-        Ok(QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid })
+        let granularity = if axis.is_some() { Granularity::Channel } else { Granularity::Tensor };
+        let (shape, zero_points) = (shape.to_vec(), Vec::new());
+        Ok(QuantizedWeight { data, granularity, scales, zero_points, shape, axis, grid: self.grid })
     }
 
     /// The layout of a weight that can be rounded.
@@ -202,14 +208,49 @@ impl<'a> WeightQuantizer<'a> {
 }
 
 impl QuantizedWeight {
-    /// The floats the integers stand for, in the order of the original.
+    /// The floats s·(q − z) that the integers stand for, in the order of the original.
     pub fn dequantize(&self) -> Vec<f32> {
+        if self.zero_points.is_empty() && !matches!(self.granularity, Granularity::Block(_)) {
+            return self.scaled_runs();
+        }
+        let value = |(at, &q): (usize, &i8)| {
+            let group = self.group_of(at);
+            let zero = self.zero_points.get(group).copied().unwrap_or(0);
+            let scale = self.scales.get(group).copied().unwrap_or(1.0);
+            f32::from(i16::from(q) - i16::from(zero)) * scale
+        };
+        self.data.iter().enumerate().map(value).collect()
+    }
+
+    /// The floats where runs of values share a scale and zero points are 0.
+    fn scaled_runs(&self) -> Vec<f32> {
         let inner: usize = self.axis.map_or(self.data.len(), |axis| self.shape.iter().skip(axis + 1).product());
         self.data
             .chunks(inner.max(1))
             .zip(self.scales.iter().cycle())
             .flat_map(|(run, &scale)| run.iter().map(move |&value| f32::from(value) * scale))
             .collect()
+    }
+
+    /// The index of the scale that a value has.
+    pub fn group_of(&self, at: usize) -> usize {
+        let Some(&channels) = self.axis.and_then(|axis| self.shape.get(axis)) else { return self.block_of(0, at) };
+        let inner: usize = self.shape.iter().skip(self.axis.map_or(0, |axis| axis + 1)).product();
+        let (run, within) = (at / inner.max(1), at % inner.max(1));
+        self.block_of(run % channels.max(1), run / channels.max(1) * inner + within)
+    }
+
+    /// The index of the scale of a value at a place within a channel.
+    fn block_of(&self, channel: usize, place: usize) -> usize {
+        match self.granularity {
+            Granularity::Tensor => 0,
+            Granularity::Channel => channel,
+            Granularity::Block(size) => {
+                let channels = self.axis.and_then(|axis| self.shape.get(axis)).copied().unwrap_or(1);
+                let blocks = (self.data.len() / channels.max(1)).div_ceil(size.max(1));
+                channel * blocks + place / size.max(1)
+            }
+        }
     }
 
     /// What rounding cost, against the weight it was made from.

@@ -2,8 +2,8 @@
 
 use super::registry::taking;
 use super::{Grid, Solver};
-use crate::quant::QuantError;
 use crate::quant::weight_grid::WeightGrid;
+use crate::quant::{Granularity, QuantError};
 use crate::runtime::ErrorKind;
 use msq_passes::ir::{ExternalError, TensorError};
 use thiserror::Error;
@@ -32,6 +32,14 @@ pub enum SolveError {
         grid: WeightGrid,
         /// Solvers that take it.
         others: String,
+    },
+    /// The solver cannot solve with scales of the granularity, or the layer cannot be written with them.
+    #[error("scales of granularity {granularity:?} are not possible: {reason}")]
+    Granularity {
+        /// The granularity.
+        granularity: Granularity,
+        /// Why.
+        reason: String,
     },
     /// A solver given to the library failed.
     #[error("solver `{solver}`: {source}")]

@@ -2,7 +2,7 @@
 
 use super::adaround::AdaRound;
 use super::lsq::Lsq;
-use super::synthetic::{correlated, noise};
+use super::synthetic::{correlated, granularity, noise};
 use super::{Grid, Group, Problem, Solution, Solver, Statistics};
 use crate::kernels::Columns;
 use crate::quant::{GridKind, GridSpec};
@@ -52,7 +52,9 @@ fn beats_plain_rounding() {
     for (grid, least) in [(full(2), 2.0), (full(3), 2.0), (full(4), 2.0), (Grid::Codebook(2), 2.0)] {
         for (name, solver) in solvers(1000) {
             for per_channel in [true, false] {
-                let solution = solver.solve(&Problem { per_channel, ..Problem::new(&groups, size, grid) }).unwrap();
+                let solution = solver
+                    .solve(&Problem { granularity: granularity(per_channel), ..Problem::new(&groups, size, grid) })
+                    .unwrap();
                 assert!(gain(&solution) > least, "{name} {grid:?} {per_channel}: {}", gain(&solution));
                 assert_eq!(solution.scales.len(), if per_channel { rows } else { 1 });
             }
@@ -138,7 +140,11 @@ fn scales_keep_above_their_limits() {
     let least = [0.5, 0.0, 3.0];
     for (name, solver) in solvers(50) {
         for per_channel in [true, false] {
-            let problem = Problem { least_scales: &least, per_channel, ..Problem::new(&groups, size, full(4)) };
+            let problem = Problem {
+                least_scales: &least,
+                granularity: granularity(per_channel),
+                ..Problem::new(&groups, size, full(4))
+            };
             let scales = solver.solve(&problem).unwrap().scales;
             let kept = if per_channel { scales.iter().zip(least).all(|(&s, l)| s >= l) } else { scales[0] >= 3.0 };
             assert!(kept, "{name}: {scales:?}");
@@ -156,7 +162,8 @@ fn same_bits_on_any_number_of_threads() {
         for per_channel in [true, false] {
             let on = |threads, seed| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let problem = Problem { per_channel, seed, ..Problem::new(&groups, size, full(3)) };
+                let problem =
+                    Problem { granularity: granularity(per_channel), seed, ..Problem::new(&groups, size, full(3)) };
                 pool.install(|| solver.solve(&problem).unwrap())
             };
             assert_eq!(on(1, 0), on(3, 0), "{name} {per_channel}");
@@ -195,8 +202,13 @@ fn degenerate_inputs() {
             (&zero, true, true, true, Grid::Codebook(2)),
         ] {
             let groups = [Group { weights, statistics: Statistics::Columns(&columns) }];
-            let problem =
-                Problem { centered, rectified, per_channel, bias: &bias, ..Problem::new(&groups, size, grid) };
+            let problem = Problem {
+                centered,
+                rectified,
+                granularity: granularity(per_channel),
+                bias: &bias,
+                ..Problem::new(&groups, size, grid)
+            };
             for (name, solver) in solvers(20) {
                 let solution = solver.solve(&problem).unwrap();
                 assert!(never_worse(&solution), "{name}: {solution:?}");

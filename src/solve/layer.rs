@@ -10,10 +10,12 @@
 
 use super::bias_correction::mean_shift;
 use super::random::seed_of;
-use super::{Group, LayerStatistics, Problem, SolveError, Solver, Statistics, planned};
+use super::{Group, LayerStatistics, Problem, Solution, SolveError, Solver, Statistics, planned};
 use crate::kernels::Geometry;
 use crate::quant;
-use crate::quant::{Affine, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias};
+use crate::quant::{
+    Affine, Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
+};
 use crate::scheme::bit_plan::LayerPlan;
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
@@ -25,8 +27,8 @@ use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
 pub(crate) struct Rounding<'a> {
     /// Bits and grid of the weights.
     pub plan: LayerPlan,
-    /// Whether the target has one scale per channel.
-    pub per_channel: bool,
+    /// How much of the weight shares a scale. Weights without an axis of channels have one scale.
+    pub granularity: Granularity,
     /// Whether scales are rounded to half precision.
     pub half_scales: bool,
     /// Whether the bias takes back what rounding does to the mean of the layer's output.
@@ -146,8 +148,8 @@ pub(crate) fn round_layer(
     };
     let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
     let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
-    let QuantizedWeight { data, scales, .. } = rounded;
-    let layer = QuantizedLayer { weight: data.into(), scales, bias };
+    let QuantizedWeight { data, granularity, scales, zero_points, .. } = rounded;
+    let layer = QuantizedLayer { weight: data.into(), granularity, scales, zero_points, bias };
     Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale })
 }
 
@@ -227,7 +229,9 @@ impl<'a> Target<'a> {
 
     /// Integers and scales of the weight without the factors.
     fn solve(&self, layer: &Layer, floor: &[f32], input: LayerInput, rounding: Rounding) -> Result<Fit, SolveError> {
-        let axis = layer.axis.filter(|_| rounding.per_channel);
+        let axis = layer.axis.filter(|_| rounding.granularity != Granularity::Tensor);
+        let granularity = if axis.is_some() { rounding.granularity } else { Granularity::Tensor };
+        self.check_granularity(granularity, rounding)?;
         let layout = match rounding.statistics {
             Some(statistics) => Rows::Groups(statistics.geometry()),
             None => Rows::Channels(&layer.shape, axis),
@@ -248,7 +252,7 @@ impl<'a> Target<'a> {
         }
         let bias = self.own_bias();
         let solution = rounding.solver.solve(&Problem {
-            per_channel: axis.is_some(),
+            granularity,
             centered: rounding.bias_correction && self.bias.is_some(),
             least_scales: floor,
             fixed_scales: rounding.scales.is_some(),
@@ -258,16 +262,45 @@ impl<'a> Target<'a> {
             seed: seed_of(rounding.seed, &layer.name),
             ..Problem::new(&groups, size, grid)
         })?;
+        check_counts(
+            rounding.solver,
+            &solution,
+            self.own.len(),
+            granularity.scales(self.own.len() / size.max(1), size),
+        )?;
         let mut data = vec![0; self.own.len()];
         for (group, integers) in solution.integers.chunks(rows.first().map_or(1, Vec::len).max(1)).enumerate() {
             layout.put(integers, group, &mut data);
         }
-        let weight =
-            QuantizedWeight { data, scales: solution.scales, shape: layer.shape.clone(), axis, grid: grid.spec() };
+        let weight = QuantizedWeight {
+            data,
+            granularity,
+            scales: solution.scales,
+            zero_points: solution.zero_points,
+            shape: layer.shape.clone(),
+            axis,
+            grid: grid.spec(),
+        };
         let scaled = |(c, shift): (usize, f64)| shift * self.factors.get(c).copied().unwrap_or(1.0);
         let shift = solution.bias_shift.map(|shift| shift.into_iter().enumerate().map(scaled).collect());
         let output_sqnr = shift.is_some().then_some(solution.ratio);
         Ok(Fit { weight, shift, output_sqnr, input_scale: solution.input_scale })
+    }
+
+    /// Refuses scales that the solver does not take, or with which the layer cannot be written: a batch-norm multiplies
+    /// one scale per channel, and so does the grid of an int32 bias.
+    fn check_granularity(&self, granularity: Granularity, rounding: Rounding) -> Result<(), SolveError> {
+        let refused = |reason: String| Err(SolveError::Granularity { granularity, reason });
+        match granularity {
+            _ if !rounding.solver.takes_granularity(granularity) => {
+                refused(format!("solver `{}` does not take them", rounding.solver.name()))
+            }
+            Granularity::Block(_) if !self.factors.is_empty() => refused("the layer takes in a batch-norm".to_owned()),
+            Granularity::Block(_) if self.bias.is_some() && rounding.bias == BiasForm::Int32 => {
+                refused("its bias is written as int32".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The bias as it stands before the factors.
@@ -282,7 +315,7 @@ impl<'a> Target<'a> {
         rounded.scales = scales
             .map(|(&s, &f)| if f == 0.0 { ZERO_CHANNEL_SCALE } else { quant::normal_scale(f64::from(s) * f) })
             .collect();
-        rounded.axis = Some(axis);
+        (rounded.axis, rounded.granularity) = (Some(axis), Granularity::Channel);
         let inner: usize = layer.shape[axis + 1..].iter().product::<usize>().max(1);
         for (i, q) in rounded.data.iter_mut().enumerate() {
             if self.factors[i / inner % self.factors.len()] == 0.0 {
@@ -315,11 +348,25 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Refuses a solution of the wrong size.
+fn check_counts(solver: &dyn Solver, solution: &Solution, integers: usize, scales: usize) -> Result<(), SolveError> {
+    let zero_points = if solution.zero_points.is_empty() { 0 } else { scales };
+    let counts = [
+        ("integers", integers, solution.integers.len()),
+        ("scales", scales, solution.scales.len()),
+        ("zero points", zero_points, solution.zero_points.len()),
+    ];
+    match counts.into_iter().find(|(_, expected, found)| expected != found) {
+        Some((of, expected, found)) => Err(SolveError::Count { solver: solver.name().to_owned(), of, expected, found }),
+        None => Ok(()),
+    }
+}
+
 /// The least scales with which the int32 bias does not overflow, one a channel or one for all.
 fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
     let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
     let floor = minimum_weight_scales(bias, input_scale);
-    let one_scale = !rounding.per_channel || layer.axis.is_none();
+    let one_scale = rounding.granularity == Granularity::Tensor || layer.axis.is_none();
     if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
 }
 
@@ -337,9 +384,9 @@ fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
     let mut allowed = rounded.data.clone();
     allowed.sort_unstable();
     allowed.dedup();
-    let inner: usize = rounded.axis.map_or(weight.len(), |axis| rounded.shape[axis + 1..].iter().product()).max(1);
-    for (i, (q, &w)) in rounded.data.iter_mut().zip(weight).enumerate() {
-        let value = f64::from(w) / f64::from(rounded.scales[i / inner % rounded.scales.len()]);
+    let groups: Vec<usize> = (0..weight.len()).map(|at| rounded.group_of(at)).collect();
+    for ((q, &w), group) in rounded.data.iter_mut().zip(weight).zip(groups) {
+        let value = f64::from(w) / f64::from(rounded.scales[group]);
         let distance = |q: &&i8| (f64::from(**q) - value).abs();
         // A last place of a half moves a weight to a neighbour at most.
         let at = allowed.binary_search(q).unwrap_or(0);

@@ -73,7 +73,7 @@ impl Solver for Lsq {
         let parts = Part::all(problem, &readings, &scales);
         let mut learners: Vec<Learner> =
             parts.iter().map(|part| Learner::new(part, &levels, &least, problem.seed)).collect();
-        if problem.per_channel {
+        if problem.per_channel() {
             learners.par_iter_mut().for_each(|learner| self.learn(std::slice::from_mut(learner), false));
         } else {
             self.learn(&mut learners, true);
@@ -103,7 +103,7 @@ impl Lsq {
 
 /// Lower limits of the scales, one a row.
 fn least_scales(problem: &Problem, rows: usize) -> Vec<f32> {
-    if problem.per_channel {
+    if problem.per_channel() {
         of_each_row(problem.least_scales, rows, 0.0)
     } else {
         vec![problem.least_scales.iter().copied().fold(0.0, f32::max); rows]
@@ -123,7 +123,7 @@ fn first_scales(problem: &Problem, weights: &[f32], plain: &QuantizedWeight, lea
     };
     let shared = scale(weights);
     let first = |(row, (weights, &least)): (usize, (&[f32], &f32))| {
-        let scale = if problem.per_channel { scale(weights) } else { shared }.max(least);
+        let scale = if problem.per_channel() { scale(weights) } else { shared }.max(least);
         let plain = plain.scales.get(row).or(plain.scales.first()).copied().unwrap_or(1.0);
         if scale.is_normal() { scale } else { plain }
     };

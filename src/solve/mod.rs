@@ -47,6 +47,7 @@ pub use registry::SolverRow;
 pub(crate) use statistics::StatisticsCollector;
 pub use statistics::{LayerStatistics, Statistics, StatisticsKind};
 
+use crate::quant::Granularity;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::options::{RoundingMode, SolveOptions};
@@ -77,6 +78,11 @@ pub trait Solver: std::fmt::Debug + Send + Sync {
     /// Whether it can solve on a grid. All solvers take uniform grids with free scales.
     fn takes(&self, grid: &Grid) -> bool {
         matches!(grid, Grid::Uniform(_))
+    }
+
+    /// Whether it can solve with scales of a granularity. All solvers take one scale per channel and one per tensor.
+    fn takes_granularity(&self, granularity: Granularity) -> bool {
+        !matches!(granularity, Granularity::Block(_))
     }
 
     /// Integers, scales and bias shifts of one layer. Weights that are not finite, and limits that do not fit the rows,

@@ -5,7 +5,7 @@ use super::round::Round;
 use super::{LayerStatistics, Solver};
 use crate::Error;
 use crate::calibrate::observe::Observed;
-use crate::quant::Affine;
+use crate::quant::{Affine, Granularity};
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, is_rectified};
@@ -68,7 +68,7 @@ pub(crate) fn solve_layer(
     let given = scheme.given_weight_scales(model, layer);
     let rounding = Rounding {
         plan: scheme.layer_plan(layer),
-        per_channel: scheme.target.per_channel,
+        granularity: if scheme.target.per_channel { Granularity::Channel } else { Granularity::Tensor },
         half_scales: scheme.output.half_scales,
         bias_correction: scheme.solve.bias_correction,
         seed: scheme.seed,

@@ -42,6 +42,7 @@ fn bits(plan: LayerPlan) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::Granularity;
     use crate::solve::round::Round;
     use crate::solve::{
         Group, LayerInput, Problem, Rounding, Solution, SolveError, Solver, Statistics, StatisticsKind, round_layer,
@@ -132,7 +133,7 @@ mod tests {
             let plan = LayerPlan { weights: WeightBits::Bits(4), grid: Some(grid), ..LayerPlan::default() };
             let rounding = Rounding {
                 plan,
-                per_channel: true,
+                granularity: Granularity::Channel,
                 half_scales: false,
                 bias_correction: true,
                 seed: 0,

@@ -1,7 +1,7 @@
 //! What a solver is given and what it answers.
 
 use crate::kernels::{Means, Moments};
-use crate::quant::{Affine, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
+use crate::quant::{Affine, Granularity, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
 use crate::solve::levels::Levels;
 use crate::solve::{Statistics, codebook, fixed_levels};
 use rayon::prelude::*;
@@ -39,8 +39,9 @@ pub struct Problem<'a> {
     pub size: usize,
     /// The integers to be used.
     pub grid: Grid<'a>,
-    /// Whether each row has a scale of its own; or there is one for all.
-    pub per_channel: bool,
+    /// How much of the layer shares a scale; a channel is a row. [`Solver::takes_granularity`](super::Solver::takes_granularity)
+    /// says which a solver takes.
+    pub granularity: Granularity,
     /// λ as a fraction of the mean diagonal of H; [`gram::DAMPING`](super::gram::DAMPING) unless there is a reason.
     pub damping: f64,
     /// Whether the layer's bias will take up the mean error ([`Solution::bias_shift`]).
@@ -71,8 +72,10 @@ pub struct Unit<'a> {
 pub struct Solution {
     /// q, `[G·O, K]`.
     pub integers: Vec<i8>,
-    /// s, one a row or one for all.
+    /// s, as many as the granularity of the problem says, row after row.
     pub scales: Vec<f32>,
+    /// The integers that stand for 0, as many as there are scales; empty where all are 0.
+    pub zero_points: Vec<i8>,
     /// What to add to each row's bias to keep the mean of what it computes; none where nothing was seen.
     pub bias_shift: Option<Vec<f64>>,
     /// The scale to give the quantizer of what the layer reads; none where it keeps the one it has.
@@ -103,13 +106,13 @@ impl Grid<'_> {
 }
 
 impl<'a> Problem<'a> {
-    /// Groups whose rows have so many values each, with a scale a row and nothing else said.
+    /// Groups whose rows have so many values each, with one scale per row and nothing else said.
     pub fn new(groups: &'a [Group<'a>], size: usize, grid: Grid<'a>) -> Self {
         Self {
             groups,
             size,
             grid,
-            per_channel: true,
+            granularity: Granularity::Channel,
             damping: super::gram::DAMPING,
             centered: false,
             least_scales: &[],
@@ -121,6 +124,11 @@ impl<'a> Problem<'a> {
         }
     }
 
+    /// Whether each row has a scale of its own.
+    pub fn per_channel(&self) -> bool {
+        self.granularity == Granularity::Channel
+    }
+
     /// All weights, `[G·O, K]`.
     pub fn weights(&self) -> Vec<f32> {
         self.groups.iter().flat_map(|group| group.weights).copied().collect()
@@ -129,9 +137,17 @@ impl<'a> Problem<'a> {
     /// Weights `[rows, K]` rounded to nearest, codebooks by errors weighed by the importance of each weight.
     pub(super) fn nearest(&self, weights: &[f32], importance: &[f64]) -> Result<QuantizedWeight, QuantError> {
         let shape = [weights.len() / self.size.max(1), self.size];
-        let axis = self.per_channel.then_some(0);
-        let of_list =
-            |(data, scales)| QuantizedWeight { data, scales, shape: shape.to_vec(), axis, grid: self.grid.spec() };
+        let axis = self.per_channel().then_some(0);
+        let (granularity, zero_points) = (self.granularity, Vec::new());
+        let of_list = |(data, scales)| QuantizedWeight {
+            data,
+            granularity,
+            scales,
+            zero_points,
+            shape: shape.to_vec(),
+            axis,
+            grid: self.grid.spec(),
+        };
         let (grid, search) = match self.grid {
             Grid::Uniform(grid) if self.fixed_scales => (grid, ScaleSearch::Given),
             _ if self.fixed_scales => return self.nearest_on_scales(weights).map(of_list),
@@ -163,7 +179,7 @@ impl<'a> Problem<'a> {
     /// The lower limit for the scale of a channel, or for that of all.
     pub(super) fn least_scale(&self, channel: usize) -> f32 {
         match self.least_scales {
-            least if self.per_channel && least.len() > 1 => least.get(channel).copied().unwrap_or(0.0),
+            least if self.per_channel() && least.len() > 1 => least.get(channel).copied().unwrap_or(0.0),
             least => least.iter().copied().fold(0.0, f32::max),
         }
     }
@@ -171,7 +187,7 @@ impl<'a> Problem<'a> {
     fn nearest_levels(&self, weights: &[f32], levels: &[i8]) -> Result<(Vec<i8>, Vec<f32>), QuantError> {
         check_finite(weights)?;
         let levels = Levels::listed(levels);
-        let size = if self.per_channel { self.size } else { weights.len() }.max(1);
+        let size = if self.per_channel() { self.size } else { weights.len() }.max(1);
         let channel = |(channel, weights): (usize, &[f32])| {
             let scale = fixed_levels::scale(weights, &levels, self.least_scale(channel));
             (fixed_levels::round(weights, &levels, scale), scale)
@@ -191,12 +207,12 @@ impl<'a> Problem<'a> {
             return Err(QuantError::UnsupportedBits { bits });
         }
         let size = self.size.max(1);
-        let channel = |i: usize| if self.per_channel { i / size } else { 0 };
+        let channel = |i: usize| if self.per_channel() { i / size } else { 0 };
         let weight = |(i, (&value, &importance))| codebook::Weight { channel: channel(i), value, importance };
         let values: Vec<codebook::Weight> = weights.iter().zip(importance).enumerate().map(weight).collect();
         let largest = [self.least_scales.iter().copied().fold(0.0, f32::max)];
-        let least = if self.per_channel { self.least_scales } else { &largest };
-        Ok(codebook::fit(&values, if self.per_channel { weights.len() / size } else { 1 }, bits, least))
+        let least = if self.per_channel() { self.least_scales } else { &largest };
+        Ok(codebook::fit(&values, if self.per_channel() { weights.len() / size } else { 1 }, bits, least))
     }
 }
 

@@ -65,6 +65,7 @@ impl Solver for Round {
             integers: rounded.data,
             scales: rounded.scales,
             bias_shift: None,
+            zero_points: Vec::new(),
             input_scale: None,
             ratio,
             plain_ratio: ratio,
@@ -79,7 +80,7 @@ fn draw(problem: &Problem, weights: &[f32], rounded: &mut QuantizedWeight) {
         Grid::Codebook(_) => Levels::listed(&rounded.data),
         Grid::Levels(levels) => Levels::listed(levels),
     };
-    let size = if problem.per_channel { problem.size } else { weights.len() }.max(1);
+    let size = if problem.per_channel() { problem.size } else { weights.len() }.max(1);
     for (channel, (scale, weights)) in rounded.scales.iter_mut().zip(weights.chunks(size)).enumerate() {
         if let Some(widest) = unclipped(problem, weights, &levels).filter(|_| !problem.fixed_scales) {
             *scale = widest.max(problem.least_scale(channel));

@@ -1,5 +1,12 @@
 //! Synthetic layers for the tests of solvers.
 
+use crate::quant::Granularity;
+
+/// One scale per channel, or one for all.
+pub(super) fn granularity(per_channel: bool) -> Granularity {
+    if per_channel { Granularity::Channel } else { Granularity::Tensor }
+}
+
 /// Values between −1 and 1, about normal, different for each seed.
 pub(super) fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

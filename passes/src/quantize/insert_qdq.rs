@@ -3,7 +3,7 @@
 //! * What an integer kernel computes: `x = kernel(…)` becomes `r = kernel(…); q = Q(r); x = DQ(q)`: every reader, the
 //!   caller included, sees the same name and what the integers say.
 //! * What a float node or the caller provides: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
-//! * A weight becomes int8 with a scale a channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly, without
+//! * A weight becomes int8 with one scale per channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly, without
 //!   which runtimes do not fuse, or stays float. A constant that arithmetic reads is quantized like an activation.
 //! * An absorbed clamp goes: the quantizer saturates in its place. An absorbed factor c goes: x = DQ(Q(r, s/c), s). An
 //!   absorbed batch-norm goes: it is in the layer's scales and bias.
@@ -19,7 +19,7 @@
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
-use crate::quantize::Integers;
+use crate::quantize::{Granularity, Integers};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -58,8 +58,12 @@ pub enum LayerBias {
 pub struct QuantizedLayer {
     /// Weights, in the storage order of the float weight.
     pub weight: Integers,
-    /// A scale a channel, or one for all.
+    /// How much of the weight shares a scale.
+    pub granularity: Granularity,
+    /// As many scales as the granularity says, channel after channel.
     pub scales: Vec<f32>,
+    /// The integers that stand for 0, as many as there are scales; empty where all are 0.
+    pub zero_points: Vec<i8>,
     /// Bias, for layers that have one or take a batch-norm in.
     pub bias: Option<LayerBias>,
 }
@@ -312,6 +316,10 @@ impl Work<'_, '_> {
         let Some(quantized) = self.pass.layers.get(&layer.name) else {
             return Err(PassError::Input(format!("layer `{}` has no quantized weights", layer.name)));
         };
+        if let Granularity::Block(size) = quantized.granularity {
+            let reason = format!("layer `{}`: weights in blocks of {size} cannot be written as QDQ", layer.name);
+            return Err(PassError::Input(reason));
+        }
         let input_scale = if let Some(&quantizer) = self.pass.narrower.get(&layer.name) {
             self.narrow(layer, quantizer);
             quantizer.scale
@@ -320,8 +328,11 @@ impl Work<'_, '_> {
         };
         let stem = self.graph.value(layer.weight).name().to_owned();
         let weight = quantized.weight.to_tensor(&format!("{stem}_quantized"), &layer.shape);
-        let zero_points = (layer.op != LayerOp::Conv)
-            .then(|| TensorProto::from_i8("", &[quantized.scales.len()], &vec![0; quantized.scales.len()]));
+        let count = quantized.scales.len();
+        let zero_points = match &quantized.zero_points[..] {
+            [] => (layer.op != LayerOp::Conv).then(|| TensorProto::from_i8("", &[count], &vec![0; count])),
+            zero_points => Some(TensorProto::from_i8("", &[count], zero_points)),
+        };
         let axis = layer.axis.filter(|_| quantized.scales.len() > 1);
         let dequantized = self.constant(&stem, weight, &quantized.scales, zero_points, axis);
         self.graph.set_input(layer.node, layer.weight_slot, Some(dequantized));

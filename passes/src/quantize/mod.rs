@@ -1,10 +1,12 @@
 //! Passes that write integers and quantizers into the graph.
 
+mod granularity;
 mod insert_qdq;
 mod integers;
 mod pack_weights;
 mod store_weights;
 
+pub use granularity::Granularity;
 pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
 pub use integers::Integers;
 pub use pack_weights::{PackWeights, Packing};

@@ -5,7 +5,7 @@
 //! y = Conv(x, W, b)
 //! ```
 //!
-//! W = float(q)·s with q int8 and s one scale, or one a channel in a shape that broadcasts along the layer's axis:
+//! W = float(q)·s with q int8 and s one scale, or one per channel in a shape that broadcasts along the layer's axis:
 //! `[C, 1, 1, 1]` for `Conv`, `[1, C, 1, 1]` for `ConvTranspose`. float(q) is exact and the product is rounded once, so W
 //! is what `DequantizeLinear` makes of the same integers. It is not used because onnxruntime keeps one of a constant and
 //! runs it with every inference, while `Cast` and `Mul` of constants it computes when it loads a model.
@@ -20,7 +20,7 @@
 use crate::analysis::{Layer, LayerOp, layers};
 use crate::ir::{AttributeProto, DataType, Graph, Model, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
-use crate::quantize::{LayerBias, QuantizedLayer};
+use crate::quantize::{Granularity, LayerBias, QuantizedLayer};
 use indexmap::IndexMap;
 use std::iter;
 
@@ -137,6 +137,11 @@ fn channels(layer: &Layer) -> usize {
 
 /// Integers and scale of the weight.
 fn weight(layer: &Layer, quantized: &QuantizedLayer, stem: &str) -> Result<(TensorProto, TensorProto), PassError> {
+    if matches!(quantized.granularity, Granularity::Block(_)) || !quantized.zero_points.is_empty() {
+        let reason =
+            format!("layer `{}`: weights stored beside float layers have no blocks or zero points", layer.name);
+        return Err(PassError::Input(reason));
+    }
     let (integers, scales) = (&quantized.weight, &quantized.scales);
     if integers.len() != layer.weights() {
         return Err(wrong_length(layer, "integers", integers.len(), layer.weights()));

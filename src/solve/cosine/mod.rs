@@ -113,6 +113,7 @@ fn assemble(problem: &Problem, search: &Search, choice: Choice) -> Solution {
         plain_ratio: ratio(search, &choice.plain_sums, count),
         integers: choice.integers,
         scales: choice.scales,
+        zero_points: Vec::new(),
         bias_shift: shifts,
         input_scale: choice.input.filter(|_| choice.input != problem.input).map(|input| input.scale),
     }

@@ -65,12 +65,12 @@ impl<'a> Search<'a> {
 
     /// The index of the scale that a row has.
     pub(super) fn unit(&self, row: usize) -> usize {
-        if self.problem.per_channel { row } else { 0 }
+        if self.problem.per_channel() { row } else { 0 }
     }
 
     /// Sums of what shares a scale.
     pub(super) fn units(&self, rows: &[Sums]) -> Vec<Sums> {
-        if self.problem.per_channel {
+        if self.problem.per_channel() {
             rows.to_vec()
         } else {
             vec![rows.iter().fold(Sums::default(), |total, &row| total.plus(row, 1.0))]
@@ -199,7 +199,7 @@ impl<'a> Search<'a> {
             self.problem.input.zip(input).map_or(1.0, |(given, now)| f64::from(given.scale) / f64::from(now.scale));
         let least =
             self.problem.least_scales.iter().map(|&least| (f64::from(least) * ratio).min(f64::from(f32::MAX)) as f32);
-        if self.problem.per_channel || self.problem.least_scales.is_empty() {
+        if self.problem.per_channel() || self.problem.least_scales.is_empty() {
             return least.collect();
         }
         vec![least.fold(0.0, f32::max)]

@@ -1,7 +1,7 @@
 //! Against naive cosines over every candidate, and what must never happen.
 
 use super::*;
-use crate::quant::{GridKind, GridSpec};
+use crate::quant::{Granularity, GridKind, GridSpec};
 use crate::solve::round::Round;
 use crate::solve::synthetic::noise;
 use crate::solve::{Grid, Group};
@@ -93,7 +93,7 @@ fn a_shared_scale_is_the_best_for_all_rows() {
         .zip(&seen)
         .map(|(weights, seen)| Group { weights, statistics: Statistics::Columns(seen) })
         .collect();
-    let problem = Problem { per_channel: false, ..Problem::new(&groups, size, grid(3)) };
+    let problem = Problem { granularity: Granularity::Tensor, ..Problem::new(&groups, size, grid(3)) };
     let solution = Cosine.solve(&problem).unwrap();
     let of = |scale: f64| {
         let mut outputs = (Vec::new(), Vec::new());
@@ -121,7 +121,7 @@ fn beats_plain_rounding() {
     let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }];
     for (bits, least) in [(2, 0.05), (3, 0.1), (4, 0.1), (6, 0.05)] {
         for per_channel in [true, false] {
-            let problem = Problem { per_channel, ..Problem::new(&groups, size, grid(bits)) };
+            let problem = Problem { granularity: granularity(per_channel), ..Problem::new(&groups, size, grid(bits)) };
             let solution = Cosine.solve(&problem).unwrap();
             let gain = solution.ratio.decibels() - solution.plain_ratio.decibels();
             assert!(gain >= if per_channel { least } else { 0.0 }, "{bits} {per_channel}: {gain}");
@@ -211,7 +211,11 @@ fn same_bits_on_any_number_of_threads() {
     for per_channel in [true, false] {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let problem = Problem { per_channel, input: Some(too_wide(&seen)), ..Problem::new(&groups, size, grid(3)) };
+            let problem = Problem {
+                granularity: granularity(per_channel),
+                input: Some(too_wide(&seen)),
+                ..Problem::new(&groups, size, grid(3))
+            };
             pool.install(|| Cosine.solve(&problem).unwrap())
         };
         assert_eq!(on(1), on(3));
@@ -252,7 +256,11 @@ fn degenerate_inputs() {
                 let groups = [Group { weights, statistics: Statistics::Columns(&seen) }];
                 for (per_channel, input) in [(true, None), (false, None), (true, Some(too_wide(&good)))] {
                     for grid in [grid(2), Grid::Codebook(2)] {
-                        let problem = Problem { per_channel, input, ..Problem::new(&groups, size, grid) };
+                        let problem = Problem {
+                            granularity: granularity(per_channel),
+                            input,
+                            ..Problem::new(&groups, size, grid)
+                        };
                         let solution = Cosine.solve(&problem).unwrap();
                         assert!(sound(&solution), "{solution:?} {problem:?}");
                     }
@@ -280,7 +288,7 @@ proptest! {
         let weights = noise(rows * size, seed + 2);
         let groups = [Group { weights: &weights, statistics: Statistics::Columns(&seen) }; 2];
         let grid = if entries > 0 { Grid::Codebook(entries) } else { grid(bits) };
-        let problem = Problem { per_channel, ..Problem::new(&groups, size, grid) };
+        let problem = Problem { granularity: granularity(per_channel), ..Problem::new(&groups, size, grid) };
         let search = Search::new(&problem);
         let choice = search.weights(None).unwrap();
         let pairs = search.units(&choice.sums).into_iter().zip(search.units(&choice.plain_sums));

@@ -44,7 +44,7 @@ pub(in crate::solve) fn choose(
         Judged { found, plain, errors, plain_errors, signal: part.signal() }
     };
     let mut judged: Vec<Judged> = parts.par_iter().zip(found).map(judge).collect();
-    let together = !problem.per_channel && judged.iter().any(|part| part.found.scales != part.plain.scales);
+    let together = !problem.per_channel() && judged.iter().any(|part| part.found.scales != part.plain.scales);
     let total = |errors: fn(&Judged) -> &Vec<f64>| judged.iter().flat_map(errors).sum::<f64>();
     let all_better = total(|part| &part.errors) < total(|part| &part.plain_errors);
     for part in &mut judged {
@@ -81,10 +81,10 @@ fn assemble(problem: &Problem, judged: &[Judged]) -> Solution {
     }
     let wide: Vec<f64> = scales.iter().map(|&s| f64::from(s)).collect();
     let bias_shift = bias_shift(problem, &integers, &wide);
-    if !problem.per_channel {
+    if !problem.per_channel() {
         scales.truncate(1);
     }
-    Solution { integers, scales, bias_shift, input_scale: None, ratio, plain_ratio }
+    Solution { integers, scales, zero_points: Vec::new(), bias_shift, input_scale: None, ratio, plain_ratio }
 }
 
 fn bias_shift(problem: &Problem, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>> {

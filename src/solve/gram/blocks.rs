@@ -5,7 +5,7 @@
 //! rounding to nearest stay. A codebook keeps the entries of plain rounding.
 
 use super::ClosedForm;
-use crate::quant::Sqnr;
+use crate::quant::{Granularity, Sqnr};
 use crate::solve::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics};
 
 /// Solves block by block. No row is worse than rounded to nearest.
@@ -21,6 +21,7 @@ pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, S
     let mut solution = Solution {
         integers: plain.data,
         scales: plain.scales,
+        zero_points: Vec::new(),
         bias_shift: Some(vec![0.0; rows]),
         input_scale: None,
         ratio: Sqnr::default(),
@@ -43,7 +44,7 @@ pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, S
                 groups: &[Group { weights: &part, statistics: Statistics::Moments(moments) }],
                 size: moments.size,
                 grid,
-                per_channel: true,
+                granularity: Granularity::Channel,
                 least_scales: &scales[first..first + rows],
                 fixed_scales: true,
                 ..*problem

@@ -57,7 +57,7 @@ fn levels<'a>(integers: impl Iterator<Item = &'a Mat<f64>>) -> Levels {
 /// The best integers from a codebook, and from what it becomes.
 fn improved(problem: &Problem, groups: &[Prepared], levels: &Levels) -> Vec<Found> {
     let mut found = descend(problem, groups, levels);
-    if !problem.per_channel {
+    if !problem.per_channel() {
         return found;
     }
     for _ in 0..if groups.iter().any(|group| group.quick) { 1 } else { TURNS } {

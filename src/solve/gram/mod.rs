@@ -138,7 +138,7 @@ struct Found {
 /// The best integers out of some levels.
 fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Found> {
     let bits = problem.grid.bits();
-    if problem.per_channel {
+    if problem.per_channel() {
         prepared.par_iter().map(|group| per_row::solve(group, levels, bits)).collect()
     } else {
         shared::solve(prepared, levels, bits)
@@ -185,6 +185,7 @@ fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Soluti
     let mut solution = Solution {
         integers: Vec::new(),
         scales: Vec::new(),
+        zero_points: Vec::new(),
         bias_shift: Some(Vec::new()),
         input_scale: None,
         ratio: Sqnr::default(),
@@ -207,7 +208,7 @@ fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Soluti
             solution.plain_ratio.merge(&part(found.plain_errors[row]));
         }
     }
-    if !problem.per_channel {
+    if !problem.per_channel() {
         solution.scales.truncate(1);
     }
     solution

@@ -5,7 +5,7 @@ use crate::kernels::Moments;
 use crate::quant::GridKind;
 use crate::quant::GridSpec;
 use crate::quant::ScaleSearch;
-use crate::solve::synthetic::{correlated, noise};
+use crate::solve::synthetic::{correlated, granularity, noise};
 use proptest::prelude::*;
 
 /// Moments of columns `[P, K]` of both networks.
@@ -61,7 +61,7 @@ fn beats_plain_rounding_by_far() {
     for (bits, least) in [(2, 6.0), (3, 6.0), (4, 5.0), (8, 4.0)] {
         for per_channel in [true, false] {
             let grid = GridSpec::new(GridKind::Symmetric, bits).unwrap();
-            let solution = solve(&Problem { per_channel, ..problem(&groups, grid) }).unwrap();
+            let solution = solve(&Problem { granularity: granularity(per_channel), ..problem(&groups, grid) }).unwrap();
             assert!(gain(&solution) > least, "{bits} {per_channel}: {}", gain(&solution));
             assert_eq!(solution.scales.len(), if per_channel { rows } else { 1 });
         }
@@ -148,7 +148,8 @@ fn same_bits_on_any_number_of_threads() {
     for per_channel in [true, false] {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let problem = Problem { per_channel, ..problem(&groups, GridSpec::weight(3).unwrap()) };
+            let problem =
+                Problem { granularity: granularity(per_channel), ..problem(&groups, GridSpec::weight(3).unwrap()) };
             pool.install(|| solve(&problem).unwrap())
         };
         assert_eq!(on(1), on(3));
@@ -179,8 +180,12 @@ fn degenerate_inputs() {
             {
                 let groups = [Group { weights, statistics: Statistics::Moments(&moments) }];
                 for per_channel in [true, false] {
-                    let problem =
-                        Problem { per_channel, damping, centered, ..problem(&groups, GridSpec::weight(2).unwrap()) };
+                    let problem = Problem {
+                        granularity: granularity(per_channel),
+                        damping,
+                        centered,
+                        ..problem(&groups, GridSpec::weight(2).unwrap())
+                    };
                     let powers = Grid::Scaled(GridSpec::WEIGHT_S8, ScaleSearch::PowerOfTwo);
                     for grid in [problem.grid, Grid::Levels(&[-1, 1]), powers] {
                         let solution = solve(&Problem { grid, ..problem }).unwrap();
@@ -210,8 +215,12 @@ fn a_codebook_beats_the_grid_of_as_many() {
     let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
     for (per_channel, bits) in [(true, 2), (true, 3), (false, 2)] {
         let uniform = problem(&groups, GridSpec::new(GridKind::Symmetric, bits).unwrap());
-        let uniform = solve(&Problem { per_channel, ..uniform }).unwrap();
-        let codebook = Problem { grid: Grid::Codebook(bits), per_channel, ..problem(&groups, GridSpec::WEIGHT_S8) };
+        let uniform = solve(&Problem { granularity: granularity(per_channel), ..uniform }).unwrap();
+        let codebook = Problem {
+            grid: Grid::Codebook(bits),
+            granularity: granularity(per_channel),
+            ..problem(&groups, GridSpec::WEIGHT_S8)
+        };
         let codebook = solve(&codebook).unwrap();
         assert!(distinct(&codebook.integers) <= 1 << bits);
         let decibels = [&uniform, &codebook].map(|s| s.ratio.decibels());
@@ -234,7 +243,8 @@ fn other_grids_are_kept_to() {
     let scaled = [ScaleSearch::PowerOfTwo, ScaleSearch::Shift].map(|search| Grid::Scaled(full, search));
     for grid in [Grid::Levels(signs), Grid::Levels(powers), scaled[0], scaled[1]] {
         for per_channel in [true, false] {
-            let solution = solve(&Problem { grid, per_channel, ..problem(&groups, full) }).unwrap();
+            let solution =
+                solve(&Problem { grid, granularity: granularity(per_channel), ..problem(&groups, full) }).unwrap();
             assert!(rows_never_worse(&solution));
             assert!(gain(&solution) > 3.0, "{grid:?} {per_channel}: {}", gain(&solution));
             match grid {
@@ -260,13 +270,13 @@ proptest! {
         let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }; 2];
         let kind = if full { GridKind::Symmetric } else { GridKind::SymmetricNarrow };
         let grid = GridSpec::new(kind, bits).unwrap();
-        let solution = solve(&Problem { per_channel, centered, ..problem(&groups, grid) }).unwrap();
+        let solution = solve(&Problem { granularity: granularity(per_channel), centered, ..problem(&groups, grid) }).unwrap();
         prop_assert!(rows_never_worse(&solution));
         let range = grid.quantized_min()..=grid.quantized_max();
         prop_assert!(solution.integers.iter().all(|&q| range.contains(&i32::from(q))));
         if entries > 0 {
             let grid = Grid::Codebook(entries);
-            let codebook = Problem { grid, per_channel, centered, ..problem(&groups, GridSpec::WEIGHT_S8) };
+            let codebook = Problem { grid, granularity: granularity(per_channel), centered, ..problem(&groups, GridSpec::WEIGHT_S8) };
             let solution = solve(&codebook).unwrap();
             prop_assert!(rows_never_worse(&solution));
             prop_assert!(distinct(&solution.integers) <= 1 << entries);
@@ -285,7 +295,8 @@ fn blocks_of_long_columns() {
     let grid = GridSpec::weight(3).unwrap();
     for grid in [Grid::Uniform(grid), Grid::Codebook(2)] {
         for per_channel in [true, false] {
-            let problem = Problem { per_channel, centered: true, ..Problem::new(&groups, size, grid) };
+            let problem =
+                Problem { granularity: granularity(per_channel), centered: true, ..Problem::new(&groups, size, grid) };
             let solution = solve(&problem).unwrap();
             assert!(gain(&solution) > 2.0, "{grid:?} {per_channel}: {}", gain(&solution));
             let plain = problem.nearest(&weights, &vec![1.0; weights.len()]).unwrap();
