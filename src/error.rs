@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// The weights of a layer cannot become integers.
     #[error(transparent)]
-    Solve(#[from] SolveError),
+    Solve(SolveError),
     /// A file beside the model that cannot be written.
     #[error("`{path}` cannot be written: {reason}", path = path.display())]
     Write {
@@ -185,6 +185,19 @@ impl From<MeasureError> for Error {
             MeasureError::Data(error) => error.into(),
             MeasureError::NoSamples => Self::NoSamples,
             MeasureError::Incomparable { reason } => Self::Incomparable { reason },
+        }
+    }
+}
+
+impl From<SolveError> for Error {
+    fn from(error: SolveError) -> Self {
+        match error {
+            SolveError::Execute(error) => error.into(),
+            SolveError::Kernel(error) => error.into(),
+            SolveError::Pass(error) => error.into(),
+            SolveError::Tensor(error) => error.into(),
+            SolveError::External(error) => error.into(),
+            other => Self::Solve(other),
         }
     }
 }

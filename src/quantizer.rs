@@ -9,6 +9,7 @@ use crate::runtime::Runtime;
 use crate::runtime::progress::{Cancellation, Progress};
 use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
+use crate::solve::Solver;
 use msq_passes::ir::Model;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub struct Quantizer<'a> {
     made_up: SyntheticOptions,
     options: Options,
     search: Option<SearchOptions>,
+    solver: Option<Arc<dyn Solver>>,
     runtime: Runtime<'a>,
 }
 
@@ -63,6 +65,7 @@ impl<'a> Quantizer<'a> {
             made_up: SyntheticOptions::default(),
             options: Options::default(),
             search: None,
+            solver: None,
             runtime: Runtime::default(),
         }
     }
@@ -96,6 +99,12 @@ impl<'a> Quantizer<'a> {
     /// How to quantize.
     pub fn options(self, options: Options) -> Self {
         Self { options, ..self }
+    }
+
+    /// A solver of the caller's own, in the place of the one that the options name. Searches compare plans with the
+    /// solvers of the library, and the plan that wins is solved by this one.
+    pub fn solver(self, solver: Box<dyn Solver>) -> Self {
+        Self { solver: Some(solver.into()), ..self }
     }
 
     /// What the result has to keep to; the bits of every layer are searched for then, and those of the options do not
@@ -141,11 +150,11 @@ impl<'a> Quantizer<'a> {
     pub fn run(self) -> Result<Quantized, Error> {
         let (data, synthetic) = self.data()?;
         let Some(search) = &self.search else {
-            let calibration = Calibration { data: &data, synthetic };
+            let calibration = Calibration { data: &data, synthetic, solver: self.solver.as_deref() };
             return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration = Calibration { data: &calibration, synthetic };
+        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
         pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, search, &self.runtime)
     }
 
@@ -155,7 +164,7 @@ impl<'a> Quantizer<'a> {
         let (data, synthetic) = self.data()?;
         let search = self.search.unwrap_or_else(|| SearchOptions::new(Target::MaxDrop(0.01)));
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration = Calibration { data: &calibration, synthetic };
+        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
         pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 

@@ -30,9 +30,9 @@ use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Format, Options, RoundingMode};
 use crate::scheme::{Scheme, metadata, packings, refuse_unknown};
-use crate::solve::SolverRow;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
+use crate::solve::{Solver, SolverRow, solver};
 use msq_passes::ir::{Model, save_model};
 use msq_passes::{Manager, UpgradeOpset};
 use std::path::Path;
@@ -57,12 +57,15 @@ impl Quantized {
     }
 }
 
-/// Samples to calibrate on.
+/// What layers are calibrated and solved by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calibration<'a> {
+    /// The samples.
     pub data: &'a Dataset,
     /// Whether the samples are synthetic.
     pub synthetic: bool,
+    /// The solver that a library user gives, in the place of the one that the options name.
+    pub solver: Option<&'a dyn Solver>,
 }
 
 impl Calibration<'_> {
@@ -123,7 +126,7 @@ impl Prepared {
         let calibrating = Instant::now();
         let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
-        let solved = pool.install(|| solve(&float, &scheme, &mut observed, calibration.data, runtime))?;
+        let solved = pool.install(|| solve(&float, &scheme, &mut observed, calibration, runtime))?;
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half)?;
         let (data, seen) = (calibration.data, &observed.outputs);
@@ -205,16 +208,23 @@ fn calibrate(
     }
 }
 
-/// Rounds every layer to nearest, then replaces those that the scheme's solver does better.
+/// Solves every layer: without statistics first, then by statistics of its input where the solver needs them.
 fn solve(
     model: &Model,
     scheme: &Scheme,
     observed: &mut Observed,
-    data: &Dataset,
+    calibration: Calibration,
     runtime: &Runtime,
 ) -> Result<Solved, Error> {
-    let mut solved = round_layers(model, scheme, observed)?;
-    reconstruct(model, scheme, observed, &mut solved, data, runtime)?;
+    let of_scheme;
+    let solver = if let Some(given) = calibration.solver {
+        given
+    } else {
+        of_scheme = solver(scheme)?;
+        of_scheme.as_ref()
+    };
+    let mut solved = round_layers(model, scheme, observed, solver)?;
+    reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
     Ok(solved)
 }
 

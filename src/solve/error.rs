@@ -2,9 +2,12 @@
 
 use super::registry::taking;
 use super::{Grid, Solver};
+use crate::execute::ExecuteError;
+use crate::kernels::KernelError;
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantError};
-use crate::runtime::ErrorKind;
+use crate::runtime::{Cancelled, ErrorKind};
+use msq_passes::PassError;
 use msq_passes::ir::{ExternalError, TensorError};
 use thiserror::Error;
 
@@ -79,12 +82,27 @@ pub enum SolveError {
         /// NaN or an infinity.
         value: f32,
     },
+    /// The input of a layer does not fit it, or is of a form that the kernels do not know.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The network could not be run.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
     /// A tensor of the model is damaged.
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// An external tensor of the model cannot be read.
     #[error(transparent)]
     External(#[from] ExternalError),
+}
+
+impl From<Cancelled> for SolveError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Execute(cancelled.into())
+    }
 }
 
 impl SolveError {

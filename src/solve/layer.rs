@@ -10,7 +10,7 @@
 
 use super::bias_correction::mean_shift;
 use super::random::seed_of;
-use super::{Group, LayerStatistics, Problem, Solution, SolveError, Solver, Statistics, planned};
+use super::{Group, LayerStatistics, Problem, Solution, SolveError, Solver, Statistics, Unit, planned};
 use crate::kernels::Geometry;
 use crate::quant;
 use crate::quant::{
@@ -251,7 +251,7 @@ impl<'a> Target<'a> {
             return Err(SolveError::grid(rounding.solver, rounding.plan.weight_grid(), &grid));
         }
         let bias = self.own_bias();
-        let solution = rounding.solver.solve(&Problem {
+        let problem = Problem {
             granularity,
             centered: rounding.bias_correction && self.bias.is_some(),
             least_scales: floor,
@@ -261,7 +261,8 @@ impl<'a> Target<'a> {
             input: input.quantizer,
             seed: seed_of(rounding.seed, &layer.name),
             ..Problem::new(&groups, size, grid)
-        })?;
+        };
+        let solution = only(rounding.solver.solve_unit(&Unit { layers: &[problem] })?, rounding.solver)?;
         check_counts(
             rounding.solver,
             &solution,
@@ -346,6 +347,18 @@ impl<'a> Target<'a> {
         bias.iter_mut().zip(shift.unwrap_or_default()).for_each(|(b, shift)| *b = (f64::from(*b) - shift) as f32);
         Some(bias)
     }
+}
+
+/// The solution of a unit of one layer.
+fn only(solutions: Vec<Solution>, solver: &dyn Solver) -> Result<Solution, SolveError> {
+    let found = solutions.len();
+    let [solution] = <[Solution; 1]>::try_from(solutions).map_err(|_| SolveError::Count {
+        solver: solver.name().to_owned(),
+        of: "solutions",
+        expected: 1,
+        found,
+    })?;
+    Ok(solution)
 }
 
 /// Refuses a solution of the wrong size.

@@ -56,7 +56,8 @@ use msq_passes::analysis::Layer;
 
 /// A way to turn the weights of layers into integers.
 ///
-/// Results must not depend on the number of threads.
+/// A library user gives one of his own to [`Quantizer::solver`](crate::Quantizer::solver). Results must not depend on the
+/// number of threads.
 pub trait Solver: std::fmt::Debug + Send + Sync {
     /// Its name, for messages.
     fn name(&self) -> &str;

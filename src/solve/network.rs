@@ -2,8 +2,7 @@
 
 use super::layer::{LayerInput, Rounded, Rounding, round_layer};
 use super::round::Round;
-use super::{LayerStatistics, Solver};
-use crate::Error;
+use super::{LayerStatistics, SolveError, Solver, StatisticsKind};
 use crate::calibrate::observe::Observed;
 use crate::quant::{Affine, Granularity};
 use crate::scheme::Scheme;
@@ -38,14 +37,25 @@ impl Biases {
     }
 }
 
-/// Rounds the weights of every layer to nearest, in parallel; the order of layers is the graph's.
-pub(crate) fn round_layers(model: &Model, scheme: &Scheme, observed: &Observed) -> Result<Solved, Error> {
+/// Solves the weights of every layer without statistics, in parallel; the order of layers is the graph's. `solver` takes
+/// layers whose scales are free, where it needs no statistics; all others are rounded to nearest.
+pub(crate) fn round_layers(
+    model: &Model,
+    scheme: &Scheme,
+    observed: &Observed,
+    solver: &dyn Solver,
+) -> Result<Solved, SolveError> {
     let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
     let mut layers: Vec<&Layer> = scheme.layers().collect();
     layers.sort_by_key(|layer| position.get(&layer.node));
-    let solver = Round { mode: scheme.solve.rounding };
-    let one = |layer: &&Layer| Ok((layer.name.clone(), solve_layer(model, scheme, observed, layer, &solver, None)?));
-    let solved: Result<Vec<_>, Error> = layers.par_iter().map(one).collect();
+    let nearest: &dyn Solver = &Round { mode: scheme.solve.rounding };
+    let free = if solver.statistics() == StatisticsKind::Nothing { solver } else { nearest };
+    let one = |layer: &&Layer| {
+        let given = scheme.given_weight_scales(model, layer).is_some();
+        let solver = if given { nearest } else { free };
+        Ok((layer.name.clone(), solve_layer(model, scheme, observed, layer, solver, None)?))
+    };
+    let solved: Result<Vec<_>, SolveError> = layers.par_iter().map(one).collect();
     Ok(solved?.into_iter().collect())
 }
 
@@ -57,7 +67,7 @@ pub(crate) fn solve_layer(
     layer: &Layer,
     solver: &dyn Solver,
     statistics: Option<&LayerStatistics>,
-) -> Result<Rounded, Error> {
+) -> Result<Rounded, SolveError> {
     let (placement, on_integers) = (&scheme.placement, scheme.is_on_integers(layer));
     let affine = placement.affine_of(model, layer).transpose()?;
     let read = observed.read_by(model, placement, layer).filter(|_| on_integers);
@@ -82,7 +92,7 @@ pub(crate) fn solve_layer(
     };
     let own = scheme.own_input(&model.graph, layer).filter(|_| statistics.is_some() && solver.scales_input());
     let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
-    Ok(round_layer(model, layer, LayerInput { scale, quantizer, means, output_scale }, rounding)?)
+    round_layer(model, layer, LayerInput { scale, quantizer, means, output_scale }, rounding)
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
@@ -92,7 +102,7 @@ pub(crate) fn quantize_graph(
     observed: &Observed,
     solved: &Solved,
     biases: Biases,
-) -> Result<(), Error> {
+) -> Result<(), SolveError> {
     let placement = &scheme.placement;
     let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
     let written = solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded)));

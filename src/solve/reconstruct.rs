@@ -1,35 +1,36 @@
-//! Solves layer after layer, each by what it reads once those before it are quantized.
+//! Solves layer after layer, each by statistics of its input once the layers before it are quantized.
 //!
-//! For every layer in graph order: what the solver has to see of what the layer reads, in the quantized network (x̂) and
-//! in the float one (x), is collected over all samples ([`crate::kernels`]), and its weights become the integers that
-//! change least what it computes ([`crate::solve`]), making up for the errors of the layers before. A solver may also
-//! give the layer's input another scale, where nothing but the layer reads it ([`Scheme::own_input`]). Layers the kernels do not know, or whose products are too large, and parts of the network the engine does not run alone,
-//! keep the integers they were rounded to.
+//! For every layer in graph order: the statistics that the solver needs of the layer's input, in the quantized network
+//! (x̂) and in the float network (x), are collected over all samples ([`crate::kernels`]); then the weights become the
+//! integers with which the layer's output changes least, which makes up for the errors of the layers before. A solver may
+//! also choose another scale for the layer's input, where no other node has that input ([`Scheme::own_input`]). Layers
+//! stay rounded to nearest where the kernels do not know their form, where their moments are too large, or where the
+//! engine does not run that part of the network alone.
 
 use super::network::{Biases, Solved, quantize_graph, solve_layer};
-use crate::Error;
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
+use crate::execute::ExecuteError;
 use crate::execute::walk::{Reading, Summary, Walk};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
-use crate::solve::{Rounded, StatisticsCollector, StatisticsKind, solver};
+use crate::solve::{Rounded, SolveError, Solver, StatisticsCollector, StatisticsKind};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
 /// Bytes the values between solved and unsolved layers may take, unless the memory allowed says otherwise.
 const CUTS: u64 = 256 << 20;
 
-/// Replaces rounded layers by better ones, if the solver has to see what they read.
+/// Replaces rounded layers by those of a solver that needs statistics of their inputs.
 pub(crate) fn reconstruct(
     model: &Model,
     scheme: &Scheme,
     observed: &mut Observed,
     solved: &mut Solved,
     data: &Dataset,
+    solver: &dyn Solver,
     runtime: &Runtime,
-) -> Result<(), Error> {
-    let solver = solver(scheme)?;
+) -> Result<(), SolveError> {
     if solver.statistics() == StatisticsKind::Nothing {
         return Ok(());
     }
@@ -48,7 +49,7 @@ pub(crate) fn reconstruct(
         }
         let own = scheme.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
-        let mut one = || -> Result<Rounded, Error> {
+        let mut one = || -> Result<Rounded, SolveError> {
             let empty = StatisticsCollector::new(solver.statistics(), model, layer, data.len())?;
             if empty.blocks() > 1 {
                 let (layer, blocks) = (&layer.name, empty.blocks());
@@ -57,7 +58,7 @@ pub(crate) fn reconstruct(
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact)?;
             let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
-            solve_layer(model, scheme, observed, layer, solver.as_ref(), Some(&sums.finish()))
+            solve_layer(model, scheme, observed, layer, solver, Some(&sums.finish()))
         };
         match one() {
             Ok(rounded) => {
@@ -68,7 +69,7 @@ pub(crate) fn reconstruct(
                 solved.insert(layer.name.clone(), rounded);
             }
             // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
-            Err(reason @ (Error::Kernel(_) | Error::Engine(_))) => {
+            Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_)))) => {
                 tracing::warn!(layer = layer.name, %reason, "rounded to nearest");
             }
             Err(error) => return Err(error),
@@ -80,14 +81,14 @@ pub(crate) fn reconstruct(
 }
 
 impl Summary for StatisticsCollector {
-    type Error = Error;
+    type Error = SolveError;
 
-    fn observe(&mut self, reading: Reading) -> Result<(), Error> {
+    fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
         let Reading { sample, shape, float, quantized } = reading;
         Ok(StatisticsCollector::observe(self, sample, float, quantized, shape)?)
     }
 
-    fn merge(&mut self, other: Self) -> Result<(), Error> {
+    fn merge(&mut self, other: Self) -> Result<(), SolveError> {
         Ok(StatisticsCollector::merge(self, other)?)
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::quant::{Granularity, GridKind, GridSpec};
 use crate::solve::round::Round;
-use crate::solve::synthetic::noise;
+use crate::solve::synthetic::{granularity, noise};
 use crate::solve::{Grid, Group};
 use proptest::prelude::*;
 
