@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::{Model, check, export, import, text};
 use msq_passes::{
-    ActivationGrid, ActivationQuantizer, BiasForm, InsertQdq, LayerBias, Profile, QuantizedLayer, run_pass,
+    ActivationGrid, ActivationQuantizer, BiasForm, Granularity, InsertQdq, LayerBias, Profile, QuantizedLayer, run_pass,
 };
 use similar::TextDiff;
 use std::fmt::Write;
@@ -103,6 +103,33 @@ fn values_read_by_more_than_layers() {
     assert_eq!(read_in_full(text, &Profile::ORT_CPU), ["p", "b", "s", "y"]);
     // Here values are float for the caller and for float nodes, and a sum reads one operand quantized.
     assert_eq!(read_in_full(text, &Profile::TENSORRT), ["p"]);
+}
+
+/// A model with one layer, quantized with these scales and zero points.
+fn with_scales(granularity: Granularity, scales: Vec<f32>, zero_points: Vec<i8>) -> Result<String, String> {
+    let text = "<ir_version: 10, opset_import: [\"\": 21]> graph (float[1,2] x) => (float[1,2] y)
+        <float[2,2] w = {1, 2, 3, 4}> { [fc] y = MatMul (x, w) }";
+    let mut model = import(text::parse(text).unwrap()).unwrap();
+    let placement = Placement::new(&model, &Profile::ORT_CPU, |_, _, _| None);
+    let layer = placement.layers().next().unwrap();
+    let quantized = QuantizedLayer { granularity, scales, zero_points, ..rounded(&model, &placement, layer) };
+    let layers = IndexMap::from([(layer.name.clone(), quantized)]);
+    let (activations, narrower) = (activations(&model, &placement, 8), IndexMap::new());
+    let pass = InsertQdq { placement: &placement, activations: &activations, narrower: &narrower, layers: &layers };
+    run_pass(&pass, &mut model, true).map_err(|error| error.to_string())?;
+    Ok(text::print(&export(&model)))
+}
+
+#[test]
+fn zero_points_of_weights_are_written() {
+    let written = with_scales(Granularity::Channel, vec![0.5, 0.25], vec![-3, 7]).unwrap();
+    assert!(written.contains("int8[2] w_zero_point = {-3, 7}"), "{written}");
+}
+
+#[test]
+fn blocks_of_weights_are_declined() {
+    let said = with_scales(Granularity::Block(1), vec![0.5; 4], Vec::new()).unwrap_err();
+    assert!(said.contains("layer `fc`: weights in blocks of 1 cannot be written as QDQ"), "{said}");
 }
 
 #[test]

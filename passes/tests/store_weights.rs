@@ -66,6 +66,23 @@ fn report(fixture: &str) -> String {
 }
 
 #[test]
+fn blocks_and_zero_points_are_refused() {
+    let text = "<ir_version: 10, opset_import: [\"\": 21]> graph (float[1,2] x) => (float[1,2] y)
+        <float[2,2] w = {1, 2, 3, 4}> { [fc] y = MatMul (x, w) }";
+    for (granularity, zero_points) in [(Granularity::Block(1), Vec::new()), (Granularity::Channel, vec![1, 2])] {
+        let mut model = import(text::parse(text).unwrap()).unwrap();
+        let layer = layers(&model).remove(0);
+        let quantized = QuantizedLayer { granularity, zero_points, ..rounded(&model, &layer, "") };
+        let pass = StoreWeights { layers: &[(layer.name, quantized)].into() };
+        let said = run_pass(&pass, &mut model, true).unwrap_err().to_string();
+        assert!(
+            said.contains("layer `fc`: weights stored beside float layers have no blocks or zero points"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn store_weights() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/passes/store-weights");
     let mut settings = insta::Settings::clone_current();

@@ -1,4 +1,4 @@
-//! A layer of the graph as a solver's problem, and its answer as integers, scales and a bias.
+//! A layer of the graph as a solver's problem, and the solution as integers, scales and a bias.
 //!
 //! The bias becomes int32 at scale `s_x·s`; where that would overflow, s is raised until it fits, which costs nothing: it
 //! happens only to channels whose weights are negligible beside their bias.
@@ -8,19 +8,18 @@
 //! factor goes into the scale. A negative γ' goes into the integers first, W·sign(γ'), because scales are positive; for
 //! γ' = 0 the integers are 0.
 
+use super::bias::round_bias;
 use super::bias_correction::mean_shift;
 use super::random::seed_of;
+use super::rows::Rows;
 use super::{Group, LayerStatistics, Problem, Solution, SolveError, Solver, Statistics, Unit, planned};
-use crate::kernels::Geometry;
 use crate::quant;
-use crate::quant::{
-    Affine, Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales, quantize_bias,
-};
+use crate::quant::{Affine, Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales};
 use crate::scheme::bit_plan::LayerPlan;
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
-use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
+use msq_passes::{BiasForm, QuantizedLayer};
 
 /// How a layer is rounded.
 #[derive(Clone, Copy, Debug)]
@@ -46,53 +45,10 @@ pub(crate) struct Rounding<'a> {
     pub solver: &'a dyn Solver,
     /// The statistics that the solver needs of the layer's input; `None` where there are none.
     pub statistics: Option<&'a LayerStatistics>,
-    /// Whether what the layer computes is cut off below zero.
+    /// Whether a `Relu` or a clip at zero follows the layer.
     pub rectified: bool,
-    /// Scales that the weight has to have, one a channel or one for all; nothing where they are free.
+    /// Scales that the weight has to have, one per channel or one for all; `None` where they are free.
     pub scales: Option<&'a [f32]>,
-}
-
-/// How the rows of a solver's problem lie in a weight.
-enum Rows<'a> {
-    /// As the layer reads its input.
-    Groups(&'a Geometry),
-    /// One for each index along an axis; or all weights are one row.
-    Channels(&'a [usize], Option<usize>),
-}
-
-impl Rows<'_> {
-    fn groups(&self) -> usize {
-        if let Self::Groups(geometry) = self { geometry.groups() } else { 1 }
-    }
-
-    /// The rows `[O, K]` of a group.
-    fn of<T: Copy>(&self, weight: &[T], group: usize) -> Vec<T> {
-        match self {
-            Self::Groups(geometry) => geometry.rows(weight, group),
-            Self::Channels(shape, axis) => channel_order(shape, *axis).map(|i| weight[i]).collect(),
-        }
-    }
-
-    /// Puts the rows of a group where they stand in a weight.
-    fn put<T: Copy>(&self, rows: &[T], group: usize, weight: &mut [T]) {
-        match self {
-            Self::Groups(geometry) => geometry.put_rows(rows, group, weight),
-            Self::Channels(shape, axis) => {
-                channel_order(shape, *axis).zip(rows).for_each(|(i, &value)| weight[i] = value);
-            }
-        }
-    }
-}
-
-/// Indices into a tensor, one channel after another.
-fn channel_order(shape: &[usize], axis: Option<usize>) -> impl Iterator<Item = usize> {
-    let all: usize = shape.iter().product();
-    let (channels, inner) = axis.map_or((1, all), |axis| (shape[axis], shape[axis + 1..].iter().product()));
-    let outer = all / (channels * inner).max(1);
-    let run = move |channel: usize, outer: usize| {
-        (outer * channels + channel) * inner..(outer * channels + channel + 1) * inner
-    };
-    (0..channels).flat_map(move |channel| (0..outer).flat_map(move |outer| run(channel, outer)))
 }
 
 /// A layer with integer weights, and how close they are.
@@ -110,16 +66,16 @@ pub(crate) struct Rounded {
     pub input_scale: Option<f32>,
 }
 
-/// What a layer reads.
+/// The input and the output of a layer, as far as rounding depends on them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerInput<'a> {
-    /// Scale of its quantizer; 1 where it has none.
+    /// Scale of the quantizer of the input; 1 where it has none.
     pub scale: f32,
-    /// The quantizer, where its scale may be changed.
+    /// The quantizer of the input, where its scale may be changed.
     pub quantizer: Option<Affine>,
-    /// Mean of each channel; empty if not known.
+    /// Mean of each channel of the input; empty if not known.
     pub means: &'a [f64],
-    /// Scale of the quantizer of what the layer computes, where it has one.
+    /// Scale of the quantizer of the output, where it has one.
     pub output_scale: Option<f32>,
 }
 
@@ -176,7 +132,7 @@ struct Fit {
 struct Target<'a> {
     /// Weights as they stand, a channel's sign changed where its factor is negative.
     own: std::borrow::Cow<'a, [f32]>,
-    /// Factors without sign, one a channel; none without a batch-norm.
+    /// Factors without sign, one per channel; none without a batch-norm.
     factors: Vec<f64>,
     /// Weights times factors.
     weight: std::borrow::Cow<'a, [f32]>,
@@ -375,7 +331,7 @@ fn check_counts(solver: &dyn Solver, solution: &Solution, integers: usize, scale
     }
 }
 
-/// The least scales with which the int32 bias does not overflow, one a channel or one for all.
+/// The least scales with which the int32 bias does not overflow, one per channel or one for all.
 fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
     let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
     let floor = minimum_weight_scales(bias, input_scale);
@@ -406,48 +362,6 @@ fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
         let near = &allowed[at.saturating_sub(1)..(at + 2).min(allowed.len())];
         *q = near.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).copied().unwrap_or(*q);
     }
-}
-
-/// Rounds a bias to half precision, which moves it by 2^−11 of itself at most, where that is no more than a sixteenth
-/// of the step in which the layer's output is counted. Says whether it did.
-fn halve_bias(bias: &mut [f32], output_step: f32) -> bool {
-    let halves: Vec<f32> = bias.iter().map(|&b| f16::from_f32(b).to_f32()).collect();
-    let kept = |half: f32| half == 0.0 || (half.abs() >= f16::MIN_POSITIVE.to_f32() && half.is_finite());
-    let close = |(half, value): (&f32, &f32)| kept(*half) && (half - value).abs() <= output_step / 16.0;
-    let fits = halves.iter().zip(bias.iter()).all(close);
-    if fits {
-        bias.copy_from_slice(&halves);
-    }
-    fits
-}
-
-/// The bias, and the same in half precision where the runtime rounds it to the very integers.
-fn round_bias(
-    mut bias: Vec<f32>,
-    layer: &Layer,
-    rounded: &QuantizedWeight,
-    input: LayerInput,
-    rounding: Rounding,
-) -> Result<(LayerBias, Option<Vec<f32>>), SolveError> {
-    let halved = input.output_scale.is_some_and(|step| rounding.half_scales && halve_bias(&mut bias, step));
-    if rounding.bias == BiasForm::Float {
-        return Ok((LayerBias::Float(bias), None));
-    }
-    let failed = |error| SolveError::from(error).of(&layer.name);
-    let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
-    if quantized.saturated > 0 {
-        tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
-    }
-    if !rounding.bias_as_floats {
-        return Ok((LayerBias::Int32(quantized.data), None));
-    }
-    let steps = || quantized.scales.iter().cycle();
-    // As the runtime rounds: the quotient in single precision, ties to even.
-    let alike = |((&b, &q), &step): ((&f32, &i32), &f32)| (b / step).round_ties_even() == q as f32;
-    let halves = halved && bias.iter().zip(&quantized.data).zip(steps()).all(alike);
-    let value = |(&q, &step): (&i32, &f32)| (f64::from(q) * f64::from(step)) as f32;
-    let floats = quantized.data.iter().zip(steps()).map(value).collect();
-    Ok((LayerBias::Float(floats), halves.then_some(bias)))
 }
 
 fn constant(model: &Model, value: msq_passes::ir::ValueId) -> Result<Option<Vec<f32>>, SolveError> {

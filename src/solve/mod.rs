@@ -8,11 +8,14 @@
 //! reconstruct ── layer after layer: statistics of the inputs, then the solver
 //! layer       ── a layer of the graph as a problem; a solution as integers, scales and a bias
 //! problem     ── what a solver is given and what it answers
+//! rows        ── a weight as the rows of a problem
+//! bias        ── the bias as it is written
 //! statistics  ── moments or columns of a layer's input
 //! registry    ── the solvers by name
 //! ```
 
 pub mod adaround;
+mod bias;
 mod bias_correction;
 mod binary_bases;
 mod codebook;
@@ -24,6 +27,8 @@ mod gradient;
 mod gradient_tests;
 pub mod gram;
 mod layer;
+#[cfg(test)]
+mod layer_tests;
 mod levels;
 pub mod lsq;
 pub(crate) mod network;
@@ -33,13 +38,12 @@ mod random;
 pub(crate) mod reconstruct;
 pub mod registry;
 pub mod round;
+mod rows;
 mod statistics;
 #[cfg(test)]
 mod synthetic;
 
 pub use error::SolveError;
-#[cfg(test)]
-pub(crate) use layer::{LayerInput, Rounding, round_layer};
 pub(crate) use layer::{Rounded, target_weight};
 pub(crate) use network::Solved;
 pub use problem::{Grid, Group, Problem, Solution, Unit};

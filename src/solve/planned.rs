@@ -42,14 +42,8 @@ fn bits(plan: LayerPlan) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::Granularity;
     use crate::solve::round::Round;
-    use crate::solve::{
-        Group, LayerInput, Problem, Rounding, Solution, SolveError, Solver, Statistics, StatisticsKind, round_layer,
-    };
-    use msq_passes::BiasForm;
-    use msq_passes::analysis::layers;
-    use msq_passes::ir;
+    use crate::solve::{Group, Problem, Solution, Solver, Statistics};
 
     fn weights() -> Vec<f32> {
         (0..96_u32).map(|i| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 * 1.4 - 0.7).collect()
@@ -103,58 +97,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    /// Rounds to nearest, on uniform grids alone.
-    #[derive(Debug)]
-    struct Plain;
-
-    impl Solver for Plain {
-        fn name(&self) -> &'static str {
-            "plain"
-        }
-
-        fn statistics(&self) -> StatisticsKind {
-            StatisticsKind::Nothing
-        }
-
-        fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
-            Round::default().solve(problem)
-        }
-    }
-
-    #[test]
-    fn a_solver_that_does_not_keep_to_the_grid_is_refused() {
-        let text = "<ir_version: 8, opset_import: [\"\": 17]> graph (float[1, 2] x) => (float[1, 2] y)
-            <float[2, 2] w = {1, 2, 3, 4}> { [fc] y = MatMul(x, w) }";
-        let model = ir::import(ir::text::parse(text).unwrap()).unwrap();
-        let layer = &layers(&model)[0];
-        let solve = |grid| {
-            let plan = LayerPlan { weights: WeightBits::Bits(4), grid: Some(grid), ..LayerPlan::default() };
-            let rounding = Rounding {
-                plan,
-                granularity: Granularity::Channel,
-                half_scales: false,
-                bias_correction: true,
-                seed: 0,
-                bias: BiasForm::Float,
-                bias_as_floats: false,
-                affine: None,
-                solver: &Plain,
-                statistics: None,
-                rectified: false,
-                scales: None,
-            };
-            round_layer(
-                &model,
-                layer,
-                LayerInput { scale: 1.0, quantizer: None, means: &[], output_scale: None },
-                rounding,
-            )
-        };
-        assert!(solve(WeightGrid::Full).is_ok());
-        let said = solve(WeightGrid::PowerOfTwo).unwrap_err().to_string();
-        assert_eq!(said, "layer `fc`: solver `plain` does not take grid `power-of-two`; `round`, `gram` do");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
+use crate::solve::round::Round;
 use crate::{BatchNorm, Options};
 use msq_passes::ir::{import, text};
 
@@ -111,7 +112,7 @@ impl Case {
         let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 16, distributions: false };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let observed = observe(&model, &scheme, &data, watch, &pool, &Runtime::with_threads(2)).unwrap();
-        let solved = round_layers(&model, &scheme, &observed).unwrap();
+        let solved = round_layers(&model, &scheme, &observed, &Round::default()).unwrap();
         Self { model, data, scheme, observed, solved }
     }
 
@@ -150,7 +151,9 @@ impl Case {
     fn reconstructed(&self, memory: Option<u64>) -> Solved {
         let mut solved = self.solved.clone();
         let runtime = Runtime::with_threads(2).memory(memory);
-        reconstruct(&self.model, &self.scheme, &mut self.observed.clone(), &mut solved, &self.data, &runtime).unwrap();
+        let solver = crate::solve::solver(&self.scheme).unwrap();
+        let observed = &mut self.observed.clone();
+        reconstruct(&self.model, &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime).unwrap();
         solved
     }
 }
