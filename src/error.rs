@@ -7,10 +7,10 @@ use crate::exchange::ExchangeError;
 use crate::execute::ExecuteError;
 use crate::measure::MeasureError;
 use crate::prepare::PrepareError;
-use crate::quant::QuantError;
 use crate::report::ReportError;
 use crate::runtime::{Cancelled, ErrorKind};
 use crate::scheme::SchemeError;
+use crate::search::SearchError;
 use crate::solve::SolveError;
 use msq_passes::PassError;
 use msq_passes::ir::{ExternalError, ImportError, SaveError, TensorError};
@@ -52,51 +52,27 @@ pub enum Error {
     /// Calibration data does not fit.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// MSQ measures classes.
-    #[error(
-        "the model has no single output of class scores [N, C], which MSQ needs: use --search sensitivity, ilp or auto"
-    )]
-    NotAClassifier,
-    /// A search cannot be carried out.
-    #[error("the search cannot be carried out: {reason}")]
-    Search {
-        /// Why.
-        reason: String,
-    },
-    /// What a layer computes has no features for MSQ's task predictor.
-    #[error("the activations cannot be imprinted: {0}; use --search sensitivity")]
-    Imprint(#[from] crate::search::imprint::ImprintError),
-    /// What a search measures cannot be written down.
-    #[error("`{path}`: the journal of the search cannot be written: {reason}", path = path.display())]
-    Journal {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// The search cannot be carried out.
+    #[error(transparent)]
+    Search(#[from] SearchError),
     /// There is no calibration data to speak of.
     #[error("calibration data is empty")]
     NoSamples,
     /// The model cannot be run.
     #[error(transparent)]
     Engine(EngineError),
+    /// A network cannot be run on its samples.
+    #[error(transparent)]
+    Execute(ExecuteError),
     /// The caller ended the run.
     #[error("cancelled")]
     Cancelled,
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
-    /// A weight cannot be rounded.
-    #[error("layer `{layer}`: {source}")]
-    Quant {
-        /// The layer.
-        layer: String,
-        /// Why.
-        source: QuantError,
-    },
     /// The weights of a layer cannot become integers.
     #[error(transparent)]
-    Solve(SolveError),
+    Solve(#[from] SolveError),
     /// A file beside the model that cannot be written.
     #[error("`{path}` cannot be written: {reason}", path = path.display())]
     Write {
@@ -104,15 +80,6 @@ pub enum Error {
         path: PathBuf,
         /// What the system says.
         reason: String,
-    },
-    /// What a layer reads does not fit it.
-    #[error(transparent)]
-    Kernel(#[from] crate::kernels::KernelError),
-    /// What a layer reads cannot be followed through the quantized network.
-    #[error("what layer `{layer}` reads cannot be followed; use `--solver round`")]
-    Sequence {
-        /// The layer.
-        layer: String,
     },
     /// A form that the target does not run.
     #[error("`{profile}` does not run {form}; choose another --profile or form")]
@@ -171,7 +138,7 @@ impl From<ExecuteError> for Error {
             ExecuteError::Data(error) => error.into(),
             ExecuteError::Pass(error) => error.into(),
             ExecuteError::NoSamples => Self::NoSamples,
-            ExecuteError::Sequence { layer } => Self::Sequence { layer },
+            other => Self::Execute(other),
         }
     }
 }
@@ -185,19 +152,6 @@ impl From<MeasureError> for Error {
             MeasureError::Data(error) => error.into(),
             MeasureError::NoSamples => Self::NoSamples,
             MeasureError::Incomparable { reason } => Self::Incomparable { reason },
-        }
-    }
-}
-
-impl From<SolveError> for Error {
-    fn from(error: SolveError) -> Self {
-        match error {
-            SolveError::Execute(error) => error.into(),
-            SolveError::Kernel(error) => error.into(),
-            SolveError::Pass(error) => error.into(),
-            SolveError::Tensor(error) => error.into(),
-            SolveError::External(error) => error.into(),
-            other => Self::Solve(other),
         }
     }
 }
@@ -222,11 +176,11 @@ impl Error {
             Self::Report(error) => error.kind(),
             Self::Engine(error) => error.kind(),
             Self::Solve(error) => error.kind(),
+            Self::Search(error) => error.kind(),
             Self::Import { .. }
             | Self::Tensor(_)
             | Self::External(_)
             | Self::NoOpset { .. }
-            | Self::NotAClassifier
             | Self::Incomparable { .. } => ErrorKind::Model,
             Self::Data(error) => error.kind(),
             Self::NoSamples => ErrorKind::Data,

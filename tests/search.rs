@@ -270,7 +270,11 @@ fn networks_that_are_no_classifiers() {
     let path = common::models::write(&scratch.path("two.onnx"), &model);
     let out = scratch.out("out.onnx");
     let msq_search = msq(args![path, "-o", out, "--target-bits", "4", "--search", "msq"]);
-    assert!(msq_search.stderr.lines().last().unwrap().contains("--search sensitivity"), "{}", msq_search.stderr);
+    assert!(
+        msq_search.stderr.lines().last().unwrap().contains("use search `auto`, `sensitivity`"),
+        "{}",
+        msq_search.stderr
+    );
     assert_eq!(msq_search.code, Some(3));
     let report = msq(args![path, "-o", out, "--target-bits", "4", "--json"]).ok().json();
     assert!(report["search"]["bits"].as_f64().unwrap() <= 4.0);

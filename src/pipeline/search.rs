@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::report::Report;
 use crate::runtime::Runtime;
 use crate::scheme::options::Options;
-use crate::search::{Outcome, Parts, SearchOptions, Target};
+use crate::search::{Outcome, Parts, SearchError, SearchOptions, Target};
 use msq_passes::ir::Model;
 
 /// How often a target is tightened that the finished file misses.
@@ -85,11 +85,11 @@ fn seek(
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
     if !options.scheme.encodings.tensors.is_empty() {
-        return Err(Error::Search { reason: "encodings say what the bits are".to_owned() });
+        return Err(SearchError::Refused { reason: "encodings say what the bits are".to_owned() }.into());
     }
     let parts = Parts { calibration: calibration.data, validation, margin: calibration.margin() };
     let pool = thread_pool(runtime)?;
-    pool.install(|| crate::search::search(model, parts, options, search, runtime))
+    Ok(pool.install(|| crate::search::search(model, parts, options, search, runtime))?)
 }
 
 /// The target to seek with instead, where the one asked for is missed by the file or its answers.

@@ -7,7 +7,7 @@
 //! The file is JSON, one record a line: first what the search was started with, then measurements. A last line that was
 //! cut short is left out.
 
-use crate::Error;
+use crate::search::SearchError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -37,8 +37,8 @@ struct Record {
 
 impl Journal {
     /// Goes on with the journal at `path` if it is that of a search started with the same, or begins a new one.
-    pub(crate) fn open(path: &Path, started: &str) -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::Journal { path: path.to_owned(), reason: error.to_string() };
+    pub(crate) fn open(path: &Path, started: &str) -> Result<Self, SearchError> {
+        let failed = |error: std::io::Error| SearchError::Journal { path: path.to_owned(), reason: error.to_string() };
         let mut journal = Self::default();
         let text = std::fs::read(path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -74,12 +74,12 @@ impl Journal {
     }
 
     /// Writes a measurement down.
-    pub(crate) fn put(&mut self, key: &str, value: &impl Serialize) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, key: &str, value: &impl Serialize) -> Result<(), SearchError> {
         let value = serde_json::to_value(value).unwrap_or_default();
         let record = Record { key: key.to_owned(), value };
         if let Some((path, file)) = &mut self.file {
             let line = serde_json::to_string(&record).unwrap_or_default() + "\n";
-            let failed = |error: std::io::Error| Error::Journal { path: path.clone(), reason: error.to_string() };
+            let failed = |error: std::io::Error| SearchError::Journal { path: path.clone(), reason: error.to_string() };
             file.write_all(line.as_bytes()).map_err(failed)?;
         }
         self.known.insert(record.key, record.value);

@@ -2,13 +2,14 @@
 
 use super::journal::Journal;
 use super::variants::Variants;
+use crate::BitPlan;
 use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::measure::comparison::{Comparison, Found, Verdict};
 use crate::runtime::Runtime;
-use crate::{BitPlan, Error};
+use crate::search::SearchError;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
@@ -40,14 +41,14 @@ impl Judge {
         data: &Dataset,
         budget: u64,
         runtime: &Runtime,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SearchError> {
         let (whole, limit) = (Segment::whole(model), Limit::of(model, runtime.memory));
         let stages = Stages::new(&whole, limit)?;
         let forms: Vec<Form> =
             stages.once(data, runtime, |ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect())?;
         let data = affordable(data, &forms);
         let mut reference = Vec::new();
-        let copy = |copies: &mut Vec<Vec<Vec<f32>>>, _, ran: Ran| -> Result<(), Error> {
+        let copy = |copies: &mut Vec<Vec<Vec<f32>>>, _, ran: Ran| -> Result<(), SearchError> {
             copies.push(ran.first(ran.len())?);
             Ok(())
         };
@@ -98,7 +99,7 @@ impl Judge {
         plan: &BitPlan,
         keep: bool,
         journal: &mut Journal,
-    ) -> Result<Verdict, Error> {
+    ) -> Result<Verdict, SearchError> {
         let key = format!("{} {}", self.name, plan.to_json());
         if let Some(known) = journal.get(&key) {
             return Ok(known);
@@ -106,7 +107,7 @@ impl Judge {
         let variant = variants.build(plan)?;
         let mut suffix = self.prefixes.suffix(&variant, &self.outputs, keep)?;
         let mut total = Comparison::default();
-        let compare = |part: &mut Comparison, sample: usize, ran: Ran| -> Result<(), Error> {
+        let compare = |part: &mut Comparison, sample: usize, ran: Ran| -> Result<(), SearchError> {
             Ok(part.observe_run(&self.reference[sample], ran, self.data.labels(sample))?)
         };
         let merge = |part: Comparison| {

@@ -11,13 +11,14 @@
 use super::imprint::{Accuracy, Channels, Features, Normalization, Predictor, Pyramid, ScaleWeight, Templates};
 use super::journal::Journal;
 use super::variants::Variants;
+use crate::BitPlan;
 use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, fold_within};
 use crate::measure::agreement::{argmax, probabilities};
 use crate::runtime::Runtime;
-use crate::{BitPlan, Error};
+use crate::search::SearchError;
 use msq_passes::analysis::{Layer, Placement, content_hashes};
 use msq_passes::ir::{Graph, Model, ValueId};
 use msq_passes::ops::{Trait, facts};
@@ -79,7 +80,7 @@ impl LayerAccuracy {
         imprinting: &Imprinting,
         budget: u64,
         runtime: &Runtime,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SearchError> {
         let classes = [classes(model, calibration, runtime)?, classes(model, validation, runtime)?];
         let parts = vec![calibration.clone(), validation.clone()];
         Ok(Self {
@@ -92,7 +93,7 @@ impl LayerAccuracy {
     }
 
     /// The number of classes in some data.
-    pub(crate) fn count_classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<usize, Error> {
+    pub(crate) fn count_classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<usize, SearchError> {
         Ok(different(classes(model, data, runtime)?.iter()))
     }
 
@@ -112,7 +113,7 @@ impl LayerAccuracy {
         variants: &mut Variants,
         plan: &BitPlan,
         journal: &mut Journal,
-    ) -> Result<Vec<f64>, Error> {
+    ) -> Result<Vec<f64>, SearchError> {
         let key = format!("layers {}", plan.to_json());
         if let Some(known) = journal.get(&key) {
             return Ok(known);
@@ -139,7 +140,7 @@ impl LayerAccuracy {
     }
 
     /// Accuracies at some taps.
-    fn run(&mut self, variant: &Model, wanted: &[usize]) -> Result<Vec<f64>, Error> {
+    fn run(&mut self, variant: &Model, wanted: &[usize]) -> Result<Vec<f64>, SearchError> {
         let taps: Vec<Tap> = wanted.iter().map(|&tap| self.taps[tap].clone()).collect();
         let names: Vec<String> = taps.iter().map(|tap| tap.value.clone()).collect();
         let mut suffix = self.prefixes.suffix(variant, &names, true)?;
@@ -148,7 +149,7 @@ impl LayerAccuracy {
         let empty = || vec![Templates::new(imprinting.normalization); taps.len()];
         let mut templates = empty();
         let looker = look(CALIBRATION);
-        let imprint = |shard: &mut Vec<Templates>, sample: usize, ran: Ran| -> Result<(), Error> {
+        let imprint = |shard: &mut Vec<Templates>, sample: usize, ran: Ran| -> Result<(), SearchError> {
             let (class, confidence) = looker.classes[sample];
             for (templates, features) in shard.iter_mut().zip(looker.features(ran)?) {
                 templates.observe(class, confidence, &features)?;
@@ -162,7 +163,7 @@ impl LayerAccuracy {
         let empty = || vec![Accuracy::default(); taps.len()];
         let mut accuracies = empty();
         let looker = look(VALIDATION);
-        let ask = |shard: &mut Vec<Accuracy>, sample: usize, ran: Ran| -> Result<(), Error> {
+        let ask = |shard: &mut Vec<Accuracy>, sample: usize, ran: Ran| -> Result<(), SearchError> {
             let features = looker.features(ran)?;
             for ((accuracy, predictor), features) in shard.iter_mut().zip(&predictors).zip(&features) {
                 accuracy.observe(predictor.predict(features)?, looker.classes[sample].0);
@@ -187,9 +188,9 @@ fn different<'c>(classes: impl Iterator<Item = &'c (usize, f64)>) -> usize {
 }
 
 /// Class and confidence of every sample.
-fn classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<Vec<(usize, f64)>, Error> {
+fn classes(model: &Model, data: &Dataset, runtime: &Runtime) -> Result<Vec<(usize, f64)>, SearchError> {
     let mut found = Vec::new();
-    let classify = |shard: &mut Vec<(usize, f64)>, index: usize, ran: Ran| -> Result<(), Error> {
+    let classify = |shard: &mut Vec<(usize, f64)>, index: usize, ran: Ran| -> Result<(), SearchError> {
         let scores = if ran.len() > 0 { ran.values(0)? } else { Vec::new().into() };
         let probabilities = probabilities(&scores);
         let label = data.label(index).and_then(|label| usize::try_from(label).ok());
@@ -246,7 +247,7 @@ struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    fn features(&self, ran: Ran) -> Result<Vec<Features>, Error> {
+    fn features(&self, ran: Ran) -> Result<Vec<Features>, SearchError> {
         let one = |(at, tap): (usize, &Tap)| {
             let channels = if ran.shape(at).len() > 2 { tap.channels } else { Channels::First };
             Ok(self.pyramid.features(&ran.values(at)?, ran.shape(at), channels)?)

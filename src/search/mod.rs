@@ -21,6 +21,7 @@
 
 pub mod allocate;
 mod driver;
+mod error;
 pub mod imprint;
 mod journal;
 mod judge;
@@ -34,6 +35,7 @@ mod variants;
 pub use crate::measure::comparison::Verdict;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::{Parts, parts, search};
+pub use error::SearchError;
 pub use layer_accuracy::{Imprinting, TapPosition};
 pub use options::{SearchOptions, Target};
 pub use registry::Method;

@@ -1,6 +1,7 @@
 //! The plans a search chooses from: a rung of one ladder for every layer.
 
-use crate::{ActivationBits, BitPlan, Error, LayerPlan, Options, WeightBits, WeightGrid};
+use crate::search::SearchError;
+use crate::{ActivationBits, BitPlan, LayerPlan, Options, WeightBits, WeightGrid};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
@@ -67,7 +68,7 @@ impl Space {
         layers: &[Layer],
         rungs: Vec<LayerPlan>,
         options: &Options,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SearchError> {
         let resolved = |&rung: &LayerPlan| {
             BitPlan::uniform(rung).resolved(model, options.scheme.first_last_bits, &options.scheme.profile)
         };

@@ -13,10 +13,11 @@ use crate::lower::finish;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::metadata;
+use crate::search::SearchError;
 use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
 use crate::solve::round::Round;
 use crate::solve::{LayerStatistics, Rounded, Solver, StatisticsCollector, StatisticsKind, quick_solver};
-use crate::{BitPlan, Error, LayerPlan, Options, WeightBits};
+use crate::{BitPlan, LayerPlan, Options, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::Layer;
@@ -55,7 +56,7 @@ impl<'a> Variants<'a> {
         margin: f32,
         options: &'a Options,
         runtime: &Runtime,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SearchError> {
         let watch = Watch {
             observer: options.calibrate.observer,
             margin,
@@ -73,13 +74,13 @@ impl<'a> Variants<'a> {
     }
 
     /// The network quantized by a plan, as QDQ.
-    pub(crate) fn build(&mut self, plan: &BitPlan) -> Result<Model, Error> {
+    pub(crate) fn build(&mut self, plan: &BitPlan) -> Result<Model, SearchError> {
         self.quantized(plan, Biases::Exact).map(|(_, model)| model)
     }
 
     /// The bytes of the file that a plan makes. What is solved in full later may differ by a few, where integers or
     /// scales happen to be alike.
-    pub(crate) fn size(&mut self, plan: &BitPlan) -> Result<u64, Error> {
+    pub(crate) fn size(&mut self, plan: &BitPlan) -> Result<u64, SearchError> {
         let key = plan.to_json();
         if let Some(&size) = self.sizes.get(&key) {
             return Ok(size);
@@ -92,7 +93,7 @@ impl<'a> Variants<'a> {
         Ok(size)
     }
 
-    fn quantized(&mut self, plan: &BitPlan, biases: Biases) -> Result<(Scheme, Model), Error> {
+    fn quantized(&mut self, plan: &BitPlan, biases: Biases) -> Result<(Scheme, Model), SearchError> {
         let scheme = Scheme::new(self.model, plan, self.options)?;
         let observed = self.observed(&scheme)?;
         let mut solved = Solved::new();
@@ -105,7 +106,7 @@ impl<'a> Variants<'a> {
         Ok((scheme, model))
     }
 
-    fn observed(&mut self, scheme: &Scheme) -> Result<Observed, Error> {
+    fn observed(&mut self, scheme: &Scheme) -> Result<Observed, SearchError> {
         let (mut activations, mut requantized) = (IndexMap::new(), IndexMap::new());
         for value in scheme.placement.roots() {
             let name = self.model.graph.value(value).name();
@@ -121,7 +122,12 @@ impl<'a> Variants<'a> {
         Ok(Observed { activations, requantized, means, outputs, distributions })
     }
 
-    fn quantizer(&mut self, scheme: &Scheme, value: ValueId, bits: u8) -> Result<Option<ActivationQuantizer>, Error> {
+    fn quantizer(
+        &mut self,
+        scheme: &Scheme,
+        value: ValueId,
+        bits: u8,
+    ) -> Result<Option<ActivationQuantizer>, SearchError> {
         let key = (self.model.graph.value(value).name().to_owned(), bits);
         if let Some(&known) = self.quantizers.get(&key) {
             return Ok(Some(known));
@@ -131,7 +137,7 @@ impl<'a> Variants<'a> {
         Ok(chosen)
     }
 
-    fn solve(&mut self, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Rounded, Error> {
+    fn solve(&mut self, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Rounded, SearchError> {
         let scale = observed.read_by(self.model, &scheme.placement, layer).map(|quantizer| quantizer.scale.to_bits());
         let plan = scheme.layer_plan(layer);
         let key = (layer.name.clone(), plan, scale);
@@ -155,7 +161,7 @@ fn statistics<'l>(
     layers: impl Iterator<Item = &'l Layer>,
     data: &Dataset,
     runtime: &Runtime,
-) -> Result<HashMap<String, LayerStatistics>, Error> {
+) -> Result<HashMap<String, LayerStatistics>, SearchError> {
     let whole = Segment::whole(model);
     let mut collectors = affordable(model, kind, layers, data.len());
     let name = |layer: &Layer| model.graph.value(layer.input).name().to_owned();
@@ -164,13 +170,14 @@ fn statistics<'l>(
     let (layers, empty): (Vec<&Layer>, Vec<StatisticsCollector>) = collectors.into_iter().unzip();
     let mut total = empty.clone();
     let begin = |here: &[usize]| here.iter().map(|&layer| empty[layer].clone()).collect();
-    let visit = |sums: &mut Vec<StatisticsCollector>, _: &[usize], sample: usize, ran: Ran| -> Result<(), Error> {
-        for (at, sum) in sums.iter_mut().enumerate() {
-            let values = ran.values(at)?;
-            sum.observe(sample, &values, &values, ran.shape(at))?;
-        }
-        Ok(())
-    };
+    let visit =
+        |sums: &mut Vec<StatisticsCollector>, _: &[usize], sample: usize, ran: Ran| -> Result<(), SearchError> {
+            for (at, sum) in sums.iter_mut().enumerate() {
+                let values = ran.values(at)?;
+                sum.observe(sample, &values, &values, ran.shape(at))?;
+            }
+            Ok(())
+        };
     let merge = |here: &[usize], part: Vec<StatisticsCollector>| {
         here.iter().zip(part).try_for_each(|(&layer, part)| Ok(total[layer].merge(part)?))
     };

@@ -123,6 +123,7 @@ impl SolveError {
             Self::UnknownSolver { .. } => ErrorKind::Usage,
             Self::NonFiniteWeight { .. } | Self::Tensor(_) | Self::External(_) => ErrorKind::Model,
             Self::Layer { source, .. } => source.kind(),
+            Self::Execute(error) => error.kind(),
             _ => ErrorKind::Other,
         }
     }

@@ -12,7 +12,7 @@ use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::walk::{Reading, Summary, Walk};
-use crate::runtime::Runtime;
+use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
 use crate::solve::{Rounded, SolveError, Solver, StatisticsCollector, StatisticsKind};
 use msq_passes::analysis::Layer;
@@ -69,7 +69,9 @@ pub(crate) fn reconstruct(
                 solved.insert(layer.name.clone(), rounded);
             }
             // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
-            Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_)))) => {
+            Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_))))
+                if reason.kind() != ErrorKind::Cancelled =>
+            {
                 tracing::warn!(layer = layer.name, %reason, "rounded to nearest");
             }
             Err(error) => return Err(error),

@@ -1,17 +1,15 @@
 //! The smallest plan that loses no more than it may.
 
 use super::{Driver, EvaluatedPlan};
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::space::Rungs;
 
 impl Driver<'_> {
     /// The smallest plan on the way down that loses no more than `drop`, and whether there is one. Where the most bits
     /// lose more, some layers compute in float.
-    pub(super) fn within_drop(&mut self, drop: f64) -> Result<(EvaluatedPlan, bool), Error> {
+    pub(super) fn within_drop(&mut self, drop: f64) -> Result<(EvaluatedPlan, bool), SearchError> {
         let method = self.search.method.row();
-        if method.needs_classes && !self.is_classifier() {
-            return Err(Error::NotAClassifier);
-        }
+        self.check_classes(method)?;
         let name = method.proposer.descent_name();
         let mut top = self.evaluate(name, self.space.top())?;
         if !self.keeps(&top, drop) {
@@ -30,7 +28,7 @@ impl Driver<'_> {
         path: &[Rungs],
         top: EvaluatedPlan,
         drop: f64,
-    ) -> Result<EvaluatedPlan, Error> {
+    ) -> Result<EvaluatedPlan, SearchError> {
         // Less with every step down, but for chance. Before the first is the top.
         let (mut good, mut bad, mut best) = (0, path.len() + 1, top);
         while bad - good > 1 {
@@ -52,7 +50,7 @@ impl Driver<'_> {
 
     /// Leaves those layers in float, with integer weights, that alone on integers move the output most: as few as it
     /// takes to lose no more than `drop`. `None` if that is not enough, or all are in float already.
-    fn leave_worst_float(&mut self, name: &str, drop: f64) -> Result<Option<EvaluatedPlan>, Error> {
+    fn leave_worst_float(&mut self, name: &str, drop: f64) -> Result<Option<EvaluatedPlan>, SearchError> {
         if !self.space.is_on_integers() {
             return Ok(None);
         }

@@ -1,11 +1,12 @@
 //! The front: of all plans measured, those that no other plan beats in size and distance at once.
 
 use super::Driver;
+use crate::BitPlan;
 use crate::measure::comparison::Verdict;
+use crate::search::SearchError;
 use crate::search::allocate::greedy;
 use crate::search::methods::sensitivity;
 use crate::search::space::Measure;
-use crate::{BitPlan, Error};
 
 /// Plans of the greedy path that are measured for the front.
 const POINTS: usize = 12;
@@ -21,7 +22,7 @@ pub(super) struct FrontPlan {
 
 impl Driver<'_> {
     /// Measures plans evenly along the way of the sensitivities, where those were measured.
-    pub(super) fn fill_front(&mut self) -> Result<(), Error> {
+    pub(super) fn fill_front(&mut self) -> Result<(), SearchError> {
         if self.sensitivities.is_none() {
             return Ok(());
         }

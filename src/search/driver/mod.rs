@@ -14,13 +14,15 @@ use crate::measure::comparison::Verdict;
 use crate::report::search::{Outcome, Proposal, Step};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
+use crate::search::SearchError;
 use crate::search::allocate::Front;
 use crate::search::journal::Journal;
 use crate::search::judge::Judge;
 use crate::search::options::{SearchOptions, Target};
+use crate::search::registry::{Method, SearchRow};
 use crate::search::space::{Measure, Rungs, Space, ladder};
 use crate::search::variants::Variants;
-use crate::{BitPlan, Error, Options};
+use crate::{BitPlan, Options};
 use front::FrontPlan;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::Model;
@@ -55,7 +57,7 @@ pub fn search(
     options: &Options,
     search: &SearchOptions,
     runtime: &Runtime,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, SearchError> {
     let mut driver = Driver::new(model, parts, options, search, runtime)?;
     let (found, reached) = match driver.goal() {
         Goal::Limit(limit) => driver.within_limit(limit)?,
@@ -129,13 +131,13 @@ impl<'a> Driver<'a> {
         options: &'a Options,
         search: &'a SearchOptions,
         runtime: &'a Runtime<'a>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SearchError> {
         if parts.calibration.is_empty() || parts.validation.is_empty() {
-            return Err(Error::NoSamples);
+            return Err(SearchError::NoSamples);
         }
         let rungs = ladder(&search.ladder, search.activations);
         let Some(&first) = rungs.first() else {
-            return Err(Error::Search { reason: "the ladder of bits is empty".to_owned() });
+            return Err(SearchError::Refused { reason: "the ladder of bits is empty".to_owned() });
         };
         let top = BitPlan::uniform(first);
         let scheme = Scheme::new(model, &top, options)?;
@@ -198,15 +200,26 @@ impl<'a> Driver<'a> {
     }
 
     /// The plan, and whether it keeps to the limit; the plan with the fewest bits where none does.
-    fn within_limit(&mut self, limit: Limit) -> Result<(EvaluatedPlan, bool), Error> {
+    fn within_limit(&mut self, limit: Limit) -> Result<(EvaluatedPlan, bool), SearchError> {
         let bottom = self.space.bottom();
         if self.size(limit.measure, &bottom)? > limit.most {
             return Ok((self.evaluate("smallest", bottom)?, false));
         }
         let method = self.search.method.row();
+        self.check_classes(method)?;
         let found = method.proposer.propose(self, limit)?;
         let found = if method.repairs { self.repair(found, limit)? } else { found };
         Ok((found, true))
+    }
+
+    /// Refuses a method that needs classes where the network has none.
+    fn check_classes(&self, method: &SearchRow) -> Result<(), SearchError> {
+        if method.needs_classes && !self.is_classifier() {
+            let others = Method::all().filter(|other| !other.row().needs_classes).map(|other| format!("`{other}`"));
+            let others = others.collect::<Vec<_>>().join(", ");
+            return Err(SearchError::NotAClassifier { method: method.name, others });
+        }
+        Ok(())
     }
 
     /// Whether the network has one output, class scores `[N, C]`.
@@ -226,7 +239,7 @@ impl<'a> Driver<'a> {
     }
 
     /// How much of a measure a plan takes; of file bytes, to the byte.
-    pub(in crate::search) fn size(&mut self, measure: Measure, rungs: &[usize]) -> Result<u64, Error> {
+    pub(in crate::search) fn size(&mut self, measure: Measure, rungs: &[usize]) -> Result<u64, SearchError> {
         match measure {
             Measure::FileBytes => self.variants.size(&self.space.plan(rungs)),
             _ => Ok(self.space.total(measure, rungs)),
@@ -234,7 +247,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Measures a plan on all validation samples. It is listed as a proposal of the method and may come onto the front.
-    pub(in crate::search) fn evaluate(&mut self, method: &str, rungs: Rungs) -> Result<EvaluatedPlan, Error> {
+    pub(in crate::search) fn evaluate(&mut self, method: &str, rungs: Rungs) -> Result<EvaluatedPlan, SearchError> {
         let plan = self.space.plan(&rungs);
         let verdict = self.judge.judge(&mut self.variants, &plan, false, &mut self.journal)?;
         let (method, bits) = (method.to_owned(), self.space.average_bits(&rungs));
@@ -247,7 +260,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Writes the plan down if it is the best so far of those that keep to the target.
-    fn write_best(&mut self, found: &EvaluatedPlan) -> Result<(), Error> {
+    fn write_best(&mut self, found: &EvaluatedPlan) -> Result<(), SearchError> {
         let Some(path) = &self.search.best else { return Ok(()) };
         let (keeps, worth) = match self.goal() {
             Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.verdict.distance),

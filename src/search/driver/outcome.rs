@@ -2,13 +2,13 @@
 
 use super::front::FrontPlan;
 use super::{Driver, EvaluatedPlan};
-use crate::Error;
 use crate::report::search::{FrontPoint, Outcome, Passes, Sensitivity};
+use crate::search::SearchError;
 use crate::search::allocate::Point;
 
 impl Driver<'_> {
     /// What the search found.
-    pub(super) fn outcome(mut self, found: EvaluatedPlan, reached: bool) -> Result<Outcome, Error> {
+    pub(super) fn outcome(mut self, found: EvaluatedPlan, reached: bool) -> Result<Outcome, SearchError> {
         let bytes = self.variants.size(&self.space.plan(&found.rungs))?;
         let (all, some) = (self.judge.spent(), self.quick.spent());
         // As the runs were counted.

@@ -4,13 +4,13 @@
 //! samples decides. Sensitivities of layers alone only nearly add up, so the plan of least total cost can be improved.
 
 use super::{Driver, EvaluatedPlan, Limit};
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::allocate::swaps;
 use crate::search::space::Rungs;
 
 impl Driver<'_> {
     /// The plan after exchanges, or as it was where exchanges do not help on all samples.
-    pub(super) fn repair(&mut self, found: EvaluatedPlan, limit: Limit) -> Result<EvaluatedPlan, Error> {
+    pub(super) fn repair(&mut self, found: EvaluatedPlan, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
         let rungs = self.exchanged(&found, limit)?;
         if rungs == found.rungs {
             return Ok(found);
@@ -20,7 +20,7 @@ impl Driver<'_> {
         Ok(if repaired.verdict.distance < found.verdict.distance { repaired } else { found })
     }
 
-    fn exchanged(&mut self, found: &EvaluatedPlan, limit: Limit) -> Result<Rungs, Error> {
+    fn exchanged(&mut self, found: &EvaluatedPlan, limit: Limit) -> Result<Rungs, SearchError> {
         let problem = self.problem(limit.measure)?;
         let mut rungs = found.rungs.clone();
         let mut best =

@@ -1,13 +1,13 @@
 //! Sensitivities: what is added to the distance when one layer alone leaves the first rung of the ladder.
 
 use super::Driver;
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::allocate::{self, Problem};
 use crate::search::space::Measure;
 
 impl Driver<'_> {
     /// What each layer adds to the distance on each rung, alone; measured on the fewer samples.
-    fn sensitivities(&mut self) -> Result<Vec<Vec<f64>>, Error> {
+    fn sensitivities(&mut self) -> Result<Vec<Vec<f64>>, SearchError> {
         if let Some(costs) = &self.sensitivities {
             return Ok(costs.clone());
         }
@@ -39,7 +39,7 @@ impl Driver<'_> {
 
     /// The allocation of bits as a problem: sensitivities as costs, and a budget in bytes of the file or whatever is
     /// limited.
-    pub(in crate::search) fn problem(&mut self, measure: Measure) -> Result<Problem, Error> {
+    pub(in crate::search) fn problem(&mut self, measure: Measure) -> Result<Problem, SearchError> {
         let costs = self.sensitivities()?;
         let layers = costs.iter().enumerate().map(|(layer, costs)| {
             let choice =
@@ -55,6 +55,6 @@ impl Driver<'_> {
             }
             _ => 0,
         };
-        Problem::new(layers, fixed).map_err(|error| Error::Search { reason: error.to_string() })
+        Ok(Problem::new(layers, fixed)?)
     }
 }

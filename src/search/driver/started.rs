@@ -2,14 +2,20 @@
 //! measured. The target and the way to it have no part in it, nor threads and memory.
 
 use super::Parts;
+use crate::search::SearchError;
 use crate::search::options::SearchOptions;
-use crate::{BitPlan, Error, Options};
+use crate::{BitPlan, Options};
 use indexmap::IndexMap;
 use msq_passes::ir::Model;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The key of a search.
-pub(super) fn key(model: &Model, parts: Parts, options: &Options, search: &SearchOptions) -> Result<String, Error> {
+pub(super) fn key(
+    model: &Model,
+    parts: Parts,
+    options: &Options,
+    search: &SearchOptions,
+) -> Result<String, SearchError> {
     let mut hasher = DefaultHasher::new();
     let hashes = msq_passes::analysis::content_hashes(&model.graph);
     for output in model.graph.outputs() {

@@ -3,7 +3,7 @@
 use super::Proposer;
 use super::ilp::Program;
 use super::msq::Msq;
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::registry::SearchRow;
 
@@ -21,7 +21,7 @@ pub(in crate::search) const ROW: SearchRow = SearchRow {
 struct Auto;
 
 impl Proposer for Auto {
-    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error> {
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
         let best = Program.propose(driver, limit)?;
         if !driver.is_classifier() {
             return Ok(best);

@@ -1,7 +1,7 @@
 //! Method `ilp`: the costs of `sensitivity`, and the plan of least total cost within the limit, by an integer program.
 
 use super::Proposer;
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::allocate::ilp;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::registry::SearchRow;
@@ -23,7 +23,7 @@ pub(in crate::search) const ROW: SearchRow = SearchRow {
 pub(super) struct Program;
 
 impl Proposer for Program {
-    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error> {
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
         let problem = driver.problem(limit.measure)?;
         let mut allowed = limit.most;
         for _ in 0..ATTEMPTS {

@@ -8,16 +8,16 @@ pub(super) mod sensitivity;
 pub(super) mod uniform;
 
 use super::driver::{Driver, EvaluatedPlan, Limit};
-use crate::Error;
+use crate::search::SearchError;
 
 /// A search method at work.
 pub(super) trait Proposer: Sync {
     /// A plan that keeps to the limit, evaluated on all validation samples. The plan with the fewest bits does.
-    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error>;
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError>;
 
     /// The smallest plan on this method's way down from `top`, the plan with the most bits, that loses no more than
     /// `drop`. `top` itself does not lose more.
-    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, Error> {
+    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, SearchError> {
         let path = sensitivity::path(driver)?;
         driver.last_within(self.descent_name(), &path, top, drop)
     }

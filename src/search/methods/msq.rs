@@ -5,9 +5,9 @@
 //! lower ([`search_step`]).
 
 use super::Proposer;
-use crate::Error;
 use crate::data::Dataset;
 use crate::report::search::Step;
+use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::imprint::{Candidate, search_step};
 use crate::search::layer_accuracy::LayerAccuracy;
@@ -31,7 +31,7 @@ pub(in crate::search) const ROW: SearchRow = SearchRow {
 pub(super) struct Msq;
 
 impl Proposer for Msq {
-    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error> {
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
         walk(driver, |driver, rungs| {
             // Packing adds to what the weights take: far above the limit there is no need to write the file.
             let weights = driver.space.total(limit.measure, rungs);
@@ -39,7 +39,7 @@ impl Proposer for Msq {
         })
     }
 
-    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, Error> {
+    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, SearchError> {
         let mut best = top;
         walk(driver, |driver, rungs| {
             let found = driver.evaluate(ROW.name, rungs.to_vec())?;
@@ -60,11 +60,8 @@ impl Proposer for Msq {
 /// Lowers layers until a plan is enough, or none can go lower.
 fn walk(
     driver: &mut Driver,
-    mut enough: impl FnMut(&mut Driver, &[usize]) -> Result<bool, Error>,
-) -> Result<EvaluatedPlan, Error> {
-    if !driver.is_classifier() {
-        return Err(Error::NotAClassifier);
-    }
+    mut enough: impl FnMut(&mut Driver, &[usize]) -> Result<bool, SearchError>,
+) -> Result<EvaluatedPlan, SearchError> {
     let more = enough_per_class(driver)?;
     let mut accuracy = LayerAccuracy::new(
         driver.model,
@@ -111,7 +108,7 @@ fn walk(
 }
 
 /// More samples to imprint, moved and mirrored, where there are too few for the classes.
-fn enough_per_class(driver: &Driver) -> Result<Option<Dataset>, Error> {
+fn enough_per_class(driver: &Driver) -> Result<Option<Dataset>, SearchError> {
     let calibration = driver.parts.calibration;
     let classes = LayerAccuracy::count_classes(driver.model, calibration, driver.runtime)?;
     if calibration.len() >= LEAST_PER_CLASS * classes {

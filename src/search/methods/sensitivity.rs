@@ -1,7 +1,7 @@
 //! Method `sensitivity`: bits go where they cost least of the output, layer by layer alone, one after the other.
 
 use super::Proposer;
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::allocate::greedy;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::registry::SearchRow;
@@ -22,7 +22,7 @@ struct Sensitivity;
 
 impl Proposer for Sensitivity {
     /// The first plan on the way down that keeps to the limit.
-    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error> {
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
         let problem = driver.problem(limit.measure)?;
         let mut rungs = driver.space.bottom();
         for allocation in greedy(&problem) {
@@ -36,7 +36,7 @@ impl Proposer for Sensitivity {
 }
 
 /// The plans on the way down, without the one at the top.
-pub(in crate::search) fn path(driver: &mut Driver) -> Result<Vec<Rungs>, Error> {
+pub(in crate::search) fn path(driver: &mut Driver) -> Result<Vec<Rungs>, SearchError> {
     let problem = driver.problem(Measure::PackedBytes)?;
     Ok(greedy(&problem).into_iter().map(|allocation| allocation.plan).collect())
 }

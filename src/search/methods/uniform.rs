@@ -1,7 +1,7 @@
 //! Method `uniform`: the same bits in every layer.
 
 use super::Proposer;
-use crate::Error;
+use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::registry::SearchRow;
 use crate::search::space::Rungs;
@@ -21,7 +21,7 @@ struct Uniform;
 
 impl Proposer for Uniform {
     /// The highest rung that keeps to the limit.
-    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, Error> {
+    fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
         let mut rungs = driver.space.top();
         for rung in 0..driver.space.rungs() {
             rungs = vec![rung; driver.space.len()];
@@ -32,7 +32,7 @@ impl Proposer for Uniform {
         driver.evaluate(ROW.name, rungs)
     }
 
-    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, Error> {
+    fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, SearchError> {
         let path: Vec<Rungs> = (1..driver.space.rungs()).map(|rung| vec![rung; driver.space.len()]).collect();
         driver.last_within(ROW.name, &path, top, drop)
     }
