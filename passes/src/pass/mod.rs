@@ -1,8 +1,10 @@
 //! What a pass is, and how an ordered list of passes is run.
 
 mod manager;
+mod rewrite;
 
 pub use manager::{Manager, Record, run_pass};
+pub(crate) use rewrite::{Found, Miss, Operand, Plan, Rewrite, in_turn, shared_with};
 
 use crate::ir::{CheckError, CycleError, ExternalError, Model, TensorError};
 use std::fmt;
