@@ -52,7 +52,7 @@ pub(crate) fn reconstruct(
         let mut one = || -> Result<Rounded, Error> {
             let empty = Summed::new(model, layer, solver.evidence(), data.len(), scheme.solve.position_step)?;
             let mut quantized = model.clone();
-            quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact)?;
+            quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
             let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
             solve_layer(model, scheme, observed, layer, solver.as_ref(), Some(&sums.finish()))
         };

@@ -32,6 +32,10 @@ impl Pass for LowerInteger {
         "lower-integer"
     }
 
+    fn about(&self) -> &'static str {
+        "layers between quantizers become integer products and a float affine, as ConvInteger"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let graph = &model.graph;
         let mut plan = Plan::default();

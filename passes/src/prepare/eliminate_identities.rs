@@ -19,6 +19,10 @@ impl Pass for EliminateIdentities {
         "eliminate-identities"
     }
 
+    fn about(&self) -> &'static str {
+        "nodes whose output is their input are bypassed"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let sites = model.graph.nodes().filter(|(_, n)| is_identity(&model.graph, n)).map(|(id, _)| id).collect();
         in_turn(model, sites, |model, id| bypass(&model.graph, id))

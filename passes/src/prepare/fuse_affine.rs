@@ -23,6 +23,10 @@ impl Pass for FuseAffine {
         "fuse-affine"
     }
 
+    fn about(&self) -> &'static str {
+        "products and sums with constants go into the layer before them"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         // The product after a layer must go before the sum after it can.
         let nodes = model.graph.node_ids().collect();

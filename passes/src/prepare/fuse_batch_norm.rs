@@ -23,6 +23,10 @@ impl Pass for FuseBatchNorm {
         "fuse-batch-norm"
     }
 
+    fn about(&self) -> &'static str {
+        "batch-norms go into the layer before them"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let norms = model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization")).map(|(id, _)| id).collect();
         in_turn(model, norms, |model, norm| {

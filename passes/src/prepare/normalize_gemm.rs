@@ -22,6 +22,10 @@ impl Pass for NormalizeGemm {
         "normalize-gemm"
     }
 
+    fn about(&self) -> &'static str {
+        "fully connected layers become plain Gemms with a bias vector"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let nodes = model.graph.node_ids().collect();
         in_turn(model, nodes, |model, id| {

@@ -22,6 +22,10 @@ impl Pass for NormalizePooling {
         "normalize-pooling"
     }
 
+    fn about(&self) -> &'static str {
+        "means over the whole image become GlobalAveragePool"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let graph = &model.graph;
         let mut plan = Plan::default();

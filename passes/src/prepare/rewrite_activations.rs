@@ -30,6 +30,10 @@ impl Pass for RewriteActivations {
         "rewrite-activations"
     }
 
+    fn about(&self) -> &'static str {
+        "piecewise linear activations become Add, Clip and Mul"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let types = element_types(&model.graph);
         let clip_has_inputs = model.opset("").is_none_or(|opset| opset >= 11);

@@ -22,6 +22,10 @@ impl Pass for ShareConstants {
         "share-constants"
     }
 
+    fn about(&self) -> &'static str {
+        "initializers that hold the same tensor become one"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut plan = Plan::default();
         for (value, first) in pairs(&model.graph) {

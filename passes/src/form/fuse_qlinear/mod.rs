@@ -46,6 +46,10 @@ impl Pass for FuseQlinear {
         "fuse-qlinear"
     }
 
+    fn about(&self) -> &'static str {
+        "operators between quantizers become operators on integers, as QLinearConv"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let fusion = Fusion { qdq: Qdq::new(model), contrib: self.contrib };
         let graph = &model.graph;
