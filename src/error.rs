@@ -58,15 +58,15 @@ pub enum Error {
     /// There is no calibration data to speak of.
     #[error("calibration data is empty")]
     NoSamples,
-    /// The model cannot be run.
+    /// The model cannot be run, or the caller ended the run.
     #[error(transparent)]
-    Engine(EngineError),
+    Engine(#[from] EngineError),
     /// A network cannot be run on its samples.
     #[error(transparent)]
-    Execute(ExecuteError),
-    /// The caller ended the run.
-    #[error("cancelled")]
-    Cancelled,
+    Execute(#[from] ExecuteError),
+    /// A network cannot be measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -117,51 +117,11 @@ pub enum Error {
         /// What the system says.
         reason: String,
     },
-    /// Two models cannot be compared.
-    #[error("the two models differ: {reason}")]
-    Incomparable {
-        /// In what.
-        reason: String,
-    },
 }
 
 impl From<Cancelled> for Error {
-    fn from(Cancelled: Cancelled) -> Self {
-        Self::Cancelled
-    }
-}
-
-impl From<ExecuteError> for Error {
-    fn from(error: ExecuteError) -> Self {
-        match error {
-            ExecuteError::Engine(error) => error.into(),
-            ExecuteError::Data(error) => error.into(),
-            ExecuteError::Pass(error) => error.into(),
-            ExecuteError::NoSamples => Self::NoSamples,
-            other => Self::Execute(other),
-        }
-    }
-}
-
-impl From<MeasureError> for Error {
-    fn from(error: MeasureError) -> Self {
-        match error {
-            MeasureError::Prepare(error) => error.into(),
-            MeasureError::Scheme(error) => error.into(),
-            MeasureError::Execute(error) => error.into(),
-            MeasureError::Data(error) => error.into(),
-            MeasureError::NoSamples => Self::NoSamples,
-            MeasureError::Incomparable { reason } => Self::Incomparable { reason },
-        }
-    }
-}
-
-impl From<EngineError> for Error {
-    fn from(error: EngineError) -> Self {
-        match error {
-            EngineError::Cancelled => Self::Cancelled,
-            other => Self::Engine(other),
-        }
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Engine(cancelled.into())
     }
 }
 
@@ -175,17 +135,14 @@ impl Error {
             Self::Calibrate(error) => error.kind(),
             Self::Report(error) => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Execute(error) => error.kind(),
+            Self::Measure(error) => error.kind(),
             Self::Solve(error) => error.kind(),
             Self::Search(error) => error.kind(),
-            Self::Import { .. }
-            | Self::Tensor(_)
-            | Self::External(_)
-            | Self::NoOpset { .. }
-            | Self::Incomparable { .. } => ErrorKind::Model,
+            Self::Import { .. } | Self::Tensor(_) | Self::External(_) | Self::NoOpset { .. } => ErrorKind::Model,
             Self::Data(error) => error.kind(),
             Self::NoSamples => ErrorKind::Data,
             Self::Target { .. } | Self::StochasticSolver => ErrorKind::Usage,
-            Self::Cancelled => ErrorKind::Cancelled,
             _ => ErrorKind::Other,
         }
     }

@@ -10,6 +10,7 @@ use crate::runtime::progress::{Cancellation, Progress};
 use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
 use crate::solve::Solver;
+use msq_passes::PassObserver;
 use msq_passes::ir::Model;
 use std::path::Path;
 use std::sync::Arc;
@@ -122,6 +123,12 @@ impl<'a> Quantizer<'a> {
     /// Who is told how far the run is.
     pub fn progress(self, progress: &'a dyn Progress) -> Self {
         Self { runtime: self.runtime.progress(progress), ..self }
+    }
+
+    /// Who is shown the model after each pass, whatever lists of passes it goes through until it is written. Models that
+    /// only a search builds are not shown.
+    pub fn pass_observer(self, observer: &'a dyn PassObserver) -> Self {
+        Self { runtime: self.runtime.pass_observer(observer), ..self }
     }
 
     /// What can end the run early, with an error of kind [`Cancelled`](crate::runtime::ErrorKind::Cancelled).

@@ -11,7 +11,7 @@ use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, DataOptions, Dataset};
 use msq_onnx::engine::{Output, Session, standard};
 use msq_passes::ir::{DataType, Model};
-use msq_passes::{InsertTaps, Manager};
+use msq_passes::pipelines;
 use std::path::Path;
 
 fn samples(model: &Model, count: usize) -> Vec<Vec<Array>> {
@@ -36,7 +36,7 @@ fn inner_values(model: &Model) -> Vec<String> {
 
 fn tapped(model: &Model, values: Vec<String>) -> Model {
     let mut tapped = model.clone();
-    Manager::new().with(InsertTaps { values }).run(&mut tapped).unwrap();
+    pipelines::tap(values).run(&mut tapped).unwrap();
     tapped
 }
 

@@ -11,43 +11,34 @@ use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
 use msq_onnx::engine::{EngineError, standard};
 use msq_passes::ir::{self, DataType, Model};
-use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
-    LiftConstants, NormalizeGemm, NormalizePooling, Pass, PassError, RewriteActivations, UpgradeOpset, run_pass,
-};
+use msq_passes::{CleanNames, PassError, PassObserver, Pipeline, Record, UpgradeOpset, pipelines, run_pass};
+use std::sync::Mutex;
 
 const TOLERANCE: f32 = 1e-4;
 
-/// Makes a pass for the model as it is.
-type MakePass = fn(&Model) -> Box<dyn Pass>;
+/// Calls a function with the model after each pass.
+struct After<F>(Mutex<F>);
 
-/// The passes in the order in which a model is prepared.
-fn passes() -> Vec<MakePass> {
-    vec![
-        |_| Box::new(LiftConstants),
-        |model| Box::new(FoldConstants { constants: standard().infer(model).unwrap().constants }),
-        |_| Box::new(EliminateDeadNodes),
-        |_| Box::new(UpgradeOpset::default()),
-        |_| Box::new(EliminateIdentities),
-        |_| Box::new(NormalizeGemm),
-        |_| Box::new(FuseBatchNorm),
-        |_| Box::new(FuseAffine),
-        |_| Box::new(RewriteActivations),
-        |_| Box::new(NormalizePooling),
-        |_| Box::new(EliminateDeadNodes),
-        |_| Box::new(EqualizeChannels),
-        |_| Box::new(CleanNames { strip: true }),
-    ]
+impl<F: FnMut(&str, &Model) + Send> PassObserver for After<F> {
+    fn after(&self, _: &str, record: &Record, model: &Model) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        (self.0.lock().unwrap())(record.pass, model);
+        Ok(())
+    }
 }
 
-/// Runs every pass on its own, types known, and hands the model to `after` with the pass's name.
-fn prepare(model: &mut Model, mut after: impl FnMut(&str, &Model)) -> Result<(), PassError> {
-    for pass in passes() {
-        standard().infer(model).unwrap().annotate(model);
-        let pass = pass(model);
-        run_pass(pass.as_ref(), model, true)?;
-        after(pass.name(), model);
-    }
+/// Prepares a model as quantizing does, equalizes its channels and shortens its names; hands the model to `after` with
+/// the name of each pass.
+fn prepare(model: &mut Model, after: impl FnMut(&str, &Model) + Send) -> Result<(), PassError> {
+    let after = After(Mutex::new(after));
+    let run = |pipeline: Pipeline, model: &mut Model| pipeline.observed(Some(&after)).run(model);
+    run(pipelines::lift(), model)?;
+    let facts = standard().infer(model).unwrap();
+    facts.annotate(model);
+    run(pipelines::fold(facts.constants), model)?;
+    standard().infer(model).unwrap().annotate(model);
+    run(pipelines::canonicalize(true), model)?;
+    run(pipelines::equalize(), model)?;
+    run(pipelines::rename(CleanNames { strip: true }), model)?;
     Ok(())
 }
 

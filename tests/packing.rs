@@ -14,7 +14,7 @@ use common::{Scratch, args, models};
 use msq_onnx::data::{Array, ArrayData};
 use msq_onnx::engine::standard;
 use msq_passes::ir::{self, Model, ValueId, save_model};
-use msq_passes::{EliminateDeadNodes, Manager, PackWeights, Packing};
+use msq_passes::{EliminateDeadNodes, PackWeights, Packing, run_pass};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -127,8 +127,8 @@ fn packed(sites: &[Site], pattern: Pattern, functions: bool) -> Model {
     let readers: Vec<_> =
         (0..sites.len()).map(|i| model.graph.only_use(model.graph.find(&format!("w{i}")).unwrap()).unwrap()).collect();
     let layers = sites.iter().enumerate().map(|(i, site)| (format!("layer{i}"), site.packing)).collect();
-    let records = Manager::new().with(PackWeights { layers, functions }).run(&mut model).unwrap();
-    assert_eq!(records[0].outcome.changed, sites.len());
+    let record = run_pass(&PackWeights { layers, functions }, &mut model, true).unwrap();
+    assert_eq!(record.outcome.changed, sites.len());
     assert!((0..sites.len()).all(|i| model.graph.find(&format!("w{i}")).is_none()), "an int8 weight is left");
     let integers: Vec<ValueId> =
         readers.iter().map(|reader| model.graph.node(reader.node).input(reader.slot).unwrap()).collect();
@@ -138,7 +138,7 @@ fn packed(sites: &[Site], pattern: Pattern, functions: bool) -> Model {
         assert!(model.graph.rename(value, &format!("integers{i}")));
     }
     model.graph.set_outputs(&integers);
-    Manager::new().with(EliminateDeadNodes).run(&mut model).unwrap();
+    run_pass(&EliminateDeadNodes, &mut model, true).unwrap();
     model
 }
 

@@ -1,8 +1,8 @@
 //! Graph passes of msq-onnx: a lossless in-memory ONNX model ([`ir`]) and the rewrites that prepare, observe and
 //! quantize it.
 //!
-//! A [`Pass`] is a small value; a [`Manager`] runs an ordered list of them and, in debug and test builds, validates
-//! the model after each. Nothing here runs a model: what has to be computed by running is handed in through a pass's
+//! A [`Pass`] is a small value; a [`Pipeline`] runs an ordered list of them and, in debug and test builds, validates the
+//! model after each. All pipelines are in [`pipelines`]. Nothing here runs a model: what has to be computed by running is handed in through a pass's
 //! fields.
 
 pub mod analysis;
@@ -12,6 +12,7 @@ pub mod lint;
 pub mod ops;
 mod partition;
 mod pass;
+pub mod pipelines;
 mod prepare;
 mod quantize;
 mod target;
@@ -19,7 +20,9 @@ mod tidy;
 
 pub use form::{FuseQlinear, LowerInteger};
 pub use partition::{ExtractSegment, InsertTaps};
-pub use pass::{Declined, Manager, Outcome, Pass, PassError, Record, run_pass};
+pub use pass::{
+    Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
+};
 pub use prepare::{
     EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
     NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,

@@ -11,7 +11,7 @@ use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, Syntheti
 use crate::engine::Backend;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
 use msq_passes::ops::{Trait, facts};
-use msq_passes::{InsertTaps, LiftConstants, Manager};
+use msq_passes::pipelines;
 
 /// Images looked at to find the scale.
 const PROBES: usize = 4;
@@ -21,7 +21,7 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
     let specs = InputSpec::of(model);
     let mut options = options.clone();
     let mut lifted = model.clone();
-    Manager::new().with(LiftConstants).run(&mut lifted)?;
+    pipelines::examine().run(&mut lifted)?;
     for spec in specs.iter().filter(|s| !s.dtype.is_float()) {
         if let Some(limit) = lifted.graph.find(&spec.name).and_then(|v| rows_indexed(&lifted, v)) {
             options.values.insert(spec.name.clone(), SyntheticValues::Ids { limit });
@@ -133,7 +133,7 @@ fn unit_response(
     backend: &dyn Backend,
 ) -> Result<Vec<(f64, f64)>, CalibrateError> {
     let mut tapped = model.clone();
-    Manager::new().with(InsertTaps { values: vec![stem.output.clone()] }).run(&mut tapped)?;
+    pipelines::tap(vec![stem.output.clone()]).run(&mut tapped)?;
     let Some(output) = tapped.graph.find(&stem.output) else { return Ok(Vec::new()) };
     tapped.graph.set_outputs(&[output]);
     let mut options = SyntheticOptions { count: PROBES, ..options.clone() };

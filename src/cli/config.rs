@@ -124,7 +124,8 @@ fn read<'a>(
 
 /// The options of a command that may stand in a file.
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
-    command.get_arguments().filter(|arg| arg.get_long().is_some_and(|name| name != "config"))
+    let one_off = ["config", "print-passes"];
+    command.get_arguments().filter(move |arg| arg.get_long().is_some_and(|name| !one_off.contains(&name)))
 }
 
 fn unknown(key: &str, command: &Command, mistake: &impl Fn(&[&[OsString]]) -> Option<clap::Error>) -> String {

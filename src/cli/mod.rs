@@ -13,6 +13,7 @@ mod interrupt;
 mod lint;
 mod measure;
 mod output;
+mod passes;
 mod paths;
 mod print;
 mod progress;

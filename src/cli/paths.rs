@@ -15,9 +15,7 @@ pub(crate) fn check<'a>(
     let (reads, weights): (Vec<&Path>, Vec<PathBuf>) = (reads.into_iter().collect(), weights(model));
     let writes: Vec<&Path> = writes.into_iter().collect();
     for (at, write) in writes.iter().enumerate() {
-        if reads.iter().any(|read| is_same(read, write)) || weights.iter().any(|read| is_same(read, write)) {
-            return Err(Error::OverwritesInput { path: write.to_path_buf() }.into());
-        }
+        refuse_input(write, reads.iter().copied().chain(weights.iter().map(PathBuf::as_path)))?;
         if writes[..at].iter().any(|other| is_same(other, write)) {
             let path = write.display();
             return Err(Usage(format!("`{path}` is named for two outputs; choose another name for one")).into());
@@ -31,8 +29,16 @@ pub(crate) fn check<'a>(
     Ok(())
 }
 
+/// Refuses to write over a file that is read.
+pub(crate) fn refuse_input<'a>(write: &Path, mut reads: impl Iterator<Item = &'a Path>) -> Result<(), Error> {
+    if reads.any(|read| is_same(read, write)) {
+        return Err(Error::OverwritesInput { path: write.to_path_buf() });
+    }
+    Ok(())
+}
+
 /// The files that hold weights of a model.
-fn weights(model: &Model) -> Vec<PathBuf> {
+pub(crate) fn weights(model: &Model) -> Vec<PathBuf> {
     let Some(folder) = model.folder() else { return Vec::new() };
     let external = model.graph.initializers().flat_map(|(_, tensor)| &tensor.external_data);
     let mut files: Vec<PathBuf> =

@@ -7,6 +7,7 @@ use super::document::{self, this_run};
 use super::form::FormArgs;
 use super::interrupt;
 use super::output::{self, Usage};
+use super::passes::{self, PassArgs};
 use super::paths;
 use super::progress::Bars;
 use super::run::RunArgs;
@@ -24,13 +25,13 @@ use std::process::ExitCode;
 #[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
     /// The float model
-    #[arg(required_unless_present = "input")]
+    #[arg(required_unless_present_any = ["input", "print_passes"])]
     model: Option<PathBuf>,
     /// The float model, as a flag
     #[arg(short = 'i', long, value_name = "MODEL", conflicts_with = "model")]
     input: Option<PathBuf>,
     /// Where the quantized model goes; replaced in one step when it is complete
-    #[arg(short, long, value_name = "MODEL", required = true)]
+    #[arg(short, long, value_name = "MODEL", required_unless_present = "print_passes")]
     output: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
@@ -47,6 +48,8 @@ pub(crate) struct QuantizeArgs {
     keep_names: bool,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    passes: PassArgs,
     /// Compare this many samples with the float model afterwards; 0 for none
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Run")]
     verify: usize,
@@ -61,6 +64,9 @@ pub(crate) struct QuantizeArgs {
 
 /// Quantizes a model and writes it.
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
+    if args.passes.print_passes {
+        return passes::print().map(|()| ExitCode::SUCCESS);
+    }
     let (input, output) = (input(args)?, output_path(args)?);
     let options = options(args)?;
     let search = args.search.options(&args.form, None)?;
@@ -68,8 +74,11 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     check_paths(args, &model, input, output)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
+    let dumps =
+        args.passes.dumps(output, reads(args, input).map(Path::to_path_buf).chain(paths::weights(&model)).collect());
     let quantizer =
         args.run.applied(Quantizer::new(model)).options(options).progress(&bars).cancellation(&cancellation);
+    let quantizer = quantizer.pass_observer(&dumps);
     let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
     if let Some(search) = search {
@@ -78,6 +87,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
         quantizer = args.search.applied(quantizer, &args.data)?.search_options(search);
     }
     let quantized = quantizer.run().map_err(|error| search::stopped(error, &search::journal(output)))?;
+    dumps.report();
     if quantized.report.synthetic && !args.common.quiet {
         tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
     }
@@ -119,10 +129,16 @@ fn output_path(args: &QuantizeArgs) -> anyhow::Result<&Path> {
     args.output.as_deref().ok_or_else(|| Usage("no output is named: add -o out.onnx".to_owned()).into())
 }
 
-fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) -> anyhow::Result<()> {
+/// The files that are read, but for the weights of the model.
+fn reads<'a>(args: &'a QuantizeArgs, input: &'a Path) -> impl Iterator<Item = &'a Path> {
     let more = args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads());
-    let writes = args.form.save_plan.iter().chain(&args.report).map(PathBuf::as_path);
-    paths::check(model, more.chain([input]), writes.chain([output]))
+    more.chain([input])
+}
+
+fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) -> anyhow::Result<()> {
+    let dumps: Vec<PathBuf> = args.passes.writes(output).collect();
+    let writes = args.form.save_plan.iter().chain(&args.report).chain(&dumps).map(PathBuf::as_path);
+    paths::check(model, reads(args, input), writes.chain([output]))
 }
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {

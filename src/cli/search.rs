@@ -357,7 +357,8 @@ pub(crate) fn best(output: &Path) -> PathBuf {
     beside(output, ".plan.json")
 }
 
-fn beside(output: &Path, ending: &str) -> PathBuf {
+/// A path of the output with an ending of its own.
+pub(crate) fn beside(output: &Path, ending: &str) -> PathBuf {
     let mut name = output.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     output.with_file_name(name)

@@ -7,7 +7,7 @@ use super::ExecuteError;
 use crate::data::{Array, Sample};
 use crate::engine::{EngineError, Output};
 use msq_passes::ir::{Graph, Model, TypeProto};
-use msq_passes::{ExtractSegment, InsertTaps, Manager};
+use msq_passes::pipelines;
 use std::borrow::Cow;
 
 /// Where a value is found when a segment runs.
@@ -69,7 +69,7 @@ impl Segment {
             }
         }
         let mut segment = model.clone();
-        Manager::new().with(ExtractSegment { inputs, outputs }).run(&mut segment)?;
+        pipelines::extract(inputs, outputs).run(&mut segment)?;
         let places = wanted.iter().map(|name| Place::of(&segment.graph, name)).collect::<Result<_, _>>()?;
         Ok(Self { model: segment, names: wanted.to_vec(), places })
     }
@@ -79,7 +79,7 @@ impl Segment {
         let graph = &self.model.graph;
         let computed = |name: &&String| graph.find(name).is_none_or(|value| !graph.is_input(value));
         let values = taps.iter().filter(computed).cloned().collect();
-        Manager::new().with(InsertTaps { values }).run(&mut self.model)?;
+        pipelines::tap(values).run(&mut self.model)?;
         for name in taps {
             self.places.push(Place::of(&self.model.graph, name)?);
             self.names.push(name.clone());

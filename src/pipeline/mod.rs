@@ -34,7 +34,7 @@ use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
 use msq_passes::ir::{Model, save_model};
-use msq_passes::{Manager, UpgradeOpset};
+use msq_passes::{UpgradeOpset, pipelines};
 use std::path::Path;
 use std::time::Instant;
 
@@ -100,9 +100,9 @@ impl Prepared {
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
-        prepare(model, options.prepare.batch_norm, &*runtime.backend())?;
+        prepare(model, options.prepare.batch_norm, &*runtime.backend(), runtime.passes())?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
-            equalize(model)?;
+            equalize(model, runtime.passes())?;
         }
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
@@ -128,7 +128,7 @@ impl Prepared {
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
         let solved = pool.install(|| solve(&float, &scheme, &mut observed, calibration, runtime))?;
         let mut model = float.clone();
-        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half)?;
+        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let (data, seen) = (calibration.data, &observed.outputs);
         let quality = verify::verify(&model, &float, &scheme, validation, (data, seen), runtime)?;
         let mut layers = layers::reports(&float, &scheme, &solved);
@@ -143,7 +143,7 @@ impl Prepared {
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and the forms change nothing.
-        let names = finish(&mut model, &scheme)?;
+        let names = finish(&mut model, &scheme, runtime.passes())?;
         let plan = scheme.carried_out(&float);
         metadata::write(&mut model, &plan);
         let report = Report {
@@ -268,7 +268,7 @@ fn raise_opset(model: &mut Model, plan: &BitPlan, runtime: &Runtime) -> Result<(
     if wanted > UpgradeOpset::HIGHEST {
         return Err(Error::NoOpset { wanted, reason: "the model has to be exported at that opset".to_owned() });
     }
-    let records = Manager::new().with(UpgradeOpset::to(wanted)).run(model)?;
+    let records = pipelines::raise_opset(wanted).observed(runtime.passes()).run(model)?;
     annotate(model, &*runtime.backend());
     let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
     declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))

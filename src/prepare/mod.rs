@@ -11,10 +11,7 @@ use crate::engine::{Backend, Facts};
 use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::ops::{Trait, facts};
-use msq_passes::{
-    CleanNames, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
-    InsertQdq, LiftConstants, Manager, NormalizeGemm, NormalizePooling, Record, RewriteActivations, UpgradeOpset,
-};
+use msq_passes::{InsertQdq, PassObserver, Record, pipelines};
 
 /// Refuses models that contradict themselves.
 pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
@@ -53,48 +50,22 @@ pub(crate) fn prepare(
     model: &mut Model,
     batch_norm: BatchNorm,
     backend: &dyn Backend,
-) -> Result<Vec<Record>, PrepareError> {
-    // Weights in Constant nodes come first: everything after looks for initializers.
-    let mut records = Manager::new()
-        .with(LiftConstants)
-        // Layers go by name from here on.
-        .with(CleanNames { strip: false })
-        .run(model)?;
+    observer: Option<&dyn PassObserver>,
+) -> Result<(), PrepareError> {
+    pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
     let constants = annotate(model, backend).constants;
-    let folding = Manager::new()
-        // Before the upgrade: it wants scales and shapes as constants.
-        .with(FoldConstants { constants })
-        .with(EliminateDeadNodes)
-        // Before the rest: quantizers with an axis need opset 13, and the passes below know one form of each operator.
-        .with(UpgradeOpset::default());
-    records.extend(folding.run(model)?);
-    refuse_old_opset(model, records.last())?;
+    let folded = pipelines::fold(constants).observed(observer).run(model)?;
+    refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
-    let mut passes = Manager::new()
-        // Before batch-norms: an Identity in between hides the layer.
-        .with(EliminateIdentities)
-        .with(NormalizeGemm);
-    if batch_norm == BatchNorm::Fold {
-        passes = passes.with(FuseBatchNorm);
-    }
-    let passes = passes
-        // After batch-norms, which may stand between a layer and an affine.
-        .with(FuseAffine)
-        // After both, which may stand between a layer and its activation.
-        .with(RewriteActivations)
-        .with(NormalizePooling)
-        .with(EliminateDeadNodes);
-    records.extend(passes.run(model)?);
+    pipelines::canonicalize(batch_norm == BatchNorm::Fold).observed(observer).run(model)?;
     // Again: statistics that are finite each can give infinite weights together.
-    refuse_non_finite(model)?;
-    Ok(records)
+    refuse_non_finite(model)
 }
 
-/// Scales channels between layers, which keeps what the outputs are but not what lies between: for quantization only, of
-/// a prepared model. Batch-norms that are left are in its way, so it is after they were folded.
-pub(crate) fn equalize(model: &mut Model) -> Result<(), PrepareError> {
-    Manager::new().with(EqualizeChannels).run(model)?;
+/// Scales channels between layers of a prepared model, for quantization only.
+pub(crate) fn equalize(model: &mut Model, observer: Option<&dyn PassObserver>) -> Result<(), PrepareError> {
+    pipelines::equalize().observed(observer).run(model)?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What a run may use and whom it tells, as opposed to what it is to do: threads, memory, progress, cancellation.
+//! What a run may use and whom it tells, as opposed to what it is to do: threads, memory, progress, passes, cancellation.
 //!
 //! A [`Runtime`] is handed through every phase. Nothing in it changes a result: the same input, options and seed give the
 //! same bytes with any number of threads and within any memory that is enough.
@@ -9,6 +9,7 @@ pub mod progress;
 
 pub use kind::ErrorKind;
 
+use msq_passes::PassObserver;
 use progress::{Cancellation, Progress, Silent};
 use std::any::Any;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Runtime<'a> {
     pub memory: Option<u64>,
     /// Receives the progress of the run.
     progress: &'a dyn Progress,
+    /// Is shown what each pass leaves of the model that is written.
+    passes: Option<&'a dyn PassObserver>,
     /// Ends the run early.
     cancellation: Cancellation,
     /// What runs models. This folder is below those that know models and only hands it on: the engine puts it in and
@@ -44,7 +47,14 @@ impl Default for Runtime<'_> {
 impl<'a> Runtime<'a> {
     /// So many threads, no limit on memory, nobody is told.
     pub fn with_threads(threads: usize) -> Self {
-        Self { threads, memory: None, progress: &Silent, cancellation: Cancellation::default(), carried: None }
+        Self {
+            threads,
+            memory: None,
+            progress: &Silent,
+            passes: None,
+            cancellation: Cancellation::default(),
+            carried: None,
+        }
     }
 
     /// The same with a limit on memory, in bytes.
@@ -65,11 +75,23 @@ impl<'a> Runtime<'a> {
         Self { cancellation: cancellation.clone(), ..self }
     }
 
+    /// The same with somebody who is shown what each pass leaves of the model that is written.
+    #[must_use]
+    pub fn pass_observer(self, observer: &'a dyn PassObserver) -> Self {
+        Self { passes: Some(observer), ..self }
+    }
+
+    /// Who is shown what passes leave.
+    pub(crate) fn passes(&self) -> Option<&'a dyn PassObserver> {
+        self.passes
+    }
+
     /// The same for a part of a phase, whose steps are not those that are reported.
     #[must_use]
     pub fn silent(&self) -> Runtime<'static> {
         Runtime {
             progress: &Silent,
+            passes: None,
             threads: self.threads,
             memory: self.memory,
             cancellation: self.cancellation.clone(),

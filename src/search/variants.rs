@@ -86,7 +86,7 @@ impl<'a> Variants<'a> {
             return Ok(size);
         }
         let (scheme, mut model) = self.quantized(plan, Biases::Half)?;
-        finish(&mut model, &scheme)?;
+        finish(&mut model, &scheme, None)?;
         metadata::write(&mut model, &scheme.carried_out(self.model));
         let size = model.stored_bytes();
         self.sizes.insert(key, size);
@@ -102,7 +102,7 @@ impl<'a> Variants<'a> {
             solved.insert(layer.name.clone(), rounded);
         }
         let mut model = self.model.clone();
-        quantize_graph(&mut model, &scheme, &observed, &solved, biases)?;
+        quantize_graph(&mut model, &scheme, &observed, &solved, biases, None)?;
         Ok((scheme, model))
     }
 

@@ -9,11 +9,10 @@ use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, is_rectified};
 use msq_passes::ir::Model;
-use msq_passes::{
-    ActivationQuantizer, BiasForm, EliminateDeadNodes, InsertQdq, LayerBias, Manager, QuantizedLayer, StoreWeights,
-};
+use msq_passes::pipelines::{self, Decisions};
+use msq_passes::{ActivationQuantizer, BiasForm, LayerBias, PassObserver, QuantizedLayer};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Rounded layers by name.
 pub(crate) type Solved = IndexMap<String, Rounded>;
@@ -102,24 +101,21 @@ pub(crate) fn quantize_graph(
     observed: &Observed,
     solved: &Solved,
     biases: Biases,
+    observer: Option<&dyn PassObserver>,
 ) -> Result<(), SolveError> {
     let placement = &scheme.placement;
-    let on_integers: Vec<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
+    let placed: HashSet<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
     let written = solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded)));
-    let (layers, stored): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
-        written.partition(|(name, _)| on_integers.contains(&name.as_str()));
-    Manager::new()
-        .with(InsertQdq {
-            placement,
-            activations: &observed.activations,
-            narrower: &observed.requantized,
-            layers: &layers,
-        })
-        // The placement's handles are not needed any more.
-        .with(StoreWeights { layers: &stored })
-        // The float weights are unread now.
-        .with(EliminateDeadNodes)
-        .run(model)?;
+    let (on_integers, weight_only): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
+        written.partition(|(name, _)| placed.contains(name.as_str()));
+    let decisions = Decisions {
+        placement,
+        activations: &observed.activations,
+        requantized: &observed.requantized,
+        on_integers: &on_integers,
+        weight_only: &weight_only,
+    };
+    pipelines::quantize(decisions).observed(observer).run(model)?;
     Ok(())
 }
 

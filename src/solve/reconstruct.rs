@@ -56,7 +56,7 @@ pub(crate) fn reconstruct(
                 tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
             }
             let mut quantized = model.clone();
-            quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact)?;
+            quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
             let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
             solve_layer(model, scheme, observed, layer, solver, Some(&sums.finish()))
         };

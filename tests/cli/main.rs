@@ -10,6 +10,7 @@ mod bad_data;
 mod bad_models;
 mod config;
 mod done;
+mod passes;
 mod report;
 mod schema;
 

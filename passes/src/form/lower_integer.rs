@@ -21,7 +21,7 @@
 use crate::analysis::LayerOp;
 use crate::analysis::qdq::{Constant, Qdq, Quantized};
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Miss, Operand, Outcome, Pass, PassError, Plan, Rewrite};
 
 /// Lowers layers to integer products.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,22 +32,19 @@ impl Pass for LowerInteger {
         "lower-integer"
     }
 
+    fn about(&self) -> &'static str {
+        "layers between quantizers become integer products and a float affine, as ConvInteger"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let mut sites: Vec<Site> = Vec::new();
+        let graph = &model.graph;
+        let mut plan = Plan::default();
         let qdq = Qdq::new(model);
-        for (id, node) in model.graph.nodes() {
-            match site(&qdq, id, node) {
-                Some(Ok(site)) => sites.push(site),
-                Some(Err(reason)) => outcome.decline(node.label(&model.graph), reason),
-                None => {}
-            }
+        for (id, node) in graph.nodes() {
+            let found = site(&qdq, id, node).transpose().map_err(Miss::from);
+            plan.add(graph, node.label(graph), found.map(|site| site.and_then(|site| rewrite(graph, site))))?;
         }
-        for site in sites {
-            write(&mut model.graph, site);
-            outcome.count();
-        }
-        Ok(outcome)
+        Ok(plan.apply(&mut model.graph))
     }
 }
 
@@ -187,45 +184,46 @@ fn offset(name: &str, bias: Constant, layout: &Layout) -> Result<TensorProto, St
     Ok(TensorProto::from_f32(&format!("{name}_offset"), &shape, &bias.values))
 }
 
-fn write(graph: &mut Graph, site: Site) {
+fn rewrite(graph: &Graph, site: Site) -> Option<Rewrite> {
     let node = graph.node(site.node);
-    let (name, Some(output)) = (node.name().to_owned(), node.output(0)) else { return };
-    let stem = graph.value(output).name().to_owned();
-    graph.remove_node(site.node);
-    let accumulated = graph.add_value(&format!("{stem}_accumulated"));
-    let inputs = operands(graph, &site);
-    graph.add_node(NodeProto::of(site.operator, &name, site.attributes), &inputs, &[Some(accumulated)]);
+    let output = node.output(0)?;
+    let stem = graph.value(output).name();
+    let mut rewrite = Rewrite::of(site.node);
+    let inputs = operands(graph, &mut rewrite, &site);
+    let product = NodeProto::of(site.operator, node.name(), site.attributes);
+    let accumulated = rewrite.named_op(product, &inputs, format!("{stem}_accumulated"));
     let float = i64::from(DataType::Float.number());
     let cast = vec![AttributeProto::int("to", float)];
-    let sum = graph.add_op("Cast", &[Some(accumulated)], cast, &format!("{stem}_sum"));
-    let multiplier = graph.add_initializer(site.multiplier);
-    let Some(offset) = site.offset else { return finish(graph, "Mul", sum, multiplier, output) };
-    let offset = graph.add_initializer(offset);
-    let scaled = graph.add_op("Mul", &[Some(sum), Some(multiplier)], Vec::new(), &format!("{stem}_scaled"));
-    finish(graph, "Add", scaled, offset, output);
-}
-
-/// The last node of the affine, which writes what the layer wrote. The layer's name is taken, and often the output's.
-fn finish(graph: &mut Graph, op: &str, value: ValueId, constant: ValueId, output: ValueId) {
-    let name = graph.fresh_name(&format!("{}_affine", graph.value(output).name()));
-    graph.add_node(NodeProto::of(op, &name, Vec::new()), &[Some(value), Some(constant)], &[Some(output)]);
+    let mut value = rewrite.op("Cast", &[accumulated], cast, format!("{stem}_sum"));
+    let mut constant = rewrite.constant(site.multiplier);
+    let mut last = "Mul";
+    if let Some(offset) = site.offset {
+        let offset = rewrite.constant(offset);
+        value = rewrite.op("Mul", &[value, constant], Vec::new(), format!("{stem}_scaled"));
+        (constant, last) = (offset, "Add");
+    }
+    // The layer's name is taken, and often the output's.
+    let name = graph.fresh_name(&format!("{stem}_affine"));
+    rewrite.node(NodeProto::of(last, &name, Vec::new()), &[value, constant], Some(output));
+    Some(rewrite)
 }
 
 /// Activation, weight and zero points; those at the end that are 0 are left out.
-fn operands(graph: &mut Graph, site: &Site) -> Vec<Option<ValueId>> {
-    let mut w = site.w;
+fn operands(graph: &Graph, rewrite: &mut Rewrite, site: &Site) -> Vec<Operand> {
+    let mut w = site.w.into();
     if site.transposed {
-        let name = format!("{}_transposed", graph.value(w).name());
-        w = graph.add_op("Transpose", &[Some(w)], vec![AttributeProto::ints("perm", &[1, 0])], &name);
+        let name = format!("{}_transposed", graph.value(site.w).name());
+        w = rewrite.op("Transpose", &[w], vec![AttributeProto::ints("perm", &[1, 0])], name);
     }
-    let mut inputs = vec![Some(site.x), Some(w)];
+    let mut inputs = vec![site.x.into(), w];
     for zero_point in &site.zero_points {
-        inputs.push(zero_point.as_ref().map(|zero_point| match zero_point {
-            ZeroPoint::Value(value) => *value,
-            ZeroPoint::Tensor(tensor) => graph.add_initializer(TensorProto::clone(tensor)),
-        }));
+        inputs.push(match zero_point {
+            None => Operand::Absent,
+            Some(ZeroPoint::Value(value)) => Operand::Value(*value),
+            Some(ZeroPoint::Tensor(tensor)) => rewrite.constant(TensorProto::clone(tensor)),
+        });
     }
-    while inputs.last() == Some(&None) {
+    while inputs.last() == Some(&Operand::Absent) {
         inputs.pop();
     }
     inputs

@@ -22,6 +22,10 @@ impl Pass for ExtractSegment {
         "extract-segment"
     }
 
+    fn about(&self) -> &'static str {
+        "what lies between given values becomes the whole model"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let find = |name: &String| {
             model.graph.find(name).ok_or_else(|| PassError::Input(format!("there is no value `{name}` to cut at")))

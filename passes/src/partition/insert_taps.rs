@@ -18,6 +18,10 @@ impl Pass for InsertTaps {
         "insert-taps"
     }
 
+    fn about(&self) -> &'static str {
+        "given values become graph outputs, so that a run shows them"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         for name in &self.values {

@@ -1,8 +1,10 @@
 //! What a pass is, and how an ordered list of passes is run.
 
-mod manager;
+mod pipeline;
+mod rewrite;
 
-pub use manager::{Manager, Record, run_pass};
+pub use pipeline::{PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass};
+pub(crate) use rewrite::{Found, Miss, Operand, Plan, Rewrite, in_turn, shared_with};
 
 use crate::ir::{CheckError, CycleError, ExternalError, Model, TensorError};
 use std::fmt;
@@ -11,6 +13,9 @@ use std::fmt;
 pub trait Pass {
     /// A kebab-case noun, the same in the command line, logs, docs and test data.
     fn name(&self) -> &'static str;
+
+    /// What it does, in one line.
+    fn about(&self) -> &'static str;
 
     /// Fails when a step this pass builds on has not been done.
     fn requires(&self, model: &Model) -> Result<(), PassError> {
@@ -99,6 +104,14 @@ pub enum PassError {
         pass: &'static str,
         /// What the validator says.
         error: CheckError,
+    },
+    /// Whoever observes the passes ended the run.
+    #[error("after pass `{pass}`: {source}")]
+    Observer {
+        /// The pass.
+        pass: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A pass failed.
     #[error("pass `{pass}`: {source}")]

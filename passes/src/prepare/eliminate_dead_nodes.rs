@@ -17,6 +17,10 @@ impl Pass for EliminateDeadNodes {
         "eliminate-dead-nodes"
     }
 
+    fn about(&self) -> &'static str {
+        "nodes and initializers that no graph output depends on go"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let alive = alive(model);

@@ -8,7 +8,7 @@
 
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::ops::{Trait, facts};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Found, Outcome, Pass, PassError, Rewrite, in_turn};
 
 /// Bypasses nodes that change nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,17 +19,13 @@ impl Pass for EliminateIdentities {
         "eliminate-identities"
     }
 
+    fn about(&self) -> &'static str {
+        "nodes whose output is their input are bypassed"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let sites: Vec<NodeId> =
-            model.graph.nodes().filter(|(_, n)| is_identity(&model.graph, n)).map(|(id, _)| id).collect();
-        for id in sites {
-            match bypass(&mut model.graph, id) {
-                Ok(()) => outcome.count(),
-                Err(reason) => outcome.decline(model.graph.node(id).label(&model.graph), reason),
-            }
-        }
-        Ok(outcome)
+        let sites = model.graph.nodes().filter(|(_, n)| is_identity(&model.graph, n)).map(|(id, _)| id).collect();
+        in_turn(model, sites, |model, id| bypass(&model.graph, id))
     }
 }
 
@@ -69,24 +65,16 @@ fn pads(graph: &Graph, node: &Node) -> Option<Vec<i64>> {
     }
 }
 
-fn bypass(graph: &mut Graph, id: NodeId) -> Result<(), &'static str> {
+fn bypass(graph: &Graph, id: NodeId) -> Found {
     let node = graph.node(id);
-    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return Err("it has no input or output") };
+    let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return Ok(None) };
     if !graph.is_output(output) {
-        graph.replace_uses(output, input);
-        graph.remove_node(id);
-        graph.remove_value(output);
-        return Ok(());
-    }
-    if graph.is_output(input) {
-        return Err("it joins two graph outputs");
+        return Ok(Some(Rewrite::of(id).forward(output, input)));
     }
     let Some((producer, slot)) = graph.value(input).producer() else {
-        return Err("it passes an input or a constant to a graph output");
+        return Err("it passes an input or a constant to a graph output".into());
     };
-    graph.remove_node(id);
-    graph.replace_uses(input, output);
-    graph.set_output(producer, slot, output);
-    graph.remove_value(input);
-    Ok(())
+    let mut rewrite = Rewrite::of(id).keeping(producer).forward(input, output);
+    rewrite.set_output(producer, slot, output);
+    Ok(Some(rewrite))
 }

@@ -27,6 +27,10 @@ impl Pass for FoldConstants {
         "fold-constants"
     }
 
+    fn about(&self) -> &'static str {
+        "values that are the same for every input become initializers"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let mut sites = Vec::new();

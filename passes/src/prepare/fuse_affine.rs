@@ -11,7 +11,7 @@
 use crate::analysis::{ChannelAffine, LayerOp};
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::ops::{Trait, facts};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Outcome, Pass, PassError, in_turn};
 use crate::prepare::layer_affine::{Site, fold, site_before};
 
 /// Folds elementwise constants into the layers before them.
@@ -23,21 +23,18 @@ impl Pass for FuseAffine {
         "fuse-affine"
     }
 
+    fn about(&self) -> &'static str {
+        "products and sums with constants go into the layer before them"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let nodes: Vec<NodeId> = model.graph.node_ids().collect();
-        // In node order, each as soon as it is found: the product after a layer must go before the sum after it can.
-        for id in nodes {
-            let Some((input, constant)) = operands(&model.graph, model.graph.node(id)) else { continue };
-            match site(model, id, input, constant) {
-                Ok((site, affine)) => {
-                    fold(model, id, &site, &affine)?;
-                    outcome.count();
-                }
-                Err(reason) => outcome.decline(model.graph.node(id).label(&model.graph), reason),
-            }
-        }
-        Ok(outcome)
+        // The product after a layer must go before the sum after it can.
+        let nodes = model.graph.node_ids().collect();
+        in_turn(model, nodes, |model, id| {
+            let Some((input, constant)) = operands(&model.graph, model.graph.node(id)) else { return Ok(None) };
+            let (site, affine) = site(model, id, input, constant)?;
+            Ok(Some(fold(model, id, &site, &affine)?))
+        })
     }
 }
 

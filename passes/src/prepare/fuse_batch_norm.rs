@@ -11,7 +11,7 @@
 
 use crate::analysis::{batch_norm_affine, batch_norm_channels};
 use crate::ir::{Model, NodeId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Outcome, Pass, PassError, in_turn};
 use crate::prepare::layer_affine::{Site, fold, site_before};
 
 /// Folds batch-norms into the layers before them.
@@ -23,21 +23,16 @@ impl Pass for FuseBatchNorm {
         "fuse-batch-norm"
     }
 
+    fn about(&self) -> &'static str {
+        "batch-norms go into the layer before them"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let norms: Vec<NodeId> =
-            model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization")).map(|(id, _)| id).collect();
-        for norm in norms {
-            match site(model, norm) {
-                Ok(site) => {
-                    let affine = batch_norm_affine(model, norm)?;
-                    fold(model, norm, &site, &affine)?;
-                    outcome.count();
-                }
-                Err(reason) => outcome.decline(model.graph.node(norm).label(&model.graph), reason),
-            }
-        }
-        Ok(outcome)
+        let norms = model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization")).map(|(id, _)| id).collect();
+        in_turn(model, norms, |model, norm| {
+            let site = site(model, norm)?;
+            Ok(Some(fold(model, norm, &site, &batch_norm_affine(model, norm)?)?))
+        })
     }
 }
 

@@ -1,17 +1,18 @@
 //! Folding a per-channel affine y = a·x + b into the layer x = W·u + c before it: y = (a·W)·u + (a·c + b).
 //!
 //! Computed in f64 and rounded once to the weight's type. Layers are `Conv`, `ConvTranspose`, `Gemm`, and `MatMul`
-//! alone or followed by `Add` of a constant.
+//! alone or followed by `Add` of a constant. The layer keeps its node; its weight and bias get other elements, and so
+//! does the product behind a `MatMul`, so that only the layer may read them.
 
 use crate::analysis::ChannelAffine;
-use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
-use crate::pass::PassError;
+use crate::ir::{Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
+use crate::pass::{Operand, PassError, Rewrite};
 
 /// A layer that can take an affine in.
 pub(crate) struct Site {
     pub(crate) layer: NodeId,
-    /// The `Add` after a `MatMul`.
-    pub(crate) add: Option<NodeId>,
+    /// The `Add` after a `MatMul`, and the product between the two.
+    pub(crate) add: Option<(NodeId, ValueId)>,
     pub(crate) weight: ValueId,
     pub(crate) bias: Option<ValueId>,
     /// What the layer writes for the folded node to read.
@@ -20,12 +21,9 @@ pub(crate) struct Site {
     pub(crate) channels: usize,
 }
 
-/// The layer that computes `input` for a single reader, or why there is none.
+/// The layer that computes `input`, or why there is none.
 pub(crate) fn site_before(graph: &Graph, input: ValueId) -> Result<Site, String> {
     let (layer, _) = graph.value(input).producer().ok_or("its input is not computed by a layer")?;
-    if graph.only_use(input).is_none() {
-        return Err(format!("its input `{}` is read elsewhere too", graph.value(input).name()));
-    }
     let found = match graph.node(layer).op() {
         _ if !graph.node(layer).domain().is_empty() => None,
         "Conv" | "ConvTranspose" | "Gemm" => {
@@ -39,7 +37,7 @@ pub(crate) fn site_before(graph: &Graph, input: ValueId) -> Result<Site, String>
                 channels: 0,
             })
         }
-        "MatMul" => matmul_site(graph, layer, None, input)?,
+        "MatMul" => matmul_site(graph, layer, input)?,
         "Add" => add_site(graph, layer, input)?,
         _ => None,
     };
@@ -56,18 +54,10 @@ fn add_site(graph: &Graph, add: NodeId, output: ValueId) -> Result<Option<Site>,
     if !graph.node(layer).is("MatMul") || graph.constant(bias).is_none() {
         return Ok(None);
     }
-    if graph.only_use(sum).is_none() {
-        return Err(format!("the layer's output `{}` is read elsewhere too", graph.value(sum).name()));
-    }
-    matmul_site(graph, layer, Some((add, bias)), output)
+    Ok(matmul_site(graph, layer, output)?.map(|site| Site { add: Some((add, sum)), bias: Some(bias), ..site }))
 }
 
-fn matmul_site(
-    graph: &Graph,
-    layer: NodeId,
-    add: Option<(NodeId, ValueId)>,
-    output: ValueId,
-) -> Result<Option<Site>, String> {
+fn matmul_site(graph: &Graph, layer: NodeId, output: ValueId) -> Result<Option<Site>, String> {
     let node = graph.node(layer);
     let (Some(input), Some(weight)) = (node.input(0), node.input(1)) else { return Ok(None) };
     let ranks = [
@@ -77,7 +67,7 @@ fn matmul_site(
     if !ranks.contains(&Some(2)) {
         return Err("the rank of the MatMul before it is not known to be 2".into());
     }
-    Ok(Some(Site { layer, add: add.map(|(n, _)| n), weight, bias: add.map(|(_, v)| v), output, channels: 0 }))
+    Ok(Some(Site { layer, add: None, weight, bias: None, output, channels: 0 }))
 }
 
 fn check_constants(graph: &Graph, site: &mut Site) -> Result<(), String> {
@@ -87,9 +77,6 @@ fn check_constants(graph: &Graph, site: &mut Site) -> Result<(), String> {
         let tensor = graph.constant(value).ok_or_else(|| format!("`{name}` is not constant"))?;
         if !tensor.is_float() {
             return Err(format!("`{name}` is not floating-point"));
-        }
-        if graph.only_use(value).is_none() {
-            return Err(format!("`{name}` is shared with another node"));
         }
     }
     let shape = constant_shape(graph, site.weight);
@@ -132,12 +119,51 @@ fn channel_of<'a>(node: &Node, shape: &'a [usize]) -> Box<dyn Fn(usize) -> usize
     }
 }
 
-/// Folds the affine that node `after` stands for into the layer, which then writes what `after` wrote.
-pub(crate) fn fold(model: &mut Model, after: NodeId, site: &Site, affine: &ChannelAffine) -> Result<(), PassError> {
+/// The rewrite by which the layer takes in the affine that node `after` stands for and writes what `after` wrote.
+pub(crate) fn fold(model: &Model, after: NodeId, site: &Site, affine: &ChannelAffine) -> Result<Rewrite, PassError> {
+    let (weight, bias) = folded(model, site, affine)?;
+    let (graph, output) = (&model.graph, model.graph.node(after).output(0));
+    let mut rewrite = Rewrite::of(after).keeping(site.layer).private(site.output);
+    rewrite.set_constant(site.weight, weight);
+    let bias = match site.bias {
+        Some(value) => {
+            rewrite.set_constant(value, bias);
+            Operand::Value(value)
+        }
+        None => {
+            let name = Some(format!("{}.bias", graph.value(site.weight).name()));
+            rewrite.constant(TensorProto { name, ..bias })
+        }
+    };
+    if graph.node(site.layer).is("Gemm") {
+        rewrite.remove_attribute(site.layer, "beta");
+    }
+    let last = match site.add {
+        Some((add, product)) => {
+            rewrite = rewrite.keeping(add).private(product);
+            add
+        }
+        None if graph.node(site.layer).is("MatMul") => {
+            let proto = NodeProto { op_type: Some("Add".into()), ..NodeProto::default() };
+            rewrite.node(proto, &[site.output.into(), bias], output);
+            return Ok(rewrite);
+        }
+        None => {
+            rewrite.set_input(site.layer, 2, bias);
+            site.layer
+        }
+    };
+    if let Some(output) = output {
+        rewrite.set_output(last, 0, output);
+    }
+    Ok(rewrite)
+}
+
+/// Weight and bias with the affine in them.
+fn folded(model: &Model, site: &Site, affine: &ChannelAffine) -> Result<(TensorProto, TensorProto), PassError> {
     let ChannelAffine { factor, offset } = affine;
     let node = model.graph.node(site.layer);
-    let is_gemm = node.is("Gemm");
-    let beta = if is_gemm { f64::from(node.float_or("beta", 1.0)) } else { 1.0 };
+    let beta = if node.is("Gemm") { f64::from(node.float_or("beta", 1.0)) } else { 1.0 };
     let weight = constant(model, site.weight)?;
     let shape = weight.shape()?;
     let channel = channel_of(node, &shape);
@@ -152,41 +178,7 @@ pub(crate) fn fold(model: &mut Model, after: NodeId, site: &Site, affine: &Chann
         })
         .collect();
     let bias = weight.with_f32(&[site.channels], &bias);
-    model.graph.set_initializer(site.weight, weight);
-    if is_gemm {
-        model.graph.remove_attribute(site.layer, "beta");
-    }
-    attach(&mut model.graph, after, site, bias);
-    Ok(())
-}
-
-/// Puts the bias in place and lets the layer write what the folded node wrote.
-fn attach(graph: &mut Graph, after: NodeId, site: &Site, mut bias: TensorProto) {
-    let output = graph.node(after).output(0);
-    let value = site.bias.unwrap_or_else(|| {
-        let name = format!("{}.bias", graph.value(site.weight).name());
-        graph.add_value(&name)
-    });
-    bias.name = None;
-    graph.set_initializer(value, bias);
-    graph.remove_node(after);
-    let last = match (site.add, graph.node(site.layer).is("MatMul")) {
-        (Some(add), _) => add,
-        (None, false) => {
-            graph.set_input(site.layer, 2, Some(value));
-            site.layer
-        }
-        (None, true) => {
-            let sum = graph.node(site.layer).output(0);
-            let proto = crate::ir::NodeProto { op_type: Some("Add".into()), ..crate::ir::NodeProto::default() };
-            graph.add_node(proto, &[sum, Some(value)], &[output]);
-            return;
-        }
-    };
-    if let Some(output) = output {
-        graph.set_output(last, 0, output);
-        graph.remove_value(site.output);
-    }
+    Ok((weight, bias))
 }
 
 pub(crate) fn constant(model: &Model, value: ValueId) -> Result<TensorProto, PassError> {

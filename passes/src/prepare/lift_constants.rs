@@ -21,6 +21,10 @@ impl Pass for LiftConstants {
         "lift-constants"
     }
 
+    fn about(&self) -> &'static str {
+        "Constant nodes become initializers"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         seal_initializers(model, &mut outcome);

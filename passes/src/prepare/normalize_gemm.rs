@@ -11,7 +11,7 @@
 //! is no vector over the outputs, a product somebody else reads, and x of unknown rank.
 
 use crate::ir::{DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Outcome, Pass, PassError, Rewrite, in_turn};
 
 /// Makes fully connected layers plain `Gemm`s.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,34 +22,28 @@ impl Pass for NormalizeGemm {
         "normalize-gemm"
     }
 
+    fn about(&self) -> &'static str {
+        "fully connected layers become plain Gemms with a bias vector"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let nodes: Vec<NodeId> = model.graph.node_ids().collect();
-        for id in nodes {
-            let graph = &model.graph;
-            let node = graph.node(id);
+        let nodes = model.graph.node_ids().collect();
+        in_turn(model, nodes, |model, id| {
+            let node = model.graph.node(id);
             let site = match node.op() {
-                "Gemm" if node.is("Gemm") => gemm_site(graph, node),
-                "Add" if node.is("Add") => add_site(graph, node),
-                _ => continue,
+                "Gemm" if node.is("Gemm") => gemm_site(&model.graph, node)?,
+                "Add" if node.is("Add") => add_site(&model.graph, node)?,
+                _ => None,
             };
-            match site {
-                Ok(Some(site)) => {
-                    rewrite(model, id, &site)?;
-                    outcome.count();
-                }
-                Ok(None) => {}
-                Err(reason) => outcome.decline(node.label(graph), reason),
-            }
-        }
-        Ok(outcome)
+            Ok(site.map(|site| rewrite(model, id, &site)).transpose()?)
+        })
     }
 }
 
 /// What has to change at a node.
 enum Site {
     Gemm { weight: Option<ValueId>, bias: Option<Bias> },
-    MatMul { matmul: NodeId, bias: Bias },
+    MatMul { matmul: NodeId, product: ValueId, bias: Bias },
 }
 
 /// A bias and the shape it is to have.
@@ -106,11 +100,8 @@ fn add_site(graph: &Graph, add: &Node) -> Result<Option<Site>, String> {
         Some(_) => return Ok(None),
         None => return Err(format!("the rank of `{}` is unknown", graph.value(input).name())),
     }
-    if graph.only_use(sum).is_none() {
-        return Err(format!("the product `{}` is read elsewhere too", graph.value(sum).name()));
-    }
     let bias = bias_site(graph, bias, outputs, false)?.unwrap_or_else(|| Bias { value: bias, shape: vec![outputs] });
-    Ok(Some(Site::MatMul { matmul, bias }))
+    Ok(Some(Site::MatMul { matmul, product: sum, bias }))
 }
 
 fn constant_shape(graph: &Graph, value: ValueId) -> Result<Vec<usize>, String> {
@@ -118,43 +109,45 @@ fn constant_shape(graph: &Graph, value: ValueId) -> Result<Vec<usize>, String> {
     tensor.shape().map_err(|e| e.to_string())
 }
 
-/// Whether the constant's elements may be replaced.
+/// Whether the constant's elements can be computed anew.
 fn changeable(graph: &Graph, value: ValueId) -> Result<(), String> {
-    let name = graph.value(value).name();
-    if graph.only_use(value).is_none() {
-        return Err(format!("`{name}` is shared with another node"));
-    }
     match graph.constant(value).and_then(TensorProto::element_type) {
         Some(DataType::Float | DataType::Float16 | DataType::Bfloat16) => Ok(()),
-        _ => Err(format!("`{name}` is not floating-point of at most 32 bits")),
+        _ => Err(format!("`{}` is not floating-point of at most 32 bits", graph.value(value).name())),
     }
 }
 
-fn rewrite(model: &mut Model, id: NodeId, site: &Site) -> Result<(), PassError> {
+fn rewrite(model: &Model, id: NodeId, site: &Site) -> Result<Rewrite, PassError> {
+    let node = model.graph.node(id);
+    let factor = |name| f64::from(node.float_or(name, 1.0));
     match site {
         Site::Gemm { weight, bias } => {
-            let factor = |name| f64::from(model.graph.node(id).float_or(name, 1.0));
-            let (alpha, beta) = (factor("alpha"), factor("beta"));
+            let mut rewrite = Rewrite::default().keeping(id);
             if let &Some(weight) = weight {
                 let shape = model.graph.constant(weight).map(TensorProto::shape).transpose()?.unwrap_or_default();
-                scale(model, weight, &shape, alpha)?;
+                scale(model, &mut rewrite, weight, &shape, factor("alpha"))?;
             }
             if let Some(bias) = bias {
-                scale(model, bias.value, &bias.shape, beta)?;
+                scale(model, &mut rewrite, bias.value, &bias.shape, factor("beta"))?;
             }
-            model.graph.remove_attribute(id, "alpha");
-            model.graph.remove_attribute(id, "beta");
+            rewrite.remove_attribute(id, "alpha");
+            rewrite.remove_attribute(id, "beta");
+            Ok(rewrite)
         }
-        Site::MatMul { matmul, bias } => {
-            scale(model, bias.value, &bias.shape, 1.0)?;
-            join(&mut model.graph, *matmul, id, bias.value);
+        Site::MatMul { matmul, product, bias } => {
+            let mut rewrite = Rewrite::of(*matmul).and(id).private(*product);
+            scale(model, &mut rewrite, bias.value, &bias.shape, 1.0)?;
+            let layer = model.graph.node(*matmul);
+            let gemm = NodeProto::of("Gemm", layer.label(&model.graph), Vec::new());
+            let inputs = [layer.input(0).into(), layer.input(1).into(), bias.value.into()];
+            rewrite.node(gemm, &inputs, node.output(0));
+            Ok(rewrite)
         }
     }
-    Ok(())
 }
 
 /// Multiplies a constant and gives it a shape, repeating a single element as often as needed.
-fn scale(model: &mut Model, value: ValueId, shape: &[usize], factor: f64) -> Result<(), PassError> {
+fn scale(model: &Model, rewrite: &mut Rewrite, value: ValueId, shape: &[usize], factor: f64) -> Result<(), PassError> {
     let Some(old) = model.constant(value).transpose()? else { return Ok(()) };
     if factor == 1.0 && old.shape()? == shape {
         return Ok(());
@@ -163,22 +156,6 @@ fn scale(model: &mut Model, value: ValueId, shape: &[usize], factor: f64) -> Res
     if let [single] = values[..] {
         values = vec![single; shape.iter().product()];
     }
-    let new = old.with_f32(shape, &values);
-    drop(old);
-    model.graph.set_initializer(value, new);
+    rewrite.set_constant(value, old.with_f32(shape, &values));
     Ok(())
-}
-
-/// Replaces a `MatMul` and the `Add` behind it.
-fn join(graph: &mut Graph, matmul: NodeId, add: NodeId, bias: ValueId) {
-    let node = graph.node(matmul);
-    let name = node.label(graph).to_owned();
-    let (input, weight, sum) = (node.input(0), node.input(1), node.output(0));
-    let output = graph.node(add).output(0);
-    graph.remove_node(matmul);
-    graph.remove_node(add);
-    graph.add_node(NodeProto::of("Gemm", &name, Vec::new()), &[input, weight, Some(bias)], &[output]);
-    if let Some(sum) = sum {
-        graph.remove_value(sum);
-    }
 }

@@ -11,7 +11,7 @@
 //! an `AveragePool`, and elements that are not known to be floating-point.
 
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, ValueId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Found, Outcome, Pass, PassError, Plan, Rewrite};
 
 /// Writes means over whole images as `GlobalAveragePool`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,28 +22,27 @@ impl Pass for NormalizePooling {
         "normalize-pooling"
     }
 
-    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let graph = &model.graph;
-        let mut sites = Vec::new();
-        for (id, node) in graph.nodes().filter(|(_, n)| n.domain().is_empty()) {
-            let site = match node.op() {
-                "ReduceMean" => mean_site(graph, node),
-                "AveragePool" => pool_site(graph, node),
-                _ => continue,
-            };
-            match site {
-                Ok(Some(site)) => sites.push((id, site)),
-                Ok(None) => {}
-                Err(reason) => outcome.decline(node.label(graph), reason),
-            }
-        }
-        for (id, site) in sites {
-            rewrite(&mut model.graph, id, &site);
-            outcome.count();
-        }
-        Ok(outcome)
+    fn about(&self) -> &'static str {
+        "means over the whole image become GlobalAveragePool"
     }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let graph = &model.graph;
+        let mut plan = Plan::default();
+        for (id, node) in graph.nodes().filter(|(_, n)| n.domain().is_empty()) {
+            plan.add(graph, node.label(graph), find(graph, id, node))?;
+        }
+        Ok(plan.apply(&mut model.graph))
+    }
+}
+
+fn find(graph: &Graph, id: NodeId, node: &Node) -> Found {
+    let site = match node.op() {
+        "ReduceMean" => mean_site(graph, node)?,
+        "AveragePool" => pool_site(graph, node)?,
+        _ => None,
+    };
+    Ok(site.map(|site| rewrite(graph, id, &site)))
 }
 
 /// A mean over the whole image.
@@ -102,22 +101,18 @@ fn floating(graph: &Graph, value: ValueId) -> Result<(), &'static str> {
     if known { Ok(()) } else { Err("its elements are not known to be floating-point") }
 }
 
-fn rewrite(graph: &mut Graph, id: NodeId, site: &Site) {
+fn rewrite(graph: &Graph, id: NodeId, site: &Site) -> Rewrite {
     let node = graph.node(id);
-    let (name, axes) = (node.label(graph).to_owned(), node.input(1));
-    graph.remove_node(id);
-    if let Some(axes) = axes {
-        graph.remove_value(axes);
+    let name = node.label(graph);
+    let mut rewrite = Rewrite::of(id).dropping(node.input(1));
+    let pool = NodeProto::of("GlobalAveragePool", name, Vec::new());
+    if !site.flat {
+        rewrite.node(pool, &[site.input.into()], Some(site.output));
+        return rewrite;
     }
-    let pooled = if site.flat {
-        let stem = format!("{}_pooled", graph.value(site.output).name());
-        graph.add_value(&stem)
-    } else {
-        site.output
-    };
-    graph.add_node(NodeProto::of("GlobalAveragePool", &name, Vec::new()), &[Some(site.input)], &[Some(pooled)]);
-    if site.flat {
-        let flatten = NodeProto::of("Flatten", &format!("{name}_flatten"), vec![AttributeProto::int("axis", 1)]);
-        graph.add_node(flatten, &[Some(pooled)], &[Some(site.output)]);
-    }
+    let stem = format!("{}_pooled", graph.value(site.output).name());
+    let pooled = rewrite.named_op(pool, &[site.input.into()], stem);
+    let flatten = NodeProto::of("Flatten", &format!("{name}_flatten"), vec![AttributeProto::int("axis", 1)]);
+    rewrite.node(flatten, &[pooled], Some(site.output));
+    rewrite
 }

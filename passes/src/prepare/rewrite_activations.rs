@@ -19,7 +19,7 @@
 
 use crate::analysis::element_types::element_types;
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Operand, Outcome, Pass, PassError, Plan, Rewrite};
 
 /// Writes activations with operators that have integer kernels.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,25 +30,25 @@ impl Pass for RewriteActivations {
         "rewrite-activations"
     }
 
+    fn about(&self) -> &'static str {
+        "piecewise linear activations become Add, Clip and Mul"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
         let types = element_types(&model.graph);
-        let mut sites = Vec::new();
-        for (id, node) in model.graph.nodes().filter(|(_, n)| n.domain().is_empty()) {
-            let float = node.input(0).and_then(|v| types.get(&v)) == Some(&DataType::Float);
-            match site(&model.graph, id, node) {
-                Ok(Some(site)) if float => sites.push((id, site)),
-                Ok(Some(_)) => outcome.decline(node.label(&model.graph), "its input is not known to be float32"),
-                Ok(None) => {}
-                Err(reason) => outcome.decline(node.label(&model.graph), reason),
-            }
-        }
         let clip_has_inputs = model.opset("").is_none_or(|opset| opset >= 11);
-        for (id, site) in sites {
-            Rewrite::new(&mut model.graph, id, clip_has_inputs).apply(site);
-            outcome.count();
+        let graph = &model.graph;
+        let mut plan = Plan::default();
+        for (id, node) in graph.nodes().filter(|(_, n)| n.domain().is_empty()) {
+            let float = node.input(0).and_then(|v| types.get(&v)) == Some(&DataType::Float);
+            let found = match site(graph, id, node) {
+                Ok(Some(_)) if !float => Err("its input is not known to be float32".into()),
+                Ok(site) => Ok(site.map(|site| Writer::new(graph, id, clip_has_inputs).written(site))),
+                Err(reason) => Err(reason.into()),
+            };
+            plan.add(graph, node.label(graph), found)?;
         }
-        Ok(outcome)
+        Ok(plan.apply(&mut model.graph))
     }
 }
 
@@ -57,14 +57,14 @@ enum Site {
     /// x·σ(αx).
     Swish { x: ValueId, alpha: f32 },
     /// value·factor.
-    Scaled { value: Operand, factor: TensorProto },
+    Scaled { value: Factor, factor: TensorProto },
     /// (x·gate)·factor, which is what `last` computes; it may be the node itself.
-    Gated { x: ValueId, gate: Operand, factor: TensorProto, last: NodeId },
+    Gated { x: ValueId, gate: Factor, factor: TensorProto, last: NodeId },
 }
 
 /// A value there is, or the gate clip(x + shift, 0, high) still to be written.
 #[derive(Clone, Copy)]
-enum Operand {
+enum Factor {
     Value(ValueId),
     Gate { x: ValueId, shift: f32, high: f32 },
 }
@@ -74,7 +74,7 @@ fn site(graph: &Graph, id: NodeId, node: &Node) -> Result<Option<Site>, &'static
     match node.op() {
         "Swish" => Ok(Some(Site::Swish { x, alpha: node.float_or("alpha", 1.0) })),
         "HardSwish" => {
-            let gate = Operand::Gate { x, shift: 3.0, high: 6.0 };
+            let gate = Factor::Gate { x, shift: 3.0, high: 6.0 };
             Ok(Some(Site::Gated { x, gate, factor: scalar(1.0 / 6.0), last: id }))
         }
         "HardSigmoid" => {
@@ -82,7 +82,7 @@ fn site(graph: &Graph, id: NodeId, node: &Node) -> Result<Option<Site>, &'static
             if alpha <= 0.0 {
                 return Err("its alpha is not positive");
             }
-            let gate = Operand::Gate { x, shift: (beta / alpha) as f32, high: (1.0 / alpha) as f32 };
+            let gate = Factor::Gate { x, shift: (beta / alpha) as f32, high: (1.0 / alpha) as f32 };
             Ok(Some(scaled(graph, output, x, gate, scalar(alpha))))
         }
         "Div" => divided(graph, node, output),
@@ -107,8 +107,8 @@ fn divided(graph: &Graph, node: &Node, output: ValueId) -> Result<Option<Site>, 
     let shape = tensor.shape().map_err(|_| "its divisor is damaged")?;
     let factor = tensor.with_f32(&shape, &[(1.0 / f64::from(k)) as f32]);
     Ok(Some(match gated {
-        Some(x) => scaled(graph, output, x, Operand::Value(value), factor),
-        None => Site::Scaled { value: Operand::Value(value), factor },
+        Some(x) => scaled(graph, output, x, Factor::Value(value), factor),
+        None => Site::Scaled { value: Factor::Value(value), factor },
     }))
 }
 
@@ -119,11 +119,11 @@ fn multiplied(graph: &Graph, node: &Node, output: ValueId) -> Option<Site> {
     let factor = graph.constant(factor).filter(|t| t.scalar_f32().is_some())?.clone();
     let x = gated_by(graph, gate)?;
     let last = product_with(graph, output, x)?;
-    Some(Site::Gated { x, gate: Operand::Value(gate), factor, last })
+    Some(Site::Gated { x, gate: Factor::Value(gate), factor, last })
 }
 
 /// gate·factor, or (x·gate)·factor when the product with x is all that reads `output`.
-fn scaled(graph: &Graph, output: ValueId, x: ValueId, gate: Operand, factor: TensorProto) -> Site {
+fn scaled(graph: &Graph, output: ValueId, x: ValueId, gate: Factor, factor: TensorProto) -> Site {
     match product_with(graph, output, x) {
         Some(last) => Site::Gated { x, gate, factor, last },
         None => Site::Scaled { value: gate, factor },
@@ -172,88 +172,86 @@ fn number(graph: &Graph, value: ValueId) -> Option<f32> {
     graph.constant(value)?.scalar_f32()
 }
 
-/// Writes one site.
-struct Rewrite<'a> {
-    graph: &'a mut Graph,
+/// Describes the rewrite of one site.
+struct Writer<'a> {
+    graph: &'a Graph,
     node: NodeId,
+    rewrite: Rewrite,
     /// What the values made are named after.
     stem: String,
     clip_has_inputs: bool,
 }
 
-impl<'a> Rewrite<'a> {
-    fn new(graph: &'a mut Graph, node: NodeId, clip_has_inputs: bool) -> Self {
+impl<'a> Writer<'a> {
+    fn new(graph: &'a Graph, node: NodeId, clip_has_inputs: bool) -> Self {
         let stem = graph.node(node).output(0).map_or_else(String::new, |v| graph.value(v).name().to_owned());
-        Self { graph, node, stem, clip_has_inputs }
+        Self { graph, node, rewrite: Rewrite::of(node), stem, clip_has_inputs }
     }
 
-    fn apply(mut self, site: Site) {
+    fn written(mut self, site: Site) -> Rewrite {
+        let node = self.node;
         match site {
             Site::Swish { x, alpha } => {
                 let scaled = if alpha == 1.0 {
-                    x
+                    x.into()
                 } else {
                     let alpha = self.constant("alpha", scalar(f64::from(alpha)));
-                    self.op("Mul", &[x, alpha], "scaled")
+                    self.op("Mul", &[x.into(), alpha], "scaled")
                 };
                 let gate = self.op("Sigmoid", &[scaled], "gate");
-                self.replace(self.node, [x, gate]);
+                self.replace(node, [x.into(), gate])
             }
             Site::Scaled { value, factor } => {
-                let value = self.operand(value);
+                let value = self.factor(value);
                 let factor = self.constant("factor", factor);
-                self.replace(self.node, [value, factor]);
+                self.replace(node, [value, factor])
             }
             Site::Gated { x, gate, factor, last } => {
-                let gate = self.operand(gate);
-                let product = self.op("Mul", &[x, gate], "gated");
+                let gate = self.factor(gate);
+                let product = self.op("Mul", &[x.into(), gate], "gated");
                 let factor = self.constant("factor", factor);
-                self.replace(last, [product, factor]);
+                self.replace(last, [product, factor])
             }
         }
     }
 
-    fn operand(&mut self, operand: Operand) -> ValueId {
-        match operand {
-            Operand::Value(value) => value,
-            Operand::Gate { x, shift, high } => {
+    fn factor(&mut self, factor: Factor) -> Operand {
+        match factor {
+            Factor::Value(value) => value.into(),
+            Factor::Gate { x, shift, high } => {
                 let shift = self.constant("shift", scalar(f64::from(shift)));
-                let shifted = self.op("Add", &[x, shift], "shifted");
+                let shifted = self.op("Add", &[x.into(), shift], "shifted");
                 self.clip(shifted, high)
             }
         }
     }
 
-    fn clip(&mut self, value: ValueId, high: f32) -> ValueId {
+    fn clip(&mut self, value: Operand, high: f32) -> Operand {
         if self.clip_has_inputs {
             let low = self.constant("low", scalar(0.0));
             let high = self.constant("high", scalar(f64::from(high)));
             return self.op("Clip", &[value, low, high], "gate");
         }
         let bounds = vec![AttributeProto::float("min", 0.0), AttributeProto::float("max", high)];
-        self.graph.add_op("Clip", &[Some(value)], bounds, &format!("{}_gate", self.stem))
+        self.rewrite.op("Clip", &[value], bounds, format!("{}_gate", self.stem))
     }
 
-    fn constant(&mut self, role: &str, mut tensor: TensorProto) -> ValueId {
+    fn constant(&mut self, role: &str, mut tensor: TensorProto) -> Operand {
         tensor.name = Some(format!("{}_{role}", self.stem));
-        self.graph.add_initializer(tensor)
+        self.rewrite.constant(tensor)
     }
 
-    fn op(&mut self, op: &str, inputs: &[ValueId], role: &str) -> ValueId {
-        let inputs: Vec<_> = inputs.iter().map(|&v| Some(v)).collect();
-        self.graph.add_op(op, &inputs, Vec::new(), &format!("{}_{role}", self.stem))
+    fn op(&mut self, op: &str, inputs: &[Operand], role: &str) -> Operand {
+        self.rewrite.op(op, inputs, Vec::new(), format!("{}_{role}", self.stem))
     }
 
     /// Lets a product write what `last` wrote; it goes, and the node with what only they read.
-    fn replace(&mut self, last: NodeId, factors: [ValueId; 2]) {
-        let (output, name) = (self.graph.node(last).output(0), self.graph.node(last).label(self.graph).to_owned());
-        let mut unread: Vec<ValueId> = self.graph.node(self.node).inputs().iter().copied().flatten().collect();
-        unread.extend(self.graph.node(self.node).output(0));
-        self.graph.remove_node(last);
-        self.graph.remove_node(self.node);
-        self.graph.add_node(NodeProto::of("Mul", &name, Vec::new()), &factors.map(Some), &[output]);
-        for value in unread {
-            self.graph.remove_value(value);
-        }
+    fn replace(self, last: NodeId, factors: [Operand; 2]) -> Rewrite {
+        let (graph, node) = (self.graph, self.graph.node(self.node));
+        let unread = node.inputs().iter().copied().flatten();
+        let mut rewrite = self.rewrite.and(last).dropping(unread.chain(node.output(0)));
+        let (output, name) = (graph.node(last).output(0), graph.node(last).label(graph));
+        rewrite.node(NodeProto::of("Mul", name, Vec::new()), &factors, output);
+        rewrite
     }
 }

@@ -94,6 +94,10 @@ impl Pass for InsertQdq<'_> {
         "insert-qdq"
     }
 
+    fn about(&self) -> &'static str {
+        "quantizers and integer weights are written as QuantizeLinear and DequantizeLinear"
+    }
+
     fn requires(&self, model: &Model) -> Result<(), PassError> {
         match model.opset("") {
             Some(opset) if opset >= Self::LOWEST_OPSET => Ok(()),

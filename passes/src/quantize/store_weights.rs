@@ -41,6 +41,10 @@ impl Pass for StoreWeights<'_> {
         "store-weights"
     }
 
+    fn about(&self) -> &'static str {
+        "layers that compute in float store their weights as integers"
+    }
+
     fn requires(&self, model: &Model) -> Result<(), PassError> {
         match model.opset("") {
             Some(opset) if opset >= Self::LOWEST_OPSET => Ok(()),

@@ -45,6 +45,10 @@ impl Pass for CleanNames {
         "clean-names"
     }
 
+    fn about(&self) -> &'static str {
+        "names become unique or, in stripped files, as short as can be"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         if !self.strip {

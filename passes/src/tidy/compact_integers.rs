@@ -16,6 +16,10 @@ impl Pass for CompactIntegers {
         "compact-integers"
     }
 
+    fn about(&self) -> &'static str {
+        "integer constants are stored in the shorter of two encodings"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let sites: Vec<(ValueId, TensorProto)> =

@@ -43,6 +43,10 @@ impl Pass for HalfConstants {
         "half-constants"
     }
 
+    fn about(&self) -> &'static str {
+        "float vectors that float16 holds exactly are stored as such"
+    }
+
     fn requires(&self, model: &Model) -> Result<(), PassError> {
         match model.opset("") {
             Some(opset) if opset >= Self::LOWEST_OPSET => Ok(()),

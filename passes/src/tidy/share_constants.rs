@@ -9,7 +9,7 @@
 //! override; one that a sub-graph reads while it, or another, calls a value of its own by the name of the first.
 
 use crate::ir::{DataType, Graph, Model, TensorProto, ValueId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Outcome, Pass, PassError, Plan, Rewrite};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -22,53 +22,37 @@ impl Pass for ShareConstants {
         "share-constants"
     }
 
+    fn about(&self) -> &'static str {
+        "initializers that hold the same tensor become one"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let graph = &mut model.graph;
-        for (value, first) in sites(graph, &mut outcome) {
-            graph.replace_uses(value, first);
-            graph.remove_value(value);
-            outcome.count();
+        let mut plan = Plan::default();
+        for (value, first) in pairs(&model.graph) {
+            let name = model.graph.value(value).name();
+            plan.add(&model.graph, name, Ok(Some(Rewrite::default().forward(value, first))))?;
         }
-        Ok(outcome)
+        Ok(plan.apply(&mut model.graph))
     }
 }
 
 /// What makes two tensors the same: element type, shape, and bytes of the elements.
 type Key<'a> = (DataType, &'a [i64], Cow<'a, [u8]>);
 
-/// Values with the earlier one that holds the same tensor.
-fn sites(graph: &Graph, outcome: &mut Outcome) -> Vec<(ValueId, ValueId)> {
+/// Values with the earlier one that holds the same tensor. What the caller knows by name is never the first: it may be
+/// overridden.
+fn pairs(graph: &Graph) -> Vec<(ValueId, ValueId)> {
     let mut firsts: HashMap<Key<'_>, ValueId> = HashMap::new();
-    let mut sites = Vec::new();
+    let mut pairs = Vec::new();
     for (value, tensor) in graph.initializers() {
         let Some(key) = key(tensor) else { continue };
-        let known = known_by_name(graph, value);
-        match (firsts.get(&key), known) {
-            (None, None) => drop(firsts.insert(key, value)),
-            (None, Some(_)) => {}
-            (Some(&first), _) => match known.or_else(|| hidden(graph, value, first)) {
-                None => sites.push((value, first)),
-                Some(reason) => outcome.decline(graph.value(value).name(), reason),
-            },
+        match firsts.get(&key) {
+            Some(&first) => pairs.push((value, first)),
+            None if graph.is_input(value) || graph.is_output(value) => {}
+            None => drop(firsts.insert(key, value)),
         }
     }
-    sites
-}
-
-/// Why the caller would miss the value.
-fn known_by_name(graph: &Graph, value: ValueId) -> Option<&'static str> {
-    if graph.is_input(value) {
-        return Some("it is an input a caller can override");
-    }
-    graph.is_output(value).then_some("it is a graph output")
-}
-
-/// Why sub-graphs that read the value could not read the first one.
-fn hidden(graph: &Graph, value: ValueId, first: ValueId) -> Option<&'static str> {
-    let captured = !graph.value(value).captures().is_empty();
-    let hidden = captured && graph.is_reserved(graph.value(first).name());
-    hidden.then_some("a sub-graph reads it, and a value of a sub-graph has the name of the first")
+    pairs
 }
 
 fn key(tensor: &TensorProto) -> Option<Key<'_>> {

@@ -13,6 +13,7 @@ use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::prepare::{annotate, prepare};
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::solve::SolveError;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
@@ -97,7 +98,7 @@ impl Case {
             tensor.float_data = (0..shape.iter().product()).map(|_| reach * next()).collect();
         }
         let mut model = import(proto).unwrap();
-        prepare(&mut model, BatchNorm::Fold, &*standard()).unwrap();
+        prepare(&mut model, BatchNorm::Fold, &*standard(), None).unwrap();
         annotate(&mut model, &*standard());
         let specs = crate::data::InputSpec::of(&model);
         let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
@@ -123,7 +124,7 @@ impl Case {
 
     fn quantized(&self) -> Model {
         let mut quantized = self.model.clone();
-        quantize_graph(&mut quantized, &self.scheme, &self.observed, &self.solved, Biases::Exact).unwrap();
+        quantize_graph(&mut quantized, &self.scheme, &self.observed, &self.solved, Biases::Exact, None).unwrap();
         quantized
     }
 
@@ -162,13 +163,13 @@ impl Case {
 struct Products(Gram);
 
 impl Summary for Products {
-    type Error = Error;
+    type Error = SolveError;
 
-    fn observe(&mut self, reading: Reading) -> Result<(), Error> {
+    fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
         Ok(self.0.observe(reading.sample, reading.float, reading.quantized, reading.shape)?)
     }
 
-    fn merge(&mut self, other: Self) -> Result<(), Error> {
+    fn merge(&mut self, other: Self) -> Result<(), SolveError> {
         Ok(self.0.merge(other.0)?)
     }
 }

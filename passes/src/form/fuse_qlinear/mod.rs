@@ -28,8 +28,8 @@ mod site;
 use crate::analysis::qdq::Qdq;
 use crate::ir::{Model, Node, NodeId};
 use crate::ops::{IntegerForm, facts};
-use crate::pass::{Outcome, Pass, PassError};
-use site::{Site, Writer};
+use crate::pass::{Miss, Outcome, Pass, PassError, Plan};
+use site::Site;
 
 /// The domain of onnxruntime's own operators.
 const CONTRIB: &str = "com.microsoft";
@@ -46,26 +46,22 @@ impl Pass for FuseQlinear {
         "fuse-qlinear"
     }
 
+    fn about(&self) -> &'static str {
+        "operators between quantizers become operators on integers, as QLinearConv"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
-        let mut sites: Vec<Site> = Vec::new();
         let fusion = Fusion { qdq: Qdq::new(model), contrib: self.contrib };
-        for (id, node) in model.graph.nodes() {
-            match fusion.site(id, node) {
-                Some(Ok(site)) => sites.push(site),
-                Some(Err(reason)) => outcome.decline(node.label(&model.graph), reason),
-                None => {}
-            }
+        let graph = &model.graph;
+        let mut plan = Plan::default();
+        for (id, node) in graph.nodes() {
+            let found = fusion.site(id, node).transpose().map_err(Miss::from);
+            plan.add(graph, node.label(graph), found.map(|site| site.map(|site| site.rewrite(graph))))?;
         }
-        if sites.iter().any(|site| site.domain == CONTRIB) && model.opset(CONTRIB).is_none() {
+        if plan.adds_domain(CONTRIB) && model.opset(CONTRIB).is_none() {
             model.set_opset(CONTRIB, 1);
         }
-        let mut writer = Writer::default();
-        for site in sites {
-            writer.write(&mut model.graph, site);
-            outcome.count();
-        }
-        Ok(outcome)
+        Ok(plan.apply(&mut model.graph))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::analysis::qdq::Quantized;
 use crate::ir::{AttributeProto, DataType, Graph, NodeId, NodeProto, TensorProto, ValueId};
-use std::collections::HashMap;
+use crate::pass::{Operand, Rewrite};
 
 /// An input of the new node.
 #[derive(Clone, Debug)]
@@ -51,39 +51,34 @@ pub(super) fn triple(quantized: &Quantized) -> [Input; 3] {
     [Input::Value(quantized.integers), scale, zero_point]
 }
 
-/// Puts new nodes in.
-#[derive(Debug, Default)]
-pub(super) struct Writer {
-    zeros: HashMap<DataType, ValueId>,
+impl Site {
+    /// The new node bears the old one's name and writes what the quantizer wrote, which goes with the float value.
+    pub(super) fn rewrite(self, graph: &Graph) -> Rewrite {
+        let node = graph.node(self.node);
+        let float = node.output(0);
+        let mut rewrite = Rewrite::of(self.node);
+        let mut output = float;
+        if let Some(quantizer) = self.quantizer {
+            rewrite = float.into_iter().fold(rewrite.and(quantizer), Rewrite::private);
+            output = graph.node(quantizer).output(0);
+        }
+        let inputs: Vec<Operand> = self.inputs.into_iter().map(|input| input.operand(&mut rewrite)).collect();
+        let domain = (!self.domain.is_empty()).then(|| self.domain.to_owned());
+        let proto = NodeProto { domain, ..NodeProto::of(self.operator, node.name(), self.attributes) };
+        rewrite.node(proto, &inputs, output);
+        rewrite
+    }
 }
 
-impl Writer {
-    pub(super) fn write(&mut self, graph: &mut Graph, site: Site) {
-        let inputs: Vec<Option<ValueId>> = site.inputs.into_iter().map(|i| self.value(graph, i)).collect();
-        let node = graph.node(site.node);
-        let (name, float) = (node.name().to_owned(), node.output(0));
-        let output = site.quantizer.map_or(float, |quantizer| graph.node(quantizer).output(0));
-        graph.remove_node(site.node);
-        if let Some(quantizer) = site.quantizer {
-            graph.remove_node(quantizer);
-        }
-        let domain = (!site.domain.is_empty()).then(|| site.domain.to_owned());
-        let proto = NodeProto { domain, ..NodeProto::of(site.operator, &name, site.attributes) };
-        graph.add_node(proto, &inputs, &[output]);
-        if let Some(float) = float.filter(|_| site.quantizer.is_some()) {
-            graph.remove_value(float);
-        }
-    }
-
-    fn value(&mut self, graph: &mut Graph, input: Input) -> Option<ValueId> {
-        match input {
-            Input::Value(value) => Some(value),
-            Input::Absent => None,
-            Input::Tensor(tensor) => Some(graph.add_initializer(*tensor)),
-            Input::Zero(element) => Some(*self.zeros.entry(element).or_insert_with(|| {
-                let zero = TensorProto::from_raw(&format!("zero_{element}"), element, &[], vec![0; 1]);
-                graph.add_initializer(zero)
-            })),
+impl Input {
+    fn operand(self, rewrite: &mut Rewrite) -> Operand {
+        match self {
+            Self::Value(value) => value.into(),
+            Self::Absent => Operand::Absent,
+            Self::Tensor(tensor) => rewrite.constant(*tensor),
+            Self::Zero(element) => {
+                rewrite.shared_constant(TensorProto::from_raw(&format!("zero_{element}"), element, &[], vec![0; 1]))
+            }
         }
     }
 }

@@ -40,6 +40,10 @@ impl Pass for EqualizeChannels {
         "equalize-channels"
     }
 
+    fn about(&self) -> &'static str {
+        "channels between two layers are scaled so that both layers give them equal ranges"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let layers = layers(model);

@@ -3,6 +3,7 @@
 use crate::analysis::{Layer, LayerOp};
 use crate::ir::{DataType, Graph, Node, NodeId, Use, ValueId};
 use crate::ops::{Trait, WeightLayout, facts};
+use crate::pass::shared_with;
 use std::collections::HashMap;
 
 /// Layers one of which feeds the other alone.
@@ -75,7 +76,8 @@ pub(super) fn pair_after(
         op if op.is_convolution() => Layout::Image,
         _ => Layout::Row,
     };
-    let (mut value, mut bias, mut between) = (first.output, first.bias, Vec::new());
+    let (mut value, mut between) = (first.output, Vec::new());
+    let mut bias = first.bias.map(|bias| (bias, first.node));
     let second = loop {
         let Some(reader) = only_reader(graph, value)? else { return Ok(None) };
         between.push(value);
@@ -84,29 +86,32 @@ pub(super) fn pair_after(
         }
         let node = graph.node(reader.node);
         if let Some(constant) = sum_behind_product(graph, first, value, node) {
-            bias = Some(constant);
+            bias = Some((constant, reader.node));
         } else {
             layout = passed(graph, reader, value, layout)?;
         }
         value = node.output(0).ok_or("what follows has no output")?;
     };
-    let first_weight = Weight { value: parameter(graph, first.weight)?, channels: output_channels(graph, first)? };
+    let first_weight =
+        Weight { value: parameter(graph, first.weight, first.node)?, channels: output_channels(graph, first)? };
     let channels = first_weight.channels.total;
-    if let Some(bias) = bias {
-        check_bias(graph, bias, channels)?;
+    if let Some((bias, reader)) = bias {
+        check_bias(graph, bias, reader, channels)?;
     }
-    let second =
-        Weight { value: parameter(graph, second.weight)?, channels: input_channels(graph, second, layout, channels)? };
-    Ok(Some(Pair { first: first_weight, bias, second, between }))
+    let second = Weight {
+        value: parameter(graph, second.weight, second.node)?,
+        channels: input_channels(graph, second, layout, channels)?,
+    };
+    Ok(Some(Pair { first: first_weight, bias: bias.map(|(bias, _)| bias), second, between }))
 }
 
 /// The one place a value is read, or nothing if there is none.
 fn only_reader(graph: &Graph, value: ValueId) -> Result<Option<Use>, String> {
-    if graph.value(value).uses().is_empty() {
-        return Ok(None);
+    let [first, ..] = graph.value(value).uses() else { return Ok(None) };
+    match shared_with(graph, value, |node| node == first.node) {
+        None => Ok(Some(*first)),
+        Some(reason) => Err(reason),
     }
-    let why = if graph.is_output(value) { "is a graph output" } else { "is read more than once" };
-    graph.only_use(value).map(Some).ok_or_else(|| format!("`{}` {why}", graph.value(value).name()))
 }
 
 /// The constant of a sum right behind a `MatMul`: its bias.
@@ -150,21 +155,21 @@ fn flattens(graph: &Graph, node: &Node, value: ValueId) -> bool {
     known(shape.first().copied().flatten(), rows) || known(row.filter(|_| shape.len() > 1), columns)
 }
 
-/// A constant that may be changed.
-fn parameter(graph: &Graph, value: ValueId) -> Result<ValueId, String> {
+/// A constant that may be changed because only `reader` reads it.
+fn parameter(graph: &Graph, value: ValueId, reader: NodeId) -> Result<ValueId, String> {
     let name = graph.value(value).name();
     let tensor = graph.constant(value).ok_or_else(|| format!("`{name}` is not constant"))?;
     if tensor.element_type() != Some(DataType::Float) {
         return Err(format!("`{name}` is not single precision"));
     }
-    if graph.only_use(value).is_none() {
-        return Err(format!("`{name}` is shared with another node"));
+    match shared_with(graph, value, |node| node == reader) {
+        None => Ok(value),
+        Some(reason) => Err(reason),
     }
-    Ok(value)
 }
 
-fn check_bias(graph: &Graph, bias: ValueId, channels: usize) -> Result<(), String> {
-    let bias = parameter(graph, bias)?;
+fn check_bias(graph: &Graph, bias: ValueId, reader: NodeId, channels: usize) -> Result<(), String> {
+    let bias = parameter(graph, bias, reader)?;
     let shape = graph.constant(bias).and_then(|tensor| tensor.shape().ok()).unwrap_or_default();
     let vector = shape.last() == Some(&channels) && shape.iter().product::<usize>() == channels;
     let name = graph.value(bias).name();

@@ -49,6 +49,10 @@ impl Pass for UpgradeOpset {
         "upgrade-opset"
     }
 
+    fn about(&self) -> &'static str {
+        "the operator set of the default domain is raised"
+    }
+
     fn requires(&self, model: &Model) -> Result<(), PassError> {
         let listed = model.graph.initializers().any(|(value, _)| model.graph.is_input(value));
         if model.ir_version() <= 3 && listed && self.start(model).is_some() {

@@ -107,6 +107,10 @@ impl Pass for PackWeights {
         "pack-weights"
     }
 
+    fn about(&self) -> &'static str {
+        "integer weights are packed into fewer bits, with nodes that unpack them"
+    }
+
     fn requires(&self, model: &Model) -> Result<(), PassError> {
         let wanted = self.layers.values().map(|packing| packing.lowest_opset()).max();
         match (model.opset(""), wanted) {

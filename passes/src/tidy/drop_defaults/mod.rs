@@ -27,6 +27,10 @@ impl Pass for DropDefaults {
         "drop-defaults"
     }
 
+    fn about(&self) -> &'static str {
+        "attributes that hold their default go"
+    }
+
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let Some(opset) = model.opset("") else { return Ok(outcome) };

@@ -1,0 +1,285 @@
+//! Every ordered list of passes of the program. No other place puts passes in order.
+//!
+//! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
+//! infers. On the model that is written they run in the order of this file: [`lift`], [`fold`], [`canonicalize`],
+//! [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`] and [`examine`] run on
+//! copies. Each entry says why it stands where it stands: `before` and `after` another pass are constraints that a test
+//! keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of the same lists that
+//! run.
+
+use crate::analysis::Placement;
+use crate::ir::{TensorProto, TypeProto};
+use crate::pass::{Pipeline, PipelineDescription};
+use crate::{
+    ActivationQuantizer, CleanNames, CompactIntegers, DropDefaults, EliminateDeadNodes, EliminateIdentities,
+    EqualizeChannels, ExtractSegment, FoldConstants, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, InsertQdq,
+    InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights, Packing, Profile,
+    QuantizedLayer, RewriteActivations, ShareConstants, StoreWeights, UpgradeOpset,
+};
+use indexmap::IndexMap;
+
+/// Brings weights where every other pass looks for them.
+pub fn lift<'a>() -> Pipeline<'a> {
+    Pipeline::new("lift", "weights become initializers, nodes get names; then the engine finds what is constant")
+        .with(LiftConstants, "first: every pass after it looks for weights among the initializers")
+        .with(CleanNames { strip: false }, "layers go by name from here on")
+}
+
+/// Folds the constants that the engine found, by name, and raises the operator set to the one quantizers need.
+pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
+    Pipeline::new("fold", "what is constant becomes a constant, in one operator set; then the engine infers shapes")
+        .with(FoldConstants { constants }, "before `upgrade-opset`, which wants scales and shapes as constants")
+        .with(EliminateDeadNodes, "after `fold-constants`, which leaves what it folded unread")
+        .with(
+            UpgradeOpset::default(),
+            "after `lift-constants`, which ends the listing of initializers as inputs; before `eliminate-identities` \
+             and all that follow, which know one form of each operator",
+        )
+}
+
+/// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them.
+pub fn canonicalize<'a>(fold_batch_norms: bool) -> Pipeline<'a> {
+    Pipeline::new("canonicalize", "few forms of the same thing, each layer with all that it can take in")
+        .with(
+            EliminateIdentities,
+            "after `fold-constants`, which may show that a Pad is one; before `fuse-batch-norm`: an Identity in between \
+             hides the layer",
+        )
+        .with(
+            NormalizeGemm,
+            "before `fuse-batch-norm`: a batch-norm behind MatMul and Add goes into the Gemm that they become",
+        )
+        .with_if(
+            fold_batch_norms,
+            "batch-norm = fold",
+            FuseBatchNorm,
+            "before `fuse-affine`: a batch-norm may stand between a layer and an affine",
+        )
+        .with(FuseAffine, "before `rewrite-activations`: an affine may stand between a layer and its activation")
+        .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
+        .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
+        .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
+}
+
+/// Scales channels between layers, which keeps the outputs but not what lies between: for quantization only.
+pub fn equalize<'a>() -> Pipeline<'a> {
+    Pipeline::new("equalize", "equal ranges for the channels of a tensor, for targets with one scale per tensor").with(
+        EqualizeChannels,
+        "after `fuse-batch-norm` and after `fuse-affine`, which take away what stands between layers; before \
+         calibration, which has to see the scaled activations",
+    )
+}
+
+/// Raises the operator set to one that has the types of the bit plan.
+pub fn raise_opset<'a>(opset: i64) -> Pipeline<'a> {
+    Pipeline::new("raise-opset", "the operator set that a bit plan needs: types narrower than a byte are new").with(
+        UpgradeOpset::to(opset),
+        "before `insert-qdq`: quantizers are written in the operator set of the file; bits are not known earlier",
+    )
+}
+
+/// Decisions that [`quantize`] writes into a graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Decisions<'a> {
+    /// Where quantizers go, as found on this very model.
+    pub placement: &'a Placement,
+    /// Parameters of every value that has its own, by value name.
+    pub activations: &'a IndexMap<String, ActivationQuantizer>,
+    /// Parameters of what a layer reads, by layer name, where they are not those of the value.
+    pub requantized: &'a IndexMap<String, ActivationQuantizer>,
+    /// Weights of the layers that run on integers, by layer name.
+    pub on_integers: &'a IndexMap<String, QuantizedLayer>,
+    /// Weights of the layers that compute in float, by layer name.
+    pub weight_only: &'a IndexMap<String, QuantizedLayer>,
+}
+
+/// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
+pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
+    let Decisions { placement, activations, requantized: narrower, on_integers: layers, weight_only } = decisions;
+    Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
+        .with(
+            InsertQdq { placement, activations, narrower, layers },
+            "before `store-weights`: the placement holds handles of nodes and values as they are now",
+        )
+        .with(StoreWeights { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
+        .with(EliminateDeadNodes, "after `insert-qdq` and after `store-weights`: the float weights are unread now")
+}
+
+/// How the operators of a quantized file compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// In float, between quantizers.
+    #[default]
+    Qdq,
+    /// On integers with requantization, as `QLinearConv`.
+    Qlinear {
+        /// Whether operators of onnxruntime's own domain may be written.
+        contrib: bool,
+    },
+    /// On integers up to the sum, as `ConvInteger`.
+    Integer,
+}
+
+/// What [`finish`] makes of a QDQ graph.
+#[derive(Clone, Debug, Default)]
+pub struct Finish {
+    /// How each layer is packed, by name; empty where nothing is.
+    pub packings: IndexMap<String, Packing>,
+    /// Whether weights are unpacked by functions of the model.
+    pub functions: bool,
+    /// How operators compute.
+    pub form: Form,
+    /// Whether float vectors are stored in half precision where that is exact.
+    pub half_scales: bool,
+    /// Whether the file is to be as small as it can be.
+    pub strip: bool,
+}
+
+/// Brings the QDQ graph into the form and size wanted. No value changes.
+pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
+    let Finish { packings, functions, form, half_scales, strip } = wanted;
+    let (qlinear, contrib) = match form {
+        Form::Qlinear { contrib } => (true, contrib),
+        Form::Qdq | Form::Integer => (false, false),
+    };
+    Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
+        .with_if(
+            !packings.is_empty(),
+            "bits < 8",
+            PackWeights { layers: packings, functions },
+            "before `fuse-qlinear` and before `lower-integer`: it looks for a layer's integers behind the layer's name",
+        )
+        .with_if(qlinear, "format = qlinear", FuseQlinear { contrib }, "after `insert-qdq` and after `pack-weights`")
+        .with_if(
+            form == Form::Integer,
+            "format = integer",
+            LowerInteger,
+            "after `insert-qdq` and after `pack-weights`, in place of `fuse-qlinear`",
+        )
+        .with(EliminateDeadNodes, "after `fuse-qlinear` or `lower-integer`: what the form has taken in is unread")
+        .with_if(
+            half_scales,
+            "half-scales",
+            HalfConstants,
+            "after `lower-integer` and `fuse-qlinear`, which read constants; before `share-constants`, so that equal \
+             vectors are in the pool as often as in the graph",
+        )
+        .with_if(
+            strip,
+            "strip-names",
+            ShareConstants,
+            "after `insert-qdq`, `pack-weights` and the form, whose constants are many and alike",
+        )
+        .with_if(
+            strip,
+            "strip-names",
+            DropDefaults,
+            "after `insert-qdq`, which writes the weights off which a `kernel_shape` is read",
+        )
+        .with_if(strip, "strip-names", CompactIntegers, "after `share-constants`, which compares bytes")
+}
+
+/// Names values and nodes of the file. The caller asks [`CleanNames::plan`] first what names will become.
+pub fn rename<'a>(names: CleanNames) -> Pipeline<'a> {
+    Pipeline::new("rename", "names of the file").with(names, "last: the passes before it name what they make")
+}
+
+/// Makes values outputs.
+pub fn tap<'a>(values: Vec<String>) -> Pipeline<'a> {
+    Pipeline::new("tap", "on a copy: a run shows inner values")
+        .with(InsertTaps { values }, "alone, and before the engine optimizes: it keeps outputs whatever it fuses")
+}
+
+/// Cuts out what lies between values.
+pub fn extract<'a>(inputs: Vec<(String, TypeProto)>, outputs: Vec<String>) -> Pipeline<'a> {
+    Pipeline::new("extract", "on a copy: a part of the model runs on stored values")
+        .with(ExtractSegment { inputs, outputs }, "alone: values are found by the names they have in the model")
+}
+
+/// Makes constants readable in a model that is not prepared.
+pub fn examine<'a>() -> Pipeline<'a> {
+    Pipeline::new("examine", "on a copy of the model as it comes: what synthetic inputs have to look like")
+        .with(LiftConstants, "alone: nothing but the constants is looked at")
+}
+
+/// What is to be said of every pipeline, in the order in which they run.
+pub fn descriptions() -> Vec<PipelineDescription> {
+    let placement = Placement {
+        profile: Profile::ORT_CPU,
+        nodes: IndexMap::new(),
+        values: IndexMap::new(),
+        absorbed: IndexMap::new(),
+        kept: Vec::new(),
+    };
+    let (quantizers, layers) = (IndexMap::new(), IndexMap::new());
+    let decisions = Decisions {
+        placement: &placement,
+        activations: &quantizers,
+        requantized: &quantizers,
+        on_integers: &layers,
+        weight_only: &layers,
+    };
+    let pipelines = [
+        lift(),
+        fold(IndexMap::new()),
+        canonicalize(true),
+        equalize(),
+        raise_opset(UpgradeOpset::HIGHEST),
+        quantize(decisions),
+        finish(Finish::default()),
+        rename(CleanNames::default()),
+        tap(Vec::new()),
+        extract(Vec::new(), Vec::new()),
+        examine(),
+    ];
+    pipelines.iter().map(Pipeline::describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::descriptions;
+    use std::collections::HashSet;
+
+    /// The passes that a reason names after a word: ``before `a` and before `b` `` names a and b.
+    fn named<'a>(reason: &'a str, word: &str) -> Vec<&'a str> {
+        reason.split(&format!("{word} `")).skip(1).filter_map(|rest| rest.split('`').next()).collect()
+    }
+
+    #[test]
+    fn every_pipeline_is_described_once() {
+        let source = include_str!("pipelines.rs");
+        let written = source.lines().filter(|line| line.trim_start().starts_with("Pipeline::new(\"")).count();
+        let names: HashSet<&str> = descriptions().iter().map(|pipeline| pipeline.name).collect();
+        assert_eq!((names.len(), descriptions().len()), (written, written));
+    }
+
+    #[test]
+    fn passes_stand_where_the_reasons_say() {
+        let pipelines = descriptions();
+        let steps: Vec<_> = pipelines.iter().flat_map(|pipeline| &pipeline.steps).collect();
+        let mut constraints = 0;
+        for (at, step) in steps.iter().enumerate() {
+            for other in named(step.place, "before") {
+                assert!(steps[at + 1..].iter().any(|s| s.pass == other), "{} before `{other}`", step.pass);
+                constraints += 1;
+            }
+            for other in named(step.place, "after") {
+                assert!(steps[..at].iter().any(|s| s.pass == other), "{} after `{other}`", step.pass);
+                constraints += 1;
+            }
+        }
+        assert!(constraints > 20, "{constraints}");
+    }
+
+    #[test]
+    fn every_pass_is_in_a_pipeline() {
+        let pipelines = descriptions();
+        let listed: HashSet<&str> = pipelines.iter().flat_map(|p| &p.steps).map(|step| step.pass).collect();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/passes");
+        let pages =
+            std::fs::read_dir(folder).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        let documented: HashSet<String> =
+            pages.filter_map(|page| page.strip_suffix(".md").map(str::to_owned)).collect();
+        assert_eq!(listed, documented.iter().map(String::as_str).collect());
+    }
+}
