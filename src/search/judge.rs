@@ -2,13 +2,13 @@
 
 use super::journal::Journal;
 use super::variants::Variants;
-use crate::BitPlan;
 use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::measure::comparison::{Comparison, Found, Verdict};
 use crate::runtime::Runtime;
+use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;

@@ -11,13 +11,13 @@
 use super::imprint::{Accuracy, Channels, Features, Normalization, Predictor, Pyramid, ScaleWeight, Templates};
 use super::journal::Journal;
 use super::variants::Variants;
-use crate::BitPlan;
 use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, fold_within};
 use crate::measure::agreement::{argmax, probabilities};
 use crate::runtime::Runtime;
+use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use msq_passes::analysis::{Layer, Placement, content_hashes};
 use msq_passes::ir::{Graph, Model, ValueId};

@@ -3,7 +3,7 @@
 use super::layer_accuracy::Imprinting;
 use super::registry::Method;
 use super::space::SearchedActivations;
-use crate::{ActivationBits, WeightBits};
+use crate::scheme::bit_plan::{ActivationBits, WeightBits};
 use std::fmt;
 use std::path::PathBuf;
 

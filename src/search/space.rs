@@ -1,7 +1,9 @@
 //! The plans a search chooses from: a rung of one ladder for every layer.
 
+use crate::quant::weight_grid::WeightGrid;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::scheme::options::Options;
 use crate::search::SearchError;
-use crate::{ActivationBits, BitPlan, LayerPlan, Options, WeightBits, WeightGrid};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 

@@ -30,14 +30,6 @@ pub struct Graph {
     pub(super) sparse: Vec<SparseTensorProto>,
 }
 
-/// The nodes form a cycle through the named value.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the nodes form a cycle through value `{value}`")]
-pub struct CycleError {
-    /// A value on the cycle.
-    pub value: String,
-}
-
 impl Graph {
     /// The node behind a handle.
     ///
@@ -472,12 +464,5 @@ impl Graph {
         let before = self.value_info.len();
         self.value_info.retain(|p| !values.contains(&p.value));
         before - self.value_info.len()
-    }
-
-    /// Puts nodes in topological order: each node right before the first that needs it, otherwise as they stand. A
-    /// sorted graph is left as it is.
-    pub fn sort(&mut self) -> Result<(), CycleError> {
-        self.order = super::order::sorted(self)?;
-        Ok(())
     }
 }

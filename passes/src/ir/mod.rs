@@ -22,10 +22,11 @@ mod value;
 pub use check::{CheckError, check};
 pub use dtype::DataType;
 pub use external::ExternalError;
-pub use graph::{CycleError, Graph};
+pub use graph::Graph;
 pub use model::Model;
 pub(crate) use node::normal_domain;
 pub use node::{Node, NodeId};
+pub use order::CycleError;
 pub use proto::messages::*;
 pub use proto::{
     ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,

@@ -1,7 +1,23 @@
 //! Topological order of nodes.
 
-use super::graph::CycleError;
 use super::{Graph, NodeId};
+
+/// The nodes form a cycle through the named value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the nodes form a cycle through value `{value}`")]
+pub struct CycleError {
+    /// A value on the cycle.
+    pub value: String,
+}
+
+impl Graph {
+    /// Puts nodes in topological order: each node right before the first that needs it, otherwise as they stand. A
+    /// sorted graph is left as it is.
+    pub fn sort(&mut self) -> Result<(), CycleError> {
+        self.order = sorted(self)?;
+        Ok(())
+    }
+}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
@@ -12,7 +28,7 @@ enum Mark {
 
 /// Depth-first from the nodes in their present order, dependencies first: a sorted graph keeps its order, and a node
 /// appended at the end lands right before the first node that reads it. Iterative, so depth costs no stack.
-pub(super) fn sorted(graph: &Graph) -> Result<Vec<NodeId>, CycleError> {
+fn sorted(graph: &Graph) -> Result<Vec<NodeId>, CycleError> {
     let mut marks = vec![Mark::New; graph.nodes.len()];
     let mut sorted = Vec::with_capacity(graph.order.len());
     let mut stack = Vec::new();

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::Error;
 use crate::calibrate::ObserverKind;
 use crate::calibrate::observe::{Observed, Watch, observe};
 use crate::data::Array;

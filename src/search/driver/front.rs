@@ -1,8 +1,8 @@
 //! The front: of all plans measured, those that no other plan beats in size and distance at once.
 
 use super::Driver;
-use crate::BitPlan;
 use crate::measure::comparison::Verdict;
+use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use crate::search::allocate::greedy;
 use crate::search::methods::sensitivity;

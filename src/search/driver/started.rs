@@ -2,9 +2,10 @@
 //! measured. The target and the way to it have no part in it, nor threads and memory.
 
 use super::Parts;
+use crate::scheme::bit_plan::BitPlan;
+use crate::scheme::options::Options;
 use crate::search::SearchError;
 use crate::search::options::SearchOptions;
-use crate::{BitPlan, Options};
 use indexmap::IndexMap;
 use msq_passes::ir::Model;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -34,8 +34,8 @@ mod tests;
 
 use super::registry::SolverRow;
 use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
-use crate::SolveOptions;
 use crate::quant::{QuantError, Sqnr};
+use crate::scheme::options::SolveOptions;
 use crate::solve::levels::Levels;
 use descent::ScaleRule;
 use rayon::prelude::*;

@@ -184,3 +184,9 @@ impl<'a> Site<'a> {
         self.constants.iter().find(|t| t.name() == name).or_else(|| self.scope.constants.get(name))
     }
 }
+
+/// A node of the default domain with one output, named after it.
+pub(super) fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+    let input = inputs.iter().map(|&name| name.to_owned()).collect();
+    NodeProto { input, output: vec![output.to_owned()], ..NodeProto::of(op, output, attributes) }
+}

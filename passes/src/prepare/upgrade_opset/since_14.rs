@@ -1,7 +1,6 @@
 //! How nodes change from opset 14 to 21, where more than a name changed or an attribute became an input.
 
-use super::scope::Site;
-use super::steps::node;
+use super::scope::{Site, node};
 use crate::ir::{AttributeProto, DataType, TensorProto};
 
 /// Statistics as outputs used to mean training, for which there is an attribute since opset 14 and other outputs.

@@ -5,9 +5,9 @@
 //! neither changed by admitting more types, negative axes or attributes and inputs without which they mean what they
 //! meant.
 
-use super::scope::Site;
+use super::scope::{Site, node};
 use super::since_14;
-use crate::ir::{AttributeProto, NodeProto, TensorProto};
+use crate::ir::{AttributeProto, TensorProto};
 use crate::ops::schema;
 
 /// What one operator set changed about one operator.
@@ -191,11 +191,6 @@ fn only_axis(shape: &[Option<usize>], axis: i64) -> Option<i64> {
         (None, _) if !merged.is_empty() => Some(axis),
         _ => None,
     }
-}
-
-pub(super) fn node(op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
-    let input = inputs.iter().map(|&name| name.to_owned()).collect();
-    NodeProto { input, output: vec![output.to_owned()], ..NodeProto::of(op, output, attributes) }
 }
 
 #[cfg(test)]
