@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::Error;
 use crate::calibrate::ObserverKind;
 use crate::calibrate::observe::{Observed, Watch, observe};
 use crate::data::Array;
@@ -13,6 +12,7 @@ use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::prepare::{annotate, prepare};
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::solve::SolveError;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
@@ -162,13 +162,13 @@ impl Case {
 struct Products(Gram);
 
 impl Summary for Products {
-    type Error = Error;
+    type Error = SolveError;
 
-    fn observe(&mut self, reading: Reading) -> Result<(), Error> {
+    fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
         Ok(self.0.observe(reading.sample, reading.float, reading.quantized, reading.shape)?)
     }
 
-    fn merge(&mut self, other: Self) -> Result<(), Error> {
+    fn merge(&mut self, other: Self) -> Result<(), SolveError> {
         Ok(self.0.merge(other.0)?)
     }
 }

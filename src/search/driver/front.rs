@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::BitPlan;
-use crate::measure::comparison::Verdict;
+use crate::measure::comparison::Metrics;
 use crate::search::SearchError;
 use crate::search::allocate::greedy;
 use crate::search::methods::sensitivity;
@@ -14,7 +14,7 @@ const POINTS: usize = 12;
 /// A plan of the front, whose size and quality the front itself keeps.
 #[derive(Clone, Debug)]
 pub(super) struct FrontPlan {
-    pub(super) verdict: Verdict,
+    pub(super) metrics: Metrics,
     pub(super) method: String,
     pub(super) bits: f64,
     pub(super) plan: BitPlan,
