@@ -115,10 +115,10 @@ fn msq_lowers_the_layer_that_adds_least() {
 #[test]
 fn auto_is_no_worse_than_what_it_chooses_from() {
     let found = search(Target::Bits(2.5), method("auto"), &Options::default(), |search| search.repairs = 12);
-    let proposals = found.proposals.iter().map(|p| p.verdict.distance);
-    assert!(proposals.fold(f64::INFINITY, f64::min) >= found.verdict.distance - 1e-12);
+    let proposals = found.proposals.iter().map(|p| p.metrics.distance);
+    assert!(proposals.fold(f64::INFINITY, f64::min) >= found.metrics.distance - 1e-12);
     assert!(found.proposals.iter().any(|p| p.method == "msq") && found.proposals.iter().any(|p| p.method == "ilp"));
-    let front: Vec<(u64, f64)> = found.front.iter().map(|p| (p.packed_bytes, p.verdict.distance)).collect();
+    let front: Vec<(u64, f64)> = found.front.iter().map(|p| (p.packed_bytes, p.metrics.distance)).collect();
     assert!(front.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 > pair[1].1), "{front:?}");
 }
 
@@ -191,9 +191,9 @@ fn layers_are_left_in_float_for_a_drop_out_of_reach() {
         plans.filter(|plan| plan.activations != ActivationBits::Float).count()
     };
     let (loose, tight, impossible) = (found(0.5), found(0.02), found(1e-9));
-    assert_eq!((on_integers(&loose), loose.reached), (4, true), "{:?}", loose.verdict);
+    assert_eq!((on_integers(&loose), loose.reached), (4, true), "{:?}", loose.metrics);
     assert!((1..4).contains(&on_integers(&tight)) && tight.reached, "{:?}", tight.plan);
-    assert!(tight.verdict.distance <= 0.02 && tight.bits < 8.0, "{:?}", tight.verdict);
+    assert!(tight.metrics.distance <= 0.02 && tight.bits < 8.0, "{:?}", tight.metrics);
     // Not by float layers either: their weights are integers.
     assert_eq!((on_integers(&impossible), impossible.reached), (4, false));
 }

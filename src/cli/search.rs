@@ -20,7 +20,7 @@ use msq_onnx::report::numbers::bytes;
 use msq_onnx::runtime::ErrorKind;
 use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
 use msq_onnx::search::{
-    FrontPoint, Imprinting, Method, Outcome, SearchOptions, SearchedActivations, TapPosition, Target, Verdict,
+    FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, SearchedActivations, TapPosition, Target,
 };
 use msq_onnx::{ActivationBits, BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
 use msq_passes::ir::write_file;
@@ -380,7 +380,7 @@ fn text(found: &Outcome) -> String {
 
 fn row(point: &FrontPoint) -> Vec<String> {
     let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
-    let Verdict { distance, agreement, accuracy } = point.verdict;
+    let Metrics { distance, agreement, accuracy } = point.metrics;
     vec![
         format!("{:.2}", point.bits),
         bytes(point.packed_bytes),
@@ -393,14 +393,14 @@ fn row(point: &FrontPoint) -> Vec<String> {
 
 /// Lines about a search.
 pub(crate) fn summary(text: &mut String, found: &Outcome) {
-    let chosen = format!("{} · {:.2} bits a weight · distance {:.4}", found.chosen, found.bits, found.verdict.distance);
+    let chosen = format!("{} · {:.2} bits a weight · distance {:.4}", found.chosen, found.bits, found.metrics.distance);
     line(text, "search", &chosen);
     let others: Vec<String> = found
         .proposals
         .iter()
         .filter(|other| other.method != found.chosen && found.method != "uniform")
         .filter(|other| (other.bits - found.bits).abs() < 0.2)
-        .map(|other| format!("{} {:.4} at {:.2} bits", other.method, other.verdict.distance, other.bits))
+        .map(|other| format!("{} {:.4} at {:.2} bits", other.method, other.metrics.distance, other.bits))
         .take(3)
         .collect();
     if !others.is_empty() {

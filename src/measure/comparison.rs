@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// How good a network is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Verdict {
+#[schemars(rename = "Verdict")]
+pub struct Metrics {
     /// Distance of the outputs from the float network's.
     pub distance: f64,
     /// Share of rows whose best class is the float network's; none where outputs are no class scores.
@@ -22,7 +23,7 @@ pub struct Verdict {
     pub accuracy: Option<f64>,
 }
 
-impl Verdict {
+impl Metrics {
     /// The share of answers lost: of the float network's accuracy with labels, of agreement with it without; of outputs
     /// that are no class scores, their distance.
     pub fn lost(&self, float_accuracy: Option<f64>) -> f64 {
@@ -123,7 +124,7 @@ impl Comparison {
     }
 
     /// How good the network is.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn metrics(&self) -> Metrics {
         let mut scored = Agreement::default();
         let mut distance = 0.0;
         for output in &self.outputs {
@@ -135,7 +136,7 @@ impl Comparison {
                 output.agreement.relative_error()
             };
         }
-        Verdict { distance, agreement: scored.figures().same_argmax, accuracy: self.own.share() }
+        Metrics { distance, agreement: scored.figures().same_argmax, accuracy: self.own.share() }
     }
 
     /// Share of labels the float network gets right; none without labels.
@@ -166,14 +167,14 @@ mod tests {
         comparison.observe(&float, &[found(&[1.0, 3.0, 0.0], 2, 3)], Some(&[0]));
         comparison.observe(&float, &[found(&[3.0, 1.0, 0.0], 2, 3)], Some(&[0]));
         assert!(comparison.is_of_classifier());
-        let verdict = comparison.verdict();
+        let metrics = comparison.metrics();
         assert_eq!(
-            (verdict.agreement, verdict.accuracy, comparison.float_accuracy()),
+            (metrics.agreement, metrics.accuracy, comparison.float_accuracy()),
             (Some(0.5), Some(0.5), Some(1.0))
         );
-        assert!(verdict.distance > 0.1);
-        assert!((verdict.lost(comparison.float_accuracy()) - 0.5).abs() < 1e-12);
-        assert!((verdict.lost(None) - 0.5).abs() < 1e-12);
+        assert!(metrics.distance > 0.1);
+        assert!((metrics.lost(comparison.float_accuracy()) - 0.5).abs() < 1e-12);
+        assert!((metrics.lost(None) - 0.5).abs() < 1e-12);
     }
 
     /// Maps of floats have rows with a largest entry too, but that is no answer.
@@ -182,11 +183,11 @@ mod tests {
         let mut comparison = Comparison::default();
         let float = vec![vec![3.0, 4.0], vec![0.0, 10.0]];
         comparison.observe(&float, &[found(&[4.0, 3.0], 4, 2), found(&[0.0, 9.0], 4, 2)], Some(&[1]));
-        let verdict = comparison.verdict();
+        let metrics = comparison.metrics();
         assert!(!comparison.is_of_classifier());
-        assert_eq!((verdict.agreement, verdict.accuracy), (None, None));
-        assert!((verdict.distance - (2.0 / 25.0 + 1.0 / 100.0)).abs() < 1e-12);
-        assert_eq!(verdict.lost(None), verdict.distance);
+        assert_eq!((metrics.agreement, metrics.accuracy), (None, None));
+        assert!((metrics.distance - (2.0 / 25.0 + 1.0 / 100.0)).abs() < 1e-12);
+        assert_eq!(metrics.lost(None), metrics.distance);
     }
 
     #[test]
@@ -202,8 +203,8 @@ mod tests {
             part.observe(&float, &network, None);
             merged.merge(&part);
         }
-        assert_eq!(whole.verdict(), merged.verdict());
+        assert_eq!(whole.metrics(), merged.metrics());
         let expected = f64::midpoint(0.5 * 2_f64.ln(), 0.5 * (2.0_f64 / 3.0).ln());
-        assert!((whole.verdict().distance - expected).abs() < 1e-6);
+        assert!((whole.metrics().distance - expected).abs() < 1e-6);
     }
 }

@@ -87,13 +87,13 @@ fn with_outputs(
 }
 
 fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
-    let (verdict, float_accuracy) = (total.verdict(), total.float_accuracy());
+    let (metrics, float_accuracy) = (total.metrics(), total.float_accuracy());
     Quality {
         samples,
         held_out,
         agreement: total.figures(),
-        accuracy: verdict.accuracy,
+        accuracy: metrics.accuracy,
         float_accuracy,
-        lost: verdict.lost(float_accuracy),
+        lost: metrics.lost(float_accuracy),
     }
 }

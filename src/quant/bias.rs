@@ -8,7 +8,7 @@
 use super::QuantError;
 use super::spec::normal_scale;
 
-/// A bias in 32-bit integers, one a channel.
+/// A bias in 32-bit integers, one per channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedBias {
     /// The integers `b_q`.
@@ -19,7 +19,7 @@ pub struct QuantizedBias {
     pub saturated: usize,
 }
 
-/// Rounds `bias` to multiples of `input_scale`·`weight_scales`, where there is one weight scale a channel, or one.
+/// Rounds `bias` to multiples of `input_scale`·`weight_scales`, where there is one weight scale per channel, or one for all.
 pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scales: &[f32]) -> Result<QuantizedBias, QuantError> {
     if weight_scales.len() != 1 && weight_scales.len() != bias.len() {
         return Err(QuantError::ChannelCount { expected: bias.len(), found: weight_scales.len() });

@@ -32,7 +32,7 @@ pub enum QuantError {
         rank: usize,
     },
     /// One value per channel was expected.
-    #[error("expected one scale or {expected}, one a channel, found {found}")]
+    #[error("expected one scale or {expected}, one per channel, found {found}")]
     ChannelCount {
         /// The number of channels.
         expected: usize,

@@ -1,6 +1,6 @@
 //! What a search found.
 
-use crate::measure::comparison::Verdict;
+use crate::measure::comparison::Metrics;
 use crate::scheme::bit_plan::BitPlan;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -23,9 +23,10 @@ pub struct Outcome {
     /// Bytes of the file by the weights of the search.
     pub bytes: u64,
     /// How good the plan is with the weights of the search, which the full solution improves on.
-    pub verdict: Verdict,
+    #[serde(rename = "verdict")]
+    pub metrics: Metrics,
     /// The float network on the same samples.
-    pub float: Verdict,
+    pub float: Metrics,
     /// Samples layers were solved on, and samples plans were measured on.
     pub samples: [usize; 2],
     /// What each search proposed.
@@ -50,7 +51,8 @@ pub struct Proposal {
     /// Bits of a weight on average.
     pub bits: f64,
     /// How good it is.
-    pub verdict: Verdict,
+    #[serde(rename = "verdict")]
+    pub metrics: Metrics,
 }
 
 /// A configuration on MSQ's way.
@@ -85,7 +87,8 @@ pub struct FrontPoint {
     /// Bytes of the weights as packed.
     pub packed_bytes: u64,
     /// How good it is.
-    pub verdict: Verdict,
+    #[serde(rename = "verdict")]
+    pub metrics: Metrics,
     /// The search it comes from.
     pub method: String,
     /// The plan.

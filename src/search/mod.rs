@@ -13,7 +13,7 @@
 //!        ├─ methods    each proposes a plan
 //!        ├─ driver     from a target to a plan: space, method, repair, front
 //!        ├─ variants   networks by plan, layers solved once per width
-//!        ├─ judge      distance from float, agreement, accuracy
+//!        ├─ evaluator  distance from float, agreement, accuracy
 //!        ├─ layer_accuracy   MSQ's Acc_i
 //!        ├─ allocate   plans from costs
 //!        └─ journal    what was measured, on disk
@@ -22,9 +22,9 @@
 pub mod allocate;
 mod driver;
 mod error;
+mod evaluator;
 pub mod imprint;
 mod journal;
-mod judge;
 mod layer_accuracy;
 mod methods;
 mod options;
@@ -32,7 +32,7 @@ pub mod registry;
 mod space;
 mod variants;
 
-pub use crate::measure::comparison::Verdict;
+pub use crate::measure::comparison::Metrics;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::{Parts, parts, search};
 pub use error::SearchError;

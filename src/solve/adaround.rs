@@ -13,7 +13,7 @@
 //! steps; then β falls linearly from 20 to 2, which draws h to 0 or 1 from the ends inwards. In the end h is rounded, and
 //! rows that are no better than rounded to nearest are rounded to nearest.
 
-use super::gradient::{Adam, Batches, Buffers, Found, Part, Reading, choose, levels, of_each_row};
+use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, choose, levels, of_each_row};
 use super::registry::SolverRow;
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use rayon::prelude::*;
@@ -67,7 +67,7 @@ impl Solver for AdaRound {
         let scales = of_each_row(&plain.scales, weights.len() / problem.size.max(1), 1.0);
         let readings = Reading::all(problem);
         let parts = Part::all(problem, &readings, &scales);
-        let round = |part: &Part| Found {
+        let round = |part: &Part| LearnedRows {
             integers: self.round(part, &levels, Batches::new(problem.seed)),
             scales: part.scales.clone(),
         };
@@ -79,7 +79,7 @@ impl Solver for AdaRound {
 impl AdaRound {
     /// The integers of some rows.
     fn round(self, part: &Part, levels: &[f32], mut batches: Batches) -> Vec<i8> {
-        let mut choices = Choices::new(&part.weights, levels);
+        let mut choices = RoundingVariables::new(&part.weights, levels);
         let count = part.weights.len();
         let (mut values, mut gradient) = (vec![0.0; count], vec![0.0; count]);
         let (mut adam, mut buffers) = (Adam::new(count), Buffers::default());
@@ -103,7 +103,7 @@ fn sharpness(progress: f32) -> Option<f32> {
 }
 
 /// The levels next to weights, and the variables that choose between them.
-struct Choices {
+struct RoundingVariables {
     /// a and c − a.
     below: Vec<f32>,
     gap: Vec<f32>,
@@ -113,7 +113,7 @@ struct Choices {
     stretched: Vec<f32>,
 }
 
-impl Choices {
+impl RoundingVariables {
     /// The choices for weights w/s.
     fn new(weights: &[f32], levels: &[f32]) -> Self {
         let [first, .., last] = levels else { return Self::fixed(weights.len(), levels.first().copied()) };
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn starts_from_the_weights() {
         let weights = [-1.3, -0.25, 1.0, 2.9, 0.0, -5.0, 7.0];
-        let mut choices = Choices::new(&weights, &LEVELS);
+        let mut choices = RoundingVariables::new(&weights, &LEVELS);
         let mut values = [0.0; 7];
         choices.values(&mut values);
         for (value, expected) in values.iter().zip([-1.3, -0.25, 1.0, 2.9, 0.0, -2.0, 3.0]) {
@@ -200,9 +200,9 @@ mod tests {
     #[test]
     fn the_chain_rule_holds() {
         let slopes = [0.3_f32, -0.7, 0.01, 5.0];
-        let mut choices = Choices::new(&[-1.3, -0.25, 1.0, 2.0], &LEVELS);
+        let mut choices = RoundingVariables::new(&[-1.3, -0.25, 1.0, 2.0], &LEVELS);
         // Σ slopes·V + λ·Σ gap²·(1 − |2h − 1|^β)
-        let total = |choices: &mut Choices, beta: Option<f32>| -> f64 {
+        let total = |choices: &mut RoundingVariables, beta: Option<f32>| -> f64 {
             let mut values = [0.0; 4];
             choices.values(&mut values);
             let pull = |h: &f32| beta.map_or(0.0, |beta| 1.0 - (2.0 * h.clamp(0.0, 1.0) - 1.0).abs().powf(beta));

@@ -16,7 +16,7 @@
 //!
 //! Rows that are no better than rounded to nearest are rounded to nearest; with one scale for all, the layer as a whole.
 
-use super::gradient::{Adam, Batches, Buffers, Found, Part, Reading, choose, levels, of_each_row};
+use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, choose, levels, of_each_row};
 use super::registry::SolverRow;
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::quant::{QuantizedWeight, normal_scale};
@@ -101,7 +101,7 @@ impl Lsq {
     }
 }
 
-/// Lower limits of the scales, one a row.
+/// Lower limits of the scales, one per row.
 fn least_scales(problem: &Problem, rows: usize) -> Vec<f32> {
     if problem.per_channel() {
         of_each_row(problem.least_scales, rows, 0.0)
@@ -193,12 +193,12 @@ impl<'a> Learner<'a> {
         }
     }
 
-    fn found(&self) -> Found {
+    fn found(&self) -> LearnedRows {
         let rows = self.latent.chunks(self.part.size()).zip(&self.scales);
         let integers = rows.flat_map(|(row, s)| row.iter().map(move |w| nearest(self.levels, w / s) as i8)).collect();
         let units = self.part.scales.iter().zip(self.least);
         let scale = |(s, (unit, least)): (&f32, (&f32, &f32))| normal_scale(f64::from(s * unit)).max(*least);
-        Found { integers, scales: self.scales.iter().zip(units).map(scale).collect() }
+        LearnedRows { integers, scales: self.scales.iter().zip(units).map(scale).collect() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a solver is given and what it answers.
+//! The problem that a solver is given, and its solution.
 
 use crate::kernels::{Means, Moments};
 use crate::quant::{Affine, Granularity, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
@@ -15,21 +15,21 @@ pub struct Group<'a> {
     pub statistics: Statistics<'a>,
 }
 
-/// The integers of a layer.
+/// The integers that the weights of a layer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grid<'a> {
-    /// All of a symmetric grid.
+    /// All integers of a symmetric grid.
     Uniform(GridSpec),
-    /// All of a symmetric grid, on scales of a rule: powers of two.
+    /// All integers of a symmetric grid, on scales that follow a rule: powers of two.
     Scaled(GridSpec, ScaleSearch),
-    /// At most 2 to the power of so many, from −127 to 127, chosen for the layer.
+    /// At most 2^b integers from −127 to 127, chosen for the layer.
     Codebook(u8),
-    /// These, in rising order.
+    /// A list of integers, in rising order.
     Levels(&'a [i8]),
 }
 
 /// A layer to be solved.
-// Each says something of its own.
+// The flags are independent of each other.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
 pub struct Problem<'a> {
@@ -44,17 +44,17 @@ pub struct Problem<'a> {
     pub granularity: Granularity,
     /// λ as a fraction of the mean diagonal of H; [`gram::DAMPING`](super::gram::DAMPING) unless there is a reason.
     pub damping: f64,
-    /// Whether the layer's bias will take up the mean error ([`Solution::bias_shift`]).
+    /// Whether the bias of the layer will take up the mean error ([`Solution::bias_shift`]).
     pub centered: bool,
-    /// Lower limits for scales, one a row or one for all; empty for none.
+    /// Lower limits for scales, one per row or one for all; empty for none.
     pub least_scales: &'a [f32],
-    /// Whether the limits are the scales.
+    /// Whether the lower limits are the scales themselves.
     pub fixed_scales: bool,
     /// The bias b of each row; empty for none.
     pub bias: &'a [f32],
-    /// Whether what the layer computes is cut off below zero.
+    /// Whether a `Relu` or a clip at zero follows the layer.
     pub rectified: bool,
-    /// The quantizer of what the layer reads, where it may be given another scale; its zero point and its integers stay.
+    /// The quantizer of the layer's input, where another scale may be chosen for it; its zero point and its integers stay.
     pub input: Option<Affine>,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
@@ -76,11 +76,11 @@ pub struct Solution {
     pub scales: Vec<f32>,
     /// The integers that stand for 0, as many as there are scales; empty where all are 0.
     pub zero_points: Vec<i8>,
-    /// What to add to each row's bias to keep the mean of what it computes; none where nothing was seen.
+    /// What to add to the bias of each row so that the mean of the output stays; `None` without statistics.
     pub bias_shift: Option<Vec<f64>>,
-    /// The scale to give the quantizer of what the layer reads; none where it keeps the one it has.
+    /// The scale chosen for the quantizer of the layer's input; `None` where it stays.
     pub input_scale: Option<f32>,
-    /// What the solver minimises, relative to what the layer computes: signal against error.
+    /// The solver's objective relative to the output of the layer: signal against error.
     pub ratio: Sqnr,
     /// The same for weights rounded to nearest.
     pub plain_ratio: Sqnr,
@@ -224,7 +224,7 @@ fn check_finite(weights: &[f32]) -> Result<(), QuantError> {
 }
 
 impl Group<'_> {
-    /// Mean of W·x less mean of s·q·x̂, for each row; none where nothing was seen.
+    /// Mean of W·x less mean of s·q·x̂, for each row; `None` without statistics.
     pub(super) fn bias_shift(&self, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>> {
         let means = match self.statistics {
             Statistics::Nothing => return None,
@@ -235,7 +235,7 @@ impl Group<'_> {
         Some(self.mean_shift(&means, integers, scales))
     }
 
-    /// The same for means that are known.
+    /// Mean of W·x less mean of s·q·x̂, for each row, from given means of x and x̂.
     pub(super) fn mean_shift(&self, means: &Means, integers: &[i8], scales: &[f64]) -> Vec<f64> {
         let size = means.quantized.len().max(1);
         let rows = self.weights.chunks(size).zip(integers.chunks(size)).zip(scales);

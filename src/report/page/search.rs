@@ -1,7 +1,7 @@
 //! What a search found: size against distance, and MSQ's way.
 
 use super::svg::{Chart, Mark, Scale, line, px, tick_text};
-use crate::measure::comparison::Verdict;
+use crate::measure::comparison::Metrics;
 use crate::report::numbers::percent;
 use crate::report::search::{Outcome, Step};
 
@@ -16,22 +16,22 @@ const CLASSES: [&str; 5] = ["step-0", "step-1", "step-2", "step-3", "step-4"];
 
 /// The front, what each search proposed, and the plan chosen: bits of a weight against distance from the float network.
 pub(super) fn front(found: &Outcome) -> Chart {
-    let proposals = found.proposals.iter().map(|p| (p.bits, p.verdict, p.method.as_str()));
-    let front = || found.front.iter().map(|p| (p.bits, p.verdict, p.method.as_str()));
-    let chosen = (found.bits, found.verdict, found.chosen.as_str());
+    let proposals = found.proposals.iter().map(|p| (p.bits, p.metrics, p.method.as_str()));
+    let front = || found.front.iter().map(|p| (p.bits, p.metrics, p.method.as_str()));
+    let chosen = (found.bits, found.metrics, found.chosen.as_str());
     let all: Vec<(f64, f64)> = front().chain(proposals.clone()).chain([chosen]).map(|p| (p.0, p.1.distance)).collect();
     let least = all.iter().map(|p| p.1).filter(|d| *d > 0.0).fold(f64::INFINITY, f64::min).min(1.0);
     let most = all.iter().map(|p| p.1).fold(least, f64::max);
     let ends = all.iter().fold((8.0_f64, 0.0_f64), |(low, high), p| (low.min(p.0), high.max(p.0)));
     let across = Scale::linear((ends.0.floor(), ends.1.ceil()), (LEFT, RIGHT));
     let up = Scale::logarithmic((least, most), (BOTTOM, TOP));
-    let place = |bits: f64, verdict: Verdict| (across.at(bits), up.at(verdict.distance));
-    let dot = |class, (bits, verdict, method): (f64, Verdict, &str)| {
-        let (x, y) = place(bits, verdict);
-        Mark::dot(class, x, y, tip(bits, verdict, method))
+    let place = |bits: f64, metrics: Metrics| (across.at(bits), up.at(metrics.distance));
+    let dot = |class, (bits, metrics, method): (f64, Metrics, &str)| {
+        let (x, y) = place(bits, metrics);
+        Mark::dot(class, x, y, tip(bits, metrics, method))
     };
     let mut marks = frame(across, up, ["bits of a weight on average", "distance from float"]);
-    marks.push(Mark::Path { class: "front", path: line(front().map(|(bits, verdict, _)| place(bits, verdict))) });
+    marks.push(Mark::Path { class: "front", path: line(front().map(|(bits, metrics, _)| place(bits, metrics))) });
     marks.extend(proposals.map(|point| dot("proposal", point)));
     marks.extend(front().map(|point| dot("point", point)));
     marks.push(dot("chosen", chosen));
@@ -50,8 +50,8 @@ pub(super) fn front(found: &Outcome) -> Chart {
     }
 }
 
-fn tip(bits: f64, verdict: Verdict, method: &str) -> String {
-    let Verdict { distance, agreement, accuracy } = verdict;
+fn tip(bits: f64, metrics: Metrics, method: &str) -> String {
+    let Metrics { distance, agreement, accuracy } = metrics;
     let parts = [
         Some(format!("{bits:.2} bits")),
         Some(format!("distance {distance:.4}")),

@@ -45,7 +45,7 @@ impl Driver<'_> {
 
     /// Whether a plan loses no more than `drop`.
     pub(in crate::search) fn keeps(&self, plan: &EvaluatedPlan, drop: f64) -> bool {
-        plan.verdict.lost(self.judge.float().accuracy) <= drop
+        plan.metrics.lost(self.evaluator.float().accuracy) <= drop
     }
 
     /// Leaves those layers in float, with integer weights, that alone on integers move the output most: as few as it
@@ -67,7 +67,7 @@ impl Driver<'_> {
         for layer in order.clone() {
             let others: Vec<usize> = order.iter().copied().filter(|&other| other != layer).collect();
             let plan = integers.with_float(&others).plan(&top);
-            moved.push(self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?.distance);
+            moved.push(self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?.distance);
             self.runtime.step(1)?;
         }
         self.runtime.end();

@@ -1,7 +1,7 @@
 //! The front: of all plans measured, those that no other plan beats in size and distance at once.
 
 use super::Driver;
-use crate::measure::comparison::Verdict;
+use crate::measure::comparison::Metrics;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use crate::search::allocate::greedy;
@@ -14,7 +14,7 @@ const POINTS: usize = 12;
 /// A plan of the front, whose size and quality the front itself keeps.
 #[derive(Clone, Debug)]
 pub(super) struct FrontPlan {
-    pub(super) verdict: Verdict,
+    pub(super) metrics: Metrics,
     pub(super) method: String,
     pub(super) bits: f64,
     pub(super) plan: BitPlan,

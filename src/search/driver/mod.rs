@@ -10,7 +10,7 @@ mod started;
 
 use crate::data::Dataset;
 use crate::execute::prefixes::Spent;
-use crate::measure::comparison::Verdict;
+use crate::measure::comparison::Metrics;
 use crate::report::search::{Outcome, Proposal, Step};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -18,8 +18,8 @@ use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
 use crate::search::allocate::Front;
+use crate::search::evaluator::Evaluator;
 use crate::search::journal::Journal;
-use crate::search::judge::Judge;
 use crate::search::options::{SearchOptions, Target};
 use crate::search::registry::{Method, SearchRow};
 use crate::search::space::{Measure, Rungs, Space, ladder};
@@ -76,7 +76,7 @@ pub(in crate::search) struct EvaluatedPlan {
     /// The name of the method that proposes it.
     pub method: String,
     /// How good it is.
-    pub verdict: Verdict,
+    pub metrics: Metrics,
 }
 
 /// The most that a plan may take.
@@ -114,9 +114,9 @@ pub(in crate::search) struct Driver<'a> {
     /// The way `msq` went.
     pub steps: Vec<Step>,
     /// Measures plans on all validation samples.
-    judge: Judge,
+    evaluator: Evaluator,
     /// Measures plans on fewer samples.
-    quick: Judge,
+    quick: Evaluator,
     sensitivities: Option<Vec<Vec<f64>>>,
     proposals: Vec<Proposal>,
     front: Front<FrontPlan>,
@@ -156,14 +156,14 @@ impl<'a> Driver<'a> {
         let space = Space::new(model, &only, rungs, options)?;
         let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
-        let judge = |name: &str, data: &Dataset| Judge::new(name, model, &layers, data, budget, runtime);
+        let evaluator = |name: &str, data: &Dataset| Evaluator::new(name, model, &layers, data, budget, runtime);
         let journal = match &search.journal {
             Some(path) => Journal::open(path, &started::key(model, parts, options, search)?)?,
             None => Journal::default(),
         };
         Ok(Self {
-            judge: judge("all", parts.validation)?,
-            quick: judge("some", &fewer)?,
+            evaluator: evaluator("all", parts.validation)?,
+            quick: evaluator("some", &fewer)?,
             options,
             search,
             runtime,
@@ -225,7 +225,7 @@ impl<'a> Driver<'a> {
 
     /// Whether the network has one output, class scores `[N, C]`.
     pub(in crate::search) fn is_classifier(&self) -> bool {
-        self.judge.is_classifier()
+        self.evaluator.is_classifier()
     }
 
     /// Bytes of inner values that each of those who start runs from them may store.
@@ -250,12 +250,12 @@ impl<'a> Driver<'a> {
     /// Measures a plan on all validation samples. It is listed as a proposal of the method and may come onto the front.
     pub(in crate::search) fn evaluate(&mut self, method: &str, rungs: Rungs) -> Result<EvaluatedPlan, SearchError> {
         let plan = self.space.plan(&rungs);
-        let verdict = self.judge.judge(&mut self.variants, &plan, false, &mut self.journal)?;
+        let metrics = self.evaluator.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
         let (method, bits) = (method.to_owned(), self.space.average_bits(&rungs));
-        self.proposals.push(Proposal { method: method.clone(), bits, verdict });
+        self.proposals.push(Proposal { method: method.clone(), bits, metrics });
         let size = self.space.packed_bytes(&rungs);
-        self.front.insert(size, -verdict.distance, FrontPlan { verdict, method: method.clone(), bits, plan });
-        let found = EvaluatedPlan { rungs, method, verdict };
+        self.front.insert(size, -metrics.distance, FrontPlan { metrics, method: method.clone(), bits, plan });
+        let found = EvaluatedPlan { rungs, method, metrics };
         self.write_best(&found)?;
         Ok(found)
     }
@@ -264,7 +264,7 @@ impl<'a> Driver<'a> {
     fn write_best(&mut self, found: &EvaluatedPlan) -> Result<(), SearchError> {
         let Some(path) = &self.search.best else { return Ok(()) };
         let (keeps, worth) = match self.goal() {
-            Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.verdict.distance),
+            Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.metrics.distance),
             Goal::Drop(drop) => (self.keeps(found, drop), self.space.packed_bytes(&found.rungs) as f64),
         };
         // Of equal ones the later, which has fewer layers in float.

@@ -10,13 +10,13 @@ impl Driver<'_> {
     /// What the search found.
     pub(super) fn outcome(mut self, found: EvaluatedPlan, reached: bool) -> Result<Outcome, SearchError> {
         let bytes = self.variants.size(&self.space.plan(&found.rungs))?;
-        let (all, some) = (self.judge.spent(), self.quick.spent());
+        let (all, some) = (self.evaluator.spent(), self.quick.spent());
         // As the runs were counted.
         let once = self.space.macs_at_least().max(1);
         let passes = |macs: u64| macs as f64 / once as f64;
         let point = |point: &Point<FrontPlan>| {
-            let FrontPlan { verdict, method, bits, plan } = point.payload.clone();
-            FrontPoint { bits, packed_bytes: point.size, verdict, method, plan }
+            let FrontPlan { metrics, method, bits, plan } = point.payload.clone();
+            FrontPoint { bits, packed_bytes: point.size, metrics, method, plan }
         };
         let sensitivity = |(layer, costs): (usize, &Vec<f64>)| Sensitivity {
             layer: self.space.name(layer).to_owned(),
@@ -30,8 +30,8 @@ impl Driver<'_> {
             chosen: found.method,
             bits: self.space.average_bits(&found.rungs),
             bytes,
-            verdict: found.verdict,
-            float: self.judge.float(),
+            metrics: found.metrics,
+            float: self.evaluator.float(),
             samples: [self.parts.calibration.len(), self.parts.validation.len()],
             proposals: self.proposals.clone(),
             steps: self.steps.clone(),

@@ -17,14 +17,14 @@ impl Driver<'_> {
         }
         let repaired = self.evaluate(&format!("{} + repair", found.method), rungs)?;
         // What helps on some samples need not on all.
-        Ok(if repaired.verdict.distance < found.verdict.distance { repaired } else { found })
+        Ok(if repaired.metrics.distance < found.metrics.distance { repaired } else { found })
     }
 
     fn exchanged(&mut self, found: &EvaluatedPlan, limit: Limit) -> Result<Rungs, SearchError> {
         let problem = self.problem(limit.measure)?;
         let mut rungs = found.rungs.clone();
         let mut best =
-            self.quick.judge(&mut self.variants, &self.space.plan(&rungs), true, &mut self.journal)?.distance;
+            self.quick.evaluate(&mut self.variants, &self.space.plan(&rungs), true, &mut self.journal)?.distance;
         let mut left = self.search.repairs;
         self.runtime.begin("repair", left as u64);
         let mut tried: Vec<Rungs> = vec![rungs.clone()];
@@ -41,7 +41,7 @@ impl Driver<'_> {
                 self.runtime.step(1)?;
                 tried.push(next.clone());
                 let plan = self.space.plan(&next);
-                let distance = self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?.distance;
+                let distance = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?.distance;
                 if distance < best {
                     (best, rungs) = (distance, next);
                     continue 'improved;

@@ -14,16 +14,16 @@ impl Driver<'_> {
         let (layers, rungs) = (self.space.len(), self.space.rungs());
         self.runtime.begin("sensitivity", (layers * (rungs - 1)) as u64);
         let top = self.space.top();
-        let base = self.quick.judge(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
+        let base = self.quick.evaluate(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
         let mut costs = vec![vec![0.0; rungs]; layers];
         for (layer, costs) in costs.iter_mut().enumerate() {
             for (rung, cost) in costs.iter_mut().enumerate().skip(1) {
                 let mut alone = top.clone();
                 alone[layer] = rung;
                 let plan = self.space.plan(&alone);
-                let verdict = self.quick.judge(&mut self.variants, &plan, false, &mut self.journal)?;
+                let metrics = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
                 // By chance a layer may do better with fewer bits; more bits are not worse for that.
-                *cost = (verdict.distance - base).max(0.0);
+                *cost = (metrics.distance - base).max(0.0);
                 self.runtime.step(1)?;
             }
             let mut least = f64::INFINITY;

@@ -27,6 +27,6 @@ impl Proposer for Auto {
             return Ok(best);
         }
         let other = Msq.propose(driver, limit)?;
-        Ok(if other.verdict.distance < best.verdict.distance { other } else { best })
+        Ok(if other.metrics.distance < best.metrics.distance { other } else { best })
     }
 }

@@ -34,7 +34,7 @@ use super::{Grid, Problem, Solution, SolveError, Solver, Statistics, StatisticsK
 use crate::kernels::{Columns, Means};
 use crate::quant::{Affine, Sqnr};
 use sample::Sums;
-use search::{Choice, Search};
+use search::{ScaleCandidate, Search};
 
 /// How often the scales of weights and input are searched in turns.
 const TURNS: usize = 20;
@@ -86,7 +86,7 @@ impl Solver for Cosine {
     }
 }
 
-fn assemble(problem: &Problem, search: &Search, choice: Choice) -> Solution {
+fn assemble(problem: &Problem, search: &Search, choice: ScaleCandidate) -> Solution {
     let size = problem.size.max(1);
     let mut first = 0;
     let mut shifts = Some(Vec::new());

@@ -23,7 +23,7 @@ pub(super) struct Search<'a> {
 
 /// Integers and scales.
 #[derive(Clone, Debug)]
-pub(super) struct Choice {
+pub(super) struct ScaleCandidate {
     /// The quantizer of the input, where it may be changed.
     pub(super) input: Option<Affine>,
     pub(super) integers: Vec<i8>,
@@ -78,7 +78,7 @@ impl<'a> Search<'a> {
     }
 
     /// The scales of weights that suit an input best.
-    pub(super) fn weights(&self, input: Option<Affine>) -> Result<Choice, QuantError> {
+    pub(super) fn weights(&self, input: Option<Affine>) -> Result<ScaleCandidate, QuantError> {
         let least = self.least_scales(input);
         let problem = Problem { least_scales: &least, ..*self.problem };
         let plain = problem.nearest(&self.weights, &vec![1.0; self.weights.len()])?;
@@ -102,7 +102,7 @@ impl<'a> Search<'a> {
         let integers: Vec<i8> = found.map(|(i, (q, &plain))| if keeps(i) { plain } else { q as i8 }).collect();
         let sums = self.sums(integers.iter().map(|&q| f32::from(q)), &ready.inputs);
         let similarity = self.similarity(&sums, &scales);
-        Ok(Choice { input, integers, scales, sums, plain_sums, similarity })
+        Ok(ScaleCandidate { input, integers, scales, sums, plain_sums, similarity })
     }
 
     /// Replaces scales by better candidates.
@@ -129,7 +129,7 @@ impl<'a> Search<'a> {
     }
 
     /// The quantizer of the input that suits the weights best; none where that is the one they have.
-    pub(super) fn input(&self, choice: &Choice) -> Option<Affine> {
+    pub(super) fn input(&self, choice: &ScaleCandidate) -> Option<Affine> {
         let (given, mut best) = (self.problem.input?, choice.input?);
         let now = best;
         let mut similarity = choice.similarity;

@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 /// Integers and scales for the rows of a part.
 #[derive(Clone, Debug)]
-pub(in crate::solve) struct Found {
+pub(in crate::solve) struct LearnedRows {
     pub(in crate::solve) integers: Vec<i8>,
     pub(in crate::solve) scales: Vec<f32>,
 }
 
-impl Found {
+impl LearnedRows {
     /// Those of plain rounding.
     fn plain(plain: &QuantizedWeight, part: &Part) -> Self {
         let (rows, size) = (part.first..part.first + part.rows(), part.size());
@@ -22,9 +22,9 @@ impl Found {
 }
 
 /// A part's rows as found and as plain rounding has them.
-struct Judged {
-    found: Found,
-    plain: Found,
+struct ComparedRows {
+    found: LearnedRows,
+    plain: LearnedRows,
     errors: Vec<f64>,
     plain_errors: Vec<f64>,
     signal: Vec<f64>,
@@ -36,24 +36,24 @@ pub(in crate::solve) fn choose(
     problem: &Problem,
     plain: &QuantizedWeight,
     parts: &[Part],
-    found: Vec<Found>,
+    found: Vec<LearnedRows>,
 ) -> Solution {
-    let judge = |(part, found): (&Part, Found)| {
-        let plain = Found::plain(plain, part);
+    let compare = |(part, found): (&Part, LearnedRows)| {
+        let plain = LearnedRows::plain(plain, part);
         let (errors, plain_errors) = (part.errors(&part.values(&found)), part.errors(&part.values(&plain)));
-        Judged { found, plain, errors, plain_errors, signal: part.signal() }
+        ComparedRows { found, plain, errors, plain_errors, signal: part.signal() }
     };
-    let mut judged: Vec<Judged> = parts.par_iter().zip(found).map(judge).collect();
-    let together = !problem.per_channel() && judged.iter().any(|part| part.found.scales != part.plain.scales);
-    let total = |errors: fn(&Judged) -> &Vec<f64>| judged.iter().flat_map(errors).sum::<f64>();
+    let mut compared: Vec<ComparedRows> = parts.par_iter().zip(found).map(compare).collect();
+    let together = !problem.per_channel() && compared.iter().any(|part| part.found.scales != part.plain.scales);
+    let total = |errors: fn(&ComparedRows) -> &Vec<f64>| compared.iter().flat_map(errors).sum::<f64>();
     let all_better = total(|part| &part.errors) < total(|part| &part.plain_errors);
-    for part in &mut judged {
+    for part in &mut compared {
         part.keep_better(problem.size, together.then_some(all_better));
     }
-    assemble(problem, &judged)
+    assemble(problem, &compared)
 }
 
-impl Judged {
+impl ComparedRows {
     /// Puts plain rounding in the place of rows that are no better, or of all if so told.
     fn keep_better(&mut self, size: usize, better: Option<bool>) {
         for row in 0..self.errors.len() {
@@ -68,11 +68,11 @@ impl Judged {
     }
 }
 
-fn assemble(problem: &Problem, judged: &[Judged]) -> Solution {
-    let integers: Vec<i8> = judged.iter().flat_map(|part| &part.found.integers).copied().collect();
-    let mut scales: Vec<f32> = judged.iter().flat_map(|part| &part.found.scales).copied().collect();
+fn assemble(problem: &Problem, compared: &[ComparedRows]) -> Solution {
+    let integers: Vec<i8> = compared.iter().flat_map(|part| &part.found.integers).copied().collect();
+    let mut scales: Vec<f32> = compared.iter().flat_map(|part| &part.found.scales).copied().collect();
     let (mut ratio, mut plain_ratio) = (Sqnr::default(), Sqnr::default());
-    for part in judged {
+    for part in compared {
         for (row, &signal) in part.signal.iter().enumerate() {
             let sums = |noise| Sqnr { signal, noise, count: problem.size as u64 };
             ratio.merge(&sums(part.errors[row]));

@@ -1,4 +1,4 @@
-//! What the solvers that follow gradients share: the loss, mini-batches, Adam, and the choice in the end.
+//! Shared by the solvers that follow gradients: the loss, mini-batches, Adam, and the choice in the end.
 //!
 //! With x the columns of the float network, x̂ those of the quantized one, and f = max(0, ·) where the layer is
 //! rectified, else the identity,
@@ -29,7 +29,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-pub(super) use choice::{Found, choose};
+pub(super) use choice::{LearnedRows, choose};
 pub(super) use descent::{Adam, Batches};
 pub(super) use reading::Reading;
 
@@ -52,7 +52,7 @@ pub(super) fn levels(grid: Grid, plain: &QuantizedWeight) -> Vec<f32> {
     levels
 }
 
-/// The scale of each row, of scales one a row or one for all.
+/// The scale of each row, of scales one per row or one for all.
 pub(super) fn of_each_row(scales: &[f32], rows: usize, default: f32) -> Vec<f32> {
     (0..rows).map(|row| scales.get(row).or(scales.first()).copied().unwrap_or(default)).collect()
 }
@@ -83,7 +83,7 @@ pub(super) struct Buffers {
 }
 
 impl<'a> Part<'a> {
-    /// The rows of a layer in parts, a scale a row.
+    /// The rows of a layer in parts, with one scale per row.
     pub(super) fn all(problem: &Problem, readings: &'a [Reading<'a>], scales: &[f32]) -> Vec<Self> {
         let size = problem.size.max(1);
         let mut places = Vec::new();
@@ -210,7 +210,7 @@ impl<'a> Part<'a> {
     }
 
     /// Integers times scales, in units.
-    fn values(&self, found: &Found) -> Vec<f32> {
+    fn values(&self, found: &LearnedRows) -> Vec<f32> {
         let rows = found.integers.chunks(self.size()).zip(found.scales.iter().zip(&self.scales));
         rows.flat_map(|(row, (scale, unit))| row.iter().map(move |&q| f32::from(q) * (scale / unit))).collect()
     }

@@ -11,7 +11,7 @@
 
 use super::per_row::refined;
 use super::system::dot;
-use super::{Found, Prepared, Problem, descend};
+use super::{GroupSolution, Prepared, Problem, descend};
 use crate::quant::round_half_even_f64;
 use crate::solve::levels::Levels;
 use faer::Mat;
@@ -26,7 +26,7 @@ const SWEEPS: usize = 8;
 const REACH: f64 = 127.0;
 
 /// Solves the groups of a layer.
-pub(super) fn solve(problem: &Problem, groups: &[Prepared]) -> Vec<Found> {
+pub(super) fn solve(problem: &Problem, groups: &[Prepared]) -> Vec<GroupSolution> {
     let own = levels(groups.iter().map(|group| &group.plain));
     let mut best = improved(problem, groups, &own);
     if groups.iter().any(|group| group.quick) {
@@ -41,7 +41,7 @@ pub(super) fn solve(problem: &Problem, groups: &[Prepared]) -> Vec<Found> {
     best
 }
 
-fn total(found: &[Found]) -> f64 {
+fn total(found: &[GroupSolution]) -> f64 {
     found.iter().flat_map(|found| &found.errors).sum()
 }
 
@@ -55,7 +55,7 @@ fn levels<'a>(integers: impl Iterator<Item = &'a Mat<f64>>) -> Levels {
 }
 
 /// The best integers from a codebook, and from what it becomes.
-fn improved(problem: &Problem, groups: &[Prepared], levels: &Levels) -> Vec<Found> {
+fn improved(problem: &Problem, groups: &[Prepared], levels: &Levels) -> Vec<GroupSolution> {
     let mut found = descend(problem, groups, levels);
     if !problem.per_channel() {
         return found;
@@ -63,8 +63,8 @@ fn improved(problem: &Problem, groups: &[Prepared], levels: &Levels) -> Vec<Foun
     for _ in 0..if groups.iter().any(|group| group.quick) { 1 } else { TURNS } {
         let Some(values) = entries(groups, &found) else { break };
         let levels = Levels::entries(values.values().copied().collect());
-        let turn = |(group, found): (&Prepared, &Found)| refined(group, found, &levels, |q| values[&(q as i8)]);
-        let next: Vec<Found> = groups.par_iter().zip(&found).map(turn).collect();
+        let turn = |(group, found): (&Prepared, &GroupSolution)| refined(group, found, &levels, |q| values[&(q as i8)]);
+        let next: Vec<GroupSolution> = groups.par_iter().zip(&found).map(turn).collect();
         if total(&next) >= total(&found) {
             break;
         }
@@ -81,9 +81,9 @@ struct Form {
 }
 
 /// What each entry should become; none if they are best as they are.
-fn entries(groups: &[Prepared], found: &[Found]) -> Option<BTreeMap<i8, f64>> {
+fn entries(groups: &[Prepared], found: &[GroupSolution]) -> Option<BTreeMap<i8, f64>> {
     let Levels::Entries(old, _) = levels(found.iter().map(|found| &found.integers)) else { return None };
-    let pairs: Vec<(&Prepared, &Found, usize)> = groups
+    let pairs: Vec<(&Prepared, &GroupSolution, usize)> = groups
         .iter()
         .zip(found)
         .flat_map(|(group, found)| (0..found.scales.len()).map(move |row| (group, found, row)))
@@ -102,7 +102,7 @@ fn entries(groups: &[Prepared], found: &[Found]) -> Option<BTreeMap<i8, f64>> {
 
 impl Form {
     /// The form of one row.
-    fn of(group: &Prepared, found: &Found, row: usize, entries: &[f64]) -> Self {
+    fn of(group: &Prepared, found: &GroupSolution, row: usize, entries: &[f64]) -> Self {
         let (integers, target) = (found.integers.col_as_slice(row), group.product.col_as_slice(row));
         let (scale, unit) = (found.scales[row], group.system.unit());
         let classes: Vec<usize> = integers.iter().map(|q| entries.partition_point(|entry| entry < q)).collect();

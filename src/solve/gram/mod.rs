@@ -126,7 +126,7 @@ struct Prepared {
 
 /// What was found for a group.
 #[derive(Clone, Debug)]
-struct Found {
+struct GroupSolution {
     /// `[K, O]`.
     integers: faer::Mat<f64>,
     scales: Vec<f64>,
@@ -136,7 +136,7 @@ struct Found {
 }
 
 /// The best integers out of some levels.
-fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Found> {
+fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<GroupSolution> {
     let bits = problem.grid.bits();
     if problem.per_channel() {
         prepared.par_iter().map(|group| per_row::solve(group, levels, bits)).collect()
@@ -181,7 +181,7 @@ fn prepare(problem: &Problem, quick: bool) -> Result<Vec<Prepared>, QuantError> 
     Ok(systems.into_iter().zip(targets).map(one).collect())
 }
 
-fn assemble(problem: &Problem, prepared: &[Prepared], found: &[Found]) -> Solution {
+fn assemble(problem: &Problem, prepared: &[Prepared], found: &[GroupSolution]) -> Solution {
     let mut solution = Solution {
         integers: Vec::new(),
         scales: Vec::new(),

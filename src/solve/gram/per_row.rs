@@ -1,7 +1,7 @@
 //! Rows with a scale of their own.
 
 use super::descent::Row;
-use super::{Found, Prepared, feedback};
+use super::{GroupSolution, Prepared, feedback};
 use crate::solve::levels::Levels;
 use faer::{ColRef, Mat, MatRef};
 use rayon::prelude::*;
@@ -10,12 +10,12 @@ use rayon::prelude::*;
 const CHUNK: usize = 32;
 
 /// Solves a group.
-pub(super) fn solve(group: &Prepared, levels: &Levels, bits: u8) -> Found {
+pub(super) fn solve(group: &Prepared, levels: &Levels, bits: u8) -> GroupSolution {
     let rows = group.target.ncols();
     let chunks: Vec<usize> = (0..rows).step_by(CHUNK).collect();
     let solved: Vec<Vec<Solved>> =
         chunks.into_par_iter().map(|first| chunk(group, levels, bits, first, CHUNK.min(rows - first))).collect();
-    let mut found = Found::new(group);
+    let mut found = GroupSolution::new(group);
     for (row, solved) in solved.into_iter().flatten().enumerate() {
         found.set(row, &solved);
     }
@@ -31,7 +31,7 @@ pub(super) struct Solved {
     plain_error: f64,
 }
 
-impl Found {
+impl GroupSolution {
     /// Plain rounding.
     pub(super) fn new(group: &Prepared) -> Self {
         let rows = group.target.ncols();
@@ -99,7 +99,12 @@ fn chunk(group: &Prepared, levels: &Levels, bits: u8, first: usize, count: usize
 }
 
 /// What is found goes on from, with integers changed to those of other levels; the errors may be larger than they were.
-pub(super) fn refined(group: &Prepared, found: &Found, levels: &Levels, change: impl Fn(f64) -> f64) -> Found {
+pub(super) fn refined(
+    group: &Prepared,
+    found: &GroupSolution,
+    levels: &Levels,
+    change: impl Fn(f64) -> f64,
+) -> GroupSolution {
     let mut next = found.clone();
     next.integers.col_iter_mut().for_each(|column| column.iter_mut().for_each(|q| *q = change(*q)));
     let mut rows = starts(group, 0, next.integers.as_ref(), &next.scales);

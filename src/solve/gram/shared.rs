@@ -2,7 +2,7 @@
 
 use super::descent::{Row, ScaleRule};
 use super::per_row::starts;
-use super::{Found, Prepared, feedback};
+use super::{GroupSolution, Prepared, feedback};
 use crate::solve::levels::Levels;
 use faer::Mat;
 use rayon::prelude::*;
@@ -14,14 +14,14 @@ const TURNS: usize = 8;
 type Rows<'a> = Vec<Vec<Row<'a>>>;
 
 /// Solves the groups of a layer.
-pub(super) fn solve(groups: &[Prepared], levels: &Levels, bits: u8) -> Vec<Found> {
+pub(super) fn solve(groups: &[Prepared], levels: &Levels, bits: u8) -> Vec<GroupSolution> {
     let least = groups.iter().flat_map(|group| &group.least).copied().fold(0.0, f64::max);
     let scale_of = |scales: fn(&Prepared) -> &Vec<f64>| groups.iter().find_map(|g| scales(g).first().copied());
     let plain_scale = scale_of(|group| &group.plain_scales).unwrap_or(1.0);
     let rows = begin(groups, plain_scale, |group| {
         Mat::from_fn(group.plain.nrows(), group.plain.ncols(), |i, row| levels.nearest(group.plain[(i, row)]))
     });
-    let mut best: Vec<Found> = groups.iter().map(Found::new).collect();
+    let mut best: Vec<GroupSolution> = groups.iter().map(GroupSolution::new).collect();
     for (found, rows) in best.iter_mut().zip(&rows) {
         found.take(rows);
         found.plain_errors = rows.iter().map(Row::error).collect();

@@ -1,4 +1,5 @@
-//! How far a variant's outputs are from the float network's, on data it was not calibrated on.
+//! Evaluates plans: how far the outputs of a variant are from those of the float network, on data that it was not
+//! calibrated on.
 
 use super::journal::Journal;
 use super::variants::Variants;
@@ -6,7 +7,7 @@ use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::measure::comparison::{Comparison, Found, Verdict};
+use crate::measure::comparison::{Comparison, Found, Metrics};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
@@ -21,18 +22,18 @@ type Form = Vec<usize>;
 
 /// Runs variants on samples whose float outputs are known.
 #[derive(Debug)]
-pub(crate) struct Judge {
+pub(crate) struct Evaluator {
     prefixes: Prefixes,
     /// Of each sample, of each output.
     reference: Vec<Vec<Vec<f32>>>,
     forms: Vec<Form>,
     data: Dataset,
     outputs: Vec<String>,
-    /// What tells its verdicts from those of other judges in a journal.
+    /// Tells the metrics of this evaluator from those of others in a journal.
     name: String,
 }
 
-impl Judge {
+impl Evaluator {
     /// Runs the float network.
     pub(crate) fn new(
         name: &str,
@@ -78,8 +79,8 @@ impl Judge {
     }
 
     /// What the float network itself gets.
-    pub(crate) fn float(&self) -> Verdict {
-        self.compared_with_itself().verdict()
+    pub(crate) fn float(&self) -> Metrics {
+        self.compared_with_itself().metrics()
     }
 
     fn compared_with_itself(&self) -> Comparison {
@@ -92,14 +93,14 @@ impl Judge {
         comparison
     }
 
-    /// Judges a plan; with `keep`, later plans may start from its inner values.
-    pub(crate) fn judge(
+    /// Measures a plan; with `keep`, later plans may start from its inner values.
+    pub(crate) fn evaluate(
         &mut self,
         variants: &mut Variants,
         plan: &BitPlan,
         keep: bool,
         journal: &mut Journal,
-    ) -> Result<Verdict, SearchError> {
+    ) -> Result<Metrics, SearchError> {
         let key = format!("{} {}", self.name, plan.to_json());
         if let Some(known) = journal.get(&key) {
             return Ok(known);
@@ -116,9 +117,9 @@ impl Judge {
         };
         self.prefixes.run(&mut suffix, 0, Comparison::default, compare, merge)?;
         self.prefixes.keep(suffix);
-        let verdict = total.verdict();
-        journal.put(&key, &verdict)?;
-        Ok(verdict)
+        let metrics = total.metrics();
+        journal.put(&key, &metrics)?;
+        Ok(metrics)
     }
 }
 
