@@ -349,7 +349,7 @@ def shared_cases(folder: Path) -> Iterator[Case]:
         ("efficientnet", "efficientnet_lite0", "--calib in/shared/imagenet/images --preset lite --samples 4",
          [*LARGE, "--weight-bits ternary --functions", "--profile tensorrt"], 3),
         ("minilm", "minilm_l6", "--calib in/shared/minilm/calib.npz --samples 4",
-         ["", "--weight-bits 4", "--weight-bits 8 --memory 60MB"], 3),
+         ["", "--weight-bits 4 --solver round", "--weight-bits 8 --memory 60MB"], 3),
         ("detector", "detector_640", "--calib in/shared/detector/images --preset unit --resize 320x320 --samples 2",
          LARGE, 3),
     ]
