@@ -9,7 +9,7 @@ use msq_onnx::solve::cosine::Cosine;
 use msq_onnx::solve::gram::ClosedForm;
 use msq_onnx::solve::lsq::Lsq;
 use msq_onnx::solve::round::Round;
-use msq_onnx::solve::{Grid, Group, LayerSolver, Problem, Seen};
+use msq_onnx::solve::{Grid, Group, Problem, Solver, Statistics};
 use std::hint::black_box;
 
 /// Values between −1 and 1, the same in every run.
@@ -32,7 +32,7 @@ fn solving(criterion: &mut Criterion) {
         for bits in [2, 4] {
             let Ok(grid) = GridSpec::weight(bits) else { continue };
             group.bench_function(format!("{rows} rows of {size}, {bits} bits"), |b| {
-                let groups = [Group { weights: &weights, seen: Seen::Moments(&moments) }];
+                let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
                 let problem = Problem::new(&groups, size, Grid::Uniform(grid));
                 b.iter(|| ClosedForm::default().solve(black_box(&problem)));
             });
@@ -49,7 +49,7 @@ fn cosine(criterion: &mut Criterion) {
         let (weights, float) = (values(rows * size), values(2048 * size));
         let columns = Columns { size, quantized: float.clone(), float };
         let input = GridSpec::ACTIVATION_S8.affine(msq_onnx::quant::Range::new(-1.0, 1.0));
-        let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+        let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
         for (name, input) in [("weights", None), ("weights and input", Some(input))] {
             group.bench_function(format!("{name}, {rows} rows of {size}"), |b| {
                 let problem = Problem { input, ..Problem::new(&groups, size, Grid::Uniform(grid)) };
@@ -73,7 +73,7 @@ fn columns(size: usize, count: usize) -> Columns {
 }
 
 fn learning(criterion: &mut Criterion) {
-    let solvers: [(&str, &dyn LayerSolver); 3] =
+    let solvers: [(&str, &dyn Solver); 3] =
         [("round", &Round::default()), ("adaround", &AdaRound { steps: 100 }), ("lsq", &Lsq { steps: 100 })];
     for (name, solver) in solvers {
         let mut group = criterion.benchmark_group(name);
@@ -82,7 +82,7 @@ fn learning(criterion: &mut Criterion) {
             let (weights, columns) = (values(rows * size), columns(size, 2048));
             let Ok(grid) = GridSpec::weight(4) else { continue };
             group.bench_function(format!("{rows} rows of {size}, 4 bits"), |b| {
-                let groups = [Group { weights: &weights, seen: Seen::Columns(&columns) }];
+                let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
                 let problem = Problem { rectified: true, ..Problem::new(&groups, size, Grid::Uniform(grid)) };
                 b.iter(|| solver.solve(black_box(&problem)));
             });
