@@ -45,8 +45,7 @@ use std::sync::Arc;
 use msq_passes::ir::{DataType, Model};
 
 pub use array::{Array, ArrayData, CastError, LengthError};
-pub use error::{DataError, Place, ShapeText};
-pub use npy::NpyError;
+pub use error::{DataError, NpyError, Place, ShapeText};
 pub use options::{Color, DataOptions, Filter, Layout, ParseError, Preprocess, Preset, Resize, Size};
 pub use source::Skipped;
 pub use synthetic::{SyntheticOptions, SyntheticScale, SyntheticValues};

@@ -13,62 +13,13 @@ use std::path::Path;
 use msq_passes::ir::DataType;
 
 use super::array::{Array, count, width};
-use super::error::{DataError, Place, ShapeText};
+use super::error::{DataError, NpyError, Place, ShapeText};
 use super::positional::PositionalFile;
 
 /// The longest header read; `NumPy` itself stops at 10,000 characters.
 const HEADER_LIMIT: usize = 1 << 20;
 /// The largest array read: more is a broken or hostile header.
 const SIZE_LIMIT: u64 = 64 << 30;
-
-/// What is wrong with an `.npy` file or a member of an archive.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NpyError {
-    /// Other bytes.
-    #[error("it does not start as an .npy file does")]
-    NotNpy,
-    /// A version from the future.
-    #[error("version {0}.{1} of the .npy format is not known")]
-    Version(u8, u8),
-    /// A header that is not the fixed dictionary.
-    #[error("its header is not valid at `{0}`")]
-    Header(String),
-    /// A header of absurd length.
-    #[error("its header is {0} bytes long")]
-    HeaderLength(usize),
-    /// Columns before rows.
-    #[error("it is in Fortran order: save it again with `numpy.ascontiguousarray`")]
-    FortranOrder,
-    /// Pickled Python objects.
-    #[error("it holds Python objects: save it again with a numeric dtype")]
-    Objects,
-    /// Text, complex numbers, dates, records.
-    #[error("it holds elements of type `{0}`: only real numbers, integers and bool are read")]
-    ElementType(String),
-    /// More bytes than any calibration array has.
-    #[error("its header declares shape {0}, which is more than 64 GiB")]
-    TooLarge(ShapeText),
-    /// Fewer bytes than the shape wants.
-    #[error("it ends after {found} of {wanted} bytes of data")]
-    Truncated {
-        /// Bytes there are.
-        found: u64,
-        /// Bytes that shape and element type want.
-        wanted: u64,
-    },
-    /// More bytes than the shape wants.
-    #[error("it has {found} bytes of data where its shape wants {wanted}")]
-    TooLong {
-        /// Bytes there are.
-        found: u64,
-        /// Bytes that shape and element type want.
-        wanted: u64,
-    },
-    /// Damaged compression, a wrong checksum, or the system's refusal.
-    #[error(transparent)]
-    Read(#[from] io::Error),
-}
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]

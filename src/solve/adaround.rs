@@ -14,8 +14,8 @@
 //! rows that are no better than rounded to nearest are rounded to nearest.
 
 use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, choose, levels, of_each_row};
-use super::registry::SolverRow;
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
+use crate::solve::SolverRow;
 use rayon::prelude::*;
 
 /// λ, relative to an error of one level in one weight.

@@ -4,7 +4,7 @@
 //! the very multiples of `s_x·s`, or halves that it rounds to the same integers.
 
 use super::SolveError;
-use super::layer::{LayerInput, Rounding};
+use super::rounding::{LayerInput, Rounding};
 use crate::quant::{QuantizedWeight, quantize_bias};
 use half::f16;
 use msq_passes::analysis::Layer;

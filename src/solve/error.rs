@@ -1,7 +1,6 @@
 //! Why the weights of a layer cannot become integers.
 
-use super::registry::taking;
-use super::{Grid, Solver};
+use super::Solver;
 use crate::execute::ExecuteError;
 use crate::kernels::KernelError;
 use crate::quant::weight_grid::WeightGrid;
@@ -106,9 +105,9 @@ impl From<Cancelled> for SolveError {
 }
 
 impl SolveError {
-    /// A solver that does not take a grid.
-    pub(super) fn grid(solver: &dyn Solver, grid: WeightGrid, problem: &Grid) -> Self {
-        let others: Vec<String> = taking(problem).into_iter().map(|name| format!("`{name}`")).collect();
+    /// A solver that does not take a grid, which these others take.
+    pub(super) fn grid(solver: &dyn Solver, grid: WeightGrid, others: &[&str]) -> Self {
+        let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
         Self::Grid { solver: solver.name().to_owned(), grid, others: others.join(", ") }
     }
 

@@ -1,7 +1,8 @@
 //! A layer and a solver: what is refused, and that scales of every granularity reach the layer as written.
 
-use super::layer::{LayerInput, Rounding, round_layer};
+use super::layer::round_layer;
 use super::round::Round;
+use super::rounding::{LayerInput, Rounding};
 use super::{Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantizedWeight, Sqnr};

@@ -17,9 +17,9 @@
 //! Rows that are no better than rounded to nearest are rounded to nearest; with one scale for all, the layer as a whole.
 
 use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, choose, levels, of_each_row};
-use super::registry::SolverRow;
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::quant::{QuantizedWeight, normal_scale};
+use crate::solve::SolverRow;
 use rayon::prelude::*;
 
 /// How many levels a weight can move at most, about: the learning rate times the number of steps. With more, weights

@@ -38,16 +38,17 @@ mod random;
 pub(crate) mod reconstruct;
 pub mod registry;
 pub mod round;
+mod rounding;
 mod rows;
 mod statistics;
 #[cfg(test)]
 mod synthetic;
 
 pub use error::SolveError;
-pub(crate) use layer::{Rounded, target_weight};
+pub(crate) use layer::target_weight;
 pub(crate) use network::Solved;
 pub use problem::{Grid, Group, Problem, Solution, Unit};
-pub use registry::SolverRow;
+pub(crate) use rounding::Rounded;
 pub(crate) use statistics::StatisticsCollector;
 pub use statistics::{LayerStatistics, Statistics, StatisticsKind};
 
@@ -57,6 +58,29 @@ use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::options::{RoundingMode, SolveOptions};
 use crate::scheme::solver_name::SolverName;
 use msq_passes::analysis::Layer;
+
+/// Makes a solver from the options that belong to it.
+pub type Constructor = fn(&SolveOptions) -> Box<dyn Solver>;
+
+/// What there is to know of a solver.
+#[derive(Debug)]
+pub struct SolverRow {
+    /// Its name in options, reports and messages.
+    pub name: &'static str,
+    /// One line for the command line's help.
+    pub help: &'static str,
+    /// What it minimises, for the documentation.
+    pub minimises: &'static str,
+    /// How long it takes, for the documentation.
+    pub time: &'static str,
+    /// The keys of [`SolveOptions`] that belong to it.
+    pub options: &'static [&'static str],
+    /// Makes it, with the options that belong to it.
+    pub solver: Constructor,
+    /// Makes a quick form of it, good enough to compare bit widths while a search is on; `None` where the closed form of
+    /// `gram` takes its place.
+    pub quick: Option<Constructor>,
+}
 
 /// A way to turn the weights of layers into integers.
 ///

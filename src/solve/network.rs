@@ -1,7 +1,8 @@
 //! The layers of a network, solved: weights rounded layer by layer and written into the graph.
 
-use super::layer::{LayerInput, Rounded, Rounding, round_layer};
+use super::layer::round_layer;
 use super::round::Round;
+use super::rounding::{LayerInput, Rounded, Rounding};
 use super::{LayerStatistics, SolveError, Solver, StatisticsKind};
 use crate::calibrate::observe::Observed;
 use crate::quant::{Affine, Granularity};

@@ -4,35 +4,12 @@
 //! messages that name solvers are printed from it. A new solver is a file with a [`SolverRow`] and a line in the list
 //! (`docs/guides/add-a-solver.md`).
 
-use super::{Grid, SolveError, Solver, StatisticsKind, adaround, cosine, gram, lsq, round};
+use super::{Grid, SolveError, Solver, SolverRow, StatisticsKind, adaround, cosine, gram, lsq, round};
 use crate::scheme::options::SolveOptions;
 use crate::scheme::solver_name::SolverName;
 
 /// All solvers, from the simplest on.
 static ROWS: &[&SolverRow] = &[&round::ROW, &cosine::ROW, &gram::ROW, &adaround::ROW, &lsq::ROW];
-
-/// Makes a solver from the options that belong to it.
-pub type Constructor = fn(&SolveOptions) -> Box<dyn Solver>;
-
-/// What there is to know of a solver.
-#[derive(Debug)]
-pub struct SolverRow {
-    /// Its name in options, reports and messages.
-    pub name: &'static str,
-    /// One line for the command line's help.
-    pub help: &'static str,
-    /// What it minimises, for the documentation.
-    pub minimises: &'static str,
-    /// How long it takes, for the documentation.
-    pub time: &'static str,
-    /// The keys of [`SolveOptions`] that belong to it.
-    pub options: &'static [&'static str],
-    /// Makes it, with the options that belong to it.
-    pub solver: Constructor,
-    /// Makes a quick form of it, good enough to compare bit widths while a search is on; `None` where the closed form of
-    /// `gram` takes its place.
-    pub quick: Option<Constructor>,
-}
 
 impl SolverRow {
     /// All rows.

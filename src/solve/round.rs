@@ -14,10 +14,10 @@
 
 use super::levels::Levels;
 use super::random::uniform;
-use super::registry::SolverRow;
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::quant::{QuantizedWeight, ScaleSearch, Sqnr, normal_scale, power_of_two};
 use crate::scheme::options::RoundingMode;
+use crate::solve::SolverRow;
 
 /// The row of this solver.
 pub(super) const ROW: SolverRow = SolverRow {

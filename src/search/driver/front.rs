@@ -5,7 +5,7 @@ use crate::measure::comparison::Metrics;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use crate::search::allocate::greedy;
-use crate::search::methods::sensitivity;
+use crate::search::driver::methods::sensitivity;
 use crate::search::space::Measure;
 
 /// Plans of the greedy path that are measured for the front.

@@ -3,7 +3,10 @@
 
 mod drop;
 mod front;
+pub(super) mod methods;
+pub(super) mod options;
 mod outcome;
+pub mod registry;
 mod repair;
 mod sensitivities;
 mod started;
@@ -20,13 +23,15 @@ use crate::search::SearchError;
 use crate::search::allocate::Front;
 use crate::search::evaluator::Evaluator;
 use crate::search::journal::Journal;
-use crate::search::options::{SearchOptions, Target};
-use crate::search::registry::{Method, SearchRow};
 use crate::search::space::{Measure, Rungs, Space, ladder};
 use crate::search::variants::Variants;
+pub use methods::SearchRow;
+
 use front::FrontPlan;
 use msq_passes::analysis::{Layer, Placement};
 use msq_passes::ir::Model;
+use options::{SearchOptions, Target};
+use registry::Method;
 use std::collections::HashMap;
 
 /// Bytes that the inner values may take that runs start from, for each of those who store some, unless the memory

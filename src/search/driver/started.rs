@@ -5,7 +5,7 @@ use super::Parts;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
-use crate::search::options::SearchOptions;
+use crate::search::driver::options::SearchOptions;
 use indexmap::IndexMap;
 use msq_passes::ir::Model;
 use std::hash::{DefaultHasher, Hash, Hasher};

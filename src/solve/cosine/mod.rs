@@ -29,10 +29,10 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use super::registry::SolverRow;
 use super::{Grid, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
 use crate::kernels::{Columns, Means};
 use crate::quant::{Affine, Sqnr};
+use crate::solve::SolverRow;
 use sample::Sums;
 use search::{ScaleCandidate, Search};
 

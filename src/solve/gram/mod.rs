@@ -32,10 +32,10 @@ mod system;
 #[cfg(test)]
 mod tests;
 
-use super::registry::SolverRow;
 use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
 use crate::quant::{QuantError, Sqnr};
 use crate::scheme::options::SolveOptions;
+use crate::solve::SolverRow;
 use crate::solve::levels::Levels;
 use descent::ScaleRule;
 use rayon::prelude::*;

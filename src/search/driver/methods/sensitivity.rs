@@ -1,10 +1,10 @@
 //! Method `sensitivity`: bits go where they cost least of the output, layer by layer alone, one after the other.
 
 use super::Proposer;
+use super::SearchRow;
 use crate::search::SearchError;
 use crate::search::allocate::greedy;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
-use crate::search::registry::SearchRow;
 use crate::search::space::{Measure, Rungs};
 
 /// The row of this method.

@@ -1,9 +1,9 @@
 //! What a caller can choose about a search.
 
-use super::layer_accuracy::Imprinting;
 use super::registry::Method;
-use super::space::SearchedActivations;
 use crate::scheme::bit_plan::{ActivationBits, WeightBits};
+use crate::search::layer_accuracy::Imprinting;
+use crate::search::space::SearchedActivations;
 use std::fmt;
 use std::path::PathBuf;
 

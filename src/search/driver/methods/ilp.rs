@@ -1,10 +1,10 @@
 //! Method `ilp`: the costs of `sensitivity`, and the plan of least total cost within the limit, by an integer program.
 
 use super::Proposer;
+use super::SearchRow;
 use crate::search::SearchError;
 use crate::search::allocate::ilp;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
-use crate::search::registry::SearchRow;
 
 /// How often the limit of the program is lowered until the file keeps to the limit asked for.
 const ATTEMPTS: usize = 12;

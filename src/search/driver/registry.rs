@@ -4,30 +4,12 @@
 //! messages that name methods are printed from it. A new method is a file in `methods` with a [`SearchRow`] and a line in
 //! the list (`docs/guides/add-a-search.md`).
 
-use super::methods::{Proposer, auto, ilp, msq, sensitivity, uniform};
+use super::methods::{SearchRow, auto, ilp, msq, sensitivity, uniform};
 use std::fmt;
 use std::str::FromStr;
 
 /// All methods, the default first.
 static ROWS: &[&SearchRow] = &[&auto::ROW, &msq::ROW, &sensitivity::ROW, &ilp::ROW, &uniform::ROW];
-
-/// What there is to know of a search method.
-pub struct SearchRow {
-    /// Its name in options, reports and messages.
-    pub name: &'static str,
-    /// One line for the command line's help.
-    pub help: &'static str,
-    /// What it measures, for the documentation.
-    pub measures: &'static str,
-    /// The keys of [`SearchOptions`](super::SearchOptions) that belong to it.
-    pub options: &'static [&'static str],
-    /// Whether it needs a classifier: one output of class scores `[N, C]`.
-    pub needs_classes: bool,
-    /// Whether its proposal is repaired: bits are exchanged between layers while the whole plan gets better.
-    pub repairs: bool,
-    /// Proposes plans.
-    pub(super) proposer: &'static dyn Proposer,
-}
 
 /// A search method of the list.
 #[derive(Clone, Copy)]
@@ -137,7 +119,7 @@ mod tests {
     /// Between the markers of the document.
     #[test]
     fn the_table_of_the_documentation_is_the_list() {
-        let document = include_str!("../../docs/search.md");
+        let document = include_str!("../../../docs/search.md");
         let found = document.split("<!-- searches -->\n").nth(1).unwrap_or_default();
         assert_eq!(found, table(), "docs/search.md");
     }

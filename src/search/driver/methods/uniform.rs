@@ -1,9 +1,9 @@
 //! Method `uniform`: the same bits in every layer.
 
 use super::Proposer;
+use super::SearchRow;
 use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
-use crate::search::registry::SearchRow;
 use crate::search::space::Rungs;
 
 /// The row of this method.

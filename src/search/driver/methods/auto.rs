@@ -1,11 +1,11 @@
 //! Method `auto`: the better of `ilp` and, for classifiers, `msq`, repaired.
 
 use super::Proposer;
+use super::SearchRow;
 use super::ilp::Program;
 use super::msq::Msq;
 use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
-use crate::search::registry::SearchRow;
 
 /// The row of this method.
 pub(in crate::search) const ROW: SearchRow = SearchRow {

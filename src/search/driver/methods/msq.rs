@@ -5,13 +5,13 @@
 //! lower ([`search_step`]).
 
 use super::Proposer;
+use super::SearchRow;
 use crate::data::Dataset;
 use crate::report::search::Step;
 use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::imprint::{Candidate, search_step};
 use crate::search::layer_accuracy::LayerAccuracy;
-use crate::search::registry::SearchRow;
 
 /// Samples per class below which images are copied for MSQ, and how often.
 const LEAST_PER_CLASS: usize = 2;

@@ -7,11 +7,29 @@ pub(super) mod msq;
 pub(super) mod sensitivity;
 pub(super) mod uniform;
 
-use super::driver::{Driver, EvaluatedPlan, Limit};
+use super::{Driver, EvaluatedPlan, Limit};
 use crate::search::SearchError;
 
+/// What there is to know of a search method.
+pub struct SearchRow {
+    /// Its name in options, reports and messages.
+    pub name: &'static str,
+    /// One line for the command line's help.
+    pub help: &'static str,
+    /// What it measures, for the documentation.
+    pub measures: &'static str,
+    /// The keys of [`SearchOptions`](crate::search::SearchOptions) that belong to it.
+    pub options: &'static [&'static str],
+    /// Whether it needs a classifier: one output of class scores `[N, C]`.
+    pub needs_classes: bool,
+    /// Whether its proposal is repaired: bits are exchanged between layers while the whole plan gets better.
+    pub repairs: bool,
+    /// Proposes plans.
+    pub(in crate::search) proposer: &'static dyn Proposer,
+}
+
 /// A search method at work.
-pub(super) trait Proposer: Sync {
+pub(in crate::search) trait Proposer: Sync {
     /// A plan that keeps to the limit, evaluated on all validation samples. The plan with the fewest bits does.
     fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError>;
 
