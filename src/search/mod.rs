@@ -39,4 +39,3 @@ pub use error::SearchError;
 pub use layer_accuracy::{Imprinting, TapPosition};
 pub use options::{SearchOptions, Target};
 pub use registry::Method;
-pub use space::SearchedActivations;
