@@ -11,6 +11,7 @@ mod given;
 mod inspect;
 mod internal;
 mod interrupt;
+mod keys;
 mod lint;
 mod measure;
 mod output;
@@ -210,7 +211,7 @@ fn log(common: &CommonArgs) {
         && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| keys::Log)
         .with_ansi(color)
         .without_time()
         .with_target(false)

@@ -7,6 +7,7 @@ use super::document::{self, this_run};
 use super::form::FormArgs;
 use super::given::Given;
 use super::interrupt;
+use super::keys::as_flags;
 use super::output::{self, Usage};
 use super::passes::{self, PassArgs};
 use super::paths;
@@ -110,12 +111,12 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
 /// Writes the page, and prints what was done.
 fn tell(args: &QuantizeArgs, document: &Document<Report>) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
-        write_file(path, page::render(document)?.as_bytes()).map_err(Error::from)?;
+        write_file(path, as_flags(&page::render(document)?).as_bytes()).map_err(Error::from)?;
     }
     if args.common.json {
         output::print(&document::text(document)?)?;
     } else if !args.common.quiet {
-        output::print(&summary(document, args.report.as_deref()))?;
+        output::print(&as_flags(&summary(document, args.report.as_deref())))?;
     }
     Ok(())
 }
