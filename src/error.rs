@@ -82,7 +82,7 @@ pub enum Error {
         reason: String,
     },
     /// A form that the target does not run.
-    #[error("`{profile}` does not run {form}; choose another --profile or form")]
+    #[error("`{profile}` does not run {form}; choose another target (option `profile`) or form")]
     Target {
         /// The target.
         profile: &'static str,
@@ -90,7 +90,9 @@ pub enum Error {
         form: &'static str,
     },
     /// Rounding by chance with a solver that does not round.
-    #[error("rounding `stochastic` is of `--solver round`, the other solvers choose each integer for a reason")]
+    #[error(
+        "option `rounding=stochastic` belongs to option `solver=round`, the other solvers choose each integer for a reason"
+    )]
     StochasticSolver,
     /// The packing wanted needs a newer operator set than the model can be raised to.
     #[error("the packing asked for needs opset {wanted}: {reason}")]

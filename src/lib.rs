@@ -53,6 +53,7 @@ pub use quant::weight_grid::WeightGrid;
 pub use quantizer::{Quantizer, load};
 pub use runtime::progress;
 pub use scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
+pub use scheme::bits::{Activations, BitsOptions};
 pub use scheme::ends::EndBits;
 pub use scheme::metadata;
 pub use scheme::options::{

@@ -94,7 +94,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         let run = msq(&all);
         assert!(run.error(2).contains(reason), "{flags}: {}", run.error(2));
     };
-    refused("--rounding stochastic --solver gram", "rounding `stochastic` is of `--solver round`");
+    refused("--rounding stochastic --solver gram", "--rounding stochastic belongs to --solver round");
     refused("--grid power-of-two", "grid `power-of-two` takes weights of 2 to 4 bits");
     refused("--grid sign --weight-bits 2", "grid `sign` takes weights that are \"binary\"");
     refused("--grid binary-bases --weight-bits 7", "grid `binary-bases` takes weights of 2 to 6 bits");

@@ -6,7 +6,7 @@ mod common;
 
 use common::{BINARY, Scratch, args, digits, msq};
 use msq_onnx::data::{DataOptions, Dataset, InputSpec};
-use msq_onnx::search::{Method, Outcome, SearchOptions, SearchedActivations, Target};
+use msq_onnx::search::{Method, Outcome, SearchOptions, Target};
 use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, load};
 use msq_passes::ir::import;
 use std::ffi::OsString;
@@ -57,7 +57,7 @@ fn decisions(outcome: &Outcome) -> String {
 fn running_from_kept_values_changes_nothing_and_saves_passes() {
     let ladder = |search: &mut SearchOptions| {
         search.ladder = vec![WeightBits::Bits(8), WeightBits::Bits(4), WeightBits::Bits(2)];
-        search.activations = SearchedActivations::Same;
+        search.activations = msq_onnx::Activations::Same;
     };
     for method in [method("msq"), method("auto")] {
         let kept = search(Target::Bits(3.0), method, &Options::default(), ladder);
@@ -182,7 +182,7 @@ fn layers_are_left_in_float_for_a_drop_out_of_reach() {
     common::models::fill(&mut proto);
     let model = import(proto).unwrap();
     let found = |drop| {
-        let activations = SearchedActivations::Fixed(ActivationBits::Bits(3));
+        let activations = msq_onnx::Activations::Fixed(ActivationBits::Bits(3));
         let wanted = SearchOptions { activations, ..SearchOptions::new(Target::MaxDrop(drop)) };
         Quantizer::new(model.clone()).search_options(wanted).search().unwrap()
     };

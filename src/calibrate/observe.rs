@@ -121,8 +121,8 @@ pub(crate) fn see(
             let all = data.len();
             if !last && fitting < all {
                 tracing::warn!(
-                    "calibrated on {fitting} of {all} samples from stage {} of {} on: more need more --memory for what \
-                     stages hand on",
+                    "calibrated on {fitting} of {all} samples from stage {} of {} on: more need a higher limit \
+                     on memory (option `memory`) for what stages hand on",
                     at + 2,
                     stages.len()
                 );

@@ -4,12 +4,11 @@
 //! clap parses them all: types, choices and conflicts are those of the flags, and no second list of them exists. A key
 //! whose flag is given on the command line, or conflicts with one given, is left out, so that the command line wins.
 
-use super::Cli;
 use super::output::{self, Usage};
 use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,7 +43,7 @@ pub(crate) struct ConfigCommand {
 
 /// Prints a file of options.
 pub(crate) fn run(args: &ConfigCommand) -> anyhow::Result<()> {
-    let command = Cli::command();
+    let command = super::command();
     let chosen = args.command.as_ref().and_then(|name| command.find_subcommand(name));
     output::print(&defaults(chosen.unwrap_or(&command)))
 }
@@ -57,7 +56,7 @@ struct Setting<'a> {
 
 /// The arguments, the program's name first, with those from the file that `--config` names.
 pub(crate) fn arguments(own: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
-    let cli = Cli::command();
+    let cli = super::command();
     let Ok(matches) = cli.clone().ignore_errors(true).try_get_matches_from(&own) else {
         return Ok(own); // Help or the version is asked for.
     };
@@ -145,8 +144,8 @@ fn unknown(key: &str, command: &Command, mistake: &impl Fn(&[&[OsString]]) -> Op
 fn translated(arg: &Arg, value: &Value, folder: &Path) -> Result<Vec<OsString>, &'static str> {
     let flag = format!("--{}", arg.get_long().unwrap_or_default());
     match (arg.get_action(), value) {
-        (ArgAction::SetTrue, Value::Boolean(set)) => Ok(vec![flag.into(); usize::from(*set)]),
-        (ArgAction::SetTrue, _) => Err("true or false"),
+        (ArgAction::SetTrue | ArgAction::SetFalse, Value::Boolean(set)) => Ok(vec![flag.into(); usize::from(*set)]),
+        (ArgAction::SetTrue | ArgAction::SetFalse, _) => Err("true or false"),
         (ArgAction::Count, Value::Integer(times @ 0..=9)) => Ok(vec![flag.into(); *times as usize]),
         (ArgAction::Count, _) => Err("a number from 0 to 9"),
         (ArgAction::Append, Value::Array(values)) => {
@@ -232,7 +231,7 @@ fn entry(arg: &Arg) -> String {
     let choices: Vec<&str> = choices.iter().map(PossibleValue::get_name).collect();
     let choices = if choices.is_empty() { String::new() } else { format!(": {}", choices.join(", ")) };
     let value = match arg.get_action() {
-        ArgAction::SetTrue => "false".to_owned(),
+        ArgAction::SetTrue | ArgAction::SetFalse => "false".to_owned(),
         ArgAction::Count => "0".to_owned(),
         ArgAction::Append => format!("[{}]", default(arg)),
         _ => default(arg),

@@ -2,10 +2,7 @@
 
 use clap::Args;
 use msq_onnx::Quantizer;
-use msq_onnx::data::{
-    Color, DataOptions, Dataset, Filter, InputSpec, Layout, Preprocess, Preset, Resize, Size, SyntheticOptions,
-};
-use std::num::NonZero;
+use msq_onnx::data::{DataOptions, Dataset, InputSpec, SyntheticOptions};
 use std::path::{Path, PathBuf};
 
 /// Samples calibrated on by default.
@@ -18,54 +15,14 @@ pub(crate) struct DataArgs {
     /// Data: .npz, .npy, a folder of .npy, a folder of images, or ONNX `test_data_set`_* folders
     #[arg(long, value_name = "PATH")]
     calib: Option<PathBuf>,
-    /// Labels: .csv (file,label), .npy or .npz; found by themselves in an .npz or in one folder a class
-    #[arg(long, value_name = "PATH")]
-    labels: Option<PathBuf>,
-    /// Use at most this many samples, evenly spread [default: 512 to quantize, 1024 to search, all to evaluate or compare]
-    #[arg(long, value_name = "N")]
-    samples: Option<NonZero<usize>>,
-    /// The array of the .npz that feeds the model's only input
-    #[arg(long, value_name = "NAME")]
-    input_array: Option<String>,
-    /// The array of the .npz that holds the labels
-    #[arg(long, value_name = "NAME")]
-    label_array: Option<String>,
-    /// Leave out images that cannot be read, and say which
-    #[arg(long)]
-    skip_bad: bool,
-    /// Recipe for images and uint8 arrays: raw, unit, imagenet or lite
-    #[arg(long, value_name = "NAME")]
-    preset: Option<Preset>,
-    /// Factor on the pixels, before mean and std
-    #[arg(long, value_name = "F")]
-    scale: Option<f32>,
-    /// Mean of each channel, on the scaled pixels
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_hyphen_values = true)]
-    mean: Option<Vec<f32>>,
-    /// Standard deviation of each channel, on the scaled pixels
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
-    std: Option<Vec<f32>>,
-    /// Layout of arrays on disk, nchw or nhwc, where the shapes do not tell
-    #[arg(long, value_name = "LAYOUT")]
-    layout: Option<Layout>,
-    /// Channels of the model: rgb, bgr or gray
-    #[arg(long, value_name = "ORDER")]
-    color: Option<Color>,
-    /// Resize images before the crop: a short side, or `WIDTHxHEIGHT`
-    #[arg(long, value_name = "SIZE")]
-    resize: Option<Resize>,
-    /// Centre crop of images: `WIDTHxHEIGHT` or one side
-    #[arg(long, value_name = "SIZE")]
-    crop: Option<Size>,
-    /// How images are resized: bilinear or bicubic
-    #[arg(long, value_name = "NAME")]
-    filter: Option<Filter>,
+    #[command(flatten)]
+    options: DataOptions,
 }
 
 impl DataArgs {
     /// The files it names.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
-        self.calib.iter().chain(&self.labels).map(PathBuf::as_path)
+        self.calib.iter().chain(&self.options.labels).map(PathBuf::as_path)
     }
 
     /// Whether any data is named.
@@ -95,41 +52,20 @@ impl DataArgs {
 
     /// Opens other data of the same kind, as many samples as of the first.
     pub(crate) fn open_other(&self, path: &Path, inputs: &[InputSpec]) -> Result<Dataset, msq_onnx::Error> {
-        let other = Self { calib: Some(path.to_owned()), labels: None, ..self.clone() };
+        let other =
+            Self { calib: Some(path.to_owned()), options: DataOptions { labels: None, ..self.options.clone() } };
         other.open_at_most(inputs, Some(SAMPLES))?.ok_or(msq_onnx::Error::NoSamples)
     }
 
     fn open_at_most(&self, inputs: &[InputSpec], samples: Option<usize>) -> Result<Option<Dataset>, msq_onnx::Error> {
         let Some(path) = &self.calib else { return Ok(None) };
-        let options = DataOptions {
-            samples: self.samples.map(NonZero::get).or(samples),
-            preprocessing: self.preprocess(),
-            labels: self.labels.clone(),
-            input_array: self.input_array.clone(),
-            label_array: self.label_array.clone(),
-            skip_bad: self.skip_bad,
-        };
+        let options = DataOptions { samples: self.options.samples.or(samples), ..self.options.clone() };
         Ok(Some(Dataset::open(path, inputs, &options)?))
-    }
-
-    fn preprocess(&self) -> Preprocess {
-        Preprocess {
-            preset: self.preset,
-            scale: self.scale,
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            layout: self.layout,
-            model_layout: None,
-            color: self.color,
-            resize: self.resize,
-            crop: self.crop,
-            filter: self.filter,
-        }
     }
 
     /// How many samples to make up where there is no data.
     fn made_up(&self, seed: u64) -> SyntheticOptions {
         let default = SyntheticOptions::default();
-        SyntheticOptions { count: self.samples.map_or(default.count, NonZero::get), seed, ..default }
+        SyntheticOptions { count: self.options.samples.unwrap_or(default.count), seed, ..default }
     }
 }

@@ -1,5 +1,6 @@
 //! JSON documents and their schemas.
 
+use super::keys::as_flags;
 use super::lint::Linted;
 use super::output;
 use clap::{Args, ValueEnum};
@@ -24,7 +25,7 @@ pub(crate) fn this_run(model: &Path, output: Option<&Path>, seed: Option<u64>) -
 
 /// The text of a document.
 pub(crate) fn text<T: Serialize>(document: &T) -> anyhow::Result<String> {
-    Ok(format!("{}\n", serde_json::to_string_pretty(document)?))
+    Ok(format!("{}\n", as_flags(&serde_json::to_string_pretty(document)?)))
 }
 
 /// Arguments of `schema`.

@@ -1,6 +1,8 @@
 //! `msq-onnx export-encodings`: the parameters of a quantized model, for other tools.
 
 use super::CommonArgs;
+use super::document;
+use super::keys::as_flags;
 use super::output::{self, line};
 use super::paths;
 use clap::Args;
@@ -44,12 +46,12 @@ pub(crate) fn run(args: &ExportEncodingsArgs) -> anyhow::Result<()> {
     let activations = encodings.tensors.len() - parameters;
     let report = Report { format: args.format.to_string(), activations, parameters, left_out };
     if args.common.json {
-        return output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+        return output::print(&document::text(&report)?);
     }
     if args.common.quiet {
         return Ok(());
     }
-    output::print(&text(args, &report))
+    output::print(&as_flags(&text(args, &report)))
 }
 
 fn text(args: &ExportEncodingsArgs, report: &Report) -> String {

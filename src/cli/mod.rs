@@ -7,9 +7,11 @@ mod document;
 mod evaluate;
 mod export_encodings;
 mod form;
+mod given;
 mod inspect;
 mod internal;
 mod interrupt;
+mod keys;
 mod lint;
 mod measure;
 mod output;
@@ -25,7 +27,7 @@ mod summary;
 mod version;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{Usage, fail};
 use std::ffi::OsString;
 use std::path::Path;
@@ -83,6 +85,31 @@ enum Command {
     Schema(document::SchemaArgs),
 }
 
+/// The command line: what is declared here and in the library's structs of options, and what follows from its lists.
+fn command() -> clap::Command {
+    let completed = |command| search::completed(form::completed(command));
+    let command = completed(Cli::command()).mut_subcommand("search", completed);
+    plain(command.mut_subcommands(plain))
+}
+
+/// Help is plain text: doc comments have backticks for readers of the library.
+fn plain(command: clap::Command) -> clap::Command {
+    let text = |text: &clap::builder::StyledStr| text.to_string().replace('`', "");
+    command.mut_args(|arg| match (arg.get_help().map(text), arg.get_long_help().map(text)) {
+        (Some(help), Some(long)) => arg.help(help).long_help(long),
+        (Some(help), None) => arg.help(help),
+        _ => arg,
+    })
+}
+
+impl Cli {
+    fn of(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut command = command();
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 struct CommonArgs {
@@ -105,7 +132,7 @@ pub(crate) fn main() -> ExitCode {
 fn run() -> ExitCode {
     let arguments = std::env::args_os().collect::<Vec<_>>();
     let cli = match mistyped(&arguments).map_or_else(|| config::arguments(arguments), |usage| Err(usage.into())) {
-        Ok(arguments) => Cli::parse_from(arguments),
+        Ok(arguments) => Cli::of(arguments).unwrap_or_else(|error| error.exit()),
         Err(error) => return fail(&error),
     };
     let (common, result) = match cli.command {
@@ -119,7 +146,7 @@ fn run() -> ExitCode {
 /// What to say of a first argument that is meant for a command: no flag, no command, no file, and no name of one.
 fn mistyped(arguments: &[OsString]) -> Option<Usage> {
     let first = arguments.get(1)?.to_str()?;
-    let cli = Cli::command();
+    let cli = command();
     let is_other = first.starts_with('-') || first.contains(['.', '/', '\\']) || Path::new(first).exists();
     if is_other || first == "help" || cli.find_subcommand(first).is_some() {
         return None;
@@ -184,7 +211,7 @@ fn log(common: &CommonArgs) {
         && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| keys::Log)
         .with_ansi(color)
         .without_time()
         .with_target(false)

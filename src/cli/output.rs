@@ -1,5 +1,6 @@
 //! Text for people: errors, numbers, lines of a summary. Nothing else in the crate prints.
 
+use super::keys::as_flags;
 use msq_onnx::runtime::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
         }
     }
     let text = text.replace('\n', " ");
+    let text = as_flags(&text);
     let _ = writeln!(std::io::stderr(), "error: {text}");
     let code = match (error.downcast_ref::<msq_onnx::Error>(), error.downcast_ref::<Usage>()) {
         (Some(error), _) => exit_code(error.kind()),

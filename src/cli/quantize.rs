@@ -5,7 +5,9 @@ use super::config::ConfigArgs;
 use super::data::{self, DataArgs};
 use super::document::{self, this_run};
 use super::form::FormArgs;
+use super::given::Given;
 use super::interrupt;
+use super::keys::as_flags;
 use super::output::{self, Usage};
 use super::passes::{self, PassArgs};
 use super::paths;
@@ -36,7 +38,7 @@ pub(crate) struct QuantizeArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    search: SearchArgs,
+    search: Given<SearchArgs>,
     #[command(flatten)]
     form: FormArgs,
     /// Shorten inner names and drop node names, documentation and attributes that say nothing; where weights are packed
@@ -50,9 +52,8 @@ pub(crate) struct QuantizeArgs {
     run: RunArgs,
     #[command(flatten)]
     passes: PassArgs,
-    /// Compare this many samples with the float model afterwards; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Run")]
-    verify: usize,
+    #[command(flatten)]
+    verify: VerifyOptions,
     /// Write what was done as an HTML page: layers, errors, the search, the distributions of the worst layers
     #[arg(long, value_name = "PATH", help_heading = "Output")]
     report: Option<PathBuf>,
@@ -110,12 +111,12 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
 /// Writes the page, and prints what was done.
 fn tell(args: &QuantizeArgs, document: &Document<Report>) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
-        write_file(path, page::render(document)?.as_bytes()).map_err(Error::from)?;
+        write_file(path, as_flags(&page::render(document)?).as_bytes()).map_err(Error::from)?;
     }
     if args.common.json {
         output::print(&document::text(document)?)?;
     } else if !args.common.quiet {
-        output::print(&summary(document, args.report.as_deref()))?;
+        output::print(&as_flags(&summary(document, args.report.as_deref())))?;
     }
     Ok(())
 }
@@ -143,7 +144,7 @@ fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) 
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {
     let mut options = Options { seed: args.run.seed, ..args.form.options()? };
-    options.verify = VerifyOptions { verify: args.verify, details: args.report.is_some() };
+    options.verify = VerifyOptions { details: args.report.is_some(), ..args.verify.clone() };
     options.output.strip_names = (args.strip_names || args.keep_names).then_some(args.strip_names);
     Ok(options)
 }

@@ -1,54 +1,29 @@
 //! Flags of the search for bits, and `msq-onnx search`.
 
-// Doc comments here are help texts, which show backticks as they are.
-#![allow(clippy::doc_markdown)]
-
 use super::CommonArgs;
 use super::config::ConfigArgs;
 use super::data::DataArgs;
 use super::document::{self, this_run};
-use super::form::{FormArgs, choices};
+use super::form::FormArgs;
+use super::given::Given;
 use super::interrupt;
 use super::output::{self, Usage, line, table};
 use super::paths;
 use super::progress::Bars;
 use super::run::RunArgs;
-use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command};
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::bytes;
 use msq_onnx::runtime::ErrorKind;
-use msq_onnx::search::imprint::{Normalization, Pyramid, ScaleWeight};
-use msq_onnx::search::{
-    FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, SearchedActivations, TapPosition, Target,
-};
-use msq_onnx::{ActivationBits, BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
+use msq_onnx::search::imprint::Pyramid;
+use msq_onnx::search::{FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, Target};
+use msq_onnx::{BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
 use msq_passes::ir::write_file;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// Samples a search runs on by default.
 pub(crate) const SAMPLES: usize = 1024;
-
-/// Arguments of a search, which those that fix the bits exclude. Of a group clap would name all members in its error.
-pub(crate) const FLAGS: [&str; 16] = [
-    "target_ratio",
-    "target_bits",
-    "target_size",
-    "max_drop",
-    "target_bit_ops",
-    "search",
-    "valid",
-    "ladder",
-    "step",
-    "search_first_layer",
-    "pyramid",
-    "imprint_norm",
-    "imprint_weight",
-    "tap",
-    "search_samples",
-    "repairs",
-];
 
 /// What the plan has to keep to, and how it is sought.
 #[derive(Args, Debug)]
@@ -57,7 +32,7 @@ pub(crate) struct SearchArgs {
     /// Pack the weights at least so many times: bytes of the float weights over bytes of the packed ones
     #[arg(long, value_name = "F", value_parser = positive, group = "target")]
     target_ratio: Option<f64>,
-    /// Bits of a weight on average, at most; a ternary weight counts 1.6
+    /// Bits per weight on average, at most; a ternary weight counts 1.6
     #[arg(long, value_name = "F", value_parser = positive, group = "target")]
     target_bits: Option<f64>,
     /// Size of the file on disk, at most: 90KB, 2MiB
@@ -69,66 +44,21 @@ pub(crate) struct SearchArgs {
     /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%
     #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
     target_bit_ops: Option<f64>,
-    /// How bits are chosen [default: auto]
-    #[arg(long, value_name = "NAME", value_parser = methods())]
-    search: Option<Method>,
     /// Data that plans are measured on; a quarter of --calib, left out of calibration, if not given
     #[arg(long, value_name = "PATH")]
     valid: Option<PathBuf>,
-    /// Bits that layers may have, from most to fewest [default: 8,7,6,5,4,3,2,ternary]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    ladder: Option<Vec<WeightBits>>,
-    /// Layers MSQ lowers in a step: more is faster and coarser [default: 1]
-    #[arg(long, value_name = "N")]
-    step: Option<NonZero<usize>>,
-    /// Let MSQ lower the first layer, too
-    #[arg(long)]
-    search_first_layer: bool,
-    /// Scales of MSQ's pyramid [default: 1,2,4]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pyramid: Option<Vec<usize>>,
-    /// Whether MSQ brings features to length 1: l2 (default), or none as the paper writes it
-    #[arg(long, value_name = "NORM")]
-    imprint_norm: Option<NormArg>,
-    /// How MSQ weighs scales: by entropy (default), or by confidence, its inverse
-    #[arg(long, value_name = "BY")]
-    imprint_weight: Option<WeightArg>,
-    /// Where MSQ's predictors look: behind each conv, or behind the block it ends (default)
-    #[arg(long, value_name = "PLACE")]
-    tap: Option<TapArg>,
-    /// Samples that layers are measured on one by one [default: 256]
-    #[arg(long, value_name = "N")]
-    search_samples: Option<NonZero<usize>>,
-    /// Exchanges of bits between layers that are tried at most [default: 40]
-    #[arg(long, value_name = "N")]
-    repairs: Option<usize>,
+    /// Scales of MSQ's pyramid
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2,4")]
+    pyramid: Vec<usize>,
+    #[command(flatten)]
+    options: SearchOptions,
 }
 
-choices! {
-    NormArg => Normalization {
-        /// Length 1
-        L2,
-        /// As they are
-        None,
-    }
-    WeightArg => ScaleWeight {
-        /// The entropy
-        Entropy,
-        /// One over it
-        Confidence,
-    }
-    TapArg => TapPosition {
-        /// Behind the activation
-        Conv,
-        /// Behind the residual sum
-        Block,
-    }
-}
-
-/// The search methods by name, with their help.
-fn methods() -> impl TypedValueParser<Value = Method> {
+/// A command with [`SearchArgs`]: the names of the methods.
+pub(crate) fn completed(command: Command) -> Command {
     let values = Method::all().map(|method| PossibleValue::new(method.name()).help(method.row().help));
-    PossibleValuesParser::new(values).try_map(|name| name.parse())
+    let methods = PossibleValuesParser::new(values).try_map(|name| name.parse::<Method>());
+    command.mut_arg("search", |arg| arg.value_parser(methods))
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -149,7 +79,7 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-impl SearchArgs {
+impl Given<SearchArgs> {
     /// The search asked for, if a target is; or one for `unless_given`.
     pub(crate) fn options(
         &self,
@@ -164,7 +94,7 @@ impl SearchArgs {
             self.target_bit_ops.map(Target::MacBits),
         ];
         let Some(target) = targets.into_iter().flatten().next().or(unless_given) else {
-            return match self.given() {
+            return match self.flags().next() {
                 Some(flag) => {
                     Err(Usage(format!("{flag} has nothing to search for: add a target, --target-ratio 8 for one"))
                         .into())
@@ -175,58 +105,19 @@ impl SearchArgs {
         if let Some(flag) = form.fixes_bits() {
             return Err(Usage(format!("{flag} says what weights become, so there is nothing to search for")).into());
         }
-        let default = SearchOptions::new(target);
-        let ladder = self.ladder.clone().unwrap_or(default.ladder.clone());
-        if ladder.contains(&WeightBits::Float) {
+        let options = &self.options;
+        if options.ladder.contains(&WeightBits::Float) {
             return Err(
                 Usage("--ladder takes 2 to 8, ternary and binary: --skip leaves layers float".to_owned()).into()
             );
         }
-        Ok(Some(SearchOptions {
-            method: self.search.unwrap_or_default(),
-            ladder,
-            activations: match form.activations() {
-                None => SearchedActivations::Same,
-                Some(bits) => SearchedActivations::Fixed(bits),
-            },
-            step: self.step.map_or(default.step, NonZero::get),
-            first_layer: self.search_first_layer,
-            imprinting: self.imprinting()?,
-            samples: self.search_samples.map_or(default.samples, NonZero::get),
-            repairs: self.repairs.unwrap_or(default.repairs),
-            ..default
-        }))
+        let pyramid = Pyramid::new(self.pyramid.clone()).map_err(|error| Usage(format!("--pyramid: {error}")))?;
+        let imprinting = Imprinting { pyramid, ..options.imprinting.clone() };
+        Ok(Some(SearchOptions { target, activations: form.activations(), imprinting, ..options.clone() }))
     }
+}
 
-    fn imprinting(&self) -> anyhow::Result<Imprinting> {
-        let default = Imprinting::default();
-        let pyramid = self.pyramid.clone().map(Pyramid::new).transpose();
-        Ok(Imprinting {
-            pyramid: pyramid.map_err(|error| Usage(format!("--pyramid: {error}")))?.unwrap_or(default.pyramid),
-            normalization: self.imprint_norm.map_or(default.normalization, Into::into),
-            weight: self.imprint_weight.map_or(default.weight, Into::into),
-            tap: self.tap.map_or(default.tap, Into::into),
-        })
-    }
-
-    /// A flag that says how to search.
-    fn given(&self) -> Option<&'static str> {
-        let given = [
-            (self.search.is_some(), "--search"),
-            (self.valid.is_some(), "--valid"),
-            (self.ladder.is_some(), "--ladder"),
-            (self.step.is_some(), "--step"),
-            (self.search_first_layer, "--search-first-layer"),
-            (self.pyramid.is_some(), "--pyramid"),
-            (self.imprint_norm.is_some(), "--imprint-norm"),
-            (self.imprint_weight.is_some(), "--imprint-weight"),
-            (self.tap.is_some(), "--tap"),
-            (self.search_samples.is_some(), "--search-samples"),
-            (self.repairs.is_some(), "--repairs"),
-        ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
-    }
-
+impl SearchArgs {
     /// The file it names.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
         self.valid.iter().map(PathBuf::as_path)
@@ -248,7 +139,7 @@ pub(crate) struct SearchCommand {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    search: SearchArgs,
+    search: Given<SearchArgs>,
     #[command(flatten)]
     form: FormArgs,
     /// Write what was found, as JSON
@@ -268,7 +159,7 @@ pub(crate) struct SearchCommand {
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
     let options = Options { seed: args.run.seed, ..args.form.options()? };
-    let Some(search) = args.search.options(&args.form, Some(Target::MaxDrop(0.01)))? else {
+    let Some(search) = args.search.options(&args.form, Some(Target::default()))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
     let model = msq_onnx::load(&args.model)?;
@@ -411,25 +302,5 @@ pub(crate) fn summary(text: &mut String, found: &Outcome) {
     line(text, "", &format!("{passes}, {saved:.0} % saved"));
     if !found.reached {
         line(text, "", &format!("the target is out of reach: {}; this is the nearest plan", found.target));
-    }
-}
-
-/// What is said of activations: their bits, or nothing where they go with the weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activations {
-    /// As many as the weights.
-    Same,
-    /// So many.
-    Fixed(ActivationBits),
-}
-
-impl std::str::FromStr for Activations {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "same" {
-            return Ok(Self::Same);
-        }
-        text.parse().map(Self::Fixed).map_err(|reason: String| format!("{reason}, same"))
     }
 }

@@ -1,8 +1,8 @@
 //! `msq-onnx completions` and `msq-onnx man`: what a package carries beside the binary.
 
-use super::{Cli, output};
+use super::output;
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) struct CompletionsArgs {
 /// Prints the completions of a shell.
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "msq-onnx", &mut text);
+    clap_complete::generate(args.shell, &mut super::command(), "msq-onnx", &mut text);
     output::print(&String::from_utf8(text)?)
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct ManArgs {
 /// Prints or writes manual pages.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<()> {
     // The long version tells of this machine; `help` has no page.
-    let command = Cli::command().long_version(None::<&str>).disable_help_subcommand(true);
+    let command = super::command().long_version(None::<&str>).disable_help_subcommand(true);
     if let Some(folder) = &args.folder {
         return clap_mangen::generate_to(command, folder).with_context(|| format!("`{}`", folder.display()));
     }

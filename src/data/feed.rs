@@ -181,7 +181,7 @@ fn arrange(
         return if dtype == DataType::Uint8 {
             Ok(moved)
         } else {
-            Err("if its channels are at the other end, say so with `--layout`")
+            Err("if its channels are at the other end, say so with option `layout`")
         };
     }
     let wanted = wanted.unwrap_or_default();

@@ -1,24 +1,38 @@
-//! How calibration data is read: the choices of the command line.
+//! What a caller can choose about how data is read: the flags, keys and help of the command line follow from it.
 
+#[cfg(feature = "cli")]
+use crate::runtime::flags::at_least_one;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What to read and how.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Data"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataOptions {
-    /// At most this many samples (and at least one), evenly spread over the data so that sorted data keeps all its kinds.
-    pub samples: Option<usize>,
-    /// From pixels to the model's values.
-    pub preprocessing: Preprocess,
-    /// Labels: a `.csv` (`file,label` for images, one label a line for arrays), `.npy` or `.npz`.
+    /// Labels: .csv (`file,label` for images, one label per line for arrays), .npy or .npz; found by themselves in an .npz
+    /// or in one folder per class.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATH"))]
     pub labels: Option<PathBuf>,
-    /// The array of an `.npz` that feeds a single-input model.
+    /// Use at most this many samples, evenly spread over the data so that sorted data keeps all its kinds [default: 512 to
+    /// quantize, 1024 to search, all to evaluate or compare].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = at_least_one))]
+    pub samples: Option<usize>,
+    /// The array of the .npz that feeds the model's only input.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub input_array: Option<String>,
-    /// The array of an `.npz` that holds the labels.
+    /// The array of the .npz that holds the labels.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub label_array: Option<String>,
-    /// Leave out images that cannot be decoded, instead of stopping. They are listed by `Dataset::skipped`.
+    /// Leave out images that cannot be decoded, and say which, instead of stopping.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub skip_bad: bool,
+    /// From pixels to the model's values.
+    #[cfg_attr(feature = "cli", command(flatten))]
+    pub preprocessing: Preprocess,
 }
 
 /// From pixels to the model's values: `(pixel · scale − mean) / std`, pixels being 0..255.
@@ -26,27 +40,39 @@ pub struct DataOptions {
 /// Each field that is given overrides the preset. Images are resized, cropped, and then scaled; `uint8` arrays are
 /// scaled when they feed a float input and a preset or a number is given; float arrays are touched only by `scale`,
 /// `mean`, `std` and `layout`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Data"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Preprocess {
-    /// A named recipe; nothing means [`Preset::Raw`].
+    /// Recipe for images and uint8 arrays [default: raw].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub preset: Option<Preset>,
-    /// Factor on the pixels, applied first.
+    /// Factor on the pixels, before mean and std.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F"))]
     pub scale: Option<f32>,
     /// Mean of each channel in the model's order, or one for all, on the scaled pixels.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "A,B,C", value_delimiter = ',', allow_hyphen_values = true))]
     pub mean: Option<Vec<f32>>,
     /// Standard deviation of each channel in the model's order, or one for all, on the scaled pixels.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "A,B,C", value_delimiter = ','))]
     pub std: Option<Vec<f32>>,
-    /// The layout of arrays on disk, where it cannot be told from the shapes.
+    /// Layout of arrays on disk, where the shapes do not tell.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LAYOUT"))]
     pub layout: Option<Layout>,
-    /// The layout of the model's input, where it cannot be told from its shape.
+    /// The layout of the model's input, where its shape does not tell.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub model_layout: Option<Layout>,
-    /// The model's channels. Images are converted; arrays are taken as they are.
+    /// Channels of the model. Images are converted, arrays are taken as they are.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ORDER"))]
     pub color: Option<Color>,
-    /// Size of images before the crop.
+    /// Size of images before the crop: a short side, or `WIDTHxHEIGHT`.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub resize: Option<Resize>,
-    /// Size of the centre crop, as width and height.
+    /// Centre crop of images: `WIDTHxHEIGHT` or one side.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "SIZE"))]
     pub crop: Option<Size>,
     /// How images are resized.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub filter: Option<Filter>,
 }
 
@@ -57,7 +83,7 @@ impl Preprocess {
     }
 }
 
-/// Text that names no choice.
+/// Text that is no size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is none of {choices}")]
 pub struct ParseError {
@@ -65,30 +91,12 @@ pub struct ParseError {
     choices: &'static str,
 }
 
-/// An enum whose variants are words of the command line.
-macro_rules! words {
-    ($name:ident, $choices:literal, $($variant:ident = $word:literal),+) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word),+ })
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = ParseError;
-
-            fn from_str(text: &str) -> Result<Self, ParseError> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(ParseError { text: text.to_owned(), choices: $choices }),
-                }
-            }
-        }
-    };
-}
-
 /// A named recipe for images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "cli", value(rename_all = "lower"))]
 pub enum Preset {
     /// Pixels as they are, 0..255.
     Raw,
@@ -99,20 +107,24 @@ pub enum Preset {
     /// RGB, short side 256 bicubic, centre crop 224, `(pixel − 127) / 128`.
     Lite,
 }
-words!(Preset, "`raw`, `unit`, `imagenet`, `lite`", Raw = "raw", Unit = "unit", ImageNet = "imagenet", Lite = "lite");
 
 /// Where the channels are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Channels before rows and columns.
     Nchw,
     /// Channels last.
     Nhwc,
 }
-words!(Layout, "`nchw`, `nhwc`", Nchw = "nchw", Nhwc = "nhwc");
 
 /// The channels of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Color {
     /// Red, green, blue.
     Rgb,
@@ -121,20 +133,23 @@ pub enum Color {
     /// One channel of luma (ITU-R 601, as Pillow's `L`).
     Gray,
 }
-words!(Color, "`rgb`, `bgr`, `gray`", Rgb = "rgb", Bgr = "bgr", Gray = "gray");
 
 /// The kernel that images are resized with. Both are widened when they shrink, as in Pillow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Filter {
     /// Triangle.
     Bilinear,
     /// Cubic with a = −0.5.
     Bicubic,
 }
-words!(Filter, "`bilinear`, `bicubic`", Bilinear = "bilinear", Bicubic = "bicubic");
 
 /// A size in pixels, written `WIDTHxHEIGHT` or as one number for a square.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Size {
     /// Columns.
     pub width: u32,
@@ -168,7 +183,9 @@ impl FromStr for Size {
 }
 
 /// How large an image becomes before the crop: `256` for the short side, `320x240` for both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Resize {
     /// The short side becomes this long, the aspect ratio stays.
     ShortSide(u32),
@@ -193,3 +210,26 @@ impl FromStr for Resize {
         Ok(if text.contains('x') { Self::Exact(size) } else { Self::ShortSide(size.width) })
     }
 }
+
+/// JSON of a type that is written as text.
+macro_rules! text {
+    ($($name:ident)*) => {
+        $(
+            impl TryFrom<String> for $name {
+                type Error = ParseError;
+
+                fn try_from(text: String) -> Result<Self, ParseError> {
+                    text.parse()
+                }
+            }
+
+            impl From<$name> for String {
+                fn from(value: $name) -> Self {
+                    value.to_string()
+                }
+            }
+        )*
+    };
+}
+
+text!(Size Resize);

@@ -32,7 +32,7 @@ const ENDINGS: [&str; 4] = ["_dequantized", "_DequantizeLinear_Output", "_quanti
 pub fn read(model: &Model) -> Result<(Encodings, Vec<LeftOut>), ExchangeError> {
     crate::prepare::check(model)?;
     if metadata::is_stripped(model) {
-        let reason = "its inner names were shortened; quantize with --keep-names to keep them".to_owned();
+        let reason = "its inner names were shortened; quantize with option `keep-names` to keep them".to_owned();
         return Err(ExchangeError::NoEncodings { reason });
     }
     let plan = metadata::readable_plan(model)?;

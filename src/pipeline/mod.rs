@@ -155,6 +155,7 @@ impl Prepared {
             synthetic: calibration.synthetic,
             calibrate_seconds,
             seconds: self.start.elapsed().as_secs_f64(),
+            options: options.clone(),
             plan,
             names,
             layers,

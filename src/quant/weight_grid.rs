@@ -2,10 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// The integers weights are rounded to, for b bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightGrid {
     /// −(2^(b−1) − 1) to 2^(b−1) − 1.
@@ -51,21 +54,6 @@ impl WeightGrid {
         (!fits).then(|| match self {
             Self::Sign => "grid `sign` takes weights that are \"binary\"".to_owned(),
             _ => format!("grid `{self}` takes weights of 2 to {} bits", self.most_bits()),
-        })
-    }
-}
-
-impl fmt::Display for WeightGrid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Narrow => "narrow",
-            Self::Full => "full",
-            Self::FixedPoint => "fixed-point",
-            Self::Wage => "wage",
-            Self::Sign => "sign",
-            Self::PowerOfTwo => "power-of-two",
-            Self::BinaryBases => "binary-bases",
-            Self::Codebook => "codebook",
         })
     }
 }

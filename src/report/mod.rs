@@ -14,6 +14,7 @@ pub use error::ReportError;
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
+use crate::scheme::options::Options;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp};
 use schemars::JsonSchema;
@@ -38,6 +39,8 @@ pub struct Report {
     pub calibrate_seconds: f64,
     /// Seconds in all.
     pub seconds: f64,
+    /// The options that were in force; with a search the plan is the one that was found.
+    pub options: Options,
     /// The bits of every layer as they are now: a plan that does the same again.
     pub plan: BitPlan,
     /// Names of inner values that were shortened, and what they are called in the file.

@@ -3,6 +3,8 @@
 //! A [`Runtime`] is handed through every phase. Nothing in it changes a result: the same input, options and seed give the
 //! same bytes with any number of threads and within any memory that is enough.
 
+#[cfg(feature = "cli")]
+pub(crate) mod flags;
 mod kind;
 pub(crate) mod memory;
 pub mod progress;

@@ -21,9 +21,8 @@ use super::SchemeError;
 use crate::quant::weight_grid::WeightGrid;
 use indexmap::IndexMap;
 use msq_passes::{Packing, Profile};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::borrow::Cow;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -53,7 +52,22 @@ pub enum ActivationBits {
 }
 
 /// The form in which weights are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum PackingForm {
     /// Digits in bytes, unpacked by a table; runs everywhere. A byte each where that is not smaller.
@@ -94,6 +108,13 @@ pub struct BitPlan {
     /// By layer name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub layers: IndexMap<String, LayerPlan>,
+}
+
+impl Default for BitPlan {
+    /// 8 bits for every layer.
+    fn default() -> Self {
+        Self::uniform(LayerPlan::default())
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
@@ -356,49 +377,52 @@ impl fmt::Display for ActivationBits {
 /// A number or a word in JSON.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum NumberOrWord {
+pub(super) enum NumberOrWord {
     Number(serde_json::Number),
     Word(String),
 }
 
-impl NumberOrWord {
-    fn text(self) -> String {
+impl fmt::Display for NumberOrWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Number(n) => n.to_string(),
-            Self::Word(word) => word,
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => word.fmt(f),
         }
     }
 }
 
+/// JSON of a type that is a number of bits or a word: what `Display` and `FromStr` say, numbers without quotes.
 macro_rules! number_or_word {
     ($bits:ident, $words:tt) => {
-        impl Serialize for $bits {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                match self {
-                    Self::Bits(bits) => serializer.serialize_u8(*bits),
-                    word => serializer.collect_str(word),
+        impl serde::Serialize for $bits {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let text = self.to_string();
+                match text.parse() {
+                    Ok(bits) => serializer.serialize_u8(bits),
+                    Err(_) => serializer.serialize_str(&text),
                 }
             }
         }
 
-        impl<'de> Deserialize<'de> for $bits {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = NumberOrWord::deserialize(deserializer)?.text();
+        impl<'de> serde::Deserialize<'de> for $bits {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = crate::scheme::bit_plan::NumberOrWord::deserialize(deserializer)?.to_string();
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
 
-        impl JsonSchema for $bits {
-            fn schema_name() -> Cow<'static, str> {
+        impl schemars::JsonSchema for $bits {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($bits).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "anyOf": [{ "type": "integer", "minimum": 2, "maximum": 8 }, { "enum": $words }] })
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "anyOf": [{ "type": "integer", "minimum": 2, "maximum": 8 }, { "enum": $words }] })
             }
         }
     };
 }
+pub(super) use number_or_word;
 
 number_or_word!(WeightBits, ["float", "ternary", "binary"]);
 number_or_word!(ActivationBits, ["float"]);

@@ -12,7 +12,7 @@
 //! it would make every layer a last one.
 
 use super::SchemeError;
-use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, parse_bits};
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, number_or_word, parse_bits};
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::{Graph, Model, Node, NodeId, ValueId};
 use std::collections::HashSet;
@@ -35,7 +35,7 @@ impl FromStr for EndBits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_bits(text, &[("same", Self::Same)], Self::Bits)
+        parse_bits(text, &[("same", Self::Same), ("activations", Self::Activations)], Self::Bits)
     }
 }
 
@@ -48,6 +48,8 @@ impl fmt::Display for EndBits {
         }
     }
 }
+
+number_or_word!(EndBits, ["same", "activations"]);
 
 impl EndBits {
     /// What becomes of a layer's plan at an end.
@@ -260,7 +262,7 @@ mod tests {
         assert_eq!("same".parse(), Ok(EndBits::Same));
         assert_eq!("6".parse(), Ok(EndBits::Bits(6)));
         for wrong in ["9", "1", "float", ""] {
-            assert_eq!(wrong.parse::<EndBits>(), Err(format!("`{wrong}` is none of 2 to 8, same")));
+            assert_eq!(wrong.parse::<EndBits>(), Err(format!("`{wrong}` is none of 2 to 8, same, activations")));
         }
     }
 }

@@ -16,7 +16,7 @@ pub enum SchemeError {
         hint: String,
     },
     /// A pattern of layer names matches nothing.
-    #[error("no layer matches `{pattern}`; `msq-onnx inspect` lists them")]
+    #[error("no layer matches `{pattern}`; command `inspect` lists them")]
     NoSuchLayer {
         /// The pattern.
         pattern: String,
@@ -44,7 +44,7 @@ pub enum SchemeError {
         reason: String,
     },
     /// A bit plan does not fit the model or the target.
-    #[error("bit plan, layer `{layer}`: {reason}; `msq-onnx inspect` lists the layers")]
+    #[error("bit plan, layer `{layer}`: {reason}; command `inspect` lists the layers")]
     PlanLayer {
         /// The layer.
         layer: String,

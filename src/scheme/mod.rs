@@ -2,6 +2,7 @@
 //! [`Scheme`].
 
 pub(crate) mod bit_plan;
+pub(crate) mod bits;
 pub(crate) mod encodings;
 pub(crate) mod ends;
 mod error;

@@ -1,5 +1,6 @@
 //! The observers by name. What each does is in [`crate::calibrate`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +12,9 @@ pub const DEFAULT_PERCENTILE: f64 = 99.999;
 /// A way to choose the range of an activation from its statistics.
 ///
 /// Written `min-max`, `moving-average`, `percentile` (or `percentile:99.9`), `entropy`, `mse` and `cosine`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 #[non_exhaustive]
 pub enum ObserverKind {
     /// From the smallest to the largest value.

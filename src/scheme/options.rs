@@ -1,99 +1,162 @@
 //! What a caller can choose, one struct per phase. The defaults do the job.
+//!
+//! These structs are the only list of options: the flags of the command line and their help, the keys of `--config`, the
+//! `options` of the report and the library all follow from their fields, doc comments and defaults. The key of an option
+//! is the name of its field with hyphens.
 
-use super::bit_plan::{BitPlan, LayerPlan};
+use super::bit_plan::BitPlan;
 use super::encodings::Encodings;
 use super::ends::EndBits;
 use super::observer::ObserverKind;
 use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
+#[cfg(feature = "cli")]
+use crate::runtime::flags::at_least_one;
 use msq_passes::Profile;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The operators a quantized layer is written as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Float operators between `DequantizeLinear` and `QuantizeLinear`.
     #[default]
     Qdq,
     /// `QLinearConv`, `QLinearMatMul` and, where the target runs them, their kin of the domain `com.microsoft`.
     Qlinear,
-    /// `ConvInteger` and `MatMulInteger`, a factor and an offset a channel in float, `QuantizeLinear`.
+    /// `ConvInteger` and `MatMulInteger`, scales and offsets per channel in float; slow in onnxruntime.
     Integer,
 }
 
-/// Which integer the solver `Round` takes for a weight that lies between two.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the solver `round` rounds a weight that lies between two integers.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum RoundingMode {
-    /// The nearer one.
+    /// To the nearer integer.
     #[default]
     Nearest,
-    /// Either, more likely the nearer one, so that the mean is the weight.
+    /// To either integer at random, more likely the nearer, so that the expected value is the weight.
     Stochastic,
 }
 
 /// Which layers and values are quantized, for which runtime and to how many bits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SchemeOptions {
-    /// The runtime to write for.
+    /// The runtime that the file is written for.
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "NAME", default_value = Profile::ORT_CPU.name, value_parser = profile::parse, help_heading = "Output")
+    )]
+    #[serde(with = "profile")]
+    #[schemars(with = "String")]
     pub profile: Profile,
     /// Bits of every layer.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub plan: BitPlan,
-    /// Bits of the first and the last layers, where the plan names no layers.
+    /// Bits of the first and the last layers, where the plan names no layers: 2 to 8 for weights and activations, same as
+    /// in all layers, or activations, which keeps activations at 8 bits and weights at those of all layers.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BITS", default_value_t))]
     pub first_last_bits: EndBits,
     /// Parameters of tensors, which take the place of calibrated ones and of the plan's bits. Not for searches.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(skip)]
     pub encodings: Arc<Encodings>,
-    /// Layers to leave in float: their names, or regular expressions that match a whole name.
+    /// Layers to leave in float: a name, or a regular expression that matches whole names; may be given again.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME|REGEX"))]
     pub skip: Vec<String>,
-    /// Operators to leave in float.
+    /// Operators whose nodes are left in float; may be given again.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "OP"))]
     pub keep_float: Vec<String>,
 }
 
 /// How ranges of activations are chosen.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CalibrateOptions {
-    /// How activation ranges are chosen.
+    /// How activation ranges are chosen: min-max, moving-average, `percentile[:P]`, entropy, mse or cosine.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", default_value_t))]
     pub observer: ObserverKind,
 }
 
 /// How weights become integers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SolveOptions {
-    /// How weights become integers; where `None`, `gram` if any layer has fewer than 8 bits, else `round`.
+    /// How weights become integers [default: `gram` if any layer has fewer than 8 bits, else `round`].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub solver: Option<SolverName>,
     /// How the solver `round` rounds; `stochastic` makes it the solver where none is named.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "MODE", default_value_t))]
     pub rounding: RoundingMode,
     /// Whether the bias takes back what rounding the weights does to the mean of a layer's output.
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long = "no-bias-correction",
+            action = clap::ArgAction::SetFalse,
+            help = "Leave biases as they are, instead of taking back what rounding does to the mean of a layer's output"
+        )
+    )]
     pub bias_correction: bool,
-    /// Stride between the positions of an activation that `gram` samples; at least 32 positions per sample are taken.
+    /// Stride between the positions of an activation that `gram` samples, 1 for all; at least 32 positions per sample are
+    /// taken.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one))]
     pub position_step: usize,
-    /// Mini-batches per layer for solvers that learn.
+    /// Mini-batches per layer for the solvers that learn, `adaround` and `lsq`.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 2_000, value_parser = at_least_one))]
     pub solver_steps: usize,
 }
 
 /// What the written file looks like.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Output"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OutputOptions {
-    /// The operators quantized layers are written as.
+    /// The operators that quantized layers are written as.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FORM", default_value_t))]
     pub format: Format,
-    /// Whether packed weights are unpacked by functions of the model.
+    /// Unpack packed weights by functions of the model, for onnxruntime.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub functions: bool,
-    /// Whether scales are rounded to half precision and stored so.
+    /// Round the scales of weights to half precision and store them so; biases too, where that moves outputs by less than
+    /// a sixteenth of a step.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub half_scales: bool,
     /// Whether names of inner values are shortened and node names dropped; where `None`, if weights are packed.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub strip_names: Option<bool>,
 }
 
 /// How the result is compared with the float model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Run"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct VerifyOptions {
-    /// Samples whose outputs are compared with the float model's; 0 for none.
+    /// Samples whose outputs are compared with the float model's afterwards; 0 for none.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 16))]
     pub verify: usize,
     /// Whether the report states what errors add up to layer by layer, and the distributions of the worst layers.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub details: bool,
 }
 
 /// Choices of a quantization run, phase by phase.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
     /// How the float graph is brought into its canonical form.
     pub prepare: PrepareOptions,
@@ -115,7 +178,7 @@ impl Default for SchemeOptions {
     fn default() -> Self {
         Self {
             profile: Profile::ORT_CPU,
-            plan: BitPlan::uniform(LayerPlan::default()),
+            plan: BitPlan::default(),
             first_last_bits: EndBits::default(),
             encodings: Arc::default(),
             skip: Vec::new(),
@@ -148,5 +211,73 @@ impl Options {
         let mut options = self.clone();
         options.scheme.plan = plan.clone();
         options
+    }
+}
+
+/// Targets go by their names.
+mod profile {
+    use msq_passes::Profile;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn parse(name: &str) -> Result<Profile, String> {
+        let names = || Profile::ALL.map(|profile| profile.name).join(", ");
+        Profile::by_name(name).ok_or_else(|| format!("the profiles are {}", names()))
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+    pub(super) fn serialize<S: Serializer>(profile: &Profile, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(profile.name)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Error> {
+        parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_back_from_json() {
+        let mut options = Options { seed: 7, ..Options::default() };
+        options.scheme.profile = Profile::by_name("tensorrt").unwrap();
+        options.scheme.first_last_bits = EndBits::Bits(6);
+        options.solve.solver = Some(SolverName::GRAM);
+        options.output.strip_names = Some(false);
+        let json = serde_json::to_string(&options).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&json).unwrap(), options);
+        assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
+        let unknown = serde_json::from_str::<Options>(r#"{"solve": {"solver_steps": 3}}"#);
+        assert!(unknown.is_err_and(|error| error.to_string().contains("unknown field `solver_steps`")));
+    }
+
+    /// A word is the same for `Display`, `FromStr`, JSON and the command line.
+    #[test]
+    fn words_are_the_same_everywhere() {
+        #[cfg(feature = "cli")]
+        #[track_caller]
+        fn same<T>()
+        where
+            T: clap::ValueEnum + std::str::FromStr + std::fmt::Display + Serialize + PartialEq + std::fmt::Debug,
+        {
+            for word in T::value_variants() {
+                let text = word.to_string();
+                assert!(text.parse().is_ok_and(|parsed: T| parsed == *word), "{text}");
+                assert_eq!(serde_json::to_value(word).unwrap(), text);
+                assert_eq!(word.to_possible_value().unwrap().get_name(), text);
+            }
+        }
+        #[cfg(feature = "cli")]
+        {
+            same::<BatchNorm>();
+            same::<Format>();
+            same::<RoundingMode>();
+            same::<crate::PackingForm>();
+            same::<crate::WeightGrid>();
+            same::<crate::search::TapPosition>();
+            same::<crate::search::imprint::Normalization>();
+            same::<crate::search::imprint::ScaleWeight>();
+        }
     }
 }

@@ -35,10 +35,10 @@ impl Selection {
     /// Why the node is to stay float, if it is.
     pub(crate) fn refusal(&self, node: &Node, name: &str) -> Option<String> {
         if let Some((pattern, _)) = self.skip.iter().find(|entry| matches(entry, name)) {
-            return Some(format!("left float by --skip {pattern}"));
+            return Some(format!("left float by option `skip={pattern}`"));
         }
         let op = node.op();
-        self.keep_float.iter().any(|o| o == op).then(|| format!("left float by --keep-float {op}"))
+        self.keep_float.iter().any(|o| o == op).then(|| format!("left float by option `keep-float={op}`"))
     }
 }
 

@@ -22,28 +22,46 @@ use crate::search::SearchError;
 use msq_passes::analysis::{Layer, Placement, content_hashes};
 use msq_passes::ir::{Graph, Model, ValueId};
 use msq_passes::ops::{Trait, facts};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Where the predictor of a layer looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum TapPosition {
-    /// Behind the layer's activation.
+    /// Behind the activation of each layer.
     Conv,
-    /// Behind the residual sum, too.
+    /// Behind the residual sum where the layer ends a block.
     #[default]
     Block,
 }
 
 /// Choices of MSQ where the paper is silent or can be read in two ways.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Search"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Imprinting {
     /// The scales of the pyramid.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub pyramid: Pyramid,
-    /// Whether features and templates are brought to length 1.
+    /// Whether MSQ brings features and templates to length 1, by their Euclidean norm.
+    #[cfg_attr(feature = "cli", arg(id = "imprint_norm", long = "imprint-norm", value_name = "NORM", default_value_t))]
+    #[serde(rename = "imprint-norm")]
     pub normalization: Normalization,
-    /// How scales are weighed.
+    /// How MSQ weighs the scales of its pyramid.
+    #[cfg_attr(
+        feature = "cli",
+        arg(id = "imprint_weight", long = "imprint-weight", value_name = "BY", default_value_t)
+    )]
+    #[serde(rename = "imprint-weight")]
     pub weight: ScaleWeight,
-    /// Where predictors look.
+    /// Where MSQ's predictors look.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE", default_value_t))]
     pub tap: TapPosition,
 }
 

@@ -36,4 +36,3 @@ pub use driver::registry::{self, Method};
 pub use driver::{Parts, SearchRow, parts, search};
 pub use error::SearchError;
 pub use layer_accuracy::{Imprinting, TapPosition};
-pub use space::SearchedActivations;

@@ -2,6 +2,7 @@
 
 use crate::quant::weight_grid::WeightGrid;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::scheme::bits::Activations;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
 use msq_passes::analysis::Layer;
@@ -40,22 +41,13 @@ struct SpaceLayer {
     rungs: Vec<LayerPlan>,
 }
 
-/// What becomes of activations while weights lose bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SearchedActivations {
-    /// They have as many bits as the weights, 2 where these are ternary.
-    Same,
-    /// They keep theirs.
-    Fixed(ActivationBits),
-}
-
 /// The rungs of a ladder of weights, from most bits to fewest. At 2 bits weights are a codebook, which costs a few bytes a
 /// layer and errs less.
-pub(crate) fn ladder(weights: &[WeightBits], activations: SearchedActivations) -> Vec<LayerPlan> {
+pub(crate) fn ladder(weights: &[WeightBits], activations: Activations) -> Vec<LayerPlan> {
     let rung = |&weights: &WeightBits| {
         let activations = match activations {
-            SearchedActivations::Same => weights.same_of_activations(),
-            SearchedActivations::Fixed(activations) => activations,
+            Activations::Same => weights.same_of_activations(),
+            Activations::Fixed(activations) => activations,
         };
         let grid = (weights == WeightBits::Bits(2)).then_some(WeightGrid::Codebook);
         LayerPlan { weights, activations, grid, ..LayerPlan::default() }

@@ -1,5 +1,5 @@
 use super::*;
-use clap::Parser;
+use crate::cli::Cli;
 use proptest::prelude::*;
 use proptest::{collection, sample};
 
@@ -37,7 +37,7 @@ impl File {
 
 #[track_caller]
 fn understood(arguments: &[OsString]) -> String {
-    let cli = Cli::try_parse_from(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    let cli = Cli::of(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
     format!("{cli:?}")
 }
 
@@ -46,7 +46,7 @@ const QUANTIZE: [&str; 4] = ["msq-onnx", "in.onnx", "-o", "out.onnx"];
 /// Values, as TOML, that are none of the defaults.
 fn another(arg: &Arg) -> &'static str {
     match (arg.get_long().unwrap(), value_name(arg)) {
-        _ if matches!(arg.get_action(), ArgAction::SetTrue) => "true",
+        _ if matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse) => "true",
         ("verbose", _) => "2",
         ("skip" | "keep-float", _) => "['a', 'b,c']",
         ("preset", _) => "'lite'",
@@ -100,7 +100,7 @@ fn flags(arg: &Arg, value: &Value, folder: &Path) -> Vec<String> {
 
 #[test]
 fn every_flag_can_stand_in_a_file() {
-    let cli = Cli::command();
+    let cli = crate::cli::command();
     let commands = [
         (&cli, &QUANTIZE[..]),
         (cli.find_subcommand("search").unwrap(), &["msq-onnx", "search", "in.onnx"]),
@@ -210,10 +210,10 @@ fn what_is_wrong_without_a_file_is_wrong_with_one() {
     let file = File::new("seed = 1");
     for flags in [&["--nosuch"][..], &["-q", "-v"], &["--samples", "0"], &["second.onnx"]] {
         let own = [&QUANTIZE, flags].concat();
-        let text = |arguments: Vec<OsString>| Cli::try_parse_from(arguments).unwrap_err().kind();
+        let text = |arguments: Vec<OsString>| Cli::of(arguments).unwrap_err().kind();
         assert_eq!(text(arguments(file.named_by(&own)).unwrap()), text(file.named_by(&own)), "{own:?}");
     }
-    let missing = Cli::try_parse_from(arguments(file.named_by(&["msq-onnx", "in.onnx"])).unwrap()).unwrap_err();
+    let missing = Cli::of(arguments(file.named_by(&["msq-onnx", "in.onnx"])).unwrap()).unwrap_err();
     assert!(missing.kind() == ErrorKind::MissingRequiredArgument && missing.to_string().contains("--output"));
     for help in ["--help", "--version"] {
         assert_eq!(arguments(file.named_by(&["msq-onnx", help])).unwrap(), file.named_by(&["msq-onnx", help]));
@@ -223,7 +223,7 @@ fn what_is_wrong_without_a_file_is_wrong_with_one() {
 /// With every default uncommented nothing changes.
 #[test]
 fn printed_defaults_are_the_defaults() {
-    let cli = Cli::command();
+    let cli = crate::cli::command();
     let text = defaults(&cli);
     let mut file = String::new();
     for arg in options(&cli) {
@@ -244,18 +244,9 @@ fn printed_defaults_are_the_defaults() {
     assert!(text.contains("#skip = [\"NAME|REGEX\"]"), "{text}");
 }
 
-/// Flags that say what weights become exclude all of a search.
-#[test]
-fn flags_of_a_search_are_all_named() {
-    let cli = Cli::command();
-    let group = cli.get_groups().find(|group| group.get_id() == "SearchArgs").unwrap();
-    let names: Vec<&str> = group.get_args().map(clap::Id::as_str).collect();
-    assert_eq!(names, crate::cli::search::FLAGS);
-}
-
 /// A line as one might write it, or one nobody would.
 fn line() -> impl Strategy<Value = String> {
-    let known = options(&Cli::command()).filter_map(|arg| arg.get_long().map(str::to_owned)).collect::<Vec<_>>();
+    let known = options(&crate::cli::command()).filter_map(|arg| arg.get_long().map(str::to_owned)).collect::<Vec<_>>();
     let key = prop_oneof![9 => sample::select(known), 1 => "[a-z-]{1,12}", 1 => "\\PC{0,6}"];
     let value = prop_oneof![
         "true|false|inf|-nan|0x[0-9a-f]{1,17}|-?[0-9]{1,20}(\\.[0-9]{1,3})?(e[0-9]{1,3})?",

@@ -125,7 +125,7 @@ fn float_arrays_are_moved_only_when_asked() {
     let inputs = floats("input", &[0, 3, 4, 5]);
     let text = message(open(&path, &inputs), &folder);
     assert!(
-        text.ends_with("wants [N, 3, 4, 5]; if its channels are at the other end, say so with `--layout`"),
+        text.ends_with("wants [N, 3, 4, 5]; if its channels are at the other end, say so with option `layout`"),
         "{text}"
     );
     let asked =

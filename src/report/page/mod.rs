@@ -201,6 +201,7 @@ mod tests {
     fn document(layers: usize) -> Document<Report> {
         let (quantized, float) = (0..layers).map(layer).partition(|layer| layer.weight_bits.is_some());
         let report = Report {
+            options: crate::Options::default(),
             opset: 17,
             float_bytes: 0,
             bytes: 0,

@@ -1,14 +1,19 @@
 //! What a caller can choose about a search.
 
 use super::registry::Method;
-use crate::scheme::bit_plan::{ActivationBits, WeightBits};
+#[cfg(feature = "cli")]
+use crate::runtime::flags::at_least_one;
+use crate::scheme::bit_plan::WeightBits;
+use crate::scheme::bits::Activations;
 use crate::search::layer_accuracy::Imprinting;
-use crate::search::space::SearchedActivations;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 
 /// What the plan has to keep to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// Bytes of the float weights over bytes of the packed weights, at least.
     Ratio(f64),
@@ -25,40 +30,72 @@ pub enum Target {
 }
 
 /// Choices of a search.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Search"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SearchOptions {
     /// How bits are chosen.
+    #[cfg_attr(feature = "cli", arg(id = "search", long = "search", value_name = "NAME", default_value_t))]
+    #[serde(rename = "search")]
     pub method: Method,
     /// What the plan has to keep to.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub target: Target,
-    /// Bits a layer's weights may have, from most to fewest.
+    /// Bits that the weights of a layer may have, from most to fewest.
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "LIST", value_delimiter = ',', default_value = "8,7,6,5,4,3,2,ternary")
+    )]
     pub ladder: Vec<WeightBits>,
-    /// What becomes of activations.
-    pub activations: SearchedActivations,
-    /// Layers that MSQ lowers in one step.
+    /// Bits of activations while bits of weights are searched for.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(rename = "act-bits")]
+    pub activations: Activations,
+    /// Layers that MSQ lowers in one step: more is faster and coarser.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one))]
     pub step: usize,
-    /// Whether MSQ may lower the first layer, whose gain is then counted from a guess.
+    /// Let MSQ lower the first layer, whose gain is then counted from a guess.
+    #[cfg_attr(feature = "cli", arg(id = "search_first_layer", long = "search-first-layer"))]
+    #[serde(rename = "search-first-layer")]
     pub first_layer: bool,
     /// MSQ's task predictor.
+    #[cfg_attr(feature = "cli", command(flatten))]
     pub imprinting: Imprinting,
-    /// Samples that layers are measured on one by one, of the validation part.
+    /// Samples of the validation part that layers are measured on one by one.
+    #[cfg_attr(
+        feature = "cli",
+        arg(id = "search_samples", long = "search-samples", value_name = "N", default_value_t = 256)
+    )]
+    #[cfg_attr(feature = "cli", arg(value_parser = at_least_one))]
+    #[serde(rename = "search-samples")]
     pub samples: usize,
-    /// Plans measured at most while repairing.
+    /// Exchanges of bits between layers that are tried at most.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 40))]
     pub repairs: usize,
     /// Where what is measured is written down, to go on from when killed. The caller removes it in the end.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(skip)]
     pub journal: Option<PathBuf>,
     /// Where the best plan so far is written that keeps to the target.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(skip)]
     pub best: Option<PathBuf>,
 }
 
-impl SearchOptions {
-    /// A search for a target, all else as usual.
-    pub fn new(target: Target) -> Self {
+impl Default for Target {
+    /// A drop of one point.
+    fn default() -> Self {
+        Self::MaxDrop(0.01)
+    }
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
         Self {
             method: Method::default(),
-            target,
+            target: Target::default(),
             ladder: [8, 7, 6, 5, 4, 3, 2].map(WeightBits::Bits).into_iter().chain([WeightBits::Ternary]).collect(),
-            activations: SearchedActivations::Fixed(ActivationBits::Bits(8)),
+            activations: Activations::default(),
             step: 1,
             first_layer: false,
             imprinting: Imprinting::default(),
@@ -67,6 +104,13 @@ impl SearchOptions {
             journal: None,
             best: None,
         }
+    }
+}
+
+impl SearchOptions {
+    /// A search for a target, all else as usual.
+    pub fn new(target: Target) -> Self {
+        Self { target, ..Self::default() }
     }
 }
 

@@ -2,9 +2,16 @@
 
 use super::pyramid::{Layout, dot};
 use super::{Features, ImprintError, Normalization};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How the logits of the scales are weighed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum ScaleWeight {
     /// By their entropy H, as the paper has it (15).
     #[default]

@@ -1,5 +1,7 @@
 //! Activations to features of fixed size: (9) and (11).
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 use super::ImprintError;
@@ -11,7 +13,9 @@ pub const MAX_SCALE: usize = 64;
 const MAX_AXES: usize = 3;
 
 /// The scales that activations are pooled to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
+#[schemars(with = "Vec<usize>")]
 pub struct Pyramid {
     scales: Vec<usize>,
 }
@@ -44,6 +48,20 @@ pub struct Features {
     pub(super) maps: Vec<Vec<f32>>,
     /// The length of each resized map.
     pub(super) norms: Vec<f64>,
+}
+
+impl TryFrom<Vec<usize>> for Pyramid {
+    type Error = ImprintError;
+
+    fn try_from(scales: Vec<usize>) -> Result<Self, ImprintError> {
+        Self::new(scales)
+    }
+}
+
+impl From<Pyramid> for Vec<usize> {
+    fn from(pyramid: Pyramid) -> Self {
+        pyramid.scales
+    }
 }
 
 impl Default for Pyramid {

@@ -4,14 +4,21 @@ use std::collections::BTreeMap;
 
 use super::pyramid::Layout;
 use super::{Features, ImprintError, Predictor, ScaleWeight};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Whether features and templates are brought to length 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Normalization {
-    /// To Euclidean length 1, scale by scale; zero stays zero. Logits are cosines.
+    /// Brought to Euclidean length 1, scale by scale; zero stays zero. Logits are cosines.
     #[default]
     L2,
-    /// They are taken as they are, as the paper writes it.
+    /// Taken as they are, as the paper writes it.
     None,
 }
 
