@@ -8,14 +8,17 @@
 //! run.
 
 use crate::analysis::Placement;
+use crate::form::{FuseQlinear, LowerInteger};
 use crate::ir::{TensorProto, TypeProto};
+use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
-use crate::{
-    ActivationQuantizer, CleanNames, CompactIntegers, DropDefaults, EliminateDeadNodes, EliminateIdentities,
-    EqualizeChannels, ExtractSegment, FoldConstants, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, InsertQdq,
-    InsertTaps, LiftConstants, LowerInteger, NormalizeGemm, NormalizePooling, PackWeights, Packing, Profile,
-    QuantizedLayer, RewriteActivations, ShareConstants, StoreWeights, UpgradeOpset,
+use crate::prepare::{
+    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
+    NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
 };
+use crate::quantize::{ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreWeights};
+use crate::target::Profile;
+use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants};
 use indexmap::IndexMap;
 
 /// Brings weights where every other pass looks for them.

@@ -7,7 +7,7 @@
 
 use super::scope::{Site, node};
 use super::since_14;
-use crate::ir::{AttributeProto, TensorProto};
+use crate::ir::{AttributeProto, NodeProto, TensorProto};
 use crate::ops::schema;
 
 /// What one operator set changed about one operator.
@@ -169,6 +169,8 @@ fn softmax(site: &mut Site<'_>) -> Result<(), String> {
         return Ok(());
     }
     let (shape, matrix, flat) = (site.fresh("shape"), site.fresh("matrix"), site.fresh("flat"));
+    // A node that bears its output's name keeps it: names of nodes are unique, and engines ask for that.
+    let own = site.node.output.first().is_some_and(|output| output == site.node.name()).then(|| site.fresh("reshaped"));
     let input = site.input(0).to_owned();
     let Some(output) = site.node.output.first_mut() else { return Err("it writes nothing".into()) };
     let output = std::mem::replace(output, flat.clone());
@@ -176,7 +178,8 @@ fn softmax(site: &mut Site<'_>) -> Result<(), String> {
     site.set_input(0, matrix.clone());
     site.before.push(node("Shape", &[&input], &shape, Vec::new()));
     site.before.push(node("Flatten", &[&input], &matrix, vec![AttributeProto::int("axis", axis)]));
-    site.after.push(node("Reshape", &[&flat, &shape], &output, Vec::new()));
+    let reshape = node("Reshape", &[&flat, &shape], &output, Vec::new());
+    site.after.push(NodeProto { name: own.or(reshape.name), ..reshape });
     Ok(())
 }
 
