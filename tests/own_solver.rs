@@ -20,7 +20,7 @@ struct TowardsZero {
 }
 
 impl Solver for TowardsZero {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "towards-zero"
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// All methods, the default first.
-static ROWS: [&SearchRow; 5] = [&auto::ROW, &msq::ROW, &sensitivity::ROW, &ilp::ROW, &uniform::ROW];
+static ROWS: &[&SearchRow] = &[&auto::ROW, &msq::ROW, &sensitivity::ROW, &ilp::ROW, &uniform::ROW];
 
 /// What there is to know of a search method.
 pub struct SearchRow {
@@ -36,7 +36,7 @@ pub struct Method(&'static SearchRow);
 impl Method {
     /// All methods.
     pub fn all() -> impl Iterator<Item = Self> {
-        ROWS.into_iter().map(Self)
+        ROWS.iter().copied().map(Self)
     }
 
     /// What there is to know of it.
@@ -52,14 +52,14 @@ impl Method {
 
 /// The table of methods in `docs/search.md`.
 pub fn table() -> String {
-    let mut text = "| name | how bits are chosen | measures | options |\n|---|---|---|---|\n".to_owned();
-    for (at, row) in ROWS.into_iter().enumerate() {
+    let mut rows = vec!["| name | how bits are chosen | measures | options |\n|---|---|---|---|\n".to_owned()];
+    for (at, row) in ROWS.iter().enumerate() {
         let default = if at == 0 { " (default)" } else { "" };
         let flags: Vec<String> = row.options.iter().map(|key| format!("`--{}`", key.replace('_', "-"))).collect();
         let SearchRow { name, help, measures, .. } = row;
-        text += &format!("| `{name}`{default} | {help} | {measures} | {} |\n", flags.join(", "));
+        rows.push(format!("| `{name}`{default} | {help} | {measures} | {} |\n", flags.join(", ")));
     }
-    text
+    rows.concat()
 }
 
 impl Default for Method {
@@ -92,7 +92,7 @@ impl FromStr for Method {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = || ROWS.map(|row| row.name).join(", ");
+        let names = || Self::all().map(Self::name).collect::<Vec<_>>().join(", ");
         Self::all().find(|method| method.name() == text).ok_or_else(|| format!("the searches are {}", names()))
     }
 }
@@ -115,7 +115,7 @@ impl schemars::JsonSchema for Method {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "enum": ROWS.map(|row| row.name) })
+        schemars::json_schema!({ "type": "string", "enum": Self::all().map(Self::name).collect::<Vec<_>>() })
     }
 }
 

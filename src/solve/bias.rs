@@ -1,6 +1,6 @@
 //! The bias of a layer as it is written: int32 on the grid of the accumulator, or float.
 //!
-//! A runtime that rounds float biases by itself takes b to round(b / (s_x·s)). For such a runtime the floats written are
+//! A runtime that rounds float biases by itself takes b to `round(b / (s_x·s))`. For such a runtime the floats written are
 //! the very multiples of `s_x·s`, or halves that it rounds to the same integers.
 
 use super::SolveError;

@@ -22,6 +22,8 @@ use msq_passes::ir::Model;
 use msq_passes::{BiasForm, QuantizedLayer};
 
 /// How a layer is rounded.
+// The flags are independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounding<'a> {
     /// Bits and grid of the weights.

@@ -9,7 +9,10 @@ use crate::scheme::options::SolveOptions;
 use crate::scheme::solver_name::SolverName;
 
 /// All solvers, from the simplest on.
-static ROWS: [&SolverRow; 5] = [&round::ROW, &cosine::ROW, &gram::ROW, &adaround::ROW, &lsq::ROW];
+static ROWS: &[&SolverRow] = &[&round::ROW, &cosine::ROW, &gram::ROW, &adaround::ROW, &lsq::ROW];
+
+/// Makes a solver from the options that belong to it.
+pub type Constructor = fn(&SolveOptions) -> Box<dyn Solver>;
 
 /// What there is to know of a solver.
 #[derive(Debug)]
@@ -25,16 +28,16 @@ pub struct SolverRow {
     /// The keys of [`SolveOptions`] that belong to it.
     pub options: &'static [&'static str],
     /// Makes it, with the options that belong to it.
-    pub solver: fn(&SolveOptions) -> Box<dyn Solver>,
+    pub solver: Constructor,
     /// Makes a quick form of it, good enough to compare bit widths while a search is on; `None` where the closed form of
     /// `gram` takes its place.
-    pub quick: Option<fn(&SolveOptions) -> Box<dyn Solver>>,
+    pub quick: Option<Constructor>,
 }
 
 impl SolverRow {
     /// All rows.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        ROWS.into_iter()
+        ROWS.iter().copied()
     }
 
     /// The row of a solver. Where no solver has the name, the error lists those there are.
@@ -65,8 +68,8 @@ pub(super) fn taking(grid: &Grid) -> Vec<&'static str> {
 /// The table of solvers in `docs/solvers.md`.
 pub fn table() -> String {
     let options = SolveOptions::default();
-    let mut text =
-        "| solver | minimises | statistics | grids | options | time |\n|---|---|---|---|---|---|\n".to_owned();
+    let head = "| solver | minimises | statistics | grids | options | time |\n|---|---|---|---|---|---|\n";
+    let mut rows = vec![head.to_owned()];
     for row in SolverRow::all() {
         let solver = (row.solver)(&options);
         let statistics = match solver.statistics() {
@@ -78,12 +81,12 @@ pub fn table() -> String {
         let grids = if solver.takes(&levels) { "all" } else { "`narrow`, `full`, `codebook`" };
         let flags: Vec<String> = row.options.iter().map(|key| format!("`--{}`", key.replace('_', "-"))).collect();
         let SolverRow { name, minimises, time, .. } = row;
-        text += &format!(
+        rows.push(format!(
             "| [`{name}`](#{name}) | {minimises} | {statistics} | {grids} | {} | {time} |\n",
             flags.join(", ")
-        );
+        ));
     }
-    text
+    rows.concat()
 }
 
 #[cfg(test)]
