@@ -237,7 +237,8 @@ mod tests {
                 found.err()
             );
             let (steps, threads) = (progress.steps_after.into_inner(), Runtime::default().threads);
-            assert!(steps >= 1 && steps <= threads, "{phase}: {steps} more steps");
+            // Searches run networks within a step, and those runs end early too.
+            assert!(steps <= threads, "{phase}: {steps} more steps");
         }
     }
 
