@@ -13,12 +13,12 @@ impl ValueId {
     }
 }
 
-/// One place a value is read.
+/// One input slot that reads a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Use {
     /// The reading node.
     pub node: NodeId,
-    /// Which of its inputs.
+    /// The slot among its inputs.
     pub slot: usize,
 }
 
