@@ -1,8 +1,8 @@
 //! The `.npy` form of `NumPy`: the header, and rows read at their offsets.
 //!
-//! The header is a Python dictionary with three fixed keys. It is parsed here, without recursion and with checked
-//! sizes, because calibration files come from anywhere: no header makes the reader overflow, recurse or allocate by
-//! an unchecked number.
+//! The header is a Python dictionary with three fixed keys. It is parsed without recursion and with checked sizes,
+//! because calibration files may be untrusted: no header makes the reader overflow, recurse or allocate by an unchecked
+//! number.
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
@@ -21,14 +21,14 @@ const HEADER_LIMIT: usize = 1 << 20;
 /// The largest array read: more is a broken or hostile header.
 const SIZE_LIMIT: u64 = 64 << 30;
 
-/// What is wrong with an `.npy` file or a member of an archive.
+/// A fault of an `.npy` file or of a member of an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NpyError {
     /// Other bytes.
     #[error("it does not start as an .npy file does")]
     NotNpy,
-    /// A version from the future.
+    /// An unknown, newer version.
     #[error("version {0}.{1} of the .npy format is not known")]
     Version(u8, u8),
     /// A header that is not the fixed dictionary.
@@ -49,7 +49,7 @@ pub enum NpyError {
     /// More bytes than any calibration array has.
     #[error("its header declares shape {0}, which is more than 64 GiB")]
     TooLarge(ShapeText),
-    /// Fewer bytes than the shape wants.
+    /// Fewer bytes than the shape requires.
     #[error("it ends after {found} of {wanted} bytes of data")]
     Truncated {
         /// Bytes there are.
@@ -57,7 +57,7 @@ pub enum NpyError {
         /// Bytes that shape and element type want.
         wanted: u64,
     },
-    /// More bytes than the shape wants.
+    /// More bytes than the shape requires.
     #[error("it has {found} bytes of data where its shape wants {wanted}")]
     TooLong {
         /// Bytes there are.
@@ -70,7 +70,7 @@ pub enum NpyError {
     Read(#[from] io::Error),
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) dtype: DataType,
@@ -126,7 +126,7 @@ impl Header {
     }
 }
 
-/// As `read_exact`; a file that ends inside its header is no `.npy` file.
+/// Like `read_exact`, but a file that ends inside its header is not an `.npy` file.
 fn read_header_bytes(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), NpyError> {
     reader.read_exact(bytes).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => NpyError::NotNpy,
@@ -156,7 +156,7 @@ fn parse(text: &str, data_start: u64) -> Result<Header, NpyError> {
     let (Some((dtype, big_endian)), Some(fortran), Some(shape)) = (element, fortran, shape) else {
         return Err(NpyError::Header("a missing key".to_owned()));
     };
-    // Order means nothing for one axis, and NumPy writes either.
+    // The order has no meaning for one axis, and NumPy writes either.
     if fortran && shape.len() > 1 {
         return Err(NpyError::FortranOrder);
     }
