@@ -40,7 +40,7 @@ pub(crate) struct Observed {
     pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
     pub outputs: Vec<Vec<Vec<f32>>>,
-    /// Values by name, without a grid, where details are asked for.
+    /// Values by name, without a grid, where details are requested.
     pub distributions: IndexMap<String, Distribution>,
 }
 

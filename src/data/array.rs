@@ -86,7 +86,7 @@ pub struct LengthError {
 pub struct CastError {
     /// The element, as text.
     pub value: String,
-    /// The type asked for.
+    /// The requested type.
     pub dtype: DataType,
 }
 

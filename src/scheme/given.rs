@@ -33,7 +33,7 @@ impl Encodings {
         self.tensors.keys().map(String::as_str).filter(|name| model.graph.find(name).is_none()).collect()
     }
 
-    /// Bits of the values that have parameters of their own.
+    /// Bits of the values that have their own parameters.
     pub(crate) fn activation_bits(&self, graph: &Graph, placement: &Placement) -> Vec<(ValueId, u8)> {
         let given = |value| Some((value, self.of(graph, value)?.bits));
         placement.roots().filter_map(given).collect()

@@ -129,7 +129,7 @@ impl Scheme {
         self.weight_only.iter().any(|stored| stored.node == layer.node)
     }
 
-    /// Bits of a value that has a quantizer of its own.
+    /// Bits of a value that has its own quantizer.
     pub(crate) fn bits(&self, value: ValueId) -> u8 {
         self.bits.get(&value).copied().unwrap_or(8)
     }

@@ -192,7 +192,7 @@ impl Graph {
         (1..u64::MAX).map(|i| format!("{stem}_{i}")).find(|n| !taken(n)).unwrap_or_else(|| stem.to_owned())
     }
 
-    /// Whether a sub-graph uses the name for a value of its own, so that no value of this graph may take it.
+    /// Whether a sub-graph defines a value of this name, so that no value of this graph may take it.
     pub fn is_reserved(&self, name: &str) -> bool {
         self.reserved.contains(name)
     }

@@ -38,7 +38,7 @@ impl Value {
         &self.name
     }
 
-    /// The node and output slot that define the value; nothing for graph inputs and initializers.
+    /// The node and output slot that define the value; `None` for graph inputs and initializers.
     pub fn producer(&self) -> Option<(NodeId, usize)> {
         self.producer
     }
