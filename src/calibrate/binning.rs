@@ -1,7 +1,7 @@
-//! The two loops every activation goes through: extremes, and counting by bin.
+//! The two loops over every activation: extremes, and counting by bin.
 //!
-//! Both are written so that the compiler can vectorise them without `unsafe`: fixed numbers of partial results, no
-//! branches, and conversions to integers apart from the increments. Counting is spread over several tables, since
+//! Both loops are written so that the compiler can vectorise them without `unsafe`: fixed numbers of partial results,
+//! no branches, and conversions to integers separate from the increments. Counting is spread over several tables, since
 //! increments of one address have to wait for each other, and neighbours in an activation often share a bin.
 
 use crate::quant::Range;
@@ -10,7 +10,7 @@ use crate::quant::Range;
 pub(super) const SIDE: usize = 2048;
 /// Bins on both sides: those above zero, then those below.
 const SLOTS: usize = 2 * SIDE;
-/// Tables that take turns.
+/// Number of tables used in turns.
 const TABLES: usize = 4;
 /// Partial results of the extremes.
 const LANES: usize = 16;
@@ -26,7 +26,7 @@ const FLUSH: usize = 1 << 30;
 /// The extremes of a slice.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extremes {
-    /// The smallest and the largest finite value; none where there is none.
+    /// The smallest and the largest finite value; `None` where there is no finite value.
     pub(super) range: Option<Range>,
     /// The number of finite values.
     pub(super) finite: u64,
@@ -42,7 +42,7 @@ impl Extremes {
         self.nan == 0 && self.infinite == 0
     }
 
-    /// Adds what another slice has.
+    /// Adds the extremes of another slice.
     fn merge(&mut self, other: Self) {
         self.range = match (self.range, other.range) {
             (Some(first), Some(second)) => Some(first.union(second)),
@@ -80,7 +80,7 @@ impl Extremes {
         let finite = poison.iter().sum::<f32>() + rest.iter().map(|value| value * 0.0).sum::<f32>();
         let min = lows.iter().chain(rest).copied().fold(f32::INFINITY, f32::min);
         let max = highs.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-        // Adding zero turns −0 into 0: which of the two comes out of a minimum depends on the order.
+        // Adding zero turns −0 into 0, since the sign of a minimum of the two depends on the order.
         let range = Some(Range::new(min + 0.0, max + 0.0));
         (!finite.is_nan()).then_some(Self { range, finite: block.len() as u64, nan: 0, infinite: 0 })
     }
@@ -106,7 +106,7 @@ impl Extremes {
     }
 }
 
-/// Where counts go: one slice of [`SIDE`] counters for each sign, and one counter for zeros.
+/// The counters: one slice of [`SIDE`] counters per sign, and one counter for zeros.
 pub(super) struct Counters<'a> {
     pub(super) positive: &'a mut [u64],
     pub(super) negative: &'a mut [u64],
@@ -120,7 +120,7 @@ fn slot(value: f32, inverse_width: f32) -> u32 {
     bin | (u32::from(value < 0.0) * SIDE as u32)
 }
 
-/// Counts each `step`-th of the values, whose extremes are given; what is not finite is left out.
+/// Counts each `step`-th of the values, whose extremes are given; values that are not finite are skipped.
 pub(super) fn count(values: &[f32], step: usize, extremes: &Extremes, inverse_width: f32, counters: &mut Counters) {
     if !extremes.all_finite() {
         let finite: Vec<f32> = values.iter().step_by(step).copied().filter(|value| value.is_finite()).collect();
@@ -168,7 +168,7 @@ fn count_many(values: &[f32], inverse_width: f32, counters: &mut Counters) {
         zeros += u64::from(value == 0.0);
         tables[slot(value, inverse_width) as usize % SLOTS][0] += 1;
     }
-    // The first slot above zero took the zeros as well.
+    // The first slot above zero has counted the zeros as well.
     let mut shared = zeros;
     let sides = counters.positive.iter_mut().chain(counters.negative.iter_mut());
     for (counter, turns) in sides.zip(&tables) {

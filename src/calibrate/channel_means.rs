@@ -5,13 +5,13 @@
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChannelMeans {
     sums: Vec<f64>,
-    /// Values a channel has been given.
+    /// Number of values per channel.
     count: u64,
 }
 
 impl ChannelMeans {
-    /// Adds an activation of the given shape whose channels lie along `axis`. One with another number of channels
-    /// than those before is left out.
+    /// Adds an activation of the given shape whose channels lie along `axis`. An activation with another number of
+    /// channels than the first is ignored.
     pub fn observe(&mut self, values: &[f32], shape: &[usize], axis: usize) {
         let Some(&channels) = shape.get(axis) else { return };
         let inner: usize = shape[axis + 1..].iter().product();
@@ -28,7 +28,7 @@ impl ChannelMeans {
         self.count += (values.len() / channels) as u64;
     }
 
-    /// Adds what another part, later in order, has seen.
+    /// Adds the sums of a part that is later in order.
     pub fn merge(&mut self, later: &Self) {
         if self.sums.is_empty() {
             self.clone_from(later);
@@ -38,7 +38,7 @@ impl ChannelMeans {
         }
     }
 
-    /// The means, in the units of the activation; empty if nothing was seen.
+    /// The means, in the units of the activation; empty before the first activation.
     pub fn means(&self) -> Vec<f64> {
         self.sums.iter().map(|sum| sum / self.count.max(1) as f64).collect()
     }

@@ -1,8 +1,8 @@
 //! Streams a data set through a segment into one [`Statistics`] per tap.
 //!
-//! Histograms merge exactly in any order, so shards that are done lend theirs to later ones; moving averages depend on the
-//! order of samples and sums on that of additions, so each shard has its own and they merge in shard order. What a run
-//! leaves is therefore the same for any number of threads, and its memory does not grow with the number of samples.
+//! Histograms merge exactly in any order, so finished shards pass theirs on to later shards. Moving averages depend on
+//! the order of samples, and sums on the order of additions, so each shard has its own and they merge in shard order.
+//! The result is therefore the same for any number of threads, and memory does not grow with the number of samples.
 
 use super::CalibrateError;
 use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
@@ -12,29 +12,29 @@ use crate::execute::segment::Ran;
 use crate::runtime::Runtime;
 use std::sync::{Mutex, PoisonError};
 
-/// Values binned for a tap over the whole run, about; extremes are taken over all values.
+/// Approximate number of values binned per tap over the whole run; extremes are taken over all values.
 const BINNED: usize = 1 << 20;
-/// Values binned for a tap and sample at least.
+/// Least number of values binned per tap and sample.
 const BINNED_A_SAMPLE: usize = 1024;
 
-/// What calibration knows of the activations.
+/// Statistics of the activations.
 #[derive(Clone, Debug)]
 pub(crate) struct Collected {
     /// One entry per tap, in the order of the taps.
     pub taps: Vec<Statistics>,
-    /// Mean of each channel of the taps that ask for it.
+    /// Mean of each channel of the taps that request it.
     pub means: Vec<ChannelMeans>,
-    /// What was to be kept of the first samples.
+    /// The values kept of the first samples.
     pub kept: Vec<Sample>,
 }
 
-/// What is looked for when a segment runs.
+/// The values collected when a segment runs.
 pub(crate) struct Taps {
-    /// How many of the values wanted of the segment are kept as they are: the first ones.
+    /// Number of the segment's outputs that are kept whole: the first ones.
     pub kept: usize,
-    /// Of how many samples.
+    /// Number of samples whose outputs are kept.
     pub samples: usize,
-    /// The values behind them, whose statistics are wanted.
+    /// The remaining outputs, whose statistics are collected.
     pub counted: Vec<Tap>,
 }
 
@@ -43,15 +43,15 @@ pub(crate) struct Taps {
 pub(crate) struct Tap {
     /// Its name.
     pub name: String,
-    /// Whether its range is wanted.
+    /// Whether its range is collected.
     pub range: bool,
-    /// Values below this count as this, because they make no difference.
+    /// Smaller values are replaced by this one, since they have the same effect in the network.
     pub floor: Option<f32>,
-    /// The axis of its channels, if their means are wanted; negative from the end.
+    /// The axis of its channels, if their means are collected; negative from the end.
     pub channels: Option<isize>,
 }
 
-/// Runs the data through a segment of which the values to be kept, and then those tapped, are wanted.
+/// Runs the data through a segment whose outputs are first the values to keep, then the taps.
 pub(crate) fn collect(
     taps: &Taps,
     pool: &Pool,
@@ -92,7 +92,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 struct Shard {
-    /// Of this shard, and of those that used them before.
+    /// Histograms of this shard and of the shards that used them before.
     histograms: Vec<Histogram>,
     averages: Vec<MovingAverage>,
     means: Vec<ChannelMeans>,
@@ -152,7 +152,7 @@ fn positive_axis(axis: isize, rank: usize) -> Option<usize> {
 }
 
 /// A step that visits about `wanted` of `length` values and shares no small factor with the rows of an image, so that
-/// no column is left out.
+/// no column is skipped.
 fn stride(length: usize, wanted: usize) -> usize {
     let mut step = (length / wanted.max(1)).max(1);
     while step > 1 && [2, 3, 5, 7].iter().any(|p| step.is_multiple_of(*p)) {

@@ -1,24 +1,24 @@
-//! The range with which quantized values point in the direction of the values: `EasyQuant`'s measure.
+//! The range whose quantized values have the largest cosine with the values: `EasyQuant`'s measure.
 //!
-//! Equations (6) and (7) of the MSQ paper judge a grid by the cosine similarity of the values r and their quantized form
-//! r̄, cos = Σ r·r̄ / √(Σ r² · Σ r̄²). In steps of the grid r = u = n + e with n the integer u is rounded and limited to. With
-//! E = Σ e², N = Σ n² and P = Σ n·e, Lagrange's identity gives
+//! Equations (6) and (7) of the MSQ paper measure a grid by the cosine similarity of the values r and their quantized
+//! form r̄, cos = Σ r·r̄ / √(Σ r² · Σ r̄²). In steps of the grid r = u = n + e, where n is u rounded and limited to the
+//! grid. With E = Σ e², N = Σ n² and P = Σ n·e, Lagrange's identity gives
 //!
 //! `1 − cos² = (N·E − P²) / (N·Σ u²)`,  hence  `Σ r²·(1 − cos²) = s²·(E − P²/N)`,
 //!
-//! which is small where cos is near 1, loses no digits there, and is the least that Σ (r − α·r̄)² can be for any factor α.
-//! As Σ r² is the same for all grids and cos is never negative, the largest cosine is where this is least.
+//! which is small where cos is near 1, has no cancellation there, and is the minimum of Σ (r − α·r̄)² over factors α.
+//! As Σ r² is the same for all grids and cos is never negative, the grid with the least value has the largest cosine.
 //!
-//! Within a bin values are taken as evenly spread, and expectations are exact, as in [`mse`](super::mse): from zero to
-//! u, with r now the rest u − n,
+//! Values are assumed to be uniform within a bin, and expectations are exact, as in [`mse`](super::mse): from zero to
+//! u, with r now the remainder u − n,
 //!
 //! ∫ e² = n/12 + r³/3,  ∫ n² = n³/3 + n/6 + n²·r,  ∫ n·e = n·(r² − 1/4)/2,
 //!
-//! since a full cell around m adds 1/12, m² and 0, and the part of the last cell the rest; n stays where it is beyond the
-//! clipping point.
+//! since a full cell around m adds 1/12, m² and 0, and the partial last cell the rest; beyond the clipping point n is
+//! constant.
 //!
-//! The direction does not tell the length: values that are all alike can be clipped at will. So a small part of the
-//! squared error s²·E is added, which decides between equals.
+//! The cosine does not depend on length: equal values could be clipped arbitrarily. So a small part of the squared
+//! error s²·E is added to break ties.
 
 use super::search::{NARROW, Place, search};
 use super::{Bin, Histogram};
@@ -38,7 +38,7 @@ pub(super) fn range(histogram: &Histogram, grid: GridSpec) -> Range {
 
 /// The cosine similarity of the binned values and their quantized form; 1 if all are zero, 0 if only the latter are.
 ///
-/// Assumes that values are evenly spread within each bin.
+/// Assumes that values are uniform within each bin.
 pub fn cosine_similarity(histogram: &Histogram, affine: &Affine) -> f64 {
     let bins: Vec<Bin> = histogram.bins().collect();
     let Sums { error, integers, mixed, .. } = Sums::of(&bins, affine);

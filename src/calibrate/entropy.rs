@@ -1,26 +1,26 @@
 //! The range whose quantized distribution diverges least from the original one: `TensorRT`'s entropy calibration.
 //!
 //! For a candidate range of consecutive bins, P is the histogram with everything outside moved into the bins at the
-//! ends, and Q is what 2^b levels (2^(b−1) for the magnitudes of a symmetric grid) can tell of the part inside: each
-//! level spreads its counts evenly over those of its bins that P uses. The candidate with the least
-//! KL(P‖Q) = Σ P·ln(P/Q) wins; clipping shows as mass that P has at the ends and Q has not.
+//! ends, and Q is the inside at 2^b levels (2^(b−1) for the magnitudes of a symmetric grid): each level spreads its
+//! counts evenly over those of its bins that P uses. The candidate with the least KL(P‖Q) = Σ P·ln(P/Q) wins; clipping
+//! appears as mass of P at the ends that Q lacks.
 //!
-//! Differences from the usual implementations, each because the usual choice makes the result jump:
+//! Differences from the usual implementations, whose choices make the result discontinuous:
 //! * level boundaries are spread evenly over the bins, instead of leaving the remainder to the last level;
-//! * Q is smoothed by ε at every bin P uses, so a level without counts inside is dear but finite;
-//! * zeros are left out: every grid represents them exactly, so they say nothing about the range;
+//! * Q is smoothed by ε at every bin that P uses, so that a level without counts inside has a large but finite cost;
+//! * zeros are left out: every grid represents them exactly, so they do not affect the choice of the range;
 //! * with values on both sides, the two ends are searched in turns.
 //!
-//! Prefix sums of n, of n·ln n and of the used bins make a candidate cost one logarithm a level.
+//! With prefix sums of n, of n·ln n and of the used bins, a candidate costs one logarithm per level.
 
 use super::{BINS, Histogram};
 use crate::quant::{GridSpec, Range};
 
 /// ε: the share of the mass inside that is added to each bin in use.
 const SMOOTHING: f64 = 1e-6;
-/// How many places of one end are tried.
+/// Number of candidates for one end.
 const CANDIDATES: usize = 256;
-/// How often both ends are searched.
+/// Number of searches of both ends.
 const ROUNDS: usize = 3;
 /// An end stays outside of the innermost 1/16 of its side, as in `TensorRT`.
 const INNERMOST: usize = 16;
@@ -47,7 +47,7 @@ pub(super) fn range(histogram: &Histogram, grid: GridSpec) -> Range {
 fn search_both(histogram: &Histogram, levels: usize) -> (usize, usize) {
     let (negative, positive) = (histogram.negative(), histogram.positive());
     let (negative, positive) = (&negative[..used(negative)], &positive[..used(positive)]);
-    // One line for each direction, so that the same search moves either end.
+    // One sequence of bins per direction, so that the same search moves either end.
     let rising = Line::new(negative.iter().rev().chain(positive));
     let falling = Line::new(positive.iter().rev().chain(negative));
     let (mut below, mut above) = (negative.len(), positive.len());
@@ -84,7 +84,7 @@ impl Line {
         Self { counts, mass, in_use, weighted_logarithms }
     }
 
-    /// The best place for the end of a range that begins at bin `start`; zero lies before bin `origin`.
+    /// The best end of a range that begins at bin `start`; zero lies before bin `origin`.
     fn best_end(&self, start: usize, origin: usize, levels: usize) -> usize {
         let last = self.counts.len();
         let first = (origin + (last - origin).div_ceil(INNERMOST)).max(start + levels);
@@ -112,7 +112,7 @@ impl Line {
         }
         let (before, after) = (self.mass[start], total - self.mass[end]);
         let (first, last) = (self.counts[start], self.counts[end - 1]);
-        // The end bins may be in use by P alone.
+        // P alone may use the end bins.
         let extra_first = f64::from(first == 0.0 && before > 0.0);
         let extra_last = f64::from(last == 0.0 && after > 0.0);
         let in_use = self.in_use[end] - self.in_use[start] + extra_first + extra_last;

@@ -25,7 +25,7 @@ pub enum CalibrateError {
         /// The sample.
         sample: usize,
     },
-    /// The bits wanted are none of a grid of activations.
+    /// No grid of activations has the requested bits.
     #[error("layer `activations`: {0}")]
     Grid(#[from] QuantError),
     /// The model could not be run.

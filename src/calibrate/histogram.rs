@@ -1,13 +1,13 @@
-//! A histogram of fixed size whose content does not depend on the order of what it counts.
+//! A histogram of fixed size whose content does not depend on the order of the values.
 //!
 //! Each side of zero has [`BINS`] bins of one width 2^k: bin i above zero holds \[i·2^k, (i + 1)·2^k), bin i below zero
-//! mirrors it, and zeros have a counter of their own, since `ReLU` makes them exact and plentiful. k is the smallest
-//! exponent with which the largest magnitude m seen fits: 2^(k+10) ≤ m < 2^(k+11), so at least half of the bins of one
-//! side are in use and the resolution is m/1024 or better.
+//! mirrors it, and zeros have a separate counter, since `ReLU` produces many exact zeros. k is the smallest exponent
+//! with which the largest magnitude m fits: 2^(k+10) ≤ m < 2^(k+11), so at least half of the bins of one side are in
+//! use and the resolution is m/1024 or better.
 //!
-//! When m grows, pairs of bins are added. Since all edges are multiples of 2^k, the sum is exactly what counting
-//! into the wider bins would have given: bin(x, k + 1) = ⌊bin(x, k) / 2⌋ in integers. Hence the histogram is a
-//! function of the multiset of values alone, and merging is an exact, commutative and associative sum.
+//! When m grows, pairs of bins are added. Since all edges are multiples of 2^k, the sums are exactly the counts of the
+//! wider bins: bin(x, k + 1) = ⌊bin(x, k) / 2⌋ in integers. Hence the histogram is a function of the multiset of values
+//! alone, and merging is an exact, commutative and associative sum.
 
 use serde::{Deserialize, Serialize};
 
@@ -71,11 +71,11 @@ impl TryFrom<UncheckedHistogram> for Histogram {
 /// One bin with a count above 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// Where the bin begins, in the units of the tensor. No value of the bin lies below.
+    /// Lower end of the bin, in the units of the tensor. No value of the bin lies below.
     pub lower: f64,
-    /// Where the bin ends. No value of the bin lies above.
+    /// Upper end of the bin. No value of the bin lies above.
     pub upper: f64,
-    /// How many values it holds.
+    /// Number of values in the bin.
     pub count: u64,
 }
 
@@ -130,7 +130,7 @@ impl Histogram {
             self.zeros = self.zeros.saturating_add(zeros);
             return;
         }
-        // A side that has no values is lent counters that stay at 0.
+        // A side without values uses temporary counters that stay at 0.
         let mut spare = Vec::new();
         let (positive, negative) = match (self.positive.is_empty(), self.negative.is_empty()) {
             (true, _) => (&mut spare, &mut self.negative),
@@ -176,27 +176,27 @@ impl Histogram {
         self.range
     }
 
-    /// How many finite values were seen, counted into bins or not.
+    /// Number of finite values, counted into bins or not.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How many values were counted into bins or as zeros.
+    /// Number of values counted into bins or as zeros.
     pub fn binned(&self) -> u64 {
         self.positive.iter().chain(&self.negative).fold(self.zeros, |sum, count| sum.saturating_add(*count))
     }
 
-    /// How many of the binned values are exactly zero.
+    /// Number of binned values that are exactly zero.
     pub fn zeros(&self) -> u64 {
         self.zeros
     }
 
-    /// How many NaN were left out.
+    /// Number of NaN, which are not counted.
     pub fn nan(&self) -> u64 {
         self.nan
     }
 
-    /// How many infinities were left out.
+    /// Number of infinities, which are not counted.
     pub fn infinite(&self) -> u64 {
         self.infinite
     }
@@ -235,7 +235,7 @@ impl Histogram {
     }
 }
 
-/// Gives a side its counters when it is about to be used.
+/// Allocates the counters of a side before its first use.
 fn reserve_side(side: &mut Vec<u64>, used: bool) {
     if used && side.is_empty() {
         side.resize(BINS, 0);

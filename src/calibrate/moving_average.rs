@@ -4,9 +4,9 @@
 //!
 //! `m_n = (1 − c)^n·x_1 + S_n`, `S_n = Σ_{t=1..n} c·(1 − c)^(n−t)·x_t`,
 //!
-//! where the term t = 1 of S completes the weight `(1 − c)^(n−1)` of `x_1`. A stretch of samples is therefore known by
-//! `(n, x_1, S)`, and a stretch a followed by b is `(n_a + n_b, x_1 of a, (1 − c)^(n_b)·S_a + S_b)`. The order of samples
-//! matters, how they are cut into stretches does not, up to the last places of double precision.
+//! where the term t = 1 of S completes the weight `(1 − c)^(n−1)` of `x_1`. A sequence of samples is therefore
+//! determined by `(n, x_1, S)`, and a sequence a followed by b is `(n_a + n_b, x_1 of a, (1 − c)^(n_b)·S_a + S_b)`. The
+//! order of samples matters; the division into sequences does not, up to rounding in double precision.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::quant::Range;
 /// c: the weight of the newest sample.
 pub const AVERAGING_CONSTANT: f64 = 0.01;
 
-/// The moving average of a stretch of samples.
+/// The moving average of a sequence of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MovingAverage {
     /// n: the number of samples.
@@ -27,7 +27,7 @@ pub struct MovingAverage {
 }
 
 impl MovingAverage {
-    /// Adds the extremes of the next sample; a range that is not finite is left out.
+    /// Adds the extremes of the next sample; a range that is not finite is ignored.
     pub fn observe(&mut self, sample: Range) {
         let ends = [sample.min, sample.max];
         if ends.iter().all(|end| end.is_finite()) {
@@ -36,7 +36,7 @@ impl MovingAverage {
         }
     }
 
-    /// Adds a stretch of samples that comes after this one.
+    /// Appends a later sequence of samples.
     pub fn merge(&mut self, later: &Self) {
         if self.samples == 0 {
             *self = *later;
@@ -49,7 +49,7 @@ impl MovingAverage {
         self.samples = self.samples.saturating_add(later.samples);
     }
 
-    /// How many samples were averaged.
+    /// Number of samples averaged.
     pub fn samples(&self) -> u64 {
         self.samples
     }

@@ -16,35 +16,35 @@ use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationGrid, ActivationQuantizer};
 use rayon::prelude::*;
 
-/// How ranges are chosen, and what else is kept of a calibration run.
+/// How ranges are chosen, and what else a calibration run returns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
     /// How ranges are chosen.
     pub observer: ObserverKind,
     /// Factor that widens ranges, for synthetic data.
     pub margin: f32,
-    /// Samples whose outputs are kept.
+    /// Number of samples whose outputs are returned.
     pub outputs: usize,
-    /// Whether distributions of values are kept.
+    /// Whether distributions of values are returned.
     pub distributions: bool,
 }
 
-/// What calibration found.
+/// The result of calibration.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     /// Parameters by value name.
     pub activations: IndexMap<String, ActivationQuantizer>,
-    /// Parameters of what a layer reads, by layer name, where they are not those of the value.
+    /// Parameters of a layer's input, by layer name, where they differ from those of the value.
     pub requantized: IndexMap<String, ActivationQuantizer>,
-    /// Mean of each input channel of a layer, by the name of the value the layer reads.
+    /// Mean of each input channel of a layer, by the name of the layer's input value.
     pub means: IndexMap<String, Vec<f64>>,
     /// The float model's outputs for the first samples.
     pub outputs: Vec<Vec<Vec<f32>>>,
-    /// Values by name, without a grid, where details are asked for.
+    /// Values by name, without a grid, where details are requested.
     pub distributions: IndexMap<String, Distribution>,
 }
 
-/// What calibration saw, from which the parameters of any number of bits can be chosen.
+/// Statistics of calibration, from which parameters for any number of bits can be chosen.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     statistics: IndexMap<String, Statistics>,
@@ -79,7 +79,7 @@ pub(crate) fn observe(
 }
 
 impl Observed {
-    /// The parameters of what a layer reads.
+    /// The parameters of a layer's input.
     pub(crate) fn read_by(&self, model: &Model, placement: &Placement, layer: &Layer) -> Option<ActivationQuantizer> {
         let own = || self.activations.get(model.graph.value(placement.root(layer.input)).name());
         self.requantized.get(&layer.name).or_else(own).copied()
@@ -154,7 +154,7 @@ impl Seen {
         self.statistics.iter().filter_map(one).collect()
     }
 
-    /// The parameters of a value; nothing for one that was not seen.
+    /// The parameters of a value; `None` for a value without statistics.
     pub(crate) fn quantizer(
         &self,
         model: &Model,
@@ -166,7 +166,7 @@ impl Seen {
         Ok(self.with_bits(model, scheme, value, bits)?.map(|quantizer| (name, quantizer)))
     }
 
-    /// The parameters of what a layer reads, if they are not those of the value.
+    /// The parameters of a layer's input, if they differ from those of the value.
     pub(crate) fn requantizer(
         &self,
         model: &Model,
@@ -178,7 +178,7 @@ impl Seen {
         Ok(chosen.map(|quantizer| (layer.name.clone(), quantizer)))
     }
 
-    /// The parameters of a value with so many bits; nothing for one that was not seen.
+    /// The parameters of a value for this number of bits; `None` for a value without statistics.
     pub(crate) fn with_bits(
         &self,
         model: &Model,
@@ -215,7 +215,7 @@ fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, Calibrate
     Ok(GridSpec::new(kind, bits)?)
 }
 
-/// Says so where not even one thread fits the memory allowed.
+/// Warns where not even one thread fits the memory allowed.
 fn warn_of_memory(pool: &Pool, ran: Ran, runtime: &Runtime) {
     let (session, model) = pool.need(ran);
     if let Some(budget) = runtime.memory.filter(|&budget| budget.saturating_sub(model) < session.max(1)) {
@@ -223,7 +223,7 @@ fn warn_of_memory(pool: &Pool, ran: Ran, runtime: &Runtime) {
     }
 }
 
-/// Ranges of every value with parameters of its own, channel means of every value a layer reads.
+/// Taps for the range of every value with its own parameters, and for the channel means of every layer's input.
 fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
     let Scheme { placement, weight_only, coverage, .. } = scheme;
     let mut wanted: IndexMap<ValueId, (bool, Option<isize>)> = IndexMap::new();
@@ -244,12 +244,12 @@ fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
     wanted.into_iter().filter(|&(value, _)| coverage.sees(model, value)).map(complete).collect()
 }
 
-/// What the graph says of a value's range.
+/// Bounds of a value's range that follow from the graph.
 #[derive(Clone, Copy, Debug, Default)]
 struct Limits {
-    /// The quantizer must reach at least down to this, if the data do, and need not reach further.
+    /// The quantizer's range must extend down to this bound if the data do, and no further.
     floor: Option<f32>,
-    /// The quantizer stands for a clamp at this bound and must not pass it.
+    /// The quantizer replaces a clamp at this bound, which its range must not exceed.
     bound: Option<f32>,
 }
 
@@ -265,7 +265,7 @@ fn choose(
     let mut range = limits.bound.map_or(range, |bound| Range::new(range.min, range.max.min(bound)));
     let mut affine = grid.affine(range);
     if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {
-        // Where values pile up at the floor, an end of the grid short of it would shift every one of them.
+        // Many values may lie at the lower bound, and a grid that ends above it would shift all of them.
         range.min = floor;
         affine = grid.affine(range);
         if affine.dequantize(affine.quantized_min) > floor {

@@ -1,4 +1,4 @@
-//! What is kept of a tap, and the ways to choose a range from it.
+//! Statistics of a tap, and the ways to choose a range from them.
 
 use super::binning::Extremes;
 use super::{Histogram, MovingAverage, cosine, entropy, min_max, mse, percentile};
@@ -7,7 +7,7 @@ use crate::scheme::observer::ObserverKind;
 use serde::{Deserialize, Serialize};
 
 impl ObserverKind {
-    /// The range this observer chooses for `grid`; zero to zero if nothing finite was seen.
+    /// The range that this observer chooses for `grid`; zero to zero if there was no finite value.
     pub fn range(self, statistics: &Statistics, grid: GridSpec) -> Range {
         let histogram = &statistics.histogram;
         let range = match self {
@@ -23,9 +23,9 @@ impl ObserverKind {
     }
 }
 
-/// What is kept of one tap: enough for every observer.
+/// Statistics of one tap, sufficient for every observer.
 ///
-/// Parts merge exactly in any order but for the moving average, which wants them in the order of their samples.
+/// Parts merge exactly in any order, except for the moving average, which needs the order of the samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Counts by bin and exact extremes.
@@ -35,7 +35,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Statistics of nothing yet.
+    /// Empty statistics.
     pub fn new() -> Self {
         Self::default()
     }
@@ -45,7 +45,7 @@ impl Statistics {
         self.observe_strided(sample, 1);
     }
 
-    /// Adds one sample, of which only each `step`-th value is counted by bin; the extremes see all.
+    /// Adds one sample, of which only each `step`-th value is counted by bin; all values update the extremes.
     pub fn observe_strided(&mut self, sample: &[f32], step: usize) {
         let extremes = Extremes::of(sample);
         self.histogram.observe_known(sample, step, &extremes);
@@ -56,8 +56,8 @@ impl Statistics {
 
     /// Adds a batch of `samples` samples, one after the other in memory.
     ///
-    /// The result is that of adding them one by one, so it does not depend on how samples were batched. If the batch
-    /// cannot be divided evenly it counts as one sample.
+    /// The result equals that of adding the samples one by one, so it does not depend on batching. A batch that cannot
+    /// be divided evenly counts as one sample.
     pub fn observe_batch(&mut self, batch: &[f32], samples: usize, step: usize) {
         let samples = if samples == 0 || !batch.len().is_multiple_of(samples) { 1 } else { samples };
         for sample in batch.chunks((batch.len() / samples).max(1)) {
@@ -77,8 +77,8 @@ impl Statistics {
     }
 }
 
-/// `range` with both ends moved away from zero by `factor`: for ranges seen on synthetic inputs, which real ones may
-/// exceed. A factor that is not positive and finite changes nothing; ends stay finite.
+/// Range widening: `range` with both ends moved away from zero by `factor`, for synthetic inputs, whose range real
+/// inputs may exceed. A factor that is not positive and finite changes nothing; ends stay finite.
 pub fn widen(range: Range, factor: f32) -> Range {
     if factor.is_finite() && factor > 0.0 {
         let end = |value: f32| (value * factor).clamp(f32::MIN, f32::MAX);

@@ -1,9 +1,9 @@
-//! The range that a given share of the values lies in.
+//! The range that contains a given share of the values.
 //!
-//! For an asymmetric grid the share left out is split evenly: with p percent, the ends are the quantiles
-//! (1 − p/100)/2 and (1 + p/100)/2. A symmetric grid takes the p/100 quantile of the magnitudes on both sides. The
-//! f-quantile of N values is read off the histogram at rank f·N, linearly within a bin, so it lies within a bin width of
-//! the value that sorting would give.
+//! For an asymmetric grid the share left out is split evenly: with p percent, the ends are the quantiles (1 − p/100)/2
+//! and (1 + p/100)/2. A symmetric grid takes the p/100 quantile of the magnitudes on both sides. The f-quantile of N
+//! values is read off the histogram at rank f·N, linearly within a bin, so it lies within a bin width of the value that
+//! sorting would give.
 
 use super::{BINS, Bin, Histogram};
 use crate::quant::{GridSpec, Range};
@@ -22,13 +22,13 @@ pub(super) fn range(histogram: &Histogram, percentile: f64, grid: GridSpec) -> R
         return Range::new(-magnitude, magnitude);
     }
     let tail = (1.0 - share) / 2.0;
-    // The upper end is found from above, so that both tails are treated alike and 100 percent gives the exact ends.
+    // The upper end is searched from above, so that both tails are treated equally and 100 percent gives the extremes.
     let mirrored = |bin: Bin| Bin { lower: -bin.upper, upper: -bin.lower, count: bin.count };
     let lower = at_rank(ascending(histogram).into_iter(), tail * total);
     let upper = at_rank(ascending(histogram).into_iter().rev().map(mirrored), tail * total);
     let min = lower.map_or(extremes.min, |end| end as f32);
     let max = upper.map_or(extremes.max, |end| -end as f32);
-    // Interpolation within the outermost bins may leave the extremes behind.
+    // Interpolation within the outermost bins may exceed the extremes.
     Range::new(min.clamp(extremes.min, extremes.max), max.clamp(extremes.min, extremes.max))
 }
 
@@ -54,7 +54,7 @@ fn magnitudes(histogram: &Histogram) -> impl Iterator<Item = Bin> {
     std::iter::once(zeros).chain(bins)
 }
 
-/// The place that `rank` values lie below, none beyond the last bin.
+/// The position below which `rank` values lie; at most the end of the last bin.
 fn at_rank(bins: impl Iterator<Item = Bin>, rank: f64) -> Option<f64> {
     let mut below = 0.0;
     for bin in bins.filter(|bin| bin.count > 0) {

@@ -1,23 +1,23 @@
-//! The search for the range whose grid has the least error, whatever error means.
+//! The search for the range whose grid has the least error, for any definition of the error.
 //!
-//! It tries \[a·min, b·max\] with a and b in (0, 1\], on a coarse grid that is made finer around its best point; for
-//! symmetric grids and one-sided data there is one ratio, otherwise two. Each candidate is judged by the grid that would
-//! really be used, zero point rounded. Of equals the one that clips less is taken.
+//! Candidates are \[a·min, b·max\] with a and b in (0, 1\], on a coarse grid that is refined around its best point; for
+//! symmetric grids and one-sided data there is one ratio, otherwise two. The error of a candidate is that of its final
+//! grid, with the zero point rounded. Of candidates with equal errors the one that clips less wins.
 
 use super::Histogram;
 use crate::quant::{Affine, GridSpec, Range, round_half_even_f64};
 
 /// Bins narrower than this many steps are too narrow for a difference quotient.
 pub(super) const NARROW: f64 = 1e-6;
-/// Places of the coarse search of one ratio.
+/// Candidates of the coarse search of one ratio.
 const COARSE_SINGLE: u32 = 100;
-/// Places of the coarse search of two ratios, for each.
+/// Candidates of the coarse search of two ratios, for each ratio.
 const COARSE_PAIR: u32 = 16;
-/// How often the search of one ratio is made finer, each time by [`FINER_SINGLE`].
+/// How often the search of one ratio is refined, each time by [`FINER_SINGLE`].
 const ROUNDS_SINGLE: usize = 2;
-/// The factor by which the search of one ratio is made finer.
+/// The factor by which the search of one ratio is refined.
 const FINER_SINGLE: f32 = 5.0;
-/// How often the search of two ratios is made finer, each time by 2.
+/// How often the search of two ratios is refined, each time by 2.
 const ROUNDS_PAIR: usize = 4;
 
 /// The range of least `objective` on `grid`; zero to zero for an empty histogram.
@@ -51,10 +51,10 @@ impl Place {
         }
     }
 
-    /// u = x/s, and the integer n that it is rounded and limited to.
+    /// u = x/s, and the integer n to which it is rounded and limited.
     pub(super) fn of(&self, value: f64) -> (f64, f64) {
         let unit = value * self.inverse;
-        // Limits are integers, so this may come first.
+        // Limits are integers, so clipping may come before rounding.
         let limited = if unit < self.low { self.low } else { unit };
         (unit, round_half_even_f64(if limited > self.high { self.high } else { limited }))
     }
@@ -67,12 +67,12 @@ struct Search<F> {
 }
 
 impl<F: Fn(&Affine) -> f64> Search<F> {
-    /// The error of the grid that a range leads to.
+    /// The error of the grid of a range.
     fn error(&self, range: Range) -> f64 {
         (self.objective)(&self.grid.affine(range))
     }
 
-    /// The best of the ranges that one ratio gives.
+    /// The best range with one ratio for both ends.
     fn single(&self, range: impl Fn(f32) -> Range) -> Range {
         let mut spacing = 1.0 / COARSE_SINGLE as f32;
         // From wide to narrow, so that ties clip less.

@@ -1,5 +1,5 @@
-//! Made-up inputs that suit a model: ids its tables have rows for, images of the mean and spread its first batch-norm
-//! was trained on.
+//! Synthetic inputs that suit a model: ids within the rows of its tables, images with the mean and spread of the data
+//! on which its first batch-norm was trained.
 //!
 //! A first convolution maps images x = α·u + m, with u of zero mean and unit spread, to channels of mean
 //! b + α·(a − b) + m·S and variance α²·v, where a and v are the channel's mean and variance for u itself, b its bias
@@ -13,10 +13,10 @@ use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
 use msq_passes::ops::{Trait, facts};
 use msq_passes::pipelines;
 
-/// Images looked at to find the scale.
+/// Number of images from which the scale is estimated.
 const PROBES: usize = 4;
 
-/// Made-up samples for a model, whose first layers the back end runs.
+/// Synthetic samples for a model, whose first layers the back end runs.
 pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, CalibrateError> {
     let specs = InputSpec::of(model);
     let mut options = options.clone();

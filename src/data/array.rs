@@ -50,7 +50,7 @@ macro_rules! with_elements {
     };
 }
 
-/// As [`with_elements`], the result being the vector of an [`ArrayData`] of the same type.
+/// Like [`with_elements`], but the result is the vector of an [`ArrayData`] of the same type.
 macro_rules! map_elements {
     ($data:expr, $elements:ident => $body:expr) => {
         match $data {
@@ -70,7 +70,7 @@ macro_rules! map_elements {
     };
 }
 
-/// Shape and number of elements that contradict each other.
+/// A shape and a number of elements that do not match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("shape {shape:?} does not hold {elements} elements")]
 pub struct LengthError {
@@ -86,11 +86,11 @@ pub struct LengthError {
 pub struct CastError {
     /// The element, as text.
     pub value: String,
-    /// The type asked for.
+    /// The requested type.
     pub dtype: DataType,
 }
 
-/// The number of elements of a shape; nothing when it overflows.
+/// The number of elements of a shape; `None` when it overflows.
 pub(super) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim))
 }
@@ -100,7 +100,7 @@ pub(super) fn is_supported(dtype: DataType) -> bool {
     width(dtype).is_some()
 }
 
-/// Bytes of one element; nothing for types that arrays cannot have.
+/// Bytes per element; `None` for types that arrays cannot have.
 pub(super) fn width(dtype: DataType) -> Option<usize> {
     Some(match dtype {
         DataType::Int8 | DataType::Uint8 | DataType::Bool => 1,
@@ -112,7 +112,7 @@ pub(super) fn width(dtype: DataType) -> Option<usize> {
 }
 
 impl Array {
-    /// An array of this shape; refused when the shape does not hold the elements.
+    /// An array of this shape; an error when the number of elements differs.
     pub fn new(shape: Vec<usize>, data: ArrayData) -> Result<Self, LengthError> {
         let elements = data.len();
         if count(&shape) == Some(elements) { Ok(Self { shape, data }) } else { Err(LengthError { shape, elements }) }
@@ -151,7 +151,7 @@ impl Array {
         Self::new(shape, self.data)
     }
 
-    /// This array and another one below it: first axes added, the others and the type equal.
+    /// This array followed by another one along the first axis; the other axes and the type must be equal.
     pub(super) fn concat(mut self, below: &Self) -> Result<Self, LengthError> {
         let refused = LengthError { shape: below.shape.clone(), elements: below.len() };
         let (Some((rows, row)), Some((more, row_below))) = (self.shape.split_first(), below.shape.split_first()) else {
@@ -190,8 +190,8 @@ impl Array {
 
     /// The same values in another element type.
     ///
-    /// Values are kept: a float goes into an integer only when it is whole, an integer only when it is in range, a
-    /// bool takes 0 and 1. Floats may round when they narrow.
+    /// Values do not change: a float becomes an integer only when it is whole, an integer must be in range, and a bool
+    /// takes 0 and 1. Floats may round when they become narrower.
     pub fn cast(self, dtype: DataType) -> Result<Self, CastError> {
         if self.dtype() == dtype {
             return Ok(self);
@@ -258,7 +258,7 @@ impl ArrayData {
         })
     }
 
-    /// Adds the elements of `more`; false, and nothing done, when they have another type.
+    /// Appends the elements of `more`; returns false and changes nothing when they have another type.
     fn append(&mut self, more: &Self) -> bool {
         macro_rules! append {
             ($($variant:ident)*) => {
@@ -272,12 +272,12 @@ impl ArrayData {
         true
     }
 
-    /// Element `i` of the result is element `index(i)` of this; indices past the end are left out.
+    /// Element `i` of the result is element `index(i)` of this array; indices past the end are skipped.
     pub(super) fn gather(&self, index: impl Fn(usize) -> usize) -> Self {
         map_elements!(self, v => (0..v.len()).filter_map(|i| v.get(index(i)).copied()).collect())
     }
 
-    /// Every element, widened without loss (but for integers past 2^53 read as reals).
+    /// Every element, widened without loss (except for integers above 2^53 read as reals).
     pub(super) fn numbers(&self) -> Box<dyn Iterator<Item = Number> + '_> {
         with_elements!(self, v => Box::new(v.iter().map(|&x| x.number())))
     }
@@ -306,7 +306,7 @@ impl ArrayData {
     }
 }
 
-/// Decodes fixed-width words. A ragged tail is dropped; callers check the length.
+/// Decodes fixed-width words. An incomplete last word is dropped; callers check the length.
 fn words<T, const N: usize>(bytes: &[u8], big_endian: bool, decode: fn([u8; N]) -> T) -> Vec<T> {
     let (words, _) = bytes.as_chunks::<N>();
     let convert = |word: &[u8; N]| {

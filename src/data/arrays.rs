@@ -1,8 +1,8 @@
 //! Arrays of samples: an `.npz`, an `.npy`, a folder of `.npy` files.
 //!
-//! Which array of an archive feeds which input: the one with the input's name. A model with one input also takes the
-//! array named in the options, the only array, the only one besides labels, or one called `x`, `input`, `images` or
-//! `data`; other arrays are ignored.
+//! The array of an archive with an input's name feeds that input. A model with one input also takes the array named in
+//! the options, the only array, the only array besides labels, or one called `x`, `input`, `images` or `data`; other
+//! arrays are ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::npz::Archive;
 use super::source::{Labels, Opened, Source};
 use super::{DataOptions, InputSpec};
 
-/// Names an input array goes by when there is no better clue.
+/// Names of arrays that may feed the input when nothing else identifies one.
 const CONVENTIONAL: [&str; 4] = ["x", "input", "images", "data"];
 
 /// One array and the input it feeds.
@@ -30,7 +30,7 @@ impl Column {
         Ok(Self { rows, feed })
     }
 
-    /// The number of samples; nothing for an array that every sample takes whole.
+    /// The number of samples; `None` for an array that every sample takes whole.
     fn samples(&self) -> Option<usize> {
         Some(self.rows.shape().first()? / self.feed.rows()?)
     }
@@ -150,7 +150,7 @@ fn choose(
     own.or(only).or_else(conventional).ok_or_else(|| missing(&spec.name))
 }
 
-/// How many labels there may be: one a sample, or one a row.
+/// The possible numbers of labels: one per sample, or one per row.
 fn fit_labels(values: Vec<i64>, stacked: &Stacked) -> Option<Labels> {
     let rows = stacked.columns.iter().find_map(|c| Some((c.feed.rows()?, c.rows.shape().first().copied()?)));
     let (batch, rows) = rows.unwrap_or((1, 1));
@@ -168,7 +168,7 @@ fn labels_of(file: LabelFile, stacked: &Stacked, path: &Path) -> Result<Labels, 
     fit_labels(values, stacked).ok_or(error)
 }
 
-/// The labels in the archive: those the options name, else an array that goes by a label's name and has the form.
+/// The labels in the archive: those that the options name, else an array with a usual label name and a label's form.
 fn labels_inside(
     archive: &mut Archive,
     stacked: &Stacked,
@@ -183,7 +183,7 @@ fn labels_inside(
     }
     let has_form = |h: &Header| labels::is_label_shape(&h.shape) && !h.dtype.is_float();
     for name in NAMES.iter().filter(|n| inputs.iter().all(|i| i.name != **n)) {
-        // An array of text by that name holds the classes: not readable here, and no labels.
+        // An array of text with such a name holds class names: it cannot be read here, and is not labels.
         if archive.contains(name) && archive.header(name).is_ok_and(|h| has_form(&h)) {
             let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
             let count = values.len();
@@ -198,12 +198,12 @@ fn labels_inside(
     Ok(None)
 }
 
-/// A folder of `.npy` files, one sample a file, with or without the batch axis.
+/// A folder of `.npy` files, one sample per file, with or without the batch axis.
 struct NpyFolder {
     files: Vec<PathBuf>,
     spec: InputSpec,
     rules: Rules,
-    /// Files that make a sample.
+    /// Files per sample.
     batch: usize,
 }
 
@@ -264,7 +264,7 @@ pub(super) fn open_folder(
     let header = Rows::open(first)?;
     let rank = spec.shape.as_ref().map_or(0, Vec::len);
     let fixed = spec.shape.as_ref().and_then(|s| s.first().copied().flatten()).unwrap_or(1).max(1);
-    // A file that holds the whole batch is a sample of its own.
+    // A file that holds the whole batch is one sample.
     let whole = header.shape().len() == rank && header.shape().first() == Some(&fixed);
     let batch = if whole { 1 } else { fixed };
     let labels = options.labels.as_ref().map(|file| LabelFile::read(file)?.of_images(&files, file)).transpose()?;
@@ -273,7 +273,7 @@ pub(super) fn open_folder(
     }
     let labels = labels.map(|values| Labels { values, per_sample: batch });
     let source = NpyFolder { files, spec, rules: rules(inputs, options), batch };
-    // A first sample that does not fit is said at once.
+    // A first sample that does not fit is an error on opening.
     source.arrays(0)?;
     Ok(Opened { labels, ..Opened::new(source) })
 }

@@ -1,7 +1,7 @@
-//! More images out of few: moved and mirrored ones.
+//! Augmentation: shifted and mirrored copies of images.
 //!
-//! A copy is the image cropped at random out of itself enlarged by an eighth of its sides all around, its edges
-//! continued, and mirrored left to right every other time. What is drawn follows from the seed and the copy's number.
+//! A copy is a random crop of the image after padding it by an eighth of its sides on every side, with its edges
+//! repeated; every other copy is mirrored left to right. The seed and the copy's number determine the crop.
 
 use super::Dataset;
 use super::array::{Array, ArrayData};
@@ -11,7 +11,7 @@ use super::source::{Labels, Opened, Source};
 
 /// The stream of random numbers.
 const STREAM: u64 = 11;
-/// Sides are enlarged by their length over this.
+/// Sides are padded by their length divided by this.
 const MARGIN: usize = 8;
 
 struct Augmented {
@@ -21,8 +21,8 @@ struct Augmented {
 }
 
 impl Dataset {
-    /// The samples, followed by so many copies of each, moved and mirrored; nothing where the samples are no images:
-    /// one array of floats `[N, C, H, W]`.
+    /// The samples, followed by this number of shifted and mirrored copies of each; `None` where the samples are not
+    /// images, that is one array of floats `[N, C, H, W]`.
     #[must_use]
     pub fn augmented(&self, copies: usize, seed: u64) -> Option<Self> {
         let sample = self.sample(0).ok()?;
@@ -67,7 +67,7 @@ fn moved(array: Array, random: &mut Random) -> Array {
     };
     let (down, right) = (shift(height), shift(width));
     let mirrored = random.below(2) == 1;
-    // Place `at` of the crop in the image, whose first and last lines go on beyond its edges.
+    // Position `at` of the crop in the image, whose first and last lines are repeated beyond its edges.
     let place = |at: usize, by: usize, extent: usize| (at + by).saturating_sub(extent / MARGIN).min(extent - 1);
     let mut result = Vec::with_capacity(values.len());
     for plane in values.chunks_exact(height * width) {

@@ -17,7 +17,7 @@ impl Number {
         }
     }
 
-    /// The integer it is; nothing for fractions, NaN and infinities.
+    /// The value as an integer; `None` for fractions, NaN and infinities.
     pub(super) fn whole(self) -> Option<i128> {
         match self {
             Self::Whole(x) => Some(x),
@@ -33,7 +33,7 @@ impl Number {
     }
 }
 
-/// What an element type can do.
+/// Operations of an element type.
 pub(super) trait Element: Copy {
     fn number(self) -> Number;
     fn from_number(number: Number) -> Option<Self>;

@@ -12,7 +12,7 @@ use crate::runtime::ErrorKind;
 pub struct Place {
     /// The file, or the folder of a test data set.
     pub path: PathBuf,
-    /// The array's name in the archive; nothing where the file is one array.
+    /// The array's name in the archive; `None` where the file is one array.
     pub array: Option<String>,
 }
 
@@ -79,12 +79,12 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
-    /// An archive that is none.
+    /// A file that is not an archive.
     #[error("`{}` is not an .npz archive: {reason}", path.display())]
     NotArchive {
         /// The file.
         path: PathBuf,
-        /// What the reader met.
+        /// The reader's error.
         reason: String,
     },
     /// An array whose header or size is wrong, or in a form that is not read.
@@ -112,7 +112,7 @@ pub enum DataError {
         wanted: String,
         /// The model's input.
         input: String,
-        /// The arrays there are.
+        /// The arrays present.
         present: Vec<String>,
     },
     /// One array where the model has several inputs.
@@ -215,7 +215,7 @@ pub enum DataError {
     Image {
         /// The image file.
         path: PathBuf,
-        /// What the decoder met.
+        /// The decoder's error.
         reason: String,
     },
     /// Every image was bad.
@@ -301,7 +301,7 @@ impl fmt::Display for ShapeText {
     }
 }
 
-/// At most sixteen names in backticks, and how many more there are.
+/// At most sixteen names in backticks, and the number of further names.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 16;
     if names.is_empty() {

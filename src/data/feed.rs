@@ -1,8 +1,8 @@
 //! From rows on disk to one model input: layout, arithmetic, element type, shape.
 //!
-//! An array of the input's rank is a stack of rows along the input's batch axis; `B` rows make a sample where the
-//! model's batch is fixed at `B`, else one, its batch axis kept. An array with one axis more stacks whole inputs.
-//! Of the layouts, only those of `uint8` pixels are changed unasked, and only when the rows do not fit as they are.
+//! An array of the input's rank is a stack of rows along the input's batch axis. A sample is `B` rows where the model's
+//! batch is fixed at `B`, else one row with its batch axis. An array with one axis more stacks whole inputs. Only
+//! layouts of `uint8` pixels are changed without a request, and only when the rows do not fit otherwise.
 
 use msq_passes::ir::DataType;
 
@@ -12,11 +12,11 @@ use super::error::{DataError, Place, ShapeText};
 use super::options::{Layout, Preprocess};
 use super::preprocess::{Affine, ImageForm};
 
-/// What the plan may assume about the data.
+/// Assumptions of the plan about the data.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) preprocessing: Preprocess,
-    /// The model has no other input: numbers apply to it, image or not.
+    /// The model has no other input: preprocessing numbers apply to this one, image or not.
     pub(super) only_input: bool,
     /// The rows are decoded images, channels last.
     pub(super) images: bool,
@@ -29,13 +29,13 @@ impl Rules {
     }
 }
 
-/// How rows become a row of the model's input.
+/// How a row on disk becomes a row of the model's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Arrange {
     Keep,
     /// Channels last to channels first, or back.
     MoveChannels(Layout),
-    /// An axis of length one is put in.
+    /// An axis of length one is inserted.
     Reshape(Vec<usize>),
 }
 
@@ -44,9 +44,9 @@ enum Arrange {
 pub(super) struct Feed {
     input: String,
     dtype: DataType,
-    /// Rows that make one sample; nothing for an array without rows, the same for every sample.
+    /// Rows per sample; `None` for an array without rows, which is the same for every sample.
     rows: Option<usize>,
-    /// The row is a whole input: its leading axis goes.
+    /// The row is a whole input: its leading axis is removed.
     whole: bool,
     arrange: Arrange,
     affine: Option<(Affine, Layout)>,
@@ -85,7 +85,7 @@ impl Feed {
         Ok(Self { input: spec.name.clone(), dtype: spec.dtype, rows, whole, arrange, affine })
     }
 
-    /// Rows that make one sample; nothing when every sample takes the whole array.
+    /// Rows per sample; `None` when every sample takes the whole array.
     pub(super) fn rows(&self) -> Option<usize> {
         self.rows
     }
@@ -109,7 +109,7 @@ impl Feed {
         finish(array, self.dtype, &self.input, place, sample)
     }
 
-    /// A plan applied to rows it was not made for.
+    /// The error of rows that do not match the plan.
     fn impossible(&self, place: &Place, shape: &[usize]) -> DataError {
         DataError::Shape {
             place: Box::new(place.clone()),
@@ -156,12 +156,12 @@ pub(super) fn fits(shape: &[usize], wanted: Option<&[Option<usize>]>) -> bool {
     shape.len() == wanted.len() && shape.iter().zip(wanted).all(|(have, want)| want.is_none_or(|w| w == *have))
 }
 
-/// Whether rows of an array with `rank` axes lack just one axis that the input wants of length one.
+/// Whether rows of an array with `rank` axes lack exactly one axis, which has length one in the input.
 fn has_unit_axis(row_wanted: &[Option<usize>], rank: usize) -> bool {
     row_wanted.len() == rank && row_wanted.contains(&Some(1))
 }
 
-/// Chooses the arrangement, or says what may help.
+/// Chooses the arrangement, or returns advice.
 fn arrange(
     row: &[usize],
     wanted: Option<&[Option<usize>]>,
@@ -205,7 +205,7 @@ impl Arrange {
     }
 }
 
-/// The arithmetic for an input whose row has shape `row`; nothing where values pass as they are.
+/// The arithmetic for an input whose row has shape `row`; `None` where values do not change.
 fn affine(
     spec: &InputSpec,
     row: &[usize],
@@ -236,7 +236,7 @@ fn inner(shape: &[usize], layout: Layout) -> usize {
     }
 }
 
-/// Moves the channels of every row to the other end.
+/// Moves the channels of every row from first to last, or back.
 fn move_channels(data: &ArrayData, row: &[usize], to: Layout) -> ArrayData {
     let &[a, b, c] = row else { return data.clone() };
     let image = (a * b * c).max(1);

@@ -1,4 +1,4 @@
-//! What a path holds, and the files of a folder in a fixed order.
+//! The kind of data at a path, and the files of a folder in a fixed order.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -8,7 +8,7 @@ use super::error::DataError;
 use super::source::Opened;
 use super::{DataOptions, InputSpec, arrays, extension, images, test_data};
 
-/// Opens a file or a folder by what it is.
+/// Opens a file or a folder by its kind.
 pub(super) fn open(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
     if !path.exists() {
         return Err(DataError::Missing { path: path.to_owned() });
@@ -53,9 +53,9 @@ fn open_folder(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Resu
     arrays::open_folder(path, npy, inputs, options)
 }
 
-/// Refuses pipes and devices: opening one would wait for its other end, and reading may not come to an end.
+/// Refuses pipes and devices: opening a pipe would wait for its other end, and reading a device may never end.
 fn refuse_special<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Result<(), DataError> {
-    // What cannot be looked at is named when it is read.
+    // A path without metadata causes an error when it is read.
     let special = |path: &P| fs::metadata(path).is_ok_and(|found| !found.is_file());
     match files.into_iter().find(special) {
         Some(path) => Err(DataError::NotAFile { path: path.as_ref().to_owned() }),
@@ -63,7 +63,7 @@ fn refuse_special<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Result<
     }
 }
 
-/// The sub-folders and files of a folder, in natural order, hidden ones left out.
+/// The sub-folders and files of a folder, in natural order, without hidden ones.
 fn entries(path: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
     let error = |source| DataError::Io { path: path.to_owned(), source };
     let (mut folders, mut files) = (Vec::new(), Vec::new());
@@ -117,7 +117,7 @@ fn images_in(folders: &[PathBuf]) -> Result<Vec<(String, Vec<PathBuf>)>, DataErr
     Ok(classes)
 }
 
-/// One label a file: the folder's number where all are numbers, else its place.
+/// One label per file: the folder's number where all names are numbers, else the folder's position.
 fn class_labels(classes: &[(String, Vec<PathBuf>)]) -> Vec<i64> {
     let numbers: Result<Vec<i64>, _> = classes.iter().map(|(name, _)| name.parse()).collect();
     let labels = numbers.unwrap_or_else(|_| (0..classes.len() as i64).collect());
@@ -133,7 +133,7 @@ fn is_image(path: &Path) -> bool {
     matches!(extension(path).as_str(), "png" | "jpg" | "jpeg" | "bmp" | "webp")
 }
 
-/// Numbers inside names count as numbers: `img2` comes before `img10`.
+/// Compares digits inside names as numbers: `img2` comes before `img10`.
 fn natural_order(a: &str, b: &str) -> Ordering {
     let (mut x, mut y) = (a, b);
     while let (Some(c), Some(d)) = (x.chars().next(), y.chars().next()) {

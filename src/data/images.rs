@@ -1,6 +1,6 @@
-//! Image files: one, a folder, or a folder with one sub-folder a class.
+//! Image files: one, a folder, or a folder with one sub-folder per class.
 //!
-//! Class folders give labels: where every folder's name is a number, that number; else the folder's place among
+//! Class folders determine labels: where every folder's name is a number, that number; else the folder's position among
 //! the names in byte order, as torchvision and Keras count.
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::preprocess::{Geometry, ImageForm};
 use super::source::{Labels, Opened, Skipped, Source, only_input, spread};
 use super::{DataOptions, InputSpec};
 
-/// Images in an order of their own, some of them a sample.
+/// Images in order, one or several per sample.
 struct Images {
     files: Vec<PathBuf>,
     spec: InputSpec,
@@ -58,7 +58,7 @@ impl Source for Images {
     }
 }
 
-/// Opens image files; `classes` are those of class folders, one a file.
+/// Opens image files; `classes` are those of class folders, one per file.
 pub(super) fn open(
     path: &Path,
     files: &[PathBuf],
@@ -87,20 +87,20 @@ pub(super) fn open(
         return Err(DataError::FewSamples { path: path.to_owned(), count: files.len(), batch });
     }
     let source = Images { files, spec, rules, geometry, batch };
-    // A first image that does not fit is said at once.
+    // A first image that does not fit is an error on opening.
     source.arrays(0)?;
     let labels = labels.map(|values| Labels { values, per_sample: batch });
     Ok(Opened { labels, skipped: kept.skipped, ..Opened::new(source) })
 }
 
-/// The images to use, and those that cannot be.
+/// The images to use, and the skipped ones.
 struct Kept {
     indices: Vec<usize>,
     skipped: Vec<Skipped>,
 }
 
-/// Spreads the samples over the images, whole batches. Every header is read, so that a broken file is named before
-/// the work starts; where broken files are to be left out, every image is decoded once.
+/// Spreads the samples over the images, in whole batches. Every header is read, so that a broken file is reported
+/// before the first sample runs; where broken files are skipped, every image is decoded once.
 fn select(
     path: &Path,
     files: &[PathBuf],

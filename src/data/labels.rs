@@ -1,4 +1,4 @@
-//! Labels: whole numbers, one a sample, from an array, a `.csv`, or the folders that images lie in.
+//! Labels: whole numbers, one per sample, from an array, a `.csv`, or the folders of images.
 //!
 //! A `.csv` has the label in the last of its columns; with several columns the first names the file. A first line
 //! whose label is no number is a header. Fields may be quoted.
@@ -11,14 +11,14 @@ use super::error::DataError;
 use super::npy::Rows;
 use super::npz::Archive;
 
-/// Names that label arrays go by.
+/// Usual names of label arrays.
 pub(super) const NAMES: [&str; 3] = ["y", "label", "labels"];
 
 /// The labels of a file.
 #[derive(Debug)]
 pub(super) struct LabelFile {
     values: Vec<i64>,
-    /// The name of each label's file, where the file says.
+    /// The name of each label's image, where the file states it.
     names: Vec<String>,
 }
 
@@ -99,12 +99,12 @@ pub(super) fn integers(array: &Array, path: &Path) -> Result<Vec<i64>, DataError
     }
 }
 
-/// Whether an array of this shape holds one number a sample.
+/// Whether an array of this shape holds one number per sample.
 pub(super) fn is_label_shape(shape: &[usize]) -> bool {
     matches!(shape, [_] | [_, 1])
 }
 
-/// The array that goes by a label's name, or the only one.
+/// The array with a usual label name, or the only array.
 fn from_archive(path: &Path) -> Result<Vec<i64>, DataError> {
     let mut archive = Archive::open(path)?;
     let names = archive.names();

@@ -1,7 +1,7 @@
-//! Dead-leaves images: shapes of random place, size and colour that occlude each other.
+//! Dead-leaves images: shapes of random position, size and colour that occlude each other.
 //!
-//! With radii of density r⁻³ the image is scale-invariant and its power spectrum falls as 1/f², as that of natural
-//! images does (Ruderman 1997; Lee, Mumford and Huang 2001; as training data: Baradad et al. 2021, arXiv:2106.05963).
+//! With radii of density r⁻³ the image is scale-invariant and its power spectrum falls as 1/f², like that of natural
+//! images (Ruderman 1997; Lee, Mumford and Huang 2001; as training data: Baradad et al. 2021, arXiv:2106.05963).
 //! Shapes are shaded and lightly textured, the image is blurred by a pixel, and brightness, contrast and tint differ
 //! from image to image.
 
@@ -11,7 +11,7 @@ use super::random::Random;
 pub(super) const MEAN: f32 = 0.5;
 pub(super) const STD: f32 = 0.24;
 
-/// How often the shapes cover the image: the part left bare is e⁻⁵.
+/// Area of all shapes in units of the image: a part of e⁻⁵ stays uncovered.
 const COVERAGE: f32 = 5.0;
 /// Bounds the work on huge images.
 const MOST_SHAPES: f32 = 50_000.0;

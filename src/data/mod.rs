@@ -1,16 +1,16 @@
 //! Calibration and validation data: what feeds the model's inputs.
 //!
-//! A [`Dataset`] is opened from a path or made up, and gives samples by index: one array an input, of exactly the shape
-//! and type the model takes. Samples are loaded when asked for, from any thread, and are not kept, so that memory does
-//! not grow with the data.
+//! A [`Dataset`] is opened from a path or generated, and returns samples by index: one array per input, of exactly the
+//! shape and type that the model takes. Samples are loaded when they are needed, from any thread, and are not held in
+//! memory, so that memory does not grow with the data.
 //!
 //! | path | samples |
 //! |---|---|
 //! | `.npz` | rows of the arrays named as the inputs; labels beside them |
 //! | `.npy` | rows of the array |
-//! | folder of `.npy` | one a file |
-//! | image, folder of images, folder of class folders | one an image, resized, cropped and scaled |
-//! | folder of `input_*.pb`, or of `test_data_set_*` | one a folder |
+//! | folder of `.npy` | one per file |
+//! | image, folder of images, folder of class folders | one per image, resized, cropped and scaled |
+//! | folder of `input_*.pb`, or of `test_data_set_*` | one per folder |
 
 mod array;
 mod arrays;
@@ -61,7 +61,7 @@ pub struct InputSpec {
     pub name: String,
     /// Its element type.
     pub dtype: DataType,
-    /// Its shape, free dimensions `None`; nothing when not even the rank is known.
+    /// Its shape, free dimensions `None`; `None` when not even the rank is known.
     pub shape: Option<Vec<Option<usize>>>,
 }
 
@@ -77,14 +77,14 @@ impl InputSpec {
     }
 }
 
-/// What the model takes at once.
+/// One set of inputs of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// One array an input, in the model's order.
+    /// One array per input, in the model's order.
     pub arrays: Vec<Array>,
 }
 
-/// Samples that feed a model, or a selection of them. Cheap to clone; the data stays where it is.
+/// Samples that feed a model, or a selection of them. Cheap to clone; the data is shared.
 #[derive(Clone)]
 pub struct Dataset {
     source: Arc<dyn Source>,
@@ -106,7 +106,7 @@ impl Dataset {
         Ok(dataset.subset(&spread(dataset.len(), batches)))
     }
 
-    /// Samples made up for a model with these inputs.
+    /// Synthetic samples for a model with these inputs.
     pub fn synthetic(inputs: &[InputSpec], options: &SyntheticOptions) -> Result<Self, DataError> {
         check_inputs(inputs)?;
         Ok(Self::of(Opened::new(synthetic::Synthetic::new(inputs, options)?), String::new()))
@@ -139,25 +139,25 @@ impl Dataset {
         self.labels.is_some()
     }
 
-    /// The label of a sample; the first one where the model's batch holds several.
+    /// The label of a sample; the first one where the model's batch has several rows.
     pub fn label(&self, index: usize) -> Option<i64> {
         self.labels(index)?.first().copied()
     }
 
-    /// The labels of a sample, one for each row of the model's fixed batch.
+    /// The labels of a sample, one per row of the model's fixed batch.
     pub fn labels(&self, index: usize) -> Option<&[i64]> {
         let labels = self.labels.as_ref()?;
         let start = self.indices.get(index)?.checked_mul(labels.per_sample)?;
         labels.values.get(start..start.checked_add(labels.per_sample)?)
     }
 
-    /// The images that were left out because they could not be decoded.
+    /// The images that were skipped because they could not be decoded.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// What this is, for instance ``512 samples from `calib.npz` ``, or ``128 × 4 images from `photos` `` for a model
-    /// whose batch is fixed at 4.
+    /// The data set in words, for instance ``512 samples from `calib.npz` ``, or ``128 × 4 images from `photos` `` for
+    /// a model whose batch is fixed at 4.
     pub fn describe(&self) -> String {
         let (noun, batch) = (self.source.noun(), self.source.batch());
         let noun = match self.len() {
@@ -169,7 +169,7 @@ impl Dataset {
         format!("{} {noun}{from}", self.len())
     }
 
-    /// The samples `start .. end`, as far as there are.
+    /// The samples `start .. end`, as far as they exist.
     #[must_use]
     pub fn range(&self, start: usize, end: usize) -> Self {
         let end = end.min(self.len());
@@ -177,7 +177,7 @@ impl Dataset {
         Self { indices, ..self.clone() }
     }
 
-    /// The samples of these indices, in this order; those past the end are left out.
+    /// The samples of these indices, in this order; indices past the end are skipped.
     #[must_use]
     pub fn subset(&self, indices: &[usize]) -> Self {
         let indices = indices.iter().filter_map(|&i| self.indices.get(i).copied()).collect();

@@ -1,8 +1,8 @@
 //! The `.npy` form of `NumPy`: the header, and rows read at their offsets.
 //!
-//! The header is a Python dictionary with three fixed keys. It is parsed here, without recursion and with checked
-//! sizes, because calibration files come from anywhere: no header makes the reader overflow, recurse or allocate by
-//! an unchecked number.
+//! The header is a Python dictionary with three fixed keys. It is parsed without recursion and with checked sizes,
+//! because calibration files may be untrusted: no header makes the reader overflow, recurse or allocate by an unchecked
+//! number.
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
@@ -77,7 +77,7 @@ impl Header {
     }
 }
 
-/// As `read_exact`; a file that ends inside its header is no `.npy` file.
+/// Like `read_exact`, but a file that ends inside its header is not an `.npy` file.
 fn read_header_bytes(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), NpyError> {
     reader.read_exact(bytes).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => NpyError::NotNpy,
@@ -107,7 +107,7 @@ fn parse(text: &str, data_start: u64) -> Result<Header, NpyError> {
     let (Some((dtype, big_endian)), Some(fortran), Some(shape)) = (element, fortran, shape) else {
         return Err(NpyError::Header("a missing key".to_owned()));
     };
-    // Order means nothing for one axis, and NumPy writes either.
+    // The order has no meaning for one axis, and NumPy writes either.
     if fortran && shape.len() > 1 {
         return Err(NpyError::FortranOrder);
     }

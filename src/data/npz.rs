@@ -1,9 +1,9 @@
 //! `.npz` archives: zip files of `.npy` members.
 //!
-//! Rows are read at their offsets so that memory does not grow with the archive. A stored member is read where it
-//! lies; a deflated one is inflated once into an unnamed temporary file, which the system frees with the handle
-//! (`TMPDIR` says where). Sizes in the archive are claims: what is written is bounded by the member's own header,
-//! and header, claim and data must agree.
+//! Rows are read at their offsets, so that memory does not grow with the archive. A stored member is read from the
+//! archive itself; a deflated member is inflated once into an unnamed temporary file in `TMPDIR`, which the system
+//! frees with the handle. Sizes in the archive are not trusted: the member's header bounds the inflated bytes, and
+//! header, stated size and data must agree.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -92,7 +92,7 @@ impl Archive {
     }
 }
 
-/// A second handle on the archive, and where the elements start in it.
+/// A second handle on the archive, and the offset of the elements in it.
 fn stored(path: &Path, start: u64, size: u64, header: &Header) -> Result<(File, u64), NpyError> {
     let file = File::open(path)?;
     let wanted = header.payload()?;

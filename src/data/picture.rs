@@ -50,7 +50,7 @@ pub(super) fn probe(path: &Path) -> Result<(), DataError> {
 fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let bad = |e: image::ImageError| DataError::Image { path: path.to_owned(), reason: e.to_string() };
-    // The content says which format it is: endings lie.
+    // The content determines the format, since file extensions may be wrong.
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let mut reader = reader.map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let mut limits = Limits::default();
@@ -63,7 +63,7 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     Ok(image)
 }
 
-/// The channels asked for. Transparency is dropped.
+/// The requested channels. Transparency is dropped.
 fn convert(image: DynamicImage, color: Color) -> Picture {
     let size = Size { width: image.width(), height: image.height() };
     let mut pixels = image.into_rgb8().into_raw();
@@ -121,7 +121,7 @@ fn crop(picture: Picture, size: Size) -> Result<Picture, String> {
     Ok(Picture { size, channels: picture.channels, pixels })
 }
 
-/// Half of what is cut off, halves to even, as torchvision's centre crop.
+/// Half of the length that is cropped, halves to even, as in torchvision's centre crop.
 fn margin(excess: u32) -> u32 {
     let half = excess / 2;
     if excess % 2 == 1 && half % 2 == 1 { half + 1 } else { half }

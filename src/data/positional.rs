@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-/// A file read at offsets, without a cursor that threads would fight over.
+/// A file that is read at offsets, without a cursor shared by threads.
 #[derive(Debug)]
 pub(super) struct PositionalFile {
     #[cfg(unix)]
@@ -32,7 +32,7 @@ impl PositionalFile {
     }
 }
 
-/// Where the system has no positional read: one cursor behind a lock.
+/// For systems without positional reads: one cursor behind a lock.
 #[cfg(any(not(unix), test))]
 mod portable {
     use std::io::{self, Read, Seek, SeekFrom};

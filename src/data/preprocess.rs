@@ -1,7 +1,7 @@
 //! Preprocessing, resolved: the form of an image input, the arithmetic on pixels, the geometry of image files.
 //!
-//! A pixel `p` in 0..255 becomes `(p · scale − mean_c) / std_c` for its channel `c`. Integer inputs take pixels as
-//! they are, unless a number is given.
+//! A pixel `p` in 0..255 becomes `(p · scale − mean_c) / std_c` for its channel `c`. Integer inputs take unscaled
+//! pixels, unless a number is given.
 
 use super::options::{Color, Filter, Layout, Preprocess, Preset, Resize, Size};
 
@@ -19,10 +19,10 @@ pub(super) struct ImageForm {
 }
 
 impl ImageForm {
-    /// Reads the form off a shape: four axes with one or three channels at axis 1 (preferred) or last.
+    /// Derives the form from a shape: four axes with one or three channels at axis 1 (preferred) or last.
     ///
-    /// `layout` overrides what the shape says. With `surely` the input is known to take images: three axes will do,
-    /// and channels first is assumed where the shape says nothing.
+    /// `layout` overrides the shape. With `surely` the input is known to take images: three axes suffice, and channels
+    /// first is assumed where the shape is ambiguous.
     pub(super) fn of(shape: Option<&[Option<usize>]>, layout: Option<Layout>, surely: bool) -> Option<Self> {
         let layout_known = surely || layout.is_some();
         let &[a, b, c] = (match shape {
@@ -63,7 +63,7 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    /// The preset's numbers under the given ones, for an input of so many channels.
+    /// The given numbers, else the preset's, for an input of this number of channels.
     pub(super) fn of(options: &Preprocess, channels: usize) -> Result<Self, String> {
         let (scale, mut mean, mut std) = match options.preset.unwrap_or(Preset::Raw) {
             Preset::Raw => (1.0, vec![0.0], vec![1.0]),
@@ -138,10 +138,10 @@ pub(super) enum Step {
 }
 
 impl Geometry {
-    /// The given steps, else the preset's, else what the model's size asks for.
+    /// The given steps, else the preset's, else those that the model's size requires.
     ///
-    /// The presets for `ImageNet` resize to 256/224 of the model's size and cut the centre out. The others cover the model's
-    /// size, which leaves images alone that have it.
+    /// The presets for `ImageNet` resize to 256/224 of the model's size and crop the centre. The others cover the
+    /// model's size, so that images of this size are not changed.
     pub(super) fn of(options: &Preprocess, form: ImageForm) -> Self {
         let preset = options.preset.unwrap_or(Preset::Raw);
         let for_imagenet = matches!(preset, Preset::ImageNet | Preset::Lite);
@@ -165,7 +165,7 @@ fn enlarged(size: Size) -> Size {
     Size { width: side(size.width), height: side(size.height) }
 }
 
-/// The size an image of `from` becomes: the covering side is exact, the other is rounded down as torchvision does.
+/// The new size of an image of size `from`: the covering side is exact, the other is rounded down as in torchvision.
 pub(super) fn resized(step: Step, from: Size) -> Size {
     let Size { width, height } = from;
     match step {
@@ -175,7 +175,7 @@ pub(super) fn resized(step: Step, from: Size) -> Size {
             let (w, h) = (u64::from(width), u64::from(height));
             let (tw, th) = (u64::from(size.width), u64::from(size.height));
             let scaled = |side: u64, by: u64, of: u64| u32::try_from(side * by / of.max(1)).unwrap_or(u32::MAX).max(1);
-            // Covered when the scale is the larger of tw / w and th / h.
+            // The image covers the size when the scale is the larger of tw / w and th / h.
             if tw * h >= th * w {
                 Size { width: size.width, height: scaled(h, tw, w) }
             } else {

@@ -8,7 +8,7 @@ pub(crate) struct Random {
 }
 
 impl Random {
-    /// The stream of a seed and what it is for.
+    /// The stream of a seed and a purpose.
     pub(crate) fn new(seed: u64, stream: u64, index: u64) -> Self {
         let mut mixed = seed;
         for part in [stream, index] {

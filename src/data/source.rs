@@ -1,4 +1,4 @@
-//! What every source of samples offers, and what opening one yields.
+//! The interface of sources of samples, and the result of opening one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use super::InputSpec;
 use super::array::Array;
 use super::error::DataError;
 
-/// A sequence of samples, loaded when asked for and not kept.
+/// A sequence of samples, which are loaded when they are needed and not held in memory.
 pub(super) trait Source: Send + Sync {
     /// The number of samples.
     fn len(&self) -> usize;
 
-    /// The arrays of a sample below `len`, one an input.
+    /// The arrays of a sample with an index below `len`, one per input.
     fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError>;
 
-    /// Rows of data that make a sample: the model's fixed batch.
+    /// Rows of data per sample: the model's fixed batch.
     fn batch(&self) -> usize {
         1
     }
 
-    /// What the samples are, in the plural.
+    /// A noun for the samples, in the plural.
     fn noun(&self) -> &'static str {
         "samples"
     }
@@ -30,16 +30,16 @@ pub(super) trait Source: Send + Sync {
 #[derive(Clone, Debug)]
 pub(super) struct Labels {
     pub(super) values: Vec<i64>,
-    /// Labels of one sample: the model's batch.
+    /// Number of labels per sample: the model's batch.
     pub(super) per_sample: usize,
 }
 
-/// A file that was left out, and why.
+/// A skipped file, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// The file.
     pub path: PathBuf,
-    /// The error it gave.
+    /// The error on reading it.
     pub reason: String,
 }
 
@@ -56,7 +56,7 @@ impl Opened {
     }
 }
 
-/// The model's input, where data can feed only one.
+/// The model's input, for data that can feed only one.
 pub(super) fn only_input<'a>(inputs: &'a [InputSpec], path: &Path) -> Result<&'a InputSpec, DataError> {
     match inputs {
         [spec] => Ok(spec),
@@ -67,7 +67,7 @@ pub(super) fn only_input<'a>(inputs: &'a [InputSpec], path: &Path) -> Result<&'a
     }
 }
 
-/// `wanted` of `len` indices, evenly spread; all of them when there are no more.
+/// `wanted` of `len` indices, evenly spread; all of them when there are not more.
 pub(super) fn spread(len: usize, wanted: usize) -> Vec<usize> {
     if wanted >= len {
         return (0..len).collect();

@@ -1,4 +1,4 @@
-//! Samples that are kept in memory.
+//! Samples held in memory.
 
 use super::array::Array;
 use super::error::DataError;
@@ -19,7 +19,7 @@ impl Source for Stored {
 }
 
 impl Dataset {
-    /// Samples that are at hand already.
+    /// Samples that are already in memory.
     pub fn stored(samples: Vec<Sample>) -> Self {
         Self::of(Opened::new(Stored(samples)), String::new())
     }

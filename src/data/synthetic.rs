@@ -1,6 +1,6 @@
-//! Inputs made up where there is no data: images with natural statistics, uniform ids, noise.
+//! Synthetic inputs where there is no data: images with natural statistics, uniform ids, noise.
 //!
-//! A sample depends on the seed and its index alone, and is made when it is asked for.
+//! A sample depends only on the seed and its index, and is generated when it is needed.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ use super::random::Random;
 use super::source::Source;
 use crate::runtime::memory;
 
-/// The largest input made up, in elements: dimensions come from the model.
+/// The largest synthetic input, in elements, since dimensions come from the model.
 const MOST_ELEMENTS: usize = 1 << 30;
-/// Bytes an element takes while it is made: a float, and the widest type it is cast to.
+/// Bytes per element during generation: a float, and the widest type it is cast to.
 const BYTES: usize = 12;
 
-/// Mean and standard deviation of made-up values.
+/// Mean and standard deviation of synthetic values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SyntheticScale {
     /// Mean over many samples.
@@ -37,14 +37,14 @@ impl Default for SyntheticScale {
     }
 }
 
-/// What an input is filled with. Values for integer inputs are rounded and kept in the type's range.
+/// The values of an input. Values for integer inputs are rounded and clipped to the type's range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SyntheticValues {
     /// Dead-leaves images.
     Images(SyntheticScale),
     /// Normal noise.
     Noise(SyntheticScale),
-    /// Uniform whole numbers from 0 up to, not including, the limit.
+    /// Uniform whole numbers from 0 to the limit, exclusive.
     Ids {
         /// The limit, for instance the rows of the embedding that the input feeds.
         limit: u64,
@@ -70,7 +70,7 @@ impl SyntheticValues {
     }
 }
 
-/// How inputs are made up.
+/// How inputs are generated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyntheticOptions {
     /// The number of samples.
@@ -91,7 +91,7 @@ impl Default for SyntheticOptions {
     }
 }
 
-/// An input and what it is filled with.
+/// An input and its values.
 struct Recipe {
     spec: InputSpec,
     shape: Vec<usize>,
@@ -99,7 +99,7 @@ struct Recipe {
     form: Option<ImageForm>,
 }
 
-/// Made-up samples.
+/// Synthetic samples.
 pub(super) struct Synthetic {
     recipes: Vec<Recipe>,
     count: usize,

@@ -18,16 +18,16 @@ pub enum TensorError {
     /// The elements are in another file.
     #[error("its elements are in an external file, which is not read here")]
     External,
-    /// More or fewer elements than the shape holds.
+    /// The number of elements differs from the shape.
     #[error("shape {shape:?} wants {wanted} {unit}, there are {found}")]
     Length {
         /// The shape.
         shape: Vec<usize>,
-        /// What it holds.
+        /// The number required by the shape.
         wanted: usize,
         /// `bytes` or `elements`.
         unit: &'static str,
-        /// What is there.
+        /// The number present.
         found: usize,
     },
     /// An element outside its type, in a typed field that is wider.

@@ -1,7 +1,7 @@
 //! ONNX test data: `input_0.pb`, `input_1.pb`, … in a folder are one sample.
 //!
-//! Tensors feed the inputs of their names where every input has one, else the inputs in order. They are taken as they
-//! are: preprocessing is for pixels.
+//! Tensors feed the inputs of the same names where every input has one, else the inputs in order. Their values are not
+//! changed, since preprocessing is for pixels.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ struct TestData {
 /// Opens the `.pb` files of each folder.
 pub(super) fn open(sets: Vec<Vec<PathBuf>>, inputs: &[InputSpec]) -> Result<Opened, DataError> {
     let source = TestData { sets, inputs: inputs.to_vec() };
-    // A first sample that does not fit is said at once.
+    // A first sample that does not fit is an error on opening.
     source.arrays(0)?;
     Ok(Opened::new(source))
 }

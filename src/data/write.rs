@@ -7,7 +7,7 @@ use std::path::Path;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
-/// Writes named float arrays; the file is there completely or not at all.
+/// Writes named float arrays; the file appears completely or not at all.
 pub fn write_npz(path: &Path, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> Result<(), DataError> {
     Ok(write_file_with(path, |file| write(file, arrays))?)
 }
@@ -26,10 +26,10 @@ fn write(file: impl Write + Seek, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> 
     zip.finish()?.flush()
 }
 
-/// Version 1.0 header of a little-endian float array, padded to 64 bytes as the format asks.
+/// Version 1.0 header of a little-endian float array, padded to 64 bytes as the format requires.
 fn header(shape: &[usize]) -> Vec<u8> {
     let axes = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    // A tuple of one element keeps its comma.
+    // A Python tuple of one element needs its comma.
     let comma = if shape.len() == 1 { "," } else { "" };
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}{comma}), }}");
     let prefix = 10;

@@ -1,10 +1,10 @@
-//! Encodings of AIMET in the versions 0.6.1 and 1.0.0, which keep activations and parameters apart.
+//! Encodings of AIMET in the versions 0.6.1 and 1.0.0, which store activations and parameters separately.
 //!
 //! x = (q + offset)·scale with q in 0 … 2^b − 1 for symmetric encodings too, so offset = −zero point for unsigned
-//! integers and offset = −(zero point + 2^(b−1)) for signed ones. Encodings that are symmetric are read as signed, others
-//! as unsigned. Neither version states an axis: several encodings of a tensor lie along its output channels.
+//! integers and offset = −(zero point + 2^(b−1)) for signed ones. Encodings that are symmetric are read as signed,
+//! others as unsigned. Neither version states an axis: several encodings of a tensor lie along its output channels.
 //!
-//! Tensors in float are read as if they were not there. Blocks are an error.
+//! Tensors in float are ignored. Scales per block are an error.
 
 use super::numbers::{integer, object};
 use super::unique::Unique;
@@ -128,7 +128,7 @@ fn affine(scales: &[f64], offsets: &[f64], bits: u8, symmetric: bool) -> Result<
     let half = if symmetric { encoding.half() } else { 0 };
     for &offset in offsets {
         let zero_point = integer(-offset)?.saturating_sub(half);
-        // Older versions leave −2^(b−1) out of symmetric grids, and count from the integer after it.
+        // Older versions exclude −2^(b−1) from symmetric grids, and count from the next integer.
         encoding.zero_points.push(if symmetric && zero_point == -1 { 0 } else { zero_point });
     }
     encoding.scales = scales.iter().map(|&scale| scale as f32).collect();

@@ -1,7 +1,7 @@
-//! Encodings of AIMET in the versions 2.x: x = (q − `y_zero_point`)·`y_scale` with q of type `output_dtype`, as
-//! `DequantizeLinear` has it. One list holds activations and parameters.
+//! Encodings of AIMET in the versions 2.x: x = (q − `y_zero_point`)·`y_scale` with q of type `output_dtype`, as in
+//! `DequantizeLinear`. One list holds activations and parameters.
 //!
-//! Tensors in float are read as if they were not there. Blocks are an error.
+//! Tensors in float are ignored. Scales per block are an error.
 
 use super::numbers::{integer, object};
 use super::{Encoding, Encodings};
@@ -95,7 +95,7 @@ pub(super) fn write(encodings: &Encodings) -> Value {
     json!({ "version": "2.0.0", "encodings": encodings.tensors.iter().map(entry).collect::<Vec<_>>() })
 }
 
-/// The one number of a list of one, or the list.
+/// The number of a list of length one, or the list.
 fn one_or_many<T: serde::Serialize + Copy>(numbers: &[T]) -> Value {
     match numbers {
         [number] => json!(number),

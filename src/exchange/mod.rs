@@ -1,14 +1,15 @@
-//! Quantization parameters on their way between tools: files of other formats, a quantized model, a float model.
+//! Exchange of quantization parameters with other tools: files of encodings, quantized models, float models.
 //!
 //! | format | per tensor | file |
 //! |---|---|---|
 //! | [`EncodingsFormat::Aimet061`] | x = (q + offset)·scale, q in 0 … 2^b − 1 | `aimet` |
-//! | [`EncodingsFormat::Aimet1`] | the same, as arrays | `aimet` |
+//! | [`EncodingsFormat::Aimet1`] | x = (q + offset)·scale, as arrays | `aimet` |
 //! | [`EncodingsFormat::Aimet2`] | x = (q − zero point)·scale, q of a named type | `aimet2` |
-//! | [`EncodingsFormat::Ort`] | the same | `ort` |
+//! | [`EncodingsFormat::Ort`] | x = (q − zero point)·scale, q of a named type | `ort` |
 //! | [`EncodingsFormat::TensorRt`] | x = q·scale, q in −127 … 127 | `tensorrt` |
 //!
-//! All become [`Encodings`]. `read` finds them in a quantized model; a [`Scheme`](crate::scheme) lays them on a float model.
+//! All formats are read into [`Encodings`]. `read` finds them in a quantized model; a [`Scheme`](crate::scheme) applies
+//! them to a float model.
 
 mod aimet;
 mod aimet2;
@@ -74,14 +75,14 @@ impl FromStr for EncodingsFormat {
 }
 
 impl Encodings {
-    /// Reads a file of any of the formats, which its content tells.
+    /// Reads a file of any of the formats, detected by its content.
     pub fn load(path: &Path) -> Result<Self, ExchangeError> {
         let failed = |reason: String| ExchangeError::BadEncodings { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
         Self::parse(&text).map_err(failed)
     }
 
-    /// Writes a file, which appears when it is complete.
+    /// Writes a file, which appears in one step when it is complete.
     pub fn save(&self, path: &Path, format: EncodingsFormat) -> Result<(), ExchangeError> {
         Ok(write_file(path, self.to_text(format).as_bytes())?)
     }

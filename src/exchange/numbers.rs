@@ -1,8 +1,8 @@
-//! What JSON documents are made of.
+//! Numbers and objects of JSON documents.
 
 use serde_json::{Map, Value};
 
-/// An integer, which some write as 114.0.
+/// An integer, which some tools write as 114.0.
 pub(super) fn integer(number: f64) -> Result<i32, String> {
     let whole = number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
     if whole { Ok(number as i32) } else { Err(format!("{number} is no offset: give an integer")) }

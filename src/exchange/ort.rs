@@ -1,10 +1,9 @@
-//! `TensorQuantOverrides` of onnxruntime's quantizer: by tensor a list, of one entry, or of one a channel.
+//! `TensorQuantOverrides` of onnxruntime's quantizer: per tensor a list of one entry, or of one entry per channel.
 //!
-//! x = (q − `zero_point`)·`scale` with q of type `quant_type`; or `rmin` and `rmax`, over which the grid of that type is
-//! laid. Entries that give neither, a type alone for instance, are read as if they were not there; `convert` and
-//! `reduce_range` are not looked at.
+//! x = (q − `zero_point`)·`scale` with q of type `quant_type`; or `rmin` and `rmax`, over which the grid of that type
+//! is laid. Entries with neither, for instance a type alone, are ignored, and so are `convert` and `reduce_range`.
 //!
-//! onnxruntime has types of 4, 8 and 16 bits; what has other bits is written with the next type that holds it.
+//! onnxruntime has types of 4, 8 and 16 bits; other widths are written with the next larger type.
 
 use super::numbers::{integer, object};
 use super::unique::Unique;
@@ -53,7 +52,7 @@ fn encoding(entries: &[Entry]) -> Result<Option<Encoding>, String> {
     Ok(Some(Encoding { scales, zero_points, signed, bits, axis: first.axis }))
 }
 
-/// Scale and zero point; nothing where neither they nor a range are given.
+/// Scale and zero point; `None` where neither they nor a range are given.
 fn channel(entry: &Entry, first: &Entry, signed: bool, bits: u8) -> Result<Option<(f32, i32)>, String> {
     match (entry.scale, entry.zero_point, entry.rmin, entry.rmax) {
         (Some(scale), Some(zero_point), None, None) => Ok(Some((scale as f32, integer(zero_point)?))),

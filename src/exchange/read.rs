@@ -1,12 +1,12 @@
-//! Finds the encodings of a QDQ model of any tool, under the names its float model had.
+//! Finds the encodings of a QDQ model from any tool, under the names of its float model.
 //!
-//! An activation x is a pair `q = QuantizeLinear(a); b = DequantizeLinear(q)`. Tools either keep x before the pair and
-//! call b something of their own, or keep it behind the pair and rename a: x is b where b is an output of the model or
-//! what a's name begins with, else a. Integers that were moved in between are another tensor's, and x is b.
+//! An activation x becomes a pair `q = QuantizeLinear(a); b = DequantizeLinear(q)`. Tools keep the name x either for a,
+//! before the pair, or for b, behind it, and derive the other name from x. So x is b where b is a graph output or where
+//! a's name begins with b's; else x is a. Where the integers are moved within the pair, they belong to b.
 //!
 //! A parameter is a `DequantizeLinear` of constants, packed or not, or the product of cast integers and a scale that
-//! [`store-weights`](msq_passes::StoreWeights) writes; its name is what tools add their endings to. Biases are left out:
-//! their scales follow from those of input and weight.
+//! [`store-weights`](msq_passes::StoreWeights) writes; its name is the written one without the tool's suffix. Biases
+//! are left out, since their scales follow from those of input and weight.
 
 use super::ExchangeError;
 use super::{Encoding, Encodings};
@@ -16,7 +16,7 @@ use crate::scheme::metadata;
 use msq_passes::analysis::LayerOp;
 use msq_passes::ir::{DataType, Model, Node, ValueId};
 
-/// A tensor whose parameters no file of encodings holds.
+/// A tensor whose parameters no format can represent.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LeftOut {
     /// The tensor.
@@ -25,7 +25,7 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// What tools add to the names of integers and of what is dequantized.
+/// Suffixes that tools add to the names of integers and of dequantized values.
 const ENDINGS: [&str; 4] = ["_dequantized", "_DequantizeLinear_Output", "_quantized", "_qdq"];
 
 /// Reads the encodings of a quantized model, and names the tensors that were left out.
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
         self.model.graph.value(value).name()
     }
 
-    /// The tensor that a `DequantizeLinear` writes; nothing for a bias, and for what no quantizer writes.
+    /// The tensor that a `DequantizeLinear` writes; `None` for a bias, and for integers that no quantizer writes.
     fn dequantizer(&self, node: &'a Node) -> Option<Site<'a>> {
         let (integers, output) = (node.input(0)?, node.output(0)?);
         let element = self.qdq.element(node, integers).filter(|&element| element != DataType::Int32)?;
@@ -131,7 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     fn parameter_name(&self, integers: ValueId, output: ValueId) -> String {
-        // Weights of float that the graph quantizes have their name.
+        // Float weights that the graph quantizes have the original name.
         let float = self.qdq.producer(integers).filter(|node| node.op() == "QuantizeLinear").and_then(|n| n.input(0));
         if let Some(value) = float {
             return self.name(value).to_owned();

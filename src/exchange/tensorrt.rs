@@ -1,13 +1,13 @@
 //! Calibration caches of `TensorRT`: a line that names version and calibrator, then `tensor: hex` for each activation,
 //! the big-endian bits of a float32 scale. x = q·scale with q in −127 … 127, so scale = max |x| / 127.
 //!
-//! Written are activations alone, asymmetric ones with the scale that holds their range. Tensors that `TensorRT` made
-//! itself, `(Unnamed Layer* 8) …`, are not read.
+//! Only activations are written, asymmetric ones with a scale that covers their range. Tensors that `TensorRT`
+//! generates, `(Unnamed Layer* 8) …`, are ignored.
 
 use super::{Encoding, Encodings};
 use std::fmt::Write;
 
-/// The version `TensorRT` 8.6 writes; others want their own.
+/// The version that `TensorRT` 8.6 writes; other releases expect their own.
 const HEADER: &str = "TRT-8601-EntropyCalibration2";
 const BITS: u8 = 8;
 

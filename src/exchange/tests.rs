@@ -12,7 +12,7 @@ fn of(entries: impl IntoIterator<Item = (&'static str, Encoding, bool)>) -> Enco
     encodings
 }
 
-/// An asymmetric activation, a symmetric one, and a weight with a scale a channel.
+/// An asymmetric activation, a symmetric one, and a weight with one scale per channel.
 fn example() -> Encodings {
     let weight = Encoding { scales: vec![0.25, 0.5], zero_points: vec![0, 0], signed: true, bits: 4, axis: Some(0) };
     of([
@@ -22,7 +22,7 @@ fn example() -> Encodings {
     ])
 }
 
-/// What every format makes of it, key for key.
+/// The document of every format, key for key.
 #[test]
 fn formats_as_their_tools_write_them() {
     let compact = |format| {
@@ -73,7 +73,7 @@ fn formats_as_their_tools_write_them() {
     assert_eq!(example().to_text(EncodingsFormat::TensorRt), cache);
 }
 
-/// The encodings as formats keep them that know of no axis, no signed asymmetric integers, or no parameters.
+/// The encodings after a format without axes, without signed asymmetric integers, or without parameters.
 fn without(encodings: &Encodings, format: EncodingsFormat) -> Encodings {
     let mut kept = encodings.clone();
     let legacy = matches!(format, EncodingsFormat::Aimet061 | EncodingsFormat::Aimet1);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The entries of an object in their order. A key met before is an error, where other readers take the last.
+/// The entries of an object in their order. A repeated key is an error, where other readers take the last entry.
 pub(super) struct Unique<V>(pub(super) Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {

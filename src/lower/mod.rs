@@ -1,4 +1,4 @@
-//! From a QDQ graph to the file: the form of its operators, the packing of its weights, its names.
+//! From the QDQ graph to the file: form of operators, packing of weights, names.
 
 use crate::scheme::Scheme;
 use crate::scheme::options::Format;
@@ -7,7 +7,7 @@ use msq_passes::ir::Model;
 use msq_passes::pipelines::{self, Finish, Form};
 use msq_passes::{CleanNames, PassError, PassObserver};
 
-/// Brings the QDQ graph into the form and size wanted. Returns the names of inner values that were shortened.
+/// Brings the QDQ graph into the form and size that the scheme requests. Returns the shortened names of inner values.
 pub(crate) fn finish(
     model: &mut Model,
     scheme: &Scheme,

@@ -1,5 +1,5 @@
-//! What a report says of layers beyond their bits: what errors add up to on the way through the network, and how the
-//! values of the worst layers lie on their grids.
+//! Details of layers in a report: the error of each layer's output in the quantized network, and the values of the
+//! worst layers on their grids.
 
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
@@ -24,14 +24,14 @@ const WORST: usize = 6;
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub float: &'a Model,
-    /// With quantizers in it, so that values have the names they have in the float model.
+    /// The QDQ graph, whose values have their names in the float model.
     pub quantized: &'a Model,
     pub scheme: &'a Scheme,
     pub observed: &'a Observed,
     pub solved: &'a Solved,
 }
 
-/// Adds the details to what is said of the layers.
+/// Adds the details to the layers of the report.
 pub(crate) fn add(layers: &mut [LayerReport], run: Run, data: &Dataset, runtime: &Runtime) -> Result<(), Error> {
     let by_name: HashMap<&str, &Layer> = run.scheme.layers().map(|layer| (layer.name.as_str(), layer)).collect();
     let errors = errors(&by_name, run, &data.range(0, SAMPLES), runtime)?;
@@ -52,7 +52,7 @@ pub(crate) fn add(layers: &mut [LayerReport], run: Run, data: &Dataset, runtime:
     Ok(())
 }
 
-/// Signal-to-noise ratio of what each layer hands on, by the layer's name; none where nothing is lost.
+/// Signal-to-noise ratio of each layer's output, by the layer's name; `None` where the output is exact.
 fn errors(
     layers: &HashMap<&str, &Layer>,
     run: Run,
@@ -70,7 +70,7 @@ fn errors(
     let found = compare(run.quantized, Some(float), &names, data, None, runtime)?;
     let inner: HashMap<&str, f64> = found.values.iter().filter_map(|v| Some((v.name.as_str(), v.sqnr?))).collect();
     let error = |layer: &Layer| match outputs[..] {
-        // An output cannot be tapped, but it is compared anyway.
+        // A graph output cannot be tapped, but it is compared anyway.
         [output] if output == written(layer) => found.agreement?.sqnr,
         _ => inner.get(graph.value(written(layer)).name()).copied(),
     };
@@ -91,7 +91,7 @@ fn weight_distribution(layer: &Layer, weight: &[f32], quantized: &QuantizedLayer
     Distribution { grid, ..Distribution::count(min, max, steps.into_iter().map(|step| (step, 1))) }
 }
 
-/// What a layer reads, on the grid of its quantizer; none where it has no quantizer or what it reads was not counted.
+/// A layer's input on the grid of its quantizer; `None` where it has no quantizer or its input was not counted.
 fn input_distribution(run: Run, layer: &Layer) -> Option<Distribution> {
     let Run { float, scheme, observed, .. } = run;
     let quantizer @ ActivationQuantizer { scale, zero_point, .. } =

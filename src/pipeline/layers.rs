@@ -1,4 +1,4 @@
-//! What a report says of each layer, and the warnings that follow from a scheme.
+//! The report's entries for layers, and the warnings that follow from a scheme.
 
 use crate::quant::Sqnr;
 use crate::quant::weight_grid::WeightGrid;
@@ -11,7 +11,7 @@ use msq_passes::Packing;
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
 
-/// What users of `ConvInteger` need to know.
+/// A note for users of `ConvInteger`.
 const INTEGER_NOTE: &str =
     "onnxruntime runs ConvInteger on CPUs slower than float, and 1.23 or older refuses it for int8";
 
@@ -64,7 +64,7 @@ fn float_report(model: &Model, layer: &Layer) -> LayerReport {
     }
 }
 
-/// Warnings about how the target runtime will execute this file, and what of the model was not observed.
+/// Warnings about how the target runtime will execute this file, and about parts of the model that were not calibrated.
 pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
     let wide = |plan: LayerPlan| {
         let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases);

@@ -57,7 +57,7 @@ impl Quantized {
     }
 }
 
-/// What layers are calibrated and solved by.
+/// The inputs of calibration and solving.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calibration<'a> {
     /// The samples.
@@ -142,7 +142,7 @@ impl Prepared {
             };
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
-        // After the comparison: the engine does not run every form, and the forms change nothing.
+        // After the comparison: the engine does not run every form, and no form changes the function.
         let names = finish(&mut model, &scheme, runtime.passes())?;
         let plan = scheme.carried_out(&float);
         metadata::write(&mut model, &plan);
@@ -229,7 +229,7 @@ fn solve(
     Ok(solved)
 }
 
-/// Refuses forms the target does not run, and choices that contradict each other.
+/// Refuses forms that the target does not run, and contradictory choices.
 fn check_choices(options: &Options) -> Result<(), Error> {
     let profile = &options.scheme.profile;
     let refused = match options.output.format {
@@ -259,7 +259,7 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
     Ok(chosen.encodings.planned(model, &scheme.placement, &plan)?)
 }
 
-/// Types narrower than a byte need a newer operator set than most models state.
+/// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack.
 fn raise_opset(model: &mut Model, plan: &BitPlan, runtime: &Runtime) -> Result<(), Error> {
     let packings = packings(msq_passes::analysis::layers(model).iter(), plan);
     let wanted = packings.values().map(|packing| packing.lowest_opset()).max().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Quantizing to a target: the search for bits, and the check of its promise on the finished file.
+//! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
 use super::{Calibration, Prepared, Quantized, thread_pool};
 use crate::data::Dataset;
@@ -9,12 +9,12 @@ use crate::scheme::options::Options;
 use crate::search::{Outcome, Parts, SearchError, SearchOptions, Target};
 use msq_passes::ir::Model;
 
-/// How often a target is tightened that the finished file misses.
+/// How often the target is tightened when the finished file misses it.
 const TIGHTER: usize = 4;
 
-/// Looks for the bits of every layer of a float model, on data in two parts, and quantizes it. What the search promises
-/// is checked on the result: a file that is still too large, or that loses more than it may, is sought again with a
-/// target as much tighter.
+/// Searches for the bits of every layer of a float model, on data in two parts, and quantizes it. The target is then
+/// checked on the result: if the file is still too large, or loses too much, the search runs again with a target that
+/// is tighter by as much.
 pub(crate) fn search_and_quantize(
     mut model: Model,
     calibration: Calibration,
@@ -33,11 +33,11 @@ pub(crate) fn search_and_quantize(
         let found = options.with_plan(&outcome.plan);
         let mut quantized = prepared.quantize(model.clone(), calibration, Some(validation), &found, runtime)?;
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
-        // What is checked on the file counts, not what the search made of it or of a tighter target.
+        // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
         outcome.reached = tighter.is_none() && (checked || sought);
         outcome.target = search.target.to_string();
-        // Later attempts go on from the first one's measurements.
+        // Later attempts reuse the measurements of the first.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
         quantized.report.search = Some(outcome);
         let best = nearer(search.target, nearest.take(), quantized);
@@ -50,7 +50,7 @@ pub(crate) fn search_and_quantize(
     }
 }
 
-/// The one of two attempts that keeps to the target or misses it by less; the later one where they are equal.
+/// Of two attempts, the one that meets the target or misses it by less; the later one where they are equal.
 fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantized {
     let missed = |quantized: &Quantized| match target {
         Target::Size(asked) => quantized.report.bytes.saturating_sub(asked) as f64,
@@ -63,7 +63,7 @@ fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantize
     }
 }
 
-/// Looks for the bits of every layer of a float model.
+/// Searches for the bits of every layer of a float model.
 pub(crate) fn search_only(
     mut model: Model,
     calibration: Calibration,
@@ -92,7 +92,7 @@ fn seek(
     Ok(pool.install(|| crate::search::search(model, parts, options, search, runtime))?)
 }
 
-/// The target to seek with instead, where the one asked for is missed by the file or its answers.
+/// The tighter target for another search, where the file's size or its answers miss the requested one.
 fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
     match (asked, sought) {
         (Target::Size(asked), Target::Size(sought)) if report.bytes > asked => {
@@ -100,7 +100,7 @@ fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
         }
         (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
             let lost = report.quality?.lost;
-            // In proportion: what is lost in full grows with what was lost in the search, from nothing on.
+            // In proportion, assuming that the loss of the finished file is proportional to that of the search.
             (lost > asked).then(|| Target::MaxDrop(sought * (asked / lost).max(0.0)))
         }
         _ => None,

@@ -1,4 +1,4 @@
-//! How far the quantized graph's outputs are from the float model's.
+//! Comparison of the quantized graph's outputs with the float model's.
 
 use crate::data::{Array, Dataset, Sample};
 use crate::error::Error;
@@ -10,8 +10,8 @@ use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use msq_passes::ir::Model;
 
-/// Compares a quantized graph with the float model: on the samples of `validation`, or else on the samples calibrated on
-/// whose float outputs are known. What the engine does not run whole is not compared.
+/// Compares a quantized graph with the float model: on the samples of `validation`, or else on the calibration samples
+/// whose float outputs are known. A model that the engine does not run as a whole is not compared.
 pub(super) fn verify(
     model: &Model,
     float: &Model,
@@ -47,8 +47,8 @@ fn beside(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Re
     Ok(quality(&total, data.len(), true))
 }
 
-/// Runs the quantized model on the first samples and compares it with the float model's outputs. What of a large model
-/// cannot be run is not compared.
+/// Runs the quantized model on the first samples and compares it with the float model's outputs. A large model that
+/// cannot run within its limits is not compared.
 fn with_outputs(
     model: &Model,
     float: &[Vec<Vec<f32>>],
@@ -65,7 +65,7 @@ fn with_outputs(
         }
     };
     runtime.begin("verify", float.len() as u64);
-    // Sample by sample, whatever the shards: the sums are those of one thread.
+    // Sample by sample, independent of shards, so that the sums are those of one thread.
     let mut total = Comparison::default();
     let keep = |kept: &mut Vec<Sample>, _, ran: Ran| -> Result<(), Error> {
         kept.push(ran.sample(ran.len())?);

@@ -1,4 +1,4 @@
-//! Makes the float graph canonical, so that calibration and lowering meet few forms of the same thing.
+//! Brings the float graph into a canonical form, so that calibration and lowering see few forms of the same thing.
 
 mod error;
 mod options;
@@ -13,7 +13,7 @@ use msq_passes::ir::{Model, TensorProto};
 use msq_passes::ops::{Trait, facts};
 use msq_passes::{InsertQdq, PassObserver, Record, pipelines};
 
-/// Refuses models that contradict themselves.
+/// Refuses invalid models.
 pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
     Ok(msq_passes::ir::check(model)?)
 }
@@ -25,8 +25,8 @@ pub(crate) fn refuse_quantized(model: &Model) -> Result<(), PrepareError> {
     Err(PrepareError::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
 }
 
-/// Refuses weights, biases and batch-norm statistics that are not numbers. Other constants may hold infinities, as
-/// the start of a maximum does.
+/// Refuses weights, biases and batch-norm statistics that are not finite. Other constants may be infinite, such as the
+/// initial value of a maximum.
 pub(crate) fn refuse_non_finite(model: &Model) -> Result<(), PrepareError> {
     let layers = layers(model);
     let weights = layers.iter().flat_map(|l| std::iter::once(l.weight).chain(l.bias));
@@ -59,7 +59,7 @@ pub(crate) fn prepare(
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
     pipelines::canonicalize(batch_norm == BatchNorm::Fold).observed(observer).run(model)?;
-    // Again: statistics that are finite each can give infinite weights together.
+    // A second check, since finite statistics can produce infinite weights when they are folded.
     refuse_non_finite(model)
 }
 
@@ -80,7 +80,7 @@ fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Prepa
     Err(PrepareError::OldOpset { opset, node, reason })
 }
 
-/// States the types and shapes the engine can infer.
+/// Writes the types and shapes that the engine can infer into the graph.
 pub(crate) fn annotate(model: &mut Model, backend: &dyn Backend) -> Facts {
     let facts = backend.infer(model).unwrap_or_else(|error| {
         tracing::info!(%error, "types and shapes are not known");

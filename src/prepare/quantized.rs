@@ -1,36 +1,36 @@
-//! Reads quantized graphs of any tool: what integers are made of, and with how many bits.
+//! Reads quantized graphs from any tool: the source of integers, and their bits.
 
 use crate::engine::{Facts, standard};
 use msq_passes::ir::{DataType, Model, Node, TensorProto, ValueId};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// A quantized model and its constants, those that the graph computes among them.
+/// A quantized model and its constants, including those that the graph computes.
 #[derive(Debug)]
 pub(crate) struct Qdq<'a> {
     model: &'a Model,
     facts: Facts,
-    /// Values that only constants go into.
+    /// Values that depend only on constants.
     constants: HashSet<ValueId>,
 }
 
-/// Where integers come from.
+/// The source of integers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    /// A quantizer, by way of nodes that keep the tensor or `moved` it.
+    /// A quantizer, possibly through nodes that preserve the tensor or, if `moved`, move its elements.
     Quantizer {
         /// The `QuantizeLinear`.
         node: &'a Node,
-        /// Bits that a `Clip` behind it leaves.
+        /// Bits after a `Clip` behind the quantizer.
         clipped: Option<u8>,
         /// Whether the integers are those of another tensor.
         moved: bool,
     },
-    /// Constants alone.
+    /// Only constants.
     Constant,
     /// Anything else.
     Other {
-        /// As above.
+        /// Bits after a `Clip`.
         clipped: Option<u8>,
     },
 }
@@ -56,7 +56,7 @@ impl<'a> Qdq<'a> {
         self.model.graph.value(value).producer().map(|(id, _)| self.model.graph.node(id))
     }
 
-    /// Whether nothing but constants goes into the value.
+    /// Whether the value depends only on constants.
     pub(crate) fn is_constant(&self, value: ValueId) -> bool {
         self.constants.contains(&value)
     }
@@ -66,7 +66,7 @@ impl<'a> Qdq<'a> {
         self.facts.constants.get(self.model.graph.value(value).name())
     }
 
-    /// The shape of a value, where all of it is known.
+    /// The shape of a value, where it is fully known.
     pub(crate) fn shape(&self, value: ValueId) -> Option<Vec<usize>> {
         match self.model.graph.constant(value) {
             Some(stored) => stored.shape().ok(),
@@ -74,7 +74,7 @@ impl<'a> Qdq<'a> {
         }
     }
 
-    /// A constant, stored or computed; nothing for one that cannot be read.
+    /// A constant, stored or computed; `None` where it cannot be read.
     pub(crate) fn constant(&self, value: ValueId) -> Option<Cow<'_, TensorProto>> {
         match self.model.constant(value) {
             Some(stored) => stored.ok(),
@@ -82,7 +82,7 @@ impl<'a> Qdq<'a> {
         }
     }
 
-    /// Follows integers back to where they come from.
+    /// Follows integers back to their source.
     pub(crate) fn source(&self, integers: ValueId) -> Source<'a> {
         let (mut value, mut clipped, mut moved) = (integers, None, false);
         while !self.is_constant(value) {
@@ -101,7 +101,7 @@ impl<'a> Qdq<'a> {
         Source::Constant
     }
 
-    /// Bits of the integers behind a value; nothing where they are not known.
+    /// Bits of the integers behind a value; `None` where they are unknown.
     pub(crate) fn bits(&self, integers: ValueId) -> Option<u8> {
         match self.source(integers) {
             Source::Quantizer { clipped: Some(bits), .. } | Source::Other { clipped: Some(bits) } => Some(bits),

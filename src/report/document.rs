@@ -1,4 +1,4 @@
-//! What the command line prints with `--json`: what was found, and which run found it.
+//! The documents that the command line prints with `--json`: the result, and the run that produced it.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};

@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Numbers formatted for human readers.
 
-/// Bytes in the unit that suits, decimal as file managers show them.
+/// Bytes in a suitable decimal unit, as in file managers.
 pub fn bytes(n: u64) -> String {
     match n {
         0..1000 => format!("{n} B"),
@@ -10,7 +10,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A count with the unit that suits: `268 k`, `41 M`.
+/// A count in a suitable unit: `268 k`, `41 M`.
 pub fn count(n: u64) -> String {
     match n {
         0..10_000 => grouped(n),
@@ -37,7 +37,7 @@ pub fn decibels(ratio: f64) -> String {
     format!("{ratio:.1} dB")
 }
 
-/// A share in percent, with so many decimals.
+/// A share in percent, with this number of decimals.
 pub fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * share)
 }

@@ -1,4 +1,4 @@
-//! The bit plan: how many bits each layer's weights and activations get, and how the weights are stored.
+//! The bit plan: bits of each layer's weights and input activation, and the storage of the weights.
 //!
 //! A plan is a JSON document that people can edit:
 //!
@@ -14,8 +14,9 @@
 //! }
 //! ```
 //!
-//! Layers go by the names `msq-onnx inspect` shows. `default` is for layers the plan does not name; without it every
-//! layer has to be named. `grid` and `packing` may be given too and mean what they mean in [`LayerPlan`].
+//! Layers have the names that `msq-onnx inspect` shows. `default` applies to layers that the plan does not name;
+//! without it every layer has to be named. `grid` and `packing` may be given too, with the meaning of the fields of
+//! [`LayerPlan`].
 
 use super::SchemeError;
 use crate::quant::weight_grid::WeightGrid;
@@ -144,7 +145,7 @@ impl WeightBits {
         }
     }
 
-    /// As many bits for an activation: 2 for ternary and binary weights.
+    /// The same number of bits for an activation: 2 for ternary and binary weights.
     pub fn same_of_activations(self) -> ActivationBits {
         match self {
             Self::Float => ActivationBits::Float,
@@ -155,11 +156,11 @@ impl WeightBits {
 }
 
 impl LayerPlan {
-    /// A layer that is left as it is.
+    /// A layer that is left in float.
     pub const FLOAT: Self =
         Self { weights: WeightBits::Float, activations: ActivationBits::Float, grid: None, packing: PackingForm::Auto };
 
-    /// The same with other bits, on the grid and in the packing that these allow.
+    /// This plan with other bits, on a grid and in a packing that these bits allow.
     #[must_use]
     pub(crate) fn with_weight_bits(self, bits: u8) -> Self {
         let packing = match self.packing {
@@ -181,9 +182,9 @@ impl LayerPlan {
         }
     }
 
-    /// How so many weights are stored: packed if that is wanted and smaller than a byte each.
+    /// How this number of weights is stored: packed if the plan says so and that is smaller than one byte per weight.
     pub fn packing(self, weights: usize) -> Option<Packing> {
-        // Nodes and tensors of a weight's own that unpacking takes, in bytes.
+        // Size in bytes of the nodes and tensors that unpacking adds per weight.
         const OVERHEAD: usize = 48;
         let packing = match (self.packing, self.weights, self.weight_grid()) {
             (PackingForm::None, ..) | (_, WeightBits::Float | WeightBits::Bits(8..), _) => return None,
@@ -199,7 +200,7 @@ impl LayerPlan {
         (self.width(packing).bytes(weights) + OVERHEAD < weights).then_some(packing)
     }
 
-    /// The packing whose bytes those of weights are: that of the numbers of a list.
+    /// The packing that determines the bytes of the weights: for a list, that of the indices into it.
     fn width(self, packing: Packing) -> Packing {
         match (packing, self.weights) {
             (Packing::Codebook, WeightBits::Bits(bits)) => Packing::Bits(bits),
@@ -208,7 +209,7 @@ impl LayerPlan {
         }
     }
 
-    /// Bytes that so many weights take, without what unpacks them.
+    /// Bytes of this number of weights, without the nodes that unpack them.
     pub fn packed_bytes(self, weights: usize) -> usize {
         match (self.weights, self.packing(weights)) {
             (WeightBits::Float, _) => 4 * weights,
@@ -217,7 +218,7 @@ impl LayerPlan {
         }
     }
 
-    /// What is wrong with it for the target, if anything.
+    /// Why the target does not support this plan, if it does not.
     fn fault(self, profile: &Profile) -> Option<String> {
         if let WeightBits::Bits(bits) = self.weights
             && !(2..=8).contains(&bits)
@@ -249,12 +250,12 @@ impl LayerPlan {
 }
 
 impl BitPlan {
-    /// The same for every layer.
+    /// One entry for all layers.
     pub fn uniform(layer: LayerPlan) -> Self {
         Self { version: VERSION, default: Some(layer), layers: IndexMap::new() }
     }
 
-    /// Layer by layer.
+    /// One entry per layer.
     pub fn of_layers(layers: IndexMap<String, LayerPlan>) -> Self {
         Self { version: VERSION, default: None, layers }
     }
@@ -268,7 +269,7 @@ impl BitPlan {
         }
     }
 
-    /// The same in fewer words: what most layers get is the default.
+    /// An equivalent shorter plan: the entry of most layers becomes the default.
     #[must_use]
     pub(crate) fn compact(&self) -> Self {
         let mut counts: IndexMap<LayerPlan, usize> = IndexMap::new();
@@ -295,7 +296,7 @@ impl BitPlan {
         text
     }
 
-    /// What the plan says of a layer.
+    /// The plan's entry for a layer.
     pub fn layer(&self, name: &str) -> Option<LayerPlan> {
         self.layers.get(name).copied().or(self.default)
     }

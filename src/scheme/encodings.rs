@@ -1,4 +1,4 @@
-//! Scales, zero points and bits that are given for tensors, by this or another tool.
+//! Scales, zero points and bits that this or another tool supplies for tensors.
 
 use crate::quant::Range;
 use indexmap::{IndexMap, IndexSet};
@@ -6,9 +6,9 @@ use indexmap::{IndexMap, IndexSet};
 /// Parameters of a tensor: x ≈ (q − zero point)·scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoding {
-    /// One scale, or one for each slice along the axis; positive and normal.
+    /// One scale, or one per slice along the axis; positive and normal.
     pub scales: Vec<f32>,
-    /// As many zero points.
+    /// One zero point per scale.
     pub zero_points: Vec<i32>,
     /// Whether q is in −2^(b−1) … 2^(b−1) − 1 rather than in 0 … 2^b − 1.
     pub signed: bool,
@@ -39,18 +39,17 @@ impl Encoding {
         if self.signed { (-half, half - 1) } else { (0, half - 1 + half) }
     }
 
-    /// Whether q is signed and 0 stands for 0.
+    /// Whether q is signed and all zero points are 0.
     pub(crate) fn is_symmetric(&self) -> bool {
         self.signed && self.zero_points.iter().all(|&zero_point| zero_point == 0)
     }
 
-    /// What is to be added to signed integers to make them unsigned, and subtracted from unsigned ones to make them
-    /// signed.
+    /// The offset that turns signed integers into unsigned ones when added, and unsigned into signed when subtracted.
     pub(crate) fn half(&self) -> i32 {
         1 << (self.bits.clamp(1, 31) - 1)
     }
 
-    /// The reals that each slice reaches.
+    /// The range of each slice, in real numbers.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
         let (low, high) = self.interval();
         self.scales.iter().zip(&self.zero_points).map(move |(&scale, &zero_point)| {
@@ -77,7 +76,7 @@ impl Encoding {
 }
 
 impl Encodings {
-    /// Adds a tensor; a name met before is an error.
+    /// Adds a tensor; a repeated name is an error.
     pub(crate) fn add(&mut self, name: String, encoding: Encoding) -> Result<(), String> {
         if self.tensors.contains_key(&name) {
             return Err(format!("tensor `{name}` is named twice"));

@@ -1,15 +1,14 @@
-//! The first and the last layers of a network, which few bits hurt most.
+//! The first and last layers of a network, where few bits cost most accuracy.
 //!
-//! What the first layer reads is the picture itself, what the last one reads is all there is to tell the answers apart,
-//! and neither is followed or preceded by layers that could make up for it. Where one plan stands for all layers, entries
-//! for these are made from it:
+//! The first layer's input is the picture itself, and the last layer's input is all that tells the answers apart; no
+//! layer before the first or behind the last can compensate for errors. Where a plan has one entry for all layers,
+//! separate entries for the first and last layers are derived from it:
 //!
-//! * first are the layers that no layer comes before: they read an input, moved, normalised or summed at most;
-//! * last are the layers that no layer comes after, and those from which an output is reached through nodes that compute
-//!   from one value alone.
+//! * first layers have no layer before them: their input is a graph input, possibly after moves, normalisation or sums;
+//! * last layers have no layer after them, or reach a graph output through nodes that compute from one value alone.
 //!
-//! A path through a sum of two computed values does not count: in a residual network an output without a layer before
-//! it would make every layer a last one.
+//! A path through a sum of two computed values does not count: otherwise, in a residual network that ends in a sum,
+//! every layer along the residual path would be a last layer.
 
 use super::SchemeError;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, number_or_word, parse_bits};
@@ -19,15 +18,15 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// Bits of the first and the last layers, where a plan names no layers.
+/// Bits of the first and last layers, where a plan names no layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EndBits {
     /// Activations of 8 bits where the plan has fewer; weights as the plan says.
     #[default]
     Activations,
-    /// So many for weights and activations; activations that are float stay so.
+    /// This number of bits for weights and activations; activations that are float stay in float.
     Bits(u8),
-    /// What the plan says for all layers.
+    /// The plan's entry for all layers.
     Same,
 }
 
@@ -52,7 +51,7 @@ impl fmt::Display for EndBits {
 number_or_word!(EndBits, ["same", "activations"]);
 
 impl EndBits {
-    /// What becomes of a layer's plan at an end.
+    /// The plan of a first or last layer, given that of the other layers.
     fn applied(self, plan: LayerPlan) -> LayerPlan {
         let (bits, weights) = match self {
             Self::Same => return plan,
@@ -66,14 +65,14 @@ impl EndBits {
         if weights == plan.weights {
             return LayerPlan { activations, ..plan };
         }
-        // What the other layers' bits allow these may not.
+        // Grid and packing of the other layers may not fit these bits.
         LayerPlan { activations, ..plan.with_weight_bits(bits) }
     }
 }
 
 impl BitPlan {
-    /// The plan with entries for the first and the last layers of a prepared model, where they differ from the
-    /// others. A plan that names layers is left as it is.
+    /// The plan with entries for the first and last layers of a prepared model, where they differ from the other
+    /// layers. A plan that names layers is not changed.
     #[must_use]
     pub fn with_ends(&self, model: &Model, ends: EndBits) -> Self {
         let mut plan = self.clone();
@@ -93,7 +92,7 @@ impl BitPlan {
         profile: &msq_passes::Profile,
     ) -> Result<Self, SchemeError> {
         let names: Vec<String> = layers(model).into_iter().map(|layer| layer.name).collect();
-        // First as it was given: a fault of all layers is no fault of one.
+        // The given plan first, so that a fault of all layers is not reported as a fault of one.
         self.check(names.iter().map(String::as_str), profile)?;
         let plan = self.with_ends(model, ends);
         plan.check(names.iter().map(String::as_str), profile)?;
@@ -101,12 +100,12 @@ impl BitPlan {
     }
 }
 
-/// Names of the first and the last layers, in graph order.
+/// Names of the first and last layers, in graph order.
 fn end_layers(model: &Model) -> Vec<String> {
     let graph = &model.graph;
     let layers = layers(model);
     let found: HashSet<NodeId> = layers.iter().map(|layer| layer.node).collect();
-    // Nodes are in topological order, so one sweep each way sees everything.
+    // Nodes are in topological order, so one sweep in each direction suffices.
     let (mut behind, mut before, mut answers) = (HashSet::new(), HashSet::new(), HashSet::new());
     for (id, node) in graph.nodes() {
         let mut producers = computed(graph, node);
@@ -136,7 +135,7 @@ fn computed<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = NodeId
     read.filter_map(|&value| graph.value(value).producer()).map(|(producer, _)| producer)
 }
 
-/// The nodes that read what a node writes.
+/// The nodes that read the outputs of a node.
 fn readers(graph: &Graph, node: &Node) -> Vec<NodeId> {
     let of = |&value: &ValueId| {
         let value = graph.value(value);
@@ -197,7 +196,7 @@ mod tests {
         ends(&model("float y", "[a] y = MatMul(x, w)"), &["a"]);
     }
 
-    /// The sum's operands reach the output too; what follows all layers is the last one.
+    /// The sum's operands reach the output too, but only the layer behind all others is the last layer.
     #[test]
     fn a_residual_network() {
         let blocks = "[a] p = MatMul(x, w) [b] q = MatMul(p, w) r = Add(p, q) [c] s = MatMul(r, w) t = Add(r, s)";
@@ -250,7 +249,7 @@ mod tests {
         let float = LayerPlan { activations: ActivationBits::Float, ..four };
         let wide = LayerPlan { weights: WeightBits::Bits(8), ..float };
         assert_eq!(check(float, EndBits::Bits(8)).unwrap().layer("c"), Some(wide));
-        // A fault of every layer is named so, one of the ends by the layer.
+        // A fault of every layer is reported as such, a fault of a first or last layer with its name.
         let fault = |every, ends| check(every, ends).unwrap_err().to_string();
         let three = LayerPlan { weights: WeightBits::Bits(3), ..int4 };
         assert!(fault(three, EndBits::Bits(8)).contains("`default`"));

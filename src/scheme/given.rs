@@ -1,14 +1,14 @@
-//! Lays encodings on a float model: what they say of a tensor takes the place of what calibration and the bit plan say.
+//! Applies encodings to a float model: the encoding of a tensor overrides calibration and the bit plan.
 //!
-//! * An activation with a quantizer of its own gets scale, zero point and bits. Unsigned and signed integers are the same
-//!   grid with zero points 2^(b−1) apart. Where the target's zero points are 0 and the encoding's is not, and where the
-//!   quantizer stands for a clamp that the encoding reaches beyond, the target's grid is laid over the range the two have
-//!   in common.
-//! * A weight gets scales and bits. Its zero points must be 0, give or take the one integer by which full and narrow
-//!   grids differ, and its grid must leave scales free; else bits alone.
+//! * An activation with a quantizer of its own gets scale, zero point and bits. Unsigned and signed integers are the
+//!   same grid with zero points 2^(b−1) apart. Where the target requires zero points of 0 and the encoding's is
+//!   another, and where the quantizer replaces a clamp that the encoding exceeds, the target's grid is laid over the
+//!   common range.
+//! * A weight gets scales and bits. Its zero points must be 0, up to the one integer by which full and narrow grids
+//!   differ, and its grid must leave scales free; otherwise only the bits are used.
 //!
-//! Names that the model does not have are errors. Tensors that stay float, or that have the parameters of another tensor,
-//! are named in a warning.
+//! Names that the model does not have are errors. A warning names tensors that stay in float or share the parameters of
+//! another tensor.
 
 use super::SchemeError;
 use super::encodings::{Encoding, Encodings};
@@ -33,13 +33,13 @@ impl Encodings {
         self.tensors.keys().map(String::as_str).filter(|name| model.graph.find(name).is_none()).collect()
     }
 
-    /// Bits of the values that have parameters of their own.
+    /// Bits of the values that have their own parameters.
     pub(crate) fn activation_bits(&self, graph: &Graph, placement: &Placement) -> Vec<(ValueId, u8)> {
         let given = |value| Some((value, self.of(graph, value)?.bits));
         placement.roots().filter_map(given).collect()
     }
 
-    /// The plan with the bits given. Refuses numbers that cannot be.
+    /// The plan with the bits of the encodings. Refuses impossible numbers.
     pub(crate) fn planned(&self, model: &Model, placement: &Placement, plan: &BitPlan) -> Result<BitPlan, SchemeError> {
         let fault = |(name, encoding): (&String, &Encoding)| Some(refused(name, &encoding.fault()?));
         if let Some(error) = self.tensors.iter().find_map(fault) {
@@ -65,7 +65,7 @@ impl Encodings {
         Ok(planned)
     }
 
-    /// Refuses what no grid here can hold, and says what is not used.
+    /// Refuses encodings that no grid can represent, and warns of encodings that are not used.
     pub(super) fn check(&self, model: &Model, scheme: &Scheme) -> Result<(), SchemeError> {
         let mut unused = Vec::new();
         for (name, encoding) in &self.tensors {
@@ -115,7 +115,7 @@ impl Encodings {
         Ok(layers(model).iter().any(|layer| layer.bias == Some(value)))
     }
 
-    /// The parameters of a value that has its own, if they are given.
+    /// The parameters of a value that has its own, if an encoding gives them.
     pub(crate) fn quantizer(
         &self,
         model: &Model,
@@ -130,7 +130,8 @@ impl Encodings {
         self.of(&model.graph, value)?.on(grid, clamp)
     }
 
-    /// The scales of a layer's weight, one a channel or one for all as the target has them, if they are given and fit.
+    /// The scales of a layer's weight, one per channel or one per tensor as the target requires, if an encoding gives
+    /// them and they fit.
     pub(super) fn weight_scales(&self, model: &Model, layer: &Layer, scheme: &Scheme) -> Option<Vec<f32>> {
         let encoding = self.of(&model.graph, layer.weight)?;
         let plan = scheme.layer_plan(layer);
@@ -156,8 +157,7 @@ pub(crate) fn refuse_unknown(unknown: &[&str], model: &Model) -> Result<(), Sche
 }
 
 impl Encoding {
-    /// The encoding as a quantizer on a grid of as many bits. `clamp` is what the values keep to because the quantizer
-    /// saturates.
+    /// The encoding as a quantizer on a grid of the same bits. `clamp` is the range to which the quantizer saturates.
     fn on(&self, grid: GridSpec, clamp: Option<Range>) -> Option<ActivationQuantizer> {
         let signed = grid.quantized_min() < 0;
         let shift = match (self.signed, signed) {

@@ -1,11 +1,11 @@
-//! What a written model says of how it was quantized, in its metadata:
+//! The metadata of a written model, which records how it was quantized:
 //!
 //! | key | value |
 //! |---|---|
 //! | `msq-onnx.version` | the version that wrote it |
-//! | `msq-onnx.plan` | the bit plan that was carried out, as JSON: what most layers got as `default`, the others by name |
+//! | `msq-onnx.plan` | the bit plan of the run, as JSON: the entry of most layers as `default`, the others by name |
 //!
-//! Layers go by their names in the float model, whatever became of names in the file.
+//! Layers have their names in the float model, even if the file has other names.
 
 use super::SchemeError;
 use super::bit_plan::BitPlan;
@@ -14,7 +14,7 @@ use msq_passes::ir::Model;
 const VERSION: &str = "msq-onnx.version";
 const PLAN: &str = "msq-onnx.plan";
 
-/// States who quantized the model, and the plan.
+/// Writes the version of this tool and the plan.
 pub(crate) fn write(model: &mut Model, plan: &BitPlan) {
     let version = env!("CARGO_PKG_VERSION");
     model.set_producer("msq-onnx", version);
@@ -22,19 +22,19 @@ pub(crate) fn write(model: &mut Model, plan: &BitPlan) {
     model.set_metadata(PLAN, &plan.compact().to_line());
 }
 
-/// The plan a model was quantized with; nothing for a model that says none.
+/// The plan that a model was quantized with; `None` for a model without one.
 pub fn plan(model: &Model) -> Option<Result<BitPlan, String>> {
     model.metadata(PLAN).map(BitPlan::parse)
 }
 
-/// The same, for callers to whom a damaged plan is an error.
+/// The plan that a model was quantized with; a damaged plan is an error.
 pub(crate) fn readable_plan(model: &Model) -> Result<Option<BitPlan>, SchemeError> {
     plan(model).transpose().map_err(|reason| SchemeError::DamagedPlan { reason })
 }
 
 /// Whether the names of inner values were shortened when this tool wrote the model.
 pub(crate) fn is_stripped(model: &Model) -> bool {
-    // Written otherwise, every node has a name.
+    // Without shortened names, every node has a name.
     model.metadata(VERSION).is_some() && model.graph.nodes().all(|(_, node)| node.name().is_empty())
 }
 

@@ -19,7 +19,7 @@ impl BitPlan {
         plan.map_err(failed)
     }
 
-    /// Writes the plan as a JSON document; the file appears when it is complete.
+    /// Writes the plan as a JSON document; the file appears in one step, when it is complete.
     pub fn save(&self, path: &Path) -> Result<(), SchemeError> {
         Ok(write_file(path, self.to_json().as_bytes())?)
     }

@@ -14,8 +14,8 @@ use msq_passes::{ActivationQuantizer, Packing, Profile};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// What is to be done with each layer and value of a prepared model. Resolved once, then only read: later phases take a
-/// scheme instead of options.
+/// Every choice for each layer and value of a prepared model. A scheme is resolved once and then only read: later
+/// phases take a scheme instead of options.
 #[derive(Clone, Debug)]
 pub(crate) struct Scheme {
     /// The runtime to write for.
@@ -26,7 +26,7 @@ pub(crate) struct Scheme {
     pub weight_only: Vec<Layer>,
     /// Bits of each layer.
     pub plan: BitPlan,
-    /// How the weights of each layer are packed, by layer name; layers whose integers are stored as they are have none.
+    /// How the weights of each layer are packed, by layer name; layers with one byte per integer have no entry.
     pub packings: IndexMap<String, Packing>,
     /// Which part of the model the engine can run.
     pub coverage: Coverage,
@@ -38,8 +38,8 @@ pub(crate) struct Scheme {
     pub seed: u64,
     /// Bits of the values whose quantizers have fewer than 8.
     bits: HashMap<ValueId, u8>,
-    /// Bits of per-consumer requantization: layers, by name, that want fewer bits of their input than other consumers of
-    /// the same value.
+    /// Bits of per-consumer requantization, by name of the layer: layers whose input has fewer bits than other
+    /// consumers of the same value read.
     requantized: IndexMap<String, u8>,
     encodings: Arc<Encodings>,
     /// Values whose parameters are given by encodings.
@@ -129,12 +129,12 @@ impl Scheme {
         self.weight_only.iter().any(|stored| stored.node == layer.node)
     }
 
-    /// Bits of a value that has a quantizer of its own.
+    /// Bits of a value that has its own quantizer.
     pub(crate) fn bits(&self, value: ValueId) -> u8 {
         self.bits.get(&value).copied().unwrap_or(8)
     }
 
-    /// Bits that a layer requantizes its input to, where other consumers of the value want more.
+    /// Bits to which a layer requantizes its input, where other consumers of the value read more.
     pub(crate) fn requantized_bits(&self, layer: &Layer) -> Option<u8> {
         self.requantized.get(&layer.name).copied()
     }
@@ -144,12 +144,12 @@ impl Scheme {
         self.encodings.quantizer(model, &self.placement, value, grid)
     }
 
-    /// The scales given for a layer's weight, if they fit: one per channel, or one for all as the target has them.
+    /// The scales given for a layer's weight, if they fit: one per channel, or one per tensor, as the target requires.
     pub(crate) fn given_weight_scales(&self, model: &Model, layer: &Layer) -> Option<Vec<f32>> {
         self.encodings.weight_scales(model, layer, self)
     }
 
-    /// Whether the file is to be as small as it can be: inner names shortened, defaults dropped.
+    /// Whether the file is made as small as possible: inner names shortened, defaults dropped.
     pub(crate) fn is_stripped(&self) -> bool {
         self.output.strip_names == Some(true)
     }
@@ -163,8 +163,8 @@ impl Scheme {
             && self.output.format == Format::Qdq
     }
 
-    /// The value whose quantizer serves this layer alone, if there is one and its range follows from data: neither another
-    /// node nor the caller reads the value, or what it is moved to, and no clamp or encoding sets its bounds.
+    /// The value whose quantizer serves only this layer, if there is one and its range follows from data: neither
+    /// another node nor the caller reads the value or a moved copy of it, and no clamp or encoding sets its bounds.
     pub(crate) fn own_input(&self, graph: &Graph, layer: &Layer) -> Option<ValueId> {
         let values = &self.placement.values;
         let root = *values.get(&layer.input).filter(|_| self.is_on_integers(layer))?;
@@ -184,7 +184,7 @@ impl Scheme {
         (!constant && !bounded && held.all(alone)).then_some(root)
     }
 
-    /// The plan as it is carried out: what stays in float says so.
+    /// The plan that the run uses: entries of layers left in float say so.
     pub(crate) fn carried_out(&self, model: &Model) -> BitPlan {
         let entry = |layer: Layer| {
             let planned = self.layer_plan(&layer);
@@ -199,7 +199,7 @@ impl Scheme {
     }
 }
 
-/// How each layer is packed, by name; layers whose integers are stored as they are have no entry.
+/// How each layer is packed, by name; layers with one byte per integer have no entry.
 pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPlan) -> IndexMap<String, Packing> {
     let packing = |layer: &Layer| Some((layer.name.clone(), plan.layer(&layer.name)?.packing(layer.weights())?));
     layers.filter_map(packing).collect()
@@ -220,7 +220,7 @@ fn can_be_stored(model: &Model, layer: &Layer) -> bool {
     layer.weights() > 0 && float == Some(DataType::Float)
 }
 
-/// The most bits that any consumer wants of a value with parameters of its own: a layer what the plan says, others 8.
+/// The most bits that any consumer reads of a value with its own parameters: layers the bits of the plan, others 8.
 fn activation_bits(graph: &Graph, placement: &Placement, plan: impl Fn(&str) -> LayerPlan) -> HashMap<ValueId, u8> {
     let mut bits: HashMap<ValueId, u8> = HashMap::new();
     let mut want = |value, wanted: u8| {
@@ -238,7 +238,7 @@ fn activation_bits(graph: &Graph, placement: &Placement, plan: impl Fn(&str) -> 
     bits
 }
 
-/// The layers that want fewer bits of their input than other consumers of the same value do.
+/// The layers whose input has fewer bits than other consumers of the same value read.
 fn requantized(
     placement: &Placement,
     bits: &HashMap<ValueId, u8>,

@@ -1,4 +1,4 @@
-//! Which layers the caller wants left float.
+//! The layers that the caller leaves in float.
 
 use super::SchemeError;
 use super::options::SchemeOptions;
@@ -6,7 +6,7 @@ use msq_passes::analysis::layers;
 use msq_passes::ir::{Model, Node};
 use regex::Regex;
 
-/// Patterns of layer names and operators to leave float.
+/// Patterns of layer names, and operators, to leave in float.
 #[derive(Debug)]
 pub(crate) struct Selection {
     skip: Vec<(String, Option<Regex>)>,
@@ -32,7 +32,7 @@ impl Selection {
         }
     }
 
-    /// Why the node is to stay float, if it is.
+    /// Why the node is left in float, if it is.
     pub(crate) fn refusal(&self, node: &Node, name: &str) -> Option<String> {
         if let Some((pattern, _)) = self.skip.iter().find(|entry| matches(entry, name)) {
             return Some(format!("left float by option `skip={pattern}`"));
@@ -42,7 +42,7 @@ impl Selection {
     }
 }
 
-/// A pattern that is a layer's name stands for that layer alone, whatever it means as an expression.
+/// A pattern that equals a layer's name matches only that layer, whatever it means as a regular expression.
 fn compile(pattern: &str, names: &[String]) -> Result<(String, Option<Regex>), SchemeError> {
     if names.iter().any(|name| name == pattern) {
         return Ok((pattern.to_owned(), None));

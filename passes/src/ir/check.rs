@@ -1,10 +1,10 @@
-//! The validator: is this graph one that means something, and does the arena agree with itself?
+//! The validator: is the graph valid ONNX, and is the arena consistent with itself?
 
 use super::{DataType, Graph, Model, Node, NodeId, TensorError, TensorProto, Use, ValueId};
 use crate::ops::{first_opset, schema};
 use std::collections::HashSet;
 
-/// What is wrong with a model. Each names the node or value.
+/// A fault of a model, with the node or value that has it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckError {
@@ -28,7 +28,7 @@ pub enum CheckError {
         /// The value.
         value: String,
     },
-    /// A graph output that nothing defines.
+    /// Nothing defines a graph output.
     #[error("graph output `{value}` is defined by nothing")]
     UndefinedOutput {
         /// The value.
@@ -62,14 +62,14 @@ pub enum CheckError {
         /// The model's opset.
         stated: i64,
     },
-    /// More outputs than the operator has: passes would lose them.
+    /// A node has more outputs than its operator: passes would lose them.
     #[error("node `{node}`: operator {op} has one output, the model wants {found}")]
     Outputs {
         /// The node.
         node: String,
         /// Its operator.
         op: String,
-        /// The outputs stated.
+        /// The number of outputs stated.
         found: usize,
     },
     /// An initializer whose type differs from the declared one.
@@ -95,7 +95,7 @@ pub enum CheckError {
     /// An initializer's message is damaged.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// The arena contradicts itself: a bug in a pass.
+    /// The arena is inconsistent: a bug in a pass.
     #[error("value `{value}`: definition and uses disagree with the nodes; this is a bug, please report it")]
     Inconsistent {
         /// The value.
@@ -112,7 +112,7 @@ pub fn check(model: &Model) -> Result<(), CheckError> {
     graph.initializers().try_for_each(|(value, tensor)| initializer(graph, value, tensor))
 }
 
-/// The arena agrees with itself: names, producers, uses and captures mirror the nodes.
+/// Checks the arena: names, producers, uses and captures mirror the nodes.
 fn arena(graph: &Graph) -> Result<(), CheckError> {
     let mut uses: HashSet<(ValueId, Use)> = HashSet::new();
     let mut captures: HashSet<(ValueId, NodeId)> = HashSet::new();
@@ -148,7 +148,7 @@ fn inconsistent(graph: &Graph, value: ValueId) -> CheckError {
     CheckError::Inconsistent { value: graph.value(value).name().to_owned() }
 }
 
-/// Everything read is defined, and defined before it is read.
+/// Checks that every input is defined, before the node that reads it.
 fn definitions(graph: &Graph) -> Result<(), CheckError> {
     let constants = graph.values().filter(|&(id, _)| graph.is_sparse_initializer(id)).map(|(id, _)| id);
     let mut defined: HashSet<ValueId> = graph.inputs().chain(graph.initializers().map(|(v, _)| v)).collect();
@@ -173,7 +173,7 @@ fn definitions(graph: &Graph) -> Result<(), CheckError> {
 
 fn opset(model: &Model, node: &Node) -> Result<(), CheckError> {
     let label = || node.label(&model.graph).to_owned();
-    // Files of IR version 1 and 2 state no operator sets: version 1 is meant.
+    // Files of IR version 1 and 2 state no operator sets, which means operator set 1.
     let implied = (node.domain().is_empty() && model.ir_version() < 3).then_some(1);
     let Some(stated) = model.opset(node.domain()).or(implied) else {
         if node.domain().is_empty() {

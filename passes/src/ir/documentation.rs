@@ -1,11 +1,11 @@
-//! Taking out what only readers of the file look at.
+//! Removal of documentation, which only human readers of the file use.
 
 use super::value::Port;
 use super::{FunctionProto, Graph, GraphProto, Model, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 
 impl Model {
     /// Drops documentation everywhere, metadata of nodes, values and tensors, and node names inside sub-graphs and
-    /// functions. Metadata of the model and of graphs stays. Returns how many entries went.
+    /// functions. Metadata of the model and of graphs stays. Returns the number of entries removed.
     pub fn clear_documentation(&mut self) -> usize {
         let mut gone = clear(&mut self.proto.doc_string);
         gone += self.proto.functions.iter_mut().map(clear_function).sum::<usize>();

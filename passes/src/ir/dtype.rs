@@ -120,7 +120,7 @@ impl DataType {
         Self::ALL.into_iter().find(|t| t.name() == name)
     }
 
-    /// Bits one element takes in `raw_data`; nothing for strings, which have no fixed width.
+    /// Bits per element in `raw_data`; `None` for strings, which have no fixed width.
     pub fn bits(self) -> Option<usize> {
         Some(match self {
             Self::String => return None,
@@ -142,7 +142,7 @@ impl DataType {
         })
     }
 
-    /// Whether this is a floating-point type a weight can have: 16, 32 or 64 bits.
+    /// Whether this is a floating-point type that a weight can have: 16, 32 or 64 bits.
     pub fn is_float(self) -> bool {
         matches!(self, Self::Float | Self::Double | Self::Float16 | Self::Bfloat16)
     }

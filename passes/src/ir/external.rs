@@ -1,9 +1,9 @@
-//! Tensors kept in files beside the model.
+//! Tensors stored in files beside the model.
 //!
-//! Locations are relative paths inside the model's own folder: absolute ones, `..` and links that lead out are
-//! refused. Elements are read at their offset when a tensor is asked for (`pread`), never the whole file: memory
-//! follows the largest tensor, a file that shrinks under us is an error instead of a bus fault, and no `unsafe` is
-//! needed, which a memory map would take. A `checksum` entry is kept as it stands.
+//! Locations are relative paths inside the model's folder: absolute paths, `..` and links that lead out are refused. A
+//! tensor's elements are read at their offset when they are needed (`pread`), never the whole file: memory is bounded
+//! by the largest tensor, and a file that shrinks meanwhile is an error instead of a bus fault. A memory map would need
+//! `unsafe`. A `checksum` entry is preserved but not verified.
 
 use super::{TensorProto, tensor::TensorError};
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub enum ExternalError {
         /// The location stated.
         location: String,
     },
-    /// An entry that is missing or no number.
+    /// An entry is missing or not a number.
     #[error("tensor `{tensor}`: external data entry `{key}` is missing or malformed")]
     BadEntry {
         /// The tensor.
@@ -46,7 +46,7 @@ pub enum ExternalError {
         location: String,
         /// First byte.
         offset: u64,
-        /// Bytes the shape asks for.
+        /// Bytes that the shape requires.
         needed: u64,
         /// Bytes stated or present.
         found: u64,

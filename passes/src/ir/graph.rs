@@ -1,8 +1,8 @@
-//! The graph: arenas of nodes and values with definitions and uses kept current.
+//! The graph: arenas of nodes and values with up-to-date definitions and uses.
 //!
-//! Invariants, held by every method here and verified by [`super::check`]: a value's producer and uses mirror the
+//! Every method preserves these invariants, which [`super::check`] verifies: a value's producer and uses mirror the
 //! nodes' inputs and outputs exactly; names are unique; a removed node or value leaves no trace. Node order is the
-//! file's order; nodes added later go to the end until [`Graph::sort`] moves them in front of what reads them.
+//! file's order; nodes added later stand at the end until [`Graph::sort`] moves them before their readers.
 
 use super::value::Port;
 use super::{
@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 /// A graph of nodes and values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
-    /// What the file's graph message holds besides the parts below, which are empty in it.
+    /// The file's graph message, with the parts below left empty.
     pub(super) proto: GraphProto,
     pub(super) nodes: Vec<Option<Node>>,
     pub(super) order: Vec<NodeId>,
@@ -116,7 +116,7 @@ impl Graph {
         !v.uses.is_empty() || !v.captures.is_empty() || self.is_output(value)
     }
 
-    /// The one input slot that reads the value, if that is all that does.
+    /// The input slot that reads the value, if it is the value's only reader.
     pub fn only_use(&self, value: ValueId) -> Option<Use> {
         let v = self.value(value);
         let [only] = v.uses[..] else { return None };
@@ -139,14 +139,14 @@ impl Graph {
         if self.is_input(value) { None } else { self.initializer(value) }
     }
 
-    /// Whether the value is a sparse initializer, whose elements are kept but never read.
+    /// Whether the value is a sparse initializer, whose elements are preserved but never read.
     pub fn is_sparse_initializer(&self, value: ValueId) -> bool {
         let name = self.value(value).name();
         self.sparse.iter().any(|s| s.values.as_ref().is_some_and(|t| t.name() == name))
     }
 
-    /// Replaces or adds the initializer of a value. The tensor takes the value's name; a declared type that says
-    /// otherwise follows the tensor.
+    /// Replaces or adds the initializer of a value. The tensor takes the value's name; a declared type that differs is
+    /// replaced by the tensor's.
     pub fn set_initializer(&mut self, value: ValueId, mut tensor: TensorProto) {
         tensor.name = Some(self.value(value).name.clone());
         self.declare_as(value, &tensor);
@@ -169,20 +169,20 @@ impl Graph {
         self.value_mut(value).ty = Some(ty);
     }
 
-    /// Makes a value defined by `tensor`, under the tensor's name or, if that is taken, one near it.
+    /// Adds a value defined by `tensor`, under the tensor's name or, if that is taken, a name near it.
     pub fn add_initializer(&mut self, tensor: TensorProto) -> ValueId {
         let value = self.add_value(tensor.name());
         self.set_initializer(value, tensor);
         value
     }
 
-    /// Makes a value nobody defines yet, called `name` or, if that is taken, `name_1`, `name_2` and so on.
+    /// Adds a value without a definition, called `name` or, if that is taken, `name_1`, `name_2` and so on.
     pub fn add_value(&mut self, name: &str) -> ValueId {
         let name = self.fresh_name(name);
         self.intern(&name)
     }
 
-    /// A name near `stem` that no value of this graph or of its sub-graphs bears.
+    /// A name near `stem` that no value of this graph or of its sub-graphs has.
     pub fn fresh_name(&self, stem: &str) -> String {
         let stem = if stem.is_empty() { "value" } else { stem };
         let taken = |name: &str| self.names.contains_key(name) || self.reserved.contains(name);
@@ -192,7 +192,7 @@ impl Graph {
         (1..u64::MAX).map(|i| format!("{stem}_{i}")).find(|n| !taken(n)).unwrap_or_else(|| stem.to_owned())
     }
 
-    /// Whether a sub-graph uses the name for a value of its own, so that no value of this graph may take it.
+    /// Whether a sub-graph defines a value of this name, so that no value of this graph may take it.
     pub fn is_reserved(&self, name: &str) -> bool {
         self.reserved.contains(name)
     }
@@ -208,13 +208,13 @@ impl Graph {
         id
     }
 
-    /// States the type of a value; it is not written into the file's value list.
+    /// Sets the type of a value without adding it to the file's value list.
     pub fn set_type(&mut self, value: ValueId, ty: TypeProto) {
         self.value_mut(value).ty = Some(ty);
     }
 
     /// Adds a node at the end. Its input and output names are taken from `inputs` and `outputs`, not from `proto`.
-    /// An output that already has a producer is taken from it.
+    /// An output that already has a producer gets this node as its producer instead.
     pub fn add_node(
         &mut self,
         mut proto: NodeProto,
@@ -318,7 +318,7 @@ impl Graph {
         true
     }
 
-    /// Makes input `slot` of a node read `value`; slots in between are left out.
+    /// Makes input `slot` of a node read `value`; slots in between are omitted inputs.
     pub fn set_input(&mut self, node: NodeId, slot: usize, value: Option<ValueId>) {
         let inputs = &mut self.node_mut(node).inputs;
         if inputs.len() <= slot {
@@ -416,7 +416,7 @@ impl Graph {
         self.inputs.push(Port { value, info: ValueInfoProto { r#type: Some(ty), ..ValueInfoProto::default() } });
     }
 
-    /// Makes these values the graph's inputs, and no others. What computed them computes them no more.
+    /// Makes these values the graph's only inputs, and detaches them from the nodes that computed them.
     pub fn set_inputs(&mut self, values: Vec<(ValueId, TypeProto)>) {
         self.inputs.clear();
         for (value, ty) in values {
@@ -436,7 +436,7 @@ impl Graph {
         self.inputs.len() < before
     }
 
-    /// Takes the initializer away from a value.
+    /// Removes the initializer of a value.
     pub fn take_initializer(&mut self, value: ValueId) -> Option<TensorProto> {
         self.initializers.shift_remove(&value)
     }
@@ -449,7 +449,7 @@ impl Graph {
         }
     }
 
-    /// Drops the types the file states for values in between, which a caller wants inferred afresh.
+    /// Drops the declared types of inner values, for a caller that infers them again.
     pub fn clear_value_info(&mut self) {
         for port in std::mem::take(&mut self.value_info) {
             if !self.is_input(port.value) && !self.is_output(port.value) {
@@ -458,8 +458,8 @@ impl Graph {
         }
     }
 
-    /// Leaves the declared types of these values out of the file; what is known of them stays known. Returns how many
-    /// there were.
+    /// Leaves the declared types of these values out of the file, but not out of memory. Returns the number of types
+    /// left out.
     pub fn drop_value_info(&mut self, values: &HashSet<ValueId>) -> usize {
         let before = self.value_info.len();
         self.value_info.retain(|p| !values.contains(&p.value));

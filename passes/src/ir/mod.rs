@@ -1,8 +1,8 @@
 //! The in-memory model.
 //!
-//! A [`Model`] is a [`Graph`] and what the file says around it. The graph keeps nodes and values in arenas with typed
-//! handles and current definitions and uses; attributes, tensors and sub-graphs stay as the messages they came in.
-//! [`import`] followed by [`export`] gives the same message back, field for field.
+//! A [`Model`] is a [`Graph`] and the other fields of the file. The graph holds nodes and values in arenas with typed
+//! handles and up-to-date definitions and uses; attributes, tensors and sub-graphs stay in their imported messages.
+//! [`import`] followed by [`export`] gives the same message, field for field.
 
 mod check;
 mod documentation;

@@ -1,4 +1,4 @@
-//! A model: the graph and what the file says around it.
+//! A model: the graph and the other fields of the file.
 
 use super::external::{ExternalError, Folder};
 use super::node::normal_domain;
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 /// A model in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// What the file's model message holds besides the graph.
+    /// The fields of the file's model message besides the graph.
     pub(super) proto: ModelProto,
     /// The graph.
     pub graph: Graph,
@@ -24,7 +24,7 @@ impl Model {
         self.proto.ir_version()
     }
 
-    /// States the version of the format.
+    /// Sets the version of the format.
     pub fn set_ir_version(&mut self, version: i64) {
         self.proto.ir_version = Some(version);
     }
@@ -35,7 +35,7 @@ impl Model {
         Some(entry.version())
     }
 
-    /// States the operator set version of a domain, adding the domain if it is new.
+    /// Sets the operator set version of a domain, adding the domain if it is new.
     pub fn set_opset(&mut self, domain: &str, version: i64) {
         let found = self.proto.opset_import.iter_mut().find(|o| normal_domain(o.domain()) == normal_domain(domain));
         match found {
@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    /// States which tool wrote the model.
+    /// Sets the tool that wrote the model.
     pub fn set_producer(&mut self, name: &str, version: &str) {
         self.proto.producer_name = Some(name.to_owned());
         self.proto.producer_version = Some(version.to_owned());
@@ -77,23 +77,23 @@ impl Model {
         self.proto.producer_version()
     }
 
-    /// Whether the model defines functions of its own.
+    /// Whether the model defines functions.
     pub fn has_functions(&self) -> bool {
         !self.proto.functions.is_empty()
     }
 
-    /// Adds a function of the model's own. Functions exist from IR version 8.
+    /// Adds a model-local function. Functions exist from IR version 8 on.
     pub fn add_function(&mut self, function: FunctionProto) {
         self.proto.functions.push(function);
         self.set_ir_version(self.ir_version().max(8));
     }
 
-    /// Whether `op` of `domain` is one of the model's own functions.
+    /// Whether `op` of `domain` is a function that the model defines.
     pub fn is_function(&self, domain: &str, op: &str) -> bool {
         self.proto.functions.iter().any(|f| f.name() == op && normal_domain(f.domain()) == domain)
     }
 
-    /// The tensor with its elements at hand: itself, or a copy read from its external file.
+    /// The tensor with its elements in memory: itself, or a copy read from its external file.
     pub fn loaded<'a>(&self, tensor: &'a TensorProto) -> Result<Cow<'a, TensorProto>, ExternalError> {
         if !tensor.is_external() {
             return Ok(Cow::Borrowed(tensor));
@@ -104,7 +104,7 @@ impl Model {
         folder.load(tensor).map(Cow::Owned)
     }
 
-    /// The value's tensor, loaded, if the value is a constant no caller can change.
+    /// The value's tensor, loaded, if the value is a constant that no caller can override.
     pub fn constant(&self, value: ValueId) -> Option<Result<Cow<'_, TensorProto>, ExternalError>> {
         self.graph.constant(value).map(|tensor| self.loaded(tensor))
     }

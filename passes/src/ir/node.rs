@@ -13,7 +13,7 @@ impl NodeId {
     }
 }
 
-/// An operation. Everything but its inputs and outputs stays in the message it came in.
+/// An operation. Everything except its inputs and outputs stays in the imported message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub(super) proto: NodeProto,
@@ -48,23 +48,23 @@ impl Node {
         &self.inputs
     }
 
-    /// Input `slot`, if it is there.
+    /// Input `slot`, if it is present.
     pub fn input(&self, slot: usize) -> Option<ValueId> {
         self.inputs.get(slot).copied().flatten()
     }
 
-    /// Both inputs of a node that has two and no more: files may give an operator more than it takes.
+    /// Both inputs of a node with exactly two: files may give an operator more inputs than it takes.
     pub fn two_inputs(&self) -> Option<[ValueId; 2]> {
         let &[Some(a), Some(b)] = self.inputs() else { return None };
         Some([a, b])
     }
 
-    /// The values written; `None` where an output is not wanted.
+    /// The outputs; `None` where an output is omitted.
     pub fn outputs(&self) -> &[Option<ValueId>] {
         &self.outputs
     }
 
-    /// Output `slot`, if it is wanted.
+    /// Output `slot`, if it is not omitted.
     pub fn output(&self, slot: usize) -> Option<ValueId> {
         self.outputs.get(slot).copied().flatten()
     }
@@ -123,7 +123,7 @@ impl Node {
         self.proto.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
     }
 
-    /// How messages speak of the node: its name, or its operator and first output.
+    /// The node in messages: its name, or its operator and first output.
     pub fn label<'a>(&'a self, graph: &'a super::Graph) -> &'a str {
         if self.name().is_empty() {
             self.outputs.iter().flatten().next().map_or(self.op(), |&v| graph.value(v).name())
@@ -132,7 +132,7 @@ impl Node {
         }
     }
 
-    /// The tensor a `Constant` node stands for; none where its value is a string, sparse or missing.
+    /// The tensor of a `Constant` node; `None` where its value is a string, sparse or missing.
     pub(crate) fn constant(&self) -> Option<TensorProto> {
         let [attribute] = self.attributes() else { return None };
         let tensor = match attribute.name() {
@@ -152,7 +152,7 @@ pub(crate) fn normal_domain(domain: &str) -> &str {
 }
 
 impl NodeProto {
-    /// A node of the default domain, its inputs and outputs still to be given.
+    /// A node of the default domain, without inputs and outputs.
     pub fn of(op: &str, name: &str, attributes: Vec<AttributeProto>) -> Self {
         Self {
             op_type: Some(op.to_owned()),

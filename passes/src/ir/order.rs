@@ -11,8 +11,8 @@ pub struct CycleError {
 }
 
 impl Graph {
-    /// Puts nodes in topological order: each node right before the first that needs it, otherwise as they stand. A
-    /// sorted graph is left as it is.
+    /// Puts nodes in topological order: a node that stands behind a reader of its outputs moves directly before the
+    /// first such reader. A sorted graph is not changed.
     pub fn sort(&mut self) -> Result<(), CycleError> {
         self.order = sorted(self)?;
         Ok(())
@@ -26,8 +26,9 @@ enum Mark {
     Done,
 }
 
-/// Depth-first from the nodes in their present order, dependencies first: a sorted graph keeps its order, and a node
-/// appended at the end lands right before the first node that reads it. Iterative, so depth costs no stack.
+/// Visits the nodes depth-first in their present order, dependencies first: a sorted graph keeps its order, and a node
+/// appended at the end moves directly before the first node that reads it. Iterative, so that deep graphs need no
+/// stack.
 fn sorted(graph: &Graph) -> Result<Vec<NodeId>, CycleError> {
     let mut marks = vec![Mark::New; graph.nodes.len()];
     let mut sorted = Vec::with_capacity(graph.order.len());
@@ -57,7 +58,7 @@ fn sorted(graph: &Graph) -> Result<Vec<NodeId>, CycleError> {
     Ok(sorted)
 }
 
-/// The first unfinished producer of what `node` reads, from read number `from` on.
+/// The first unfinished producer of an input of `node`, from input number `from` on.
 fn next_dependency(graph: &Graph, node: NodeId, from: usize, marks: &[Mark]) -> Option<(usize, NodeId)> {
     let node = graph.node(node);
     let reads = node.inputs().iter().copied().chain(node.captures().iter().map(|&v| Some(v)));

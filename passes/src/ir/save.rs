@@ -1,4 +1,4 @@
-//! Writing a model so that it is there completely or not at all.
+//! Atomic writing: a model's file appears completely or not at all.
 
 use super::{
     ExternalError, GraphProto, Model, ModelProto, StringStringEntryProto, TensorProto, encode_model, encoded_len,
@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Models beyond this size keep their weights in a file of their own: protobuf ends at 2 GiB.
+/// Models beyond this size get an external data file: protobuf messages end at 2 GiB.
 const LARGEST_INLINE: usize = 0x7fff_ffff - (1 << 20);
 /// Tensors below this size stay in the model even when others are external.
 const SMALLEST_EXTERNAL: usize = 1024;
@@ -88,7 +88,7 @@ fn persist(file: NamedTempFile, path: &Path) -> Result<(), SaveError> {
     file.persist(path).map(|_| ()).map_err(|e| write(e.error))
 }
 
-/// A rename would put a file in the place of whatever is there.
+/// Refuses a path that is not a file, since a rename would replace a device, a pipe or a folder.
 fn refuse_special(path: &Path) -> Result<(), SaveError> {
     match std::fs::metadata(path) {
         Ok(there) if !there.is_file() => Err(SaveError::NoOrdinaryFile { path: path.to_owned() }),
@@ -96,15 +96,15 @@ fn refuse_special(path: &Path) -> Result<(), SaveError> {
     }
 }
 
-/// Writes a file that is there completely or not at all.
+/// Writes a file that appears completely or not at all.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
     write_file_with(path, |file| file.write_all(bytes))
 }
 
-/// The same, for what is written piece by piece.
+/// Writes a file piece by piece; it appears completely or not at all.
 pub fn write_file_with(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), SaveError> {
     let failed = |source: std::io::Error| SaveError::Write { path: path.to_owned(), source };
-    // The kind alone: the error's own text speaks of a temporary file.
+    // Only the kind, because the text of the error names the temporary file.
     let mut file = temporary(folder_of(path)).map_err(|e| failed(e.kind().into()))?;
     write(file.as_file_mut()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     persist(file, path)

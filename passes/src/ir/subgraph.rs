@@ -3,7 +3,7 @@
 use super::GraphProto;
 use std::collections::HashSet;
 
-/// Names a sub-graph defines itself: inputs, initializers and node outputs.
+/// Names that a sub-graph defines: inputs, initializers and node outputs.
 fn defined(graph: &GraphProto) -> HashSet<&str> {
     let sparse = graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref());
     let inputs = graph.input.iter().map(super::ValueInfoProto::name);
@@ -11,7 +11,7 @@ fn defined(graph: &GraphProto) -> HashSet<&str> {
     inputs.chain(constants).chain(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str))).collect()
 }
 
-/// Appends the names the sub-graph, or one nested in it, reads from outside, in the order they are met.
+/// Appends the outer names that the sub-graph, or one nested in it, reads, in order of first use.
 pub(super) fn free_names(graph: &GraphProto, found: &mut Vec<String>) {
     let defined = defined(graph);
     let mut inner = Vec::new();

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TensorError {
-    /// The element type is missing or none of the format's.
+    /// The element type is missing or unknown to the format.
     #[error("tensor `{name}`: element type {number} is not one of the format's")]
     UnknownType {
         /// The tensor.
@@ -24,7 +24,7 @@ pub enum TensorError {
         /// What the file says.
         dims: Vec<i64>,
     },
-    /// The elements present are not as many as the shape says.
+    /// The number of elements present differs from the shape.
     #[error("tensor `{name}`: shape {dims:?} of {element} needs {expected} elements, the file holds {found}")]
     WrongLength {
         /// The tensor.
@@ -33,19 +33,19 @@ pub enum TensorError {
         dims: Vec<i64>,
         /// Its element type.
         element: DataType,
-        /// Elements the shape asks for.
+        /// Elements that the shape requires.
         expected: usize,
-        /// Elements that are there.
+        /// Elements present.
         found: usize,
     },
-    /// The caller wants another kind of element.
+    /// The caller cannot read this element type.
     #[error("tensor `{name}`: elements are {element}, {wanted} wanted")]
     WrongType {
         /// The tensor.
         name: String,
         /// Its element type.
         element: DataType,
-        /// What the caller can read.
+        /// The types that the caller can read.
         wanted: &'static str,
     },
     /// The elements are in a file that has not been read.
@@ -97,7 +97,7 @@ impl TensorProto {
         Self::from_raw(name, DataType::Uint8, shape, values.to_vec())
     }
 
-    /// The element type, if it is one of the format's.
+    /// The element type, if the format knows it.
     pub fn element_type(&self) -> Option<DataType> {
         self.data_type.and_then(DataType::from_number)
     }
@@ -106,13 +106,13 @@ impl TensorProto {
     pub fn shape(&self) -> Result<Vec<usize>, TensorError> {
         let bad = || TensorError::BadShape { name: self.name().to_owned(), dims: self.dims.clone() };
         let shape = self.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
-        // Callers count bits: the widest type has 128 an element. They also count along some of the axes, which is no
-        // less for an axis without elements elsewhere.
+        // Callers count bits, of which the widest type has 128 per element. They also multiply only some of the axes,
+        // so an axis of length 0 must not hide an overflow of the others.
         shape.iter().try_fold(128_usize, |n, &d| n.checked_mul(d.max(1))).ok_or_else(bad)?;
         Ok(shape)
     }
 
-    /// Number of elements the shape asks for.
+    /// Number of elements of the shape.
     pub fn element_count(&self) -> Result<usize, TensorError> {
         Ok(self.shape()?.iter().product())
     }
@@ -122,12 +122,12 @@ impl TensorProto {
         self.data_location == Some(1)
     }
 
-    /// Whether the elements are of a floating-point type a weight can have.
+    /// Whether the elements are of a floating-point type that a weight can have.
     pub fn is_float(&self) -> bool {
         self.element_type().is_some_and(DataType::is_float)
     }
 
-    /// Bytes the elements take in `raw_data` form; nothing for strings.
+    /// Bytes of the elements in `raw_data` form; `None` for strings.
     pub fn byte_count(&self) -> Option<usize> {
         let bits = self.element_type()?.bits()?;
         Some((self.element_count().ok()? * bits).div_ceil(8))
@@ -177,12 +177,12 @@ impl TensorProto {
         self.checked(element, values)
     }
 
-    /// The single element of a float tensor that has just one.
+    /// The element of a float tensor with exactly one.
     pub fn scalar_f32(&self) -> Option<f32> {
         (self.element_count() == Ok(1)).then(|| self.to_f32().ok()?.first().copied()).flatten()
     }
 
-    /// A tensor of the same name and floating-point type with other elements, which are rounded to that type.
+    /// A tensor of the same name and floating-point type with the given elements, rounded to that type.
     #[must_use]
     pub fn with_f32(&self, shape: &[usize], values: &[f32]) -> Self {
         let raw: Vec<u8> = match self.element_type() {
@@ -218,7 +218,7 @@ impl TensorProto {
     }
 }
 
-/// Little-endian words of `N` bytes; a ragged end is left out and shows as a wrong length.
+/// Little-endian words of `N` bytes; an incomplete last word is dropped and shows as a wrong length.
 fn words<const N: usize, T>(raw: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
     raw.as_chunks::<N>().0.iter().map(|&word| decode(word)).collect()
 }

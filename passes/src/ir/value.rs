@@ -13,12 +13,12 @@ impl ValueId {
     }
 }
 
-/// One place a value is read.
+/// One input slot that reads a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Use {
     /// The reading node.
     pub node: NodeId,
-    /// Which of its inputs.
+    /// The slot among its inputs.
     pub slot: usize,
 }
 
@@ -38,7 +38,7 @@ impl Value {
         &self.name
     }
 
-    /// The node and output slot that define the value; nothing for graph inputs and initializers.
+    /// The node and output slot that define the value; `None` for graph inputs and initializers.
     pub fn producer(&self) -> Option<(NodeId, usize)> {
         self.producer
     }

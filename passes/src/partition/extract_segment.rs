@@ -1,8 +1,8 @@
-//! Pass `extract-segment`: what lies between some values and others becomes the whole model.
+//! Pass `extract-segment`: reduces a model to the nodes between given inputs and given outputs.
 //!
-//! The values given as inputs are cut off from what computes them and become the graph's inputs, in their order; the
-//! outputs given become the graph's outputs; everything else that these need stays, the rest goes. Meant for a clone of
-//! a model, so that part of it can be run again on stored values.
+//! The given input values are cut off from the nodes that compute them and become the graph's inputs, in the given
+//! order; the given output values become the graph's outputs. Nodes and constants that the outputs do not need are
+//! removed. The pass is meant for a clone of a model, so that this part can run on stored values.
 
 use crate::ir::{Model, TypeProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -11,9 +11,9 @@ use crate::prepare::EliminateDeadNodes;
 /// Cuts a segment out of a model.
 #[derive(Clone, Debug, Default)]
 pub struct ExtractSegment {
-    /// Names of the values fed, and their types.
+    /// Names and types of the input values.
     pub inputs: Vec<(String, TypeProto)>,
-    /// Names of the values wanted.
+    /// Names of the output values.
     pub outputs: Vec<String>,
 }
 

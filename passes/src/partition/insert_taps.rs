@@ -1,7 +1,7 @@
-//! Pass `insert-taps`: makes values graph outputs, so that a run shows them.
+//! Pass `insert-taps`: makes values graph outputs, so that a run returns them.
 //!
-//! The model's own outputs stay in front, in their order; the taps follow in the order given, each value once. Meant
-//! for a clone of the model: the model that is written never carries taps.
+//! The model's own outputs come first, in their order; the taps follow in the given order, each value once. The pass is
+//! meant for a clone of the model: the written model never has taps.
 
 use crate::ir::Model;
 use crate::pass::{Outcome, Pass, PassError};
@@ -9,7 +9,7 @@ use crate::pass::{Outcome, Pass, PassError};
 /// Adds graph outputs.
 #[derive(Clone, Debug, Default)]
 pub struct InsertTaps {
-    /// Names of the values to show.
+    /// Names of the values to return.
     pub values: Vec<String>,
 }
 

@@ -1,20 +1,21 @@
 //! Pass `insert-qdq`: writes a placement of quantizers into the graph as `QuantizeLinear` / `DequantizeLinear`.
 //!
-//! * What an integer kernel computes: `x = kernel(…)` becomes `r = kernel(…); q = Q(r); x = DQ(q)`: every reader, the
-//!   caller included, sees the same name and what the integers say.
-//! * What a float node or the caller provides: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
-//! * A weight becomes int8 with one scale per channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly, without
-//!   which runtimes do not fuse, or stays float. A constant that arithmetic reads is quantized like an activation.
-//! * An absorbed clamp goes: the quantizer saturates in its place. An absorbed factor c goes: x = DQ(Q(r, s/c), s). An
-//!   absorbed batch-norm goes: it is in the layer's scales and bias.
-//! * Fewer bits than 8 are kept by clipping the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well.
-//! * A layer that is to read fewer bits than other readers of a value do has a second quantizer behind the value:
-//!   `p = Clip(Q(x)); l = DQ(p)`, and the layer reads `l`. Layers with equal parameters share it.
-//! * Targets that keep what the caller sees float (`quantized_outputs` is false) get the second form everywhere.
+//! * Outputs of an integer kernel: `x = kernel(…)` becomes `r = kernel(…); q = Q(r); x = DQ(q)`: every reader, the
+//!   caller included, reads the dequantized value under the old name.
+//! * Outputs of a float node, and graph inputs: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
+//! * A weight becomes int8 with one scale per channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly,
+//!   without which runtimes do not fuse, or stays float. A constant that arithmetic reads is quantized like an
+//!   activation.
+//! * An absorbed clamp is removed: the quantizer saturates in its place. An absorbed factor c is removed:
+//!   x = DQ(Q(r, s/c), s). An absorbed batch-norm is removed: the layer's scales and bias contain it.
+//! * Fewer bits than 8 clip the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well.
+//! * A layer that reads fewer bits than other readers of a value has a second quantizer behind the value (per-consumer
+//!   requantization): `p = Clip(Q(x)); l = DQ(p)`, and the layer reads `l`. Layers with equal parameters share it.
+//! * Where the target needs graph outputs in float (`quantized_outputs` is false), all values get the second form.
 //! * `Pad` and `Slice` run on the integers themselves, `Pad` with the zero point as its value: runtimes do not fuse
 //!   them otherwise.
 //!
-//! Runtimes recognise the pattern and run the node in between on integers; for any other the graph is plain ONNX.
+//! Runtimes that recognise the pattern run the node in between on integers; for other runtimes the graph is plain ONNX.
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
@@ -49,7 +50,7 @@ impl ActivationQuantizer {
 pub enum LayerBias {
     /// In units of input scale × weight scale.
     Int32(Vec<i32>),
-    /// As it is.
+    /// In float.
     Float(Vec<f32>),
 }
 
@@ -64,18 +65,18 @@ pub struct QuantizedLayer {
     pub scales: Vec<f32>,
     /// The integers that stand for 0, as many as there are scales; empty where all are 0.
     pub zero_points: Vec<i8>,
-    /// Bias, for layers that have one or take a batch-norm in.
+    /// Bias, for layers that have one or absorb a batch-norm.
     pub bias: Option<LayerBias>,
 }
 
 /// Inserts quantizers.
 #[derive(Clone, Debug)]
 pub struct InsertQdq<'a> {
-    /// Where they go, as found on this very model.
+    /// Where quantizers go, as placed on this very model.
     pub placement: &'a Placement,
     /// Parameters of every value that has its own, by value name.
     pub activations: &'a IndexMap<String, ActivationQuantizer>,
-    /// Parameters of what a layer reads, by layer name, where they are not those of the value.
+    /// Parameters of a layer's input, by layer name, where they differ from those of the value.
     pub narrower: &'a IndexMap<String, ActivationQuantizer>,
     /// Weights of every layer placed, by layer name.
     pub layers: &'a IndexMap<String, QuantizedLayer>,
@@ -134,7 +135,7 @@ impl Pass for InsertQdq<'_> {
     }
 }
 
-/// Removes an absorbed node: the one before it writes its output.
+/// Removes an absorbed node: the preceding node writes its output.
 fn absorb(graph: &mut Graph, absorbed: NodeId) {
     let node = graph.node(absorbed);
     let computed = node.inputs().iter().flatten().copied().find_map(|v| Some((v, graph.value(v).producer()?)));
@@ -159,9 +160,9 @@ struct Work<'a, 'b> {
     parameters: HashMap<ValueId, Parameters>,
     /// The integer form of every value quantized so far.
     sources: HashMap<ValueId, ValueId>,
-    /// What the quantizer of a value multiplies it with, where that is not 1.
+    /// The factor that the quantizer of a value has absorbed, where it is not 1.
     factors: HashMap<ValueId, f32>,
-    /// Values with the parameters layers read them with, where these are not the values' own, and what layers read then.
+    /// Requantized copies: by value and the parameters of the layers that read it, where these differ from the value's.
     narrowed: Vec<(ValueId, ActivationQuantizer, ValueId)>,
 }
 
@@ -208,7 +209,7 @@ impl Work<'_, '_> {
         }
     }
 
-    /// A value no integer kernel computes: an input, a constant, the result of a float node.
+    /// A value that no integer kernel computes: an input, a constant, the result of a float node.
     fn quantize_foreign(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> Result<(), PassError> {
         let readers = self.graph.value(value).uses().to_vec();
         let integers = match self.graph.constant(value) {
@@ -269,7 +270,7 @@ impl Work<'_, '_> {
         self.graph.add_node(proto, &inputs, &[Some(value)]);
     }
 
-    /// Lets a node read and write integers; a `Pad` pads with the zero point.
+    /// Makes a node read and write integers; a `Pad` pads with the zero point.
     fn move_integers(&mut self, node: NodeId, value: ValueId, parameters: Parameters) -> Result<(), PassError> {
         let source = self.graph.node(node).input(0).and_then(|v| self.source_of(v));
         let Some(source) = source else {
@@ -298,7 +299,7 @@ impl Work<'_, '_> {
         })
     }
 
-    /// Lets a layer read its input through a quantizer that other readers of the value do not see.
+    /// Makes a layer read its input through a separate quantizer (per-consumer requantization).
     fn narrow(&mut self, layer: &Layer, quantizer: ActivationQuantizer) {
         let same =
             |(value, by, _): &&(ValueId, ActivationQuantizer, ValueId)| *value == layer.input && *by == quantizer;

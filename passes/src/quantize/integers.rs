@@ -1,15 +1,15 @@
-//! Integer weights, as passes are handed them.
+//! Integer weights, as passes receive them.
 
 use crate::ir::{DataType, TensorProto};
 use bytes::Bytes;
 
-/// The integers of a weight. Clones, and the tensors made of them, share the bytes: a model of many gigabytes holds them
-/// once, whoever else still needs them.
+/// The integers of a weight. Clones, and tensors made from them, share the bytes, so that a model of many gigabytes
+/// holds them once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integers(Bytes);
 
 impl Integers {
-    /// How many there are.
+    /// Their number.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -24,7 +24,7 @@ impl Integers {
         self.0.iter().map(|byte| byte.cast_signed())
     }
 
-    /// An int8 tensor of them.
+    /// An int8 tensor of the integers.
     pub fn to_tensor(&self, name: &str, shape: &[usize]) -> TensorProto {
         TensorProto::from_raw(name, DataType::Int8, shape, self.0.clone())
     }

@@ -6,16 +6,17 @@
 //! ```
 //!
 //! W = float(q)·s with q int8 and s one scale, or one per channel in a shape that broadcasts along the layer's axis:
-//! `[C, 1, 1, 1]` for `Conv`, `[1, C, 1, 1]` for `ConvTranspose`. float(q) is exact and the product is rounded once, so W
-//! is what `DequantizeLinear` makes of the same integers. It is not used because onnxruntime keeps one of a constant and
-//! runs it with every inference, while `Cast` and `Mul` of constants it computes when it loads a model.
+//! `[C, 1, 1, 1]` for `Conv`, `[1, C, 1, 1]` for `ConvTranspose`. float(q) is exact and the product is rounded once, so
+//! W equals `DequantizeLinear` of the same integers. `DequantizeLinear` is not used because onnxruntime runs it at
+//! every inference, even on constants, while it evaluates `Cast` and `Mul` of constants when it loads a model.
 //!
-//! A float bias handed in becomes an initializer of its own: one number a channel, as `[C]`, or as `[C, 1]` where the
-//! weight is the left operand of a `Gemm`, whose channels are rows. Layers that share a weight, integers and scales
-//! share what is written. Other readers of the float weight and bias keep them.
+//! A float bias passed to the pass becomes a new initializer: one number per channel, as `[C]`, or as `[C, 1]` where
+//! the weight is the left operand of a `Gemm`, whose channels are rows. Layers with the same weight, integers and
+//! scales share the written constants. Other readers of the float weight and bias still read these.
 //!
-//! Declined: a weight that is not float32, or empty. For the bias alone: a `MatMul`, which has none; a bias that is
-//! computed, or not one number a channel; a `Gemm` that multiplies it. Layers without integers are left alone.
+//! Declined: a weight that is not float32, or is empty. Declined for the bias alone: a `MatMul`, which has none; a bias
+//! that is computed, or not one number per channel; a `Gemm` that multiplies its bias. Layers without integers are not
+//! changed.
 
 use crate::analysis::{Layer, LayerOp, layers};
 use crate::ir::{AttributeProto, DataType, Graph, Model, TensorProto, ValueId};
@@ -99,7 +100,7 @@ impl StoreWeights<'_> {
     }
 }
 
-/// A layer and the tensors it gets.
+/// A layer and its new tensors.
 #[derive(Debug)]
 struct Site {
     layer: Layer,
@@ -109,7 +110,7 @@ struct Site {
 }
 
 impl Site {
-    /// Whether the weight is the same value and becomes the same product.
+    /// Whether the weight is the same value and gets the same integers and scales.
     fn same_weight(&self, other: &Self) -> bool {
         self.layer.weight == other.layer.weight && self.scale == other.scale && self.integers == other.integers
     }
@@ -125,7 +126,7 @@ impl Site {
     }
 }
 
-/// Why the weight stays as it is.
+/// Why the weight is not changed.
 fn unfit(graph: &Graph, layer: &Layer) -> Option<String> {
     let element = graph.constant(layer.weight)?.element_type()?;
     if element != DataType::Float {
@@ -174,7 +175,7 @@ fn bias_values<'a>(layer: &Layer, quantized: &'a QuantizedLayer) -> Result<Optio
     }
 }
 
-/// Why the layer cannot take a bias of one number a channel.
+/// Why the layer cannot take a bias of one number per channel.
 fn bias_unfit(graph: &Graph, layer: &Layer) -> Option<&'static str> {
     let node = graph.node(layer.node);
     if layer.op == LayerOp::MatMul {
@@ -191,7 +192,7 @@ fn bias_unfit(graph: &Graph, layer: &Layer) -> Option<&'static str> {
     (!a_channel).then_some("its bias is not one number a channel: it stays")
 }
 
-/// The shape in which one number a channel is added to the layer's output.
+/// The shape in which one number per channel is added to the layer's output.
 fn bias_shape(graph: &Graph, layer: &Layer) -> Vec<usize> {
     let channels = channels(layer);
     match layer.op {

@@ -1,13 +1,14 @@
-//! Pass `clean-names`: names that are unique, or as short as can be. No value changes.
+//! Pass `clean-names`: makes names unique, or as short as possible. No value changes.
 //!
-//! Without `strip` every node gets a name of its own: an empty one becomes the name of the node's first output, by
-//! which messages spoke of it already, and a name met before gets a number. Value names stay.
+//! Without `strip` every node gets a unique name: an empty name becomes the name of the node's first output, which
+//! messages already used for it, and a repeated name gets a number. Names of values do not change.
 //!
-//! With `strip`, for files where names outweigh the weights, graph inputs and outputs keep their names, every other
-//! value gets the next of `a, b, …, z, A, …, Z, aa, ab, …`, those that nodes mention most often first and otherwise in
-//! the order in which they are mentioned, and what nobody runs is
-//! dropped: names of nodes, documentation, the metadata exporters attach to nodes and values, and declared types of
-//! values that operators of ONNX write, which every runtime infers. Sub-graphs follow for the values they read; names of values they define themselves stay, and nothing else takes those.
+//! With `strip`, for files where names outweigh the weights, graph inputs and outputs keep their names. Every other
+//! value gets the next of `a, b, …, z, A, …, Z, aa, ab, …`: the values that nodes mention most often first, ties in the
+//! order in which nodes mention them. Fields that no runtime needs are dropped: names of nodes, documentation, the
+//! metadata that exporters attach to nodes and values, and declared types of values that ONNX operators write, which
+//! every runtime infers. In sub-graphs, references to renamed values follow; values defined in sub-graphs keep their
+//! names, which no other value gets.
 
 use crate::ir::{Graph, Model, NodeId, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -17,12 +18,12 @@ use std::collections::{HashMap, HashSet};
 /// Makes names unique or short.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CleanNames {
-    /// Whether to shorten values' names and drop everything else.
+    /// Whether to shorten the names of values and drop all other names and documentation.
     pub strip: bool,
 }
 
 impl CleanNames {
-    /// The names values will lose and the names they get instead; empty without `strip`.
+    /// The old names of values with their new names; empty without `strip`.
     pub fn plan(&self, model: &Model) -> IndexMap<String, String> {
         let name = |value| model.graph.value(value).name().to_owned();
         self.renames(&model.graph).into_iter().map(|(value, short)| (name(value), short)).collect()
@@ -69,8 +70,8 @@ impl Pass for CleanNames {
     }
 }
 
-/// Drops the declared types of inner values, except where only the model's author knows them: what a function or an
-/// operator of another domain writes.
+/// Drops the declared types of inner values, except for outputs of functions and of operators of other domains, whose
+/// types no runtime can infer.
 fn drop_types(model: &mut Model) -> usize {
     let inferred = |value: ValueId| {
         let producer = model.graph.value(value).producer().map(|(id, _)| model.graph.node(id));
@@ -80,7 +81,7 @@ fn drop_types(model: &mut Model) -> usize {
     model.graph.drop_value_info(&values)
 }
 
-/// Every value, those that nodes mention most often first; ties in the order in which nodes mention them.
+/// All values: those that nodes mention most often first, ties in the order in which nodes mention them.
 fn mentioned(graph: &Graph) -> Vec<ValueId> {
     let of_nodes = graph.nodes().flat_map(|(_, node)| {
         let read = node.inputs().iter().flatten().chain(node.captures());
@@ -107,7 +108,7 @@ fn short_name(index: usize) -> String {
     letters.into_iter().rev().collect()
 }
 
-/// Renames values by way of names nobody has: a new name may be the old one of another value.
+/// Renames values by way of unused names, since a new name may be the old name of another value.
 fn rename(graph: &mut Graph, renames: &[(ValueId, String)]) {
     for (i, &(value, _)) in renames.iter().enumerate() {
         let passing = graph.fresh_name(&format!("renamed_{i}"));
@@ -118,7 +119,7 @@ fn rename(graph: &mut Graph, renames: &[(ValueId, String)]) {
     }
 }
 
-/// Gives nodes names of their own and says how many got one.
+/// Gives nodes unique names and returns the number of new names.
 fn name_nodes(graph: &mut Graph) -> usize {
     let mut seen: HashSet<String> = HashSet::new();
     let own: HashSet<String> = graph.nodes().map(|(_, n)| n.name().to_owned()).collect();
@@ -129,7 +130,7 @@ fn name_nodes(graph: &mut Graph) -> usize {
             continue;
         }
         let stem = node.label(graph);
-        // Names only ever get taken: where the last search of this stem ended, the next may begin.
+        // Names never become free: the next search for this stem begins where the last one ended.
         let next = numbers.entry(stem).or_default();
         let mut numbered = (*next..).map(|i| (i, if i == 0 { stem.to_owned() } else { format!("{stem}_{i}") }));
         let name = numbered.find(|(_, name)| !seen.contains(name) && !own.contains(name));
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
     use crate::ir::{GraphProto, ModelProto, NodeProto, import};
 
-    /// Were every number tried again for each node, this would take minutes.
+    /// If every node tried all numbers from the start, this would take minutes.
     #[test]
     fn many_nodes_of_one_name() {
         const NODES: usize = 50_000;

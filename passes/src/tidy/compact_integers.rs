@@ -1,13 +1,13 @@
 //! Pass `compact-integers`: integer constants in the shorter of the format's two encodings. No value changes.
 //!
-//! A tensor's elements are raw bytes, 8 for an int64 and 4 for an int32, or a list in which a small number takes a byte
-//! and a negative one ten. Shapes and lengths are small numbers. A constant in raw bytes goes over to the list where that
-//! is shorter; types of other widths and external tensors stay.
+//! A tensor's elements are raw bytes, 8 per int64 and 4 per int32, or a list in which a small number takes one byte and
+//! a negative number ten. Shapes and lengths are small numbers. A constant in raw bytes is rewritten as a list where
+//! the list is shorter; other types and external tensors are not changed.
 
 use crate::ir::{DataType, Model, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 
-/// Encodes integer constants as short as it goes.
+/// Stores integer constants in the shorter encoding.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompactIntegers;
 

@@ -4,17 +4,16 @@
 //! a, b, c = Split(Cast<float>(halves), lengths)
 //! ```
 //!
-//! A float32 initializer of one dimension and at least 8 elements becomes a part of one float16 pool if every element is
-//! zero (of either sign) or a normal float16 number. Those come back from float16 bit for bit. Subnormal numbers do
-//! not on every machine: some take them for zero. A value keeps its name by becoming an output of `Split`, so all that
-//! read it, sub-graphs included, stay as they are. Everything here reads constants only: runtimes compute it when they
-//! load a model. One constant alone needs no `Split`.
+//! A float32 initializer of one dimension and at least 8 elements becomes a part of one float16 pool if every element
+//! is zero (of either sign) or a normal float16 number. These numbers convert back bit for bit; subnormal numbers do
+//! not on every machine, since some flush them to zero. A value keeps its name by becoming an output of `Split`, so its
+//! readers, sub-graphs included, do not change. The added nodes read only constants: runtimes evaluate them when they
+//! load a model. A single constant needs no `Split`.
 //!
-//! The pool is written only if 2 bytes an element are more than what the nodes take, names included: about 100 bytes, and
-//! at most 12 a constant. Names are short for that reason.
+//! The pool is written only if the 2 bytes saved per element are more than the size of the nodes, names included: about
+//! 100 bytes, and at most 12 per constant. Names are short for that reason.
 //!
-//! Left alone: graph inputs and outputs, tensors in a file of their own, what nobody reads, and initializers of
-//! sub-graphs.
+//! Not changed: graph inputs and outputs, external tensors, constants without readers, and initializers of sub-graphs.
 
 use crate::ir::{AttributeProto, DataType, Graph, Model, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -24,13 +23,13 @@ use half::f16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HalfConstants;
 
-/// Shorter constants are left alone.
+/// Shorter constants are not changed.
 const SHORTEST: usize = 8;
 
-/// Bytes of a file that pool, `Cast` and `Split` take; some 40 fewer with names of one letter.
+/// Bytes of the pool, `Cast` and `Split` in a file; about 40 fewer with names of one letter.
 const POOL_BYTES: usize = 100;
 
-/// Bytes that a constant's length and place among the outputs take at most, the initializer's frame being gone.
+/// Most bytes of a constant's length and its name among the outputs, less those of the initializer's frame.
 const CONSTANT_BYTES: usize = 12;
 
 impl HalfConstants {
@@ -74,7 +73,7 @@ impl Pass for HalfConstants {
     }
 }
 
-/// An initializer that float16 holds.
+/// An initializer that float16 represents exactly.
 struct Constant {
     value: ValueId,
     halves: Vec<f16>,

@@ -1,19 +1,19 @@
-//! Pass `share-constants`: initializers that hold the same tensor become one. No value changes.
+//! Pass `share-constants`: merges initializers that hold the same tensor. No value changes.
 //!
-//! Two tensors are the same if element type, shape and the elements' bytes are: floats are told apart by their bits, so
-//! that 0 and −0 stay two. Of those that are the same the first in the file stays and every reader of the others,
-//! sub-graphs included, reads it.
+//! Two tensors are the same if their element types, shapes and bytes are equal: floats are compared by their bits, so 0
+//! and −0 remain distinct. The first of equal tensors stays, and every reader of the others, sub-graphs included, reads
+//! the first.
 //!
-//! Left alone: tensors in a file of their own, whose elements would have to be read, strings, sparse tensors, and
-//! initializers of sub-graphs. Declined: a tensor the caller knows by name, being a graph output or an input it can
-//! override; one that a sub-graph reads while it, or another, calls a value of its own by the name of the first.
+//! Not changed: external tensors, whose elements would have to be read, strings, sparse tensors, and initializers of
+//! sub-graphs. Declined: a tensor that the caller knows by name, as a graph output or an input it can override; a
+//! tensor that a sub-graph reads, if any sub-graph defines a value with the name of the first.
 
 use crate::ir::{DataType, Graph, Model, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError, Plan, Rewrite};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Makes equal initializers one.
+/// Merges equal initializers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShareConstants;
 
@@ -36,11 +36,11 @@ impl Pass for ShareConstants {
     }
 }
 
-/// What makes two tensors the same: element type, shape, and bytes of the elements.
+/// The key by which tensors are compared: element type, shape, and bytes of the elements.
 type Key<'a> = (DataType, &'a [i64], Cow<'a, [u8]>);
 
-/// Values with the earlier one that holds the same tensor. What the caller knows by name is never the first: it may be
-/// overridden.
+/// Values with the earlier value that holds the same tensor. A value that the caller knows by name is never the first,
+/// since the caller may override it.
 fn pairs(graph: &Graph) -> Vec<(ValueId, ValueId)> {
     let mut firsts: HashMap<Key<'_>, ValueId> = HashMap::new();
     let mut pairs = Vec::new();
@@ -61,8 +61,8 @@ fn key(tensor: &TensorProto) -> Option<Key<'_>> {
     here.then(|| (element, &tensor.dims[..], bytes(tensor)))
 }
 
-/// The elements in little-endian bytes. Types that have a narrower form in `raw_data` than in a typed field differ
-/// in length between the two, so that no two tensors look the same that are not.
+/// The elements in little-endian bytes. A type with a narrower form in `raw_data` than in a typed field has different
+/// lengths in the two, so that different tensors never compare equal.
 fn bytes(tensor: &TensorProto) -> Cow<'_, [u8]> {
     if let Some(raw) = &tensor.raw_data {
         return Cow::Borrowed(raw);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::quant::{GridSpec, Range};
 
-/// Every float there is, NaN and infinities included.
+/// Any float, NaN and infinities included.
 fn any_float() -> impl Strategy<Value = f32> {
     prop_oneof![3 => any::<u32>().prop_map(f32::from_bits), 1 => Just(0.0f32), 1 => Just(-0.0f32)]
 }

@@ -13,7 +13,7 @@ fn measured_error(values: &[f32], grid: GridSpec, range: Range) -> f64 {
     Sqnr::of(values, &faked(values, grid, range)).mean_squared_error()
 }
 
-/// 1 − cos², by (6) and (7) as they stand.
+/// 1 − cos², directly by equations (6) and (7).
 fn measured_angle(values: &[f32], grid: GridSpec, range: Range) -> f64 {
     let faked = faked(values, grid, range);
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();

@@ -111,7 +111,7 @@ fn uint8_pixels_are_transposed_and_scaled() {
     let bad = options(Preprocess { mean: Some(vec![1.0, 2.0]), ..Preprocess::default() });
     let text = message(Dataset::open(&path, &inputs, &bad), &folder);
     assert_eq!(text, "preprocessing of the model's input `input`: 2 values of `mean` for 3 channels");
-    // A model with channels last takes them as they are, and from channels first.
+    // A model with channels last takes rows with channels last unchanged, and transposes rows with channels first.
     let last = floats("input", &[0, 2, 2, 3]);
     assert_eq!(first(&open(&path, &last).unwrap(), 0).1, (0..12).map(|i| i as f32).collect::<Vec<_>>());
     let (_folder, path) = npz(&[("x", npy(&[2, 3, 2, 2], &pixels))], Deflated);

@@ -131,7 +131,7 @@ fn bad_images_stop_or_are_skipped() {
     let names: Vec<_> = data.skipped().iter().map(|s| s.path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["b.jpg", "d.png"]);
     assert!(data.skipped()[0].reason.contains("b.jpg"));
-    // Without checking, the damage shows when the image is asked for.
+    // Without checking, the damage shows when the image is loaded.
     fs::remove_file(folder.path().join("b.jpg")).unwrap();
     assert!(message(open(folder.path(), &inputs).unwrap().sample(2), &folder).starts_with("`d.png`: unusable image: "));
     let only = tempfile::tempdir().unwrap();

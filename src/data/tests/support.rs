@@ -37,7 +37,7 @@ pub(super) fn count(shape: &[u64]) -> Vec<f32> {
     (0..shape.iter().product::<u64>()).map(|i| i as f32).collect()
 }
 
-/// An `.npy` file with a header of one's own.
+/// An `.npy` file with the given header.
 pub(super) fn npy_with_header(header: &str, data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(header.len()).unwrap().to_le_bytes();
     [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), data].concat()

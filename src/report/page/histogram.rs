@@ -1,14 +1,14 @@
-//! How values lie on their grid: counts on a logarithmic scale, and the numbers that stand for them.
+//! Values on their grid: counts on a logarithmic scale, and the numbers of the grid.
 
 use super::svg::{Chart, Mark, Scale, bars, line, tick_text};
 use crate::report::Distribution;
 
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 150.0;
-/// Where the bars stand.
+/// The baseline of the bars.
 const FLOOR: f64 = 112.0;
 const SIDE: f64 = 10.0;
-/// Grids of more numbers are shown by their ends.
+/// Of grids with more numbers only the ends are shown.
 const SHOWN: usize = 40;
 
 /// A chart of values and their grid, named by `id`.
@@ -46,13 +46,13 @@ pub(super) fn chart(id: String, title: String, found: &Distribution) -> Chart {
     Chart { id, title, description, width: WIDTH, height: HEIGHT, marks }
 }
 
-/// How far numbers reach that are rounded to the grid, not cut off: half a step beyond its ends.
+/// The range of numbers that are rounded rather than clipped: half a step beyond the ends of the grid.
 fn ends(grid: &[f64]) -> (f64, f64) {
     let [first, .., last] = grid else { return grid.first().map_or((0.0, 0.0), |&only| (only, only)) };
     ((3.0 * first - grid[1]) / 2.0, (3.0 * last - grid[grid.len() - 2]) / 2.0)
 }
 
-/// Strokes below the axis at the numbers of the grid; at its ends only where they would run together.
+/// Strokes below the axis at the numbers of the grid; only at its ends where strokes would overlap.
 fn levels(grid: &[f64], across: Scale) -> String {
     let few = if grid.len() <= SHOWN { 1 } else { grid.len() - 1 };
     grid.iter()

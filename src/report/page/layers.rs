@@ -1,4 +1,4 @@
-//! The layers in graph order: rows of the table, and three lanes of bars above one another.
+//! The layers in graph order: rows of the table, and three lanes of bars, one above the other.
 
 use super::svg::{Chart, Mark, Scale, bars, px, tick_text};
 use crate::report::numbers::{count, decibels, grouped, percent};
@@ -44,7 +44,7 @@ fn bits(layer: &LayerReport) -> f64 {
 }
 
 impl Row<'_> {
-    /// Bits of weights and of what is read, in words.
+    /// Bits of weights and of the input, in words.
     pub(super) fn bits_text(&self) -> String {
         let weights = self.layer.weight_bits.unwrap_or(WeightBits::Float);
         match (weights, self.layer.activation_bits) {
@@ -70,7 +70,7 @@ impl Row<'_> {
         self.layer.macs.map_or_else(|| "?".to_owned(), count)
     }
 
-    /// The error in words; rounding that loses nothing is exact.
+    /// The error in words; rounding without loss is called exact.
     pub(super) fn error_text(&self) -> String {
         match self.layer.sqnr() {
             _ if self.layer.weight_bits.is_none() => "–".to_owned(),
@@ -79,7 +79,7 @@ impl Row<'_> {
         }
     }
 
-    /// All there is to say, on a line.
+    /// All figures of the layer, on one line.
     pub(super) fn tip(&self) -> String {
         let layer = self.layer;
         let errors =
@@ -102,7 +102,7 @@ const TOP: f64 = 24.0;
 struct Lane {
     heading: &'static str,
     class: &'static str,
-    /// What full height stands for.
+    /// The number at full height.
     most: f64,
     ticks: Vec<f64>,
     values: Vec<f64>,
@@ -115,7 +115,7 @@ pub(super) fn chart(rows: &[Row]) -> Chart {
     let most = |values: &[f64]| values.iter().copied().fold(1.0, f64::max);
     let errors: Vec<f64> = rows.iter().map(|row| row.layer.sqnr().unwrap_or(0.0).max(0.0)).collect();
     let best = most(&errors);
-    // Nothing is lost where weights are exact; float layers have no bar.
+    // A layer with exact weights has no error; float layers have no bar.
     let exact = |row: &Row| row.layer.weight_bits.is_some() && row.layer.sqnr().is_none();
     let errors = rows.iter().zip(errors).map(|(row, ratio)| if exact(row) { best } else { ratio }).collect();
     let lane = |heading, class, most: f64, values| {
@@ -167,7 +167,7 @@ fn draw(marks: &mut Vec<Mark>, lane: &Lane, rows: &[Row], top: f64, step: f64) {
         let y = scale.at(value);
         [LEFT + at as f64 * step + gap / 2.0, y, step - gap, top + LANE - y]
     };
-    // Float layers stand apart, and of the errors those that are shown below.
+    // Float layers have another class, and so have the errors of the layers whose values are shown.
     let apart = |row: &Row| if lane.class == "error" { row.worst } else { row.layer.weight_bits.is_none() };
     for (class, wanted) in [(lane.class, false), (if lane.class == "error" { "worst" } else { "float" }, true)] {
         let values = lane.values.iter().copied().enumerate().filter(|(at, _)| apart(&rows[*at]) == wanted);

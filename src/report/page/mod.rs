@@ -1,8 +1,8 @@
-//! A run as an HTML page: one file that needs no other, with charts as SVG.
+//! A run as an HTML page: one self-contained file, with charts as SVG.
 //!
-//! What the page says follows from the report alone, so the same run gives the same page but for the seconds it took.
-//! Every name goes through the templates, which escape it. Sorting, filtering and pointing need the page's script;
-//! all there is to read is there without it.
+//! The page depends only on the report, so the same run gives the same page except for the seconds it took. The
+//! templates escape every name. Sorting, filtering and tooltips need the page's script; all text is readable without
+//! it.
 
 mod histogram;
 mod layers;
@@ -81,7 +81,7 @@ impl Page<'_> {
         format!("{} → {}", bytes(self.report.float_bytes), bytes(self.report.bytes))
     }
 
-    /// The largest share of the bytes of all weights.
+    /// The largest share of one layer in the bytes of all weights.
     fn most(&self) -> f64 {
         self.rows.iter().map(|row| row.share).fold(0.001, f64::max)
     }
@@ -107,7 +107,7 @@ impl Page<'_> {
         tiles
     }
 
-    /// What the plan was compared on.
+    /// The data on which the plan was compared.
     fn compared(&self) -> Option<String> {
         let quality = self.report.quality?;
         let which = if quality.held_out { "samples not calibrated on" } else { "of the samples calibrated on" };
@@ -159,7 +159,7 @@ fn quality_tiles(quality: &Quality) -> Vec<Tile> {
     tiles
 }
 
-/// A word of a command line as a shell takes it.
+/// A word of a command line, quoted for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,%+@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

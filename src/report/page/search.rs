@@ -1,4 +1,4 @@
-//! What a search found: size against distance, and MSQ's way.
+//! The outcome of a search: size against distance, and the steps of MSQ.
 
 use super::svg::{Chart, Mark, Scale, line, px, tick_text};
 use crate::measure::comparison::Metrics;
@@ -11,10 +11,11 @@ const LEFT: f64 = 56.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 272.0;
 const RIGHT: f64 = 468.0;
-/// Lines of the steps of MSQ's way that are drawn, from the first to the last.
+/// Number of MSQ's steps that are drawn, including the first and the last.
 const CLASSES: [&str; 5] = ["step-0", "step-1", "step-2", "step-3", "step-4"];
 
-/// The front, what each search proposed, and the plan chosen: bits of a weight against distance from the float network.
+/// The front, the proposal of each search, and the chosen plan: bits per weight against distance from the float
+/// network.
 pub(super) fn front(found: &Outcome) -> Chart {
     let proposals = found.proposals.iter().map(|p| (p.bits, p.metrics, p.method.as_str()));
     let front = || found.front.iter().map(|p| (p.bits, p.metrics, p.method.as_str()));
@@ -36,7 +37,7 @@ pub(super) fn front(found: &Outcome) -> Chart {
     marks.extend(front().map(|point| dot("point", point)));
     marks.push(dot("chosen", chosen));
     let (x, y) = place(chosen.0, chosen.1);
-    // The front falls to the right: above it on the right there is room, and below it on the left.
+    // The front falls to the right, so labels have room above it on the right, and below it on the left.
     let (class, x, y) =
         if x < RIGHT - 130.0 { ("label", x + 10.0, y - 8.0) } else { ("label left", x - 10.0, y + 16.0) };
     marks.push(Mark::text(class, x, y, format!("chosen: {}", found.chosen)));
@@ -62,7 +63,7 @@ fn tip(bits: f64, metrics: Metrics, method: &str) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-/// `Acc_i` of every layer at the first step, the last one and some between; none where MSQ did not run.
+/// `Acc_i` of every layer at the first step, the last step and some between; `None` where MSQ did not run.
 pub(super) fn layer_accuracies(steps: &[Step]) -> Option<Chart> {
     let layers = steps.first()?.accuracies.len();
     let shown = shown(steps);
@@ -94,7 +95,7 @@ pub(super) fn shown(steps: &[Step]) -> Vec<(&'static str, &Step)> {
     (0..count).map(|at| (class(at), &steps[at * (steps.len() - 1) / (count - 1).max(1)])).collect()
 }
 
-/// The grid with its numbers, and what the axes are.
+/// The grid with its numbers, and the names of the axes.
 fn frame(across: Scale, up: Scale, [below, left]: [&str; 2]) -> Vec<Mark> {
     let mut marks = Vec::new();
     for tick in up.ticks(5) {

@@ -1,4 +1,5 @@
-//! Charts as SVG: numbers to places, places to marks. The template writes the marks, and escapes what they say.
+//! Charts as SVG: numbers become positions, and positions become marks. The template writes the marks and escapes their
+//! texts.
 
 use askama::Template;
 use std::fmt::Write;
@@ -11,7 +12,7 @@ pub(super) struct Chart {
     pub id: String,
     /// What it shows.
     pub title: String,
-    /// What is to be seen in it, for those who do not see it.
+    /// A description for readers who cannot see the chart.
     pub description: String,
     pub width: f64,
     pub height: f64,
@@ -23,11 +24,11 @@ pub(super) struct Chart {
 pub(super) enum Mark {
     /// Bars or lines in one path.
     Path { class: &'static str, path: String },
-    /// A text at a place, with its end, middle or start there.
+    /// A text whose end, middle or start is at a position.
     Text { class: &'static str, x: f64, y: f64, text: String },
-    /// A dot that says something when it is pointed at.
+    /// A dot with a tooltip.
     Dot { class: &'static str, x: f64, y: f64, tip: String },
-    /// A place that stands for a row of the table, and says something when it is pointed at.
+    /// An area that stands for a row of the table, with a tooltip.
     Place { row: usize, x: f64, y: f64, width: f64, height: f64, tip: String },
 }
 
@@ -41,7 +42,7 @@ impl Mark {
     }
 }
 
-/// From numbers to places along one direction.
+/// Maps numbers to positions along one direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     domain: (f64, f64),
@@ -62,14 +63,14 @@ impl Scale {
         Self { logarithmic: true, ..Self::linear((low, if low < high { high } else { low + 1.0 }), range) }
     }
 
-    /// Where a number goes; one beyond the domain goes to its end.
+    /// The position of a number; a number outside the domain maps to its nearer end.
     pub(super) fn at(&self, value: f64) -> f64 {
         let value = if self.logarithmic { value.max(f64::MIN_POSITIVE).log10() } else { value };
         let share = ((value - self.domain.0) / (self.domain.1 - self.domain.0)).clamp(0.0, 1.0);
         self.range.0 + share * (self.range.1 - self.range.0)
     }
 
-    /// Round numbers in the domain, about so many; of a logarithmic scale the powers of ten.
+    /// About this number of round numbers in the domain; on a logarithmic scale the powers of ten.
     pub(super) fn ticks(&self, about: usize) -> Vec<f64> {
         let (low, high) = self.domain;
         if self.logarithmic {
@@ -79,7 +80,7 @@ impl Scale {
         let raw = (high - low) / about.max(1) as f64;
         let power = 10_f64.powf(raw.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|n| n * power >= raw * 0.999).unwrap_or(10.0) * power;
-        // Ends that are round themselves belong to it, whatever dividing makes of them.
+        // Round ends belong to the domain, despite rounding errors of the division.
         let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
         (first..=last).map(|n| n as f64 * step).collect()
     }
@@ -109,7 +110,7 @@ pub(super) fn px(length: f64) -> f64 {
     (length * 100.0).round() / 100.0 + 0.0
 }
 
-/// A number beside an axis: no more decimals than it has.
+/// A number beside an axis, without trailing zeros.
 pub(super) fn tick_text(value: f64) -> String {
     let rounded = (value * 1e6).round() / 1e6;
     if value != 0.0 && (value.abs() < 1e-3 || value.abs() >= 1e6) {
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(line([(0.0, 1.0), (2.5, -0.001)].into_iter()), "M0 1L2.5 0");
     }
 
-    /// Names come from models, which come from anywhere.
+    /// Names come from models, which may be untrusted.
     #[test]
     fn what_marks_say_is_escaped() {
         let hostile = || "\"><script>alert(1)</script>".to_owned();

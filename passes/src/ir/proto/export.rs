@@ -5,7 +5,7 @@ use crate::ir::value::Port;
 use crate::ir::{Graph, Model, Node, ValueId};
 use prost::Message;
 
-/// The model as a message: equal to the one it was imported from, as far as nothing was changed.
+/// The model as a message: equal to the imported message, except for changes made since.
 pub fn export(model: &Model) -> ModelProto {
     ModelProto { graph: Some(export_graph(&model.graph)), ..model.proto.clone() }
 }
@@ -32,7 +32,8 @@ fn export_graph(graph: &Graph) -> GraphProto {
     }
 }
 
-/// The nodes of a function with this graph's body: initializers become `Constant` nodes, which is what functions have.
+/// The nodes of a function with this graph's body: initializers become `Constant` nodes, since functions have no
+/// initializers.
 pub fn function_body(graph: &Graph) -> Vec<NodeProto> {
     let constant = |(_, tensor): (ValueId, &TensorProto)| NodeProto {
         op_type: Some("Constant".to_owned()),
@@ -54,7 +55,7 @@ fn export_node(graph: &Graph, node: &Node) -> NodeProto {
 fn export_ports(graph: &Graph, ports: &[Port]) -> Vec<ValueInfoProto> {
     let named = |p: &Port| {
         let name = graph.value(p.value).name();
-        // A file may leave the name out.
+        // A file may omit the name.
         let name = (p.info.name.is_some() || !name.is_empty()).then(|| name.to_owned());
         ValueInfoProto { name, ..p.info.clone() }
     };

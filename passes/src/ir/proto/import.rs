@@ -16,10 +16,10 @@ use std::path::Path;
 pub const NEWEST_IR_VERSION: i64 = 14;
 /// The newest default operator set this crate knows.
 pub const NEWEST_OPSET: i64 = 28;
-/// Largest protobuf message there is; larger models keep their weights in external files.
+/// Largest possible protobuf message; larger models have their weights in external files.
 const LARGEST_MESSAGE: u64 = 0x7fff_ffff;
 
-/// Why bytes or a file are not a model this crate can take in.
+/// Why bytes or a file are not a model that this crate can read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
@@ -64,7 +64,7 @@ fn malformed(reason: impl Into<String>) -> ImportError {
     ImportError::Malformed { reason: reason.into() }
 }
 
-/// Reads a model file. External data stays in its files until asked for.
+/// Reads a model file. External data stays in its files until it is needed.
 pub fn load_model(path: &Path) -> Result<Model, ImportError> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();

@@ -1,9 +1,9 @@
 //! The ONNX messages, declared after the ONNX 1.23 format (IR version 14).
 //!
-//! Every field of the format is here with proto2 presence (`Option`), so that a value stated explicitly although
-//! it equals the default survives a round trip. Field names, numbers and types are facts of the format; a test in
-//! the repository compares this table with the descriptors of the `onnx` Python package. prost drops fields it does
-//! not know, hence models of a newer IR version are refused on import rather than silently trimmed.
+//! Every field of the format has proto2 presence (`Option`), so that a value stated explicitly although it equals the
+//! default survives a round trip. Field names, numbers and types are facts of the format; a test in the repository
+//! compares this table with the descriptors of the `onnx` Python package. prost drops unknown fields, so models of a
+//! newer IR version are refused on import rather than silently trimmed.
 //!
 //! Bulk payloads are [`Bytes`]: decoding a file shares its buffer instead of copying the weights out of it.
 
@@ -122,10 +122,10 @@ pub struct ValueInfoProto {
 /// One operation of a graph.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of the values read; an empty name stands for an optional input left out.
+    /// Names of the inputs; an empty name stands for an omitted optional input.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the values written; an empty name stands for an output nobody wants.
+    /// Names of the outputs; an empty name stands for an omitted output.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
     /// The node's own name, often empty.
@@ -229,7 +229,7 @@ pub enum DimValue {
     Param(String),
 }
 
-/// Training: initialization and update algorithm. Kept, never touched.
+/// Training: initialization and update algorithm. Preserved, never changed.
 #[derive(Clone, PartialEq, Message)]
 pub struct TrainingInfoProto {
     /// Initialization graph.
@@ -238,10 +238,10 @@ pub struct TrainingInfoProto {
     /// Update graph.
     #[prost(message, optional, tag = "2")]
     pub algorithm: Option<GraphProto>,
-    /// What initialization writes.
+    /// Values that the initialization assigns.
     #[prost(message, repeated, tag = "3")]
     pub initialization_binding: Vec<StringStringEntryProto>,
-    /// What the update writes.
+    /// Values that the update assigns.
     #[prost(message, repeated, tag = "4")]
     pub update_binding: Vec<StringStringEntryProto>,
 }
@@ -252,7 +252,7 @@ pub struct ModelProto {
     /// Version of the format itself.
     #[prost(int64, optional, tag = "1")]
     pub ir_version: Option<i64>,
-    /// Operator sets used, one a domain.
+    /// Operator sets used, one per domain.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
     /// The tool that wrote the model.
@@ -293,7 +293,7 @@ pub struct DeviceConfigurationProto {
     /// Name.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
-    /// How many devices.
+    /// The number of devices.
     #[prost(int32, optional, tag = "2")]
     pub num_devices: Option<i32>,
     /// The devices.
@@ -315,7 +315,7 @@ pub struct TensorAnnotation {
 /// A graph: nodes in topological order, initializers, inputs, outputs.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// Nodes, sorted so that each follows what it reads.
+    /// Nodes, sorted so that each follows the producers of its inputs.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
     /// Name.
@@ -356,7 +356,7 @@ pub struct TensorProto {
     /// Element type, a [`crate::ir::DataType`].
     #[prost(int32, optional, tag = "2")]
     pub data_type: Option<i32>,
-    /// A part of a larger tensor (never seen in practice; kept).
+    /// A part of a larger tensor (never seen in practice; preserved).
     #[prost(message, optional, tag = "3")]
     pub segment: Option<SegmentProto>,
     /// Elements of float and complex64.
@@ -414,7 +414,7 @@ pub struct SparseTensorProto {
     /// The elements that are not zero; its name is the tensor's name.
     #[prost(message, optional, tag = "1")]
     pub values: Option<TensorProto>,
-    /// Where they are.
+    /// Their positions.
     #[prost(message, optional, tag = "2")]
     pub indices: Option<TensorProto>,
     /// Dense shape.
@@ -422,7 +422,7 @@ pub struct SparseTensorProto {
     pub dims: Vec<i64>,
 }
 
-/// A shape: one entry an axis.
+/// A shape: one entry per axis.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct TensorShapeProto {
     /// The axes.

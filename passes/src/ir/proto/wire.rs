@@ -1,11 +1,11 @@
-//! Finds where in a damaged file decoding breaks off, for the error message: the protobuf wire format is walked by
-//! hand along the fields of model and graph.
+//! Finds the position at which decoding of a damaged file fails, for the error message, by walking the protobuf wire
+//! format along the fields of model and graph.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 const GRAPH: u32 = 7;
 
-/// Where and why the bytes stop being an ONNX model; nothing when the outer structure is sound.
+/// Where and why the bytes stop being an ONNX model; `None` when the outer structure is sound.
 pub(super) fn locate(bytes: &[u8]) -> Option<String> {
     let mut walk = Walk { bytes, at: 0, end: bytes.len() };
     while walk.at < walk.end {
@@ -95,7 +95,7 @@ enum Stop {
 }
 
 impl Walk<'_> {
-    /// Steps over one field: its number and, for a length-delimited one, its range.
+    /// Skips one field and returns its number and, if it is length-delimited, its range.
     fn field(&mut self) -> Result<(u32, Option<std::ops::Range<usize>>), Stop> {
         let mut rest = &self.bytes[self.at..self.end];
         let (field, wire) = decode_key(&mut rest).map_err(|_| Stop::Garbage)?;

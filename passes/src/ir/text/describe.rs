@@ -1,13 +1,13 @@
-//! The data of a tensor as text: its elements, where they are stored, or what they are like.
+//! The data of a tensor as text: its elements, their location, or a description of them.
 
 use super::elements::{Element, Elements, Layout};
 use super::spell;
 use crate::ir::{DataType, StringStringEntryProto, TensorProto};
 
-/// The number in `data_location` that says the data is in a file of its own.
+/// The value of `data_location` for data in a separate file.
 pub(super) const EXTERNAL: i32 = 1;
 
-/// The type of a tensor, nothing when the format does not know its element type.
+/// The type of a tensor; `None` when the format does not know its element type.
 pub(super) fn tensor_type(tensor: &TensorProto) -> Option<String> {
     let element = tensor.data_type.and_then(DataType::from_number)?;
     if tensor.dims.is_empty() {
@@ -19,8 +19,8 @@ pub(super) fn tensor_type(tensor: &TensorProto) -> Option<String> {
 
 /// The data of a tensor, and a comment about it.
 ///
-/// At most `inline_limit` elements are written out. More become `{}`, with a comment that says how to make similar
-/// ones up (see [`super::fill`]) and what the originals are like.
+/// At most `inline_limit` elements are written out. More become `{}`, with a comment that says how to generate similar
+/// elements (see [`super::fill`]) and describes the original ones.
 pub(super) fn tensor_data(tensor: &TensorProto, inline_limit: usize) -> (String, Option<String>) {
     if tensor.data_location == Some(EXTERNAL) && !tensor.external_data.is_empty() {
         return (format!("[{}]", entries(&tensor.external_data)), None);
@@ -36,7 +36,7 @@ pub(super) fn tensor_data(tensor: &TensorProto, inline_limit: usize) -> (String,
     (format!("{{{}}}", literals.join(", ")), coded_values(&elements))
 }
 
-/// Keys and values, as in metadata and external data.
+/// Keys and values of metadata or of external data.
 pub(super) fn entries(entries: &[StringStringEntryProto]) -> String {
     let quoted = |text: &Option<String>| spell::quoted(text.as_deref().unwrap_or_default().as_bytes());
     let pairs: Vec<_> = entries.iter().map(|e| format!("{}: {}", quoted(&e.key), quoted(&e.value))).collect();
@@ -100,7 +100,7 @@ fn summary(elements: &Elements<'_>) -> String {
     format!("fill {fill}: {count} elements, absmax {absmax}, rms {}", spell::rounded(rms))
 }
 
-/// The fill that comes closest.
+/// The fill that is closest to the statistics.
 fn fill(elements: &Elements<'_>, first: Element<'_>, moments: &Moments, rms: f64) -> String {
     if elements.is_uniform() {
         let value = if let Element::Coded { value, .. } = first { spell::single(value) } else { literal(first) };

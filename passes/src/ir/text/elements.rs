@@ -1,14 +1,14 @@
 //! Elements of a tensor, wherever they are stored.
 //!
-//! A tensor's elements stand in `raw_data`, little endian and packed, or in the typed field of its element type. Both
-//! are read here as lanes: the numbers an element consists of, two for complex types, else one. A lane is a code of
-//! some bits and a [`Kind`] that gives the code its meaning.
+//! A tensor's elements are in `raw_data`, little endian and packed, or in the typed field of its element type. This
+//! module reads both as lanes: the numbers of an element, two for complex types, else one. A lane is a code of some
+//! bits and a [`Kind`] that gives the code its meaning.
 
 use bytes::Bytes;
 
 use crate::ir::{DataType, TensorProto};
 
-/// What the bits of a lane mean.
+/// The meaning of the bits of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Two's complement.
@@ -32,9 +32,9 @@ pub(super) enum Kind {
 pub(super) struct Layout {
     /// The meaning of a lane.
     pub(super) kind: Kind,
-    /// Lanes an element has.
+    /// Lanes per element.
     pub(super) lanes: usize,
-    /// Bits of a lane.
+    /// Bits per lane.
     pub(super) bits: usize,
 }
 
@@ -98,7 +98,7 @@ pub(super) enum Element<'a> {
     Text(&'a [u8]),
 }
 
-/// How many elements a shape has; nothing when an axis is negative or the product does not fit.
+/// The number of elements of a shape; `None` when an axis is negative or the product does not fit.
 pub(super) fn element_count(dims: &[i64]) -> Option<usize> {
     if dims.contains(&0) {
         return dims.iter().all(|&dim| dim >= 0).then_some(0);
@@ -190,13 +190,13 @@ impl<'a> Source<'a> {
             (None, _) => match data_type {
                 DataType::Int64 => Self::Int64(&tensor.int64_data),
                 DataType::Uint32 | DataType::Uint64 => Self::Uint64(&tensor.uint64_data),
-                // Six bits are the exception: one value an entry.
+                // Six bits are the exception: one value per entry.
                 _ => Self::Int32(&tensor.int32_data, layout.bits == 2 || layout.bits == 4),
             },
         }
     }
 
-    /// How many bytes or values there are, and how many `lanes` need.
+    /// The number of bytes or values present, and the number that `lanes` need.
     fn extent(&self, layout: Layout, lanes: usize) -> Option<(usize, usize)> {
         Some(match self {
             Self::Raw(bytes) => (bytes.len(), layout.raw_len(lanes)?),

@@ -1,17 +1,18 @@
-//! Made-up contents for tensors that a text declares without data.
+//! Generated contents for tensors that a text declares without data.
 //!
-//! A declaration such as `float[16,3,3,3] w = {}` gets numbers that depend on its name, its type, its shape and the
-//! comment that may follow on its line, and on nothing else: they are the same on every platform, forever. Kinds:
+//! A declaration such as `float[16,3,3,3] w = {}` gets numbers that depend only on its name, type, shape and the
+//! comment that may follow on its line: they are the same on every platform, forever. Kinds:
 //!
 //! | comment                   | floats                            | integers                                     |
 //! |---------------------------|-----------------------------------|----------------------------------------------|
 //! | none, `# fill`            | `normal 0.1`                      | up to 8 bits: the whole range; else 0 and 1  |
-//! | `# fill normal STD`       | near-normal, mean 0               | the same, rounded                            |
-//! | `# fill positive MEAN`    | uniform in 0.5 to 1.5 times MEAN  | the same, rounded                            |
+//! | `# fill normal STD`       | near-normal, mean 0               | like floats, rounded                         |
+//! | `# fill positive MEAN`    | uniform in 0.5 to 1.5 times MEAN  | like floats, rounded                         |
 //! | `# fill uniform LOW HIGH` | uniform                           | uniform, both ends included                  |
 //! | `# fill constant VALUE`   | VALUE                             | VALUE                                        |
 //!
-//! STD and MEAN may be left out: 0.1 and 1. Strings become "0", "1" and so on. What follows a colon is for readers.
+//! The defaults of STD and MEAN are 0.1 and 1. Strings become "0", "1" and so on. Text behind a colon is for human
+//! readers.
 //!
 //! The generator is splitmix64 (Steele, Lea and Flood 2014), seeded with the FNV-1a hash of the name. A uniform number
 //! is the upper 53 bits over 2^53; a near-normal one is the sum of twelve uniform ones minus six (variance 1, range
@@ -22,11 +23,11 @@ use bytes::Bytes;
 use super::elements::{Kind, Layout, Packer};
 use super::lex::{Cursor, ParseError, Token};
 
-/// Most elements a filled tensor may have: declarations are short, what they ask for is not.
+/// Most elements of a filled tensor: a short declaration can request any number of them.
 pub(super) const LARGEST_FILL: usize = 1 << 24;
 /// Most elements all filled tensors of a text may have together.
 pub(super) const LARGEST_TOTAL_FILL: usize = 1 << 26;
-/// How many elements a string counts for, by the memory it takes.
+/// Number of elements that one string counts as, by the memory it takes.
 pub(super) const STRING_COST: usize = 64;
 
 /// A number, exact when it is an integer.
@@ -47,10 +48,10 @@ impl Number {
     }
 }
 
-/// How to make numbers up.
+/// How to generate numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fill {
-    /// Whatever suits the type.
+    /// The default of the type.
     Default,
     /// Near-normal with this standard deviation.
     Normal(f64),
@@ -63,7 +64,7 @@ pub(super) enum Fill {
 }
 
 impl Fill {
-    /// Reads what follows the word `fill`.
+    /// Parses the words behind `fill`.
     pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Self, ParseError> {
         let Token::Word(kind) = *cursor.peek() else { return Ok(Self::Default) };
         if !["normal", "positive", "uniform", "constant"].contains(&kind) {
@@ -78,7 +79,7 @@ impl Fill {
         })
     }
 
-    /// Makes up `lanes` numbers as `raw_data`.
+    /// Generates `lanes` numbers as `raw_data`.
     pub(super) fn raw_data(self, layout: Layout, lanes: usize, name: &str) -> Bytes {
         let mut random = Random::named(name);
         let mut packer = Packer::new(layout);

@@ -1,12 +1,12 @@
-//! Lists on one line and on many.
+//! Lists on one line and on several lines.
 
-/// Columns a level is indented by.
+/// Columns of indentation per level.
 pub(super) const INDENT: usize = 2;
 
-/// An entry of a list that has one entry a line.
+/// An entry of a list with one entry per line.
 #[derive(Default)]
 pub(super) struct Item {
-    /// Comments on lines of their own, above.
+    /// Comments on separate lines, above the entry.
     pub(super) notes: Vec<String>,
     pub(super) text: String,
     /// A comment behind the entry.
@@ -35,7 +35,7 @@ pub(super) fn inline(open: &str, items: &[Item], close: &str) -> String {
     format!("{open}{}{close}", list(items, |item| item.text.clone()))
 }
 
-/// One item a line, between brackets of their own.
+/// One entry per line, with the brackets on separate lines.
 pub(super) fn block(open: &str, items: &[Item], close: &str, pad: usize) -> String {
     let inner = pad + INDENT;
     let line = |(index, item): (usize, &Item)| {
@@ -47,7 +47,7 @@ pub(super) fn block(open: &str, items: &[Item], close: &str, pad: usize) -> Stri
     format!("{open}\n{lines}{:pad$}{close}", "")
 }
 
-/// Comments on lines of their own.
+/// Comments on separate lines.
 pub(super) fn comment_lines(notes: &[String], pad: usize) -> String {
     notes.iter().map(|note| format!("{:pad$}# {note}\n", "")).collect::<Vec<_>>().concat()
 }
@@ -61,7 +61,7 @@ pub(super) fn attribute_list(attributes: &[Item], pad: usize) -> String {
     }
 }
 
-/// Declarations behind a signature, and what separates either from the body.
+/// Declarations behind a signature, and the separator before the body.
 pub(super) fn declarations(items: &[Item], pad: usize, commented: bool) -> String {
     match items {
         [] if commented => format!("\n{:pad$}", ""),

@@ -1,8 +1,8 @@
-//! Tokens of the textual syntax, where they stand, and the comment that follows one on its line.
+//! Tokens of the textual syntax, their positions, and the comment behind a token on its line.
 
 use std::ops::Range;
 
-/// Text that is not the ONNX textual syntax, and where.
+/// Text that is not in the ONNX textual syntax, and its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct ParseError {
@@ -84,27 +84,27 @@ impl<'a> Cursor<'a> {
         Ok(cursor)
     }
 
-    /// The token to be read next.
+    /// The next token.
     pub(super) fn peek(&self) -> &Token<'a> {
         &self.token
     }
 
-    /// A cursor over the comment between the last token read and the next one, if it stands on the last one's line.
+    /// A cursor over the comment between the last token and the next one, if the comment is on the last token's line.
     pub(super) fn trailing_comment(&self) -> Result<Option<Cursor<'a>>, ParseError> {
         self.comment.clone().map(|range| Self::starting_at(&self.text[..range.end], range.start)).transpose()
     }
 
-    /// An error at the token to be read next.
+    /// An error at the next token.
     pub(super) fn error(&self, message: impl Into<String>) -> ParseError {
         ParseError::at(self.text, self.start, message)
     }
 
-    /// The error that something else was expected here.
+    /// The error that the next token is not the expected one.
     pub(super) fn expected(&self, what: &str) -> ParseError {
         self.error(format!("expected {what}, found {}", self.token.describe()))
     }
 
-    /// Where the token to be read next stands.
+    /// The position of the next token.
     pub(super) fn position(&self) -> usize {
         self.start
     }
@@ -122,7 +122,7 @@ impl<'a> Cursor<'a> {
         Ok(std::mem::replace(&mut self.token, token))
     }
 
-    /// Reads this character if it comes next.
+    /// Reads this character if it is the next token.
     pub(super) fn accept(&mut self, mark: char) -> Result<bool, ParseError> {
         let found = self.token == Token::Mark(mark);
         if found {
@@ -242,7 +242,7 @@ impl<'a> Cursor<'a> {
         Ok(if length == sign + digits { Token::Integer(literal) } else { Token::Float(literal) })
     }
 
-    /// A string: a backslash takes the next character as it is, `\xHH` stands for a byte.
+    /// A string: a backslash escapes the next character, and `\xHH` stands for a byte.
     fn scan_text(&mut self) -> Result<Token<'a>, ParseError> {
         let source = self.text.as_bytes();
         let mut bytes = Vec::new();
@@ -277,7 +277,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// How many bytes the characters at the front take that satisfy `test`.
+/// Length in bytes of the leading characters that satisfy `test`.
 fn prefix(text: &str, test: impl Fn(char) -> bool) -> usize {
     text.find(|c| !test(c)).unwrap_or(text.len())
 }

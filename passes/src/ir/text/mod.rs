@@ -1,6 +1,7 @@
 //! Models as text: the ONNX textual syntax, printed and parsed.
 //!
-//! The syntax is that of the ONNX project's `docs/Syntax.md`; what [`print()`] writes, `onnx.parser.parse_model` reads.
+//! The syntax is that of the ONNX project's `docs/Syntax.md`; `onnx.parser.parse_model` reads the text that [`print()`]
+//! writes.
 //!
 //! ```text
 //! <
@@ -20,30 +21,31 @@
 //!
 //! # Tensors
 //!
-//! Up to [`INLINE_LIMIT`] elements are written out. Larger tensors become `{}`: `onnx.parser` sees tensors without
-//! data, [`parse`] fills in made-up numbers. The comment behind says of which kind, see `fill.rs`. A declaration
-//! without `= {}` is a tensor as well when such a comment follows, else the type of a value in between. Data in a file
-//! of its own is written as `["location": "w.bin"]` and comes back as such.
+//! Tensors of up to [`INLINE_LIMIT`] elements are written out. Larger tensors become `{}`: `onnx.parser` reads tensors
+//! without data, [`parse`] fills in generated numbers, of the kind that the comment behind them states (see `fill.rs`).
+//! A declaration without `= {}` is a tensor as well if such a comment follows, else the type of an inner value.
+//! External data is written as `["location": "w.bin"]` and parsed as external data.
 //!
-//! Floats of 16 bits and fewer are written as their bits, which is what the syntax asks for; [`parse`] also takes
-//! 16-bit floats by value, told by a point: `float16[2] {0.5, 1.5}`.
+//! Floats of 16 bits and fewer are written as their bits, as the syntax requires; [`parse`] also accepts 16-bit floats
+//! by value, recognised by the decimal point: `float16[2] {0.5, 1.5}`.
 //!
-//! # What goes through text unchanged
+//! # What the text form preserves
 //!
-//! `parse(print(m))` is `m` for models of small tensors, with these exceptions. Attributes are printed in name order.
-//! Parsed tensors hold `raw_data` (or `string_data`), whichever field the elements were in. NaN keeps only its sign.
-//! Where a field may be absent or hold its default, `parse` states the names of graphs and values, the domain of an
-//! operator set and the type of an attribute, and leaves out an empty domain or overload of a node. What the syntax
-//! has no place for, such as documentation of nodes, is printed as comments, which `parse` skips.
+//! `parse(print(m))` equals `m` for models of small tensors, with these exceptions. Attributes are printed in name
+//! order. Parsed tensors hold `raw_data` (or `string_data`), whichever field held the elements before. Of a NaN only
+//! the sign is preserved. Where a field may be absent or hold its default, `parse` states the names of graphs and
+//! values, the domain of an operator set and the type of an attribute, and leaves out an empty domain or overload of a
+//! node. Fields for which the syntax has no place, such as documentation of nodes, are printed as comments, which
+//! `parse` skips.
 //!
 //! # Extensions
 //!
-//! `onnx.parser` does not know these; the first two are written only where it has no way of its own.
+//! `onnx.parser` does not know these extensions; the first two are written only where the ONNX syntax has no form.
 //!
 //! * Names of operators, domains, overloads and attributes that are no identifiers are quoted.
 //! * `\xHH` in a string is a byte, for strings that are not UTF-8.
 //! * A comment `# name "..."` behind a nested graph's signature or behind a tensor in an attribute gives its full
-//!   name; `onnx.parser` skips it and sees a plain name or none.
+//!   name; `onnx.parser` skips the comment and reads a plain name or none.
 
 mod describe;
 mod elements;
@@ -66,7 +68,7 @@ use crate::ir::{GraphProto, ModelProto, NodeProto, TypeProto};
 use parse::Parser;
 use print::Printer;
 
-/// Tensors with more elements are described instead of written out, unless asked otherwise.
+/// Tensors with more elements are described instead of written out, by default.
 pub const INLINE_LIMIT: usize = 8;
 
 /// Prints a model.
@@ -74,7 +76,7 @@ pub fn print(model: &ModelProto) -> String {
     print_with_limit(model, INLINE_LIMIT)
 }
 
-/// Prints a model, writing tensors of up to `inline_limit` elements out.
+/// Prints a model and writes out tensors of up to `inline_limit` elements.
 pub fn print_with_limit(model: &ModelProto, inline_limit: usize) -> String {
     Printer { inline_limit }.model(model)
 }
@@ -89,7 +91,7 @@ pub fn print_node(node: &NodeProto) -> String {
     Printer { inline_limit: INLINE_LIMIT }.node(node, 0)
 }
 
-/// Prints a type, for instance `float[N,3,8,8]`; nothing where the syntax has no words for it.
+/// Prints a type, for instance `float[N,3,8,8]`; `None` where the syntax cannot express it.
 pub fn print_type(value: &TypeProto) -> Option<String> {
     spell::type_text(value)
 }
@@ -98,7 +100,7 @@ pub fn print_type(value: &TypeProto) -> Option<String> {
 ///
 /// # Errors
 ///
-/// The text is not in the syntax, nests graphs or types more than 32 levels deep, or asks for made-up tensors of more
+/// The text is not in the syntax, nests graphs or types more than 32 levels deep, or declares generated tensors of more
 /// than 2^24 elements each or 2^26 in all.
 pub fn parse(text: &str) -> Result<ModelProto, ParseError> {
     Parser::new(text)?.model()

@@ -1,6 +1,6 @@
-//! What the syntax has no place for, as lines for comments.
+//! Fields for which the syntax has no place, as lines of comments.
 //!
-//! Parsing skips them: a model with notes loses what they tell when it goes through text.
+//! Parsing skips comments: a model with notes loses these fields when it goes through text.
 
 use super::spell;
 use crate::ir::{

@@ -1,4 +1,4 @@
-//! The parser: models, functions, graphs, nodes. Attributes and tensors have files of their own.
+//! The parser: models, functions, graphs, nodes. Attributes and tensors are parsed in separate files.
 
 use super::fill::Fill;
 use super::lex::{Cursor, ParseError, Token};
@@ -8,15 +8,15 @@ use crate::ir::{
     ValueInfoProto,
 };
 
-/// How deeply graphs and types may nest: each level takes stack.
+/// Deepest nesting of graphs and types: each level takes stack.
 pub(super) const DEEPEST: usize = 32;
 
-/// What a comment behind something says about it.
+/// The contents of a comment about the item before it.
 #[derive(Default)]
 pub(super) struct Remark {
     /// The full name, where the syntax allows only a plain one.
     pub(super) name: Option<String>,
-    /// How to make up the data.
+    /// How to generate the data.
     pub(super) fill: Option<Fill>,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Remark {
 pub(super) struct Parser<'a> {
     pub(super) cursor: Cursor<'a>,
     depth: usize,
-    /// Elements made up so far.
+    /// Elements generated so far.
     pub(super) filled: usize,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A value's type, or an initializer: with data, or with a comment that says how to make some up.
+    /// A value's type, or an initializer: with data, or with a comment that says how to generate data.
     fn declaration(&mut self, graph: &mut GraphProto) -> Result<(), ParseError> {
         let value = self.value()?;
         let is_initializer = self.cursor.accept('=')? || self.remark_behind()?.fill.is_some();
@@ -261,7 +261,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Entries parted by commas up to `close`, perhaps none.
+    /// Entries separated by commas up to `close`, possibly none.
     pub(super) fn list(
         &mut self,
         close: char,
@@ -279,7 +279,7 @@ impl<'a> Parser<'a> {
         if self.cursor.accept(close)? { Ok(()) } else { Err(self.cursor.expected(&format!("`,` or `{close}`"))) }
     }
 
-    /// Parses something that may contain its like.
+    /// Parses an item that may nest in itself.
     pub(super) fn nested<T>(
         &mut self,
         parse: impl FnOnce(&mut Self) -> Result<T, ParseError>,
@@ -300,7 +300,7 @@ impl<'a> Parser<'a> {
         self.cursor.advance().map(drop)
     }
 
-    /// What the comment says that comes next on the line.
+    /// The contents of the next comment on the line.
     fn remark(&self) -> Result<Remark, ParseError> {
         match self.cursor.trailing_comment()? {
             Some(comment) => Remark::parse(comment),
@@ -308,7 +308,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Like `remark`; the comma that may part two entries comes before the comment.
+    /// The contents of the next comment, which may follow the comma between two entries.
     pub(super) fn remark_behind(&self) -> Result<Remark, ParseError> {
         let mut behind = self.cursor.clone();
         if self.cursor.trailing_comment()?.is_none() {
@@ -319,7 +319,7 @@ impl<'a> Parser<'a> {
 }
 
 impl Remark {
-    /// `name "..."`, `fill ...`, both or neither; what follows is for readers.
+    /// `name "..."`, `fill ...`, both or neither; the rest of the comment is for human readers.
     fn parse(mut comment: Cursor<'_>) -> Result<Self, ParseError> {
         let mut remark = Self::default();
         if *comment.peek() == Token::Word("name") {

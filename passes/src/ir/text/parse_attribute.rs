@@ -64,7 +64,7 @@ const LISTS: [(AttributeType, AttributeType); 6] = [
 ];
 
 impl Parser<'_> {
-    /// Attributes in angle brackets, if such come next. `owner` seeds tensors that have neither name nor data.
+    /// Attributes in angle brackets, if the next token opens them. `owner` seeds tensors with neither name nor data.
     pub(super) fn attributes(&mut self, owner: &str) -> Result<Vec<AttributeProto>, ParseError> {
         let mut attributes = Vec::new();
         if self.cursor.accept('<')? {
@@ -77,7 +77,7 @@ impl Parser<'_> {
         Ok(attributes)
     }
 
-    /// What follows the name of an attribute.
+    /// Type and value, behind the name of an attribute.
     pub(super) fn attribute(&mut self, name: String, owner: &str) -> Result<AttributeProto, ParseError> {
         let seed = format!("{owner}.{name}");
         let mut attribute = AttributeProto { name: Some(name), ..Default::default() };

@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
         data_type.zip(dims).ok_or_else(|| self.cursor.error("the shape of a tensor must be known"))
     }
 
-    /// Elements in braces; none at all where the shape asks for some means that they are to be made up.
+    /// Elements in braces. Empty braces of a shape with elements mean that the elements are to be generated.
     fn elements(&mut self, data_type: DataType, tensor: &mut TensorProto) -> Result<(), ParseError> {
         let position = self.cursor.position();
         self.cursor.expect('{')?;
@@ -146,7 +146,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Gives a tensor that has no data made-up data, seeded by its name or, without one, by `owner`.
+    /// Gives a tensor without data generated data, seeded by its name or, where it has none, by `owner`.
     pub(super) fn complete(
         &mut self,
         tensor: &mut TensorProto,
@@ -172,7 +172,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// How many elements to make up, unless that takes too much memory.
+    /// The number of elements to generate, unless that takes too much memory.
     fn count_to_fill(&mut self, data_type: DataType, dims: &[i64], position: usize) -> Result<usize, ParseError> {
         let count = element_count(dims).ok_or_else(|| self.cursor.error_at(position, "impossible shape"))?;
         let cost = if data_type == DataType::String { count.saturating_mul(STRING_COST) } else { count };
@@ -225,7 +225,7 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    /// The spelling of the number that comes next.
+    /// The spelling of the next number.
     fn number(&self) -> Result<&'a str, ParseError> {
         match *self.cursor.peek() {
             Token::Integer(literal) | Token::Float(literal) => Ok(literal),
@@ -235,7 +235,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Whether a literal that reads as infinity says so, instead of being too large.
+/// Whether a literal that parses to infinity spells infinity, rather than a number that is too large.
 fn is_honest(literal: &str, value: f64) -> bool {
     !value.is_infinite() || !literal.contains(|c: char| c.is_ascii_digit())
 }

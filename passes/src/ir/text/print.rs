@@ -6,7 +6,7 @@ use super::notes::Notes;
 use super::spell::{self, domain, name, quoted, word};
 use crate::ir::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 
-/// Prints messages; what it returns is indented by `pad` columns from the second line on.
+/// Prints messages; the returned text is indented by `pad` columns from the second line on.
 pub(super) struct Printer {
     /// Tensors with more elements are described instead of written out.
     pub(super) inline_limit: usize,
@@ -20,7 +20,7 @@ impl Printer {
         format!("{notes}{}{graph}\n{functions}", header(&model_header(model)))
     }
 
-    /// A graph; the name of a nested one cannot be quoted, hence a comment may tell it.
+    /// A graph. The name of a nested graph cannot be quoted, so a comment may give it.
     pub(super) fn graph(&self, graph: &GraphProto, pad: usize, nested: bool) -> String {
         let full_name = graph.name.as_deref().unwrap_or_default();
         let renamed = spell::unquoted_name(full_name).filter(|_| nested);
@@ -36,7 +36,7 @@ impl Printer {
         format!("{shown_name} ({inputs}) => ({outputs}){remark}{declarations}{body}")
     }
 
-    /// Notes on lines of their own, then a node with its attributes in name order.
+    /// Notes on separate lines, then a node with its attributes in name order.
     pub(super) fn node(&self, node: &NodeProto, pad: usize) -> String {
         let (attributes, unwritable) = self.attributes(&node.attribute, pad);
         let notes = Notes::node(node).into_iter().chain(unwritable);
@@ -151,7 +151,7 @@ fn unknown_type(tensor: &TensorProto) -> String {
     format!("initializer {tensor_name}: unknown element type {}", tensor.data_type.unwrap_or_default())
 }
 
-/// Tells a name that the syntax cannot state in its place.
+/// A comment with a name that the syntax cannot state in its place.
 pub(super) fn name_comment(full_name: &str) -> String {
     format!("name {}", spell::quoted_on_line(full_name.as_bytes()))
 }

@@ -21,7 +21,7 @@ impl Printer {
         (items, notes)
     }
 
-    /// An attribute, or nothing when it has no value the syntax can state.
+    /// An attribute, or `None` when it has no value that the syntax can state.
     fn attribute(&self, attribute: &AttributeProto, pad: usize) -> Option<Item> {
         let kind = attribute_type(attribute);
         let attribute_name = word(attribute.name.as_deref().unwrap_or_default());
@@ -31,7 +31,8 @@ impl Printer {
         }
         let kind = kind?;
         let mut item = self.attribute_value(attribute, kind, pad)?;
-        // The parsers tell the type of a value by its look, unless it is a list of none or of tensors, graphs, types.
+        // Parsers infer the type of a value from its spelling, unless it is an empty list or one of tensors, graphs,
+        // types.
         let guessed = !item.text.starts_with('[') || is_list_of_literals(kind) && item.text != "[]";
         let annotation = if guessed { String::new() } else { format!(": {}", attribute_type_name(kind)) };
         item.text = format!("{attribute_name}{annotation} = {}", item.text);
@@ -65,7 +66,7 @@ impl Printer {
         })
     }
 
-    /// A tensor in an attribute; its name cannot be quoted, hence a comment may tell it.
+    /// A tensor in an attribute. Its name cannot be quoted, so a comment may give it.
     fn tensor(&self, tensor: &TensorProto) -> Option<Item> {
         let (data, comment) = tensor_data(tensor, self.inline_limit);
         let full_name = tensor.name.as_deref().unwrap_or_default();
@@ -79,7 +80,7 @@ impl Printer {
     }
 }
 
-/// What the type of an attribute is, told by its value when it is not stated.
+/// The type of an attribute, inferred from its value when it is not stated.
 fn attribute_type(attribute: &AttributeProto) -> Option<AttributeType> {
     let stated = attribute.r#type.and_then(|number| AttributeType::try_from(number).ok());
     let found = [

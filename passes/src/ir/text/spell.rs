@@ -1,4 +1,4 @@
-//! How names, strings, numbers and types are spelled.
+//! Spelling of names, strings, numbers and types.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,8 @@ pub(super) fn domain(domain: &str) -> String {
     if domain.split('.').all(is_plain) { domain.to_owned() } else { quoted(domain.as_bytes()) }
 }
 
-/// The nearest name that can stand unquoted where a value may stand as well; `None` when the name itself can.
+/// The nearest name that can stand unquoted where a value may stand as well; `None` when the name itself can stand
+/// there.
 ///
 /// `onnx.parser` takes a word for a number when its leading letters spell `inf`, `infinity` or `nan`.
 pub(super) fn unquoted_name(name: &str) -> Option<String> {
@@ -87,7 +88,7 @@ pub(super) fn single(value: f32) -> String {
     if value.is_nan() { not_a_number(value.is_sign_negative()) } else { format!("{value:?}") }
 }
 
-/// Like [`single`], for doubles.
+/// The shortest literal of a double, in the form of [`single`].
 pub(super) fn double(value: f64) -> String {
     if value.is_nan() { not_a_number(value.is_sign_negative()) } else { format!("{value:?}") }
 }
@@ -106,7 +107,7 @@ pub(super) fn rounded(value: f64) -> String {
     }
 }
 
-/// A type, or nothing where the syntax cannot state it.
+/// A type, or `None` where the syntax cannot state it.
 pub(super) fn type_text(value: &TypeProto) -> Option<String> {
     Some(match value.value.as_ref()? {
         TypeValue::Tensor(tensor) => tensor_type(tensor)?,

@@ -10,7 +10,7 @@ use crate::ir::{
     TensorProto, TensorShapeProto, TensorTypeProto, TypeValue, ValueInfoProto,
 };
 
-/// Text that the printer writes just so; between them the lines show all the syntax has.
+/// Text that the printer writes exactly like this; together the lines cover the whole syntax.
 const CANONICAL: &str = r#"<
   ir_version: 10,
   opset_import: ["": 21, "local": 1],

@@ -3,16 +3,16 @@
 //! An integer q of a grid is the digit d = q − low of some base B. A word holds g digits, `Σ_k d_k·B^k`, so it is below
 //! `B^g`. Widths that divide 8, and the base 3, fill a byte with a word:
 //!
-//! | base | digits | bits a weight |
+//! | base | digits | bits per weight |
 //! |---|---|---|
 //! | 3 | 5 | 1.6 |
 //! | 4 | 4 | 2 |
 //! | 16 | 2 | 4 |
 //!
 //! The other widths take words of 10 to 14 bits, cut into planes: the low byte of every word, then the next 4 bits (two
-//! words a byte), then the next 2 bits (four words a byte).
+//! words per byte), then the next 2 bits (four words per byte).
 //!
-//! | base | digits | planes | bits a weight |
+//! | base | digits | planes | bits per weight |
 //! |---|---|---|---|
 //! | 8 | 4 | 8 + 4 | 3 |
 //! | 32 | 2 | 8 + 2 | 5 |
@@ -26,14 +26,14 @@
 pub(super) struct Code {
     /// The base B.
     pub(super) base: usize,
-    /// Digits g of a word.
+    /// Digits g per word.
     pub(super) digits: usize,
     /// Widths in bits of the planes after the low byte, from low to high.
     pub(super) high: &'static [usize],
 }
 
 impl Code {
-    /// Ternary: five trits a byte.
+    /// Ternary: five trits per byte.
     pub(super) const TERNARY: Self = Self { base: 3, digits: 5, high: &[] };
 
     /// Integers of 1 to 7 bits.
@@ -51,13 +51,13 @@ impl Code {
         Some(Self { base: 1 << bits, digits, high })
     }
 
-    /// How many words `count` digits fill, so that every plane ends with a whole byte.
+    /// The number of words for `count` digits, such that every plane ends with a whole byte.
     fn padded_words(self, count: usize) -> usize {
         let step = self.high.iter().map(|bits| 8 / bits).max().unwrap_or(1);
         count.div_ceil(self.digits).next_multiple_of(step)
     }
 
-    /// How many digits come out when `count` digits are packed and unpacked.
+    /// The number of digits after `count` digits are packed and unpacked, padding included.
     pub(super) fn padded(self, count: usize) -> usize {
         self.padded_words(count) * self.digits
     }
@@ -68,7 +68,7 @@ impl Code {
         words + self.high.iter().map(|bits| words * bits / 8).sum::<usize>()
     }
 
-    /// The planes of the digits, which are below the base; zeros fill up.
+    /// The planes of the digits, which are below the base; zeros pad the last word.
     pub(super) fn pack(self, digits: impl ExactSizeIterator<Item = usize>) -> Vec<Vec<u8>> {
         let mut words = vec![0_usize; self.padded_words(digits.len())];
         for (i, digit) in digits.enumerate() {
@@ -92,7 +92,7 @@ impl Code {
 mod tests {
     use super::*;
 
-    /// What the graph does, in plain arithmetic.
+    /// The arithmetic of the unpacking graph.
     fn unpack(code: Code, planes: &[Vec<u8>]) -> Vec<usize> {
         let word = |i: usize| {
             let mut word = usize::from(planes[0][i]);

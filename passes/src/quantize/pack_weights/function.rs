@@ -1,4 +1,4 @@
-//! Unpacking as functions of the model: one a code, in the domain `msq`.
+//! Unpacking as functions of the model: one per code, in the domain `msq`.
 
 use super::code::Code;
 use super::unpack::Unpacker;
@@ -8,7 +8,7 @@ use crate::pass::PassError;
 /// The domain of the functions.
 pub(super) const DOMAIN: &str = "msq";
 
-/// Calls the function that unpacks the code, adding it to the model if it is not there.
+/// Calls the function that unpacks the code, adding it to the model if it is missing.
 pub(super) fn call(model: &mut Model, planes: &[ValueId], code: Code, low: i32) -> Result<ValueId, PassError> {
     let name = format!("Unpack{}", code.base);
     if !model.is_function(DOMAIN, &name) {

@@ -1,27 +1,27 @@
-//! Pass `pack-weights`: int8 weights become constants as small as their bits, unpacked by ordinary operators.
+//! Pass `pack-weights`: int8 weights become packed constants, unpacked by ordinary operators.
 //!
 //! The int8 initializer of a quantized layer is replaced by planes of bytes (`code.rs` has the arithmetic) and a
-//! sub-graph that turns them back into exactly those integers (`unpack.rs`). The sub-graph reads constants only:
-//! runtimes fold it when they load the model and then see what they saw before, so kernels, speed and results are
+//! sub-graph that turns them back into exactly those integers (`unpack.rs`). The sub-graph reads only constants:
+//! runtimes fold it when they load the model and then have the int8 weights again, so kernels, speed and results are
 //! those of plain int8.
 //!
 //! ```text
-//! table   = Cast<int8>(Transpose(Range(0, B^g) / B^k mod B) + low)      once a width
-//! pool    = Reshape(Gather(table, words), [-1])                         once a width
+//! table   = Cast<int8>(Transpose(Range(0, B^g) / B^k mod B) + low)      once per width
+//! pool    = Reshape(Gather(table, words), [-1])                         once per width
 //! w1, w2… = Split(pool, lengths)
-//! W1      = Reshape(w1, shape)                                          once a layer
+//! W1      = Reshape(w1, shape)                                          once per layer
 //! ```
 //!
-//! Layers of one width share a pool, because nodes are what small files consist of. Exceptions: 4 bits may be an INT4
-//! initializer and a Cast (opset 21), 2 bits INT2 (opset 25), for runtimes that take it; and a codebook, whose table of
-//! digits leads to its own entries, is a layer's own:
+//! Layers of one width share a pool, because nodes make up most of a small file. There are two exceptions. 4 bits may
+//! be an INT4 initializer and a Cast (opset 21), 2 bits INT2 (opset 25), for runtimes that support it. A codebook,
+//! whose table of digits maps to its entries, belongs to one layer:
 //!
 //! ```text
 //! W = Reshape(Gather(Gather(codebook, digits), words), shape)
 //! ```
 //!
-//! With `functions` what lies between planes and integers is a function of the model, one a width, and a layer's
-//! packing shows as one node.
+//! With `functions` the nodes between planes and integers are a function of the model, one per width, and the unpacking
+//! of a layer is one node.
 
 mod code;
 mod function;
@@ -37,11 +37,11 @@ use unpack::{Unpacker, cast, flatten, reshape};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Packing {
-    /// −1, 0 and 1: five a byte.
+    /// −1, 0 and 1: five per byte.
     Ternary,
     /// −2^(b−1) to 2^(b−1) − 1 for b bits, 1 to 7.
     Bits(u8),
-    /// Any integers, at most 128 different ones: their list, and numbers in it of as many bits as that takes.
+    /// Any integers, at most 128 different ones: their list, and indices into it of the fewest bits that hold them.
     Codebook,
     /// −8 to 7 as an INT4 tensor.
     Int4,
@@ -52,7 +52,7 @@ pub enum Packing {
 /// Packs the weights of quantized layers.
 #[derive(Clone, Debug)]
 pub struct PackWeights {
-    /// What to pack, by the layer's name.
+    /// The packing of each weight, by the layer's name.
     pub layers: IndexMap<String, Packing>,
     /// Whether unpacking is written as functions of the model.
     pub functions: bool,
@@ -62,7 +62,7 @@ pub struct PackWeights {
 const POOL: usize = 1 << 24;
 
 impl Packing {
-    /// Bytes that so many weights take, without the graph around them.
+    /// Bytes of this number of weights, without the nodes that unpack them.
     pub fn bytes(self, weights: usize) -> usize {
         match self {
             Self::Int4 => weights.div_ceil(2),
@@ -73,7 +73,7 @@ impl Packing {
         }
     }
 
-    /// The operator set that has the types it uses.
+    /// The first operator set with the types that the packing uses.
     pub const fn lowest_opset(self) -> i64 {
         match self {
             Self::Int4 => 21,
@@ -145,7 +145,7 @@ impl Pass for PackWeights {
 /// A weight to pack.
 #[derive(Clone, Debug)]
 struct Weight {
-    /// Where its integers are.
+    /// The initializer that holds its integers.
     value: ValueId,
     packing: Packing,
     shape: Vec<usize>,
@@ -186,7 +186,7 @@ impl PackWeights {
     }
 }
 
-/// The int8 initializer behind one of a node's inputs, through what scales it.
+/// The int8 initializer behind an input of a node, through the nodes that scale it.
 fn integers_of(graph: &Graph, node: NodeId) -> Option<ValueId> {
     const SCALING: [&str; 3] = ["DequantizeLinear", "Cast", "Mul"];
     let behind = |mut value: ValueId| loop {
@@ -202,7 +202,7 @@ fn integers_of(graph: &Graph, node: NodeId) -> Option<ValueId> {
     graph.node(node).inputs().iter().flatten().copied().find_map(behind)
 }
 
-/// Cuts the weights into pools of limited size, each of one weight at least.
+/// Cuts the weights into pools of limited size, each of at least one weight.
 fn pools_of(weights: &[Weight]) -> Vec<&[Weight]> {
     let mut pools = Vec::new();
     let (mut start, mut held) = (0, 0);
@@ -229,7 +229,7 @@ impl Packer<'_> {
         &mut self.model.graph
     }
 
-    /// Makes the computed value stand for the weight.
+    /// Makes the readers of the weight read the computed value.
     fn replace(&mut self, weight: &Weight, with: ValueId) {
         let graph = self.graph();
         graph.replace_uses(weight.value, with);
@@ -267,7 +267,7 @@ impl Packer<'_> {
         }
     }
 
-    /// A piece for every weight, in one dimension; one weight alone needs no cutting.
+    /// One piece per weight, in one dimension; a single weight is not cut.
     fn split(&mut self, unpacked: ValueId, weights: &[Weight], padding: usize) -> Vec<ValueId> {
         if weights.len() == 1 && padding == 0 {
             return vec![unpacked];
@@ -279,7 +279,7 @@ impl Packer<'_> {
         let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], &lengths));
         let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
         let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
-        // A name no other split has: there is one for every pool and codebook.
+        // A name that no other split has: there is one split per pool and codebook.
         let name = graph.value(pieces[0]).name().to_owned();
         let split = NodeProto { op_type: Some("Split".to_owned()), name: Some(name), ..NodeProto::default() };
         graph.add_node(split, &[Some(flat), Some(sizes)], &outputs);

@@ -1,12 +1,13 @@
-//! The graph side of packing: the operators that turn planes of bytes back into integers. Everything here reads constants
-//! only, so runtimes do it once, when a model is loaded.
+//! The graph side of packing: the operators that turn planes of bytes back into integers. These operators read only
+//! constants, so runtimes evaluate them once, when they load a model.
 //!
 //! * table: `Range(B^g)` divided by the powers of B, modulo B: row w holds the digits of the word w;
-//! * words: the low bytes, plus what tables of the same kind make of the higher planes;
+//! * words: the low bytes, plus the higher planes unpacked by tables of the same kind;
 //! * `Gather(table, words)`: the digits of all words.
 //!
-//! Indices are int32; for each weight they take less than the int8 that comes out, up to twice that at 4 bits. Only
-//! operators that every runtime knows for these types since opset 13 are used: no shifts, no arithmetic on 8 bits.
+//! Indices are int32; per weight they take less memory than the resulting int8, except at 4 bits, where they take twice
+//! as much. Only operators that every runtime supports for these types since opset 13 are used: no shifts, no
+//! arithmetic on 8 bits.
 
 use super::code::Code;
 use crate::ir::{AttributeProto, DataType, Graph, TensorProto, ValueId};
@@ -17,15 +18,15 @@ use std::collections::HashMap;
 struct Table {
     base: usize,
     digits: usize,
-    /// What every digit is multiplied with.
+    /// The factor of every digit.
     step: i32,
-    /// What is added then.
+    /// The number added to the product.
     offset: i32,
-    /// int32 where a table is read for indices, int8 where it is read for weights.
+    /// int32 for a table of indices, int8 for a table of weights.
     element: DataType,
 }
 
-/// Writes unpacking into a graph; equal tables once.
+/// Writes unpacking into a graph; equal tables are written once.
 #[derive(Debug, Default)]
 pub(super) struct Unpacker {
     tables: HashMap<Table, ValueId>,

@@ -1,15 +1,16 @@
-//! Pass `drop-defaults`: attributes that say what the operator does anyway go. No value changes.
+//! Pass `drop-defaults`: removes attributes that hold their default. No value changes.
 //!
-//! An attribute goes if its value is the one its absence means, by the operator table (`ops`): the defaults of the
+//! An attribute is removed if its absence means the same value, by the operator table (`ops`): the defaults of the
 //! operator schemas, ones for `strides` and `dilations`, zeros for `pads` and `output_padding`. Floats are compared bit
-//! for bit. `kernel_shape` of a convolution goes if it is the spatial part of its weight's shape, and that shape is
-//! known without running the model: the weight is a constant, or made of one by operators that keep shapes (as
-//! `insert-qdq` and `store-weights` write it), or reshaped to a constant shape, or declared with one. Pooling has no weight to read it off.
+//! for bit. `kernel_shape` of a convolution is removed if it equals the spatial part of its weight's shape, and that
+//! shape is known without running the model: the weight is a constant, or computed from one by operators that preserve
+//! shapes (as `insert-qdq` and `store-weights` write it), or reshaped to a constant shape, or declares its shape.
+//! Pooling has no weight that states the shape.
 //!
-//! Left alone: other domains, operators the model defines as functions, attributes that refer to one of a function,
-//! and nodes inside sub-graphs and functions. Declined: a `kernel_shape` whose weight is of unknown or another shape;
-//! `pads` beside an `auto_pad` that computes them, which the format forbids and runtimes read differently; operator
-//! sets below 7.
+//! Not changed: other domains, operators that the model defines as functions, attributes that refer to an attribute of
+//! a function, and nodes inside sub-graphs and functions. Declined: a `kernel_shape` whose weight is of unknown or
+//! another shape; `pads` beside an `auto_pad` that computes them, which the format forbids and runtimes read
+//! differently; operator sets below 7.
 
 use crate::ir::{AttributeProto, AttributeType, Graph, Model, Node, NodeId, ValueId};
 use crate::ops::{Absent, Trait, facts, schema};
@@ -46,7 +47,7 @@ impl Pass for DropDefaults {
     }
 }
 
-/// Nodes and the names of attributes they can do without.
+/// Nodes and the names of their redundant attributes.
 fn sites(model: &Model, opset: i64, outcome: &mut Outcome) -> Vec<(NodeId, String)> {
     let mut sites = Vec::new();
     let graph = &model.graph;
@@ -62,7 +63,7 @@ fn sites(model: &Model, opset: i64, outcome: &mut Outcome) -> Vec<(NodeId, Strin
     sites
 }
 
-/// Whether the node means the same without the attribute, or why that cannot be told.
+/// Whether the node means the same without the attribute, or why this is unknown.
 fn is_default(graph: &Graph, node: &Node, attribute: &AttributeProto, opset: i64) -> Result<bool, &'static str> {
     if attribute.name() == "kernel_shape" {
         return is_kernel_of_weight(graph, node, attribute);
@@ -78,7 +79,7 @@ fn is_default(graph: &Graph, node: &Node, attribute: &AttributeProto, opset: i64
     Ok(true)
 }
 
-/// Whether the attribute's value is the one given.
+/// Whether the attribute has the given value.
 fn holds(attribute: &AttributeProto, absent: Absent) -> bool {
     let is = |kind: AttributeType| attribute.r#type() == kind;
     match absent {
@@ -125,7 +126,7 @@ fn scaled_shape(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
     (scale.len() <= shape.len() && aligned.all(|(n, s)| *s == 1 || s == n)).then_some(shape)
 }
 
-/// A length `Reshape` takes as it is, rather than from its input.
+/// Whether `Reshape` takes the length literally, rather than from its input.
 fn positive(length: i64) -> Option<usize> {
     usize::try_from(length).ok().filter(|&n| n > 0)
 }
