@@ -22,7 +22,8 @@ LOWEST = 7
 NOT_ITS_DEFAULT = {("MeanVarianceNormalization", "axes"), ("RNN", "activations")}
 BYTES = {"tensor(uint8)", "tensor(int8)"}
 HEAD = """//! What the schemas of ONNX {version} say of each operator of the default domain. `scripts/operators.py` writes this file.
-#![allow(clippy::excessive_precision, clippy::unreadable_literal)] // As Python prints them.
+// Numbers are as Python prints them, rows are alike.
+#![allow(clippy::excessive_precision, clippy::needless_update, clippy::unreadable_literal)]
 
 use super::schema::Absent::{{Float, Int, Ones, Text, Zeros}};
 use super::schema::Schema;

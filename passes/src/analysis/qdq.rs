@@ -203,13 +203,11 @@ impl<'a> Qdq<'a> {
                 return Some(shape.len());
             }
             let node = graph.node(graph.value(value).producer()?.0);
-            match node.op() {
+            value = match node.op() {
                 "Reshape" => return graph.constant(node.input(1)?)?.element_count().ok(),
-                op if facts(op).has(Trait::Conversion) || matches!(op, "Slice" | "Transpose") => {
-                    value = node.input(0)?
-                }
+                op if facts(op).has(Trait::Conversion) || matches!(op, "Slice" | "Transpose") => node.input(0)?,
                 _ => return None,
-            }
+            };
         }
     }
 }
