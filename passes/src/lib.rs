@@ -31,5 +31,5 @@ pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
     StoreWeights,
 };
-pub use target::{ActivationGrid, BiasForm, Profile, Support};
+pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, Support};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants};

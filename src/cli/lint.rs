@@ -16,8 +16,7 @@ use std::process::ExitCode;
 pub(crate) struct LintArgs {
     /// The quantized model, of this tool or another
     model: PathBuf,
-    /// The target: ort-cpu, ort-arm, tensorrt, openvino, qnn or tract
-    #[arg(long, value_name = "NAME", default_value = Profile::ORT_CPU.name)]
+    #[arg(long, value_name = "NAME", default_value = Profile::ORT_CPU.name, help = format!("The target: one of {}", Profile::names()))]
     profile: String,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -39,8 +38,7 @@ pub(crate) struct Linted {
 /// Shows what the rules find; fails where one of them is an error.
 pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let Some(profile) = Profile::by_name(&args.profile) else {
-        let names = Profile::ALL.map(|p| p.name).join(", ");
-        return Err(Usage(format!("there is no profile `{}`; there are {names}", args.profile)).into());
+        return Err(Usage(format!("there is no profile `{}`; there are {}", args.profile, Profile::names())).into());
     };
     let model = msq_onnx::load(&args.model)?;
     msq_passes::ir::check(&model).map_err(msq_onnx::prepare::PrepareError::from).map_err(msq_onnx::Error::from)?;

@@ -7,13 +7,9 @@ use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::Format;
 use crate::solve::network::Solved;
-use msq_passes::Packing;
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
-
-/// A note for users of `ConvInteger`.
-const INTEGER_NOTE: &str =
-    "onnxruntime runs ConvInteger on CPUs slower than float, and 1.23 or older refuses it for int8";
+use msq_passes::{Choice, Packing};
 
 /// The layers with integer weights, in the order they were solved.
 pub(super) fn reports(model: &Model, scheme: &Scheme, solved: &Solved) -> Vec<LayerReport> {
@@ -73,14 +69,14 @@ pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
     let narrow = !scheme.placement.layers().any(|layer| wide(scheme.layer_plan(layer)));
     let on_integers = scheme.placement.layers().next().is_some();
     let forms: Vec<Packing> = scheme.packings.values().copied().collect();
-    let ort = scheme.target.name.starts_with("ort");
-    let notes = [
-        (narrow && on_integers && ort, "weights of at most 7 bits: sums do not saturate on CPUs without VNNI either"),
-        (scheme.output.format == Format::Integer && ort, INTEGER_NOTE),
-        (scheme.output.functions && !forms.is_empty(), "unpacked by functions of the model: for onnxruntime"),
-        (forms.contains(&Packing::Int4), "INT4 tensors: opset 21, onnxruntime 1.23 or newer"),
-        (forms.contains(&Packing::Int2), "INT2 tensors: opset 25, which few runtimes take"),
-    ];
-    let notes = notes.into_iter().filter(|(said, _)| *said).map(|(_, note)| note.to_owned());
+    let made = |choice| match choice {
+        Choice::NarrowWeights => narrow && on_integers,
+        Choice::IntegerFormat => scheme.output.format == Format::Integer,
+        Choice::Functions => scheme.output.functions && !forms.is_empty(),
+        Choice::Int4 => forms.contains(&Packing::Int4),
+        Choice::Int2 => forms.contains(&Packing::Int2),
+        _ => false,
+    };
+    let notes = scheme.target.notes_about(made).map(str::to_owned);
     scheme.coverage.note().into_iter().chain(notes).collect()
 }

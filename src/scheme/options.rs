@@ -220,8 +220,7 @@ mod profile {
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub(super) fn parse(name: &str) -> Result<Profile, String> {
-        let names = || Profile::ALL.map(|profile| profile.name).join(", ");
-        Profile::by_name(name).ok_or_else(|| format!("the profiles are {}", names()))
+        Profile::by_name(name).ok_or_else(|| format!("the profiles are {}", Profile::names()))
     }
 
     #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference

@@ -33,8 +33,7 @@ pub(super) fn types(view: &View) -> Vec<Site> {
         ActivationGrid::Signed => (DataType::Int8, DataType::Int16),
         ActivationGrid::Symmetric => (DataType::Int8, DataType::Int8),
     };
-    // The one target with kernels for 16 bits.
-    let fits = |element| element == wanted || (view.profile.name == "qnn" && element == wide);
+    let fits = |element| element == wanted || (view.profile.wide_activations && element == wide);
     let other = |q: &super::view::Quantized| q.element.filter(|&element| !fits(element));
     let found = view.activations().into_iter().filter_map(|q| Some((q.integers, other(&q)?)));
     let message = |element| format!("the activation is {element}; `{}` wants {wanted}", view.profile.name);

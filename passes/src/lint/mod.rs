@@ -1,7 +1,9 @@
 //! Whether a quantized model, whoever wrote it, is one its target runs as meant.
 //!
 //! Every rule is an entry of [`RULES`]: where it applies, how much it matters there, the check, and why. Checks read
-//! a `View` and return sites; none changes the model. [`predict_float`] is the part that knows onnxruntime.
+//! a `View` and return sites; none changes the model. What a target can do is not said here but in
+//! [`Profile`]: rules read its kernel table and its fields. [`predict_float`] is the part that knows how onnxruntime
+//! matches patterns.
 
 mod activations;
 mod biases;
@@ -14,28 +16,9 @@ mod weights;
 pub use ort::{FloatNode, predict_float};
 
 use crate::ir::Model;
-use crate::target::{ActivationGrid, BiasForm, Profile};
+pub use crate::target::Severity;
+use crate::target::{ActivationGrid, BiasForm, Profile, RuleId, Support};
 use view::View;
-
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The target refuses the model, or computes something else than it says.
-    Error,
-    /// The model runs, but slower or less exact than it could.
-    Warning,
-}
-
-impl Severity {
-    /// The word in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-        }
-    }
-}
 
 /// Something a rule found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -81,6 +64,8 @@ pub fn lint(model: &Model, profile: &Profile) -> Vec<Finding> {
     findings.collect()
 }
 
+// A rule's severity is one for every target, follows from a field of the profile, or is the one that the target lists.
+
 const ERROR: Option<Severity> = Some(Severity::Error);
 const WARNING: Option<Severity> = Some(Severity::Warning);
 
@@ -90,24 +75,6 @@ fn error(_: &Profile) -> Option<Severity> {
 
 fn warning(_: &Profile) -> Option<Severity> {
     WARNING
-}
-
-fn is_ort(profile: &Profile) -> bool {
-    profile.name.starts_with("ort-")
-}
-
-fn is_symmetric(profile: &Profile) -> bool {
-    profile.activations == ActivationGrid::Symmetric
-}
-
-/// Targets whose kernels take symmetric weights only.
-fn wants_symmetric_weights(profile: &Profile) -> bool {
-    is_symmetric(profile) || profile.name == "qnn"
-}
-
-/// An error where `strict`, a warning elsewhere.
-fn error_if(strict: bool) -> Option<Severity> {
-    if strict { ERROR } else { WARNING }
 }
 
 fn only_if(severity: Option<Severity>, applies: bool) -> Option<Severity> {
@@ -149,7 +116,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "dynamic-shape",
         doc: "The target compiles the graph ahead of time and needs every axis of every input.",
-        severity: |p| only_if(ERROR, p.name == "qnn"),
+        severity: |p| p.listed(RuleId::DynamicShape),
         check: file::dynamic_shapes,
     },
     Rule {
@@ -162,40 +129,40 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "activation-type",
         doc: "The target's kernels are made for the other 8-bit type, or for 8 bits: others are slow or refused.",
-        severity: |p| error_if(is_symmetric(p)),
+        severity: |p| p.listed(RuleId::ActivationType).or(WARNING),
         check: activations::types,
     },
     Rule {
         id: "activation-zero-point",
         doc: "The target takes activations whose zero point is 0 only.",
-        severity: |p| only_if(ERROR, is_symmetric(p)),
+        severity: |p| only_if(ERROR, p.activations == ActivationGrid::Symmetric),
         check: activations::zero_points,
     },
     Rule {
         id: "activation-per-channel",
-        doc: "No target has integer kernels for activations with a scale a channel; TensorRT refuses them.",
-        severity: |p| error_if(is_symmetric(p)),
+        doc: "No target has integer kernels for activations with one scale per channel; TensorRT refuses them.",
+        severity: |p| p.listed(RuleId::ActivationPerChannel).or(WARNING),
         check: activations::per_channel,
     },
     Rule {
         id: "zero-point-missing",
         doc: "onnxruntime's patterns for `Gemm` and for operators that move data need the zero point written out, \
               also where it is 0.",
-        severity: |p| only_if(WARNING, is_ort(p)),
+        severity: |p| p.listed(RuleId::ZeroPointMissing),
         check: activations::missing_zero_points,
     },
     Rule {
         id: "weight-type",
         doc: "Weights should be int8: uint8 ones need a zero point, which costs a pass over the input; TensorRT \
               refuses them.",
-        severity: |p| error_if(is_symmetric(p)),
+        severity: |p| p.listed(RuleId::WeightType).or(WARNING),
         check: weights::types,
     },
     Rule {
         id: "weight-zero-point",
         doc: "Weights with a zero point cost a pass over the input, up to half the speed; TensorRT and QNN refuse \
               them.",
-        severity: |p| error_if(wants_symmetric_weights(p)),
+        severity: |p| p.listed(RuleId::WeightZeroPoint).or(WARNING),
         check: weights::zero_points,
     },
     Rule {
@@ -207,7 +174,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "weight-per-channel",
-        doc: "The target's integer kernels are made for one scale a tensor: layers with a scale a channel may run \
+        doc: "The target's integer kernels are made for one scale per tensor: layers with one scale per channel may run \
               in float.",
         severity: |p| only_if(WARNING, !p.per_channel),
         check: weights::per_channel,
@@ -216,19 +183,19 @@ pub const RULES: &[Rule] = &[
         id: "low-bit-weight",
         doc: "onnxruntime does not fold a `DequantizeLinear`: with integers below 8 bits the layer runs in float. An \
               int4 constant cast to int8 is folded and runs on integers.",
-        severity: |p| only_if(WARNING, is_ort(p)),
+        severity: |p| p.listed(RuleId::LowBitWeight),
         check: weights::four_bits,
     },
     Rule {
         id: "two-bit-weight",
         doc: "onnxruntime fails on `DequantizeLinear` of 2-bit integers.",
-        severity: |p| only_if(ERROR, is_ort(p)),
+        severity: |p| p.listed(RuleId::TwoBitWeight),
         check: weights::two_bits,
     },
     Rule {
         id: "int4-not-blocked",
-        doc: "TensorRT takes INT4 weights only with a scale a block, and only where the activation is float.",
-        severity: |p| only_if(ERROR, is_symmetric(p)),
+        doc: "TensorRT takes INT4 weights only with one scale per block, and only where the activation is float.",
+        severity: |p| p.listed(RuleId::Int4NotBlocked),
         check: weights::int4_blocks,
     },
     Rule {
@@ -265,25 +232,25 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "residual-sum",
         doc: "The target fuses a residual sum into the layer before it only if the layer's side of the sum is float.",
-        severity: warning,
+        severity: |p| only_if(WARNING, p.all_kernels().any(|kernel| kernel.support == Support::ResidualSum)),
         check: structure::residual_sums,
     },
     Rule {
         id: "float-operand",
         doc: "An operator with an integer kernel runs in float when one operand is float.",
-        severity: |p| only_if(WARNING, !is_ort(p)),
+        severity: |p| p.listed(RuleId::FloatOperand),
         check: structure::float_operands,
     },
     Rule {
         id: "float-operator",
         doc: "What is not quantized does not run on the accelerator: the graph is cut there.",
-        severity: |p| only_if(WARNING, p.name == "qnn"),
+        severity: |p| p.listed(RuleId::FloatOperator),
         check: structure::float_operators,
     },
     Rule {
         id: "stays-float",
         doc: "onnxruntime finds no integer kernel for the node, or one of its patterns' conditions does not hold.",
-        severity: |p| only_if(WARNING, is_ort(p)),
+        severity: |p| p.listed(RuleId::StaysFloat),
         check: structure::stays_float,
     },
 ];

@@ -1,71 +1,24 @@
-//! What each operator needs for an integer kernel to take it.
+//! What each operator needs for an integer kernel to take it. Which operators have one is said by the target's table.
 
 use super::layers;
 use super::links::{Links, Output};
+use crate::analysis::LayerOp;
 use crate::ir::{DataType, Node};
-
-/// Kinds of patterns onnxruntime matches.
-#[derive(Clone, Copy, PartialEq)]
-enum Kernel {
-    Conv,
-    Gemm,
-    MatMul,
-    /// Computes: operands dequantized, output quantized. The data operands are those from the first slot on.
-    Arithmetic {
-        first: usize,
-    },
-    /// Moves data: integers in, the same integers out.
-    Movement,
-    /// Removed where the quantizer behind it saturates alike.
-    Clamp,
-}
-
-const KERNELS: &[(&str, Kernel)] = &[
-    ("Conv", Kernel::Conv),
-    ("Gemm", Kernel::Gemm),
-    ("MatMul", Kernel::MatMul),
-    ("Add", Kernel::Arithmetic { first: 0 }),
-    ("Mul", Kernel::Arithmetic { first: 0 }),
-    ("AveragePool", Kernel::Arithmetic { first: 0 }),
-    ("GlobalAveragePool", Kernel::Arithmetic { first: 0 }),
-    ("LeakyRelu", Kernel::Arithmetic { first: 0 }),
-    ("Sigmoid", Kernel::Arithmetic { first: 0 }),
-    ("Softmax", Kernel::Arithmetic { first: 0 }),
-    ("Concat", Kernel::Arithmetic { first: 0 }),
-    ("Where", Kernel::Arithmetic { first: 1 }),
-    ("MaxPool", Kernel::Movement),
-    ("ReduceMax", Kernel::Movement),
-    ("ReduceMin", Kernel::Movement),
-    ("Resize", Kernel::Movement),
-    ("Expand", Kernel::Movement),
-    ("Flatten", Kernel::Movement),
-    ("Gather", Kernel::Movement),
-    ("GatherElements", Kernel::Movement),
-    ("Reshape", Kernel::Movement),
-    ("Slice", Kernel::Movement),
-    ("Split", Kernel::Movement),
-    ("Squeeze", Kernel::Movement),
-    ("Tile", Kernel::Movement),
-    ("Transpose", Kernel::Movement),
-    ("Unsqueeze", Kernel::Movement),
-    ("Relu", Kernel::Clamp),
-    ("Clip", Kernel::Clamp),
-];
-
-/// Operators that cost next to nothing in float or are gone when the session starts.
-const FREE: [&str; 5] = ["Identity", "Dropout", "Cast", "DepthToSpace", "SpaceToDepth"];
+use crate::target::Support;
 
 /// Whether an integer kernel takes the node, or why not.
 pub(super) fn verdict(links: &Links, node: &Node) -> Result<(), String> {
-    match KERNELS.iter().find(|(op, _)| *op == node.op()).map(|&(_, kernel)| kernel) {
-        Some(Kernel::Conv) => layers::conv(links, node),
-        Some(Kernel::Gemm) => layers::gemm(links, node),
-        Some(Kernel::MatMul) => layers::matmul(links, node),
-        Some(Kernel::Arithmetic { first }) => arithmetic(links, node, first),
-        Some(Kernel::Movement) => movement(links, node),
-        Some(Kernel::Clamp) => clamp(links, node),
-        None if FREE.contains(&node.op()) => Ok(()),
-        None => Err(format!("onnxruntime has no integer kernel for {}", node.op())),
+    let none = || Err(format!("onnxruntime has no integer kernel for {}", node.op()));
+    let Some(kernel) = links.view.profile.kernel(node.op()).filter(|kernel| !kernel.fused_only) else { return none() };
+    match (kernel.support, LayerOp::of(node)) {
+        (_, Some(LayerOp::Conv)) => layers::conv(links, node),
+        (_, Some(LayerOp::Gemm)) => layers::gemm(links, node),
+        (_, Some(LayerOp::MatMul)) => layers::matmul(links, node),
+        (Support::Arithmetic, _) => arithmetic(links, node),
+        (Support::Movement, _) => movement(links, node),
+        (Support::Clamp, _) => clamp(links, node),
+        (Support::Free, _) => Ok(()),
+        (Support::Layer { .. } | Support::ResidualSum | Support::Affine, _) => none(),
     }
 }
 
@@ -83,7 +36,10 @@ pub(super) fn same_type(a: Option<DataType>, b: Option<DataType>) -> bool {
 pub(super) const TYPES_DIFFER: &str =
     "its operands and output differ in type (on x86, int8 becomes uint8 unless it is constant or read twice)";
 
-fn arithmetic(links: &Links, node: &Node, first: usize) -> Result<(), String> {
+/// Computes: every operand dequantized, the output quantized.
+fn arithmetic(links: &Links, node: &Node) -> Result<(), String> {
+    // The condition of a `Where` is not data.
+    let first = usize::from(node.is("Where"));
     let mut element = None;
     for &value in node.inputs().iter().skip(first).flatten() {
         let name = links.view.name(value);

@@ -12,9 +12,6 @@ use crate::ir::{DataType, Node, NodeId, Use, ValueId};
 use crate::ops::{Trait, facts};
 use crate::target::ActivationGrid;
 
-/// Operators quantizers are moved across.
-const CROSSED: [&str; 6] = ["MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice"];
-
 /// Where a node's output goes.
 pub(super) enum Output {
     /// Into one quantizer and nowhere else.
@@ -33,7 +30,8 @@ impl Links<'_> {
     /// Whether onnxruntime moves quantizers across the node.
     pub(super) fn crosses(&self, node: &Node) -> bool {
         let old_pool = node.op() == "MaxPool" && self.view.model.opset("").is_some_and(|v| v < 12);
-        node.domain().is_empty() && CROSSED.contains(&node.op()) && !old_pool
+        let crossed = self.view.profile.kernel(node.op()).is_some_and(|kernel| kernel.crossed);
+        node.domain().is_empty() && crossed && !old_pool
     }
 
     /// The integers a value stands for, with the type they end up with.

@@ -1,0 +1,38 @@
+//! `OpenVINO` on CPUs and integrated GPUs.
+
+use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+
+const KERNELS: &[Kernel] = &[
+    layer_or_float("Conv"),
+    layer_or_float("Gemm"),
+    layer_or_float("MatMul"),
+    arithmetic("Add"),
+    arithmetic("Mul"),
+    arithmetic("GlobalAveragePool"),
+    arithmetic("AveragePool"),
+    arithmetic("Concat"),
+];
+
+impl Profile {
+    /// `OpenVINO` on CPUs and integrated GPUs.
+    pub const OPENVINO: Self = Self {
+        name: "openvino",
+        runtime: "OpenVINO 2024.0 or newer",
+        activations: ActivationGrid::Unsigned,
+        wide_activations: false,
+        per_channel: true,
+        bias: BiasForm::Float,
+        rounds_float_bias: true,
+        quantized_outputs: true,
+        int4_cast: true,
+        qlinear: false,
+        integer: true,
+        functions: false,
+        contrib: false,
+        highest_opset: 21,
+        kernels: &[KERNELS, MOVEMENTS, ABSORBED],
+        rules: &[(RuleId::FloatOperand, Severity::Warning)],
+        notes: &[note::INT4, note::INT2],
+    };
+}

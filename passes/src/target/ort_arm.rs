@@ -1,0 +1,13 @@
+//! onnxruntime on ARM CPUs, whose kernels multiply signed with signed.
+
+use super::{ActivationGrid, Profile};
+
+impl Profile {
+    /// onnxruntime on ARM CPUs: as on x86 CPUs, with signed activations.
+    pub const ORT_ARM: Self = Self {
+        name: "ort-arm",
+        runtime: "onnxruntime 1.21 or newer on ARM CPUs",
+        activations: ActivationGrid::Signed,
+        ..Self::ORT_CPU
+    };
+}

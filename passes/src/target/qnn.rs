@@ -1,0 +1,53 @@
+//! QNN on Hexagon NPUs, by way of onnxruntime's QNN execution provider: what is not quantized runs elsewhere.
+
+use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+
+const KERNELS: &[Kernel] = &[
+    layer("Conv"),
+    layer("ConvTranspose"),
+    layer("Gemm"),
+    layer("MatMul"),
+    arithmetic("Add"),
+    arithmetic("Sub"),
+    arithmetic("Mul"),
+    arithmetic("Div"),
+    arithmetic("Sigmoid"),
+    arithmetic("Tanh"),
+    arithmetic("Softmax"),
+    arithmetic("LeakyRelu"),
+    arithmetic("Elu"),
+    arithmetic("GlobalAveragePool"),
+    arithmetic("AveragePool"),
+    arithmetic("ReduceMean"),
+    arithmetic("Concat"),
+];
+
+impl Profile {
+    /// QNN on Hexagon NPUs.
+    pub const QNN: Self = Self {
+        name: "qnn",
+        runtime: "onnxruntime's QNN execution provider",
+        activations: ActivationGrid::Unsigned,
+        wide_activations: true,
+        per_channel: true,
+        bias: BiasForm::Int32,
+        rounds_float_bias: false,
+        quantized_outputs: true,
+        int4_cast: false,
+        qlinear: false,
+        integer: false,
+        functions: false,
+        contrib: false,
+        highest_opset: 21,
+        kernels: &[KERNELS, MOVEMENTS, ABSORBED],
+        rules: &[
+            // The graph is compiled ahead of time.
+            (RuleId::DynamicShape, Severity::Error),
+            (RuleId::WeightZeroPoint, Severity::Error),
+            (RuleId::FloatOperand, Severity::Warning),
+            (RuleId::FloatOperator, Severity::Warning),
+        ],
+        notes: &[note::INT2],
+    };
+}

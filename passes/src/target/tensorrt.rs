@@ -1,0 +1,45 @@
+//! `TensorRT`: every zero point is 0, biases and graph outputs stay float, a residual sum is fused into the
+//! convolution before it when only the other operand is quantized.
+
+use super::kernel::{ABSORBED, arithmetic, layer_or_float, residual_sum};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+
+const KERNELS: &[Kernel] = &[
+    layer_or_float("Conv"),
+    layer_or_float("ConvTranspose"),
+    layer_or_float("Gemm"),
+    layer_or_float("MatMul"),
+    residual_sum("Add"),
+    arithmetic("GlobalAveragePool"),
+    arithmetic("AveragePool"),
+];
+
+impl Profile {
+    /// `TensorRT`.
+    pub const TENSORRT: Self = Self {
+        name: "tensorrt",
+        runtime: "TensorRT 8.6 or newer",
+        activations: ActivationGrid::Symmetric,
+        wide_activations: false,
+        per_channel: true,
+        bias: BiasForm::Float,
+        rounds_float_bias: false,
+        quantized_outputs: false,
+        int4_cast: false,
+        qlinear: false,
+        integer: false,
+        functions: false,
+        contrib: false,
+        highest_opset: 22,
+        kernels: &[KERNELS, ABSORBED],
+        rules: &[
+            (RuleId::ActivationType, Severity::Error),
+            (RuleId::ActivationPerChannel, Severity::Error),
+            (RuleId::WeightType, Severity::Error),
+            (RuleId::WeightZeroPoint, Severity::Error),
+            (RuleId::Int4NotBlocked, Severity::Error),
+            (RuleId::FloatOperand, Severity::Warning),
+        ],
+        notes: &[note::INT2],
+    };
+}

@@ -1,0 +1,40 @@
+//! tract: one scale per tensor.
+
+use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer, layer_or_float};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+
+const KERNELS: &[Kernel] = &[
+    layer("Conv"),
+    layer_or_float("Gemm"),
+    layer_or_float("MatMul"),
+    arithmetic("Add"),
+    arithmetic("Mul"),
+    arithmetic("Sigmoid"),
+    arithmetic("LeakyRelu"),
+    arithmetic("GlobalAveragePool"),
+    arithmetic("AveragePool"),
+    arithmetic("Concat"),
+];
+
+impl Profile {
+    /// tract.
+    pub const TRACT: Self = Self {
+        name: "tract",
+        runtime: "tract 0.23",
+        activations: ActivationGrid::Unsigned,
+        wide_activations: false,
+        per_channel: false,
+        bias: BiasForm::Int32,
+        rounds_float_bias: true,
+        quantized_outputs: true,
+        int4_cast: false,
+        qlinear: true,
+        integer: true,
+        functions: false,
+        contrib: false,
+        highest_opset: 20,
+        kernels: &[KERNELS, MOVEMENTS, ABSORBED],
+        rules: &[(RuleId::FloatOperand, Severity::Warning)],
+        notes: &[note::INT2],
+    };
+}
