@@ -125,15 +125,12 @@ pub(crate) fn fold(model: &Model, after: NodeId, site: &Site, affine: &ChannelAf
     let (graph, output) = (&model.graph, model.graph.node(after).output(0));
     let mut rewrite = Rewrite::of(after).keeping(site.layer).private(site.output);
     rewrite.set_constant(site.weight, weight);
-    let bias = match site.bias {
-        Some(value) => {
-            rewrite.set_constant(value, bias);
-            Operand::Value(value)
-        }
-        None => {
-            let name = Some(format!("{}.bias", graph.value(site.weight).name()));
-            rewrite.constant(TensorProto { name, ..bias })
-        }
+    let bias = if let Some(value) = site.bias {
+        rewrite.set_constant(value, bias);
+        Operand::Value(value)
+    } else {
+        let name = Some(format!("{}.bias", graph.value(site.weight).name()));
+        rewrite.constant(TensorProto { name, ..bias })
     };
     if graph.node(site.layer).is("Gemm") {
         rewrite.remove_attribute(site.layer, "beta");
