@@ -361,5 +361,5 @@ pub enum NpyError {
     },
     /// Damaged compression, a wrong checksum, or the system's refusal.
     #[error(transparent)]
-    Read(#[from] io::Error),
+    Read(#[from] std::io::Error),
 }

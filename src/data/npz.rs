@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use zip::read::ZipFile;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::error::{DataError, Place};
-use super::npy::{Header, NpyError, Rows};
+use super::error::{DataError, NpyError, Place};
+use super::npy::{Header, Rows};
 
 /// An open archive.
 pub(super) struct Archive {
