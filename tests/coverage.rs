@@ -160,3 +160,44 @@ fn large_models_run_in_stages() {
     let many = msq(args![float, "-o", scratch.out("many.onnx"), "--calib", data, "--memory", "200KB"]).ok();
     assert!(many.stderr.contains("calibrated on 65 of 100 samples from stage 2 of 4 on"), "{}", many.stderr);
 }
+
+/// Where only one layer at a time is in the engine, models are measured, compared and searched with the same figures.
+#[test]
+fn large_models_are_measured_in_stages() {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(DEEP);
+    models::fill(&mut proto);
+    externalize(&mut proto, &scratch.path("weights.bin"));
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let data = scratch.path("data.npz");
+    write_npz(&data, &[("x", Npy::ramp(&[11, 64]))]);
+    let small = scratch.out("small.onnx");
+    msq(args![float, "-o", small, "--calib", data, "--weight-bits", "4", "--keep-names", "--verify", "0"]).ok();
+    let figures = |command: &[std::ffi::OsString]| {
+        let found = ["10GB", "200KB"].map(|memory| {
+            let run = msq(&[command, args!["--calib", data, "--json", "--memory", memory]].concat()).ok();
+            assert_eq!(run.stderr, "");
+            let mut found = run.json();
+            for key in ["arguments", "passes"] {
+                found.as_object_mut().unwrap().remove(key);
+            }
+            found
+        });
+        let [whole, staged] = found;
+        assert_eq!(whole, staged, "{command:?}");
+        whole
+    };
+    let alone = scratch.path("alone.npz");
+    figures(args!["evaluate", float, "--save-outputs", alone]);
+    let found = figures(args!["evaluate", small, "--reference", float]);
+    assert!(found["values"].as_array().unwrap().len() > 2, "{found}");
+    let found = figures(args!["compare", float, small]);
+    assert!(found["layers"].as_array().unwrap().iter().all(|layer| layer["output_sqnr"].is_number()), "{found}");
+    for method in ["ilp", "msq"] {
+        let found = figures(args!["search", float, "--target-bits", "5", "--search", method, "--search-samples", "4"]);
+        assert!(found["reached"].as_bool().unwrap(), "{found}");
+    }
+    // A stage that has no room for one layer.
+    let run = msq(args!["evaluate", float, "--reference", float, "--calib", data, "--memory", "100KB"]);
+    assert!(run.error(3).contains("stages of 8333 bytes are not enough"));
+}

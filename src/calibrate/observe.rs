@@ -111,7 +111,7 @@ pub(crate) fn see(
         let stage = stages.stage(at, &first)?;
         let (last, handed) = (at + 1 == stages.len(), stage.names.len());
         let counted: Vec<Tap> = wanted.extract_if(.., |tap| stage.has(&tap.name)).collect();
-        let stage = stage.and_taps(&counted.iter().map(|tap| tap.name.clone()).collect::<Vec<_>>())?;
+        let stage = stage.into_owned().and_taps(&counted.iter().map(|tap| tap.name.clone()).collect::<Vec<_>>())?;
         let pool = Pool::new(&stage, runtime);
         if runtime.memory.is_some() || !last {
             let fitting = pool.once(&first, |ran| {

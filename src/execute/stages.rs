@@ -14,6 +14,7 @@ use crate::data::{Dataset, Sample};
 use crate::engine::EngineError;
 use crate::runtime::Runtime;
 use msq_passes::ir::{DataType, Graph, Model, TensorProto, ValueId};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -93,13 +94,13 @@ impl<'a> Stages<'a> {
 
     /// A stage that is fed with what the stage before handed on, of which a sample is given. What is wanted of it is what
     /// it hands on; of the last, what is wanted of the whole.
-    pub(crate) fn stage(&self, at: usize, fed: &Sample) -> Result<Segment, ExecuteError> {
+    pub(crate) fn stage(&self, at: usize, fed: &Sample) -> Result<Cow<'a, Segment>, ExecuteError> {
         if self.len() == 1 {
-            return Ok(self.segment.clone());
+            return Ok(Cow::Borrowed(self.segment));
         }
         let names = if at == 0 { inputs(&self.segment.model) } else { self.handed[at - 1].clone() };
         let wanted = self.handed.get(at).unwrap_or(&self.segment.names);
-        Segment::between(&self.segment.model, &names, fed, wanted)
+        Segment::between(&self.segment.model, &names, fed, wanted).map(Cow::Owned)
     }
 
     /// Runs every sample through all stages; otherwise as [`Pool::fold`].
@@ -139,7 +140,8 @@ impl<'a> Stages<'a> {
                 let stage = self.stage(at, &fed.sample(0).map_err(ExecuteError::from)?)?;
                 let here: Vec<usize> = left.extract_if(.., |tap| stage.has(&taps[*tap])).collect();
                 let handed = stage.names.len();
-                let stage = stage.and_taps(&here.iter().map(|&tap| taps[tap].clone()).collect::<Vec<_>>())?;
+                let stage =
+                    stage.into_owned().and_taps(&here.iter().map(|&tap| taps[tap].clone()).collect::<Vec<_>>())?;
                 let mut next = Vec::new();
                 let visit = |(sum, kept): &mut (S, Vec<Sample>), index: usize, ran: Ran| {
                     if !last {
@@ -172,7 +174,7 @@ impl<'a> Stages<'a> {
     }
 
     /// Runs all stages but the last: the last stage, and the samples to feed it with.
-    fn approach(&self, data: &Dataset, runtime: &Runtime) -> Result<(Segment, Dataset), ExecuteError> {
+    fn approach(&self, data: &Dataset, runtime: &Runtime) -> Result<(Cow<'a, Segment>, Dataset), ExecuteError> {
         let (mut fed, runtime) = (data.clone(), runtime.silent());
         for at in 0..self.handed.len() {
             let stage = self.stage(at, &fed.sample(0)?)?;
@@ -188,7 +190,8 @@ impl<'a> Stages<'a> {
             Pool::new(&stage, &runtime).fold(&fed, &runtime, Vec::new, keep, merge)?;
             fed = Dataset::stored(next);
         }
-        let last = if self.len() == 1 { self.segment.clone() } else { self.stage(self.handed.len(), &fed.sample(0)?)? };
+        let last =
+            if self.len() == 1 { Cow::Borrowed(self.segment) } else { self.stage(self.handed.len(), &fed.sample(0)?)? };
         Ok((last, fed))
     }
 

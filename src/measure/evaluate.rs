@@ -70,7 +70,7 @@ pub(crate) fn compare(
         total.merge(&part);
         Ok(())
     };
-    let own = model.graph.outputs().len();
+    let own = [reference.unwrap_or(model), model].map(|model| model.graph.outputs().len());
     let judge = Judge { data, own, save: save_outputs.is_some() };
     runtime.begin("evaluate", data.len() as u64);
     match reference {
@@ -164,8 +164,8 @@ const CUTS: u64 = 256 << 20;
 #[derive(Clone, Copy)]
 struct Judge<'a> {
     data: &'a Dataset,
-    /// The number of outputs.
-    own: usize,
+    /// The number of outputs of the reference and of the model.
+    own: [usize; 2],
     /// Whether outputs are kept to be saved.
     save: bool,
 }
@@ -199,7 +199,7 @@ impl Judge<'_> {
             let segments = [Segment::tapped(models[0], shared)?, Segment::tapped(models[1], shared)?];
             let visit = |tally: &mut Tally, index: usize, [reference, ran]: [Ran; 2]| {
                 self.outputs(tally, index, Some(reference), ran)?;
-                self.taps(tally, &all, [reference.skip(self.own), ran.skip(self.own)])
+                self.taps(tally, &all, [reference.skip(self.own[0]), ran.skip(self.own[1])])
             };
             let [first, second] = &segments;
             let data = [self.data, self.data];
@@ -235,14 +235,14 @@ impl Judge<'_> {
                 tally.reference.observe_rows(&reference.values(0)?, labels);
             }
         }
-        for at in 0..self.own {
+        for at in 0..self.own[0].min(self.own[1]) {
             let Some(reference) = reference else { break };
             let [wanted, values] = alike(at, [reference, ran])?;
             tally.agreement.observe(&wanted, &values, ran.shape(at).last().copied().unwrap_or(0));
         }
         if self.save {
             let saved: Result<_, MeasureError> =
-                (0..self.own).map(|at| Ok((ran.shape(at).to_vec(), ran.values(at)?.into_owned()))).collect();
+                (0..self.own[1]).map(|at| Ok((ran.shape(at).to_vec(), ran.values(at)?.into_owned()))).collect();
             tally.outputs.push(saved?);
         }
         Ok(())
