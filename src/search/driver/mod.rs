@@ -289,8 +289,8 @@ impl<'a> Driver<'a> {
 
 /// What measurements follow from, besides the plan: not from the target or the way to it, nor from threads and memory.
 fn started(model: &Model, parts: Parts, options: &Options, search: &SearchOptions) -> Result<String, Error> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
+    use std::hash::{Hash, Hasher};
+    let mut hasher = twox_hash::XxHash3_64::new();
     let hashes = msq_passes::analysis::content_hashes(&model.graph);
     for output in model.graph.outputs() {
         hashes.get(&output).hash(&mut hasher);
