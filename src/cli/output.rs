@@ -1,6 +1,7 @@
 //! Text for people: errors, numbers, lines of a summary. Nothing else in the crate prints.
 
 use super::keys::as_flags;
+use bytesize::ByteSize;
 use msq_onnx::runtime::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
@@ -74,23 +75,8 @@ pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
 
 /// A size such as `500MB`, `4GiB` or `65536`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 7] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("KB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("B", 1),
-    ];
-    let (number, unit) =
-        UNITS.iter().find_map(|&(name, unit)| Some((text.strip_suffix(name)?, unit))).unwrap_or((text, 1));
-    let number: f64 = number.trim().parse().map_err(|_| format!("`{text}` is no size such as 500MB or 4GiB"))?;
-    if number.is_finite() && number >= 1.0 {
-        Ok((number * unit as f64) as u64)
-    } else {
-        Err("must be positive".to_owned())
-    }
+    let size: ByteSize = text.parse().map_err(|_| format!("`{text}` is no size such as 500MB or 4GiB"))?;
+    if size.as_u64() > 0 { Ok(size.as_u64()) } else { Err("must be positive".to_owned()) }
 }
 
 /// A table whose columns are as wide as they must be; columns named in `right` are aligned right.

@@ -39,19 +39,22 @@ impl LabelFile {
     fn read_csv(path: &Path) -> Result<Self, DataError> {
         let text = std::fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let mut file = Self { values: Vec::new(), names: Vec::new() };
-        for (line, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            if text.trim().is_empty() {
-                continue;
-            }
-            let fields = fields(text);
-            let label = fields.last().map(|f| f.trim()).unwrap_or_default();
+        let mut reader = csv::ReaderBuilder::new();
+        let reader = reader.has_headers(false).flexible(true).trim(csv::Trim::All);
+        for (at, record) in reader.from_reader(text.trim_start_matches('\u{feff}').as_bytes()).records().enumerate() {
+            let record = record.map_err(|e| error(path, e.to_string()))?;
+            let label = record.iter().next_back().unwrap_or_default();
             match label.parse() {
                 Ok(value) => file.values.push(value),
-                Err(_) if line == 0 => continue,
-                Err(_) => return Err(error(path, format!("line {}: `{label}` is not a whole number", line + 1))),
+                // A blank line is one field without text.
+                Err(_) if at == 0 || (record.len() == 1 && label.is_empty()) => continue,
+                Err(_) => {
+                    let line = record.position().map_or(0, csv::Position::line);
+                    return Err(error(path, format!("line {line}: `{label}` is not a whole number")));
+                }
             }
-            if let [name, _, ..] = fields.as_slice() {
-                file.names.push(name.trim().to_owned());
+            if record.len() > 1 {
+                file.names.extend(record.get(0).map(str::to_owned));
             }
         }
         if !file.names.is_empty() && file.names.len() != file.values.len() {
@@ -118,33 +121,16 @@ fn error(path: &Path, reason: impl Into<String>) -> DataError {
     DataError::Labels { path: path.to_owned(), reason: reason.into() }
 }
 
-/// The fields of a line: separated by commas, quoted where they hold one, a doubled quote for a quote.
-fn fields(line: &str) -> Vec<String> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                field.push('"');
-                chars.next();
-            }
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    fields.push(field);
-    fields
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn fields_are_unquoted() {
-        assert_eq!(fields(r#""a, ""b"".png",3"#), [r#"a, "b".png"#, "3"]);
-        assert_eq!(fields("7"), ["7"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.csv");
+        std::fs::write(&path, r#""a, ""b"".png",3"#).unwrap();
+        assert_eq!(LabelFile::read(&path).unwrap().names, [r#"a, "b".png"#]);
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! of a graph input, its name. Equal hashes mean, but for a collision of 64 bits, equal values for equal inputs, in
 //! whatever graphs they stand: names of nodes and inner values do not count.
 
-use crate::ir::{Graph, TensorProto, ValueId};
+use crate::ir::{Graph, TensorProto, ValueId, encoded};
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
+use twox_hash::XxHash3_64;
 
-/// The content hash of every value of a graph. The same program gives the same graph the same hashes.
+/// The content hash of every value of a graph. The same graph has the same hashes in every build.
 pub fn content_hashes(graph: &Graph) -> HashMap<ValueId, u64> {
     let mut hashes: HashMap<ValueId, u64> = HashMap::new();
     for (id, value) in graph.values() {
@@ -20,11 +21,11 @@ pub fn content_hashes(graph: &Graph) -> HashMap<ValueId, u64> {
     }
     for (_, node) in graph.nodes() {
         let read = |value: &ValueId| hashes.get(value).copied().unwrap_or_default();
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = XxHash3_64::new();
         (node.domain(), node.op()).hash(&mut hasher);
         for attribute in node.attributes() {
             // Sub-graphs too: the message says all there is.
-            format!("{attribute:?}").hash(&mut hasher);
+            encoded(attribute).hash(&mut hasher);
         }
         node.inputs().iter().map(|input| input.as_ref().map(read)).collect::<Vec<_>>().hash(&mut hasher);
         node.captures().iter().map(read).collect::<Vec<_>>().hash(&mut hasher);
@@ -43,11 +44,11 @@ fn of_tensor(tensor: &TensorProto) -> u64 {
     let raw = rest.raw_data.take();
     rest.name = None;
     rest.doc_string = None;
-    hashed(&(raw.as_deref(), format!("{rest:?}")))
+    hashed(&(raw.as_deref(), encoded(&rest)))
 }
 
 fn hashed(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = XxHash3_64::new();
     value.hash(&mut hasher);
     hasher.finish()
 }

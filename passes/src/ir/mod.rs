@@ -27,6 +27,7 @@ pub use model::Model;
 pub(crate) use node::normal_domain;
 pub use node::{Node, NodeId};
 pub use order::CycleError;
+pub(crate) use proto::encoded;
 pub use proto::messages::*;
 pub use proto::{
     ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,

@@ -8,7 +8,7 @@ use crate::search::SearchError;
 use crate::search::driver::options::SearchOptions;
 use indexmap::IndexMap;
 use msq_passes::ir::Model;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 /// The key of a search.
 pub(super) fn key(
@@ -17,7 +17,7 @@ pub(super) fn key(
     options: &Options,
     search: &SearchOptions,
 ) -> Result<String, SearchError> {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = twox_hash::XxHash3_64::new();
     let hashes = msq_passes::analysis::content_hashes(&model.graph);
     for output in model.graph.outputs() {
         hashes.get(&output).hash(&mut hasher);

@@ -15,6 +15,11 @@ pub fn encode_model(proto: &ModelProto) -> Vec<u8> {
     proto.encode_to_vec()
 }
 
+/// Any message as bytes.
+pub(crate) fn encoded(message: &impl Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
 /// Size in bytes of the encoded model message.
 pub fn encoded_len(proto: &ModelProto) -> usize {
     proto.encoded_len()
