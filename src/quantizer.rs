@@ -169,7 +169,7 @@ impl<'a> Quantizer<'a> {
     /// agreement with the float model, may be lost.
     pub fn search(self) -> Result<Outcome, Error> {
         let (data, synthetic) = self.data()?;
-        let search = self.search.unwrap_or_else(|| SearchOptions::default());
+        let search = self.search.unwrap_or_default();
         let [calibration, validation] = in_parts(data, self.validation);
         let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
         pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)

@@ -10,7 +10,7 @@ use msq_onnx::data::{Array, Dataset, InputSpec, SyntheticOptions};
 use msq_onnx::engine::{Backend, EngineError, Facts, Output, Plan, Session};
 use msq_onnx::evaluate::evaluate;
 use msq_onnx::runtime::Runtime;
-use msq_onnx::search::{Method, SearchOptions, Target};
+use msq_onnx::search::{SearchOptions, Target};
 use msq_onnx::{BitPlan, LayerPlan, Options, Quantizer, WeightBits, made_up};
 use msq_passes::ir::{DataType, Model, Node, NodeId, TensorProto, TypeProto, ValueId, import};
 use std::collections::HashMap;
@@ -152,7 +152,9 @@ fn computed(node: &Node, read: &[&Tensor]) -> Tensor {
             let mut made = x.clone();
             for row in made.values.chunks_mut(x.shape[1]) {
                 let sum: f64 = row.iter().map(|v| v.exp()).sum();
-                row.iter_mut().for_each(|v| *v = f64::from((v.exp() / sum) as f32));
+                for v in row.iter_mut() {
+                    *v = f64::from((v.exp() / sum) as f32);
+                }
             }
             made
         }
@@ -218,8 +220,8 @@ fn all_phases_run_through_a_back_end_of_ones_own() {
     let data = data(&model, &*backend);
     for bits in [8, 4] {
         let plan = BitPlan::uniform(LayerPlan { weights: WeightBits::Bits(bits), ..LayerPlan::default() });
-        let mut options = Options::default().with_plan(&plan);
-        options.scheme.first_last_bits = None;
+        let mut options = Options::default();
+        options.scheme.plan = plan;
         let before = backend.loaded.load(Ordering::Relaxed);
         let quantizer = Quantizer::new(model.clone()).calibration(data.clone()).options(options);
         let small = quantizer.backend(backend.clone()).run().unwrap();
@@ -237,7 +239,7 @@ fn a_search_and_a_comparison_too() {
     let model = network();
     let backend = Arc::new(Tiny::default());
     let data = data(&model, &*backend);
-    let search = SearchOptions { method: Method::Ilp, samples: 4, ..SearchOptions::new(Target::Bits(5.0)) };
+    let search = SearchOptions { method: "ilp".parse().unwrap(), samples: 4, ..SearchOptions::new(Target::Bits(5.0)) };
     let quantizer = Quantizer::new(model.clone()).calibration(data.clone()).search_options(search);
     let small = quantizer.backend(backend.clone()).run().unwrap();
     assert!(small.report.search.unwrap().reached);

@@ -1,7 +1,6 @@
 //! Flags of the phases: the structs of options of the library, and what takes a file or a second flag to give.
 
 use super::given::{Given, ids};
-use super::search::SearchArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, Id};
 use msq_onnx::exchange::Encodings;
@@ -57,12 +56,11 @@ pub(crate) struct BitsArgs {
 /// The flag of [`BitsArgs`] that searches take as well: bits of activations are not searched for.
 const OF_SEARCHES: (&str, &str) = ("act_bits", "--act-bits");
 
-/// A command with [`FormArgs`] and [`SearchArgs`]: which of their flags exclude each other, and the names of solvers.
+/// A command with [`FormArgs`] and the flags of a search: which of them exclude each other, and the names of solvers.
 /// Arguments are named one by one: of a group clap would name all members in its error.
-pub(crate) fn completed(command: Command) -> Command {
-    let searching: Vec<Id> = ids::<SearchArgs>().collect();
+pub(crate) fn completed(command: Command, searching: &[Id]) -> Command {
     let fixing = ids::<BitsArgs>().filter(|id| id != OF_SEARCHES.0);
-    let command = fixing.fold(command, |command, id| command.mut_arg(id, |arg| arg.conflicts_with_all(&searching)));
+    let command = fixing.fold(command, |command, id| command.mut_arg(id, |arg| arg.conflicts_with_all(searching)));
     let bits = ids::<BitsOptions>().chain(["first_last_bits".into()]);
     command.mut_arg("plan", |arg| arg.conflicts_with_all(bits)).mut_arg("solver", |arg| arg.value_parser(solvers()))
 }

@@ -21,6 +21,7 @@ mod print;
 mod progress;
 mod quantize;
 mod run;
+mod schema;
 mod search;
 mod shell;
 mod summary;
@@ -82,12 +83,13 @@ enum Command {
     #[command(hide = true)]
     Man(shell::ManArgs),
     /// Print the JSON schema of what a command prints with --json
-    Schema(document::SchemaArgs),
+    Schema(schema::SchemaArgs),
 }
 
 /// The command line: what is declared here and in the library's structs of options, and what follows from its lists.
 fn command() -> clap::Command {
-    let completed = |command| search::completed(form::completed(command));
+    let searching: Vec<clap::Id> = given::ids::<search::SearchArgs>().collect();
+    let completed = |command| search::completed(form::completed(command, &searching));
     let command = completed(Cli::command()).mut_subcommand("search", completed);
     plain(command.mut_subcommands(plain))
 }
@@ -187,7 +189,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-        Command::Schema(args) => document::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Evaluate(args) => {
             log(&args.measure.common);
             evaluate::run(&args)

@@ -199,7 +199,7 @@ impl Judge<'_> {
             let segments = [Segment::tapped(models[0], shared)?, Segment::tapped(models[1], shared)?];
             let visit = |tally: &mut Tally, index: usize, [reference, ran]: [Ran; 2]| {
                 self.outputs(tally, index, Some(reference), ran)?;
-                self.taps(tally, &all, [reference.skip(self.own[0]), ran.skip(self.own[1])])
+                Self::taps(tally, &all, [reference.skip(self.own[0]), ran.skip(self.own[1])])
             };
             let [first, second] = &segments;
             let data = [self.data, self.data];
@@ -216,7 +216,7 @@ impl Judge<'_> {
                 done: wanted.clone(),
                 waiting: producers(model, &later),
             });
-            let visit = |tally: &mut Tally, _, ran: [Ran; 2]| self.taps(tally, taps, ran);
+            let visit = |tally: &mut Tally, _, ran: [Ran; 2]| Self::taps(tally, taps, ran);
             walk.step(models, &stops, tally, visit, &mut merge)?;
         }
         let stops = models.map(|model| Stop { wanted: outputs(model), ..Stop::default() });
@@ -249,7 +249,7 @@ impl Judge<'_> {
     }
 
     /// Adds inner values, given by their numbers.
-    fn taps(self, tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), MeasureError> {
+    fn taps(tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), MeasureError> {
         for (at, &tap) in taps.iter().enumerate() {
             let [wanted, values] = alike(at, ran)?;
             tally.values[tap].observe(&wanted, &values);
@@ -259,7 +259,7 @@ impl Judge<'_> {
 }
 
 /// A value of both models, which has as many elements in both.
-fn alike<'r>(at: usize, [reference, ran]: [Ran<'r>; 2]) -> Result<[Cow<'r, [f32]>; 2], MeasureError> {
+fn alike(at: usize, [reference, ran]: [Ran<'_>; 2]) -> Result<[Cow<'_, [f32]>; 2], MeasureError> {
     let values = [reference.values(at)?, ran.values(at)?];
     if values[0].len() == values[1].len() {
         return Ok(values);

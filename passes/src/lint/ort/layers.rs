@@ -7,8 +7,8 @@
 
 use super::super::view::Quantized;
 use super::ProductWithBias;
-use super::kernels::{TYPES_DIFFER, is_byte, same_type};
 use super::links::{Links, Output};
+use super::types::{TYPES_DIFFER, is_byte, same_type};
 use crate::ir::{DataType, Node, ValueId};
 use crate::target::ActivationGrid;
 

@@ -9,6 +9,7 @@
 mod kernels;
 mod layers;
 mod links;
+mod types;
 
 use super::view::View;
 use crate::ir::{Model, NodeId, ValueId};
