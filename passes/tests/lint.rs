@@ -7,7 +7,7 @@
 
 use msq_passes::Profile;
 use msq_passes::ir::{Model, check, import, text};
-use msq_passes::lint::{Finding, RULES, lint};
+use msq_passes::lint::{Finding, RULES, Severity, lint};
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
@@ -68,6 +68,27 @@ fn every_rule_is_documented() {
     for rule in RULES {
         assert!(page.contains(&format!("| `{}` |", rule.id)), "{} is not in docs/lint.md", rule.id);
         assert!(!rule.doc.is_empty());
+    }
+}
+
+/// The columns *target* and *severity* of the table.
+#[test]
+fn the_documentation_says_where_rules_apply() {
+    let page = std::fs::read_to_string(folder().join("../../docs/lint.md")).unwrap();
+    for rule in RULES {
+        let severities: Vec<_> = Profile::ALL.iter().filter_map(|p| Some((p.name, rule.severity(p)?))).collect();
+        let of = |wanted| severities.iter().filter(move |(_, s)| *s == wanted).map(|(name, _)| *name);
+        let all = severities.len() == Profile::ALL.len();
+        let names = severities.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let targets = if all { "all".to_owned() } else { names.replace("ort-cpu, ort-arm", "ort") };
+        let errors: Vec<&str> = of(Severity::Error).collect();
+        let severity = match (errors.len(), of(Severity::Warning).count()) {
+            (0, _) => "warning".to_owned(),
+            (_, 0) => "error".to_owned(),
+            _ => format!("error for {}, else warning", errors.join(" and ")),
+        };
+        let row = format!("| `{}` | {targets} | {severity} |", rule.id);
+        assert!(page.contains(&row), "docs/lint.md should say: {row}");
     }
 }
 

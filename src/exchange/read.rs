@@ -10,10 +10,11 @@
 
 use super::ExchangeError;
 use super::{Encoding, Encodings};
-use crate::prepare::quantized::{Qdq, Source, is_dequantizer};
+use crate::prepare::quantized::{self, Qdq};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::metadata;
 use msq_passes::analysis::LayerOp;
+use msq_passes::analysis::quantized::{Source, is_dequantizer};
 use msq_passes::ir::{DataType, Model, Node, ValueId};
 
 /// A tensor whose parameters no format can represent.
@@ -36,7 +37,8 @@ pub fn read(model: &Model) -> Result<(Encodings, Vec<LeftOut>), ExchangeError> {
         return Err(ExchangeError::NoEncodings { reason });
     }
     let plan = metadata::readable_plan(model)?;
-    let mut reader = Reader { model, qdq: Qdq::new(model), plan, found: Encodings::default(), left_out: Vec::new() };
+    let mut reader =
+        Reader { model, qdq: quantized::read(model), plan, found: Encodings::default(), left_out: Vec::new() };
     for (_, node) in model.graph.nodes() {
         reader.read(node);
     }

@@ -4,10 +4,11 @@ use super::MeasureError;
 use crate::engine::standard;
 use crate::prepare::BatchNorm;
 use crate::prepare::prepare;
-use crate::prepare::quantized::{Qdq, is_dequantizer};
+use crate::prepare::quantized::{self, Qdq};
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::metadata;
 use msq_passes::Profile;
+use msq_passes::analysis::quantized::is_dequantizer;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId};
 use msq_passes::ops::facts;
@@ -149,7 +150,7 @@ pub(crate) struct Located {
 /// Layers of a model, quantized or not, that compute in float or between quantizers.
 pub(crate) fn located_layers(model: &Model) -> Vec<Located> {
     let plan = metadata::plan(model).and_then(Result::ok);
-    let qdq = Qdq::new(model);
+    let qdq = quantized::read(model);
     let located = |node: &Node| {
         LayerOp::of(node)?;
         let (layer, weight) = weighted(model, &qdq, plan.as_ref(), node)?;
@@ -162,7 +163,7 @@ pub(crate) fn located_layers(model: &Model) -> Vec<Located> {
 
 /// Layers of a quantized model: their weight is made of integers, stored as they are or packed.
 fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspection> {
-    let qdq = Qdq::new(model);
+    let qdq = quantized::read(model);
     let layers = model.graph.nodes().filter_map(|(_, node)| weighted(model, &qdq, plan, node));
     let layers: Vec<LayerInspection> = layers.map(|(layer, _)| layer).collect();
     if layers.iter().all(LayerInspection::is_float) { Vec::new() } else { layers }

@@ -6,7 +6,7 @@ mod dataflow;
 pub(crate) mod element_types;
 mod layers;
 mod placement;
-pub(crate) mod qdq;
+pub mod quantized;
 
 pub use crate::ops::LayerOp;
 pub use batch_norm::ChannelAffine;

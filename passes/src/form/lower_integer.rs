@@ -19,7 +19,7 @@
 //! `Gemm` with transposed input or factors.
 
 use crate::analysis::LayerOp;
-use crate::analysis::qdq::{Constant, Qdq, Quantized};
+use crate::analysis::quantized::{Constant, Qdq, Quantized};
 use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Miss, Operand, Outcome, Pass, PassError, Plan, Rewrite};
 

@@ -1,8 +1,9 @@
 //! Rules about quantization parameters, those of activations above all.
 
 use super::Site;
-use super::view::{QuantizedLayer, View, is_dequantizer, is_quantizer};
+use super::view::View;
 use crate::analysis::LayerOp;
+use crate::analysis::quantized::{Parameters, QuantizedLayer, is_dequantizer, is_quantizer};
 use crate::ir::{DataType, ValueId};
 use crate::target::ActivationGrid;
 use std::collections::HashSet;
@@ -34,20 +35,20 @@ pub(super) fn types(view: &View) -> Vec<Site> {
         ActivationGrid::Symmetric => (DataType::Int8, DataType::Int8),
     };
     let fits = |element| element == wanted || (view.profile.wide_activations && element == wide);
-    let other = |q: &super::view::Quantized| q.element.filter(|&element| !fits(element));
+    let other = |q: &Parameters| q.element.filter(|&element| !fits(element));
     let found = view.activations().into_iter().filter_map(|q| Some((q.integers, other(&q)?)));
     let message = |element| format!("the activation is {element}; `{}` wants {wanted}", view.profile.name);
     found.map(|(value, element)| (view.name(value), message(element))).collect()
 }
 
 pub(super) fn zero_points(view: &View) -> Vec<Site> {
-    let shifted = |q: &super::view::Quantized| view.zero_points(q)?.into_iter().find(|&z| z != 0);
+    let shifted = |q: &Parameters| view.zero_points(q)?.into_iter().find(|&z| z != 0);
     let found = view.activations().into_iter().filter_map(|q| Some((q.integers, shifted(&q)?)));
     found.map(|(value, zero)| (view.name(value), format!("the zero point of the activation is {zero}"))).collect()
 }
 
 pub(super) fn per_channel(view: &View) -> Vec<Site> {
-    let several = |q: &super::view::Quantized| view.floats(q.scale).map(|s| s.len()).filter(|&n| n > 1);
+    let several = |q: &Parameters| view.floats(q.scale).map(|s| s.len()).filter(|&n| n > 1);
     let found = view.activations().into_iter().filter_map(|q| Some((q.integers, several(&q)?)));
     found.map(|(value, count)| (view.name(value), format!("the activation has {count} scales"))).collect()
 }

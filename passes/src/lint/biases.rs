@@ -1,7 +1,8 @@
 //! Rules about biases.
 
 use super::Site;
-use super::view::{Bias, Quantized, QuantizedLayer, View};
+use super::view::View;
+use crate::analysis::quantized::{Bias, Parameters, QuantizedLayer};
 
 /// The rounding that f32 products may differ by.
 const ROUNDING: f32 = 1e-6;
@@ -28,7 +29,7 @@ pub(super) fn scales(view: &View) -> Vec<Site> {
 }
 
 /// `s_b = s_x·s_w` for every channel.
-fn wrong_scale(view: &View, input: &Quantized, weight: &Quantized, bias: &Quantized) -> Option<String> {
+fn wrong_scale(view: &View, input: &Parameters, weight: &Parameters, bias: &Parameters) -> Option<String> {
     let input = view.float(input.scale)?;
     let (weights, biases) = (view.floats(weight.scale)?, view.floats(bias.scale)?);
     let at = |scales: &[f32], i: usize| scales.get(if scales.len() == 1 { 0 } else { i }).copied();

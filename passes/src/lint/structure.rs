@@ -2,15 +2,16 @@
 
 use super::Site;
 use super::ort;
-use super::view::{View, is_dequantizer, is_quantizer};
+use super::view::View;
 use crate::analysis::LayerOp;
+use crate::analysis::quantized::{is_dequantizer, is_quantizer};
 use crate::ir::{DataType, Node, ValueId};
 use crate::ops::{Trait, facts};
 use crate::target::Support;
 
 pub(super) fn outputs(view: &View) -> Vec<Site> {
     let quantized = |&value: &ValueId| {
-        let producer = view.producer(value).map(|(_, node)| node);
+        let producer = view.producer(value);
         producer.is_some_and(is_quantizer) || view.dequantized(value).is_some_and(|q| !view.is_constant(q.integers))
     };
     let outputs = view.graph.outputs().filter(quantized);
@@ -33,8 +34,8 @@ pub(super) fn residual_sums(view: &View) -> Vec<Site> {
 /// Whether the dequantized value is what a layer wrote.
 fn from_layer(view: &View, value: ValueId) -> bool {
     let quantizer = view.dequantized(value).and_then(|q| view.producer(q.integers));
-    let before = quantizer.filter(|(_, node)| is_quantizer(node)).and_then(|(_, node)| node.input(0));
-    before.and_then(|v| view.producer(v)).is_some_and(|(_, node)| LayerOp::of(node).is_some())
+    let before = quantizer.filter(|node| is_quantizer(node)).and_then(|node| node.input(0));
+    before.and_then(|v| view.producer(v)).is_some_and(|node| LayerOp::of(node).is_some())
 }
 
 pub(super) fn float_operands(view: &View) -> Vec<Site> {
@@ -52,7 +53,7 @@ pub(super) fn float_operands(view: &View) -> Vec<Site> {
 
 /// Shapes, axes and the like are no operands to quantize.
 fn holds_integers(view: &View, value: ValueId) -> bool {
-    view.element(value).is_some_and(|element| !element.is_float())
+    view.element_of(value).is_some_and(|element| !element.is_float())
 }
 
 pub(super) fn float_operators(view: &View) -> Vec<Site> {
@@ -70,7 +71,7 @@ pub(super) fn float_operators(view: &View) -> Vec<Site> {
 /// The first input or output of a node on floats that no quantizer stands at.
 fn float_end(view: &View, node: &Node) -> Option<String> {
     let written = node.output(0)?;
-    let float = |v: ValueId| view.element(v).is_none_or(DataType::is_float);
+    let float = |v: ValueId| view.element_of(v).is_none_or(DataType::is_float);
     if !float(written) || !node.inputs().iter().flatten().any(|&v| float(v)) {
         return None;
     }
@@ -98,7 +99,7 @@ fn is_clamp(node: &Node) -> bool {
 /// A clamp may read what the kernel before it writes.
 fn behind_kernel(view: &View, value: ValueId) -> bool {
     let clamps = view.graph.only_use(value).is_some_and(|u| is_clamp(view.graph.node(u.node)));
-    clamps && view.producer(value).is_some_and(|(_, node)| !is_quantizer(node))
+    clamps && view.producer(value).is_some_and(|node| !is_quantizer(node))
 }
 
 pub(super) fn stays_float(view: &View) -> Vec<Site> {

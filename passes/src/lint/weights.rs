@@ -1,14 +1,15 @@
 //! Rules about quantized weights.
 
 use super::Site;
-use super::view::{Quantized, QuantizedLayer, View};
+use super::view::View;
 use crate::analysis::LayerOp;
+use crate::analysis::quantized::{Parameters, QuantizedLayer};
 use crate::ir::DataType;
 use crate::ops::facts;
 use std::collections::HashSet;
 
 /// One finding a weight, however many layers share it.
-fn weights(view: &View, problem: impl Fn(&QuantizedLayer, &Quantized) -> Option<String>) -> Vec<Site> {
+fn weights(view: &View, problem: impl Fn(&QuantizedLayer, &Parameters) -> Option<String>) -> Vec<Site> {
     let mut seen = HashSet::new();
     let layers = view.layers();
     let found = layers.iter().filter_map(|layer| {
@@ -95,7 +96,7 @@ pub(super) fn int4_blocks(view: &View) -> Vec<Site> {
 }
 
 pub(super) fn casts(view: &View) -> Vec<Site> {
-    let narrow = |value| view.element(value).filter(|&e| is_four_bits(e) || is_two_bits(e));
+    let narrow = |value| view.element_of(value).filter(|&e| is_four_bits(e) || is_two_bits(e));
     let casts = view.graph.nodes().filter(|(_, node)| node.is("Cast"));
     let found = casts.filter_map(|(id, node)| Some((id, narrow(node.input(0)?)?)));
     found.map(|(id, element)| (view.label(id), format!("casts from {element}"))).collect()

@@ -2,7 +2,7 @@
 
 use super::Fusion;
 use super::site::{Input, Site, parameters, triple};
-use crate::analysis::qdq::Quantized;
+use crate::analysis::quantized::Quantized;
 use crate::ir::{AttributeProto, DataType, Node, NodeId, TensorProto, ValueId};
 
 /// Types of activation and weight that runtimes have kernels for; the result is of the activation's type.

@@ -25,7 +25,7 @@ mod layers;
 mod moves;
 mod site;
 
-use crate::analysis::qdq::Qdq;
+use crate::analysis::quantized::Qdq;
 use crate::ir::{Model, Node, NodeId};
 use crate::ops::{IntegerForm, facts};
 use crate::pass::{Miss, Outcome, Pass, PassError, Plan};

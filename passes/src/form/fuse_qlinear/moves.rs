@@ -2,7 +2,7 @@
 
 use super::Fusion;
 use super::site::{Input, Site, parameters, triple};
-use crate::analysis::qdq::Quantized;
+use crate::analysis::quantized::Quantized;
 use crate::ir::{AttributeProto, DataType, Node, NodeId, TensorProto};
 use crate::ops::schema;
 

@@ -1,6 +1,6 @@
 //! What takes the place of a node.
 
-use crate::analysis::qdq::Quantized;
+use crate::analysis::quantized::Quantized;
 use crate::ir::{AttributeProto, DataType, Graph, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Operand, Rewrite};
 

@@ -5,10 +5,10 @@
 //! `Gemm` is never looked at. Products write integers, or floats where no quantizer is near. A product whose weight
 //! alone is quantized runs in a kernel of its own where scales lie along the columns.
 
-use super::super::view::Quantized;
 use super::ProductWithBias;
 use super::links::{Links, Output};
 use super::types::{TYPES_DIFFER, is_byte, same_type};
+use crate::analysis::quantized::Parameters;
 use crate::ir::{DataType, Node, ValueId};
 use crate::target::ActivationGrid;
 
@@ -128,12 +128,12 @@ pub(super) fn matmul(links: &Links, node: &Node) -> Result<(), String> {
     }
 }
 
-fn is_signed(of: &Quantized) -> bool {
+fn is_signed(of: &Parameters) -> bool {
     of.element == Some(DataType::Int8)
 }
 
 /// int8 data has kernels on ARM only, and there with int8 weights.
-fn signed_data(links: &Links, data: &Quantized, weight: Option<&Quantized>) -> Result<(), String> {
+fn signed_data(links: &Links, data: &Parameters, weight: Option<&Parameters>) -> Result<(), String> {
     if !is_signed(data) {
         return Ok(());
     }
@@ -148,7 +148,7 @@ fn float_operand(links: &Links, value: ValueId) -> String {
     format!("operand `{}` is float", links.view.name(value))
 }
 
-fn quantized_output(output: Output) -> Result<Quantized, String> {
+fn quantized_output(output: Output) -> Result<Parameters, String> {
     match output {
         Output::Quantized(quantizer) => Ok(quantizer),
         Output::Float => Err("its output is not quantized".to_owned()),
@@ -156,7 +156,7 @@ fn quantized_output(output: Output) -> Result<Quantized, String> {
     }
 }
 
-fn data_operand(links: &Links, value: ValueId) -> Result<Quantized, String> {
+fn data_operand(links: &Links, value: ValueId) -> Result<Parameters, String> {
     let Some(input) = links.source(value) else { return Err(float_operand(links, value)) };
     if !is_byte(input.element) {
         return Err(format!("operand `{}` is not of 8 bits", links.view.name(value)));
@@ -168,7 +168,7 @@ fn data_operand(links: &Links, value: ValueId) -> Result<Quantized, String> {
 }
 
 /// The weight's integers; nothing for a float weight the session rounds itself.
-fn weight_operand(links: &Links, operands: &Operands) -> Result<Option<Quantized>, String> {
+fn weight_operand(links: &Links, operands: &Operands) -> Result<Option<Parameters>, String> {
     let Some(weight) = links.source(operands.weight) else {
         let constant = links.view.is_constant(operands.weight);
         return if constant { Ok(None) } else { Err(float_operand(links, operands.weight)) };
@@ -183,13 +183,13 @@ fn weight_operand(links: &Links, operands: &Operands) -> Result<Option<Quantized
     }
 }
 
-fn is_int32(bias: &Quantized) -> Result<(), String> {
+fn is_int32(bias: &Parameters) -> Result<(), String> {
     let wide = matches!(bias.element, None | Some(DataType::Int32));
     wide.then_some(()).ok_or_else(|| "its bias is not int32".to_owned())
 }
 
 /// `s_b = s_x·s_w`, for every channel.
-fn bias_scale(links: &Links, input: &Quantized, weight: &Quantized, bias: &Quantized) -> Result<(), String> {
+fn bias_scale(links: &Links, input: &Parameters, weight: &Parameters, bias: &Parameters) -> Result<(), String> {
     let view = links.view;
     let (Some(input), Some(weights), Some(biases)) =
         (view.float(input.scale), view.floats(weight.scale), view.floats(bias.scale))
@@ -206,7 +206,7 @@ fn bias_scale(links: &Links, input: &Quantized, weight: &Quantized, bias: &Quant
 }
 
 /// A float bias is rounded by the session if it is a constant vector whose scales it can tell.
-fn rounded_bias(links: &Links, bias: ValueId, weight: Option<Quantized>, axis: i64) -> Result<(), String> {
+fn rounded_bias(links: &Links, bias: ValueId, weight: Option<Parameters>, axis: i64) -> Result<(), String> {
     if !links.view.is_constant(bias) {
         return Err(format!("its bias `{}` is computed", links.view.name(bias)));
     }

@@ -7,7 +7,8 @@
 //! On x86 kernels take uint8 data: a pair of quantizer and dequantizer for int8 is made one for uint8, but only where
 //! one node reads what it stands for, and never a constant. The parts say which type they end up with.
 
-use super::super::view::{Quantized, View, is_dequantizer, is_quantizer};
+use super::super::view::View;
+use crate::analysis::quantized::{Parameters, is_dequantizer, is_quantizer};
 use crate::ir::{DataType, Node, NodeId, Use, ValueId};
 use crate::ops::{Trait, facts};
 use crate::target::ActivationGrid;
@@ -15,7 +16,7 @@ use crate::target::ActivationGrid;
 /// Where a node's output goes.
 pub(super) enum Output {
     /// Into one quantizer and nowhere else.
-    Quantized(Quantized),
+    Quantized(Parameters),
     /// Nowhere near a quantizer.
     Float,
     /// Near a quantizer, but no kernel can write its integers.
@@ -35,22 +36,22 @@ impl Links<'_> {
     }
 
     /// The integers a value stands for, with the type they end up with.
-    pub(super) fn source(&self, value: ValueId) -> Option<Quantized> {
+    pub(super) fn source(&self, value: ValueId) -> Option<Parameters> {
         let read_once = self.read_once(value);
         let mut found = self.stated_source(value)?;
         let own = self.view.dequantized(value).is_some();
         // Constants and integer inputs of the graph have no quantizer to change.
-        let pair = self.view.producer(found.integers).is_some_and(|(_, n)| is_quantizer(n));
+        let pair = self.view.producer(found.integers).is_some_and(is_quantizer);
         let alone = !own || (pair && self.view.graph.only_use(found.integers).is_some());
         found.element = self.final_type(&found, read_once && alone);
         Some(found)
     }
 
-    fn stated_source(&self, value: ValueId) -> Option<Quantized> {
+    fn stated_source(&self, value: ValueId) -> Option<Parameters> {
         if let Some(found) = self.view.dequantized(value) {
             return Some(found);
         }
-        let (_, node) = self.view.producer(value)?;
+        let node = self.view.producer(value)?;
         let before = node.input(0).filter(|_| self.crosses(node))?;
         self.stated_source(before).filter(|q| self.has_one_scale(q))
     }
@@ -62,14 +63,14 @@ impl Links<'_> {
     }
 
     /// int8 becomes uint8 on x86 where the pair is read once and has zero points.
-    pub(super) fn final_type(&self, of: &Quantized, read_once: bool) -> Option<DataType> {
+    pub(super) fn final_type(&self, of: &Parameters, read_once: bool) -> Option<DataType> {
         let unsigned = self.view.profile.activations == ActivationGrid::Unsigned;
         let changes = of.element == Some(DataType::Int8) && unsigned && read_once && of.zero_point.is_some();
         if changes { Some(DataType::Uint8) } else { of.element }
     }
 
     /// The type that a moved pair behind the node's output ends up with.
-    pub(super) fn moved_type(&self, node: &Node, of: &Quantized) -> Option<DataType> {
+    pub(super) fn moved_type(&self, node: &Node, of: &Parameters) -> Option<DataType> {
         self.final_type(of, node.output(0).is_some_and(|v| self.read_once(v)))
     }
 
@@ -109,7 +110,7 @@ impl Links<'_> {
     }
 
     /// The quantizer that is all that reads a value, or what operators in between make of it.
-    pub(super) fn only_quantizer(&self, value: ValueId) -> Option<Quantized> {
+    pub(super) fn only_quantizer(&self, value: ValueId) -> Option<Parameters> {
         let reader = self.view.graph.only_use(value).filter(|u| u.slot == 0)?;
         let node = self.view.graph.node(reader.node);
         if is_quantizer(node) {
@@ -126,12 +127,12 @@ impl Links<'_> {
         Some(moved)
     }
 
-    pub(super) fn has_one_scale(&self, quantized: &Quantized) -> bool {
+    pub(super) fn has_one_scale(&self, quantized: &Parameters) -> bool {
         quantized.block == 0 && self.view.floats(quantized.scale).is_none_or(|s| s.len() == 1)
     }
 
     /// Whether saturating does what the clamp does.
-    pub(super) fn redundant(&self, clamp: &Node, by: &Quantized) -> Result<(), String> {
+    pub(super) fn redundant(&self, clamp: &Node, by: &Parameters) -> Result<(), String> {
         let Some(zero) = self.view.zero_points(by).and_then(|z| z.first().copied()) else {
             return Err("the quantizer's zero point is not constant".to_owned());
         };

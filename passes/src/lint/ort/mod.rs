@@ -12,6 +12,7 @@ mod links;
 mod types;
 
 use super::view::View;
+use crate::analysis::quantized::{is_dequantizer, is_quantizer};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::target::Profile;
 use indexmap::IndexMap;
@@ -62,11 +63,11 @@ pub(super) fn predict(view: &View) -> Vec<FloatNode> {
 fn computes_floats(view: &View, id: NodeId) -> bool {
     let node = view.graph.node(id);
     let Some(output) = node.output(0) else { return false };
-    let float = match view.element(output) {
+    let float = match view.element_of(output) {
         Some(element) => element.is_float(),
         None => crate::analysis::LayerOp::of(node).is_some(),
     };
-    let border = super::view::is_dequantizer(node) || super::view::is_quantizer(node);
+    let border = is_dequantizer(node) || is_quantizer(node);
     float && !border && node.domain().is_empty() && !view.is_constant(output)
 }
 

@@ -1,14 +1,12 @@
-//! Reads QDQ graphs: which integers a float value stands for, with which parameters.
+//! Patterns of quantizers as passes rewrite them, of the default domain.
 //!
-//! A value x is quantized where `x = DequantizeLinear(q, s, z)` defines it, x = (q − z)·s, or where one
-//! `QuantizeLinear` is all that reads it. Scales and zero points must be constants; the integers need not be:
-//! weights may be unpacked from fewer bits by nodes of their own.
+//! Each value is dequantized by one `DequantizeLinear`, or quantized by the one `QuantizeLinear` that reads it. Scales
+//! and zero points must be stored constants; the integers need not be.
 
-use crate::analysis::element_types::{element_types, output_type};
+use super::{Parameters, QuantizedGraph};
 use crate::ir::{DataType, Model, Node, NodeId, TensorProto, ValueId};
 use crate::ops::{Trait, facts};
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// Element types of activations and weights that integer kernels read.
 pub(crate) const EIGHT_BITS: &[DataType] = &[DataType::Uint8, DataType::Int8];
@@ -65,21 +63,20 @@ pub(crate) struct Constant {
 /// A model seen as integers and parameters. Errors are reasons to leave a node alone.
 pub(crate) struct Qdq<'a> {
     pub(crate) model: &'a Model,
-    types: HashMap<ValueId, DataType>,
+    graph: QuantizedGraph<'a>,
 }
 
 impl<'a> Qdq<'a> {
     pub(crate) fn new(model: &'a Model) -> Self {
-        Self { model, types: element_types(&model.graph) }
+        Self { model, graph: QuantizedGraph::new(model) }
     }
 
     fn name(&self, value: ValueId) -> &'a str {
-        self.model.graph.value(value).name()
+        self.graph.name(value)
     }
 
     fn dequantizer(&self, value: ValueId) -> Option<&'a Node> {
-        let (node, _) = self.model.graph.value(value).producer()?;
-        Some(self.model.graph.node(node)).filter(|n| n.is("DequantizeLinear"))
+        self.graph.producer(value).filter(|node| node.is("DequantizeLinear"))
     }
 
     /// Whether the node reads any dequantized value.
@@ -110,9 +107,7 @@ impl<'a> Qdq<'a> {
         if ![0, i64::from(DataType::Float.number())].contains(&node.int_or("output_dtype", 0)) {
             return Err(format!("`{}` is not dequantized to float", self.name(integers)));
         }
-        let element = node.input(2).and_then(|z| self.types.get(&z)).or_else(|| self.types.get(&integers)).copied();
-        let element = element.ok_or_else(|| format!("the element type of `{}` is unknown", self.name(integers)))?;
-        self.quantized(node, integers, element, elements).map(Some)
+        self.quantized(node, integers, elements).map(Some)
     }
 
     /// The quantizer that alone reads a node's output, and what it writes.
@@ -123,9 +118,7 @@ impl<'a> Qdq<'a> {
         let quantizer = self.model.graph.node(reader.node);
         let integers = quantizer.output(0).filter(|_| quantizer.is("QuantizeLinear") && reader.slot == 0);
         let integers = integers.ok_or_else(alone)?;
-        let stated = quantizer.input(2).and_then(|z| self.types.get(&z)).copied();
-        let element = stated.or_else(|| output_type(quantizer)).ok_or_else(alone)?;
-        let quantized = self.quantized(quantizer, integers, element, EIGHT_BITS)?;
+        let quantized = self.quantized(quantizer, integers, EIGHT_BITS)?;
         if !quantized.per_tensor() {
             return Err(format!("`{}` has more than one scale", self.name(integers)));
         }
@@ -133,27 +126,24 @@ impl<'a> Qdq<'a> {
     }
 
     /// What a `QuantizeLinear` or `DequantizeLinear` says about its integers.
-    fn quantized(
-        &self,
-        node: &Node,
-        integers: ValueId,
-        element: DataType,
-        elements: &[DataType],
-    ) -> Result<Quantized, String> {
+    fn quantized(&self, node: &Node, integers: ValueId, elements: &[DataType]) -> Result<Quantized, String> {
         let name = self.name(integers);
+        let element = self.graph.element(node, integers);
+        let element = element.ok_or_else(|| format!("the element type of `{name}` is unknown"))?;
         if !elements.contains(&element) {
             return Err(format!("`{name}` holds {element}"));
         }
-        if node.int_or("block_size", 0) != 0 {
+        let Some(Parameters { scale, zero_point, axis, block, .. }) = self.graph.parameters(node, integers) else {
+            return Err(format!("`{name}` has no scale"));
+        };
+        if block != 0 {
             return Err(format!("`{name}` is quantized in blocks"));
         }
-        let scale = node.input(1).ok_or_else(|| format!("`{name}` has no scale"))?;
         let tensor = self.constant(scale)?;
         if tensor.element_type() != Some(DataType::Float) {
             return Err(format!("the scale `{}` is not of type float", self.name(scale)));
         }
         let scales = tensor.to_f32().map_err(|e| e.to_string())?;
-        let zero_point = node.input(2);
         let zero_points = match zero_point {
             Some(value) => self.constant(value)?.to_i64().map_err(|e| e.to_string())?,
             None => vec![0; scales.len()],
@@ -161,14 +151,12 @@ impl<'a> Qdq<'a> {
         if scales.is_empty() || zero_points.len() != scales.len() {
             return Err(format!("`{name}` has {} scales and {} zero points", scales.len(), zero_points.len()));
         }
-        let axis = node.int_or("axis", 1);
         Ok(Quantized { integers, element, scale, zero_point, scales, zero_points, axis })
     }
 
     /// The tensor of a value no caller can change.
     pub(crate) fn constant(&self, value: ValueId) -> Result<Cow<'a, TensorProto>, String> {
-        let tensor = self.model.constant(value).ok_or_else(|| format!("`{}` is not constant", self.name(value)))?;
-        tensor.map_err(|e| e.to_string())
+        self.graph.stored(value).ok_or_else(|| format!("`{}` is not constant", self.name(value)))?
     }
 
     /// A constant vector or tensor as floats, whether stored so or dequantized. More than one scale is read for vectors
