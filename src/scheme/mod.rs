@@ -1,5 +1,5 @@
 //! What is to be done with each layer and value of a model: options, bit plan, grids and selection, resolved once into a
-//! [`Scheme`].
+//! `Scheme`.
 
 pub(crate) mod bit_plan;
 pub(crate) mod bits;

@@ -1,6 +1,6 @@
 //! The solvers by name.
 //!
-//! [`ROWS`] is the only list of them: the values and help of the option `solver`, the table of `docs/solvers.md` and the
+//! `ROWS` is the only list of them: the values and help of the option `solver`, the table of `docs/solvers.md` and the
 //! messages that name solvers are printed from it. A new solver is a file with a [`SolverRow`] and a line in the list
 //! (`docs/guides/add-a-solver.md`).
 

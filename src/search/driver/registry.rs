@@ -1,6 +1,6 @@
 //! The search methods by name.
 //!
-//! [`ROWS`] is the only list of them: the values and help of the option `search`, the table of `docs/search.md` and the
+//! `ROWS` is the only list of them: the values and help of the option `search`, the table of `docs/search.md` and the
 //! messages that name methods are printed from it. A new method is a file in `methods` with a [`SearchRow`] and a line in
 //! the list (`docs/guides/add-a-search.md`).
 

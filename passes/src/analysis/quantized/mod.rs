@@ -6,7 +6,7 @@
 //!
 //! [`QuantizedGraph`] answers what the linter, inspection and the exchange of parameters ask. What only an engine can
 //! tell of a graph (types, shapes and constants that nodes compute) may be handed in as [`InferredFacts`]. The passes
-//! that rewrite patterns ask [`Qdq`], which is stricter and says why a pattern does not fit.
+//! that rewrite patterns ask `Qdq`, which is stricter and says why a pattern does not fit.
 
 mod constants;
 mod layers;
