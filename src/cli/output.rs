@@ -25,12 +25,31 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let text = text.replace('\n', " ");
     let text = as_flags(&text);
     let _ = writeln!(std::io::stderr(), "error: {text}");
-    let code = match (error.downcast_ref::<msq_onnx::Error>(), error.downcast_ref::<Usage>()) {
-        (Some(error), _) => exit_code(error.kind()),
-        (None, Some(_)) => 2,
-        (None, None) => 1,
-    };
-    ExitCode::from(code)
+    let kind = if error.is::<Usage>() { ErrorKind::Usage } else { kind(error).unwrap_or(ErrorKind::Other) };
+    ExitCode::from(exit_code(kind))
+}
+
+/// Whose fault an error of the library is, whichever of its enums it comes in.
+fn kind(error: &anyhow::Error) -> Option<ErrorKind> {
+    macro_rules! first_of {
+        ($($error:ty),* $(,)?) => {
+            None$(.or_else(|| error.downcast_ref::<$error>().map(|error| error.kind())))*
+        };
+    }
+    first_of!(
+        msq_onnx::Error,
+        msq_onnx::calibrate::CalibrateError,
+        msq_onnx::data::DataError,
+        msq_onnx::engine::EngineError,
+        msq_onnx::exchange::ExchangeError,
+        msq_onnx::execute::ExecuteError,
+        msq_onnx::measure::MeasureError,
+        msq_onnx::prepare::PrepareError,
+        msq_onnx::report::ReportError,
+        msq_onnx::scheme::SchemeError,
+        msq_onnx::search::SearchError,
+        msq_onnx::solve::SolveError,
+    )
 }
 
 /// The exit code of an error.

@@ -7,6 +7,7 @@ use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
 use crate::execute::walk::{Stop, Walk};
 use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures};
+use crate::prepare::annotate;
 use crate::quant::Sqnr;
 use crate::runtime::Runtime;
 use msq_passes::ir::{DataType, Model, NodeId, ValueId};
@@ -70,6 +71,11 @@ pub(crate) fn compare(
         total.merge(&part);
         Ok(())
     };
+    let staged =
+        [Some(model), reference].into_iter().flatten().any(|m| Limit::of_all_weights(m, runtime.memory).is_some());
+    let typed = |model| if staged { Cow::Owned(annotated(model, runtime)) } else { Cow::Borrowed(model) };
+    let (model, reference) = (&*typed(model), reference.map(typed));
+    let reference = reference.as_deref();
     let own = [reference.unwrap_or(model), model].map(|model| model.graph.outputs().len());
     let judge = Judge { data, own, save: save_outputs.is_some() };
     runtime.begin("evaluate", data.len() as u64);
@@ -82,6 +88,13 @@ pub(crate) fn compare(
         save(model, path, &total.outputs)?;
     }
     Ok(total.figures(data, shared, reference.is_some()))
+}
+
+/// A model whose values state their types: stages are cut where values are floats, which files often leave open.
+fn annotated(model: &Model, runtime: &Runtime) -> Model {
+    let mut model = model.clone();
+    annotate(&mut model, &*runtime.backend());
+    model
 }
 
 /// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any

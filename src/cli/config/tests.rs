@@ -76,6 +76,7 @@ fn another(arg: &Arg) -> &'static str {
         (_, "LAYOUT") => "'nhwc'",
         (_, "ORDER") => "'bgr'",
         (_, "NAME") => "'x'",
+        (_, "PASS") => "'fuse-affine'",
         (key, name) => panic!("a value for `{key}` ({name})?"),
     }
 }
@@ -238,7 +239,9 @@ fn printed_defaults_are_the_defaults() {
         assert!(file.contains(part), "no {part} in\n{file}");
     }
     let file = File::new(&file);
-    assert_eq!(file.with(&QUANTIZE), file.without(&QUANTIZE));
+    // Which flags were given is not what they say.
+    let said = |cli: &str| regex::Regex::new(r"flags: \[[^\]]*\]").unwrap().replace_all(cli, "flags").into_owned();
+    assert_eq!(said(&file.with(&QUANTIZE)), said(&file.without(&QUANTIZE)));
     let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(headings, ["Options", "Data", "Search", "Quantization", "Output", "Run"]);
     assert!(text.contains("#skip = [\"NAME|REGEX\"]"), "{text}");
