@@ -172,7 +172,7 @@ fn large_models_are_measured_in_stages() {
     let data = scratch.path("data.npz");
     write_npz(&data, &[("x", Npy::ramp(&[11, 64]))]);
     let small = scratch.out("small.onnx");
-    msq(args![float, "-o", small, "--calib", data, "--weight-bits", "4", "--keep-names", "--verify", "0"]).ok();
+    msq(args![float, "-o", small, "--calib", data, "--verify", "0"]).ok();
     let figures = |command: &[std::ffi::OsString]| {
         let found = ["10GB", "200KB"].map(|memory| {
             let run = msq(&[command, args!["--calib", data, "--json", "--memory", memory]].concat()).ok();

@@ -204,8 +204,8 @@ impl Judge<'_> {
         mut merge: impl FnMut(Tally) -> Result<(), MeasureError> + Send,
     ) -> Result<(), MeasureError> {
         let own = models.map(|model| Limit::of_all_weights(model, runtime.memory));
-        // Where one is too large, the other has about as many weights.
-        let limits = [own[0].or(own[1]), own[1].or(own[0].map(Limit::quantized))];
+        // Where one is too large, the other has about as many weights; scales and zero points come on top.
+        let limits = [own[0].or(own[1]), own[1].or(own[0]).map(Limit::quantized)];
         let tally = || Tally::new(shared.len());
         let all: Vec<usize> = (0..shared.len()).collect();
         let Some(large) = (0..2).find(|&side| limits[side].is_some()) else {
