@@ -191,8 +191,6 @@ fn large_models_are_measured_in_stages() {
     figures(args!["evaluate", float, "--save-outputs", alone]);
     let found = figures(args!["evaluate", small, "--reference", float]);
     assert!(found["values"].as_array().unwrap().len() > 2, "{found}");
-    let found = figures(args!["compare", float, small]);
-    assert!(found["layers"].as_array().unwrap().iter().all(|layer| layer["output_sqnr"].is_number()), "{found}");
     for method in ["ilp", "msq"] {
         let found = figures(args!["search", float, "--target-bits", "5", "--search", method, "--search-samples", "4"]);
         assert!(found["reached"].as_bool().unwrap(), "{found}");
