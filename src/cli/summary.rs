@@ -5,6 +5,7 @@ use super::search;
 use msq_onnx::WeightBits;
 use msq_onnx::report::numbers::{bytes, count};
 use msq_onnx::report::{Document, Report};
+use msq_passes::analysis::StoredKind;
 use std::path::Path;
 
 /// What is said of a run.
@@ -31,6 +32,7 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
         line(&mut text, "", hint);
     }
     runs_as(&mut text, report);
+    stores(&mut text, report);
     for (i, note) in report.notes.iter().enumerate() {
         line(&mut text, if i == 0 { "note" } else { "" }, note);
     }
@@ -80,6 +82,37 @@ fn model_line(model: &str, report: &Report) -> String {
     let macs: Option<u64> = report.layers.iter().chain(&report.float_layers).map(|l| l.macs).sum();
     let macs = macs.map_or_else(String::new, |macs| format!(" · {} MACs", count(macs)));
     format!("{model} · opset {} · {layers} layers · {} weights{macs}", report.opset, count(weights as u64))
+}
+
+/// Weights beside the layers: how many of each kind are integers, of how many bits, and which large ones are not.
+fn stores(text: &mut String, report: &Report) {
+    let named = |kind, one: &str, many: &str| {
+        let of_kind = || report.stored.iter().filter(move |weight| weight.kind == kind && weight.weight_bits.is_some());
+        let (number, weights) = (of_kind().count(), of_kind().map(|weight| weight.weights).sum::<usize>());
+        let mut bits: Vec<String> = of_kind().filter_map(|w| w.weight_bits).map(|bits| bits.to_string()).collect();
+        bits.dedup();
+        let bits = bits.join(" and ").replace("8", "int8");
+        let what = if number == 1 { one } else { many };
+        let bits = if bits == "int8" { bits } else { format!("integers of {} bits", bits.replace("int8", "8")) };
+        (number > 0).then(|| format!("{number} {what} ({} weights) as {bits}", count(weights as u64)))
+    };
+    let kinds = [
+        named(StoredKind::Embedding, "embedding table", "embedding tables"),
+        named(StoredKind::Recurrent, "recurrent weight", "recurrent weights"),
+        named(StoredKind::Branch, "weight of a branch or loop", "weights of branches and loops"),
+        named(StoredKind::Operator, "weight of another operator", "weights of other operators"),
+    ];
+    let kinds: Vec<String> = kinds.into_iter().flatten().collect();
+    // Of smaller ones nobody asks.
+    let float: Vec<_> = report.stored.iter().filter(|w| w.weight_bits.is_none() && w.weights >= 1024).collect();
+    if !kinds.is_empty() {
+        line(text, "stores", &kinds.join(", "));
+    }
+    for (at, weight) in float.iter().take(4).enumerate() {
+        let reason = weight.reason.as_deref().unwrap_or_default();
+        let head = if at == 0 && kinds.is_empty() { "stores" } else { "" };
+        line(text, head, &format!("in float: {} `{}`: {reason}", weight.op, weight.name));
+    }
 }
 
 fn runs_as(text: &mut String, report: &Report) {

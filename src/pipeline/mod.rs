@@ -146,7 +146,7 @@ impl Prepared {
         let names = finish(&mut model, &scheme, runtime.passes())?;
         let plan = scheme.carried_out(&float);
         metadata::write(&mut model, &plan);
-        let report = Report {
+        let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
             bytes: model.stored_bytes(),
@@ -160,11 +160,13 @@ impl Prepared {
             names,
             layers,
             float_layers: layers::float_reports(&float, &scheme),
+            stored: layers::stored_reports(&scheme, &solved),
             notes: layers::notes(&scheme),
             kept: scheme.placement.kept.clone(),
             quality,
             search: None,
         };
+        report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
 }

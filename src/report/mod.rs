@@ -16,7 +16,7 @@ use crate::measure::agreement::AgreementFigures;
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Kept, LayerOp};
+use msq_passes::analysis::{Kept, LayerOp, StoredKind};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -49,6 +49,8 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
     /// The layers that stay float.
     pub float_layers: Vec<LayerReport>,
+    /// Weights beside the layers: embedding tables, recurrent weights, weights of sub-graphs.
+    pub stored: Vec<StoredReport>,
     /// What a user of the file should know.
     pub notes: Vec<String>,
     /// What stays float, and why.
@@ -93,6 +95,30 @@ pub struct LayerReport {
     /// What the layer reads on the calibration data, and the numbers its quantizer holds; of the same layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_distribution: Option<Distribution>,
+}
+
+/// A weight beside the layers: no layer of the main graph multiplies by it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct StoredReport {
+    /// Name of the tensor.
+    pub name: String,
+    /// What it is for.
+    pub kind: StoredKind,
+    /// The operator that reads it.
+    pub op: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Number of weights.
+    pub weights: usize,
+    /// Bits of the integers; nothing for float.
+    pub weight_bits: Option<WeightBits>,
+    /// Bytes as stored, without scales and what unpacks them.
+    pub bytes: usize,
+    /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact, and for float.
+    pub weight_sqnr: Option<f64>,
+    /// Why it stays float.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl Report {

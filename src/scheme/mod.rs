@@ -13,8 +13,10 @@ pub(crate) mod options;
 mod plan_file;
 mod resolved;
 mod select;
+mod shared;
 pub(crate) mod solver_name;
 
 pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;
 pub(crate) use resolved::{Scheme, packings};
+pub(crate) use shared::Twin;
