@@ -6,14 +6,19 @@ use super::data::DataArgs;
 use super::output::{self, Usage, line};
 use super::progress::Bars;
 use clap::Args;
-use msq_onnx::agreement::AgreementFigures;
+use msq_onnx::MeasureOptions;
 use msq_onnx::data::Dataset;
 use msq_onnx::data::InputSpec;
+use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::report::numbers;
+use msq_onnx::report::outputs::{reading, words};
 use msq_onnx::runtime::Runtime;
 use msq_passes::ir::Model;
 use std::num::NonZero;
 use std::path::Path;
+
+/// Outputs that are listed at most.
+const OUTPUTS: usize = 6;
 
 /// Data, threads, and what every command takes.
 #[derive(Args, Debug)]
@@ -26,6 +31,8 @@ pub(crate) struct MeasureArgs {
     /// Memory the engine may take, about: 500MB, 4GiB; models that take more run in stages
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]
     memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) options: MeasureOptions,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -55,13 +62,27 @@ impl MeasureArgs {
     }
 }
 
-/// Lines on how far outputs agree.
-pub(crate) fn agreement(text: &mut String, figures: &AgreementFigures) {
-    if let Some(same) = figures.same_argmax {
-        line(text, "agreement", &numbers::percent(same, 2));
+/// Lines on the outputs: what each holds and how far it is from float, where there are several; the worst first.
+pub(crate) fn output_lines(text: &mut String, outputs: &[OutputMetrics]) {
+    if let [one] = outputs {
+        line(text, "", &reading(one));
+        return;
     }
-    if let Some(divergence) = figures.divergence {
-        line(text, "KL", &format!("{divergence:.5} nats"));
+    let mut sorted: Vec<&OutputMetrics> = outputs.iter().collect();
+    sorted.sort_by(|a, b| b.lost.total_cmp(&a.lost));
+    for output in sorted.iter().take(OUTPUTS) {
+        line(text, "", &format!("{}: {}", reading(output), words(output)));
     }
-    line(text, "output", &figures.sqnr.map_or("equal".to_owned(), numbers::decibels));
+    if sorted.len() > OUTPUTS {
+        line(text, "", &format!("and {} more (--json lists all)", sorted.len() - OUTPUTS));
+    }
+}
+
+/// Lines on how far a model is from another.
+pub(crate) fn agreement(text: &mut String, outputs: &[OutputMetrics], lost: f64) {
+    if let [one] = outputs {
+        line(text, "output", &words(one));
+    }
+    output_lines(text, outputs);
+    line(text, "lost", &format!("{} as --max-drop counts it", numbers::percent(lost, 2)));
 }

@@ -18,7 +18,7 @@ use msq_onnx::report::numbers::bytes;
 use msq_onnx::runtime::ErrorKind;
 use msq_onnx::search::imprint::Pyramid;
 use msq_onnx::search::{FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, Target};
-use msq_onnx::{BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
+use msq_onnx::{BitPlan, Error, MeasureOptions, Options, Quantized, Quantizer, WeightBits};
 use msq_passes::ir::write_file;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,8 @@ pub(crate) struct SearchCommand {
     search: Given<SearchArgs>,
     #[command(flatten)]
     form: FormArgs,
+    #[command(flatten)]
+    measure: MeasureOptions,
     /// Write what was found, as JSON
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]
     output: Option<PathBuf>,
@@ -158,7 +160,7 @@ pub(crate) struct SearchCommand {
 
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
-    let options = Options { seed: args.run.seed, ..args.form.options()? };
+    let options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options()? };
     let Some(search) = args.search.options(&args.form, Some(Target::default()))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
@@ -271,7 +273,7 @@ fn text(found: &Outcome) -> String {
 
 fn row(point: &FrontPoint) -> Vec<String> {
     let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
-    let Metrics { distance, agreement, accuracy } = point.metrics;
+    let Metrics { distance, agreement, accuracy, .. } = point.metrics;
     vec![
         format!("{:.2}", point.bits),
         bytes(point.packed_bytes),

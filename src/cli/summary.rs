@@ -1,10 +1,12 @@
 //! The summary of a quantization run.
 
+use super::measure::output_lines;
 use super::output::line;
 use super::search;
 use msq_onnx::WeightBits;
 use msq_onnx::report::numbers::{bytes, count};
-use msq_onnx::report::{Document, Report};
+use msq_onnx::report::outputs::words;
+use msq_onnx::report::{Document, Quality, Report};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
 
@@ -23,13 +25,8 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     let ratio = report.float_bytes as f64 / report.bytes.max(1) as f64;
     let sizes = [report.float_bytes, report.bytes].map(bytes);
     line(&mut text, "size", &format!("{} → {} on disk ({ratio:.1}×)", sizes[0], sizes[1]));
-    if let Some(quality) = quality_line(report) {
-        line(&mut text, "quality", &quality);
-    }
-    if differs(report) {
-        let hint = "some answers differ: `msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and \
-                    --keep-float leave layers float";
-        line(&mut text, "", hint);
+    if let Some(quality) = &report.quality {
+        quality_lines(&mut text, quality, report.synthetic);
     }
     runs_as(&mut text, report);
     stores(&mut text, report);
@@ -52,28 +49,30 @@ fn bits_line(report: &Report) -> Option<String> {
     (!plain || activations != "8").then_some(said)
 }
 
-fn quality_line(report: &Report) -> Option<String> {
-    let quality = report.quality?;
-    let figures = quality.agreement;
+fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
     let on = if quality.held_out {
         format!("on {} samples not calibrated on", quality.samples)
+    } else if synthetic {
+        format!("on {} made-up samples", quality.samples)
     } else {
-        format!("on {} of the samples", quality.samples)
+        format!("on {} calibration samples", quality.samples)
     };
     let accuracy = quality.accuracy.zip(quality.float_accuracy);
-    let parts = [
-        accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float)),
-        figures.same_argmax.map(|a| format!("agreement with float {:.1} %", 100.0 * a)),
-        figures.divergence.map(|d| format!("KL {d:.4}")),
-        figures.sqnr.map(|s| format!("output {s:.1} dB")),
-    ];
-    Some(format!("{} {on}", parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")))
-}
-
-/// Whether more than one answer in a hundred is another one on real data.
-fn differs(report: &Report) -> bool {
-    let same = report.quality.and_then(|quality| quality.agreement.same_argmax);
-    !report.synthetic && same.is_some_and(|same| same < 0.99)
+    let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));
+    let one = match &quality.outputs[..] {
+        [one] => Some(words(one)),
+        _ => None,
+    };
+    line(text, "quality", &[accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
+    output_lines(text, &quality.outputs);
+    for warning in &quality.warnings {
+        line(text, "warning", warning);
+    }
+    if !quality.warnings.is_empty() && !synthetic {
+        let hint = "`msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and --keep-float leave \
+                    layers float";
+        line(text, "", hint);
+    }
 }
 
 fn model_line(model: &str, report: &Report) -> String {

@@ -6,10 +6,14 @@ use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
 use crate::execute::walk::{Stop, Walk};
-use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures};
+use crate::measure::agreement::AgreementFigures;
+use crate::measure::comparison::Comparison;
+use crate::measure::metrics::OutputMetrics;
+use crate::measure::outputs::Outputs;
 use crate::prepare::annotate;
 use crate::quant::Sqnr;
 use crate::runtime::Runtime;
+use crate::scheme::options::MeasureOptions;
 use msq_passes::ir::{DataType, Model, NodeId, ValueId};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,6 +32,11 @@ pub struct Evaluation {
     pub reference_accuracy: Option<f64>,
     /// How far the outputs agree with the reference's.
     pub agreement: Option<AgreementFigures>,
+    /// What is lost, as the option `max-drop` counts it: of accuracy where there are labels, else by the worst output;
+    /// with a reference.
+    pub lost: Option<f64>,
+    /// Output by output: what it holds, and how far it is from the reference's.
+    pub outputs: Vec<OutputMetrics>,
     /// Signal-to-noise ratio of inner values both models name alike, in graph order.
     pub values: Vec<ValueError>,
 }
@@ -46,11 +55,12 @@ pub fn evaluate(
     model: &Model,
     reference: Option<&Model>,
     data: &Dataset,
+    options: &MeasureOptions,
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
     let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
-    compare(model, reference, &shared, data, save_outputs, runtime)
+    compare(model, reference, &shared, data, options, save_outputs, runtime)
 }
 
 /// The same, and the error of these inner values, which both models have.
@@ -59,15 +69,17 @@ pub(crate) fn compare(
     reference: Option<&Model>,
     shared: &[String],
     data: &Dataset,
+    options: &MeasureOptions,
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
-    let mut total = Tally::new(shared.len());
+    let outputs = Outputs::of(reference.unwrap_or(model), &options.output_kinds, data.len())?;
+    let mut total = Tally::new(&outputs, shared.len());
     let merge = |mut part: Tally| {
-        total.outputs.append(&mut part.outputs);
+        total.saved.append(&mut part.saved);
         total.merge(&part);
         Ok(())
     };
@@ -77,7 +89,7 @@ pub(crate) fn compare(
     let (model, reference) = (&*typed(model), reference.map(typed));
     let reference = reference.as_deref();
     let own = [reference.unwrap_or(model), model].map(|model| model.graph.outputs().len());
-    let judge = Judge { data, own, save: save_outputs.is_some() };
+    let judge = Judge { data, outputs: &outputs, own, save: save_outputs.is_some() };
     runtime.begin("evaluate", data.len() as u64);
     match reference {
         None => judge.alone(model, runtime, merge)?,
@@ -85,7 +97,7 @@ pub(crate) fn compare(
     }
     runtime.end();
     if let Some(path) = save_outputs {
-        save(model, path, &total.outputs)?;
+        save(model, path, &total.saved)?;
     }
     Ok(total.figures(data, shared, reference.is_some()))
 }
@@ -129,29 +141,19 @@ fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Measur
 
 /// Sums over samples.
 struct Tally {
-    own: Accuracy,
-    reference: Accuracy,
-    agreement: Agreement,
+    outputs: Comparison,
     values: Vec<Sqnr>,
     /// Shape and elements of every output of every sample, if they are to be saved.
-    outputs: Vec<Vec<(Vec<usize>, Vec<f32>)>>,
+    saved: Vec<Vec<(Vec<usize>, Vec<f32>)>>,
 }
 
 impl Tally {
-    fn new(taps: usize) -> Self {
-        Self {
-            own: Accuracy::default(),
-            reference: Accuracy::default(),
-            agreement: Agreement::default(),
-            values: vec![Sqnr::default(); taps],
-            outputs: Vec::new(),
-        }
+    fn new(outputs: &Outputs, taps: usize) -> Self {
+        Self { outputs: Comparison::new(outputs), values: vec![Sqnr::default(); taps], saved: Vec::new() }
     }
 
     fn merge(&mut self, other: &Self) {
-        self.own.merge(other.own);
-        self.reference.merge(other.reference);
-        self.agreement.merge(&other.agreement);
+        self.outputs.merge(&other.outputs);
         self.values.iter_mut().zip(&other.values).for_each(|(a, b)| a.merge(b));
     }
 
@@ -160,11 +162,14 @@ impl Tally {
             let decibels = sqnr.decibels();
             ValueError { name: name.clone(), sqnr: decibels.is_finite().then_some(decibels) }
         };
+        let metrics = self.outputs.metrics();
         Evaluation {
             samples: data.len(),
-            accuracy: self.own.share(),
-            reference_accuracy: self.reference.share().filter(|_| compared),
-            agreement: compared.then(|| self.agreement.figures()),
+            accuracy: metrics.accuracy,
+            reference_accuracy: self.outputs.float_accuracy().filter(|_| compared),
+            agreement: compared.then(|| self.outputs.figures()),
+            lost: compared.then_some(metrics.lost),
+            outputs: if compared { metrics.outputs } else { Vec::new() },
             values: names.iter().zip(&self.values).map(value).collect(),
         }
     }
@@ -177,6 +182,7 @@ const CUTS: u64 = 256 << 20;
 #[derive(Clone, Copy)]
 struct Judge<'a> {
     data: &'a Dataset,
+    outputs: &'a Outputs,
     /// The number of outputs of the reference and of the model.
     own: [usize; 2],
     /// Whether outputs are kept to be saved.
@@ -192,7 +198,7 @@ impl Judge<'_> {
     ) -> Result<(), MeasureError> {
         let limit = Limit::of_all_weights(model, runtime.memory);
         let visit = |tally: &mut Tally, index: usize, ran: Ran| self.outputs(tally, index, None, ran);
-        fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(0), visit, merge)
+        fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(self.outputs, 0), visit, merge)
     }
 
     /// Both models side by side; where one is too large, from stage to stage of it.
@@ -206,7 +212,7 @@ impl Judge<'_> {
         let own = models.map(|model| Limit::of_all_weights(model, runtime.memory));
         // Where one is too large, the other has about as many weights; scales and zero points come on top.
         let limits = [own[0].or(own[1]), own[1].or(own[0]).map(Limit::quantized)];
-        let tally = || Tally::new(shared.len());
+        let tally = || Tally::new(self.outputs, shared.len());
         let all: Vec<usize> = (0..shared.len()).collect();
         let Some(large) = (0..2).find(|&side| limits[side].is_some()) else {
             let segments = [Segment::tapped(models[0], shared)?, Segment::tapped(models[1], shared)?];
@@ -242,21 +248,23 @@ impl Judge<'_> {
 
     /// Adds the outputs, which are the first values of what ran.
     fn outputs(self, tally: &mut Tally, index: usize, reference: Option<Ran>, ran: Ran) -> Result<(), MeasureError> {
-        if let Some(labels) = self.data.labels(index) {
-            tally.own.observe_rows(&ran.values(0)?, labels);
-            if let Some(reference) = reference {
-                tally.reference.observe_rows(&reference.values(0)?, labels);
+        let labels = self.data.labels(index);
+        let count = self.own[0].min(self.own[1]);
+        match reference {
+            Some(reference) => {
+                check_alike(count, [reference, ran])?;
+                tally.outputs.observe_run(index, &reference.first(count)?, ran.take(count), labels)?;
             }
-        }
-        for at in 0..self.own[0].min(self.own[1]) {
-            let Some(reference) = reference else { break };
-            let [wanted, values] = alike(at, [reference, ran])?;
-            tally.agreement.observe(&wanted, &values, ran.shape(at).last().copied().unwrap_or(0));
+            // Alone it is compared with itself, for the labels.
+            None if labels.is_some() => {
+                tally.outputs.observe_run(index, &ran.first(count)?, ran.take(count), labels)?;
+            }
+            None => {}
         }
         if self.save {
             let saved: Result<_, MeasureError> =
                 (0..self.own[1]).map(|at| Ok((ran.shape(at).to_vec(), ran.values(at)?.into_owned()))).collect();
-            tally.outputs.push(saved?);
+            tally.saved.push(saved?);
         }
         Ok(())
     }
@@ -269,6 +277,18 @@ impl Judge<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses outputs that cannot be those of two forms of one model: only the number of rows may differ, as that of boxes.
+fn check_alike(count: usize, [reference, ran]: [Ran; 2]) -> Result<(), MeasureError> {
+    let differs = |at: &usize| {
+        let shapes = [reference.shape(*at), ran.shape(*at)];
+        let elements = shapes.map(|shape| shape.iter().product::<usize>());
+        elements[0] != elements[1] && (shapes[0].len() != shapes[1].len() || shapes[0].last() != shapes[1].last())
+    };
+    (0..count)
+        .find(differs)
+        .map_or(Ok(()), |at| Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") }))
 }
 
 /// A value of both models, which has as many elements in both.

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
+use crate::measure::outputs::Outputs;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::report::Report;
 use crate::runtime::Runtime;
@@ -123,6 +124,7 @@ impl Prepared {
         raise_opset(&mut model, &plan, runtime)?;
         let float = model;
         let pool = thread_pool(runtime)?;
+        let outputs = Outputs::of(&float, &options.measure.output_kinds, 0)?;
         let calibrating = Instant::now();
         let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
@@ -130,7 +132,7 @@ impl Prepared {
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let (data, seen) = (calibration.data, &observed.outputs);
-        let quality = verify::verify(&model, &float, &scheme, validation, (data, seen), runtime)?;
+        let quality = verify::verify(&model, &float, &outputs, &scheme, validation, (data, seen), runtime)?;
         let mut layers = layers::reports(&float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
             let run = details::Run {

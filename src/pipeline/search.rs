@@ -54,7 +54,9 @@ pub(crate) fn search_and_quantize(
 fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantized {
     let missed = |quantized: &Quantized| match target {
         Target::Size(asked) => quantized.report.bytes.saturating_sub(asked) as f64,
-        Target::MaxDrop(asked) => quantized.report.quality.map_or(0.0, |quality| (quality.lost - asked).max(0.0)),
+        Target::MaxDrop(asked) => {
+            quantized.report.quality.as_ref().map_or(0.0, |quality| (quality.lost - asked).max(0.0))
+        }
         Target::Ratio(_) | Target::Bits(_) | Target::MacBits(_) => 0.0,
     };
     match before {
@@ -99,7 +101,7 @@ fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
             Some(Target::Size(sought.saturating_sub(report.bytes - asked)))
         }
         (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
-            let lost = report.quality?.lost;
+            let lost = report.quality.as_ref()?.lost;
             // In proportion, assuming that the loss of the finished file is proportional to that of the search.
             (lost > asked).then(|| Target::MaxDrop(sought * (asked / lost).max(0.0)))
         }

@@ -5,36 +5,46 @@ use crate::error::Error;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages, fold_pair_within};
 use crate::measure::comparison::{Comparison, Found};
+use crate::measure::outputs::Outputs;
 use crate::report::Quality;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use msq_passes::ir::Model;
 
 /// Compares a quantized graph with the float model: on the samples of `validation`, or else on the calibration samples
-/// whose float outputs are known. A model that the engine does not run as a whole is not compared.
+/// whose float outputs are known. A model that the engine does not run as a whole is not compared. `outputs` are those of
+/// the float model.
 pub(super) fn verify(
     model: &Model,
     float: &Model,
+    outputs: &Outputs,
     scheme: &Scheme,
     validation: Option<&Dataset>,
-    (data, outputs): (&Dataset, &[Vec<Vec<f32>>]),
+    (data, seen): (&Dataset, &[Vec<Vec<f32>>]),
     runtime: &Runtime,
 ) -> Result<Option<Quality>, Error> {
     match validation {
         _ if !scheme.coverage.is_whole() => Ok(None),
-        Some(data) => Ok(Some(beside(model, float, data, runtime)?)),
-        None if outputs.is_empty() => Ok(None),
-        None => with_outputs(model, outputs, data, Limit::of(float, runtime.memory), runtime),
+        Some(data) => Ok(Some(beside(model, float, outputs, data, runtime)?)),
+        None if seen.is_empty() => Ok(None),
+        None => with_outputs(model, outputs, seen, data, Limit::of(float, runtime.memory), runtime),
     }
 }
 
 /// Runs the quantized model beside the float model and compares it.
-fn beside(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Result<Quality, Error> {
+fn beside(
+    model: &Model,
+    float: &Model,
+    outputs: &Outputs,
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<Quality, Error> {
     runtime.begin("verify", data.len() as u64);
     let limit = Limit::of(float, runtime.memory);
-    let mut total = Comparison::default();
+    let outputs = outputs.on(data.len());
+    let mut total = Comparison::new(&outputs);
     let compare = |part: &mut Comparison, index: usize, [float, ran]: [Ran; 2]| -> Result<(), Error> {
-        Ok(part.observe_run(&float.first(float.len())?, ran, data.labels(index))?)
+        Ok(part.observe_run(index, &float.first(float.len())?, ran, data.labels(index))?)
     };
     let merge = |part: Comparison| {
         total.merge(&part);
@@ -42,7 +52,8 @@ fn beside(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Re
     };
     let segments = [&Segment::whole(float), &Segment::whole(model)];
     let limits = [limit, limit.map(Limit::quantized)];
-    fold_pair_within(segments, limits, [data, data], runtime, Comparison::default, compare, merge)?;
+    let begin = || Comparison::new(&outputs);
+    fold_pair_within(segments, limits, [data, data], runtime, begin, compare, merge)?;
     runtime.end();
     Ok(quality(&total, data.len(), true))
 }
@@ -51,6 +62,7 @@ fn beside(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Re
 /// cannot run within its limits is not compared.
 fn with_outputs(
     model: &Model,
+    outputs: &Outputs,
     float: &[Vec<Vec<f32>>],
     data: &Dataset,
     limit: Option<Limit>,
@@ -66,7 +78,7 @@ fn with_outputs(
     };
     runtime.begin("verify", float.len() as u64);
     // Sample by sample, independent of shards, so that the sums are those of one thread.
-    let mut total = Comparison::default();
+    let mut total = Comparison::new(&outputs.on(float.len()));
     let keep = |kept: &mut Vec<Sample>, _, ran: Ran| -> Result<(), Error> {
         kept.push(ran.sample(ran.len())?);
         Ok(())
@@ -75,8 +87,12 @@ fn with_outputs(
     let compare = |kept: Vec<Sample>| {
         for sample in kept {
             let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
-            let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
-            total.observe(&float[samples], &found, data.labels(samples));
+            let found: Vec<Found> = values
+                .iter()
+                .zip(&sample.arrays)
+                .map(|(values, array)| Found { values, shape: array.shape() })
+                .collect();
+            total.observe(samples, &float[samples], &found, data.labels(samples));
             samples += 1;
         }
         Ok(())
@@ -87,13 +103,5 @@ fn with_outputs(
 }
 
 fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
-    let (metrics, float_accuracy) = (total.metrics(), total.float_accuracy());
-    Quality {
-        samples,
-        held_out,
-        agreement: total.figures(),
-        accuracy: metrics.accuracy,
-        float_accuracy,
-        lost: metrics.lost(float_accuracy),
-    }
+    Quality::of(total.metrics(), total.figures(), total.float_accuracy(), samples, held_out)
 }

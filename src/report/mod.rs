@@ -4,6 +4,7 @@ mod distribution;
 mod document;
 mod error;
 pub mod numbers;
+pub mod outputs;
 pub mod page;
 pub mod search;
 
@@ -13,6 +14,7 @@ pub use error::ReportError;
 
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
+use crate::measure::metrics::{Metrics, OutputMetrics};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
@@ -158,7 +160,7 @@ impl LayerReport {
 }
 
 /// Outputs compared with the float model's.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Quality {
     /// Samples compared.
     pub samples: usize,
@@ -170,7 +172,28 @@ pub struct Quality {
     pub accuracy: Option<f64>,
     /// Share of labels that the float model gets right; only with labels.
     pub float_accuracy: Option<f64>,
-    /// The share of answers lost: of accuracy with labels, of agreement without; of outputs that are no class scores,
-    /// their squared error relative to the float model's.
+    /// What is lost, as the option `max-drop` counts it: of the caller's own metric, else of accuracy where there are
+    /// labels, else by the worst output.
     pub lost: f64,
+    /// Output by output: what it holds, and how far it is from the float model's.
+    pub outputs: Vec<OutputMetrics>,
+    /// What to be warned of: channels and outputs with a large error, answers that differ, samples that are much worse
+    /// than the rest.
+    pub warnings: Vec<String>,
+}
+
+impl Quality {
+    /// Of a comparison.
+    pub(crate) fn of(
+        metrics: Metrics,
+        agreement: AgreementFigures,
+        float_accuracy: Option<f64>,
+        samples: usize,
+        held_out: bool,
+    ) -> Self {
+        let Metrics { accuracy, lost, outputs, .. } = metrics;
+        let warnings = Vec::new();
+        let quality = Self { samples, held_out, agreement, accuracy, float_accuracy, lost, outputs, warnings };
+        Self { warnings: outputs::warnings(&quality), ..quality }
+    }
 }

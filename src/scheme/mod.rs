@@ -10,6 +10,7 @@ mod given;
 pub mod metadata;
 pub(crate) mod observer;
 pub(crate) mod options;
+pub(crate) mod output_kind;
 mod plan_file;
 mod resolved;
 mod select;

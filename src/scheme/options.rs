@@ -8,6 +8,7 @@ use super::bit_plan::BitPlan;
 use super::encodings::Encodings;
 use super::ends::EndBits;
 use super::observer::ObserverKind;
+use super::output_kind::OutputChoice;
 use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
@@ -154,6 +155,19 @@ pub struct VerifyOptions {
     pub details: bool,
 }
 
+/// How a network is measured against the float one: in the summary, by searches and by `max-drop`, by `evaluate` and
+/// `compare`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Measure"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MeasureOptions {
+    /// What an output holds, where the program does not see it: scores, values, boxes, embedding or sequence; may be
+    /// given again.
+    #[cfg_attr(feature = "cli", arg(id = "output_kind", long = "output-kind", value_name = "NAME=KIND"))]
+    #[serde(rename = "output-kind")]
+    pub output_kinds: Vec<OutputChoice>,
+}
+
 /// Choices of a quantization run, phase by phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -170,6 +184,8 @@ pub struct Options {
     pub output: OutputOptions,
     /// How the result is compared with the float model.
     pub verify: VerifyOptions,
+    /// How networks are measured against the float one.
+    pub measure: MeasureOptions,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
 }

@@ -7,7 +7,10 @@ use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::measure::comparison::{Comparison, Found, Metrics};
+use crate::measure::comparison::Comparison;
+use crate::measure::metrics::Metrics;
+use crate::measure::outputs::Outputs;
+
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
@@ -26,9 +29,12 @@ pub(crate) struct Evaluator {
     prefixes: Prefixes,
     /// Of each sample, of each output.
     reference: Vec<Vec<Vec<f32>>>,
-    forms: Vec<Form>,
     data: Dataset,
     outputs: Vec<String>,
+    compared: Outputs,
+    /// What the float network gets.
+    float: Metrics,
+    is_classifier: bool,
     /// Tells the metrics of this evaluator from those of others in a journal.
     name: String,
 }
@@ -40,6 +46,7 @@ impl Evaluator {
         model: &Model,
         layers: &[(Layer, String)],
         data: &Dataset,
+        compared: &Outputs,
         budget: u64,
         runtime: &Runtime,
     ) -> Result<Self, SearchError> {
@@ -48,20 +55,29 @@ impl Evaluator {
         let forms: Vec<Form> =
             stages.once(data, runtime, |ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect())?;
         let data = affordable(data, &forms);
+        let compared = compared.on(data.len());
         let mut reference = Vec::new();
-        let copy = |copies: &mut Vec<Vec<Vec<f32>>>, _, ran: Ran| -> Result<(), SearchError> {
-            copies.push(ran.first(ran.len())?);
+        // The float network beside itself: what its outputs hold, and its accuracy.
+        let mut itself = Comparison::new(&compared);
+        let begin = || (Vec::new(), Comparison::new(&compared));
+        let copy = |(copies, part): &mut (Vec<Vec<Vec<f32>>>, Comparison), at, ran: Ran| -> Result<(), SearchError> {
+            let outputs = ran.first(ran.len())?;
+            part.observe_run(at, &outputs, ran, data.labels(at))?;
+            copies.push(outputs);
             Ok(())
         };
-        let keep = |copies: Vec<Vec<Vec<f32>>>| {
+        let keep = |(copies, part): (Vec<Vec<Vec<f32>>>, Comparison)| {
             reference.extend(copies);
+            itself.merge(&part);
             Ok(())
         };
-        stages.fold(&data, &runtime.silent(), Vec::new, copy, keep)?;
+        stages.fold(&data, &runtime.silent(), begin, copy, keep)?;
         Ok(Self {
+            compared: compared.decided(itself.readings()),
+            float: itself.metrics(),
+            is_classifier: itself.is_of_classifier(),
             prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, limit, runtime)?,
             reference,
-            forms,
             data,
             outputs: model.graph.outputs().map(|v| model.graph.value(v).name().to_owned()).collect(),
             name: name.to_owned(),
@@ -70,7 +86,12 @@ impl Evaluator {
 
     /// Whether the network has one output, class scores `[N, C]`.
     pub(crate) fn is_classifier(&self) -> bool {
-        self.compared_with_itself().is_of_classifier()
+        self.is_classifier
+    }
+
+    /// The outputs, with what each holds.
+    pub(crate) fn outputs(&self) -> &Outputs {
+        &self.compared
     }
 
     /// How much was run.
@@ -79,18 +100,8 @@ impl Evaluator {
     }
 
     /// What the float network itself gets.
-    pub(crate) fn float(&self) -> Metrics {
-        self.compared_with_itself().metrics()
-    }
-
-    fn compared_with_itself(&self) -> Comparison {
-        let mut comparison = Comparison::default();
-        for (sample, outputs) in self.reference.iter().enumerate() {
-            let found = outputs.iter().zip(&self.forms).map(|(values, shape)| Found::of(values, shape));
-            let found: Vec<Found> = found.collect();
-            comparison.observe(outputs, &found, self.data.labels(sample));
-        }
-        comparison
+    pub(crate) fn float(&self) -> &Metrics {
+        &self.float
     }
 
     /// Measures a plan; with `keep`, later plans may start from its inner values.
@@ -107,15 +118,16 @@ impl Evaluator {
         }
         let variant = variants.build(plan)?;
         let mut suffix = self.prefixes.suffix(&variant, &self.outputs, keep)?;
-        let mut total = Comparison::default();
+        let mut total = Comparison::new(&self.compared);
         let compare = |part: &mut Comparison, sample: usize, ran: Ran| -> Result<(), SearchError> {
-            Ok(part.observe_run(&self.reference[sample], ran, self.data.labels(sample))?)
+            Ok(part.observe_run(sample, &self.reference[sample], ran, self.data.labels(sample))?)
         };
         let merge = |part: Comparison| {
             total.merge(&part);
             Ok(())
         };
-        self.prefixes.run(&mut suffix, 0, Comparison::default, compare, merge)?;
+        let begin = || Comparison::new(&self.compared);
+        self.prefixes.run(&mut suffix, 0, begin, compare, merge)?;
         self.prefixes.keep(suffix);
         let metrics = total.metrics();
         journal.put(&key, &metrics)?;

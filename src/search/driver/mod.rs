@@ -13,7 +13,8 @@ mod started;
 
 use crate::data::Dataset;
 use crate::execute::prefixes::Spent;
-use crate::measure::comparison::Metrics;
+use crate::measure::metrics::Metrics;
+use crate::measure::outputs::Outputs;
 use crate::report::search::{Outcome, Proposal, Step};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -161,14 +162,20 @@ impl<'a> Driver<'a> {
         let space = Space::new(model, &only, rungs, options)?;
         let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
-        let evaluator = |name: &str, data: &Dataset| Evaluator::new(name, model, &layers, data, budget, runtime);
+        let outputs = Outputs::of(model, &options.measure.output_kinds, parts.validation.len())?;
+        let evaluator = |name: &str, data: &Dataset, outputs: &Outputs| {
+            Evaluator::new(name, model, &layers, data, outputs, budget, runtime)
+        };
         let journal = match &search.journal {
             Some(path) => Journal::open(path, &started::key(model, parts, options, search)?)?,
             None => Journal::default(),
         };
+        let all = evaluator("all", parts.validation, &outputs)?;
+        // Fewer samples show less of what an output holds.
+        let quick = evaluator("some", &fewer, all.outputs())?;
         Ok(Self {
-            evaluator: evaluator("all", parts.validation)?,
-            quick: evaluator("some", &fewer)?,
+            evaluator: all,
+            quick,
             options,
             search,
             runtime,
@@ -257,9 +264,10 @@ impl<'a> Driver<'a> {
         let plan = self.space.plan(&rungs);
         let metrics = self.evaluator.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
         let (method, bits) = (method.to_owned(), self.space.average_bits(&rungs));
-        self.proposals.push(Proposal { method: method.clone(), bits, metrics });
+        self.proposals.push(Proposal { method: method.clone(), bits, metrics: metrics.clone() });
         let size = self.space.packed_bytes(&rungs);
-        self.front.insert(size, -metrics.distance, FrontPlan { metrics, method: method.clone(), bits, plan });
+        let point = FrontPlan { metrics: metrics.clone(), method: method.clone(), bits, plan };
+        self.front.insert(size, -metrics.distance, point);
         let found = EvaluatedPlan { rungs, method, metrics };
         self.write_best(&found)?;
         Ok(found)
