@@ -231,6 +231,7 @@ mod tests {
             names: indexmap::IndexMap::new(),
             layers: quantized,
             float_layers: float,
+            stored: Vec::new(),
             notes: Vec::new(),
             kept: Vec::new(),
             quality: None,
