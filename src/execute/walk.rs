@@ -48,6 +48,8 @@ pub(crate) struct Stop {
     pub done: Vec<String>,
     /// The nodes still to come.
     pub waiting: Vec<NodeId>,
+    /// Names of values that a later stop looks at, even if no node still to come reads them.
+    pub kept: Vec<String>,
 }
 
 /// Two networks, run as far as the last stop.
@@ -171,7 +173,7 @@ impl Walk {
 impl Side {
     fn next(&self, model: &Model, stop: &Stop) -> Result<Next, ExecuteError> {
         let done: Vec<&str> = self.done.iter().chain(&stop.done).map(String::as_str).collect();
-        let cut = boundary(&model.graph, &done, &stop.waiting);
+        let cut = boundary(&model.graph, &done, &stop.waiting, &stop.kept);
         let wanted = [&cut[..], &stop.wanted].concat();
         let segment = Segment::between(model, &self.cut, &self.data.sample(0)?, &wanted)?;
         Ok(Next { segment, cut: cut.len() })
@@ -188,7 +190,7 @@ fn in_front_of(model: &Model, layer: &Layer, open: Option<&str>, later: &[Layer]
     let waiting = graph.nodes().filter(|(_, node)| waits.contains(node.label(graph))).map(|(id, _)| id).collect();
     let done = open.and_then(|open| graph.find(open)).map_or(input, |open| before_quantizer(graph, open));
     let name = |value: ValueId| vec![graph.value(value).name().to_owned()];
-    Ok(Stop { wanted: name(input), done: name(done), waiting })
+    Ok(Stop { wanted: name(input), done: name(done), waiting, kept: Vec::new() })
 }
 
 /// What the quantizer that makes a value reads; the value itself where none does.

@@ -7,7 +7,6 @@
 
 use super::MeasureError;
 use crate::data::Dataset;
-use crate::execute::stages::Limit;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::evaluate;
 use crate::measure::inspect::{Located, located_layers};
@@ -106,12 +105,7 @@ pub fn compare(
             }
         }
     }
-    let staged = [&first, &second].iter().any(|model| Limit::of_all_weights(model, runtime.memory).is_some());
-    if staged {
-        tracing::warn!("layers are compared on whole models, which take more than the memory allowed");
-    }
-    let whole = if staged { runtime.clone().memory(None) } else { runtime.clone() };
-    let found = evaluate::compare(&second, Some(&first), &names, data, options, None, &whole)?;
+    let found = evaluate::compare(&second, Some(&first), &names, data, options, None, runtime)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
         .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))

@@ -228,12 +228,11 @@ impl Judge<'_> {
         let mut walk = Walk::new(models, self.data, budget, runtime).within(limits);
         let groups = stops(models[large], limits[large], shared)?;
         for (at, taps) in groups.iter().enumerate() {
-            let later: Vec<&str> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].as_str()).collect();
+            let later: Vec<String> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].clone()).collect();
             let wanted: Vec<String> = taps.iter().map(|&tap| shared[tap].clone()).collect();
-            let stops = models.map(|model| Stop {
-                wanted: wanted.clone(),
-                done: wanted.clone(),
-                waiting: producers(model, &later),
+            let stops = models.map(|model| {
+                let kept = [&later[..], &outputs(model)].concat();
+                Stop { wanted: wanted.clone(), done: wanted.clone(), waiting: producers(model, &kept), kept }
             });
             let visit = |tally: &mut Tally, _, ran: [Ran; 2]| Self::taps(tally, taps, ran);
             walk.step(models, &stops, tally, visit, &mut merge)?;
@@ -315,10 +314,10 @@ fn stops(model: &Model, limit: Option<Limit>, taps: &[String]) -> Result<Vec<Vec
     Ok(groups)
 }
 
-/// The nodes that compute a model's outputs and some other values.
-fn producers(model: &Model, names: &[&str]) -> Vec<NodeId> {
+/// The nodes that compute some values.
+fn producers(model: &Model, names: &[String]) -> Vec<NodeId> {
     let graph = &model.graph;
-    let values = names.iter().filter_map(|name| graph.find(name)).chain(graph.outputs());
+    let values = names.iter().filter_map(|name| graph.find(name));
     values.filter_map(|value| graph.value(value).producer()).map(|(node, _)| node).collect()
 }
 
