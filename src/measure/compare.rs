@@ -12,8 +12,7 @@ use crate::measure::agreement::AgreementFigures;
 use crate::measure::evaluate;
 use crate::measure::inspect::{Located, located_layers};
 use crate::measure::metrics::OutputMetrics;
-use crate::prepare::BatchNorm;
-use crate::prepare::prepare;
+use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare};
 use crate::runtime::Runtime;
 use crate::scheme::options::MeasureOptions;
 use msq_passes::analysis::LayerOp;
@@ -145,6 +144,7 @@ fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<V
     if quantized.iter().any(|layer| !layer.layer.is_float()) {
         return Ok(quantized);
     }
+    admit(model, FreezeInitializers::default(), None)?;
     prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &*runtime.backend(), None)?;
     Ok(located_layers(model))
 }
