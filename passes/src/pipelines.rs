@@ -14,8 +14,8 @@ use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
     CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm,
-    NormalizePadding, NormalizePooling, RewriteActivations, SinglePrecision, UpgradeOpset,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
+    NormalizeGemm, NormalizePadding, NormalizePooling, RewriteActivations, SinglePrecision, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreConstants, StoreWeights, StoredTensor,
