@@ -5,8 +5,8 @@ use crate::data::{Dataset, InputSpec, SyntheticOptions};
 use crate::engine::Backend;
 use crate::error::Error;
 use crate::pipeline::{self, Calibration, Quantized};
-use crate::runtime::Runtime;
 use crate::runtime::progress::{Cancellation, Progress};
+use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
 use crate::solve::Solver;
@@ -155,14 +155,16 @@ impl<'a> Quantizer<'a> {
 
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
-        let (data, synthetic) = self.data()?;
-        let Some(search) = &self.search else {
-            let calibration = Calibration { data: &data, synthetic, solver: self.solver.as_deref() };
+        let solver = self.solver.clone();
+        let Some(search) = self.search.clone() else {
+            let (data, synthetic, unfed) = self.data_or_reason()?;
+            let calibration = Calibration { data: &data, synthetic, solver: solver.as_deref(), unfed };
             return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
+        let (data, synthetic) = self.data()?;
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
-        pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, search, &self.runtime)
+        let calibration = Calibration { data: &calibration, synthetic, solver: solver.as_deref(), unfed: None };
+        pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 
     /// Searches for the bits of every layer and leaves it at that. Without a target, one point of accuracy, or of
@@ -171,8 +173,20 @@ impl<'a> Quantizer<'a> {
         let (data, synthetic) = self.data()?;
         let search = self.search.unwrap_or_default();
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
+        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref(), unfed: None };
         pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
+    }
+
+    /// The data to calibrate on, and whether it is made up; none, with the reason, for a model for which nothing can be
+    /// made up.
+    fn data_or_reason(&self) -> Result<(Dataset, bool, Option<String>), Error> {
+        match self.data() {
+            Ok((data, synthetic)) => Ok((data, synthetic, None)),
+            Err(error) if error.kind() == ErrorKind::Data && self.calibration.is_none() => {
+                Ok((Dataset::none(), true, Some(error.to_string())))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The data to calibrate on, and whether it is made up.
@@ -196,7 +210,6 @@ fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
 mod tests {
     use super::*;
     use crate::engine::standard;
-    use crate::runtime::ErrorKind;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn quantizer<'a>() -> Quantizer<'a> {

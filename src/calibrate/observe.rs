@@ -94,13 +94,13 @@ pub(crate) fn see(
     watch: Watch,
     runtime: &Runtime,
 ) -> Result<Seen, CalibrateError> {
-    if data.is_empty() {
-        return Err(CalibrateError::NoSamples);
-    }
     let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), watch };
     let mut wanted = wanted(model, scheme);
     if !scheme.coverage.is_whole() && wanted.is_empty() {
         return Ok(seen);
+    }
+    if data.is_empty() {
+        return Err(CalibrateError::NoSamples);
     }
     let part = Segment::whole(&scheme.coverage.part(model));
     let stages = Stages::new(&part, Limit::of(model, runtime.memory))?;

@@ -303,6 +303,7 @@ pub(crate) fn summary(text: &mut String, found: &Outcome) {
     let passes = format!("{:.0} passes of a sample instead of {:.0}", found.passes.run, found.passes.full);
     line(text, "", &format!("{passes}, {saved:.0} % saved"));
     if !found.reached {
-        line(text, "", &format!("the target is out of reach: {}; this is the nearest plan", found.target));
+        let nearest = found.nearest.as_ref().map_or_else(String::new, |nearest| format!(": {nearest}"));
+        line(text, "", &format!("the target is out of reach: {}; this is the nearest plan{nearest}", found.target));
     }
 }

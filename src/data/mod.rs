@@ -42,7 +42,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use msq_passes::ir::{DataType, Model};
+use msq_passes::ir::{DataType, Model, TypeProto};
 
 pub use array::{Array, ArrayData, CastError, LengthError};
 pub use error::{DataError, NpyError, Place, ShapeText};
@@ -63,6 +63,8 @@ pub struct InputSpec {
     pub dtype: DataType,
     /// Its shape, free dimensions `None`; `None` when not even the rank is known.
     pub shape: Option<Vec<Option<usize>>>,
+    /// The names of free dimensions, axis by axis; axes of the same name are equally long. May be shorter than the shape.
+    pub symbols: Vec<Option<String>>,
 }
 
 impl InputSpec {
@@ -71,7 +73,8 @@ impl InputSpec {
         let spec = |v| {
             let value = model.graph.value(v);
             let dtype = value.element_type().unwrap_or(DataType::Float);
-            Self { name: value.name().to_owned(), dtype, shape: value.shape() }
+            let symbols = value.ty().map(TypeProto::symbols).unwrap_or_default();
+            Self { name: value.name().to_owned(), dtype, shape: value.shape(), symbols }
         };
         model.graph.runtime_inputs().map(spec).collect()
     }
@@ -110,6 +113,11 @@ impl Dataset {
     pub fn synthetic(inputs: &[InputSpec], options: &SyntheticOptions) -> Result<Self, DataError> {
         check_inputs(inputs)?;
         Ok(Self::of(Opened::new(synthetic::Synthetic::new(inputs, options)?), String::new()))
+    }
+
+    /// No samples, for a model that nothing can feed.
+    pub fn none() -> Self {
+        Self::of(Opened::new(synthetic::Synthetic::none()), String::new())
     }
 
     fn of(opened: Opened, name: String) -> Self {

@@ -9,6 +9,7 @@
 //! ├─ agreement   rows of scores, sequences, decisions, cosines
 //! ├─ boxes       detections: kept, lost, invented
 //! └─ metrics     what was found
+//! pairs        layers of two models that are the same
 //! evaluate, compare, inspect   the commands of these names
 //! ```
 
@@ -24,5 +25,6 @@ mod head;
 pub mod inspect;
 pub mod metrics;
 pub(crate) mod outputs;
+mod pairs;
 
 pub use error::MeasureError;

@@ -25,7 +25,7 @@ use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
+use crate::prepare::{admit, annotate, equalize, prepare};
 use crate::report::Report;
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -59,7 +59,7 @@ impl Quantized {
 }
 
 /// The inputs of calibration and solving.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Calibration<'a> {
     /// The samples.
     pub data: &'a Dataset,
@@ -67,6 +67,8 @@ pub(crate) struct Calibration<'a> {
     pub synthetic: bool,
     /// The solver that a library user gives, in the place of the one that the options name.
     pub solver: Option<&'a dyn Solver>,
+    /// Why there are no samples, where nothing can feed the model.
+    pub unfed: Option<String>,
 }
 
 impl Calibration<'_> {
@@ -83,7 +85,7 @@ pub(crate) fn quantize(
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
-    prepared.quantize(model, calibration, None, options, runtime)
+    prepared.quantize(model, &calibration, None, options, runtime)
 }
 
 /// Facts of a float model from before it was prepared.
@@ -91,30 +93,32 @@ struct Prepared {
     start: Instant,
     float_bytes: u64,
     opset: i64,
+    /// What a user should know of how the model was taken in.
+    notes: Vec<String>,
 }
 
 impl Prepared {
     /// Brings the model into its canonical form.
     fn new(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<Self, Error> {
         let start = Instant::now();
-        refuse_quantized(model)?;
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
+        let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
         prepare(model, options.prepare.batch_norm, &*runtime.backend(), runtime.passes())?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model, runtime.passes())?;
         }
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
-        Ok(Self { start, float_bytes, opset })
+        Ok(Self { start, float_bytes, opset, notes })
     }
 
     /// Calibrates, solves, lowers and verifies: on the samples of `validation`, or else on some of those calibrated on.
     fn quantize(
         &self,
         mut model: Model,
-        calibration: Calibration,
+        calibration: &Calibration,
         validation: Option<&Dataset>,
         options: &Options,
         runtime: &Runtime,
@@ -163,7 +167,7 @@ impl Prepared {
             layers,
             float_layers: layers::float_reports(&float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
-            notes: layers::notes(&scheme),
+            notes: self.notes.iter().cloned().chain(layers::notes(&scheme)).collect(),
             kept: scheme.placement.kept.clone(),
             quality,
             search: None,
@@ -183,7 +187,7 @@ fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
 fn calibrate(
     model: &Model,
     plan: &BitPlan,
-    calibration: Calibration,
+    calibration: &Calibration,
     options: &Options,
     pool: &rayon::ThreadPool,
     runtime: &Runtime,
@@ -194,7 +198,10 @@ fn calibrate(
         outputs: options.verify.verify,
         distributions: options.verify.details,
     };
-    let mut coverage = Coverage::within(model, runtime.memory);
+    let mut coverage = match &calibration.unfed {
+        Some(reason) => Coverage::nothing(model, reason.clone()),
+        None => Coverage::within(model, runtime.memory),
+    };
     loop {
         let scheme = Scheme::within(model, plan, options, coverage)?;
         scheme.check_encodings(model)?;
@@ -206,7 +213,7 @@ fn calibrate(
                 return Ok((scheme, observed));
             }
             Err(error) => {
-                let less = error.of_engine().and_then(|e| scheme.coverage.less(model, &*runtime.backend(), e));
+                let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));
                 coverage = less.ok_or(error)?;
             }
         }
@@ -218,7 +225,7 @@ fn solve(
     model: &Model,
     scheme: &Scheme,
     observed: &mut Observed,
-    calibration: Calibration,
+    calibration: &Calibration,
     runtime: &Runtime,
 ) -> Result<Solved, Error> {
     let of_scheme;

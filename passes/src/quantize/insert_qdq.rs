@@ -107,7 +107,9 @@ impl Pass for InsertQdq<'_> {
     }
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let external = external_constants(model, self.placement)?;
         let mut work = Work {
+            external,
             graph: &mut model.graph,
             pass: self,
             parameters: HashMap::new(),
@@ -135,6 +137,13 @@ impl Pass for InsertQdq<'_> {
     }
 }
 
+/// The constants that get quantizers and whose elements are in other files, read from these.
+fn external_constants(model: &Model, placement: &Placement) -> Result<HashMap<ValueId, TensorProto>, PassError> {
+    let constants = placement.values.keys().filter_map(|&value| Some((value, model.graph.constant(value)?)));
+    let external = constants.filter(|(_, tensor)| tensor.is_external());
+    external.map(|(value, tensor)| Ok((value, model.loaded(tensor)?.into_owned()))).collect()
+}
+
 /// Removes an absorbed node: the preceding node writes its output.
 fn absorb(graph: &mut Graph, absorbed: NodeId) {
     let node = graph.node(absorbed);
@@ -154,6 +163,8 @@ struct Parameters {
 }
 
 struct Work<'a, 'b> {
+    /// Constants to be quantized whose elements are in other files.
+    external: HashMap<ValueId, TensorProto>,
     graph: &'a mut Graph,
     pass: &'a InsertQdq<'b>,
     /// By root value.
@@ -212,7 +223,7 @@ impl Work<'_, '_> {
     /// A value that no integer kernel computes: an input, a constant, the result of a float node.
     fn quantize_foreign(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> Result<(), PassError> {
         let readers = self.graph.value(value).uses().to_vec();
-        let integers = match self.graph.constant(value) {
+        let integers = match self.external.get(&value).or_else(|| self.graph.constant(value)) {
             Some(tensor) => {
                 let integers = quantize_constant(tensor, &format!("{stem}_quantized"), parameters.quantizer)?;
                 self.graph.add_initializer(integers)

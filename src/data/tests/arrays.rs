@@ -17,7 +17,7 @@ fn rows_of_a_file() {
 #[test]
 fn an_input_of_unknown_shape_takes_rows_as_they_are() {
     let (_folder, path) = file("a.npy", &npy(&[3, 2], &count(&[3, 2])));
-    let inputs = [InputSpec { name: "in".to_owned(), dtype: DataType::Float, shape: None }];
+    let inputs = [InputSpec { name: "in".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new() }];
     assert_eq!(first(&open(&path, &inputs).unwrap(), 1), (vec![1, 2], vec![2.0, 3.0]));
 }
 
