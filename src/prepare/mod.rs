@@ -1,6 +1,7 @@
 //! Brings the float graph into a canonical form, so that calibration and lowering see few forms of the same thing.
 
 mod error;
+mod external;
 mod options;
 pub(crate) mod quantized;
 
@@ -54,7 +55,8 @@ pub(crate) fn prepare(
 ) -> Result<(), PrepareError> {
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
-    let constants = annotate(model, backend).constants;
+    let mut constants = annotate(model, backend).constants;
+    constants.extend(external::transposed(model)?);
     let folded = pipelines::fold(constants).observed(observer).run(model)?;
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
