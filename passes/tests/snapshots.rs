@@ -8,8 +8,9 @@ use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
     CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants,
-    FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm,
-    NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
+    FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants, InsertTaps, LiftConstants, LowerInteger,
+    NormalizeGemm, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights,
+    UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),
+        "hoist-constants" => Box::new(HoistConstants),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
         "lower-integer" => Box::new(LowerInteger),
@@ -43,6 +45,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         }),
         "rewrite-activations" => Box::new(RewriteActivations),
         "share-constants" => Box::new(ShareConstants),
+        "share-weights" => Box::new(ShareWeights),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
@@ -164,6 +167,7 @@ passes! {
     fuse_batch_norm: "fuse-batch-norm",
     fuse_qlinear: "fuse-qlinear",
     half_constants: "half-constants",
+    hoist_constants: "hoist-constants",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",
     lower_integer: "lower-integer",
@@ -172,6 +176,7 @@ passes! {
     pack_weights: "pack-weights",
     rewrite_activations: "rewrite-activations",
     share_constants: "share-constants",
+    share_weights: "share-weights",
     upgrade_opset: "upgrade-opset",
 }
 

@@ -1,6 +1,6 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
-use super::CalibrateError;
+use super::{CalibrateError, alike};
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
@@ -68,7 +68,8 @@ pub(crate) fn observe(
     let roots: Vec<ValueId> = scheme.placement.roots().collect();
     let one = |value| seen.quantizer(model, scheme, value);
     let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
-    let activations = chosen?.into_iter().flatten().collect();
+    let mut activations = chosen?.into_iter().flatten().collect();
+    alike::join(model, scheme, &mut activations);
     let requantizing: Vec<&Layer> =
         scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
     let one = |layer| seen.requantizer(model, scheme, layer);

@@ -46,7 +46,7 @@ fn bits_line(report: &Report) -> Option<String> {
     let plain = report.layers.iter().all(|l| l.weight_bits == Some(WeightBits::Bits(8)));
     let (average, activations) = (report.bits_on_disk(), report.activations());
     let said = format!("weights {average:.2} on disk on average, activations {activations}");
-    (!plain || activations != "8").then_some(said)
+    (!report.layers.is_empty() && (!plain || activations != "8")).then_some(said)
 }
 
 fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
@@ -116,6 +116,10 @@ fn stores(text: &mut String, report: &Report) {
 
 fn runs_as(text: &mut String, report: &Report) {
     let (int8, all) = (report.on_integers(), report.layer_count());
+    if all == 0 {
+        line(text, "runs as", "float: no layer multiplies by a constant");
+        return;
+    }
     let stored = report.layers.len() - int8;
     let stored = if stored > 0 { format!(", {stored} float with integer weights") } else { String::new() };
     if int8 == 0 && report.layers.len() == all {

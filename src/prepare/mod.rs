@@ -2,6 +2,7 @@
 
 mod admit;
 mod error;
+mod external;
 mod options;
 pub(crate) mod quantized;
 
@@ -55,7 +56,8 @@ pub(crate) fn prepare(
 ) -> Result<(), PrepareError> {
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
-    let constants = annotate(model, backend).constants;
+    let mut constants = annotate(model, backend).constants;
+    constants.extend(external::transposed(model)?);
     let folded = pipelines::fold(constants).observed(observer).run(model)?;
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);

@@ -5,7 +5,7 @@ use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use super::encodings::Encodings;
 use super::options::{Format, Options, OutputOptions, SolveOptions};
 use super::select::Selection;
-use super::shared::{Twin, agreed_plan, groups, twin};
+use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use crate::execute::coverage::Coverage;
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
@@ -31,6 +31,10 @@ pub(crate) struct Scheme {
     pub stored_float: Vec<(StoredWeight, String)>,
     /// Layers with the same weight, by name: one result serves all of a group.
     pub groups: Vec<Vec<String>>,
+    /// Layers that take one scale for the whole weight, because another layer reads the same weight with its output
+    /// channels along another axis. Each with whether its weight, as stored, is the transpose of that of the first layer
+    /// of its group.
+    pub one_scale: IndexMap<String, bool>,
     /// The layers that read stored weights too, by the names of these.
     pub twins: IndexMap<String, Twin>,
     /// Bits of each layer.
@@ -91,7 +95,7 @@ impl Scheme {
         }
         let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();
         let shared: Vec<&Layer> = placement.layers().chain(&weight_only).filter(affine).collect();
-        let groups = groups(model, &shared);
+        let Sharing { groups, one_scale } = groups(model, &shared, plan, target.per_channel);
         let plan = &agreed_plan(plan, &groups);
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let mut twins = IndexMap::new();
@@ -121,6 +125,7 @@ impl Scheme {
             stored,
             stored_float,
             groups,
+            one_scale,
             twins,
             plan: plan.clone(),
             packings,
@@ -204,6 +209,13 @@ impl Scheme {
             && self.target.rounds_float_bias
             && layer.op == LayerOp::Conv
             && self.output.format == Format::Qdq
+    }
+
+    /// Whether the range of a value follows from data alone: no encoding gives it and its quantizer stands for no clamp.
+    pub(crate) fn is_free(&self, graph: &Graph, value: ValueId) -> bool {
+        let (placement, given) = (&self.placement, self.given.contains(&value));
+        let bounded = placement.bound_of(graph, value).or(placement.floor_of(graph, value)).is_some();
+        !given && !bounded && !placement.is_clamped(graph, value) && placement.factor_of(graph, value) == 1.0
     }
 
     /// The value whose quantizer serves only this layer, if there is one and its range follows from data: neither

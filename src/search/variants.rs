@@ -111,7 +111,8 @@ impl<'a> Variants<'a> {
         for weight in scheme.stored.iter().filter(|weight| !scheme.twins.contains_key(&weight.name)) {
             let key = (weight.name.clone(), scheme.stored_plan(weight), None);
             if !self.solved.contains_key(&key) {
-                self.solved.insert(key.clone(), round_stored(self.model, &scheme, weight)?);
+                let Some(rounded) = round_stored(self.model, &scheme, weight)? else { continue };
+                self.solved.insert(key.clone(), rounded);
             }
             solved.insert(weight.name.clone(), self.solved[&key].clone());
         }

@@ -281,7 +281,11 @@ fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -
     if floor.is_empty() {
         floor = rounding.least.to_vec();
     }
-    floor.iter_mut().zip(rounding.least).for_each(|(floor, least)| *floor = floor.max(*least));
+    if rounding.least.len() == floor.len() {
+        floor.iter_mut().zip(rounding.least).for_each(|(floor, least)| *floor = floor.max(*least));
+    } else {
+        floor.extend_from_slice(rounding.least);
+    }
     if floor.is_empty() {
         return floor;
     }

@@ -48,8 +48,8 @@ pub(crate) fn reconstruct(
     let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
-        if scheme.given_weight_scales(model, layer).is_some() {
-            // Rounded to nearest on the scales given.
+        if scheme.given_weight_scales(model, layer).is_some() || scheme.one_scale.contains_key(&layer.name) {
+            // Rounded to nearest on the scales given, or on one scale for layers along different axes.
             runtime.step(1)?;
             continue;
         }

@@ -8,16 +8,28 @@ use super::round::Round;
 use super::rounding::Rounded;
 use super::{Group, Problem, SolveError, Solver, Statistics, planned};
 use crate::quant::{Granularity, QuantizedWeight, Sqnr};
+use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::{Scheme, Twin};
 use crate::solve::random::seed_of;
 use msq_passes::analysis::StoredWeight;
 use msq_passes::ir::Model;
 use msq_passes::{Integers, QuantizedLayer, StoredTensor};
 
-/// Rounds a weight. Scales are one per channel, in the order of the axes of scales.
-pub(crate) fn round_stored(model: &Model, scheme: &Scheme, weight: &StoredWeight) -> Result<Rounded, SolveError> {
+/// Least signal-to-noise ratio of integers of 8 bits, in decibels: below it numbers of different size share a scale.
+const LEAST: f64 = 25.0;
+
+/// Rounds a weight. Scales are one per channel, in the order of the axes of scales. `None` for one that is better left
+/// in float: numbers that are not finite, or too far apart within a channel for 8 bits.
+pub(crate) fn round_stored(
+    model: &Model,
+    scheme: &Scheme,
+    weight: &StoredWeight,
+) -> Result<Option<Rounded>, SolveError> {
     let Some(tensor) = model.constant(weight.value) else { return Err(missing(weight)) };
     let values = tensor?.to_f32()?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Ok(None);
+    }
     let order = channel_order(&weight.shape, &weight.axes);
     let rows: Vec<f32> = order.iter().map(|&at| values[at]).collect();
     let (plan, channels) = (scheme.stored_plan(weight), weight.scales().max(1));
@@ -42,9 +54,12 @@ pub(crate) fn round_stored(model: &Model, scheme: &Scheme, weight: &StoredWeight
         halve(&mut rounded, solver.rounds_to_nearest().then_some(&*list[0]));
     }
     let weight_sqnr = rounded.sqnr(&list[0]);
+    if plan.weights == WeightBits::Bits(8) && weight_sqnr.decibels() < LEAST {
+        return Ok(None);
+    }
     let mut data = vec![0; rounded.data.len()];
     order.iter().zip(&rounded.data).for_each(|(&at, &q)| data[at] = q);
-    Ok(of(data.into(), rounded.scales, weight_sqnr))
+    Ok(Some(of(data.into(), rounded.scales, weight_sqnr)))
 }
 
 /// The integers of a layer that reads the same weight.

@@ -9,8 +9,8 @@
 //!
 //! They compute in float and can be stored as integers. A table is left alone where what is looked up multiplies an
 //! activation that does not depend on it (the cosines of rotary positions, gates): an error there is one of every
-//! product. So is a constant too small for integers, scales and nodes to take half of its bytes, and one that the caller
-//! or another element type owns.
+//! product. So is a constant that integers, scales and nodes would hardly make smaller, one that is a graph output, and one
+//! that is neither float nor float16.
 
 use super::{LayerOp, layers};
 use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, ValueId};
@@ -46,6 +46,8 @@ pub struct StoredWeight {
     pub value: ValueId,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// Bytes of its floats.
+    pub float_bytes: usize,
     /// The axes along which scales lie.
     pub axes: Vec<usize>,
     /// Why it is better left in float; `None` where it is not.
@@ -98,11 +100,12 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
             return;
         }
         let Some(shape) = shape_of(graph, value) else { return };
+        let float_bytes = graph.constant(value).and_then(crate::ir::TensorProto::byte_count).unwrap_or_default();
         let name = graph.value(value).name();
         let name = if layer_names.contains(name) { format!("{name}_weight") } else { name.to_owned() };
         let Reading { kind, op, reader, axes, refusal } = reading;
         at.insert(value, found.len());
-        found.push(StoredWeight { name, kind, op, readers: vec![reader], value, shape, axes, refusal });
+        found.push(StoredWeight { name, kind, op, readers: vec![reader], value, shape, float_bytes, axes, refusal });
     };
     for (_, node) in graph.nodes() {
         let label = node.label(graph);
@@ -140,15 +143,15 @@ fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
 }
 
 fn refusal(graph: &Graph, weight: &StoredWeight) -> Option<&'static str> {
-    let float = graph.constant(weight.value).and_then(crate::ir::TensorProto::element_type) == Some(DataType::Float);
-    if !float {
-        return Some("it is not of type float");
+    let element = graph.constant(weight.value).and_then(crate::ir::TensorProto::element_type);
+    if !matches!(element, Some(DataType::Float | DataType::Float16)) {
+        return Some("it is neither of type float nor float16");
     }
     if graph.is_output(weight.value) {
         return Some("it is a graph output");
     }
     let stored = weight.weights() + 4 * weight.scales() + OVERHEAD;
-    (2 * stored > 4 * weight.weights()).then_some("integers and scales would not take half of its bytes")
+    (10 * stored > 6 * weight.float_bytes).then_some("integers and scales would take more than 0.6 of its bytes")
 }
 
 /// What is asked of a node, of the main graph or of a sub-graph.
@@ -305,7 +308,7 @@ mod tests {
         let refusals: Vec<_> = found(body).into_iter().map(|(.., refusal)| refusal.unwrap()).collect();
         assert_eq!(
             refusals,
-            ["what is looked up multiplies an activation", "integers and scales would not take half of its bytes"]
+            ["what is looked up multiplies an activation", "integers and scales would take more than 0.6 of its bytes"]
         );
     }
 
