@@ -301,7 +301,7 @@ impl Comparison {
             _ if rank <= 3 && has_rows(spec, &compared.shape) && name.contains("logit") => read(scores, "by its name"),
             _ if rank == 2 && name.contains("embed") => read(OutputKind::Embedding, "by its name"),
             _ if evidence.is_logits() => read(scores, "its numbers look like logits"),
-            _ => read(OutputKind::Values, "nothing says that it holds anything else"),
+            _ => read(OutputKind::Values, "nothing says otherwise"),
         }
     }
 

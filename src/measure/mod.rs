@@ -9,6 +9,7 @@
 //! ├─ agreement   rows of scores, sequences, decisions, cosines
 //! ├─ boxes       detections: kept, lost, invented
 //! └─ metrics     what was found
+//! custom_metric  the caller's own measure
 //! evaluate, compare, inspect   the commands of these names
 //! ```
 
@@ -17,6 +18,7 @@ pub(crate) mod boxes;
 pub(crate) mod channels;
 pub mod compare;
 pub(crate) mod comparison;
+mod custom_metric;
 mod error;
 pub mod evaluate;
 mod evidence;
@@ -25,4 +27,5 @@ pub mod inspect;
 pub mod metrics;
 pub(crate) mod outputs;
 
+pub use custom_metric::{CustomMetric, ScoredOutputs};
 pub use error::MeasureError;

@@ -12,6 +12,7 @@
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
 pub(crate) mod details;
+mod held_out;
 mod layers;
 mod search;
 mod verify;
@@ -24,6 +25,7 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
+use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::report::Report;
@@ -67,6 +69,8 @@ pub(crate) struct Calibration<'a> {
     pub synthetic: bool,
     /// The solver that a library user gives, in the place of the one that the options name.
     pub solver: Option<&'a dyn Solver>,
+    /// The caller's own metric.
+    pub metric: Option<&'a CustomMetric>,
 }
 
 impl Calibration<'_> {
@@ -125,6 +129,9 @@ impl Prepared {
         let float = model;
         let pool = thread_pool(runtime)?;
         let outputs = Outputs::of(&float, &options.measure.output_kinds, 0)?;
+        let (kept, held_out) = held_out::split(&float, &plan, calibration, validation, options)?;
+        let calibration = Calibration { data: &kept, ..calibration };
+        let validation = validation.or(held_out.as_ref());
         let calibrating = Instant::now();
         let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
@@ -132,7 +139,8 @@ impl Prepared {
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let (data, seen) = (calibration.data, &observed.outputs);
-        let quality = verify::verify(&model, &float, &outputs, &scheme, validation, (data, seen), runtime)?;
+        let quality =
+            verify::verify(&model, &float, (&outputs, calibration.metric), &scheme, validation, (data, seen), runtime)?;
         let mut layers = layers::reports(&float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
             let run = details::Run {
