@@ -43,7 +43,7 @@ fn share_lost(float: &Model, other: &Model, data: &Dataset) -> f64 {
         let path = scratch.path(name);
         evaluate(model, None, data, &MeasureOptions::default(), Some(&path), &Runtime::default()).unwrap();
         let read = common::arrays::read_npz(&path);
-        read.into_values().next().unwrap().1.iter().map(|&v| f64::from(v)).collect()
+        read.into_values().next().unwrap().iter().map(|&v| f64::from(v)).collect()
     };
     let (a, b) = (outputs(float, "a.npz"), outputs(other, "b.npz"));
     let mean = a.iter().sum::<f64>() / a.len() as f64;
@@ -153,6 +153,7 @@ fn the_kind_of_an_output_is_overridden() {
     };
     assert_eq!(kind(["--output-kind", "logits=values"]), "values");
     assert_eq!(kind(["--output", "logits=embedding"]), "embedding");
-    let said = msq(args![model, "-o", out, "--calib", data, "--output-kind", "nothing=values"]).usage();
+    let run = msq(args![model, "-o", out, "--calib", data, "--output-kind", "nothing=values"]);
+    let said = run.usage();
     assert!(said.contains("--output-kind: no output is called `nothing`; there are `logits`"), "{said}");
 }
