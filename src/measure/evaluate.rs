@@ -248,7 +248,7 @@ impl Judge<'_> {
             let segments = [Segment::tapped(models[0], shared)?, Segment::tapped(models[1], shared)?];
             let visit = |tally: &mut Tally, index: usize, [reference, ran]: [Ran; 2]| {
                 self.outputs(tally, index, Some(reference), ran)?;
-                Self::taps(tally, &all, [reference.skip(self.own[0]), ran.skip(self.own[1])])
+                self.taps(tally, (index, &all), shared, [reference.skip(self.own[0]), ran.skip(self.own[1])])
             };
             let [first, second] = &segments;
             let data = [self.data, self.data];
@@ -265,7 +265,7 @@ impl Judge<'_> {
                 done: wanted.clone(),
                 waiting: producers(model, &later),
             });
-            let visit = |tally: &mut Tally, _, ran: [Ran; 2]| Self::taps(tally, taps, ran);
+            let visit = |tally: &mut Tally, index: usize, ran: [Ran; 2]| self.taps(tally, (index, taps), shared, ran);
             walk.step(models, &stops, tally, visit, &mut merge)?;
         }
         let stops = models.map(|model| Stop { wanted: outputs(model), ..Stop::default() });
@@ -278,16 +278,15 @@ impl Judge<'_> {
 
     /// Adds the outputs, which are the first values of what ran.
     fn outputs(self, tally: &mut Tally, index: usize, reference: Option<Ran>, ran: Ran) -> Result<(), MeasureError> {
-        let labels = self.data.labels(index);
         let count = self.own[0].min(self.own[1]);
         match reference {
             Some(reference) => {
                 check_alike(count, [reference, ran])?;
-                tally.outputs.observe_run(index, &reference.first(count)?, ran.take(count), labels)?;
+                tally.outputs.observe_run(index, &reference.first(count)?, ran.take(count), self.data)?;
             }
             // Alone it is compared with itself, for the labels.
-            None if labels.is_some() => {
-                tally.outputs.observe_run(index, &ran.first(count)?, ran.take(count), labels)?;
+            None if self.data.has_labels() => {
+                tally.outputs.observe_run(index, &ran.first(count)?, ran.take(count), self.data)?;
             }
             None => {}
         }
@@ -301,10 +300,22 @@ impl Judge<'_> {
     }
 
     /// Adds inner values, given by their numbers.
-    fn taps(tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), MeasureError> {
+    fn taps(
+        self,
+        tally: &mut Tally,
+        (sample, taps): (usize, &[usize]),
+        names: &[String],
+        ran: [Ran; 2],
+    ) -> Result<(), MeasureError> {
+        let kept = self.outputs.kept(self.data, sample)?;
         for (at, &tap) in taps.iter().enumerate() {
             let [wanted, values] = alike(at, ran)?;
-            tally.values[tap].observe(&wanted, &values);
+            match kept.as_ref().and_then(|kept| kept.of(&names[tap], ran[0].shape(at))) {
+                Some(positions) => {
+                    tally.values[tap].observe(&positions.retain(&wanted), &positions.retain(&values));
+                }
+                None => tally.values[tap].observe(&wanted, &values),
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::data::{Array, Dataset, Sample};
 use crate::error::Error;
+use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages, fold_pair_within};
 use crate::measure::comparison::{Comparison, Found};
@@ -59,7 +60,7 @@ fn beside(
             scored[0].observe(index, float, data)?;
             scored[1].observe(index, ran, data)?;
         }
-        Ok::<(), Error>(part.observe_run(index, &float.first(float.len())?, ran, data.labels(index))?)
+        Ok::<(), Error>(part.observe_run(index, &float.first(float.len())?, ran, data)?)
     };
     let merge = |(part, [float, own]): (Comparison, [ScoredOutputs; 2])| {
         total.merge(&part);
@@ -112,7 +113,8 @@ fn with_outputs(
                 .zip(&sample.arrays)
                 .map(|(values, array)| Found { values, shape: array.shape() })
                 .collect();
-            total.observe(samples, &float[samples], &found, data.labels(samples));
+            let kept = outputs.kept(data, samples).map_err(ExecuteError::from)?;
+            total.observe(samples, &float[samples], &found, data.labels(samples), kept.as_ref());
             samples += 1;
         }
         Ok(())

@@ -70,7 +70,7 @@ impl Evaluator {
                 scored.observe(at, ran, &data)?;
             }
             let outputs = ran.first(ran.len())?;
-            part.observe_run(at, &outputs, ran, data.labels(at))?;
+            part.observe_run(at, &outputs, ran, &data)?;
             copies.push(outputs);
             Ok(())
         };
@@ -134,7 +134,7 @@ impl Evaluator {
             if self.metric.is_some() {
                 scored.observe(sample, ran, &self.data)?;
             }
-            Ok::<(), SearchError>(part.observe_run(sample, &self.reference[sample], ran, self.data.labels(sample))?)
+            Ok::<(), SearchError>(part.observe_run(sample, &self.reference[sample], ran, &self.data)?)
         };
         let merge = |(part, own): (Comparison, ScoredOutputs)| {
             total.merge(&part);
