@@ -47,7 +47,7 @@ pub mod solve;
 
 pub use calibrate::synthetic::made_up;
 pub use error::Error;
-pub use measure::{agreement, compare, evaluate, inspect, metrics};
+pub use measure::{CustomMetric, ScoredOutputs, agreement, compare, evaluate, inspect, metrics};
 pub use pipeline::Quantized;
 pub use quant::weight_grid::WeightGrid;
 pub use quantizer::{Quantizer, load};

@@ -32,7 +32,11 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     paths::check(&model, reads, args.save_outputs.as_deref())?;
     let reference = args.reference.as_deref().map(msq_onnx::load).transpose()?;
     let data = args.measure.open(&model, "evaluate")?;
-    if reference.is_none() && !data.has_labels() && args.save_outputs.is_none() {
+    if reference.is_none()
+        && !data.has_labels()
+        && args.save_outputs.is_none()
+        && args.measure.options.metric_command.is_none()
+    {
         return Err(Usage("the data has no labels: add --labels, or --reference to compare with".to_owned()).into());
     }
     let (save, bars) = (args.save_outputs.as_deref(), args.measure.bars());
@@ -52,6 +56,11 @@ fn text(found: &Evaluation) -> String {
     }
     if let Some(accuracy) = found.reference_accuracy {
         line(&mut text, "reference", &format!("{:.2} %", 100.0 * accuracy));
+    }
+    for (heading, metric) in [("metric", found.metric), ("reference", found.reference_metric)] {
+        if let Some(metric) = metric {
+            line(&mut text, heading, &format!("{metric:.4}"));
+        }
     }
     if let Some(lost) = found.lost {
         agreement(&mut text, &found.outputs, lost);

@@ -38,7 +38,9 @@ pub(crate) struct SearchArgs {
     /// Size of the file on disk, at most: 90KB, 2MiB
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, group = "target")]
     target_size: Option<u64>,
-    /// The smallest model that loses no more, of accuracy with labels, of agreement with float without: 1%
+    /// The smallest model that loses no more: of the metric of --metric-command, else of accuracy with labels, else by the
+    /// worst output: share of other answers, boxes or sequences, of the variance of the worst channel of values, or 1 −
+    /// cosine of embeddings: 1%
     #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
     max_drop: Option<f64>,
     /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%

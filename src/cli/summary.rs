@@ -63,7 +63,9 @@ fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
         [one] => Some(words(one)),
         _ => None,
     };
-    line(text, "quality", &[accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
+    let metric = quality.metric.zip(quality.float_metric);
+    let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
+    line(text, "quality", &[metric, accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
     output_lines(text, &quality.outputs);
     for warning in &quality.warnings {
         line(text, "warning", warning);

@@ -37,10 +37,14 @@ impl RowLayout {
         elements / self.width
     }
 
+    /// The first element of a row.
+    pub(crate) fn start(self, at: usize) -> usize {
+        at / self.inner * self.inner * self.width + at % self.inner
+    }
+
     /// A row.
     pub(crate) fn row(self, values: &[f32], at: usize) -> Cow<'_, [f32]> {
-        let Self { width, inner } = self;
-        let start = at / inner * inner * width + at % inner;
+        let (Self { width, inner }, start) = (self, self.start(at));
         if inner == 1 {
             return Cow::Borrowed(&values[start..start + width]);
         }
@@ -146,9 +150,10 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
-    /// Adds a sample.
-    pub(crate) fn observe(&mut self, float: &[f32], network: &[f32]) {
-        for (&a, &b) in float.iter().zip(network) {
+    /// Adds a sample. `excluded` says which elements count nowhere.
+    pub(crate) fn observe(&mut self, [float, network]: [&[f32]; 2], excluded: Option<&dyn Fn(usize) -> bool>) {
+        let pairs = float.iter().zip(network).enumerate();
+        for (_, (&a, &b)) in pairs.filter(|(at, _)| excluded.is_none_or(|excluded| !excluded(*at))) {
             let (a, b) = (a > 0.5, b > 0.5);
             self.elements += 1;
             self.same += u64::from(a == b);

@@ -128,7 +128,14 @@ impl BoxForm {
                 let rows = || parts[at].values.chunks_exact(columns.width);
                 let fine = |row: &[f32]| share(&row[columns.score]) && is_class(row[columns.class]);
                 let image = |row: &[f32]| columns.corners == 0 || is_class(row[0]);
-                rows().all(|row| fine(row) && image(row)) && rows().any(|row| row[columns.score] >= 0.01)
+                let sure = |row: &&[f32]| row[columns.score] >= 0.01;
+                let ordered = |row: &[f32]| {
+                    let own = &row[columns.corners..];
+                    own[2] >= own[0] && own[3] >= own[1]
+                };
+                rows().all(|row| fine(row) && image(row))
+                    && rows().filter(sure).all(ordered)
+                    && rows().filter(sure).any(|row| row[columns.score] < 1.0)
             }
             Self::FinalParts { boxes: _, scores, classes } => {
                 let some = parts[scores].values.iter().any(|&v| v > 0.0 && v < 1.0);

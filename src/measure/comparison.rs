@@ -13,7 +13,9 @@ use super::evidence::Evidence;
 use super::head::Head;
 use super::metrics::{KindFigures, Metrics, OutputMetrics, Quarter};
 use super::outputs::{OutputSpec, Outputs, Reading};
-use crate::engine::EngineError;
+use crate::data::Dataset;
+use crate::execute::ExecuteError;
+use crate::execute::masks::{Kept, Positions};
 use crate::execute::segment::Ran;
 use crate::scheme::output_kind::OutputKind;
 use std::borrow::Cow;
@@ -119,8 +121,15 @@ impl Comparison {
     }
 
     /// Adds a sample, given its number: the float network's outputs, those of the network, and labels, one a row, if
-    /// there are any.
-    pub(crate) fn observe(&mut self, sample: usize, float: &[Vec<f32>], network: &[Found], labels: Option<&[i64]>) {
+    /// there are any. Positions that masks leave out count nowhere.
+    pub(crate) fn observe(
+        &mut self,
+        sample: usize,
+        float: &[Vec<f32>],
+        network: &[Found],
+        labels: Option<&[i64]>,
+        kept: Option<&Kept>,
+    ) {
         let quarter = (sample * QUARTERS / self.outputs.samples.max(1)).min(QUARTERS - 1);
         self.observe_boxes(quarter, float, network);
         let stride = self.outputs.samples.div_ceil(LOOKED_AT).max(1);
@@ -134,7 +143,9 @@ impl Comparison {
             if spec.is_whole {
                 compared.quarters[quarter].equality.observe(float, found.values);
             } else if float.len() == found.values.len() {
-                observe_output(spec, compared, quarter, float, *found, sample.is_multiple_of(stride));
+                let positions = kept.and_then(|kept| kept.of(&spec.name, found.shape));
+                let look = sample.is_multiple_of(stride);
+                observe_output(spec, compared, quarter, [float, found.values], found.shape, (look, positions.as_ref()));
             } else {
                 compared.uneven += 1;
             }
@@ -187,18 +198,20 @@ impl Comparison {
         }
     }
 
-    /// Adds a sample, where the network has just run: its outputs are the values wanted.
+    /// Adds a sample of some data, where the network has just run: its outputs are the values wanted.
     pub(crate) fn observe_run(
         &mut self,
         sample: usize,
         float: &[Vec<f32>],
         ran: Ran,
-        labels: Option<&[i64]>,
-    ) -> Result<(), EngineError> {
+        data: &Dataset,
+    ) -> Result<(), ExecuteError> {
         let values = (0..ran.len()).map(|at| ran.values(at)).collect::<Result<Vec<_>, _>>()?;
         let found: Vec<Found> =
             values.iter().enumerate().map(|(at, values)| Found { values, shape: ran.shape(at) }).collect();
-        self.observe(sample, float, &found, labels);
+        let outputs = self.outputs.clone();
+        let kept = outputs.kept(data, sample)?;
+        self.observe(sample, float, &found, data.labels(sample), kept.as_ref());
         Ok(())
     }
 
@@ -301,7 +314,7 @@ impl Comparison {
             _ if rank <= 3 && has_rows(spec, &compared.shape) && name.contains("logit") => read(scores, "by its name"),
             _ if rank == 2 && name.contains("embed") => read(OutputKind::Embedding, "by its name"),
             _ if evidence.is_logits() => read(scores, "its numbers look like logits"),
-            _ => read(OutputKind::Values, "nothing says that it holds anything else"),
+            _ => read(OutputKind::Values, "nothing says otherwise"),
         }
     }
 
@@ -448,15 +461,24 @@ impl Judge<'_> {
     }
 }
 
-/// Adds an output of a sample to the sums of every reading it may have.
-fn observe_output(spec: &OutputSpec, compared: &mut Compared, quarter: usize, float: &[f32], found: Found, look: bool) {
-    let Found { values, shape } = found;
+/// Adds an output of a sample to the sums of every reading it may have. `look` says whether its rows are looked at side by
+/// side.
+fn observe_output(
+    spec: &OutputSpec,
+    compared: &mut Compared,
+    quarter: usize,
+    [float, values]: [&[f32]; 2],
+    shape: &[usize],
+    (look, positions): (bool, Option<&Positions>),
+) {
     let sums = &mut compared.quarters[quarter];
     let axis = spec.channels.of_rank(shape.len());
-    sums.channels.observe(float, values, ChannelLayout::of(shape, axis), None);
+    let excluded = |element: usize| positions.is_some_and(|positions| !positions.keeps(element));
+    let element = positions.is_some().then_some(&excluded as &dyn Fn(usize) -> bool);
+    sums.channels.observe(float, values, ChannelLayout::of(shape, axis), element);
     let may_be = |kind: OutputKind| spec.kind().is_none_or(|asked| asked == kind);
     if spec.head == Head::Sigmoid || spec.kind() == Some(OutputKind::Scores) {
-        sums.decisions.observe(float, values);
+        sums.decisions.observe([float, values], element);
     }
     let Some(layout) = row_axis(spec, shape).and_then(|axis| RowLayout::of(shape, axis)) else { return };
     if layout.width < 2 {
@@ -465,8 +487,10 @@ fn observe_output(spec: &OutputSpec, compared: &mut Compared, quarter: usize, fl
         }
         return;
     }
+    let excluded = |row: usize| excluded(layout.start(row));
+    let of_rows = positions.is_some().then_some(&excluded as &dyn Fn(usize) -> bool);
     if may_be(OutputKind::Embedding) {
-        sums.cosines.observe([float, values], layout, None);
+        sums.cosines.observe([float, values], layout, of_rows);
     }
     if (may_be(OutputKind::Scores) || may_be(OutputKind::Sequence)) && (spec.asked.is_some() || has_rows(spec, shape)) {
         let sequences = match shape {
@@ -474,12 +498,12 @@ fn observe_output(spec: &OutputSpec, compared: &mut Compared, quarter: usize, fl
             [images, ..] => *images,
             [] => 1,
         };
-        sums.rows.observe([float, values], layout, sequences, None);
+        sums.rows.observe([float, values], layout, sequences, of_rows);
     }
     if spec.asked.is_none() && has_rows(spec, shape) {
         let rows = layout.count(float.len());
         let stride = rows.div_ceil(ROWS_LOOKED_AT).max(1);
-        for row in 0..rows {
+        for row in (0..rows).filter(|&row| !excluded(row)) {
             compared.evidence.observe(&layout.row(float, row), look && row.is_multiple_of(stride));
         }
     }

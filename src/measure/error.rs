@@ -34,6 +34,14 @@ pub enum MeasureError {
         /// The names of all outputs.
         known: String,
     },
+    /// The caller's own metric fails.
+    #[error("metric `{name}`: {reason}")]
+    Metric {
+        /// The metric, or its command.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Two models cannot be compared.
     #[error("the two models differ: {reason}")]
     Incomparable {
@@ -64,6 +72,7 @@ impl MeasureError {
             Self::Data(DataError::Write(_)) => ErrorKind::Other,
             Self::Data(_) | Self::NoSamples => ErrorKind::Data,
             Self::NoSuchOutput { .. } => ErrorKind::Usage,
+            Self::Metric { .. } => ErrorKind::Other,
             Self::Incomparable { .. } => ErrorKind::Model,
         }
     }

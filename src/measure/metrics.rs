@@ -115,12 +115,16 @@ pub struct Quarter {
     pub rest: f64,
 }
 
+/// The share of the float network's score that is lost; where that is 0, the difference.
+pub(crate) fn drop_of(metric: f64, float: f64) -> f64 {
+    if float == 0.0 { float - metric } else { (float - metric) / float.abs() }
+}
+
 impl Metrics {
     /// The metrics with the caller's own metric, which then alone decides what is lost: the share of the float network's.
     #[must_use]
     pub(crate) fn scored(self, metric: f64, float: f64) -> Self {
-        let lost = if float == 0.0 { float - metric } else { (float - metric) / float.abs() };
-        Self { metric: Some(metric), lost, ..self }
+        Self { metric: Some(metric), lost: drop_of(metric, float), ..self }
     }
 
     /// The output that loses most.

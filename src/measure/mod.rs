@@ -9,7 +9,8 @@
 //! ├─ agreement   rows of scores, sequences, decisions, cosines
 //! ├─ boxes       detections: kept, lost, invented
 //! └─ metrics     what was found
-//! pairs        layers of two models that are the same
+//! pairs          layers of two models that are the same
+//! custom_metric  the caller's own measure
 //! evaluate, compare, inspect   the commands of these names
 //! ```
 
@@ -18,6 +19,7 @@ pub(crate) mod boxes;
 pub(crate) mod channels;
 pub mod compare;
 pub(crate) mod comparison;
+mod custom_metric;
 mod error;
 pub mod evaluate;
 mod evidence;
@@ -27,4 +29,5 @@ pub mod metrics;
 pub(crate) mod outputs;
 mod pairs;
 
+pub use custom_metric::{CustomMetric, ScoredOutputs};
 pub use error::MeasureError;

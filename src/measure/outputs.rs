@@ -2,6 +2,8 @@
 
 use super::MeasureError;
 use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
+use crate::data::{DataError, Dataset};
+use crate::execute::masks::{Kept, Masks};
 use crate::scheme::output_kind::{OutputChoice, OutputKind};
 use msq_passes::ir::{DataType, Model};
 use std::borrow::Cow;
@@ -42,6 +44,7 @@ pub(crate) struct Outputs {
     /// Whether the model reads tokens, so that a sequence that comes out has one answer for each.
     pub(crate) reads_tokens: bool,
     pub(crate) samples: usize,
+    masks: Arc<Masks>,
 }
 
 impl Outputs {
@@ -74,7 +77,16 @@ impl Outputs {
             own.element_type().is_some_and(is_whole) && own.shape().is_some_and(|shape| shape.len() == 2)
         };
         let list = graph.outputs().map(spec).collect();
-        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples })
+        let masks = Arc::new(Masks::of(float));
+        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks })
+    }
+
+    /// What the masks among the inputs of a sample leave out; `None` where that is nothing.
+    pub(crate) fn kept(&self, data: &Dataset, sample: usize) -> Result<Option<Kept<'_>>, DataError> {
+        if self.masks.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.masks.of_inputs(&data.sample(sample)?.arrays))
     }
 
     /// The same on other samples.

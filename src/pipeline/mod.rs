@@ -12,6 +12,7 @@
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
 pub(crate) mod details;
+mod held_out;
 mod layers;
 mod search;
 mod verify;
@@ -24,6 +25,7 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
+use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{admit, annotate, equalize, prepare};
 use crate::report::Report;
@@ -69,6 +71,8 @@ pub(crate) struct Calibration<'a> {
     pub solver: Option<&'a dyn Solver>,
     /// Why there are no samples, where nothing can feed the model.
     pub unfed: Option<String>,
+    /// The caller's own metric.
+    pub metric: Option<&'a CustomMetric>,
 }
 
 impl Calibration<'_> {
@@ -129,6 +133,9 @@ impl Prepared {
         let float = model;
         let pool = thread_pool(runtime)?;
         let outputs = Outputs::of(&float, &options.measure.output_kinds, 0)?;
+        let (kept, held_out) = held_out::split(&float, &plan, calibration, validation, options)?;
+        let calibration = Calibration { data: &kept, ..calibration };
+        let validation = validation.or(held_out.as_ref());
         let calibrating = Instant::now();
         let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
@@ -136,7 +143,8 @@ impl Prepared {
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let (data, seen) = (calibration.data, &observed.outputs);
-        let quality = verify::verify(&model, &float, &outputs, &scheme, validation, (data, seen), runtime)?;
+        let quality =
+            verify::verify(&model, &float, (&outputs, calibration.metric), &scheme, validation, (data, seen), runtime)?;
         let mut layers = layers::reports(&float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
             let run = details::Run {

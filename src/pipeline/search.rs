@@ -35,7 +35,9 @@ pub(crate) fn search_and_quantize(
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
-        outcome.reached = tighter.is_none() && (checked || sought);
+        // What was not measured is not kept to.
+        let unknown = matches!(search.target, Target::MaxDrop(_)) && quantized.report.quality.is_none();
+        outcome.reached = tighter.is_none() && !unknown && (checked || sought);
         outcome.target = search.target.to_string();
         // Later attempts reuse the measurements of the first.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
@@ -89,7 +91,8 @@ fn seek(
     if !options.scheme.encodings.tensors.is_empty() {
         return Err(SearchError::Refused { reason: "encodings say what the bits are".to_owned() }.into());
     }
-    let parts = Parts { calibration: calibration.data, validation, margin: calibration.margin() };
+    let (margin, metric) = (calibration.margin(), calibration.metric);
+    let parts = Parts { calibration: calibration.data, validation, margin, metric };
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::search(model, parts, options, search, runtime))?)
 }

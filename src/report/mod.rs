@@ -14,7 +14,7 @@ pub use error::ReportError;
 
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
-use crate::measure::metrics::{Metrics, OutputMetrics};
+use crate::measure::metrics::{Metrics, OutputMetrics, drop_of};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
@@ -172,6 +172,12 @@ pub struct Quality {
     pub accuracy: Option<f64>,
     /// Share of labels that the float model gets right; only with labels.
     pub float_accuracy: Option<f64>,
+    /// The caller's own metric; only with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
+    /// The same of the float model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float_metric: Option<f64>,
     /// What is lost, as the option `max-drop` counts it: of the caller's own metric, else of accuracy where there are
     /// labels, else by the worst output.
     pub lost: f64,
@@ -192,8 +198,13 @@ impl Quality {
         held_out: bool,
     ) -> Self {
         let Metrics { accuracy, lost, outputs, .. } = metrics;
-        let warnings = Vec::new();
-        let quality = Self { samples, held_out, agreement, accuracy, float_accuracy, lost, outputs, warnings };
-        Self { warnings: outputs::warnings(&quality), ..quality }
+        let warnings = outputs::warnings(&outputs);
+        let (metric, float_metric) = (None, None);
+        Self { samples, held_out, agreement, accuracy, float_accuracy, metric, float_metric, lost, outputs, warnings }
+    }
+
+    /// The same with the caller's own metric, which then decides what is lost.
+    pub(crate) fn scored(self, metric: f64, float: f64) -> Self {
+        Self { metric: Some(metric), float_metric: Some(float), lost: drop_of(metric, float), ..self }
     }
 }

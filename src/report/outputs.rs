@@ -1,6 +1,5 @@
 //! Outputs in words, and what to be warned of.
 
-use super::Quality;
 use super::numbers::{decibels, percent};
 use crate::measure::metrics::{OutputMetrics, Quarter};
 use crate::scheme::output_kind::OutputKind;
@@ -15,7 +14,7 @@ const ANSWERS: f64 = 0.01;
 /// How far an output is from the float model's.
 pub fn words(output: &OutputMetrics) -> String {
     let figures = &output.figures;
-    let ratio = |sqnr: Option<f64>| sqnr.map_or("equal".to_owned(), decibels);
+    let ratio = |sqnr: Option<f64>| sqnr.map_or("without error".to_owned(), decibels);
     let agreement = figures.agreement.map(|a| format!("agreement with float {}", percent(a, 1)));
     let divergence = figures.divergence.map(|d| format!("KL {d:.4}"));
     let parts = match output.kind {
@@ -25,7 +24,9 @@ pub fn words(output: &OutputMetrics) -> String {
             let rows = figures.agreement.map(|a| format!("rows {}", percent(a, 1)));
             vec![alike, rows, divergence]
         }
-        OutputKind::Values => vec![Some(ratio(output.sqnr)), worst_channel(output), constant(output)],
+        OutputKind::Values => {
+            vec![Some(format!("signal to noise {}", ratio(output.sqnr))), worst_channel(output), constant(output)]
+        }
         OutputKind::Embedding => {
             let mean = figures.cosine.map(|c| format!("cosine {c:.4} on average"));
             vec![mean, figures.least_cosine.map(|c| format!("{c:.4} at least"))]
@@ -50,12 +51,12 @@ fn constant(output: &OutputMetrics) -> Option<String> {
 
 /// What an output holds, and why it is taken for that.
 pub fn reading(output: &OutputMetrics) -> String {
-    format!("`{}` holds {} ({})", output.name, output.kind, output.because)
+    format!("`{}` read as {}: {}", output.name, output.kind, output.because)
 }
 
 /// What to be warned of, output by output.
-pub(crate) fn warnings(quality: &Quality) -> Vec<String> {
-    quality.outputs.iter().flat_map(|output| [loss(output), uneven(output)]).flatten().collect()
+pub fn warnings(outputs: &[OutputMetrics]) -> Vec<String> {
+    outputs.iter().flat_map(|output| [loss(output), uneven(output)]).flatten().collect()
 }
 
 fn loss(output: &OutputMetrics) -> Option<String> {
@@ -64,11 +65,11 @@ fn loss(output: &OutputMetrics) -> Option<String> {
         OutputKind::Values => {
             let low = |sqnr: Option<f64>, least: f64| sqnr.filter(|&sqnr| sqnr < least).map(decibels);
             if let Some(ratio) = low(output.sqnr, AVERAGE) {
-                return Some(format!("output `{name}` is only {ratio} above its error"));
+                return Some(format!("output `{name}` has a signal-to-noise ratio of only {ratio}"));
             }
             let ratio = low(output.worst_sqnr, WORST_CHANNEL)?;
             let channel = output.worst_channel.map_or_else(String::new, |channel| format!("channel {channel} of "));
-            Some(format!("{channel}output `{name}` is only {ratio} above its error"))
+            Some(format!("{channel}output `{name}` has a signal-to-noise ratio of only {ratio}"))
         }
         OutputKind::Embedding => {
             let cosine = output.figures.cosine.filter(|&cosine| 1.0 - cosine > ANSWERS)?;

@@ -166,6 +166,10 @@ pub struct MeasureOptions {
     #[cfg_attr(feature = "cli", arg(id = "output_kind", long = "output-kind", value_name = "NAME=KIND"))]
     #[serde(rename = "output-kind")]
     pub output_kinds: Vec<OutputChoice>,
+    /// Command that scores a network, more being better: `{outputs}` becomes an .npz of its outputs, `{labels}` one of the
+    /// labels, and it prints one number. A drop is then the share of the float network's score that is lost.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COMMAND"))]
+    pub metric_command: Option<String>,
 }
 
 /// Choices of a quantization run, phase by phase.

@@ -10,6 +10,7 @@ use crate::execute::stages::{Limit, Stages};
 use crate::measure::comparison::Comparison;
 use crate::measure::metrics::Metrics;
 use crate::measure::outputs::Outputs;
+use crate::measure::{CustomMetric, ScoredOutputs};
 
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -35,6 +36,7 @@ pub(crate) struct Evaluator {
     /// What the float network gets.
     float: Metrics,
     is_classifier: bool,
+    metric: Option<CustomMetric>,
     /// Tells the metrics of this evaluator from those of others in a journal.
     name: String,
 }
@@ -46,7 +48,7 @@ impl Evaluator {
         model: &Model,
         layers: &[(Layer, String)],
         data: &Dataset,
-        compared: &Outputs,
+        (compared, metric): (&Outputs, Option<&CustomMetric>),
         budget: u64,
         runtime: &Runtime,
     ) -> Result<Self, SearchError> {
@@ -58,28 +60,36 @@ impl Evaluator {
         let compared = compared.on(data.len());
         let mut reference = Vec::new();
         // The float network beside itself: what its outputs hold, and its accuracy.
+        let outputs: Vec<String> = model.graph.outputs().map(|v| model.graph.value(v).name().to_owned()).collect();
         let mut itself = Comparison::new(&compared);
-        let begin = || (Vec::new(), Comparison::new(&compared));
-        let copy = |(copies, part): &mut (Vec<Vec<Vec<f32>>>, Comparison), at, ran: Ran| -> Result<(), SearchError> {
+        let mut scored = ScoredOutputs::new(outputs.clone());
+        let begin = || (Vec::new(), Comparison::new(&compared), ScoredOutputs::default());
+        type Part = (Vec<Vec<Vec<f32>>>, Comparison, ScoredOutputs);
+        let copy = |(copies, part, scored): &mut Part, at, ran: Ran| -> Result<(), SearchError> {
+            if metric.is_some() {
+                scored.observe(at, ran, &data)?;
+            }
             let outputs = ran.first(ran.len())?;
-            part.observe_run(at, &outputs, ran, data.labels(at))?;
+            part.observe_run(at, &outputs, ran, &data)?;
             copies.push(outputs);
             Ok(())
         };
-        let keep = |(copies, part): (Vec<Vec<Vec<f32>>>, Comparison)| {
+        let keep = |(copies, part, own): Part| {
             reference.extend(copies);
             itself.merge(&part);
+            scored.merge(own);
             Ok(())
         };
         stages.fold(&data, &runtime.silent(), begin, copy, keep)?;
         Ok(Self {
             compared: compared.decided(itself.readings()),
-            float: itself.metrics(),
+            float: scored_by(metric, itself.metrics(), &scored, None)?,
+            metric: metric.cloned(),
             is_classifier: itself.is_of_classifier(),
             prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, limit, runtime)?,
             reference,
             data,
-            outputs: model.graph.outputs().map(|v| model.graph.value(v).name().to_owned()).collect(),
+            outputs,
             name: name.to_owned(),
         })
     }
@@ -119,20 +129,37 @@ impl Evaluator {
         let variant = variants.build(plan)?;
         let mut suffix = self.prefixes.suffix(&variant, &self.outputs, keep)?;
         let mut total = Comparison::new(&self.compared);
-        let compare = |part: &mut Comparison, sample: usize, ran: Ran| -> Result<(), SearchError> {
-            Ok(part.observe_run(sample, &self.reference[sample], ran, self.data.labels(sample))?)
+        let mut scored = ScoredOutputs::new(self.outputs.clone());
+        let compare = |(part, scored): &mut (Comparison, ScoredOutputs), sample: usize, ran: Ran| {
+            if self.metric.is_some() {
+                scored.observe(sample, ran, &self.data)?;
+            }
+            Ok::<(), SearchError>(part.observe_run(sample, &self.reference[sample], ran, &self.data)?)
         };
-        let merge = |part: Comparison| {
+        let merge = |(part, own): (Comparison, ScoredOutputs)| {
             total.merge(&part);
+            scored.merge(own);
             Ok(())
         };
-        let begin = || Comparison::new(&self.compared);
+        let begin = || (Comparison::new(&self.compared), ScoredOutputs::default());
         self.prefixes.run(&mut suffix, 0, begin, compare, merge)?;
         self.prefixes.keep(suffix);
-        let metrics = total.metrics();
+        let metrics = scored_by(self.metric.as_ref(), total.metrics(), &scored, self.float.metric)?;
         journal.put(&key, &metrics)?;
         Ok(metrics)
     }
+}
+
+/// Metrics with the caller's own metric, if there is one; `float` is the float network's score, whose own is its own.
+fn scored_by(
+    metric: Option<&CustomMetric>,
+    metrics: Metrics,
+    outputs: &ScoredOutputs,
+    float: Option<f64>,
+) -> Result<Metrics, SearchError> {
+    let Some(metric) = metric else { return Ok(metrics) };
+    let score = metric.score(outputs)?;
+    Ok(metrics.scored(score, float.unwrap_or(score)))
 }
 
 /// As many samples as have outputs that take no more than [`REFERENCES`], evenly spread.

@@ -13,6 +13,7 @@ mod started;
 
 use crate::data::Dataset;
 use crate::execute::prefixes::Spent;
+use crate::measure::CustomMetric;
 use crate::measure::metrics::Metrics;
 use crate::measure::outputs::Outputs;
 use crate::report::search::{Outcome, Proposal, Step};
@@ -48,6 +49,8 @@ pub struct Parts<'a> {
     pub validation: &'a Dataset,
     /// By how much ranges are widened, where the data is synthetic.
     pub margin: f32,
+    /// The caller's own metric, by which a drop is counted then.
+    pub metric: Option<&'a CustomMetric>,
 }
 
 /// Data in two parts: what is calibrated, solved and imprinted on, and a quarter of it, at least 16 samples or half, that
@@ -173,16 +176,16 @@ impl<'a> Driver<'a> {
         let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
         let outputs = Outputs::of(model, &options.measure.output_kinds, parts.validation.len())?;
-        let evaluator = |name: &str, data: &Dataset, outputs: &Outputs| {
-            Evaluator::new(name, model, &layers, data, outputs, budget, runtime)
+        let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
+            Evaluator::new(name, model, &layers, data, (outputs, metric), budget, runtime)
         };
         let journal = match &search.journal {
             Some(path) => Journal::open(path, &started::key(model, parts, options, search)?)?,
             None => Journal::default(),
         };
-        let all = evaluator("all", parts.validation, &outputs)?;
-        // Fewer samples show less of what an output holds.
-        let quick = evaluator("some", &fewer, all.outputs())?;
+        let all = evaluator("all", parts.validation, &outputs, parts.metric)?;
+        // Fewer samples show less of what an output holds. Layers are compared by distance, not by the caller's metric.
+        let quick = evaluator("some", &fewer, all.outputs(), None)?;
         Ok(Self {
             evaluator: all,
             quick,
