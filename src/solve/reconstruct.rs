@@ -11,7 +11,9 @@ use super::network::{Biases, Solved, quantize_graph, solve_layer};
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
+use crate::execute::masks::Masked;
 use crate::execute::walk::{Reading, Summary, Walk};
+use crate::kernels::Keep;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
 use crate::solve::{Rounded, SolveError, Solver, StatisticsCollector, StatisticsKind};
@@ -39,6 +41,8 @@ pub(crate) fn reconstruct(
     let layers = solved.keys().filter_map(|name| scheme.layers().find(|l| l.name == *name).cloned());
     let order: Vec<Layer> = layers.filter(seen).collect();
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
+    let masks = scheme.masks.or_repeats(model);
+    let masked = Masked::new(&masks, data);
     let mut walk = Walk::new([model, model], data, budget, runtime);
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
@@ -57,8 +61,10 @@ pub(crate) fn reconstruct(
             }
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
-            let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
-            solve_layer(model, scheme, observed, layer, solver, Some(&sums.finish()))
+            let input = model.graph.value(layer.input).name();
+            let empty = || Collecting { collector: empty.clone(), masked: &masked, input };
+            let sums = walk.read(model, &quantized, (layer, own), &order[at..], empty)?;
+            solve_layer(model, scheme, observed, layer, solver, Some(&sums.collector.finish()))
         };
         match one() {
             Ok(rounded) => {
@@ -82,15 +88,27 @@ pub(crate) fn reconstruct(
     Ok(())
 }
 
-impl Summary for StatisticsCollector {
+/// A collector and what its samples leave out.
+struct Collecting<'a> {
+    collector: StatisticsCollector,
+    masked: &'a Masked<'a>,
+    /// Name of the layer's input in the float network.
+    input: &'a str,
+}
+
+impl Summary for Collecting<'_> {
     type Error = SolveError;
 
     fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
         let Reading { sample, shape, float, quantized } = reading;
-        Ok(StatisticsCollector::observe(self, sample, float, quantized, shape)?)
+        let kept = self.masked.sample(sample).map_err(ExecuteError::from)?;
+        let positions = kept.and_then(|kept| kept.of(self.input, shape));
+        let keep = |element: usize| positions.as_ref().is_none_or(|positions| positions.keeps(element));
+        let keep = positions.is_some().then_some(&keep as Keep);
+        Ok(self.collector.observe(sample, float, quantized, shape, keep)?)
     }
 
     fn merge(&mut self, other: Self) -> Result<(), SolveError> {
-        Ok(StatisticsCollector::merge(self, other)?)
+        Ok(self.collector.merge(other.collector)?)
     }
 }

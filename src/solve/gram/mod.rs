@@ -31,6 +31,7 @@ mod shared;
 mod system;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
 use crate::quant::{QuantError, Sqnr};
