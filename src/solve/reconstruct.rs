@@ -99,6 +99,10 @@ struct Collecting<'a> {
 impl Summary for Collecting<'_> {
     type Error = SolveError;
 
+    fn enough(&self, shape: &[usize]) -> usize {
+        self.collector.enough(shape)
+    }
+
     fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
         let Reading { sample, shape, float, quantized } = reading;
         let kept = self.masked.sample(sample).map_err(ExecuteError::from)?;

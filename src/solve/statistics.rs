@@ -20,6 +20,11 @@ const HELD_OUT: usize = 8;
 const CHECKED_COLUMNS: usize = 1024;
 const CHECKED_VALUES: usize = 1 << 21;
 
+/// Enough columns for moments, and enough samples: neighbours in a picture see nearly the same.
+const LEAST_COLUMNS: usize = 16_384;
+const COLUMNS_PER_VALUE: usize = 32;
+const LEAST_SAMPLES: usize = 96;
+
 /// The statistics that a solver needs of the input of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatisticsKind {
@@ -136,6 +141,13 @@ impl StatisticsCollector {
     /// Bytes of the moments that whole columns would have.
     pub(crate) fn bytes(&self) -> usize {
         4 * self.geometry.groups() * self.geometry.inputs() * self.geometry.inputs()
+    }
+
+    /// How many samples give enough columns, where all would only cost time: many times as many as a column has values.
+    pub(crate) fn enough(&self, shape: &[usize]) -> usize {
+        let Sums::Moments(gram) = &self.sums else { return usize::MAX };
+        let columns = LEAST_COLUMNS.max(COLUMNS_PER_VALUE * self.geometry.inputs());
+        gram.positions(shape).map_or(usize::MAX, |each| columns.div_ceil(each.max(1)).max(LEAST_SAMPLES))
     }
 
     /// Adds the layer's input for one sample: `float` from the float network and `quantized` from the quantized one, the

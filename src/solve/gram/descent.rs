@@ -16,6 +16,8 @@ use crate::solve::{Grid, Problem};
 const TURNS: usize = 12;
 /// How often the integers are gone through for one scale.
 const SWEEPS: usize = 4;
+/// A turn that lowers the error by less than this share is the last one.
+const LEAST_GAIN: f64 = 1e-3;
 
 /// A row on its way down.
 #[derive(Clone, Debug)]
@@ -48,11 +50,14 @@ impl Row<'_> {
 
     /// Moves integers and scale down until nothing changes, or long enough.
     pub(super) fn descend(&mut self, system: &System, levels: &Levels) {
+        let mut before = f64::INFINITY;
         for turn in 0..TURNS {
             let refitted = self.refit();
-            if !(refitted || turn == 0) || !self.settle(system, levels) {
+            let error = self.error();
+            if error > before * (1.0 - LEAST_GAIN) || !(refitted || turn == 0) || !self.settle(system, levels) {
                 break;
             }
+            before = error;
         }
         self.refit();
     }
