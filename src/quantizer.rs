@@ -210,7 +210,7 @@ impl<'a> Quantizer<'a> {
     /// The data to calibrate on, and whether it is made up.
     fn data(&self) -> Result<(Dataset, bool), Error> {
         match &self.calibration {
-            Some(data) => Ok((data.clone(), false)),
+            Some(data) => Ok((data.grouped(self.options.verify.verify)?, false)),
             None => Ok((made_up(&self.model, &self.made_up, &*self.runtime.backend())?, true)),
         }
     }

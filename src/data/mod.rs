@@ -198,6 +198,23 @@ impl Dataset {
         Self { indices, ..self.clone() }
     }
 
+    /// The same samples, those of one shape one after the other, so that what is prepared for a shape serves all of them.
+    /// The first `lead` are spread over all shapes: they stand for the rest. Samples that are all alike keep their order.
+    pub(crate) fn grouped(&self, lead: usize) -> Result<Self, DataError> {
+        let shapes = |&at: &usize| self.source.shapes(at);
+        let Some(first) = self.indices.first().map(shapes).transpose()?.flatten() else { return Ok(self.clone()) };
+        let found: Vec<Option<Vec<Vec<usize>>>> = self.indices.iter().map(shapes).collect::<Result<_, _>>()?;
+        if found.iter().all(|shapes| shapes.as_ref() == Some(&first)) {
+            return Ok(self.clone());
+        }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by(|&a, &b| found[a].cmp(&found[b]).then(a.cmp(&b)));
+        let ahead = spread(order.len(), lead);
+        let rest = (0..order.len()).filter(|place| ahead.binary_search(place).is_err());
+        let places: Vec<usize> = ahead.iter().copied().chain(rest).map(|place| order[place]).collect();
+        Ok(self.subset(&places))
+    }
+
     /// Two parts without a common sample: all but `held_out` samples, and `held_out` evenly spread ones.
     pub fn split(&self, held_out: usize) -> (Self, Self) {
         let held = spread(self.len(), held_out);

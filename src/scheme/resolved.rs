@@ -7,6 +7,7 @@ use super::options::{Format, Options, OutputOptions, SolveOptions};
 use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use crate::execute::coverage::Coverage;
+use crate::execute::masks::{Masks, masking};
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredWeight, layers, stored_weights};
@@ -43,6 +44,8 @@ pub(crate) struct Scheme {
     pub packings: IndexMap<String, Packing>,
     /// Which part of the model the engine can run.
     pub coverage: Coverage,
+    /// Which positions of sequences count nowhere.
+    pub masks: Masks,
     /// How weights become integers.
     pub solve: SolveOptions,
     /// What the written file looks like.
@@ -81,8 +84,11 @@ impl Scheme {
                 planned_float(plan_of(name)).map(str::to_owned)
             })
         };
-        let placement =
-            Placement::new(model, &target, |id, node, name| refusal(node, name).or_else(|| coverage.refusal(id)));
+        let masking = masking(model);
+        let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
+        let placement = Placement::new(model, &target, |id, node, name| {
+            refusal(node, name).or_else(|| coverage.refusal(id)).or_else(|| masks(id))
+        });
         let weight_only: Vec<Layer> = layers(model)
             .into_iter()
             .filter(|layer| !placement.nodes.contains_key(&layer.node))
@@ -130,6 +136,7 @@ impl Scheme {
             plan: plan.clone(),
             packings,
             coverage,
+            masks: if options.calibrate.masks { Masks::of(model) } else { Masks::default() },
             solve: options.solve.clone(),
             output: OutputOptions { strip_names, ..options.output.clone() },
             seed: options.seed,

@@ -161,3 +161,20 @@ fn tensors_in_every_storage() {
     let external = TensorProto { data_location: Some(1), ..tensor(DataType::Float) };
     assert!(convert(external).unwrap_err().contains("external file"));
 }
+
+#[test]
+fn samples_of_one_shape_come_together() {
+    let array = |length: usize| crate::data::Array::from_f32(vec![1, length], vec![length as f32; length]).unwrap();
+    let lengths = [5, 3, 4, 5, 3, 9, 4, 3];
+    let samples = lengths.map(|length| crate::data::Sample { arrays: vec![array(length)] });
+    let data = crate::data::Dataset::stored(samples.to_vec());
+    let found = |data: &crate::data::Dataset| -> Vec<usize> {
+        (0..data.len()).map(|at| data.sample(at).unwrap().arrays[0].len()).collect()
+    };
+    assert_eq!(found(&data.grouped(0).unwrap()), [3, 3, 3, 4, 4, 5, 5, 9]);
+    // The first ones stand for all.
+    assert_eq!(found(&data.grouped(4).unwrap()), [3, 3, 4, 5, 3, 4, 5, 9]);
+    let alike =
+        crate::data::Dataset::stored([2, 2, 2].map(|n| crate::data::Sample { arrays: vec![array(n)] }).to_vec());
+    assert_eq!(found(&alike.grouped(1).unwrap()), [2, 2, 2]);
+}
