@@ -169,15 +169,19 @@ impl<'a> Quantizer<'a> {
         let solver = self.solver.clone();
         let Some(search) = self.search.clone() else {
             let (data, synthetic, unfed) = self.data_or_reason()?;
-            let calibration =
-                Calibration { data: &data, synthetic, solver: solver.as_deref(), unfed, metric: metric.as_ref() };
+            let calibration = Calibration {
+                data: &data,
+                synthetic,
+                solver: solver.as_deref(),
+                unfed: unfed.as_deref(),
+                metric: metric.as_ref(),
+            };
             return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
         let (data, synthetic) = self.data()?;
         let [calibration, validation] = in_parts(data, self.validation);
         let solver = solver.as_deref();
-        let calibration =
-            Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
+        let calibration = Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
         pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 
@@ -190,8 +194,7 @@ impl<'a> Quantizer<'a> {
         let search = self.search.unwrap_or_default();
         let [calibration, validation] = in_parts(data, self.validation);
         let solver = self.solver.as_deref();
-        let calibration =
-            Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
+        let calibration = Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
         pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 

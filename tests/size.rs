@@ -37,7 +37,8 @@ fn of(proto: &ModelProto, more: &[OsString]) -> Made {
     let array = |spec: msq_onnx::data::InputSpec| {
         let mut shape: Vec<usize> = spec.shape.unwrap().into_iter().map(|n| n.unwrap_or(8)).collect();
         shape[0] = 16;
-        (spec.name.leak() as &str, if spec.name == "i" { indices(&shape) } else { Npy::ramp(&shape) })
+        let values = if spec.name == "i" { indices(&shape) } else { Npy::ramp(&shape) };
+        (spec.name.leak() as &str, values)
     };
     let data = scratch.path("data.npz");
     write_npz(&data, &specs.into_iter().map(array).collect::<Vec<_>>());

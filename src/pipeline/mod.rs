@@ -61,7 +61,7 @@ impl Quantized {
 }
 
 /// The inputs of calibration and solving.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Calibration<'a> {
     /// The samples.
     pub data: &'a Dataset,
@@ -70,7 +70,7 @@ pub(crate) struct Calibration<'a> {
     /// The solver that a library user gives, in the place of the one that the options name.
     pub solver: Option<&'a dyn Solver>,
     /// Why there are no samples, where nothing can feed the model.
-    pub unfed: Option<String>,
+    pub unfed: Option<&'a str>,
     /// The caller's own metric.
     pub metric: Option<&'a CustomMetric>,
 }
@@ -89,7 +89,7 @@ pub(crate) fn quantize(
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
-    prepared.quantize(model, &calibration, None, options, runtime)
+    prepared.quantize(model, calibration, None, options, runtime)
 }
 
 /// Facts of a float model from before it was prepared.
@@ -122,7 +122,7 @@ impl Prepared {
     fn quantize(
         &self,
         mut model: Model,
-        calibration: &Calibration,
+        calibration: Calibration,
         validation: Option<&Dataset>,
         options: &Options,
         runtime: &Runtime,
@@ -195,7 +195,7 @@ fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
 fn calibrate(
     model: &Model,
     plan: &BitPlan,
-    calibration: &Calibration,
+    calibration: Calibration,
     options: &Options,
     pool: &rayon::ThreadPool,
     runtime: &Runtime,
@@ -206,8 +206,8 @@ fn calibrate(
         outputs: options.verify.verify,
         distributions: options.verify.details,
     };
-    let mut coverage = match &calibration.unfed {
-        Some(reason) => Coverage::nothing(model, reason.clone()),
+    let mut coverage = match calibration.unfed {
+        Some(reason) => Coverage::nothing(model, reason.to_owned()),
         None => Coverage::within(model, runtime.memory),
     };
     loop {
@@ -233,7 +233,7 @@ fn solve(
     model: &Model,
     scheme: &Scheme,
     observed: &mut Observed,
-    calibration: &Calibration,
+    calibration: Calibration,
     runtime: &Runtime,
 ) -> Result<Solved, Error> {
     let of_scheme;

@@ -29,9 +29,9 @@ pub(crate) fn search_and_quantize(
     let mut resumed = None;
     let mut nearest = None;
     loop {
-        let mut outcome = seek(&model, &calibration, validation, options, &wanted, runtime)?;
+        let mut outcome = seek(&model, calibration, validation, options, &wanted, runtime)?;
         let found = options.with_plan(&outcome.plan);
-        let mut quantized = prepared.quantize(model.clone(), &calibration, Some(validation), &found, runtime)?;
+        let mut quantized = prepared.quantize(model.clone(), calibration, Some(validation), &found, runtime)?;
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
@@ -77,12 +77,12 @@ pub(crate) fn search_only(
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
     Prepared::new(&mut model, options, runtime)?;
-    seek(&model, &calibration, validation, options, search, runtime)
+    seek(&model, calibration, validation, options, search, runtime)
 }
 
 fn seek(
     model: &Model,
-    calibration: &Calibration,
+    calibration: Calibration,
     validation: &Dataset,
     options: &Options,
     search: &SearchOptions,
