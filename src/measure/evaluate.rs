@@ -105,7 +105,9 @@ pub(crate) fn compare(
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
-    let outputs = Outputs::of(reference.unwrap_or(model), &options.output_kinds, data.len())?;
+    // Shapes say where the channels of outputs are, and what masks reach.
+    let known = reference.map(|reference| annotated(reference, runtime));
+    let outputs = Outputs::of(known.as_ref().unwrap_or(model), &options.output_kinds, data.len())?;
     let metric = options.metric_command.as_ref().map(CustomMetric::command);
     let mut total = Tally::new(&outputs, shared.len());
     let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());

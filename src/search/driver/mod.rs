@@ -248,7 +248,7 @@ impl<'a> Driver<'a> {
 
     /// Refuses a method that needs classes where the network has none.
     fn check_classes(&self, method: &SearchRow) -> Result<(), SearchError> {
-        if method.needs_classes && !self.is_classifier() {
+        if method.needs_classes && !self.evaluator.has_classes() {
             let others = Method::all().filter(|other| !other.row().needs_classes).map(|other| format!("`{other}`"));
             let others = others.collect::<Vec<_>>().join(", ");
             return Err(SearchError::NotAClassifier { method: method.name, others });
