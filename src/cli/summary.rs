@@ -4,7 +4,8 @@ use super::measure::output_lines;
 use super::output::line;
 use super::search;
 use msq_onnx::WeightBits;
-use msq_onnx::report::numbers::{bytes, count};
+use msq_onnx::metrics::OutputMetrics;
+use msq_onnx::report::numbers::{bytes, count, percent};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::{Document, Quality, Report};
 use msq_passes::analysis::StoredKind;
@@ -61,7 +62,8 @@ fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
     let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));
     let one = match &quality.outputs[..] {
         [one] => Some(words(one)),
-        _ => None,
+        [] => None,
+        several => Some(format!("{} outputs, the worst loses {}", several.len(), percent(worst(several), 2))),
     };
     let metric = quality.metric.zip(quality.float_metric);
     let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
@@ -75,6 +77,10 @@ fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
                     layers float";
         line(text, "", hint);
     }
+}
+
+fn worst(outputs: &[OutputMetrics]) -> f64 {
+    outputs.iter().map(|output| output.lost).fold(0.0, f64::max)
 }
 
 fn model_line(model: &str, report: &Report) -> String {

@@ -50,6 +50,9 @@ pub struct Side {
     pub layers: usize,
     /// Share of labels it gets right; only with labels.
     pub accuracy: Option<f64>,
+    /// The caller's own metric; only with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
 }
 
 /// A layer of both.
@@ -108,11 +111,12 @@ pub fn compare(
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
         .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))
         .collect();
-    let side = |bytes: u64, layers: &[Located], accuracy| Side { bytes, layers: layers.len(), accuracy };
+    let side =
+        |bytes: u64, layers: &[Located], accuracy, metric| Side { bytes, layers: layers.len(), accuracy, metric };
     Ok(SideBySide {
         samples: found.samples,
-        reference: side(bytes[0], &layers[0], found.reference_accuracy),
-        model: side(bytes[1], &layers[1], found.accuracy),
+        reference: side(bytes[0], &layers[0], found.reference_accuracy, found.reference_metric),
+        model: side(bytes[1], &layers[1], found.accuracy, found.metric),
         agreement: found.agreement.unwrap_or_default(),
         lost: found.lost.unwrap_or_default(),
         outputs: found.outputs,

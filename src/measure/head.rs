@@ -247,6 +247,11 @@ fn reshaped(graph: &Graph, axis: ChannelAxis, node: &Node) -> ChannelAxis {
         _ => shape(node.output(0)).map(|shape| shape.len()),
     };
     let inner: Option<usize> = before[at + 1..].iter().copied().product();
+    // Only what is behind the channels is merged or split.
+    let kept = |after: &Vec<Option<usize>>| after.len() > 2 && after[..=at] == before[..=at];
+    if at > 0 && shape(node.output(0)).is_some_and(|after| after.len() > at && kept(&after)) {
+        return ChannelAxis::Front(at);
+    }
     match (after, inner) {
         (_, Some(_)) if channels == 1 && at > 0 => ChannelAxis::Gone,
         (Some(2), Some(inner)) if at > 0 => ChannelAxis::Merged { channels, inner },

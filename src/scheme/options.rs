@@ -306,6 +306,7 @@ mod tests {
         #[cfg(feature = "cli")]
         {
             same::<BatchNorm>();
+            same::<crate::OutputKind>();
             same::<Format>();
             same::<RoundingMode>();
             same::<crate::PackingForm>();

@@ -254,6 +254,8 @@ fn channels_are_those_of_the_layer_before_the_output() {
     assert_eq!(channels("N,40", "c = Conv (x, two) r = Relu (c) y = Flatten (r)", &[1, 40]), 2);
     assert_eq!(channels("N,3,4,7", "y = MatMul (x, w)", &[1, 3, 4, 7]), 7);
     assert_eq!(channels("N,20", "c = Conv (x, one) y = Flatten (c)", &[1, 20]), 1);
+    let merged = "c = Conv (x, two) s = Constant <value = int64[3] {0, 2, 20}> () y = Reshape (c, s)";
+    assert_eq!(channels("N,2,20", merged, &[1, 2, 20]), 2);
     assert_eq!(channels("1,4,5", "c = Conv (x, one) y = Reshape (c, three)", &[1, 4, 5]), 1);
     let squeezed = "c = Conv (x, one) a = Constant <value = int64[1] {1}> () y = Squeeze (c, a)";
     assert_eq!(channels("N,4,5", squeezed, &[1, 4, 5]), 1);
