@@ -92,7 +92,7 @@ pub(super) fn stored_reports(scheme: &Scheme, solved: &Solved) -> Vec<StoredRepo
     let stored = scheme.stored.iter().map(|weight| {
         let planned = scheme.stored_plan(weight);
         let Some(rounded) = solved.get(&weight.name) else {
-            let reason = "its numbers are not finite, or too far apart for 8 bits";
+            let reason = "its numbers are not finite, as large as a mask's, or too far apart for 8 bits";
             return float(weight, Some(reason.to_owned()));
         };
         StoredReport {

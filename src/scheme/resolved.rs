@@ -10,7 +10,7 @@ use crate::execute::coverage::Coverage;
 use crate::execute::masks::{Masks, masking};
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredWeight, layers, stored_weights};
+use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Packing, Profile};
 use std::collections::{HashMap, HashSet};
@@ -276,9 +276,13 @@ fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWe
     (found, float)
 }
 
-/// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits.
+/// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits. An embedding table that
+/// the plan does not name has 8 bits at least: what is looked up is the input of all layers, and no solver makes up for its
+/// errors.
 fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
-    LayerPlan { activations: ActivationBits::Float, ..plan.layer(&weight.name).unwrap_or_default() }
+    let named = plan.layers.get(&weight.name).copied();
+    let of_all = plan.default.filter(|all| weight.kind != StoredKind::Embedding || all.weights == WeightBits::Float);
+    LayerPlan { activations: ActivationBits::Float, ..named.or(of_all).unwrap_or_default() }
 }
 
 /// How each layer is packed, by name; layers with one byte per integer have no entry.

@@ -8,7 +8,7 @@
 //! engine does not run that part of the network alone.
 //!
 //! Layers with the same weight ([`Scheme::group_of`]) are solved once, at the last of them, by the sum of the statistics of
-//! all their inputs; until then the weight is rounded to nearest.
+//! all their inputs in the float network; until then the weight is rounded to nearest.
 
 use super::network::{Biases, Solved, agree, follow, quantize_graph, solve_layer};
 use crate::calibrate::observe::Observed;
@@ -63,6 +63,7 @@ pub(crate) fn reconstruct(
         let mut one = || -> Result<Option<Rounded>, SolveError> {
             let readers = group.map_or(1, <[String]>::len);
             let empty = StatisticsCollector::new(solver.statistics(), model, layer, readers * data.len())?;
+            let empty = if group.is_some() { empty.of_float() } else { empty };
             if empty.blocks() > 1 {
                 let (layer, blocks) = (&layer.name, empty.blocks());
                 tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");

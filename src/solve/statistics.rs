@@ -131,6 +131,8 @@ pub(crate) struct StatisticsCollector {
     sums: Sums,
     /// Columns of one sample in so many.
     held_out: Option<(usize, ColumnSampler)>,
+    /// Whether the input in the float network counts for both.
+    float_only: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -156,7 +158,14 @@ impl StatisticsCollector {
         let holds_out = samples >= LEAST_TO_HOLD_OUT && kind != StatisticsKind::Nothing;
         let columns =
             ColumnSampler::limited(geometry.clone(), samples / period.max(1), CHECKED_COLUMNS, CHECKED_VALUES);
-        Ok(Self { geometry, sums, held_out: holds_out.then_some((period, columns)) })
+        Ok(Self { geometry, sums, held_out: holds_out.then_some((period, columns)), float_only: false })
+    }
+
+    /// The same for a weight that several layers read: x in the place of x̂. The errors of the layers before, in whose stead
+    /// a solver would change the weight, are in part errors of the same weight, as it was before it was solved.
+    #[must_use]
+    pub(crate) fn of_float(self) -> Self {
+        Self { float_only: true, ..self }
     }
 
     /// Parts that columns are cut into because the moments of whole columns would be too large; else 1.
@@ -186,6 +195,7 @@ impl StatisticsCollector {
         shape: &[usize],
         keep: Option<Keep>,
     ) -> Result<(), KernelError> {
+        let quantized = if self.float_only { float } else { quantized };
         // The last one of each period: what is read in order need not begin with the usual.
         if let Some((period, columns)) = self.held_out.as_mut().filter(|(period, _)| sample % period == period - 1) {
             return columns.observe_kept(sample / *period, float, quantized, shape, keep);

@@ -15,6 +15,8 @@ use msq_passes::analysis::StoredWeight;
 use msq_passes::ir::Model;
 use msq_passes::{Integers, QuantizedLayer, StoredTensor};
 
+/// Magnitude from which on a constant is a mask that is added, and no weight.
+const MASKS: f32 = 1e4;
 /// Least signal-to-noise ratio of integers of 8 bits, in decibels: below it numbers of different size share a scale.
 const LEAST: f64 = 25.0;
 
@@ -27,11 +29,16 @@ pub(crate) fn round_stored(
 ) -> Result<Option<Rounded>, SolveError> {
     let Some(tensor) = model.constant(weight.value) else { return Err(missing(weight)) };
     let values = tensor?.to_f32()?;
-    if values.iter().any(|value| !value.is_finite()) {
+    if values.iter().any(|value| !value.is_finite() || value.abs() >= MASKS) {
         return Ok(None);
     }
-    let order = channel_order(&weight.shape, &weight.axes);
-    let rows: Vec<f32> = order.iter().map(|&at| values[at]).collect();
+    // Channels along leading axes are stored one after another.
+    let leading = weight.axes.iter().enumerate().all(|(at, &axis)| at == axis);
+    let order = (!leading).then(|| channel_order(&weight.shape, &weight.axes));
+    let rows: Vec<f32> = match &order {
+        Some(order) => order.iter().map(|&at| values[at]).collect(),
+        None => values,
+    };
     let (plan, channels) = (scheme.stored_plan(weight), weight.scales().max(1));
     let size = rows.len() / channels;
     let list = [rows];
@@ -57,8 +64,11 @@ pub(crate) fn round_stored(
     if plan.weights == WeightBits::Bits(8) && weight_sqnr.decibels() < LEAST {
         return Ok(None);
     }
-    let mut data = vec![0; rounded.data.len()];
-    order.iter().zip(&rounded.data).for_each(|(&at, &q)| data[at] = q);
+    let mut data = rounded.data;
+    if let Some(order) = order {
+        let rows = std::mem::replace(&mut data, vec![0; order.len()]);
+        order.iter().zip(rows).for_each(|(&at, q)| data[at] = q);
+    }
     Ok(Some(of(data.into(), rounded.scales, weight_sqnr)))
 }
 
