@@ -32,5 +32,5 @@ pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
     StoreConstants, StoreWeights, StoredTensor,
 };
-pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, Support};
+pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
