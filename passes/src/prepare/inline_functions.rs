@@ -58,12 +58,12 @@ pub fn inline_calls(message: &mut ModelProto) -> Outcome {
         functions: functions.iter().map(|function| (Key::of_function(function), function)).collect(),
         imports: std::mem::take(&mut message.opset_import),
         names: Names::of(&graph),
-        open: Vec::new(),
+        depth: 0,
         nodes: 0,
         outcome: Outcome::default(),
     };
     inliner.graph(&mut graph);
-    let called = inliner.called(&graph);
+    let called = inliner.called(&graph.node);
     let Inliner { imports, mut outcome, .. } = inliner;
     outcome.changed += functions.len() - called.len();
     message.opset_import = imports;
@@ -101,8 +101,8 @@ struct Inliner<'a> {
     /// Operator sets of the model, to which those of inlined functions are added.
     imports: Vec<OperatorSetIdProto>,
     names: Names,
-    /// The functions that are being inlined, outermost first.
-    open: Vec<Key>,
+    /// How many calls are being inlined, one inside the other.
+    depth: usize,
     /// Nodes made so far.
     nodes: usize,
     outcome: Outcome,
@@ -132,18 +132,18 @@ impl Inliner<'_> {
         self.import(function);
         let body = self.body(function, &node);
         self.nodes += body.len();
-        self.open.push(key);
+        self.depth += 1;
         for inner in body {
             self.node(inner, nodes);
         }
-        self.open.pop();
+        self.depth -= 1;
     }
 
     fn refusal(&self, key: &Key, function: &FunctionProto) -> Option<String> {
-        if self.open.contains(key) {
+        if self.called(&function.node).contains(key) {
             return Some("the function calls itself".to_owned());
         }
-        if self.open.len() >= DEEPEST {
+        if self.depth >= DEEPEST {
             return Some(format!("calls are nested more than {DEEPEST} deep"));
         }
         if self.nodes + function.node.len() > MOST_NODES {
@@ -193,10 +193,10 @@ impl Inliner<'_> {
         body
     }
 
-    /// The functions that a graph calls, directly or through others.
-    fn called(&self, graph: &GraphProto) -> HashSet<Key> {
+    /// The functions that nodes call, directly or through others.
+    fn called(&self, nodes: &[NodeProto]) -> HashSet<Key> {
         let mut called = HashSet::new();
-        let mut open: Vec<&NodeProto> = graph.node.iter().collect();
+        let mut open: Vec<&NodeProto> = nodes.iter().collect();
         while let Some(node) = open.pop() {
             open.extend(node.subgraphs().flat_map(|graph| &graph.node));
             let key = Key::of_call(node);

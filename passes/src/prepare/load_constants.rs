@@ -1,6 +1,6 @@
 //! Pass `load-constants`: constants become tensors that are in the model, element for element.
 //!
-//! * External tensors of at most 64 KiB, and those of integers of at most 1 MiB, are read into the model: shapes, axes
+//! * External tensors of at most 4 KiB, and those of integers of at most 1 MiB, are read into the model: shapes, axes
 //!   and biases, which every pass looks at, and which runtimes that infer shapes must find. Exporters write tensors of
 //!   every size to the file beside the model. Larger ones stay where they are until their elements are needed. Tensors
 //!   inside nodes and sub-graphs are read whatever their size, since nothing looks for files there.
@@ -17,7 +17,7 @@ use crate::pass::{Outcome, Pass, PassError};
 pub struct LoadConstants;
 
 /// External tensors of no more bytes are read.
-const SMALL: usize = 64 << 10;
+const SMALL: usize = 4 << 10;
 /// The same for integers.
 const SMALL_INTEGERS: usize = 1 << 20;
 /// Dense tensors of more bytes are not made.
@@ -196,4 +196,62 @@ fn places(shape: &[usize], indices: &[i64], per_axis: bool) -> Result<Vec<usize>
         })
     };
     indices.chunks(shape.len().max(1)).map(place).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::ir::{ModelProto, import, text};
+
+    /// A graph whose initializer `c` is a sparse tensor, and whose node `k` holds one.
+    fn model(indices: &TensorProto, dims: &[i64]) -> Model {
+        let source = "<ir_version: 8, opset_import: [\"\": 17]> g (float[2,3] x) => (float[2,3] y)
+            <float[2,3] c = {0, 0, 0, 0, 0, 0}> { k = Constant <value_float = 0.0> ()  t = Add (x, c)  y = Add (t, k) }";
+        let ModelProto { graph, .. } = text::parse(source).unwrap();
+        let mut graph = graph.unwrap();
+        let sparse = |name: &str| SparseTensorProto {
+            values: Some(TensorProto::from_f32(name, &[2], &[1.5, -2.0])),
+            indices: Some(indices.clone()),
+            dims: dims.to_vec(),
+        };
+        graph.initializer.clear();
+        graph.sparse_initializer = vec![sparse("c")];
+        graph.node[0].attribute = vec![AttributeProto {
+            name: Some("sparse_value".to_owned()),
+            sparse_tensor: Some(sparse("")),
+            ..AttributeProto::default()
+        }];
+        let message = ModelProto { graph: Some(graph), ..text::parse(source).unwrap() };
+        import(message).unwrap()
+    }
+
+    #[test]
+    fn sparse_tensors_are_written_out() {
+        let linear = TensorProto::from_i64("i", &[2], &[1, 5]);
+        let per_axis = TensorProto::from_i64("i", &[2, 2], &[0, 1, 1, 2]);
+        for indices in [linear, per_axis] {
+            let mut model = model(&indices, &[2, 3]);
+            assert_eq!(LoadConstants.run(&mut model).unwrap().changed, 2);
+            let wanted = [0.0, 1.5, 0.0, 0.0, 0.0, -2.0];
+            let tensor = model.graph.initializer(model.graph.find("c").unwrap()).unwrap();
+            assert_eq!((tensor.shape().unwrap(), tensor.to_f32().unwrap()), (vec![2, 3], wanted.to_vec()));
+            let (_, constant) = model.graph.nodes().next().unwrap();
+            assert_eq!(constant.constant().unwrap().to_f32().unwrap(), wanted);
+            assert_eq!(LoadConstants.run(&mut model).unwrap(), Outcome::default());
+        }
+    }
+
+    #[test]
+    fn sparse_tensors_that_do_not_fit_are_declined() {
+        let outside = TensorProto::from_i64("i", &[2], &[1, 6]);
+        let too_few = TensorProto::from_i64("i", &[1], &[1]);
+        let axis = TensorProto::from_i64("i", &[2, 2], &[0, 1, 2, 0]);
+        let inside = TensorProto::from_i64("i", &[2], &[1, 2]);
+        let cases = [(&outside, [2, 3]), (&too_few, [2, 3]), (&axis, [2, 3]), (&inside, [1 << 20, 1 << 20])];
+        for (indices, dims) in cases {
+            let outcome = LoadConstants.run(&mut model(indices, &dims)).unwrap();
+            assert_eq!((outcome.changed, outcome.declined.len()), (0, 2), "{outcome}");
+        }
+    }
 }
