@@ -7,7 +7,11 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, CompleteNodes, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm, NormalizePadding, NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision, UpgradeOpset, run_pass,
+    CleanNames, CompleteNodes, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment,
+    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants,
+    InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm, NormalizePadding,
+    NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision,
+    UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
