@@ -147,7 +147,7 @@ fn doubles() {
          double[8] mask = {0.0, -1.7976931348623157e308, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}>
         { t = MatMul (x, a)  m = Add (t, mask)  s = Softmax <axis = -1> (m)  y = MatMul (s, b) }";
     let case = Case::new(&models::parse(text), &[("x", Npy::ramp(&[8, 8]))]);
-    let report = case.quantized(2, &["--keep-float".into(), "Add".into()]);
+    let report = case.quantized(2, &[]);
     assert!(notes(&report).contains("the network computes in double"), "{report}");
     case.is_alike(25.0);
 }

@@ -7,11 +7,14 @@
 //! A result that is a parameter, or that the function names twice, is copied by `Identity`. Calls inside functions,
 //! sub-graphs and inlined nodes are inlined as well; functions that nothing calls any more go.
 //!
+//! A function may be written for another operator set of the default domain. Where its operators are defined alike in
+//! both, nothing changes; from an older one its nodes are carried over as by `upgrade-opset`.
+//!
 //! Declined, with the function left as it is: a function that calls itself, calls nested more than 64 deep, more than
-//! a million nodes, and a function written for another operator set of the default domain, if one of its operators is
-//! defined differently there.
+//! a million nodes, and nodes that cannot be carried over.
 
 use super::names::Names;
+use super::upgrade_opset::upgrade_nodes;
 use crate::ir::{
     AttributeProto, FunctionProto, GraphProto, Model, ModelProto, NodeProto, OperatorSetIdProto, export, normal_domain,
 };
@@ -128,9 +131,17 @@ impl Inliner<'_> {
             nodes.push(node);
             return;
         }
+        let body = self.body(function, &node);
+        let body = match self.carried_over(function, body) {
+            Ok(body) => body,
+            Err(reason) => {
+                self.outcome.decline(label(&node), reason);
+                nodes.push(node);
+                return;
+            }
+        };
         self.outcome.count();
         self.import(function);
-        let body = self.body(function, &node);
         self.nodes += body.len();
         self.depth += 1;
         for inner in body {
@@ -149,12 +160,26 @@ impl Inliner<'_> {
         if self.nodes + function.node.len() > MOST_NODES {
             return Some(format!("there would be more than {MOST_NODES} nodes"));
         }
+        None
+    }
+
+    /// The nodes in the operator set of the model.
+    fn carried_over(&mut self, function: &FunctionProto, body: Vec<NodeProto>) -> Result<Vec<NodeProto>, String> {
         let version = |imports: &[OperatorSetIdProto]| {
             imports.iter().find(|import| normal_domain(import.domain()).is_empty()).map(OperatorSetIdProto::version)
         };
-        let (own, of_model) = (version(&function.opset_import)?, version(&self.imports)?);
-        let changed = changed_operator(&function.node, own, of_model)?;
-        Some(format!("the function is written for opset {own}, the model for {of_model}, and {changed} differs"))
+        let (Some(own), Some(of_model)) = (version(&function.opset_import), version(&self.imports)) else {
+            return Ok(body);
+        };
+        let Some(changed) = changed_operator(&body, own, of_model) else { return Ok(body) };
+        let differs =
+            format!("the function is written for opset {own}, the model for {of_model}, and {changed} differs");
+        if own > of_model {
+            return Err(differs);
+        }
+        let body = upgrade_nodes(body, (own, of_model), self.names.all()).map_err(|why| format!("{differs}: {why}"))?;
+        body.iter().for_each(|node| self.names.take(node));
+        Ok(body)
     }
 
     /// Adds the operator sets of a function that the model does not state.

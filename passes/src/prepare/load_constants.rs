@@ -7,7 +7,7 @@
 //! * Sparse initializers, and `Constant` nodes of a sparse tensor, become dense ones: zeros except for the elements
 //!   that are listed, with their places as numbers over the whole tensor or as one index per axis.
 //!
-//! Declined: a sparse tensor whose places do not fit its shape, or which is larger than 1 GiB.
+//! Declined: a sparse tensor whose places do not fit its shape, or which is larger than 256 MiB.
 
 use crate::ir::{AttributeProto, DataType, GraphProto, Model, NodeProto, SparseTensorProto, TensorProto, export};
 use crate::pass::{Outcome, Pass, PassError};
@@ -21,7 +21,7 @@ const SMALL: usize = 4 << 10;
 /// The same for integers.
 const SMALL_INTEGERS: usize = 1 << 20;
 /// Dense tensors of more bytes are not made.
-const LARGEST: usize = 1 << 30;
+const LARGEST: usize = 1 << 28;
 
 impl Pass for LoadConstants {
     fn name(&self) -> &'static str {
@@ -159,7 +159,9 @@ fn dense(dims: &[i64], values: &TensorProto, indices: &TensorProto) -> Result<Te
     if elements.len() != places.len() * width {
         return Err(format!("it has {} places and {} bytes of elements", places.len(), elements.len()));
     }
-    let mut raw = vec![0; count * width];
+    let mut raw = Vec::new();
+    raw.try_reserve_exact(count * width).map_err(|_| "there is no memory for its zeros")?;
+    raw.resize(count * width, 0);
     for (place, element) in places.into_iter().zip(elements.chunks_exact(width)) {
         let place = raw.get_mut(place * width..(place + 1) * width).ok_or("an element lies outside its shape")?;
         place.copy_from_slice(element);

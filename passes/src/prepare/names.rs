@@ -1,6 +1,6 @@
 //! Names that a message uses, and new ones beside them.
 
-use crate::ir::{GraphProto, TensorProto, ValueInfoProto};
+use crate::ir::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use std::collections::{HashMap, HashSet};
 
 /// Names of the values of a graph and of its sub-graphs.
@@ -28,6 +28,16 @@ impl Names {
             self.taken.extend(node.input.iter().chain(&node.output).cloned());
             node.subgraphs().for_each(|graph| self.add(graph));
         }
+    }
+
+    /// All names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &String> {
+        self.taken.iter()
+    }
+
+    /// Takes names that a node made elsewhere brings in.
+    pub(super) fn take(&mut self, node: &NodeProto) {
+        self.taken.extend(node.output.iter().cloned());
     }
 
     /// `stem`, or that with a number, whatever nobody has.

@@ -6,7 +6,9 @@
 use super::{blowup, fake_quantize};
 use crate::engine::EngineError;
 use crate::runtime::memory;
-use msq_passes::ir::{self, DataType, DimValue, GraphProto, Model, NodeId, NodeProto, TensorProto, TypeValue, ValueId};
+use msq_passes::ir::{
+    self, DataType, DimValue, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
+};
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
@@ -21,14 +23,50 @@ pub(super) struct Loaded {
 
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
+    parse(&message(model)?)
+}
+
+/// So many nodes that cannot be built are passed over.
+const MOST_PASSED_OVER: usize = 16;
+
+/// The same, for what is known of the values around nodes that tract does not build: these become operators that it does
+/// not know, of which it asks nothing.
+pub(super) fn load_what_is_known(model: &Model) -> Result<Loaded, EngineError> {
+    let mut proto = message(model)?;
+    for _ in 0..MOST_PASSED_OVER {
+        match parse(&proto) {
+            Err(error) if pass_over(&mut proto, &error.to_string()) => {}
+            parsed => return parsed,
+        }
+    }
+    parse(&proto)
+}
+
+/// Makes the node that an error names one of an unknown operator.
+fn pass_over(proto: &mut ModelProto, error: &str) -> bool {
+    let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
+    let is_named =
+        |node: &&mut NodeProto| error.contains(&format!("Building node {} ({})", node.name(), node.op_type()));
+    let Some(node) = nodes.into_iter().find(is_named) else { return false };
+    node.op_type = Some("NotBuilt".to_owned());
+    node.attribute.clear();
+    true
+}
+
+/// The model as tract reads it.
+fn message(model: &Model) -> Result<ModelProto, EngineError> {
     let mut proto = ir::export(&with_readable_elements(model)?);
     inline_calls(&mut proto);
     proto.graph.iter_mut().for_each(name_nodes);
     proto.graph.as_ref().map_or(Ok(()), blowup::refuse)?;
     let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
     nodes.flat_map(sub_graphs).for_each(leave_symbols_open);
+    Ok(proto)
+}
+
+fn parse(proto: &ModelProto) -> Result<Loaded, EngineError> {
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    let encoded = ir::encode_model(&proto);
+    let encoded = ir::encode_model(proto);
     let proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
     drop(encoded);
     let parsed = onnx.parse(&proto, None).map_err(EngineError::load)?;
