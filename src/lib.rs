@@ -57,7 +57,7 @@ pub use scheme::bits::{Activations, BitsOptions};
 pub use scheme::ends::EndBits;
 pub use scheme::metadata;
 pub use scheme::options::{
-    BatchNorm, CalibrateOptions, Format, Options, OutputOptions, PrepareOptions, RoundingMode, SchemeOptions,
-    SolveOptions, VerifyOptions,
+    BatchNorm, CalibrateOptions, Format, Options, OutputOptions, PrepareOptions, RepairOptions, RoundingMode,
+    SchemeOptions, SolveOptions, VerifyOptions,
 };
 pub use scheme::solver_name::SolverName;

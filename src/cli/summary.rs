@@ -4,6 +4,8 @@ use super::output::line;
 use super::search;
 use msq_onnx::WeightBits;
 use msq_onnx::report::numbers::{bytes, count};
+use msq_onnx::report::repair::Repair;
+use msq_onnx::search::Metrics;
 use msq_onnx::report::{Document, Report};
 use std::path::Path;
 
@@ -25,6 +27,12 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     if let Some(quality) = quality_line(report) {
         line(&mut text, "quality", &quality);
     }
+    if let Some(repair) = &report.repair {
+        line(&mut text, "repair", &repaired(repair));
+    }
+    if report.synthetic {
+        line(&mut text, "", "not verified: synthetic inputs show little of what real ones would (data goes in by --calib)");
+    }
     if differs(report) {
         let hint = "some answers differ: `msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and \
                     --keep-float leave layers float";
@@ -40,6 +48,32 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     }
     line(&mut text, "wrote", &format!("{written} · {:.1} s", report.seconds));
     text
+}
+
+/// What was repaired, and at what cost.
+fn repaired(repair: &Repair) -> String {
+    let lost = |metrics: &Metrics| metrics.distance;
+    let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut done = Vec::new();
+    if repair.ranges > 0 {
+        done.push(format!("other ranges for {} values", repair.ranges));
+    }
+    let layers = repair.float_layers.len();
+    if layers > 0 {
+        done.push(format!("{layers} layers in float"));
+    }
+    if !repair.float_operators.is_empty() {
+        done.push(format!("{} in float", repair.float_operators.join(", ")));
+    }
+    let cost = if repair.float_work > 0.0 {
+        format!(", {} of the work", share(repair.float_work))
+    } else {
+        String::new()
+    };
+    let done = if done.is_empty() { "nothing that was tried helps".to_owned() } else { done.join(", ") + &cost };
+    let moved = format!("distance {:.4} → {:.4}", lost(&repair.before), lost(&repair.after));
+    let reached = if repair.reached { String::new() } else { format!("; more than {} is still lost", share(repair.allowed)) };
+    format!("{done}: {moved} on {} samples, {} trials{reached}", repair.samples, repair.trials.len())
 }
 
 /// Bits of weights and activations, where they are not all 8.

@@ -9,23 +9,25 @@
 //! | solve | weights, statistics | integers, scales and a bias for every layer |
 //! | lower | all of that | a QDQ graph that says what it computes |
 //! | verify | the float and the QDQ graph | how far their outputs are apart |
+//! | guard | a loss that is too large | a bit plan that loses less; the phases from place on are done again for it |
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
 pub(crate) mod details;
+mod guard;
 mod layers;
 mod search;
 mod verify;
 
 pub(crate) use search::{search_and_quantize, search_only};
 
-use crate::calibrate::observe::{Observed, Watch, observe};
+use crate::calibrate::observe::{Observed, Seen, Watch, see};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
-use crate::report::Report;
+use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Format, Options, RoundingMode};
@@ -124,13 +126,13 @@ impl Prepared {
         let float = model;
         let pool = thread_pool(runtime)?;
         let calibrating = Instant::now();
-        let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
+        let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
-        let solved = pool.install(|| solve(&float, &scheme, &mut observed, calibration, runtime))?;
-        let mut model = float.clone();
-        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
-        let (data, seen) = (calibration.data, &observed.outputs);
-        let quality = verify::verify(&model, &float, &scheme, validation, (data, seen), runtime)?;
+        let run = Run { float: &float, calibration, validation, options, pool: &pool, runtime };
+        let made = run.make(scheme, &seen)?;
+        let (made, repair) = guard::guarded(run, made, &seen)?;
+        let Made { scheme, observed, solved, mut model, quality } = made;
+        let data = calibration.data;
         let mut layers = layers::reports(&float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
             let run = details::Run {
@@ -163,6 +165,7 @@ impl Prepared {
             notes: layers::notes(&scheme),
             kept: scheme.placement.kept.clone(),
             quality,
+            repair,
             search: None,
         };
         Ok(Quantized { model, report })
@@ -175,15 +178,48 @@ fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
     pool.map_err(|e| Error::Threads { threads: runtime.threads, reason: e.to_string() })
 }
 
+/// What a run works with once the model is prepared.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    float: &'a Model,
+    calibration: Calibration<'a>,
+    validation: Option<&'a Dataset>,
+    options: &'a Options,
+    pool: &'a rayon::ThreadPool,
+    runtime: &'a Runtime<'a>,
+}
+
+/// A quantized graph, as QDQ, and how it was made.
+struct Made {
+    scheme: Scheme,
+    observed: Observed,
+    solved: Solved,
+    model: Model,
+    quality: Option<Quality>,
+}
+
+impl Run<'_> {
+    /// Chooses ranges, solves, lowers and verifies.
+    fn make(self, scheme: Scheme, seen: &Seen) -> Result<Made, Error> {
+        let Run { float, calibration, validation, pool, runtime, .. } = self;
+        let mut observed = seen.observed(float, &scheme, pool)?;
+        let solved = pool.install(|| solve(float, &scheme, &mut observed, calibration, runtime))?;
+        let mut model = float.clone();
+        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
+        let of_calibration = (calibration.data, &seen.outputs[..]);
+        let quality = verify::verify(&model, float, &scheme, validation, of_calibration, runtime)?;
+        Ok(Made { scheme, observed, solved, model, quality })
+    }
+}
+
 /// Resolves the scheme and observes the activations, for as much of the model as the engine runs.
 fn calibrate(
     model: &Model,
     plan: &BitPlan,
     calibration: Calibration,
     options: &Options,
-    pool: &rayon::ThreadPool,
     runtime: &Runtime,
-) -> Result<(Scheme, Observed), Error> {
+) -> Result<(Scheme, Seen), Error> {
     let watch = Watch {
         observer: options.calibrate.observer,
         margin: calibration.margin(),
@@ -194,12 +230,12 @@ fn calibrate(
     loop {
         let scheme = Scheme::within(model, plan, options, coverage)?;
         scheme.check_encodings(model)?;
-        match observe(model, &scheme, calibration.data, watch, pool, runtime) {
-            Ok(observed) => {
+        match see(model, &scheme, calibration.data, watch, runtime) {
+            Ok(seen) => {
                 if let Some(note) = scheme.coverage.note() {
                     tracing::warn!("{note}");
                 }
-                return Ok((scheme, observed));
+                return Ok((scheme, seen));
             }
             Err(error) => {
                 let less = error.of_engine().and_then(|e| scheme.coverage.less(model, &*runtime.backend(), e));

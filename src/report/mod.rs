@@ -5,12 +5,14 @@ mod document;
 mod error;
 pub mod numbers;
 pub mod page;
+pub mod repair;
 pub mod search;
 
 pub use distribution::Distribution;
 pub use document::{Document, Run};
 pub use error::ReportError;
 
+use self::repair::Repair;
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
@@ -55,6 +57,8 @@ pub struct Report {
     pub kept: Vec<Kept>,
     /// How close the outputs are to the float model's.
     pub quality: Option<Quality>,
+    /// What was repaired, where the loss was too large.
+    pub repair: Option<Repair>,
     /// How the bits were found, where they were searched for.
     pub search: Option<Outcome>,
 }

@@ -1,0 +1,272 @@
+//! The guard: what a quantized network loses too much is repaired, at least cost.
+//!
+//! Repairs change what activations are, not the weights: the way in which ranges are chosen, which costs nothing where the
+//! model runs, and which layers and operators compute in float, which costs speed. All are entries of the bit plan, so a
+//! repaired network is one more plan, and running it again needs no guard.
+//!
+//! A repair is judged by what the whole network's outputs then lose, not by the value or the layer that it changes: noise
+//! adds up over a network, so no single layer may be to blame, and ranks of single layers mislead. Neighbours are tried
+//! together.
+//!
+//! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
+//! 2. [`float`]: stretches of layers, and all nodes of an operator, by gain per work that is then done in float; together as
+//!    many as it takes, then as little of each as it takes.
+//!
+//! What is tried is limited by a budget of counted work ([`trials`]).
+
+mod float;
+mod ranges;
+mod trials;
+mod units;
+
+use super::evaluator::Evaluator;
+use super::journal::Journal;
+use super::variants::Variants;
+use crate::calibrate::ObserverKind;
+use crate::calibrate::observe::{Observed, Seen};
+use crate::data::Dataset;
+use crate::measure::comparison::Metrics;
+use crate::report::repair::Repair;
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
+use crate::scheme::options::{Options, RepairOptions};
+use crate::search::SearchError;
+use crate::solve::Solved;
+use msq_passes::ir::Model;
+use std::collections::{BTreeMap, BTreeSet};
+use trials::{OVERHEAD, RATE, Trials};
+use units::{Unit, Units};
+
+/// Samples that repairs are measured on, at least where there are as many and at most.
+const SAMPLES: [usize; 2] = [16, 128];
+/// Trials that the budget is to have room for, if fewer samples give it.
+const TRIALS: f64 = 48.0;
+/// Seconds of work that repairs may take at least and at most, where no budget is given.
+const SECONDS: [f64; 2] = [12.0, 60.0];
+/// How much better a network has to be for a change that costs nothing where it runs.
+const BETTER: f64 = 0.98;
+
+/// A quantized network, and what it was made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guarded<'a> {
+    /// The prepared float network.
+    pub model: &'a Model,
+    /// What was done.
+    pub scheme: &'a Scheme,
+    /// Statistics of its activations.
+    pub seen: &'a Seen,
+    /// Their parameters.
+    pub observed: &'a Observed,
+    /// Its layers.
+    pub solved: &'a Solved,
+    /// The options it was quantized with.
+    pub options: &'a Options,
+}
+
+/// A plan that loses less, and how it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Repaired {
+    /// The plan.
+    pub plan: BitPlan,
+    /// What was done.
+    pub report: Repair,
+}
+
+/// Looks for a plan that loses no more than `allowed`, measured on `data`; `calibrated` samples were calibrated on.
+pub(crate) fn repair(
+    guarded: Guarded,
+    data: &Dataset,
+    (calibrated, held_out): (usize, bool),
+    allowed: f64,
+    runtime: &Runtime,
+) -> Result<Repaired, SearchError> {
+    let Guarded { model, scheme, seen, observed, solved, options } = guarded;
+    let units = Units::of(model, scheme, data, runtime)?;
+    let seconds = |samples: usize| samples as f64 * units.work as f64 / RATE;
+    let budget = budget(&options.repair, seconds(calibrated));
+    let room = (budget / TRIALS - OVERHEAD) / seconds(1).max(1e-9);
+    let samples = (room.max(0.0) as usize).clamp(SAMPLES[0], SAMPLES[1]).min(data.len());
+    let probe = data.split(samples).1;
+    let layers: Vec<_> = scheme
+        .layers()
+        .map(|layer| {
+            let written = scheme.placement.written_by(&model.graph, layer);
+            (layer.clone(), model.graph.value(written).name().to_owned())
+        })
+        .collect();
+    let stored = runtime.memory.map_or(STORED, |memory| memory / 6);
+    let mut evaluator = Evaluator::new("repair", model, &layers, &probe, stored, runtime)?;
+    let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
+    let mut journal = Journal::default();
+    let float = evaluator.float().accuracy;
+    let mut first = true;
+    let mut measure = |plan: &BitPlan| {
+        let keep = std::mem::take(&mut first);
+        evaluator.evaluate(&mut variants, plan, keep, &mut journal)
+    };
+    let cost = OVERHEAD + seconds(probe.len());
+    runtime.begin("repair", (budget / cost) as u64);
+    let trials = Trials::new(&mut measure, cost, budget);
+    let chosen_observer = options.calibrate.observer;
+    let mut guard = Guard::new(scheme.plan.clone(), chosen_observer, &units, trials, (probe.len(), float), allowed, runtime)?;
+    guard.repair()?;
+    runtime.end();
+    Ok(guard.finish(held_out))
+}
+
+/// Bytes that the inner values may take that trials start from, unless the memory allowed says otherwise.
+const STORED: u64 = 320 << 20;
+
+/// Seconds of work that repairs may take; `calibration` is the work of calibration.
+fn budget(options: &RepairOptions, calibration: f64) -> f64 {
+    options.repair_time.unwrap_or_else(|| (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]))
+}
+
+/// What is changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Choice {
+    /// How ranges are chosen.
+    observer: Option<ObserverKind>,
+    /// The same for single values.
+    ranges: BTreeMap<usize, ObserverKind>,
+    /// Layers that compute in float.
+    layers: BTreeSet<usize>,
+    /// Operators whose nodes compute in float.
+    operators: BTreeSet<usize>,
+}
+
+/// Repairs under way.
+struct Guard<'a, 't> {
+    base: BitPlan,
+    /// How ranges were chosen.
+    observer: ObserverKind,
+    units: &'a Units,
+    trials: Trials<'t>,
+    samples: usize,
+    /// The float network's accuracy, where there are labels.
+    float: Option<f64>,
+    allowed: f64,
+    before: Metrics,
+    best: Choice,
+    metrics: Metrics,
+    runtime: &'a Runtime<'a>,
+}
+
+impl<'a, 't> Guard<'a, 't> {
+    fn new(
+        base: BitPlan,
+        observer: ObserverKind,
+        units: &'a Units,
+        mut trials: Trials<'t>,
+        (samples, float): (usize, Option<f64>),
+        allowed: f64,
+        runtime: &'a Runtime<'a>,
+    ) -> Result<Self, SearchError> {
+        let before = trials.metrics("as it is", &base)?.unwrap_or_default();
+        let best = Choice::default();
+        Ok(Self { base, observer, units, trials, samples, float, allowed, before, best, metrics: before, runtime })
+    }
+
+    fn repair(&mut self) -> Result<(), SearchError> {
+        if self.is_met(&self.metrics) {
+            return Ok(());
+        }
+        if self.observer == ObserverKind::default() {
+            self.choose_ranges()?;
+        }
+        if !self.is_met(&self.metrics) {
+            self.leave_float()?;
+        }
+        Ok(())
+    }
+
+    /// Metrics of a choice, if the budget has room for it.
+    fn metrics_of(&mut self, what: &str, choice: &Choice) -> Result<Option<Metrics>, SearchError> {
+        let plan = choice.plan(&self.base, self.units);
+        let found = self.trials.metrics(what, &plan)?;
+        self.runtime.step(1)?;
+        Ok(found)
+    }
+
+    /// Takes a choice over.
+    fn keep(&mut self, choice: Choice, metrics: Metrics) {
+        (self.best, self.metrics) = (choice, metrics);
+    }
+
+    fn note(&mut self, what: String, metrics: &Metrics, kept: bool) {
+        let lost = self.lost(metrics);
+        self.trials.note(what, metrics, lost, kept);
+    }
+
+    fn lost(&self, metrics: &Metrics) -> f64 {
+        metrics.lost(self.float)
+    }
+
+    /// What is made small.
+    fn loss(&self, metrics: &Metrics) -> f64 {
+        metrics.distance
+    }
+
+    fn is_met(&self, metrics: &Metrics) -> bool {
+        let answers = metrics.agreement.or(metrics.accuracy).map(|_| self.samples);
+        !exceeds(self.lost(metrics), answers, self.allowed)
+    }
+
+    /// Share of the network's work that a choice does in float.
+    fn work(&self, choice: &Choice) -> f64 {
+        let of = |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].work).sum::<u64>();
+        let work = of(&self.units.layers, &choice.layers) + of(&self.units.operators, &choice.operators);
+        work as f64 / self.units.work.max(1) as f64
+    }
+
+    fn finish(self, held_out: bool) -> Repaired {
+        let names = |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].name.clone()).collect();
+        let ranges = match self.best.observer {
+            Some(_) => self.units.values.len(),
+            None => self.best.ranges.len(),
+        };
+        let report = Repair {
+            allowed: self.allowed,
+            samples: self.samples,
+            held_out,
+            before: self.before,
+            after: self.metrics,
+            reached: self.is_met(&self.metrics),
+            ranges,
+            float_layers: names(&self.units.layers, &self.best.layers),
+            float_operators: names(&self.units.operators, &self.best.operators),
+            float_work: self.work(&self.best),
+            cut_short: self.trials.cut_short,
+            trials: self.trials.made,
+        };
+        Repaired { plan: self.best.plan(&self.base, self.units), report }
+    }
+}
+
+/// Whether a loss is larger than allowed. A share of so many answers counts as larger only by more than its standard error:
+/// of few answers one that differs is no evidence.
+pub(crate) fn exceeds(lost: f64, answers: Option<usize>, allowed: f64) -> bool {
+    let share = lost.clamp(0.0, 1.0);
+    let error = answers.map_or(0.0, |answers| (share * (1.0 - share) / answers.max(1) as f64).sqrt());
+    lost - error > allowed || !lost.is_finite()
+}
+
+impl Choice {
+    fn plan(&self, base: &BitPlan, units: &Units) -> BitPlan {
+        let mut plan = base.clone();
+        plan.observer = self.observer.or(plan.observer);
+        for (&value, &observer) in &self.ranges {
+            plan.ranges.insert(units.values[value].clone(), observer);
+        }
+        for &layer in &self.layers {
+            let name = &units.layers[layer].name;
+            let entry = LayerPlan { activations: ActivationBits::Float, ..base.layer(name).unwrap_or_default() };
+            plan.layers.insert(name.clone(), entry);
+        }
+        for &operator in &self.operators {
+            plan.float.extend(units.operators[operator].nodes.iter().cloned());
+        }
+        plan
+    }
+}
