@@ -47,7 +47,7 @@ pub mod solve;
 
 pub use calibrate::synthetic::made_up;
 pub use error::Error;
-pub use measure::{agreement, compare, evaluate, inspect};
+pub use measure::{CustomMetric, ScoredOutputs, agreement, compare, evaluate, inspect, metrics};
 pub use pipeline::Quantized;
 pub use quant::weight_grid::WeightGrid;
 pub use quantizer::{Quantizer, load};
@@ -57,7 +57,8 @@ pub use scheme::bits::{Activations, BitsOptions};
 pub use scheme::ends::EndBits;
 pub use scheme::metadata;
 pub use scheme::options::{
-    BatchNorm, CalibrateOptions, Format, Options, OutputOptions, PrepareOptions, RepairOptions, RoundingMode,
-    SchemeOptions, SolveOptions, VerifyOptions,
+    BatchNorm, CalibrateOptions, Format, MeasureOptions, Options, OutputOptions, PrepareOptions, RepairOptions,
+    RoundingMode, SchemeOptions, SolveOptions, VerifyOptions,
 };
+pub use scheme::output_kind::{OutputChoice, OutputChoiceError, OutputKind};
 pub use scheme::solver_name::SolverName;

@@ -4,6 +4,7 @@ use crate::calibrate::synthetic::made_up;
 use crate::data::{Dataset, InputSpec, SyntheticOptions};
 use crate::engine::Backend;
 use crate::error::Error;
+use crate::measure::CustomMetric;
 use crate::pipeline::{self, Calibration, Quantized};
 use crate::runtime::Runtime;
 use crate::runtime::progress::{Cancellation, Progress};
@@ -48,6 +49,7 @@ pub struct Quantizer<'a> {
     options: Options,
     search: Option<SearchOptions>,
     solver: Option<Arc<dyn Solver>>,
+    metric: Option<CustomMetric>,
     runtime: Runtime<'a>,
 }
 
@@ -67,6 +69,7 @@ impl<'a> Quantizer<'a> {
             options: Options::default(),
             search: None,
             solver: None,
+            metric: None,
             runtime: Runtime::default(),
         }
     }
@@ -106,6 +109,12 @@ impl<'a> Quantizer<'a> {
     /// solvers of the library, and the plan that wins is solved by this one.
     pub fn solver(self, solver: Box<dyn Solver>) -> Self {
         Self { solver: Some(solver.into()), ..self }
+    }
+
+    /// A metric of the caller's own, in the place of the command that the options name: by it, and not by accuracy or
+    /// agreement, a drop is counted.
+    pub fn metric(self, metric: CustomMetric) -> Self {
+        Self { metric: Some(metric), ..self }
     }
 
     /// What the result has to keep to; the bits of every layer are searched for then, and those of the options do not
@@ -156,12 +165,16 @@ impl<'a> Quantizer<'a> {
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
         let (data, synthetic) = self.data()?;
+        let command = || self.options.measure.metric_command.as_ref().map(CustomMetric::command);
+        let metric = self.metric.clone().or_else(command);
         let Some(search) = &self.search else {
-            let calibration = Calibration { data: &data, synthetic, solver: self.solver.as_deref() };
+            let calibration =
+                Calibration { data: &data, synthetic, solver: self.solver.as_deref(), metric: metric.as_ref() };
             return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
+        let calibration =
+            Calibration { data: &calibration, synthetic, solver: self.solver.as_deref(), metric: metric.as_ref() };
         pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, search, &self.runtime)
     }
 
@@ -169,9 +182,12 @@ impl<'a> Quantizer<'a> {
     /// agreement with the float model, may be lost.
     pub fn search(self) -> Result<Outcome, Error> {
         let (data, synthetic) = self.data()?;
+        let command = || self.options.measure.metric_command.as_ref().map(CustomMetric::command);
+        let metric = self.metric.clone().or_else(command);
         let search = self.search.unwrap_or_default();
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration = Calibration { data: &calibration, synthetic, solver: self.solver.as_deref() };
+        let calibration =
+            Calibration { data: &calibration, synthetic, solver: self.solver.as_deref(), metric: metric.as_ref() };
         pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 

@@ -11,7 +11,7 @@ use msq_onnx::engine::{Backend, EngineError, Facts, Output, Plan, Session};
 use msq_onnx::evaluate::evaluate;
 use msq_onnx::runtime::Runtime;
 use msq_onnx::search::{SearchOptions, Target};
-use msq_onnx::{BitPlan, LayerPlan, Options, Quantizer, WeightBits, made_up};
+use msq_onnx::{BitPlan, LayerPlan, MeasureOptions, Options, Quantizer, WeightBits, made_up};
 use msq_passes::ir::{DataType, Model, Node, NodeId, TensorProto, TypeProto, ValueId, import};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -250,10 +250,12 @@ fn a_search_and_a_comparison_too() {
     let small = quantizer.backend(backend.clone()).run().unwrap();
     assert!(small.report.search.unwrap().reached);
     let runtime = Runtime::with_threads(2).with_backend(backend);
-    let found = evaluate(&model, Some(&model), &data, None, &runtime).unwrap();
+    let found = evaluate(&model, Some(&model), &data, &MeasureOptions::default(), None, &runtime).unwrap();
     assert_eq!((found.samples, found.agreement.unwrap().sqnr), (24, None));
     // The engine that is built in does not know the operator.
-    let said = evaluate(&model, None, &data, None, &Runtime::with_threads(1)).unwrap_err().to_string();
+    let said = evaluate(&model, None, &data, &MeasureOptions::default(), None, &Runtime::with_threads(1))
+        .unwrap_err()
+        .to_string();
     assert!(said.contains("acme.Shortcut"), "{said}");
 }
 

@@ -24,12 +24,12 @@ pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
 };
 pub use prepare::{
-    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
-    NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
+    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
+    HoistConstants, LiftConstants, NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
-    StoreWeights,
+    StoreConstants, StoreWeights, StoredTensor,
 };
 pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, Support};
-pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants};
+pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

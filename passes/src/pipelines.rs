@@ -13,18 +13,21 @@ use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm, LiftConstants,
-    NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
+    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
+    HoistConstants, LiftConstants, NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
 };
-use crate::quantize::{ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreWeights};
+use crate::quantize::{
+    ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreConstants, StoreWeights, StoredTensor,
+};
 use crate::target::Profile;
-use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants};
+use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
 use indexmap::IndexMap;
 
 /// Brings weights where every other pass looks for them.
 pub fn lift<'a>() -> Pipeline<'a> {
     Pipeline::new("lift", "weights become initializers, nodes get names; then the engine finds what is constant")
         .with(LiftConstants, "first: every pass after it looks for weights among the initializers")
+        .with(HoistConstants, "after `lift-constants`; before `clean-names`, which makes names unique")
         .with(CleanNames { strip: false }, "layers go by name from here on")
 }
 
@@ -94,17 +97,24 @@ pub struct Decisions<'a> {
     pub on_integers: &'a IndexMap<String, QuantizedLayer>,
     /// Weights of the layers that compute in float, by layer name.
     pub weight_only: &'a IndexMap<String, QuantizedLayer>,
+    /// Weights beside the layers, by the names they have in bit plans.
+    pub stored: &'a IndexMap<String, StoredTensor>,
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
-    let Decisions { placement, activations, requantized: narrower, on_integers: layers, weight_only } = decisions;
+    let Decisions { placement, activations, requantized: narrower, on_integers: layers, weight_only, stored } =
+        decisions;
     Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
         .with(
             InsertQdq { placement, activations, narrower, layers },
             "before `store-weights`: the placement holds handles of nodes and values as they are now",
         )
         .with(StoreWeights { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
+        .with(
+            StoreConstants { constants: stored },
+            "after `insert-qdq` and after `store-weights`: layers that read the same tensor have their own integers then",
+        )
         .with(EliminateDeadNodes, "after `insert-qdq` and after `store-weights`: the float weights are unread now")
 }
 
@@ -146,6 +156,11 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
         Form::Qdq | Form::Integer => (false, false),
     };
     Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
+        .with(
+            ShareWeights,
+            "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \
+             `pack-weights`, so that what is shared is packed once",
+        )
         .with_if(
             !packings.is_empty(),
             "bits < 8",
@@ -214,13 +229,14 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         absorbed: IndexMap::new(),
         kept: Vec::new(),
     };
-    let (quantizers, layers) = (IndexMap::new(), IndexMap::new());
+    let (quantizers, layers, stored) = (IndexMap::new(), IndexMap::new(), IndexMap::new());
     let decisions = Decisions {
         placement: &placement,
         activations: &quantizers,
         requantized: &quantizers,
         on_integers: &layers,
         weight_only: &layers,
+        stored: &stored,
     };
     let pipelines = [
         lift(),

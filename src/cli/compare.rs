@@ -25,7 +25,8 @@ pub(crate) struct CompareArgs {
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let (reference, model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
     let data = args.measure.open(&reference, "compare")?;
-    let found = compare(&reference, &model, &data, &args.measure.runtime(&args.measure.bars())).map_err(Error::from)?;
+    let found = compare(&reference, &model, &data, &args.measure.options, &args.measure.runtime(&args.measure.bars()))
+        .map_err(Error::from)?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.reference, None, None), found))?);
     }
@@ -41,7 +42,7 @@ fn text(found: &SideBySide) -> String {
     if let (Some(before), Some(after)) = (found.reference.accuracy, found.model.accuracy) {
         line(&mut text, "accuracy", &format!("{:.2} % → {:.2} %", 100.0 * before, 100.0 * after));
     }
-    agreement(&mut text, &found.agreement);
+    agreement(&mut text, &found.outputs, found.lost);
     if let Some(start) = &found.starts {
         let place = if start.in_weights { "the weights of" } else { "what is read by" };
         let before = start.before.map_or("equal".to_owned(), decibels);

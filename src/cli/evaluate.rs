@@ -32,11 +32,16 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     paths::check(&model, reads, args.save_outputs.as_deref())?;
     let reference = args.reference.as_deref().map(msq_onnx::load).transpose()?;
     let data = args.measure.open(&model, "evaluate")?;
-    if reference.is_none() && !data.has_labels() && args.save_outputs.is_none() {
+    if reference.is_none()
+        && !data.has_labels()
+        && args.save_outputs.is_none()
+        && args.measure.options.metric_command.is_none()
+    {
         return Err(Usage("the data has no labels: add --labels, or --reference to compare with".to_owned()).into());
     }
     let (save, bars) = (args.save_outputs.as_deref(), args.measure.bars());
-    let found = evaluate(&model, reference.as_ref(), &data, save, &args.measure.runtime(&bars)).map_err(Error::from)?;
+    let found = evaluate(&model, reference.as_ref(), &data, &args.measure.options, save, &args.measure.runtime(&bars))
+        .map_err(Error::from)?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }
@@ -52,8 +57,13 @@ fn text(found: &Evaluation) -> String {
     if let Some(accuracy) = found.reference_accuracy {
         line(&mut text, "reference", &format!("{:.2} %", 100.0 * accuracy));
     }
-    if let Some(figures) = &found.agreement {
-        agreement(&mut text, figures);
+    for (heading, metric) in [("metric", found.metric), ("reference", found.reference_metric)] {
+        if let Some(metric) = metric {
+            line(&mut text, heading, &format!("{metric:.4}"));
+        }
+    }
+    if let Some(lost) = found.lost {
+        agreement(&mut text, &found.outputs, lost);
     }
     if !found.values.is_empty() {
         let rows: Vec<Vec<String>> = found

@@ -6,14 +6,40 @@ use super::data::DataArgs;
 use super::output::{self, Usage, line};
 use super::progress::Bars;
 use clap::Args;
-use msq_onnx::agreement::AgreementFigures;
 use msq_onnx::data::Dataset;
 use msq_onnx::data::InputSpec;
+use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::report::numbers;
+use msq_onnx::report::outputs::{reading, warnings, words};
 use msq_onnx::runtime::Runtime;
+use msq_onnx::{MeasureOptions, OutputChoice};
 use msq_passes::ir::Model;
+use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::Path;
+
+/// The arguments, where `--output NAME=KIND` says what an output holds: `--output` is the name of a file otherwise.
+pub(crate) fn with_output_kinds(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let is_kind = |text: &str| text.parse::<OutputChoice>().is_ok();
+    let mut arguments: Vec<OsString> = arguments.collect();
+    for at in 1..arguments.len() {
+        let next = arguments.get(at + 1).and_then(|next| next.to_str()).is_some_and(is_kind);
+        match arguments[at].to_str() {
+            Some("--") => break,
+            Some("--output") if next => arguments[at] = "--output-kind".into(),
+            Some(own) => {
+                if let Some(choice) = own.strip_prefix("--output=").filter(|choice| is_kind(choice)) {
+                    arguments[at] = format!("--output-kind={choice}").into();
+                }
+            }
+            None => {}
+        }
+    }
+    arguments
+}
+
+/// Outputs that are listed at most.
+const OUTPUTS: usize = 6;
 
 /// Data, threads, and what every command takes.
 #[derive(Args, Debug)]
@@ -26,6 +52,8 @@ pub(crate) struct MeasureArgs {
     /// Memory the engine may take, about: 500MB, 4GiB; models that take more run in stages
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]
     memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) options: MeasureOptions,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -55,13 +83,48 @@ impl MeasureArgs {
     }
 }
 
-/// Lines on how far outputs agree.
-pub(crate) fn agreement(text: &mut String, figures: &AgreementFigures) {
-    if let Some(same) = figures.same_argmax {
-        line(text, "agreement", &numbers::percent(same, 2));
+/// Lines on the outputs: what each holds and how far it is from float, where there are several; the worst first.
+pub(crate) fn output_lines(text: &mut String, outputs: &[OutputMetrics]) {
+    if let [one] = outputs {
+        line(text, "", &reading(one));
+        return;
     }
-    if let Some(divergence) = figures.divergence {
-        line(text, "KL", &format!("{divergence:.5} nats"));
+    let mut sorted: Vec<&OutputMetrics> = outputs.iter().collect();
+    sorted.sort_by(|a, b| b.lost.total_cmp(&a.lost));
+    for output in sorted.iter().take(OUTPUTS) {
+        line(text, "", &format!("{} · {}", reading(output), words(output)));
     }
-    line(text, "output", &figures.sqnr.map_or("equal".to_owned(), numbers::decibels));
+    if sorted.len() > OUTPUTS {
+        line(text, "", &format!("and {} more (--json lists all)", sorted.len() - OUTPUTS));
+    }
+}
+
+/// Lines on how far a model is from another.
+pub(crate) fn agreement(text: &mut String, outputs: &[OutputMetrics], lost: f64) {
+    if let [one] = outputs {
+        line(text, "output", &words(one));
+    }
+    output_lines(text, outputs);
+    for warning in warnings(outputs) {
+        line(text, "warning", &warning);
+    }
+    line(text, "lost", &format!("{} as --max-drop counts it", numbers::percent(lost, 2)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_with_a_kind_is_no_file() {
+        let rewritten = |line: &str| {
+            let words = line.split(' ').map(OsString::from);
+            with_output_kinds(words).iter().map(|word| word.to_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            rewritten("msq m.onnx --output out.onnx --output a=values --output=b=boxes"),
+            "msq m.onnx --output out.onnx --output-kind a=values --output-kind=b=boxes"
+        );
+        assert_eq!(rewritten("msq m.onnx --output a=b.onnx -o c=values"), "msq m.onnx --output a=b.onnx -o c=values");
+    }
 }

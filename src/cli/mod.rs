@@ -132,7 +132,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let arguments = std::env::args_os().collect::<Vec<_>>();
+    let arguments = measure::with_output_kinds(std::env::args_os());
     let cli = match mistyped(&arguments).map_or_else(|| config::arguments(arguments), |usage| Err(usage.into())) {
         Ok(arguments) => Cli::of(arguments).unwrap_or_else(|error| error.exit()),
         Err(error) => return fail(&error),

@@ -18,7 +18,7 @@ use super::summary::summary;
 use clap::Args;
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
-use msq_onnx::{Error, Options, Quantizer, RepairOptions, VerifyOptions};
+use msq_onnx::{Error, MeasureOptions, Options, Quantizer, RepairOptions, VerifyOptions};
 use msq_passes::ir::{Model, write_file};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +56,8 @@ pub(crate) struct QuantizeArgs {
     verify: VerifyOptions,
     #[command(flatten)]
     repair: RepairOptions,
+    #[command(flatten)]
+    measure: MeasureOptions,
     /// Write what was done as an HTML page: layers, errors, the search, the distributions of the worst layers
     #[arg(long, value_name = "PATH", help_heading = "Output")]
     report: Option<PathBuf>,
@@ -145,7 +147,7 @@ fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) 
 }
 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {
-    let mut options = Options { seed: args.run.seed, ..args.form.options()? };
+    let mut options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options()? };
     options.verify = VerifyOptions { details: args.report.is_some(), ..args.verify.clone() };
     options.repair = args.repair.clone();
     options.output.strip_names = (args.strip_names || args.keep_names).then_some(args.strip_names);

@@ -18,7 +18,7 @@ use msq_onnx::report::numbers::bytes;
 use msq_onnx::runtime::ErrorKind;
 use msq_onnx::search::imprint::Pyramid;
 use msq_onnx::search::{FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, Target};
-use msq_onnx::{BitPlan, Error, Options, Quantized, Quantizer, WeightBits};
+use msq_onnx::{BitPlan, Error, MeasureOptions, Options, Quantized, Quantizer, WeightBits};
 use msq_passes::ir::write_file;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,9 @@ pub(crate) struct SearchArgs {
     /// Size of the file on disk, at most: 90KB, 2MiB
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes, group = "target")]
     target_size: Option<u64>,
-    /// The smallest model that loses no more, of accuracy with labels, of agreement with float without: 1%
+    /// The smallest model that loses no more: of the metric of --metric-command, else of accuracy with labels, else by the
+    /// worst output: share of other answers, boxes or sequences, of the variance of the worst channel of values, or 1 −
+    /// cosine of embeddings: 1%
     #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
     max_drop: Option<f64>,
     /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%
@@ -142,6 +144,8 @@ pub(crate) struct SearchCommand {
     search: Given<SearchArgs>,
     #[command(flatten)]
     form: FormArgs,
+    #[command(flatten)]
+    measure: MeasureOptions,
     /// Write what was found, as JSON
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]
     output: Option<PathBuf>,
@@ -158,7 +162,7 @@ pub(crate) struct SearchCommand {
 
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
-    let options = Options { seed: args.run.seed, ..args.form.options()? };
+    let options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options()? };
     let Some(search) = args.search.options(&args.form, Some(Target::default()))? else {
         return Err(Usage("name a target".to_owned()).into());
     };
@@ -271,7 +275,7 @@ fn text(found: &Outcome) -> String {
 
 fn row(point: &FrontPoint) -> Vec<String> {
     let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
-    let Metrics { distance, agreement, accuracy } = point.metrics;
+    let Metrics { distance, agreement, accuracy, .. } = point.metrics;
     vec![
         format!("{:.2}", point.bits),
         bytes(point.packed_bytes),

@@ -1,12 +1,14 @@
 //! The summary of a quantization run.
 
+use super::measure::output_lines;
 use super::output::line;
 use super::search;
 use msq_onnx::WeightBits;
 use msq_onnx::report::numbers::{bytes, count};
+use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
-use msq_onnx::search::Metrics;
-use msq_onnx::report::{Document, Report};
+use msq_onnx::report::{Document, Quality, Report};
+use msq_passes::analysis::StoredKind;
 use std::path::Path;
 
 /// What is said of a run.
@@ -24,21 +26,14 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     let ratio = report.float_bytes as f64 / report.bytes.max(1) as f64;
     let sizes = [report.float_bytes, report.bytes].map(bytes);
     line(&mut text, "size", &format!("{} → {} on disk ({ratio:.1}×)", sizes[0], sizes[1]));
-    if let Some(quality) = quality_line(report) {
-        line(&mut text, "quality", &quality);
+    if let Some(quality) = &report.quality {
+        quality_lines(&mut text, quality, report.synthetic);
     }
     if let Some(repair) = &report.repair {
         line(&mut text, "repair", &repaired(repair));
     }
-    if report.synthetic {
-        line(&mut text, "", "not verified: synthetic inputs show little of what real ones would (data goes in by --calib)");
-    }
-    if differs(report) {
-        let hint = "some answers differ: `msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and \
-                    --keep-float leave layers float";
-        line(&mut text, "", hint);
-    }
     runs_as(&mut text, report);
+    stores(&mut text, report);
     for (i, note) in report.notes.iter().enumerate() {
         line(&mut text, if i == 0 { "note" } else { "" }, note);
     }
@@ -52,7 +47,6 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
 
 /// What was repaired, and at what cost.
 fn repaired(repair: &Repair) -> String {
-    let lost = |metrics: &Metrics| metrics.distance;
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
     let mut done = Vec::new();
     if repair.ranges > 0 {
@@ -65,14 +59,12 @@ fn repaired(repair: &Repair) -> String {
     if !repair.float_operators.is_empty() {
         done.push(format!("{} in float", repair.float_operators.join(", ")));
     }
-    let cost = if repair.float_work > 0.0 {
-        format!(", {} of the work", share(repair.float_work))
-    } else {
-        String::new()
-    };
+    let cost =
+        if repair.float_work > 0.0 { format!(", {} of the work", share(repair.float_work)) } else { String::new() };
     let done = if done.is_empty() { "nothing that was tried helps".to_owned() } else { done.join(", ") + &cost };
-    let moved = format!("distance {:.4} → {:.4}", lost(&repair.before), lost(&repair.after));
-    let reached = if repair.reached { String::new() } else { format!("; more than {} is still lost", share(repair.allowed)) };
+    let moved = format!("loss {} → {}", share(repair.before.lost), share(repair.after.lost));
+    let reached =
+        if repair.reached { String::new() } else { format!("; more than {} is still lost", share(repair.allowed)) };
     format!("{done}: {moved} on {} samples, {} trials{reached}", repair.samples, repair.trials.len())
 }
 
@@ -84,28 +76,32 @@ fn bits_line(report: &Report) -> Option<String> {
     (!plain || activations != "8").then_some(said)
 }
 
-fn quality_line(report: &Report) -> Option<String> {
-    let quality = report.quality?;
-    let figures = quality.agreement;
+fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
     let on = if quality.held_out {
         format!("on {} samples not calibrated on", quality.samples)
+    } else if synthetic {
+        format!("on {} made-up samples", quality.samples)
     } else {
-        format!("on {} of the samples", quality.samples)
+        format!("on {} calibration samples", quality.samples)
     };
     let accuracy = quality.accuracy.zip(quality.float_accuracy);
-    let parts = [
-        accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float)),
-        figures.same_argmax.map(|a| format!("agreement with float {:.1} %", 100.0 * a)),
-        figures.divergence.map(|d| format!("KL {d:.4}")),
-        figures.sqnr.map(|s| format!("output {s:.1} dB")),
-    ];
-    Some(format!("{} {on}", parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")))
-}
-
-/// Whether more than one answer in a hundred is another one on real data.
-fn differs(report: &Report) -> bool {
-    let same = report.quality.and_then(|quality| quality.agreement.same_argmax);
-    !report.synthetic && same.is_some_and(|same| same < 0.99)
+    let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));
+    let one = match &quality.outputs[..] {
+        [one] => Some(words(one)),
+        _ => None,
+    };
+    let metric = quality.metric.zip(quality.float_metric);
+    let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
+    line(text, "quality", &[metric, accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
+    output_lines(text, &quality.outputs);
+    for warning in &quality.warnings {
+        line(text, "warning", warning);
+    }
+    if !quality.warnings.is_empty() && !synthetic {
+        let hint = "`msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and --keep-float leave \
+                    layers float";
+        line(text, "", hint);
+    }
 }
 
 fn model_line(model: &str, report: &Report) -> String {
@@ -114,6 +110,37 @@ fn model_line(model: &str, report: &Report) -> String {
     let macs: Option<u64> = report.layers.iter().chain(&report.float_layers).map(|l| l.macs).sum();
     let macs = macs.map_or_else(String::new, |macs| format!(" · {} MACs", count(macs)));
     format!("{model} · opset {} · {layers} layers · {} weights{macs}", report.opset, count(weights as u64))
+}
+
+/// Weights beside the layers: how many of each kind are integers, of how many bits, and which large ones are not.
+fn stores(text: &mut String, report: &Report) {
+    let named = |kind, one: &str, many: &str| {
+        let of_kind = || report.stored.iter().filter(move |weight| weight.kind == kind && weight.weight_bits.is_some());
+        let (number, weights) = (of_kind().count(), of_kind().map(|weight| weight.weights).sum::<usize>());
+        let mut bits: Vec<String> = of_kind().filter_map(|w| w.weight_bits).map(|bits| bits.to_string()).collect();
+        bits.dedup();
+        let bits = bits.join(" and ").replace("8", "int8");
+        let what = if number == 1 { one } else { many };
+        let bits = if bits == "int8" { bits } else { format!("integers of {} bits", bits.replace("int8", "8")) };
+        (number > 0).then(|| format!("{number} {what} ({} weights) as {bits}", count(weights as u64)))
+    };
+    let kinds = [
+        named(StoredKind::Embedding, "embedding table", "embedding tables"),
+        named(StoredKind::Recurrent, "recurrent weight", "recurrent weights"),
+        named(StoredKind::Branch, "weight of a branch or loop", "weights of branches and loops"),
+        named(StoredKind::Operator, "weight of another operator", "weights of other operators"),
+    ];
+    let kinds: Vec<String> = kinds.into_iter().flatten().collect();
+    // Of smaller ones nobody asks.
+    let float: Vec<_> = report.stored.iter().filter(|w| w.weight_bits.is_none() && w.weights >= 1024).collect();
+    if !kinds.is_empty() {
+        line(text, "stores", &kinds.join(", "));
+    }
+    for (at, weight) in float.iter().take(4).enumerate() {
+        let reason = weight.reason.as_deref().unwrap_or_default();
+        let head = if at == 0 && kinds.is_empty() { "stores" } else { "" };
+        line(text, head, &format!("in float: {} `{}`: {reason}", weight.op, weight.name));
+    }
 }
 
 fn runs_as(text: &mut String, report: &Report) {

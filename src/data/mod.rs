@@ -51,6 +51,7 @@ pub use source::Skipped;
 pub use synthetic::{SyntheticOptions, SyntheticScale, SyntheticValues};
 pub use tensor::TensorError;
 pub use write::write_npz;
+pub(crate) use write::write_npz_of_integers;
 
 use source::{Labels, Opened, Source, spread};
 
@@ -149,6 +150,11 @@ impl Dataset {
         let labels = self.labels.as_ref()?;
         let start = self.indices.get(index)?.checked_mul(labels.per_sample)?;
         labels.values.get(start..start.checked_add(labels.per_sample)?)
+    }
+
+    /// The number of a sample in the data as it was opened.
+    pub(crate) fn number(&self, index: usize) -> Option<usize> {
+        self.indices.get(index).copied()
     }
 
     /// The images that were skipped because they could not be decoded.

@@ -1,4 +1,4 @@
-//! Writes float arrays as an `.npz`.
+//! Writes arrays as an `.npz`.
 
 use super::DataError;
 use msq_passes::ir::write_file_with;
@@ -12,12 +12,26 @@ pub fn write_npz(path: &Path, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> Resu
     Ok(write_file_with(path, |file| write(file, arrays))?)
 }
 
+/// Writes named lists of integers; the file appears completely or not at all.
+pub(crate) fn write_npz_of_integers(path: &Path, arrays: &[(String, Vec<i64>)]) -> Result<(), DataError> {
+    let write = |file: &mut std::fs::File| {
+        let mut zip = ZipWriter::new(file);
+        for (name, values) in arrays {
+            zip.start_file(format!("{name}.npy"), SimpleFileOptions::default())?;
+            zip.write_all(&header("<i8", &[values.len()]))?;
+            zip.write_all(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
+        zip.finish()?.flush()
+    };
+    Ok(write_file_with(path, write)?)
+}
+
 fn write(file: impl Write + Seek, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> std::io::Result<()> {
     let mut zip = ZipWriter::new(file);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
     for (name, shape, values) in arrays {
         zip.start_file(format!("{name}.npy"), options)?;
-        zip.write_all(&header(shape))?;
+        zip.write_all(&header("<f4", shape))?;
         for chunk in values.chunks(4096) {
             let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
             zip.write_all(&bytes)?;
@@ -26,12 +40,12 @@ fn write(file: impl Write + Seek, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> 
     zip.finish()?.flush()
 }
 
-/// Version 1.0 header of a little-endian float array, padded to 64 bytes as the format requires.
-fn header(shape: &[usize]) -> Vec<u8> {
+/// Version 1.0 header of an array, padded to 64 bytes as the format requires.
+fn header(element: &str, shape: &[usize]) -> Vec<u8> {
     let axes = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     // A Python tuple of one element needs its comma.
     let comma = if shape.len() == 1 { "," } else { "" };
-    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}{comma}), }}");
+    let mut text = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': ({axes}{comma}), }}");
     let prefix = 10;
     let padding = 63 - (prefix + text.len()) % 64;
     text.push_str(&" ".repeat(padding));

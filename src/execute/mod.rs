@@ -8,11 +8,13 @@
 //! walk        policy: cuts behind one layer after the other, float network beside quantized network
 //! prefixes    policy: cuts at which values are kept, so that variants of a network need not be run from the start
 //! coverage    what of a model can be run at all
+//! masks       positions that a mask among the inputs leaves out
 //! ```
 
 pub(crate) mod coverage;
 mod error;
 pub(crate) mod fold;
+pub(crate) mod masks;
 pub(crate) mod partition;
 pub(crate) mod prefixes;
 pub(crate) mod segment;

@@ -123,6 +123,12 @@ impl ColumnSampler {
 }
 
 impl Columns {
+    /// Adds other columns as long.
+    pub fn add(&mut self, other: &Self) {
+        self.quantized.extend_from_slice(&other.quantized);
+        self.float.extend_from_slice(&other.float);
+    }
+
     /// Number of columns, P.
     pub fn count(&self) -> usize {
         self.quantized.len() / self.size.max(1)

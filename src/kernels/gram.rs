@@ -80,6 +80,20 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// Adds the moments of other columns as long.
+    pub fn add(&mut self, other: &Self) {
+        let cross = |moments: &Self| moments.cross.clone().unwrap_or_else(|| moments.product.clone());
+        if self.cross.is_some() || other.cross.is_some() {
+            let mut sum = cross(self);
+            sum.iter_mut().zip(cross(other)).for_each(|(to, from)| *to += from);
+            self.cross = Some(sum);
+        }
+        self.product.iter_mut().zip(&other.product).for_each(|(to, from)| *to += from);
+        self.quantized_sum.iter_mut().zip(&other.quantized_sum).for_each(|(to, from)| *to += from);
+        self.float_sum.iter_mut().zip(&other.float_sum).for_each(|(to, from)| *to += from);
+        self.count += other.count;
+    }
+
     /// Mean of each value; 0 where nothing was summed.
     pub fn means(&self) -> Means {
         let mean = |sums: &[f64]| sums.iter().map(|sum| sum / self.count.max(1) as f64).collect();

@@ -11,9 +11,11 @@ use crate::execute::stages::Limit;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::evaluate;
 use crate::measure::inspect::{Located, located_layers};
+use crate::measure::metrics::OutputMetrics;
 use crate::prepare::BatchNorm;
 use crate::prepare::prepare;
 use crate::runtime::Runtime;
+use crate::scheme::options::MeasureOptions;
 use msq_passes::analysis::LayerOp;
 use msq_passes::ir::{Graph, Model, ValueId};
 use schemars::JsonSchema;
@@ -31,6 +33,10 @@ pub struct SideBySide {
     pub model: Side,
     /// How far the outputs agree.
     pub agreement: AgreementFigures,
+    /// What is lost, as the option `max-drop` counts it: of accuracy where there are labels, else by the worst output.
+    pub lost: f64,
+    /// Output by output: what it holds, and how far it is from the reference's.
+    pub outputs: Vec<OutputMetrics>,
     /// The layers that both have, in graph order.
     pub layers: Vec<LayerPair>,
     /// Where most of the error comes in; null where there is none.
@@ -83,6 +89,7 @@ pub fn compare(
     reference: &Model,
     model: &Model,
     data: &Dataset,
+    options: &MeasureOptions,
     runtime: &Runtime,
 ) -> Result<SideBySide, MeasureError> {
     let bytes = [reference, model].map(Model::stored_bytes);
@@ -104,7 +111,7 @@ pub fn compare(
         tracing::warn!("layers are compared on whole models, which take more than the memory allowed");
     }
     let whole = if staged { runtime.clone().memory(None) } else { runtime.clone() };
-    let found = evaluate::compare(&second, Some(&first), &names, data, None, &whole)?;
+    let found = evaluate::compare(&second, Some(&first), &names, data, options, None, &whole)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
         .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))
@@ -115,6 +122,8 @@ pub fn compare(
         reference: side(bytes[0], &layers[0], found.reference_accuracy),
         model: side(bytes[1], &layers[1], found.accuracy),
         agreement: found.agreement.unwrap_or_default(),
+        lost: found.lost.unwrap_or_default(),
+        outputs: found.outputs,
         starts: start(&reference_order(&first.graph, &pairs), &pairs, &measured),
         layers: pairs.iter().zip(&measured).map(|(&pair, sqnr)| row(pair, *sqnr)).collect(),
     })

@@ -26,6 +26,22 @@ pub enum MeasureError {
     /// There are no samples.
     #[error("calibration data is empty")]
     NoSamples,
+    /// The caller says what an output holds that the model has not.
+    #[error("option `output-kind`: no output is called `{name}`; there are {known}")]
+    NoSuchOutput {
+        /// The name.
+        name: String,
+        /// The names of all outputs.
+        known: String,
+    },
+    /// The caller's own metric fails.
+    #[error("metric `{name}`: {reason}")]
+    Metric {
+        /// The metric, or its command.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Two models cannot be compared.
     #[error("the two models differ: {reason}")]
     Incomparable {
@@ -55,6 +71,8 @@ impl MeasureError {
             Self::Execute(error) => error.kind(),
             Self::Data(DataError::Write(_)) => ErrorKind::Other,
             Self::Data(_) | Self::NoSamples => ErrorKind::Data,
+            Self::NoSuchOutput { .. } => ErrorKind::Usage,
+            Self::Metric { .. } => ErrorKind::Other,
             Self::Incomparable { .. } => ErrorKind::Model,
         }
     }

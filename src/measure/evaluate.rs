@@ -1,15 +1,20 @@
 //! How good a model is: accuracy with labels, agreement with a reference, error of each value.
 
 use super::MeasureError;
-use crate::data::{Dataset, write_npz};
+use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
 use crate::execute::walk::{Stop, Walk};
-use crate::measure::agreement::{Accuracy, Agreement, AgreementFigures};
+use crate::measure::agreement::AgreementFigures;
+use crate::measure::comparison::Comparison;
+use crate::measure::custom_metric::{CustomMetric, ScoredOutputs};
+use crate::measure::metrics::OutputMetrics;
+use crate::measure::outputs::Outputs;
 use crate::prepare::annotate;
 use crate::quant::Sqnr;
 use crate::runtime::Runtime;
+use crate::scheme::options::MeasureOptions;
 use msq_passes::ir::{DataType, Model, NodeId, ValueId};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,6 +33,17 @@ pub struct Evaluation {
     pub reference_accuracy: Option<f64>,
     /// How far the outputs agree with the reference's.
     pub agreement: Option<AgreementFigures>,
+    /// The caller's own metric, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
+    /// The same of the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_metric: Option<f64>,
+    /// What is lost, as the option `max-drop` counts it: of the caller's own metric, else of accuracy where there are
+    /// labels, else by the worst output; with a reference.
+    pub lost: Option<f64>,
+    /// Output by output: what it holds, and how far it is from the reference's.
+    pub outputs: Vec<OutputMetrics>,
     /// Signal-to-noise ratio of inner values both models name alike, in graph order.
     pub values: Vec<ValueError>,
 }
@@ -41,16 +57,18 @@ pub struct ValueError {
     pub sqnr: Option<f64>,
 }
 
-/// Runs the model, and the reference beside it, on every sample.
+/// Runs the model, and the reference beside it, on every sample. Without a metric of the caller's own, the command of
+/// the options is it, if there is one.
 pub fn evaluate(
     model: &Model,
     reference: Option<&Model>,
     data: &Dataset,
+    options: &MeasureOptions,
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
     let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
-    compare(model, reference, &shared, data, save_outputs, runtime)
+    compare(model, reference, &shared, data, options, save_outputs, runtime)
 }
 
 /// The same, and the error of these inner values, which both models have.
@@ -59,15 +77,22 @@ pub(crate) fn compare(
     reference: Option<&Model>,
     shared: &[String],
     data: &Dataset,
+    options: &MeasureOptions,
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
-    let mut total = Tally::new(shared.len());
+    let outputs = Outputs::of(reference.unwrap_or(model), &options.output_kinds, data.len())?;
+    let metric = options.metric_command.as_ref().map(CustomMetric::command);
+    let mut total = Tally::new(&outputs, shared.len());
+    let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());
+    total.saved = names.map(ScoredOutputs::new);
     let merge = |mut part: Tally| {
-        total.outputs.append(&mut part.outputs);
+        let [own, other] = std::mem::take(&mut part.saved);
+        total.saved[0].merge(own);
+        total.saved[1].merge(other);
         total.merge(&part);
         Ok(())
     };
@@ -77,7 +102,7 @@ pub(crate) fn compare(
     let (model, reference) = (&*typed(model), reference.map(typed));
     let reference = reference.as_deref();
     let own = [reference.unwrap_or(model), model].map(|model| model.graph.outputs().len());
-    let judge = Judge { data, own, save: save_outputs.is_some() };
+    let judge = Judge { data, outputs: &outputs, own, save: save_outputs.is_some() || metric.is_some() };
     runtime.begin("evaluate", data.len() as u64);
     match reference {
         None => judge.alone(model, runtime, merge)?,
@@ -85,9 +110,14 @@ pub(crate) fn compare(
     }
     runtime.end();
     if let Some(path) = save_outputs {
-        save(model, path, &total.outputs)?;
+        total.saved[0].save(path)?;
     }
-    Ok(total.figures(data, shared, reference.is_some()))
+    let scores = match (&metric, reference) {
+        (None, _) => [None; 2],
+        (Some(metric), None) => [Some(metric.score(&total.saved[0])?), None],
+        (Some(metric), Some(_)) => [Some(metric.score(&total.saved[0])?), Some(metric.score(&total.saved[1])?)],
+    };
+    Ok(total.figures(data, shared, reference.is_some(), scores))
 }
 
 /// A model whose values state their types: stages are cut where values are floats, which files often leave open.
@@ -129,42 +159,47 @@ fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Measur
 
 /// Sums over samples.
 struct Tally {
-    own: Accuracy,
-    reference: Accuracy,
-    agreement: Agreement,
+    outputs: Comparison,
     values: Vec<Sqnr>,
-    /// Shape and elements of every output of every sample, if they are to be saved.
-    outputs: Vec<Vec<(Vec<usize>, Vec<f32>)>>,
+    /// The outputs of the model and of the reference on every sample, if they are to be saved or scored.
+    saved: [ScoredOutputs; 2],
 }
 
 impl Tally {
-    fn new(taps: usize) -> Self {
-        Self {
-            own: Accuracy::default(),
-            reference: Accuracy::default(),
-            agreement: Agreement::default(),
-            values: vec![Sqnr::default(); taps],
-            outputs: Vec::new(),
-        }
+    fn new(outputs: &Outputs, taps: usize) -> Self {
+        Self { outputs: Comparison::new(outputs), values: vec![Sqnr::default(); taps], saved: Default::default() }
     }
 
     fn merge(&mut self, other: &Self) {
-        self.own.merge(other.own);
-        self.reference.merge(other.reference);
-        self.agreement.merge(&other.agreement);
+        self.outputs.merge(&other.outputs);
         self.values.iter_mut().zip(&other.values).for_each(|(a, b)| a.merge(b));
     }
 
-    fn figures(&self, data: &Dataset, names: &[String], compared: bool) -> Evaluation {
+    fn figures(
+        &self,
+        data: &Dataset,
+        names: &[String],
+        compared: bool,
+        [metric, reference_metric]: [Option<f64>; 2],
+    ) -> Evaluation {
         let value = |(name, sqnr): (&String, &Sqnr)| {
             let decibels = sqnr.decibels();
             ValueError { name: name.clone(), sqnr: decibels.is_finite().then_some(decibels) }
         };
+        let metrics = self.outputs.metrics();
+        let metrics = match metric.zip(reference_metric) {
+            Some((own, reference)) => metrics.scored(own, reference),
+            None => metrics,
+        };
         Evaluation {
             samples: data.len(),
-            accuracy: self.own.share(),
-            reference_accuracy: self.reference.share().filter(|_| compared),
-            agreement: compared.then(|| self.agreement.figures()),
+            accuracy: metrics.accuracy,
+            reference_accuracy: self.outputs.float_accuracy().filter(|_| compared),
+            agreement: compared.then(|| self.outputs.figures()),
+            metric,
+            reference_metric,
+            lost: compared.then_some(metrics.lost),
+            outputs: if compared { metrics.outputs } else { Vec::new() },
             values: names.iter().zip(&self.values).map(value).collect(),
         }
     }
@@ -177,6 +212,7 @@ const CUTS: u64 = 256 << 20;
 #[derive(Clone, Copy)]
 struct Judge<'a> {
     data: &'a Dataset,
+    outputs: &'a Outputs,
     /// The number of outputs of the reference and of the model.
     own: [usize; 2],
     /// Whether outputs are kept to be saved.
@@ -192,7 +228,7 @@ impl Judge<'_> {
     ) -> Result<(), MeasureError> {
         let limit = Limit::of_all_weights(model, runtime.memory);
         let visit = |tally: &mut Tally, index: usize, ran: Ran| self.outputs(tally, index, None, ran);
-        fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(0), visit, merge)
+        fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(self.outputs, 0), visit, merge)
     }
 
     /// Both models side by side; where one is too large, from stage to stage of it.
@@ -206,13 +242,13 @@ impl Judge<'_> {
         let own = models.map(|model| Limit::of_all_weights(model, runtime.memory));
         // Where one is too large, the other has about as many weights; scales and zero points come on top.
         let limits = [own[0].or(own[1]), own[1].or(own[0]).map(Limit::quantized)];
-        let tally = || Tally::new(shared.len());
+        let tally = || Tally::new(self.outputs, shared.len());
         let all: Vec<usize> = (0..shared.len()).collect();
         let Some(large) = (0..2).find(|&side| limits[side].is_some()) else {
             let segments = [Segment::tapped(models[0], shared)?, Segment::tapped(models[1], shared)?];
             let visit = |tally: &mut Tally, index: usize, [reference, ran]: [Ran; 2]| {
                 self.outputs(tally, index, Some(reference), ran)?;
-                Self::taps(tally, &all, [reference.skip(self.own[0]), ran.skip(self.own[1])])
+                self.taps(tally, (index, &all), shared, [reference.skip(self.own[0]), ran.skip(self.own[1])])
             };
             let [first, second] = &segments;
             let data = [self.data, self.data];
@@ -229,7 +265,7 @@ impl Judge<'_> {
                 done: wanted.clone(),
                 waiting: producers(model, &later),
             });
-            let visit = |tally: &mut Tally, _, ran: [Ran; 2]| Self::taps(tally, taps, ran);
+            let visit = |tally: &mut Tally, index: usize, ran: [Ran; 2]| self.taps(tally, (index, taps), shared, ran);
             walk.step(models, &stops, tally, visit, &mut merge)?;
         }
         let stops = models.map(|model| Stop { wanted: outputs(model), ..Stop::default() });
@@ -242,33 +278,59 @@ impl Judge<'_> {
 
     /// Adds the outputs, which are the first values of what ran.
     fn outputs(self, tally: &mut Tally, index: usize, reference: Option<Ran>, ran: Ran) -> Result<(), MeasureError> {
-        if let Some(labels) = self.data.labels(index) {
-            tally.own.observe_rows(&ran.values(0)?, labels);
-            if let Some(reference) = reference {
-                tally.reference.observe_rows(&reference.values(0)?, labels);
+        let count = self.own[0].min(self.own[1]);
+        match reference {
+            Some(reference) => {
+                check_alike(count, [reference, ran])?;
+                tally.outputs.observe_run(index, &reference.first(count)?, ran.take(count), self.data)?;
             }
-        }
-        for at in 0..self.own[0].min(self.own[1]) {
-            let Some(reference) = reference else { break };
-            let [wanted, values] = alike(at, [reference, ran])?;
-            tally.agreement.observe(&wanted, &values, ran.shape(at).last().copied().unwrap_or(0));
+            // Alone it is compared with itself, for the labels.
+            None if self.data.has_labels() => {
+                tally.outputs.observe_run(index, &ran.first(count)?, ran.take(count), self.data)?;
+            }
+            None => {}
         }
         if self.save {
-            let saved: Result<_, MeasureError> =
-                (0..self.own[1]).map(|at| Ok((ran.shape(at).to_vec(), ran.values(at)?.into_owned()))).collect();
-            tally.outputs.push(saved?);
+            tally.saved[0].observe(index, ran.take(self.own[1]), self.data)?;
+            if let Some(reference) = reference {
+                tally.saved[1].observe(index, reference.take(self.own[0]), self.data)?;
+            }
         }
         Ok(())
     }
 
     /// Adds inner values, given by their numbers.
-    fn taps(tally: &mut Tally, taps: &[usize], ran: [Ran; 2]) -> Result<(), MeasureError> {
+    fn taps(
+        self,
+        tally: &mut Tally,
+        (sample, taps): (usize, &[usize]),
+        names: &[String],
+        ran: [Ran; 2],
+    ) -> Result<(), MeasureError> {
+        let kept = self.outputs.kept(self.data, sample)?;
         for (at, &tap) in taps.iter().enumerate() {
             let [wanted, values] = alike(at, ran)?;
-            tally.values[tap].observe(&wanted, &values);
+            match kept.as_ref().and_then(|kept| kept.of(&names[tap], ran[0].shape(at))) {
+                Some(positions) => {
+                    tally.values[tap].observe(&positions.retain(&wanted), &positions.retain(&values));
+                }
+                None => tally.values[tap].observe(&wanted, &values),
+            }
         }
         Ok(())
     }
+}
+
+/// Refuses outputs that cannot be those of two forms of one model: only the number of rows may differ, as that of boxes.
+fn check_alike(count: usize, [reference, ran]: [Ran; 2]) -> Result<(), MeasureError> {
+    let differs = |at: &usize| {
+        let shapes = [reference.shape(*at), ran.shape(*at)];
+        let elements = shapes.map(|shape| shape.iter().product::<usize>());
+        elements[0] != elements[1] && (shapes[0].len() != shapes[1].len() || shapes[0].last() != shapes[1].last())
+    };
+    (0..count)
+        .find(differs)
+        .map_or(Ok(()), |at| Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") }))
 }
 
 /// A value of both models, which has as many elements in both.
@@ -300,26 +362,4 @@ fn producers(model: &Model, names: &[&str]) -> Vec<NodeId> {
     let graph = &model.graph;
     let values = names.iter().filter_map(|name| graph.find(name)).chain(graph.outputs());
     values.filter_map(|value| graph.value(value).producer()).map(|(node, _)| node).collect()
-}
-
-/// Stacks the outputs of all samples along the first axis; samples must not differ in shape.
-fn save(model: &Model, path: &Path, saved: &[Vec<(Vec<usize>, Vec<f32>)>]) -> Result<(), MeasureError> {
-    let mut arrays = Vec::new();
-    for (at, value) in model.graph.outputs().enumerate() {
-        let name = model.graph.value(value).name().to_owned();
-        let mut shape = saved[0][at].0.clone();
-        if saved.iter().any(|s| s[at].0 != shape) {
-            return Err(MeasureError::Incomparable {
-                reason: format!("output `{name}` changes its shape and cannot be stacked"),
-            });
-        }
-        let rows = shape.first().copied().unwrap_or(1) * saved.len();
-        if shape.is_empty() {
-            shape.push(rows);
-        } else {
-            shape[0] = rows;
-        }
-        arrays.push((name, shape, saved.iter().flat_map(|s| s[at].1.iter().copied()).collect()));
-    }
-    Ok(write_npz(path, &arrays)?)
 }

@@ -1,10 +1,31 @@
 //! How good a network is, and what is in it.
+//!
+//! ```text
+//! comparison  outputs of a network beside those of the float one, sample by sample: the one measure of everything
+//! ├─ outputs     the outputs of a float model, and what is known of them before it runs
+//! │  └─ head     what the end of an output's branch says
+//! ├─ evidence    what the float network's numbers say
+//! ├─ channels    errors of values, channel by channel, centred
+//! ├─ agreement   rows of scores, sequences, decisions, cosines
+//! ├─ boxes       detections: kept, lost, invented
+//! └─ metrics     what was found
+//! custom_metric  the caller's own measure
+//! evaluate, compare, inspect   the commands of these names
+//! ```
 
 pub mod agreement;
+pub(crate) mod boxes;
+pub(crate) mod channels;
 pub mod compare;
 pub(crate) mod comparison;
+mod custom_metric;
 mod error;
 pub mod evaluate;
+mod evidence;
+mod head;
 pub mod inspect;
+pub mod metrics;
+pub(crate) mod outputs;
 
+pub use custom_metric::{CustomMetric, ScoredOutputs};
 pub use error::MeasureError;

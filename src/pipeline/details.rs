@@ -8,6 +8,7 @@ use crate::measure::evaluate::compare;
 use crate::report::{Distribution, LayerReport};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
+use crate::scheme::options::MeasureOptions;
 use crate::solve::Solved;
 use crate::solve::target_weight;
 use msq_passes::analysis::Layer;
@@ -67,7 +68,7 @@ fn errors(
     names.retain(|name| run.quantized.graph.find(name).is_some());
     names.sort_unstable();
     names.dedup();
-    let found = compare(run.quantized, Some(float), &names, data, None, runtime)?;
+    let found = compare(run.quantized, Some(float), &names, data, &MeasureOptions::default(), None, runtime)?;
     let inner: HashMap<&str, f64> = found.values.iter().filter_map(|v| Some((v.name.as_str(), v.sqnr?))).collect();
     let error = |layer: &Layer| match outputs[..] {
         // A graph output cannot be tapped, but it is compared anyway.

@@ -3,23 +3,28 @@
 use super::{Made, Run};
 use crate::calibrate::observe::Seen;
 use crate::error::Error;
+use crate::measure::metrics::OutputMetrics;
 use crate::pipeline::calibrate;
 use crate::report::Quality;
 use crate::report::repair::Repair;
 use crate::scheme::Scheme;
-use crate::search::guard::{Guarded, exceeds, repair};
+use crate::search::guard::{Guarded, is_worse, repair};
 
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
 const ALLOWED: f64 = 0.01;
+
+/// Divergence from the float answers in nats from which on an answer that differs is taken seriously.
+const MOVED: f64 = 0.02;
 
 /// The result, or another one that loses less, and what was repaired.
 pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option<Repair>), Error> {
     if !is_asked_for(run) || !made.quality.as_ref().is_some_and(loses_too_much) {
         return Ok((made, None));
     }
-    let Run { float, calibration, validation, options, pool, runtime } = run;
+    let Run { float, outputs, calibration, validation, options, pool, runtime } = run;
     let (Made { scheme, observed, solved, .. }, model) = (&made, float);
-    let network = Guarded { model, scheme, seen, observed, solved, options };
+    let compared = (outputs, calibration.metric);
+    let network = Guarded { model, compared, scheme, seen, observed, solved, options };
     let calibrated = calibration.data.len();
     let data = validation.unwrap_or(calibration.data);
     let found = pool.install(|| repair(network, data, (calibrated, validation.is_some()), ALLOWED, runtime))?;
@@ -48,7 +53,12 @@ fn is_asked_for(run: Run) -> bool {
     run.options.repair.repair && free && !run.calibration.synthetic
 }
 
+/// Whether more is lost than allowed, or so it seems: of few answers one may differ by chance, but where the others have
+/// moved as well it is no chance.
 fn loses_too_much(quality: &Quality) -> bool {
-    let answers = quality.agreement.same_argmax.map(|_| quality.agreement.rows as usize);
-    exceeds(quality.lost, answers, ALLOWED)
+    let seems = |output: &OutputMetrics| output.figures.divergence.is_some_and(|moved| moved > MOVED);
+    quality.lost > ALLOWED
+        && quality.outputs.iter().any(|output| is_worse(output, quality.samples, ALLOWED) || seems(output))
+        || quality.metric.is_some() && quality.lost > ALLOWED
+        || quality.lost.is_nan()
 }

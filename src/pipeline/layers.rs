@@ -2,12 +2,12 @@
 
 use crate::quant::Sqnr;
 use crate::quant::weight_grid::WeightGrid;
-use crate::report::LayerReport;
+use crate::report::{LayerReport, Report, StoredReport, numbers};
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::Format;
 use crate::solve::network::Solved;
-use msq_passes::analysis::{Layer, layers};
+use msq_passes::analysis::{Layer, StoredWeight, layers};
 use msq_passes::ir::Model;
 use msq_passes::{Choice, Packing};
 
@@ -40,6 +40,47 @@ fn report(model: &Model, layer: &Layer, scheme: &Scheme, solved: &Solved) -> Lay
 pub(super) fn float_reports(model: &Model, scheme: &Scheme) -> Vec<LayerReport> {
     let float = |layer: &Layer| !scheme.is_on_integers(layer) && !scheme.is_weight_only(layer);
     layers(model).iter().filter(|layer| float(layer)).map(|layer| float_report(model, layer)).collect()
+}
+
+/// The weights beside the layers, those stored as integers first.
+pub(super) fn stored_reports(scheme: &Scheme, solved: &Solved) -> Vec<StoredReport> {
+    let float = |weight: &StoredWeight, reason: Option<String>| StoredReport {
+        name: weight.name.clone(),
+        kind: weight.kind,
+        op: weight.op.clone(),
+        shape: weight.shape.clone(),
+        weights: weight.weights(),
+        weight_bits: None,
+        bytes: 4 * weight.weights(),
+        weight_sqnr: None,
+        reason,
+    };
+    let stored = scheme.stored.iter().map(|weight| {
+        let planned = scheme.stored_plan(weight);
+        let sqnr = solved.get(&weight.name).map(|rounded| rounded.weight_sqnr.decibels());
+        StoredReport {
+            weight_bits: Some(planned.weights),
+            bytes: planned.packed_bytes(weight.weights()),
+            weight_sqnr: sqnr.filter(|sqnr| sqnr.is_finite()),
+            ..float(weight, None)
+        }
+    });
+    let left = scheme.stored_float.iter().map(|(weight, reason)| float(weight, Some(reason.clone())));
+    stored.chain(left).collect()
+}
+
+/// Why the file is larger than the float model, where it is.
+pub(super) fn growth(report: &Report) -> Option<String> {
+    let grown = report.bytes.checked_sub(report.float_bytes).filter(|&grown| grown > 0)?;
+    let of_layers = report.layers.iter().map(|layer| 4 * layer.weights - layer.bytes.min(4 * layer.weights));
+    let of_stored = report.stored.iter().map(|weight| 4 * weight.weights - weight.bytes.min(4 * weight.weights));
+    let saved: usize = of_layers.chain(of_stored).sum();
+    Some(format!(
+        "the file is {} larger than the float model: quantizers, scales and names take more than the {} that integer \
+         weights save; option `strip-names` makes it smaller, and a model as small as this may be better off in float",
+        numbers::bytes(grown),
+        numbers::bytes(saved as u64)
+    ))
 }
 
 fn float_report(model: &Model, layer: &Layer) -> LayerReport {

@@ -14,6 +14,7 @@
 
 pub(crate) mod details;
 mod guard;
+mod held_out;
 mod layers;
 mod search;
 mod verify;
@@ -26,6 +27,8 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
+use crate::measure::CustomMetric;
+use crate::measure::outputs::Outputs;
 use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
 use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
@@ -68,6 +71,8 @@ pub(crate) struct Calibration<'a> {
     pub synthetic: bool,
     /// The solver that a library user gives, in the place of the one that the options name.
     pub solver: Option<&'a dyn Solver>,
+    /// The caller's own metric.
+    pub metric: Option<&'a CustomMetric>,
 }
 
 impl Calibration<'_> {
@@ -125,10 +130,14 @@ impl Prepared {
         raise_opset(&mut model, &plan, runtime)?;
         let float = model;
         let pool = thread_pool(runtime)?;
+        let outputs = Outputs::of(&float, &options.measure.output_kinds, 0)?;
+        let (kept, held_out) = held_out::split(&float, &plan, calibration, validation, options)?;
+        let calibration = Calibration { data: &kept, ..calibration };
+        let validation = validation.or(held_out.as_ref());
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
-        let run = Run { float: &float, calibration, validation, options, pool: &pool, runtime };
+        let run = Run { float: &float, outputs: &outputs, calibration, validation, options, pool: &pool, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, mut model, quality } = made;
@@ -148,7 +157,7 @@ impl Prepared {
         let names = finish(&mut model, &scheme, runtime.passes())?;
         let plan = scheme.carried_out(&float);
         metadata::write(&mut model, &plan);
-        let report = Report {
+        let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
             bytes: model.stored_bytes(),
@@ -162,12 +171,14 @@ impl Prepared {
             names,
             layers,
             float_layers: layers::float_reports(&float, &scheme),
+            stored: layers::stored_reports(&scheme, &solved),
             notes: layers::notes(&scheme),
             kept: scheme.placement.kept.clone(),
             quality,
             repair,
             search: None,
         };
+        report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
 }
@@ -179,9 +190,11 @@ fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
 }
 
 /// What a run works with once the model is prepared.
+/// With the float model come its outputs, as they are compared.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     float: &'a Model,
+    outputs: &'a Outputs,
     calibration: Calibration<'a>,
     validation: Option<&'a Dataset>,
     options: &'a Options,
@@ -201,13 +214,14 @@ struct Made {
 impl Run<'_> {
     /// Chooses ranges, solves, lowers and verifies.
     fn make(self, scheme: Scheme, seen: &Seen) -> Result<Made, Error> {
-        let Run { float, calibration, validation, pool, runtime, .. } = self;
+        let Run { float, outputs, calibration, validation, pool, runtime, .. } = self;
         let mut observed = seen.observed(float, &scheme, pool)?;
         let solved = pool.install(|| solve(float, &scheme, &mut observed, calibration, runtime))?;
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let of_calibration = (calibration.data, &seen.outputs[..]);
-        let quality = verify::verify(&model, float, &scheme, validation, of_calibration, runtime)?;
+        let outputs = (outputs, calibration.metric);
+        let quality = verify::verify(&model, float, outputs, &scheme, validation, of_calibration, runtime)?;
         Ok(Made { scheme, observed, solved, model, quality })
     }
 }

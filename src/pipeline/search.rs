@@ -35,7 +35,9 @@ pub(crate) fn search_and_quantize(
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
-        outcome.reached = tighter.is_none() && (checked || sought);
+        // What was not measured is not kept to.
+        let unknown = matches!(search.target, Target::MaxDrop(_)) && quantized.report.quality.is_none();
+        outcome.reached = tighter.is_none() && !unknown && (checked || sought);
         outcome.target = search.target.to_string();
         // Later attempts reuse the measurements of the first.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
@@ -54,7 +56,9 @@ pub(crate) fn search_and_quantize(
 fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantized {
     let missed = |quantized: &Quantized| match target {
         Target::Size(asked) => quantized.report.bytes.saturating_sub(asked) as f64,
-        Target::MaxDrop(asked) => quantized.report.quality.map_or(0.0, |quality| (quality.lost - asked).max(0.0)),
+        Target::MaxDrop(asked) => {
+            quantized.report.quality.as_ref().map_or(0.0, |quality| (quality.lost - asked).max(0.0))
+        }
         Target::Ratio(_) | Target::Bits(_) | Target::MacBits(_) => 0.0,
     };
     match before {
@@ -87,7 +91,8 @@ fn seek(
     if !options.scheme.encodings.tensors.is_empty() {
         return Err(SearchError::Refused { reason: "encodings say what the bits are".to_owned() }.into());
     }
-    let parts = Parts { calibration: calibration.data, validation, margin: calibration.margin() };
+    let (margin, metric) = (calibration.margin(), calibration.metric);
+    let parts = Parts { calibration: calibration.data, validation, margin, metric };
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::search(model, parts, options, search, runtime))?)
 }
@@ -99,7 +104,7 @@ fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
             Some(Target::Size(sought.saturating_sub(report.bytes - asked)))
         }
         (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
-            let lost = report.quality?.lost;
+            let lost = report.quality.as_ref()?.lost;
             // In proportion, assuming that the loss of the finished file is proportional to that of the search.
             (lost > asked).then(|| Target::MaxDrop(sought * (asked / lost).max(0.0)))
         }

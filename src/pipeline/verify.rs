@@ -2,55 +2,88 @@
 
 use crate::data::{Array, Dataset, Sample};
 use crate::error::Error;
+use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages, fold_pair_within};
 use crate::measure::comparison::{Comparison, Found};
+use crate::measure::outputs::Outputs;
+use crate::measure::{CustomMetric, ScoredOutputs};
 use crate::report::Quality;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use msq_passes::ir::Model;
 
 /// Compares a quantized graph with the float model: on the samples of `validation`, or else on the calibration samples
-/// whose float outputs are known. A model that the engine does not run as a whole is not compared.
+/// whose float outputs are known. A model that the engine does not run as a whole is not compared. With the outputs of
+/// the float model comes the caller's own metric.
 pub(super) fn verify(
     model: &Model,
     float: &Model,
+    (outputs, metric): (&Outputs, Option<&CustomMetric>),
     scheme: &Scheme,
     validation: Option<&Dataset>,
-    (data, outputs): (&Dataset, &[Vec<Vec<f32>>]),
+    (data, seen): (&Dataset, &[Vec<Vec<f32>>]),
     runtime: &Runtime,
 ) -> Result<Option<Quality>, Error> {
     match validation {
         _ if !scheme.coverage.is_whole() => Ok(None),
-        Some(data) => Ok(Some(beside(model, float, data, runtime)?)),
-        None if outputs.is_empty() => Ok(None),
-        None => with_outputs(model, outputs, data, Limit::of(float, runtime.memory), runtime),
+        Some(data) => Ok(Some(beside(model, float, (outputs, metric), data, true, runtime)?)),
+        None if seen.is_empty() => Ok(None),
+        // The metric wants the float model's outputs with their shapes.
+        None if metric.is_some() => {
+            let data = data.range(0, seen.len());
+            Ok(Some(beside(model, float, (outputs, metric), &data, false, runtime)?))
+        }
+        None => with_outputs(model, outputs, seen, data, Limit::of(float, runtime.memory), runtime),
     }
 }
 
 /// Runs the quantized model beside the float model and compares it.
-fn beside(model: &Model, float: &Model, data: &Dataset, runtime: &Runtime) -> Result<Quality, Error> {
+fn beside(
+    model: &Model,
+    float: &Model,
+    (outputs, metric): (&Outputs, Option<&CustomMetric>),
+    data: &Dataset,
+    held_out: bool,
+    runtime: &Runtime,
+) -> Result<Quality, Error> {
     runtime.begin("verify", data.len() as u64);
     let limit = Limit::of(float, runtime.memory);
-    let mut total = Comparison::default();
-    let compare = |part: &mut Comparison, index: usize, [float, ran]: [Ran; 2]| -> Result<(), Error> {
-        Ok(part.observe_run(&float.first(float.len())?, ran, data.labels(index))?)
+    let outputs = outputs.on(data.len());
+    let begin = || {
+        let names: Vec<String> = outputs.list.iter().map(|output| output.name.clone()).collect();
+        (Comparison::new(&outputs), [ScoredOutputs::new(names.clone()), ScoredOutputs::new(names)])
     };
-    let merge = |part: Comparison| {
+    let (mut total, mut scored) = begin();
+    let compare = |(part, scored): &mut (Comparison, [ScoredOutputs; 2]), index: usize, [float, ran]: [Ran; 2]| {
+        if metric.is_some() {
+            scored[0].observe(index, float, data)?;
+            scored[1].observe(index, ran, data)?;
+        }
+        Ok::<(), Error>(part.observe_run(index, &float.first(float.len())?, ran, data)?)
+    };
+    let merge = |(part, [float, own]): (Comparison, [ScoredOutputs; 2])| {
         total.merge(&part);
+        scored[0].merge(float);
+        scored[1].merge(own);
         Ok(())
     };
     let segments = [&Segment::whole(float), &Segment::whole(model)];
     let limits = [limit, limit.map(Limit::quantized)];
-    fold_pair_within(segments, limits, [data, data], runtime, Comparison::default, compare, merge)?;
+    fold_pair_within(segments, limits, [data, data], runtime, begin, compare, merge)?;
     runtime.end();
-    Ok(quality(&total, data.len(), true))
+    let quality = quality(&total, data.len(), held_out);
+    Ok(match metric {
+        Some(metric) => quality.scored(metric.score(&scored[1])?, metric.score(&scored[0])?),
+        None => quality,
+    })
 }
 
 /// Runs the quantized model on the first samples and compares it with the float model's outputs. A large model that
 /// cannot run within its limits is not compared.
 fn with_outputs(
     model: &Model,
+    outputs: &Outputs,
     float: &[Vec<Vec<f32>>],
     data: &Dataset,
     limit: Option<Limit>,
@@ -66,7 +99,7 @@ fn with_outputs(
     };
     runtime.begin("verify", float.len() as u64);
     // Sample by sample, independent of shards, so that the sums are those of one thread.
-    let mut total = Comparison::default();
+    let mut total = Comparison::new(&outputs.on(float.len()));
     let keep = |kept: &mut Vec<Sample>, _, ran: Ran| -> Result<(), Error> {
         kept.push(ran.sample(ran.len())?);
         Ok(())
@@ -75,8 +108,13 @@ fn with_outputs(
     let compare = |kept: Vec<Sample>| {
         for sample in kept {
             let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
-            let found: Vec<Found> = values.iter().zip(&sample.arrays).map(|(v, a)| Found::of(v, a.shape())).collect();
-            total.observe(&float[samples], &found, data.labels(samples));
+            let found: Vec<Found> = values
+                .iter()
+                .zip(&sample.arrays)
+                .map(|(values, array)| Found { values, shape: array.shape() })
+                .collect();
+            let kept = outputs.kept(data, samples).map_err(ExecuteError::from)?;
+            total.observe(samples, &float[samples], &found, data.labels(samples), kept.as_ref());
             samples += 1;
         }
         Ok(())
@@ -87,13 +125,5 @@ fn with_outputs(
 }
 
 fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
-    let (metrics, float_accuracy) = (total.metrics(), total.float_accuracy());
-    Quality {
-        samples,
-        held_out,
-        agreement: total.figures(),
-        accuracy: metrics.accuracy,
-        float_accuracy,
-        lost: metrics.lost(float_accuracy),
-    }
+    Quality::of(total.metrics(), total.figures(), total.float_accuracy(), samples, held_out)
 }

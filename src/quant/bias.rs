@@ -41,11 +41,15 @@ pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scales: &[f32]) -> R
 }
 
 /// For each channel, the smallest weight scale with which its bias fits into 32 bits, half the interval left as
-/// room for the accumulated products.
+/// room for the accumulated products, and with which the scale of the bias, `s_x·s_w`, is a normal number: weights of
+/// less than that have died, and processors that flush subnormal numbers would divide by zero.
 pub fn minimum_weight_scales(bias: &[f32], input_scale: f32) -> Vec<f32> {
     let room = f64::from(input_scale) * f64::from(i32::MAX / 2);
+    // Twice the least normal number, so that no rounding of the product leads below it.
+    let normal = 2.0 * f64::from(f32::MIN_POSITIVE) / f64::from(input_scale);
     bias.iter()
         .map(|&value| if value.is_finite() { f64::from(value.abs()) / room } else { 0.0 })
+        .map(|least| least.max(normal))
         .map(normal_scale)
         .collect()
 }

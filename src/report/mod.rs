@@ -4,6 +4,7 @@ mod distribution;
 mod document;
 mod error;
 pub mod numbers;
+pub mod outputs;
 pub mod page;
 pub mod repair;
 pub mod search;
@@ -15,10 +16,11 @@ pub use error::ReportError;
 use self::repair::Repair;
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
+use crate::measure::metrics::{Metrics, OutputMetrics, drop_of};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Kept, LayerOp};
+use msq_passes::analysis::{Kept, LayerOp, StoredKind};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -51,6 +53,8 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
     /// The layers that stay float.
     pub float_layers: Vec<LayerReport>,
+    /// Weights beside the layers: embedding tables, recurrent weights, weights of sub-graphs.
+    pub stored: Vec<StoredReport>,
     /// What a user of the file should know.
     pub notes: Vec<String>,
     /// What stays float, and why.
@@ -99,6 +103,30 @@ pub struct LayerReport {
     pub input_distribution: Option<Distribution>,
 }
 
+/// A weight beside the layers: no layer of the main graph multiplies by it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct StoredReport {
+    /// Name of the tensor.
+    pub name: String,
+    /// What it is for.
+    pub kind: StoredKind,
+    /// The operator that reads it.
+    pub op: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Number of weights.
+    pub weights: usize,
+    /// Bits of the integers; nothing for float.
+    pub weight_bits: Option<WeightBits>,
+    /// Bytes as stored, without scales and what unpacks them.
+    pub bytes: usize,
+    /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact, and for float.
+    pub weight_sqnr: Option<f64>,
+    /// Why it stays float.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 impl Report {
     /// The number of layers, those that stay float included.
     pub fn layer_count(&self) -> usize {
@@ -136,7 +164,7 @@ impl LayerReport {
 }
 
 /// Outputs compared with the float model's.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Quality {
     /// Samples compared.
     pub samples: usize,
@@ -148,7 +176,39 @@ pub struct Quality {
     pub accuracy: Option<f64>,
     /// Share of labels that the float model gets right; only with labels.
     pub float_accuracy: Option<f64>,
-    /// The share of answers lost: of accuracy with labels, of agreement without; of outputs that are no class scores,
-    /// their squared error relative to the float model's.
+    /// The caller's own metric; only with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
+    /// The same of the float model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float_metric: Option<f64>,
+    /// What is lost, as the option `max-drop` counts it: of the caller's own metric, else of accuracy where there are
+    /// labels, else by the worst output.
     pub lost: f64,
+    /// Output by output: what it holds, and how far it is from the float model's.
+    pub outputs: Vec<OutputMetrics>,
+    /// What to be warned of: channels and outputs with a large error, answers that differ, samples that are much worse
+    /// than the rest.
+    pub warnings: Vec<String>,
+}
+
+impl Quality {
+    /// Of a comparison.
+    pub(crate) fn of(
+        metrics: Metrics,
+        agreement: AgreementFigures,
+        float_accuracy: Option<f64>,
+        samples: usize,
+        held_out: bool,
+    ) -> Self {
+        let Metrics { accuracy, lost, outputs, .. } = metrics;
+        let warnings = outputs::warnings(&outputs);
+        let (metric, float_metric) = (None, None);
+        Self { samples, held_out, agreement, accuracy, float_accuracy, metric, float_metric, lost, outputs, warnings }
+    }
+
+    /// The same with the caller's own metric, which then decides what is lost.
+    pub(crate) fn scored(self, metric: f64, float: f64) -> Self {
+        Self { metric: Some(metric), float_metric: Some(float), lost: drop_of(metric, float), ..self }
+    }
 }

@@ -1,6 +1,6 @@
 //! What the guard found of a quantized model, and what it repaired.
 
-use crate::measure::comparison::Metrics;
+use crate::measure::metrics::Metrics;
 use schemars::JsonSchema;
 use serde::Serialize;
 

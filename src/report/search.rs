@@ -1,6 +1,6 @@
 //! What a search found.
 
-use crate::measure::comparison::Metrics;
+use crate::measure::metrics::Metrics;
 use crate::scheme::bit_plan::BitPlan;
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -12,7 +12,7 @@
 
 use super::SchemeError;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits, number_or_word, parse_bits};
-use msq_passes::analysis::{Layer, layers};
+use msq_passes::analysis::{Layer, layers, stored_weights};
 use msq_passes::ir::{Graph, Model, Node, NodeId, ValueId};
 use std::collections::HashSet;
 use std::fmt;
@@ -91,7 +91,10 @@ impl BitPlan {
         ends: EndBits,
         profile: &msq_passes::Profile,
     ) -> Result<Self, SchemeError> {
-        let names: Vec<String> = layers(model).into_iter().map(|layer| layer.name).collect();
+        let mut names: Vec<String> = layers(model).into_iter().map(|layer| layer.name).collect();
+        // A plan need not name the weights beside the layers.
+        let beside = stored_weights(model).into_iter().map(|weight| weight.name);
+        names.extend(beside.filter(|name| self.layers.contains_key(name)));
         // The given plan first, so that a fault of all layers is not reported as a fault of one.
         self.check(names.iter().map(String::as_str), profile)?;
         self.check_nodes(model)?;

@@ -10,11 +10,14 @@ mod given;
 pub mod metadata;
 pub(crate) mod observer;
 pub(crate) mod options;
+pub(crate) mod output_kind;
 mod plan_file;
 mod resolved;
 mod select;
+mod shared;
 pub(crate) mod solver_name;
 
 pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;
 pub(crate) use resolved::{Scheme, packings};
+pub(crate) use shared::Twin;

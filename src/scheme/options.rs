@@ -8,6 +8,7 @@ use super::bit_plan::BitPlan;
 use super::encodings::Encodings;
 use super::ends::EndBits;
 use super::observer::ObserverKind;
+use super::output_kind::OutputChoice;
 use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
@@ -176,6 +177,23 @@ pub struct RepairOptions {
     pub repair_time: Option<f64>,
 }
 
+/// How a network is measured against the float one: in the summary, by searches and by `max-drop`, by `evaluate` and
+/// `compare`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Measure"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MeasureOptions {
+    /// What an output holds, where the program does not see it: scores, values, boxes, embedding or sequence; may be
+    /// given again.
+    #[cfg_attr(feature = "cli", arg(id = "output_kind", long = "output-kind", value_name = "NAME=KIND"))]
+    #[serde(rename = "output-kind")]
+    pub output_kinds: Vec<OutputChoice>,
+    /// Command that scores a network, more being better: `{outputs}` becomes an .npz of its outputs, `{labels}` one of the
+    /// labels, and it prints one number. A drop is then the share of the float network's score that is lost.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COMMAND"))]
+    pub metric_command: Option<String>,
+}
+
 /// Choices of a quantization run, phase by phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -194,6 +212,8 @@ pub struct Options {
     pub verify: VerifyOptions,
     /// What becomes of a result that loses too much.
     pub repair: RepairOptions,
+    /// How networks are measured against the float one.
+    pub measure: MeasureOptions,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
 }

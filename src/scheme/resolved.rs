@@ -6,10 +6,11 @@ use super::encodings::Encodings;
 use super::observer::ObserverKind;
 use super::options::{Format, Options, OutputOptions, SolveOptions};
 use super::select::Selection;
+use super::shared::{Twin, agreed_plan, groups, twin};
 use crate::execute::coverage::Coverage;
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, Role, layers};
+use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredWeight, layers, stored_weights};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Packing, Profile};
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,14 @@ pub(crate) struct Scheme {
     pub placement: Placement,
     /// Layers that compute in float and store integer weights.
     pub weight_only: Vec<Layer>,
+    /// Weights beside the layers that are stored as integers.
+    pub stored: Vec<StoredWeight>,
+    /// Weights beside the layers that stay in float, each with the reason.
+    pub stored_float: Vec<(StoredWeight, String)>,
+    /// Layers with the same weight, by name: one result serves all of a group.
+    pub groups: Vec<Vec<String>>,
+    /// The layers that read stored weights too, by the names of these.
+    pub twins: IndexMap<String, Twin>,
     /// Bits of each layer.
     pub plan: BitPlan,
     /// How the weights of each layer are packed, by layer name; layers with one byte per integer have no entry.
@@ -82,10 +91,28 @@ impl Scheme {
             .filter(|layer| selection.refusal(model.graph.node(layer.node), &layer.name).is_none())
             .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
             .collect();
-        if placement.layers().next().is_none() && weight_only.is_empty() {
+        let (mut stored, stored_float) = stored(model, plan, &selection);
+        if placement.layers().next().is_none() && weight_only.is_empty() && stored.is_empty() {
             return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
         }
-        let packings = packings(placement.layers().chain(&weight_only), plan);
+        let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();
+        let shared: Vec<&Layer> = placement.layers().chain(&weight_only).filter(affine).collect();
+        let groups = groups(model, &shared);
+        let plan = &agreed_plan(plan, &groups);
+        let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
+        let mut twins = IndexMap::new();
+        for weight in &mut stored {
+            if let Some((twin, axis)) = twin(model, weight, &shared) {
+                weight.axes = vec![axis];
+                twins.insert(weight.name.clone(), twin);
+            }
+        }
+        let mut packings = packings(placement.layers().chain(&weight_only), plan);
+        let beside = stored.iter().filter(|weight| !twins.contains_key(&weight.name));
+        packings
+            .extend(beside.filter_map(|weight| {
+                Some((weight.name.clone(), stored_plan(plan, weight).packing(weight.weights())?))
+            }));
         let encodings = Arc::clone(&options.scheme.encodings);
         let mut bits = activation_bits(&model.graph, &placement, plan_of);
         let given = encodings.activation_bits(&model.graph, &placement);
@@ -97,6 +124,10 @@ impl Scheme {
             target,
             placement,
             weight_only,
+            stored,
+            stored_float,
+            groups,
+            twins,
             plan: plan.clone(),
             packings,
             coverage,
@@ -118,6 +149,18 @@ impl Scheme {
     /// The layers whose weights become integers.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &Layer> {
         self.placement.layers().chain(&self.weight_only)
+    }
+
+    /// Bits, grid and packing of a weight beside the layers: those of the layer that reads it too, if there is one.
+    pub(crate) fn stored_plan(&self, weight: &StoredWeight) -> LayerPlan {
+        let twin = self.twins.get(&weight.name).and_then(|twin| self.plan.layer(&twin.layer));
+        let float = |plan| LayerPlan { activations: ActivationBits::Float, ..plan };
+        twin.map_or_else(|| stored_plan(&self.plan, weight), float)
+    }
+
+    /// The layers that have to have the integers of this one, itself among them; none where it shares with no other.
+    pub(crate) fn group_of(&self, layer: &str) -> Option<&[String]> {
+        self.groups.iter().find(|group| group.iter().any(|name| name == layer)).map(Vec::as_slice)
     }
 
     /// Bits, grid and packing of a layer.
@@ -184,7 +227,7 @@ impl Scheme {
     pub(crate) fn own_input(&self, graph: &Graph, layer: &Layer) -> Option<ValueId> {
         let values = &self.placement.values;
         let root = *values.get(&layer.input).filter(|_| self.is_on_integers(layer))?;
-        if self.given.contains(&root) {
+        if self.given.contains(&root) || self.group_of(&layer.name).is_some() {
             return None;
         }
         let reads = |node: NodeId| {
@@ -211,8 +254,28 @@ impl Scheme {
             };
             (layer.name, done)
         };
-        self.plan.with_layers(layers(model).into_iter().map(entry).collect())
+        let beside = self.stored.iter().map(|weight| (weight.name.clone(), self.stored_plan(weight)));
+        self.plan.with_layers(layers(model).into_iter().map(entry).chain(beside).collect())
     }
+}
+
+/// The weights beside the layers that are stored as integers, and those that are not.
+fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWeight>, Vec<(StoredWeight, String)>) {
+    let (mut found, mut float) = (Vec::new(), Vec::new());
+    for weight in stored_weights(model) {
+        let planned = stored_plan(plan, &weight).weights == WeightBits::Float;
+        let reason = selection.refuses(&weight).or_else(|| planned.then(|| "it is float in the plan".to_owned()));
+        match reason.or_else(|| weight.refusal.map(str::to_owned)) {
+            None => found.push(weight),
+            Some(reason) => float.push((weight, reason)),
+        }
+    }
+    (found, float)
+}
+
+/// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits.
+fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
+    LayerPlan { activations: ActivationBits::Float, ..plan.layer(&weight.name).unwrap_or_default() }
 }
 
 /// How each layer is packed, by name; layers with one byte per integer have no entry.

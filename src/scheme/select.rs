@@ -2,7 +2,7 @@
 
 use super::SchemeError;
 use super::options::SchemeOptions;
-use msq_passes::analysis::layers;
+use msq_passes::analysis::{StoredWeight, layers, stored_weights};
 use msq_passes::ir::{Model, Node};
 use regex::Regex;
 
@@ -16,7 +16,11 @@ pub(crate) struct Selection {
 impl Selection {
     /// Compiles the caller's patterns; each must match a layer of the model.
     pub(crate) fn new(model: &Model, options: &SchemeOptions) -> Result<Self, SchemeError> {
-        let names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
+        let mut names: Vec<String> = layers(model).into_iter().map(|l| l.name).collect();
+        for weight in stored_weights(model) {
+            names.push(weight.name);
+            names.extend(weight.readers);
+        }
         let mut skip = Vec::new();
         for pattern in &options.skip {
             let entry = compile(pattern, &names)?;
@@ -25,7 +29,8 @@ impl Selection {
             }
             skip.push(entry);
         }
-        let missing = |op: &&String| !model.graph.nodes().any(|(_, n)| n.op() == op.as_str());
+        let ops: Vec<String> = stored_weights(model).into_iter().map(|weight| weight.op).collect();
+        let missing = |op: &&String| !ops.contains(op) && !model.graph.nodes().any(|(_, n)| n.op() == op.as_str());
         match options.keep_float.iter().find(missing) {
             Some(op) => Err(SchemeError::NoSuchOperator { op: op.clone() }),
             None => Ok(Self { skip, keep_float: options.keep_float.clone() }),
@@ -37,7 +42,19 @@ impl Selection {
         if let Some((pattern, _)) = self.skip.iter().find(|entry| matches(entry, name)) {
             return Some(format!("left float by option `skip={pattern}`"));
         }
-        let op = node.op();
+        self.keeps(node.op())
+    }
+
+    /// Why a weight beside the layers is left in float, if it is: by its own name, or by that of a node that reads it.
+    pub(crate) fn refuses(&self, weight: &StoredWeight) -> Option<String> {
+        let names = || weight.readers.iter().chain([&weight.name]);
+        if let Some((pattern, _)) = self.skip.iter().find(|entry| names().any(|name| matches(entry, name))) {
+            return Some(format!("left float by option `skip={pattern}`"));
+        }
+        self.keeps(&weight.op)
+    }
+
+    fn keeps(&self, op: &str) -> Option<String> {
         self.keep_float.iter().any(|o| o == op).then(|| format!("left float by option `keep-float={op}`"))
     }
 }

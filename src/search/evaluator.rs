@@ -7,7 +7,11 @@ use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::measure::comparison::{Comparison, Found, Metrics};
+use crate::measure::comparison::Comparison;
+use crate::measure::metrics::Metrics;
+use crate::measure::outputs::Outputs;
+use crate::measure::{CustomMetric, ScoredOutputs};
+
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
@@ -26,9 +30,13 @@ pub(crate) struct Evaluator {
     prefixes: Prefixes,
     /// Of each sample, of each output.
     reference: Vec<Vec<Vec<f32>>>,
-    forms: Vec<Form>,
     data: Dataset,
     outputs: Vec<String>,
+    compared: Outputs,
+    /// What the float network gets.
+    float: Metrics,
+    is_classifier: bool,
+    metric: Option<CustomMetric>,
     /// Tells the metrics of this evaluator from those of others in a journal.
     name: String,
 }
@@ -40,6 +48,7 @@ impl Evaluator {
         model: &Model,
         layers: &[(Layer, String)],
         data: &Dataset,
+        (compared, metric): (&Outputs, Option<&CustomMetric>),
         budget: u64,
         runtime: &Runtime,
     ) -> Result<Self, SearchError> {
@@ -48,29 +57,51 @@ impl Evaluator {
         let forms: Vec<Form> =
             stages.once(data, runtime, |ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect())?;
         let data = affordable(data, &forms);
+        let compared = compared.on(data.len());
         let mut reference = Vec::new();
-        let copy = |copies: &mut Vec<Vec<Vec<f32>>>, _, ran: Ran| -> Result<(), SearchError> {
-            copies.push(ran.first(ran.len())?);
+        // The float network beside itself: what its outputs hold, and its accuracy.
+        let outputs: Vec<String> = model.graph.outputs().map(|v| model.graph.value(v).name().to_owned()).collect();
+        let mut itself = Comparison::new(&compared);
+        let mut scored = ScoredOutputs::new(outputs.clone());
+        let begin = || (Vec::new(), Comparison::new(&compared), ScoredOutputs::default());
+        type Part = (Vec<Vec<Vec<f32>>>, Comparison, ScoredOutputs);
+        let copy = |(copies, part, scored): &mut Part, at, ran: Ran| -> Result<(), SearchError> {
+            if metric.is_some() {
+                scored.observe(at, ran, &data)?;
+            }
+            let outputs = ran.first(ran.len())?;
+            part.observe_run(at, &outputs, ran, &data)?;
+            copies.push(outputs);
             Ok(())
         };
-        let keep = |copies: Vec<Vec<Vec<f32>>>| {
+        let keep = |(copies, part, own): Part| {
             reference.extend(copies);
+            itself.merge(&part);
+            scored.merge(own);
             Ok(())
         };
-        stages.fold(&data, &runtime.silent(), Vec::new, copy, keep)?;
+        stages.fold(&data, &runtime.silent(), begin, copy, keep)?;
         Ok(Self {
+            compared: compared.decided(itself.readings()),
+            float: scored_by(metric, itself.metrics(), &scored, None)?,
+            metric: metric.cloned(),
+            is_classifier: itself.is_of_classifier(),
             prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, limit, runtime)?,
             reference,
-            forms,
             data,
-            outputs: model.graph.outputs().map(|v| model.graph.value(v).name().to_owned()).collect(),
+            outputs,
             name: name.to_owned(),
         })
     }
 
     /// Whether the network has one output, class scores `[N, C]`.
     pub(crate) fn is_classifier(&self) -> bool {
-        self.compared_with_itself().is_of_classifier()
+        self.is_classifier
+    }
+
+    /// The outputs, with what each holds.
+    pub(crate) fn outputs(&self) -> &Outputs {
+        &self.compared
     }
 
     /// How much was run.
@@ -79,18 +110,8 @@ impl Evaluator {
     }
 
     /// What the float network itself gets.
-    pub(crate) fn float(&self) -> Metrics {
-        self.compared_with_itself().metrics()
-    }
-
-    fn compared_with_itself(&self) -> Comparison {
-        let mut comparison = Comparison::default();
-        for (sample, outputs) in self.reference.iter().enumerate() {
-            let found = outputs.iter().zip(&self.forms).map(|(values, shape)| Found::of(values, shape));
-            let found: Vec<Found> = found.collect();
-            comparison.observe(outputs, &found, self.data.labels(sample));
-        }
-        comparison
+    pub(crate) fn float(&self) -> &Metrics {
+        &self.float
     }
 
     /// Measures a plan; with `keep`, later plans may start from its inner values.
@@ -107,20 +128,38 @@ impl Evaluator {
         }
         let variant = variants.build(plan)?;
         let mut suffix = self.prefixes.suffix(&variant, &self.outputs, keep)?;
-        let mut total = Comparison::default();
-        let compare = |part: &mut Comparison, sample: usize, ran: Ran| -> Result<(), SearchError> {
-            Ok(part.observe_run(&self.reference[sample], ran, self.data.labels(sample))?)
+        let mut total = Comparison::new(&self.compared);
+        let mut scored = ScoredOutputs::new(self.outputs.clone());
+        let compare = |(part, scored): &mut (Comparison, ScoredOutputs), sample: usize, ran: Ran| {
+            if self.metric.is_some() {
+                scored.observe(sample, ran, &self.data)?;
+            }
+            Ok::<(), SearchError>(part.observe_run(sample, &self.reference[sample], ran, &self.data)?)
         };
-        let merge = |part: Comparison| {
+        let merge = |(part, own): (Comparison, ScoredOutputs)| {
             total.merge(&part);
+            scored.merge(own);
             Ok(())
         };
-        self.prefixes.run(&mut suffix, 0, Comparison::default, compare, merge)?;
+        let begin = || (Comparison::new(&self.compared), ScoredOutputs::default());
+        self.prefixes.run(&mut suffix, 0, begin, compare, merge)?;
         self.prefixes.keep(suffix);
-        let metrics = total.metrics();
+        let metrics = scored_by(self.metric.as_ref(), total.metrics(), &scored, self.float.metric)?;
         journal.put(&key, &metrics)?;
         Ok(metrics)
     }
+}
+
+/// Metrics with the caller's own metric, if there is one; `float` is the float network's score, whose own is its own.
+fn scored_by(
+    metric: Option<&CustomMetric>,
+    metrics: Metrics,
+    outputs: &ScoredOutputs,
+    float: Option<f64>,
+) -> Result<Metrics, SearchError> {
+    let Some(metric) = metric else { return Ok(metrics) };
+    let score = metric.score(outputs)?;
+    Ok(metrics.scored(score, float.unwrap_or(score)))
 }
 
 /// As many samples as have outputs that take no more than [`REFERENCES`], evenly spread.

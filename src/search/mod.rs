@@ -31,7 +31,7 @@ mod layer_accuracy;
 mod space;
 mod variants;
 
-pub use crate::measure::comparison::Metrics;
+pub use crate::measure::metrics::Metrics;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::options::{SearchOptions, Target};
 pub use driver::registry::{self, Method};

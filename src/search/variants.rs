@@ -16,8 +16,9 @@ use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
 use crate::scheme::metadata;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
-use crate::solve::network::{Biases, Solved, quantize_graph, rebias_layer, solve_layer};
+use crate::solve::network::{Biases, Solved, agree, follow, quantize_graph, rebias_layer, solve_layer};
 use crate::solve::round::Round;
+use crate::solve::stored::round_stored;
 use crate::solve::{LayerStatistics, Rounded, Solver, StatisticsCollector, StatisticsKind, quick_solver};
 use indexmap::IndexMap;
 use msq_passes::ActivationQuantizer;
@@ -142,9 +143,22 @@ impl<'a> Variants<'a> {
         let observed = self.observed(&scheme)?;
         let mut solved = Solved::new();
         for layer in scheme.layers() {
+            if solved.contains_key(&layer.name) {
+                // It has the weight of an earlier one.
+                continue;
+            }
             let rounded = self.solve(&scheme, &observed, layer)?;
             solved.insert(layer.name.clone(), rounded);
+            agree(self.model, &scheme, &observed, layer, &mut solved)?;
         }
+        for weight in scheme.stored.iter().filter(|weight| !scheme.twins.contains_key(&weight.name)) {
+            let key = (weight.name.clone(), scheme.stored_plan(weight), None);
+            if !self.solved.contains_key(&key) {
+                self.solved.insert(key.clone(), round_stored(self.model, &scheme, weight)?);
+            }
+            solved.insert(weight.name.clone(), self.solved[&key].clone());
+        }
+        follow(&scheme, &mut solved);
         let mut model = self.model.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, biases, None)?;
         Ok((scheme, model))

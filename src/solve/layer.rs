@@ -299,15 +299,22 @@ fn check_counts(solver: &dyn Solver, solution: &Solution, integers: usize, scale
 
 /// The least scales with which the int32 bias does not overflow, one per channel or one for all.
 fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -> Vec<f32> {
-    let Some(bias) = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32) else { return Vec::new() };
-    let floor = minimum_weight_scales(bias, input_scale);
+    let own = target.bias.as_deref().filter(|_| rounding.bias == BiasForm::Int32);
+    let mut floor = own.map(|bias| minimum_weight_scales(bias, input_scale)).unwrap_or_default();
+    if floor.is_empty() {
+        floor = rounding.least.to_vec();
+    }
+    floor.iter_mut().zip(rounding.least).for_each(|(floor, least)| *floor = floor.max(*least));
+    if floor.is_empty() {
+        return floor;
+    }
     let one_scale = rounding.granularity == Granularity::Tensor || layer.axis.is_none();
     if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
 }
 
 /// Rounds the scales to half precision, and integers that are the nearest ones for `weight` to what is nearest then.
 /// Scales below the normal halves keep their precision, and so the whole layer does.
-fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
+pub(super) fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
     let normal = f16::MIN_POSITIVE.to_f32()..=f16::MAX.to_f32();
     if !rounded.scales.iter().all(|scale| normal.contains(scale)) {
         return;

@@ -113,6 +113,7 @@ fn solve(
         statistics: None,
         rectified: false,
         scales: None,
+        least: &[],
     };
     let input = LayerInput { scale: 1.0, quantizer: None, means: &[], output_scale: None };
     round_layer(model, &layers(model)[0], input, rounding).map(|rounded| rounded.layer)

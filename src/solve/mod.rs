@@ -15,6 +15,7 @@
 //! ```
 
 pub mod adaround;
+mod agreed;
 mod bias;
 mod bias_correction;
 mod binary_bases;
@@ -41,6 +42,7 @@ pub mod round;
 mod rounding;
 mod rows;
 mod statistics;
+pub(crate) mod stored;
 #[cfg(test)]
 mod synthetic;
 

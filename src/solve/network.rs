@@ -1,21 +1,23 @@
 //! The layers of a network, solved: weights rounded layer by layer and written into the graph.
 
+use super::agreed::Agreed;
 use super::layer::{rebias, round_layer};
 use super::round::Round;
 use super::rounding::{LayerInput, Rounded, Rounding};
+use super::stored::{of_twin, round_stored, tensor_of};
 use super::{LayerStatistics, SolveError, Solver, StatisticsKind};
 use crate::calibrate::observe::Observed;
-use crate::quant::{Affine, Granularity};
+use crate::quant::{Affine, Granularity, minimum_weight_scales};
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::analysis::{ChannelAffine, Layer, is_rectified};
 use msq_passes::ir::Model;
 use msq_passes::pipelines::{self, Decisions};
-use msq_passes::{ActivationQuantizer, BiasForm, LayerBias, PassObserver, QuantizedLayer};
+use msq_passes::{ActivationQuantizer, BiasForm, LayerBias, PassObserver, QuantizedLayer, StoredTensor};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-/// Rounded layers by name.
+/// Rounded layers by name, and weights beside the layers.
 pub(crate) type Solved = IndexMap<String, Rounded>;
 
 /// Which biases are written.
@@ -55,8 +57,69 @@ pub(crate) fn round_layers(
         let solver = if given { nearest } else { free };
         Ok((layer.name.clone(), solve_layer(model, scheme, observed, layer, solver, None)?))
     };
-    let solved: Result<Vec<_>, SolveError> = layers.par_iter().map(one).collect();
-    Ok(solved?.into_iter().collect())
+    // Of layers with the same weight the first is solved, and the others agree.
+    let follows = |layer: &&&Layer| scheme.group_of(&layer.name).is_some_and(|group| group[0] != layer.name);
+    let leaders: Vec<&Layer> = layers.iter().filter(|layer| !follows(layer)).copied().collect();
+    let solved: Result<Vec<_>, SolveError> = leaders.par_iter().map(one).collect();
+    let mut solved: Solved = solved?.into_iter().collect();
+    for leader in leaders {
+        agree(model, scheme, observed, leader, &mut solved)?;
+    }
+    let stored = scheme.stored.par_iter().filter(|weight| !scheme.twins.contains_key(&weight.name));
+    let stored = stored.map(|weight| Ok((weight.name.clone(), round_stored(model, scheme, weight)?)));
+    let stored: Result<Vec<_>, SolveError> = stored.collect();
+    // In graph order again.
+    solved.sort_by_cached_key(|name, _| layers.iter().position(|layer| layer.name == *name));
+    solved.extend(stored?);
+    follow(scheme, &mut solved);
+    Ok(solved)
+}
+
+/// Gives the integers of a layer to those with the same weight, each with its own bias.
+pub(crate) fn agree(
+    model: &Model,
+    scheme: &Scheme,
+    observed: &Observed,
+    leader: &Layer,
+    solved: &mut Solved,
+) -> Result<(), SolveError> {
+    let (Some(group), Some(rounded)) = (scheme.group_of(&leader.name), solved.get(&leader.name)) else {
+        return Ok(());
+    };
+    let rounded = rounded.clone();
+    for layer in scheme.layers().filter(|layer| layer.name != leader.name && group.contains(&layer.name)) {
+        let agreed = Agreed::new(leader, &rounded, layer);
+        let rounded = solve_layer(model, scheme, observed, layer, &agreed, None)?;
+        solved.insert(layer.name.clone(), rounded);
+    }
+    Ok(())
+}
+
+/// Gives weights beside the layers the integers of the layers that read them too.
+pub(crate) fn follow(scheme: &Scheme, solved: &mut Solved) {
+    for weight in &scheme.stored {
+        let Some(twin) = scheme.twins.get(&weight.name) else { continue };
+        let Some(layer) = solved.get(&twin.layer) else { continue };
+        let rounded = of_twin(weight, twin, layer);
+        solved.insert(weight.name.clone(), rounded);
+    }
+}
+
+/// The least scales with which the biases of all layers that share a weight fit into int32.
+fn floors_of_group(model: &Model, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Vec<f32>, SolveError> {
+    let mut floors: Vec<f32> = Vec::new();
+    let group = scheme.group_of(&layer.name).filter(|_| scheme.target.bias == BiasForm::Int32).unwrap_or_default();
+    for member in scheme.placement.layers().filter(|member| group.contains(&member.name)) {
+        let Some(read) = observed.read_by(model, &scheme.placement, member) else { continue };
+        let Some(bias) = member.bias.and_then(|bias| model.constant(bias)) else { continue };
+        let own = minimum_weight_scales(&bias?.to_f32()?, read.scale);
+        if floors.is_empty() {
+            floors = own;
+        } else {
+            floors.iter_mut().zip(own).for_each(|(floor, own)| *floor = floor.max(own));
+        }
+    }
+    Ok(floors)
 }
 
 /// Solves the weights of a layer by the statistics of its input.
@@ -94,6 +157,8 @@ pub(crate) fn rebias_layer(
 struct LayerParts<'a> {
     affine: Option<ChannelAffine>,
     scales: Option<Vec<f32>>,
+    /// Scales that the group of layers with the same weight needs.
+    least: Vec<f32>,
     input: LayerInput<'a>,
 }
 
@@ -107,7 +172,8 @@ impl<'a> LayerParts<'a> {
         let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
         let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
         let scales = scheme.given_weight_scales(model, layer);
-        Ok(Self { affine, scales, input: LayerInput { scale, quantizer: None, means, output_scale } })
+        let least = floors_of_group(model, scheme, observed, layer)?;
+        Ok(Self { affine, scales, least, input: LayerInput { scale, quantizer: None, means, output_scale } })
     }
 
     fn rounding<'s>(
@@ -131,6 +197,7 @@ impl<'a> LayerParts<'a> {
             statistics,
             rectified: is_rectified(&model.graph, layer),
             scales: self.scales.as_deref(),
+            least: &self.least,
         }
     }
 }
@@ -146,7 +213,13 @@ pub(crate) fn quantize_graph(
 ) -> Result<(), SolveError> {
     let placement = &scheme.placement;
     let placed: HashSet<&str> = placement.layers().map(|layer| layer.name.as_str()).collect();
-    let written = solved.iter().map(|(name, rounded)| (name.clone(), biases.layer(rounded)));
+    let stored = scheme.stored.iter().filter_map(|weight| {
+        let rounded = solved.get(&weight.name)?;
+        Some((weight.name.clone(), tensor_of(model, weight, rounded)))
+    });
+    let stored: IndexMap<String, StoredTensor> = stored.collect();
+    let of_layers = solved.iter().filter(|(name, _)| !stored.contains_key(*name));
+    let written = of_layers.map(|(name, rounded)| (name.clone(), biases.layer(rounded)));
     let (on_integers, weight_only): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
         written.partition(|(name, _)| placed.contains(name.as_str()));
     let decisions = Decisions {
@@ -155,6 +228,7 @@ pub(crate) fn quantize_graph(
         requantized: &observed.requantized,
         on_integers: &on_integers,
         weight_only: &weight_only,
+        stored: &stored,
     };
     pipelines::quantize(decisions).observed(observer).run(model)?;
     Ok(())

@@ -6,17 +6,21 @@
 //! also choose another scale for the layer's input, where no other node has that input ([`Scheme::own_input`]). Layers
 //! stay rounded to nearest where the kernels do not know their form, where their moments are too large, or where the
 //! engine does not run that part of the network alone.
+//!
+//! Layers with the same weight ([`Scheme::group_of`]) are solved once, at the last of them, by the sum of the statistics of
+//! all their inputs; until then the weight is rounded to nearest.
 
-use super::network::{Biases, Solved, quantize_graph, solve_layer};
+use super::network::{Biases, Solved, agree, follow, quantize_graph, solve_layer};
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::walk::{Reading, Summary, Walk};
 use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
-use crate::solve::{Rounded, SolveError, Solver, StatisticsCollector, StatisticsKind};
+use crate::solve::{LayerStatistics, Rounded, SolveError, Solver, StatisticsCollector, StatisticsKind};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
+use std::collections::HashMap;
 
 /// Bytes the values between solved and unsolved layers may take, unless the memory allowed says otherwise.
 const CUTS: u64 = 256 << 20;
@@ -40,6 +44,8 @@ pub(crate) fn reconstruct(
     let order: Vec<Layer> = layers.filter(seen).collect();
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
     let mut walk = Walk::new([model, model], data, budget, runtime);
+    // What the readers of a shared weight that have been passed read.
+    let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
         if scheme.given_weight_scales(model, layer).is_some() {
@@ -49,8 +55,10 @@ pub(crate) fn reconstruct(
         }
         let own = scheme.own_input(&model.graph, layer).filter(|_| solver.scales_input());
         let own = own.map(|value| model.graph.value(value).name());
-        let mut one = || -> Result<Rounded, SolveError> {
-            let empty = StatisticsCollector::new(solver.statistics(), model, layer, data.len())?;
+        let group = scheme.group_of(&layer.name);
+        let mut one = || -> Result<Option<Rounded>, SolveError> {
+            let readers = group.map_or(1, <[String]>::len);
+            let empty = StatisticsCollector::new(solver.statistics(), model, layer, readers * data.len())?;
             if empty.blocks() > 1 {
                 let (layer, blocks) = (&layer.name, empty.blocks());
                 tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
@@ -58,15 +66,29 @@ pub(crate) fn reconstruct(
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
             let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
-            solve_layer(model, scheme, observed, layer, solver, Some(&sums.finish()))
+            let mut sums = sums.finish();
+            if let Some(group) = group {
+                if let Some(earlier) = pending.remove(group) {
+                    sums.add(&earlier)?;
+                }
+                if order[at + 1..].iter().any(|later| group.contains(&later.name)) {
+                    pending.insert(group, sums);
+                    return Ok(None);
+                }
+            }
+            solve_layer(model, scheme, observed, layer, solver, Some(&sums)).map(Some)
         };
         match one() {
-            Ok(rounded) => {
+            // Rounded to nearest until the last reader of the weight has been seen.
+            Ok(None) => {}
+            Ok(Some(rounded)) => {
                 let quantizer = own.and_then(|name| observed.activations.get_mut(name));
                 if let (Some(quantizer), Some(scale)) = (quantizer, rounded.input_scale) {
                     quantizer.scale = scale;
                 }
                 solved.insert(layer.name.clone(), rounded);
+                agree(model, scheme, observed, layer, solved)?;
+                follow(scheme, solved);
             }
             // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
             Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_))))

@@ -36,6 +36,8 @@ pub(crate) struct Rounding<'a> {
     pub rectified: bool,
     /// Scales that the weight has to have, one per channel or one for all; `None` where they are free.
     pub scales: Option<&'a [f32]>,
+    /// Least scales that other layers with the same weight need, one per channel; empty where there are none.
+    pub least: &'a [f32],
 }
 
 /// A layer with integer weights, and how close they are.

@@ -57,6 +57,27 @@ impl LayerStatistics {
         &self.geometry
     }
 
+    /// Adds the statistics of another layer's input, of columns as long and groups as many: H and C are sums over
+    /// columns, whichever layer reads them.
+    pub(crate) fn add(&mut self, other: &Self) -> Result<(), KernelError> {
+        let shape = |of: &Self| (of.geometry.groups(), of.geometry.inputs(), of.geometry.outputs());
+        if shape(self) != shape(other) {
+            return Err(KernelError::Merge);
+        }
+        match (&mut self.values, &other.values) {
+            (Values::Nothing, Values::Nothing) => Ok(()),
+            (Values::Moments(to), Values::Moments(from)) if to.len() == from.len() => {
+                to.iter_mut().zip(from).for_each(|(to, from)| to.add(from));
+                Ok(())
+            }
+            (Values::Columns(to), Values::Columns(from)) if to.len() == from.len() => {
+                to.iter_mut().zip(from).for_each(|(to, from)| to.add(from));
+                Ok(())
+            }
+            _ => Err(KernelError::Merge),
+        }
+    }
+
     /// The statistics of one group.
     pub fn group(&self, group: usize) -> Statistics<'_> {
         match &self.values {

@@ -7,6 +7,7 @@ pub(crate) mod element_types;
 mod layers;
 mod placement;
 pub mod quantized;
+mod stored;
 
 pub use crate::ops::LayerOp;
 pub use batch_norm::ChannelAffine;
@@ -15,3 +16,4 @@ pub use content::content_hashes;
 pub use dataflow::{dataflow, dot};
 pub use layers::{Layer, layers};
 pub use placement::{Absorbed, Kept, Placement, Role, is_rectified};
+pub use stored::{StoredKind, StoredWeight, stored_weights};

@@ -9,6 +9,7 @@ mod documentation;
 mod dtype;
 pub mod external;
 mod graph;
+mod hoist;
 mod model;
 mod node;
 mod order;

@@ -3,7 +3,7 @@
 use super::facts::IntegerForm::{self, Convolution, Joining, Layer, Movement, Padding, Product, Softmax};
 use super::facts::Trait::{
     Arithmetic, Clamp, Conversion, Homogeneous, IdentityOfOne, Pooling, Quantized, Random, Rearrangement, Rectifier,
-    ShapeArithmetic,
+    Recurrent, ShapeArithmetic,
 };
 use super::facts::{Facts, LayerOp, Operands, WeightLayout};
 
@@ -72,11 +72,13 @@ pub(super) const FACTS: &[Facts] = &[
     op("Gather").integer(Movement).traits(&[ShapeArithmetic]),
     op("GatherElements").integer(Movement),
     op("GatherND").integer(Movement),
+    op("GRU").traits(&[Recurrent]),
     op("Gemm").layer(LayerOp::Gemm).operands(&[1, 0], Some(2), MATRIX).integer(Layer),
     op("GlobalAveragePool").integer(arithmetic("QLinearGlobalAveragePool", 1, &[])).traits(&[Homogeneous, Pooling]),
     op("GlobalMaxPool").traits(&[Homogeneous, Pooling]),
     op("Greater").traits(&[ShapeArithmetic]),
     op("Identity").integer(Movement).traits(&[Conversion, Homogeneous, Rearrangement, ShapeArithmetic]),
+    op("LSTM").traits(&[Recurrent]),
     op("LeakyRelu").integer(arithmetic("QLinearLeakyRelu", 1, &["alpha"])).traits(&[Homogeneous, Rectifier]),
     op("Less").traits(&[ShapeArithmetic]),
     op("MatMul").layer(LayerOp::MatMul).operands(&[1, 0], None, WeightLayout::Stack).integer(Product),
@@ -94,6 +96,7 @@ pub(super) const FACTS: &[Facts] = &[
     op("QLinearConv").layer(LayerOp::Conv).operands(&[3], Some(8), FILTER).traits(&[Quantized]),
     op("QLinearMatMul").layer(LayerOp::MatMul).operands(&[3], None, WeightLayout::Stack).traits(&[Quantized]),
     op("QuantizeLinear").traits(&[Conversion, Quantized]),
+    op("RNN").traits(&[Recurrent]),
     op("RandomNormal").traits(&[Random]),
     op("RandomNormalLike").traits(&[Random]),
     op("RandomUniform").traits(&[Random]),

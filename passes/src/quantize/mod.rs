@@ -4,10 +4,12 @@ mod granularity;
 mod insert_qdq;
 mod integers;
 mod pack_weights;
+mod store_constants;
 mod store_weights;
 
 pub use granularity::Granularity;
 pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
 pub use integers::Integers;
 pub use pack_weights::{PackWeights, Packing};
+pub use store_constants::{StoreConstants, StoredTensor};
 pub use store_weights::StoreWeights;

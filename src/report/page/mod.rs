@@ -10,9 +10,11 @@ mod search;
 mod svg;
 
 use super::numbers::{bytes, decibels, grouped, percent};
+use super::outputs::{reading, words};
 use super::{Document, Quality, Report, Run};
 use crate::report::ReportError;
 use crate::report::search::Step;
+use crate::scheme::output_kind::OutputKind;
 use askama::Template;
 use layers::Row;
 use svg::Chart;
@@ -109,9 +111,20 @@ impl Page<'_> {
 
     /// The data on which the plan was compared.
     fn compared(&self) -> Option<String> {
-        let quality = self.report.quality?;
+        let quality = self.report.quality.as_ref()?;
         let which = if quality.held_out { "samples not calibrated on" } else { "of the samples calibrated on" };
         Some(format!("{} {which}", grouped(quality.samples as u64)))
+    }
+
+    /// What each output holds, and how far it is from float.
+    fn outputs(&self) -> Vec<[String; 2]> {
+        let outputs = self.report.quality.iter().flat_map(|quality| &quality.outputs);
+        outputs.map(|output| [reading(output), words(output)]).collect()
+    }
+
+    /// What to be warned of.
+    fn warnings(&self) -> Vec<&str> {
+        self.report.quality.iter().flat_map(|quality| &quality.warnings).map(String::as_str).collect()
     }
 
     fn command(&self) -> String {
@@ -152,9 +165,13 @@ fn quality_tiles(quality: &Quality) -> Vec<Tile> {
     if let Some(divergence) = figures.divergence {
         let note = "nats from float, on average".to_owned();
         tiles.push(Tile { heading: "KL", figure: format!("{divergence:.4}"), note });
-    } else {
-        let output = figures.sqnr.map_or("exact".to_owned(), decibels);
-        tiles.push(Tile { heading: "Output", figure: output, note: "signal to error".to_owned() });
+    }
+    let worst = quality.outputs.iter().filter(|output| output.kind == OutputKind::Values);
+    if let Some(worst) = worst.max_by(|a, b| a.lost.total_cmp(&b.lost)) {
+        let figure = worst.worst_sqnr.map_or("exact".to_owned(), decibels);
+        let channel = worst.worst_channel.map_or_else(String::new, |channel| format!(", channel {channel}"));
+        let note = format!("signal to error of the worst channel: {}{channel}", worst.name);
+        tiles.push(Tile { heading: "Output", figure, note });
     }
     tiles
 }
@@ -214,6 +231,7 @@ mod tests {
             names: indexmap::IndexMap::new(),
             layers: quantized,
             float_layers: float,
+            stored: Vec::new(),
             notes: Vec::new(),
             kept: Vec::new(),
             quality: None,

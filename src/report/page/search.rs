@@ -1,7 +1,7 @@
 //! The outcome of a search: size against distance, and the steps of MSQ.
 
 use super::svg::{Chart, Mark, Scale, line, px, tick_text};
-use crate::measure::comparison::Metrics;
+use crate::measure::metrics::Metrics;
 use crate::report::numbers::percent;
 use crate::report::search::{Outcome, Step};
 
@@ -17,17 +17,17 @@ const CLASSES: [&str; 5] = ["step-0", "step-1", "step-2", "step-3", "step-4"];
 /// The front, the proposal of each search, and the chosen plan: bits per weight against distance from the float
 /// network.
 pub(super) fn front(found: &Outcome) -> Chart {
-    let proposals = found.proposals.iter().map(|p| (p.bits, p.metrics, p.method.as_str()));
-    let front = || found.front.iter().map(|p| (p.bits, p.metrics, p.method.as_str()));
-    let chosen = (found.bits, found.metrics, found.chosen.as_str());
+    let proposals = found.proposals.iter().map(|p| (p.bits, &p.metrics, p.method.as_str()));
+    let front = || found.front.iter().map(|p| (p.bits, &p.metrics, p.method.as_str()));
+    let chosen = (found.bits, &found.metrics, found.chosen.as_str());
     let all: Vec<(f64, f64)> = front().chain(proposals.clone()).chain([chosen]).map(|p| (p.0, p.1.distance)).collect();
     let least = all.iter().map(|p| p.1).filter(|d| *d > 0.0).fold(f64::INFINITY, f64::min).min(1.0);
     let most = all.iter().map(|p| p.1).fold(least, f64::max);
     let ends = all.iter().fold((8.0_f64, 0.0_f64), |(low, high), p| (low.min(p.0), high.max(p.0)));
     let across = Scale::linear((ends.0.floor(), ends.1.ceil()), (LEFT, RIGHT));
     let up = Scale::logarithmic((least, most), (BOTTOM, TOP));
-    let place = |bits: f64, metrics: Metrics| (across.at(bits), up.at(metrics.distance));
-    let dot = |class, (bits, metrics, method): (f64, Metrics, &str)| {
+    let place = |bits: f64, metrics: &Metrics| (across.at(bits), up.at(metrics.distance));
+    let dot = |class, (bits, metrics, method): (f64, &Metrics, &str)| {
         let (x, y) = place(bits, metrics);
         Mark::dot(class, x, y, tip(bits, metrics, method))
     };
@@ -51,13 +51,14 @@ pub(super) fn front(found: &Outcome) -> Chart {
     }
 }
 
-fn tip(bits: f64, metrics: Metrics, method: &str) -> String {
-    let Metrics { distance, agreement, accuracy } = metrics;
+fn tip(bits: f64, metrics: &Metrics, method: &str) -> String {
+    let Metrics { distance, agreement, accuracy, metric, .. } = *metrics;
     let parts = [
         Some(format!("{bits:.2} bits")),
         Some(format!("distance {distance:.4}")),
         agreement.map(|share| format!("agreement {}", percent(share, 1))),
         accuracy.map(|share| format!("accuracy {}", percent(share, 1))),
+        metric.map(|metric| format!("metric {metric:.4}")),
         Some(method.to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")

@@ -45,7 +45,7 @@ impl Driver<'_> {
 
     /// Whether a plan loses no more than `drop`.
     pub(in crate::search) fn keeps(&self, plan: &EvaluatedPlan, drop: f64) -> bool {
-        plan.metrics.lost(self.evaluator.float().accuracy) <= drop
+        plan.metrics.lost <= drop
     }
 
     /// Leaves those layers in float, with integer weights, that alone on integers move the output most: as few as it

@@ -1,7 +1,7 @@
 //! The front: of all plans measured, those that no other plan beats in size and distance at once.
 
 use super::Driver;
-use crate::measure::comparison::Metrics;
+use crate::measure::metrics::Metrics;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use crate::search::allocate::greedy;

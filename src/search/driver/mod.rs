@@ -13,7 +13,9 @@ mod started;
 
 use crate::data::Dataset;
 use crate::execute::prefixes::Spent;
-use crate::measure::comparison::Metrics;
+use crate::measure::CustomMetric;
+use crate::measure::metrics::Metrics;
+use crate::measure::outputs::Outputs;
 use crate::report::search::{Outcome, Proposal, Step};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -47,6 +49,8 @@ pub struct Parts<'a> {
     pub validation: &'a Dataset,
     /// By how much ranges are widened, where the data is synthetic.
     pub margin: f32,
+    /// The caller's own metric, by which a drop is counted then.
+    pub metric: Option<&'a CustomMetric>,
 }
 
 /// Data in two parts: what is calibrated, solved and imprinted on, and a quarter of it, at least 16 samples or half, that
@@ -161,14 +165,20 @@ impl<'a> Driver<'a> {
         let space = Space::new(model, &only, rungs, options)?;
         let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
-        let evaluator = |name: &str, data: &Dataset| Evaluator::new(name, model, &layers, data, budget, runtime);
+        let outputs = Outputs::of(model, &options.measure.output_kinds, parts.validation.len())?;
+        let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
+            Evaluator::new(name, model, &layers, data, (outputs, metric), budget, runtime)
+        };
         let journal = match &search.journal {
             Some(path) => Journal::open(path, &started::key(model, parts, options, search)?)?,
             None => Journal::default(),
         };
+        let all = evaluator("all", parts.validation, &outputs, parts.metric)?;
+        // Fewer samples show less of what an output holds. Layers are compared by distance, not by the caller's metric.
+        let quick = evaluator("some", &fewer, all.outputs(), None)?;
         Ok(Self {
-            evaluator: evaluator("all", parts.validation)?,
-            quick: evaluator("some", &fewer)?,
+            evaluator: all,
+            quick,
             options,
             search,
             runtime,
@@ -257,9 +267,10 @@ impl<'a> Driver<'a> {
         let plan = self.space.plan(&rungs);
         let metrics = self.evaluator.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
         let (method, bits) = (method.to_owned(), self.space.average_bits(&rungs));
-        self.proposals.push(Proposal { method: method.clone(), bits, metrics });
+        self.proposals.push(Proposal { method: method.clone(), bits, metrics: metrics.clone() });
         let size = self.space.packed_bytes(&rungs);
-        self.front.insert(size, -metrics.distance, FrontPlan { metrics, method: method.clone(), bits, plan });
+        let point = FrontPlan { metrics: metrics.clone(), method: method.clone(), bits, plan };
+        self.front.insert(size, -metrics.distance, point);
         let found = EvaluatedPlan { rungs, method, metrics };
         self.write_best(&found)?;
         Ok(found)

@@ -21,9 +21,10 @@ pub enum Target {
     Bits(f64),
     /// Bytes of the file, at most.
     Size(u64),
-    /// Share of answers that may be lost, of the float network's accuracy with labels, of agreement with it without; for
-    /// outputs that are no class scores, their relative squared error. The smallest such plan; where the most bits lose
-    /// more, with as few layers in float as it takes.
+    /// What may be lost ([`crate::metrics`]): of the caller's own metric, a share of the float network's; else of the
+    /// accuracy, with labels; else by the worst output, a share of answers, boxes or sequences that differ, of the
+    /// variance of the worst channel of values, or 1 − cosine of embeddings. The smallest such plan; where the most bits
+    /// lose more, with as few layers in float as it takes.
     MaxDrop(f64),
     /// Multiply-accumulates times bits of weight times bits of activation, relative to 8 bits everywhere, at most.
     MacBits(f64),

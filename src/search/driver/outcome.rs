@@ -31,7 +31,7 @@ impl Driver<'_> {
             bits: self.space.average_bits(&found.rungs),
             bytes,
             metrics: found.metrics,
-            float: self.evaluator.float(),
+            float: self.evaluator.float().clone(),
             samples: [self.parts.calibration.len(), self.parts.validation.len()],
             proposals: self.proposals.clone(),
             steps: self.steps.clone(),

@@ -34,6 +34,7 @@ pub(super) fn key(
     }
     let mut options = options.with_plan(&BitPlan::of_layers(IndexMap::new()));
     options.verify.details = false;
-    format!("{options:?} {:?} {} {}", search.imprinting, search.samples, parts.margin).hash(&mut hasher);
+    format!("{options:?} {:?} {} {} {:?}", search.imprinting, search.samples, parts.margin, parts.metric)
+        .hash(&mut hasher);
     Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
 }

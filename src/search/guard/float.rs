@@ -97,18 +97,25 @@ impl Guard<'_, '_> {
         for operator in self.best.operators.clone() {
             let mut choice = self.best.clone();
             choice.operators.remove(&operator);
-            self.put_back(choice, reachable, enough, &format!("{} on integers again", self.units.operators[operator].name))?;
+            self.put_back(
+                choice,
+                reachable,
+                enough,
+                &format!("{} on integers again", self.units.operators[operator].name),
+            )?;
         }
         let longest = stretches(&self.best.layers, usize::MAX).iter().map(Range::len).max().unwrap_or(0);
         let mut length = longest.div_ceil(2);
         while length > 0 {
             let mut pieces = stretches(&self.best.layers, length);
-            let work = |piece: &Range<usize>| self.units.layers[piece.clone()].iter().map(|unit| unit.work).sum::<u64>();
+            let work =
+                |piece: &Range<usize>| self.units.layers[piece.clone()].iter().map(|unit| unit.work).sum::<u64>();
             pieces.sort_by_key(|piece| std::cmp::Reverse(work(piece)));
             for piece in pieces {
                 let mut choice = self.best.clone();
                 choice.layers.retain(|layer| !piece.contains(layer));
-                let what = format!("{} on integers again", self.words(&Part::Layers(piece)).trim_end_matches(" in float"));
+                let what =
+                    format!("{} on integers again", self.words(&Part::Layers(piece)).trim_end_matches(" in float"));
                 self.put_back(choice, reachable, enough, &what)?;
             }
             if self.trials.cut_short || length == 1 {

@@ -25,12 +25,15 @@ use super::variants::Variants;
 use crate::calibrate::ObserverKind;
 use crate::calibrate::observe::{Observed, Seen};
 use crate::data::Dataset;
-use crate::measure::comparison::Metrics;
+use crate::measure::CustomMetric;
+use crate::measure::metrics::{Metrics, OutputMetrics};
+use crate::measure::outputs::Outputs;
 use crate::report::repair::Repair;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
 use crate::scheme::options::{Options, RepairOptions};
+use crate::scheme::output_kind::OutputKind;
 use crate::search::SearchError;
 use crate::solve::Solved;
 use msq_passes::ir::Model;
@@ -52,6 +55,8 @@ const BETTER: f64 = 0.98;
 pub(crate) struct Guarded<'a> {
     /// The prepared float network.
     pub model: &'a Model,
+    /// Its outputs, as they are compared, and the caller's own metric.
+    pub compared: (&'a Outputs, Option<&'a CustomMetric>),
     /// What was done.
     pub scheme: &'a Scheme,
     /// Statistics of its activations.
@@ -81,7 +86,7 @@ pub(crate) fn repair(
     allowed: f64,
     runtime: &Runtime,
 ) -> Result<Repaired, SearchError> {
-    let Guarded { model, scheme, seen, observed, solved, options } = guarded;
+    let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
     let units = Units::of(model, scheme, data, runtime)?;
     let seconds = |samples: usize| samples as f64 * units.work as f64 / RATE;
     let budget = budget(&options.repair, seconds(calibrated));
@@ -96,10 +101,9 @@ pub(crate) fn repair(
         })
         .collect();
     let stored = runtime.memory.map_or(STORED, |memory| memory / 6);
-    let mut evaluator = Evaluator::new("repair", model, &layers, &probe, stored, runtime)?;
+    let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, stored, runtime)?;
     let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
     let mut journal = Journal::default();
-    let float = evaluator.float().accuracy;
     let mut first = true;
     let mut measure = |plan: &BitPlan| {
         let keep = std::mem::take(&mut first);
@@ -109,7 +113,7 @@ pub(crate) fn repair(
     runtime.begin("repair", (budget / cost) as u64);
     let trials = Trials::new(&mut measure, cost, budget);
     let chosen_observer = options.calibrate.observer;
-    let mut guard = Guard::new(scheme.plan.clone(), chosen_observer, &units, trials, (probe.len(), float), allowed, runtime)?;
+    let mut guard = Guard::new(scheme.plan.clone(), chosen_observer, &units, trials, probe.len(), allowed, runtime)?;
     guard.repair()?;
     runtime.end();
     Ok(guard.finish(held_out))
@@ -144,8 +148,6 @@ struct Guard<'a, 't> {
     units: &'a Units,
     trials: Trials<'t>,
     samples: usize,
-    /// The float network's accuracy, where there are labels.
-    float: Option<f64>,
     allowed: f64,
     before: Metrics,
     best: Choice,
@@ -159,13 +161,14 @@ impl<'a, 't> Guard<'a, 't> {
         observer: ObserverKind,
         units: &'a Units,
         mut trials: Trials<'t>,
-        (samples, float): (usize, Option<f64>),
+        samples: usize,
         allowed: f64,
         runtime: &'a Runtime<'a>,
     ) -> Result<Self, SearchError> {
         let before = trials.metrics("as it is", &base)?.unwrap_or_default();
         let best = Choice::default();
-        Ok(Self { base, observer, units, trials, samples, float, allowed, before, best, metrics: before, runtime })
+        let metrics = before.clone();
+        Ok(Self { base, observer, units, trials, samples, allowed, before, best, metrics, runtime })
     }
 
     fn repair(&mut self) -> Result<(), SearchError> {
@@ -195,22 +198,24 @@ impl<'a, 't> Guard<'a, 't> {
     }
 
     fn note(&mut self, what: String, metrics: &Metrics, kept: bool) {
-        let lost = self.lost(metrics);
-        self.trials.note(what, metrics, lost, kept);
+        self.trials.note(what, metrics, kept);
     }
 
-    fn lost(&self, metrics: &Metrics) -> f64 {
-        metrics.lost(self.float)
-    }
-
-    /// What is made small.
+    /// What is made small: of values what the worst channel loses, of answers how far they have moved.
     fn loss(&self, metrics: &Metrics) -> f64 {
-        metrics.distance
+        let of = |output: &OutputMetrics| match output.kind {
+            OutputKind::Values => output.lost,
+            _ => output.distance,
+        };
+        metrics.outputs.iter().map(of).sum()
     }
 
     fn is_met(&self, metrics: &Metrics) -> bool {
-        let answers = metrics.agreement.or(metrics.accuracy).map(|_| self.samples);
-        !exceeds(self.lost(metrics), answers, self.allowed)
+        match (metrics.metric, metrics.accuracy) {
+            (None, None) => !metrics.outputs.iter().any(|output| is_worse(output, self.samples, self.allowed)),
+            (None, Some(_)) => !exceeds(metrics.lost, Some(self.samples as u64), self.allowed),
+            (Some(_), _) => metrics.lost <= self.allowed,
+        }
     }
 
     /// Share of the network's work that a choice does in float.
@@ -221,7 +226,8 @@ impl<'a, 't> Guard<'a, 't> {
     }
 
     fn finish(self, held_out: bool) -> Repaired {
-        let names = |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].name.clone()).collect();
+        let names =
+            |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].name.clone()).collect();
         let ranges = match self.best.observer {
             Some(_) => self.units.values.len(),
             None => self.best.ranges.len(),
@@ -230,9 +236,9 @@ impl<'a, 't> Guard<'a, 't> {
             allowed: self.allowed,
             samples: self.samples,
             held_out,
-            before: self.before,
-            after: self.metrics,
+            before: self.before.clone(),
             reached: self.is_met(&self.metrics),
+            after: self.metrics.clone(),
             ranges,
             float_layers: names(&self.units.layers, &self.best.layers),
             float_operators: names(&self.units.operators, &self.best.operators),
@@ -244,9 +250,22 @@ impl<'a, 't> Guard<'a, 't> {
     }
 }
 
+/// Whether an output loses more than allowed.
+pub(crate) fn is_worse(output: &OutputMetrics, samples: usize, allowed: f64) -> bool {
+    let figures = &output.figures;
+    let answers = match output.kind {
+        OutputKind::Values | OutputKind::Embedding => None,
+        OutputKind::Boxes => figures.boxes,
+        OutputKind::Scores => figures.rows,
+        // The rows of a sequence are one answer.
+        OutputKind::Sequence => Some(samples as u64),
+    };
+    exceeds(output.lost, answers, allowed)
+}
+
 /// Whether a loss is larger than allowed. A share of so many answers counts as larger only by more than its standard error:
 /// of few answers one that differs is no evidence.
-pub(crate) fn exceeds(lost: f64, answers: Option<usize>, allowed: f64) -> bool {
+fn exceeds(lost: f64, answers: Option<u64>, allowed: f64) -> bool {
     let share = lost.clamp(0.0, 1.0);
     let error = answers.map_or(0.0, |answers| (share * (1.0 - share) / answers.max(1) as f64).sqrt());
     lost - error > allowed || !lost.is_finite()

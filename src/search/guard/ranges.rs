@@ -60,7 +60,8 @@ impl Guard<'_, '_> {
                     continue;
                 }
                 let names = &self.units.values;
-                let what = format!("ranges from `{}` to `{}` by {observer}", names[stretch.start], names[stretch.end - 1]);
+                let what =
+                    format!("ranges from `{}` to `{}` by {observer}", names[stretch.start], names[stretch.end - 1]);
                 let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(()) };
                 let kept = self.loss(&metrics) < BETTER * self.loss(&self.metrics);
                 self.note(what, &metrics, kept);

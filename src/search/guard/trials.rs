@@ -4,7 +4,7 @@
 //! the samples at [`RATE`] a second. So the same run tries the same plans on a slow machine and on a fast one, with one
 //! thread and with many, and its result depends on no clock.
 
-use crate::measure::comparison::Metrics;
+use crate::measure::metrics::Metrics;
 use crate::report::repair::RepairTrial;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
@@ -41,7 +41,7 @@ impl<'a> Trials<'a> {
     pub(super) fn metrics(&mut self, what: &str, plan: &BitPlan) -> Result<Option<Metrics>, SearchError> {
         let key = plan.to_line();
         if let Some(known) = self.known.get(&key) {
-            return Ok(Some(*known));
+            return Ok(Some(known.clone()));
         }
         if self.left < self.cost {
             self.cut_short = true;
@@ -57,7 +57,7 @@ impl<'a> Trials<'a> {
             Err(error) => return Err(error),
         };
         tracing::info!(what, distance = metrics.distance, "tried");
-        self.known.insert(key, metrics);
+        self.known.insert(key, metrics.clone());
         Ok(Some(metrics))
     }
 
@@ -67,7 +67,7 @@ impl<'a> Trials<'a> {
     }
 
     /// Writes down what came of a trial.
-    pub(super) fn note(&mut self, what: String, metrics: &Metrics, lost: f64, kept: bool) {
-        self.made.push(RepairTrial { what, lost, distance: metrics.distance, kept });
+    pub(super) fn note(&mut self, what: String, metrics: &Metrics, kept: bool) {
+        self.made.push(RepairTrial { what, lost: metrics.lost, distance: metrics.distance, kept });
     }
 }

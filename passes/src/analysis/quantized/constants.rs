@@ -35,6 +35,13 @@ impl<F: InferredFacts> QuantizedGraph<'_, F> {
                 let shape = self.constant(node.input(1)?)?.to_i64().ok()?;
                 shape.into_iter().map(|n| usize::try_from(n).ok()).collect()
             }
+            "Transpose" => {
+                let shape = self.shape(node.input(0)?)?;
+                let given =
+                    node.ints("perm").iter().map(|&axis| usize::try_from(axis).ok()).collect::<Option<Vec<_>>>()?;
+                let order = if given.is_empty() { (0..shape.len()).rev().collect() } else { given };
+                order.into_iter().map(|axis| shape.get(axis).copied()).collect()
+            }
             "Constant" => self.constant(value)?.shape().ok(),
             _ => None,
         }

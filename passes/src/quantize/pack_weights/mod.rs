@@ -52,7 +52,7 @@ pub enum Packing {
 /// Packs the weights of quantized layers.
 #[derive(Clone, Debug)]
 pub struct PackWeights {
-    /// The packing of each weight, by the layer's name.
+    /// The packing of each weight, by the layer's name, or by the tensor's where no layer reads it.
     pub layers: IndexMap<String, Packing>,
     /// Whether unpacking is written as functions of the model.
     pub functions: bool,
@@ -161,10 +161,18 @@ impl Weight {
 impl PackWeights {
     fn weights(&self, model: &Model, outcome: &mut Outcome) -> Result<Vec<Weight>, PassError> {
         let mut weights: Vec<Weight> = Vec::new();
-        for (id, node) in model.graph.nodes() {
-            let label = node.label(&model.graph);
-            let Some(&packing) = self.layers.get(label) else { continue };
-            let Some(value) = integers_of(&model.graph, id) else { continue };
+        let graph = &model.graph;
+        let of_layers = graph.nodes().filter_map(|(id, node)| {
+            let label = node.label(graph);
+            Some((label, *self.layers.get(label)?, integers_of(graph, id)?))
+        });
+        // Weights beside the layers have the names of their tensors.
+        let beside = self.layers.iter().filter_map(|(name, &packing)| {
+            let value = graph.find(name)?;
+            let int8 = graph.constant(value)?.element_type() == Some(DataType::Int8);
+            int8.then_some((name.as_str(), packing, value))
+        });
+        for (label, packing, value) in of_layers.chain(beside) {
             if weights.iter().any(|w| w.value == value) {
                 continue;
             }
@@ -186,9 +194,9 @@ impl PackWeights {
     }
 }
 
-/// The int8 initializer behind an input of a node, through the nodes that scale it.
+/// The int8 initializer behind an input of a node, through the nodes that scale it and those that arrange it.
 fn integers_of(graph: &Graph, node: NodeId) -> Option<ValueId> {
-    const SCALING: [&str; 3] = ["DequantizeLinear", "Cast", "Mul"];
+    const SCALING: [&str; 5] = ["DequantizeLinear", "Cast", "Mul", "Reshape", "Transpose"];
     let behind = |mut value: ValueId| loop {
         if let Some(tensor) = graph.constant(value) {
             return (tensor.element_type() == Some(DataType::Int8)).then_some(value);

@@ -1,0 +1,173 @@
+//! Pass `store-constants`: weights beside the layers become integers: embedding tables, recurrent weights, weights of
+//! sub-graphs.
+//!
+//! W = float(q)·s with q int8 and s in a shape that broadcasts over it. A `Gather` looks integers and scales up by the
+//! same indices, and only what is looked up becomes float:
+//!
+//! ```text
+//! y = Mul(Cast<float>(Gather(W, i)), Gather(W_scale, i))
+//! ```
+//!
+//! Scales along an axis behind the one that is looked up are not looked up: they broadcast over the result. All other
+//! readers, sub-graphs among them, read `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when they load the
+//! model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
+//!
+//! The integers take the name of the float tensor. Declined: a constant that is a graph output, or that nothing reads.
+
+use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, Use, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+use crate::quantize::{Integers, StoreWeights};
+use indexmap::IndexMap;
+
+/// Integers and scales of a constant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTensor {
+    /// Name of the float tensor.
+    pub tensor: String,
+    /// Integers, in the storage order of the float tensor.
+    pub integers: Integers,
+    /// Scales.
+    pub scales: Vec<f32>,
+    /// Shape of the scales, as many axes as the tensor has: its length along axes with scales, else 1.
+    pub scale_shape: Vec<usize>,
+}
+
+/// Stores constants as integers.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConstants<'a> {
+    /// The constants, by the names they have in bit plans.
+    pub constants: &'a IndexMap<String, StoredTensor>,
+}
+
+impl Pass for StoreConstants<'_> {
+    fn name(&self) -> &'static str {
+        "store-constants"
+    }
+
+    fn about(&self) -> &'static str {
+        "embedding tables, recurrent weights and weights of sub-graphs are stored as integers"
+    }
+
+    fn requires(&self, model: &Model) -> Result<(), PassError> {
+        match model.opset("") {
+            Some(opset) if opset >= StoreWeights::LOWEST_OPSET => Ok(()),
+            _ => Err(PassError::Requires { pass: "store-constants", earlier: "upgrade-opset" }),
+        }
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        for stored in self.constants.values() {
+            let graph = &mut model.graph;
+            let value = graph.find(&stored.tensor).filter(|&v| graph.constant(v).is_some());
+            let Some(value) = value.filter(|&v| graph.is_used(v)) else {
+                outcome.decline(&stored.tensor, "nothing reads it");
+                continue;
+            };
+            if graph.is_output(value) {
+                outcome.decline(&stored.tensor, "it is a graph output");
+                continue;
+            }
+            write(graph, value, stored)?;
+            outcome.count();
+        }
+        Ok(outcome)
+    }
+}
+
+fn write(graph: &mut Graph, value: ValueId, stored: &StoredTensor) -> Result<(), PassError> {
+    let shape = graph.constant(value).map_or(Ok(Vec::new()), TensorProto::shape)?;
+    let fits = stored.integers.len() == shape.iter().product::<usize>()
+        && stored.scales.len() == stored.scale_shape.iter().product::<usize>()
+        && stored.scale_shape.len() == shape.len()
+        && stored.scale_shape.iter().zip(&shape).all(|(&scales, &n)| scales == 1 || scales == n);
+    if !fits {
+        let reason = format!("constant `{}`: integers or scales do not fit its shape {shape:?}", stored.tensor);
+        return Err(PassError::Input(reason));
+    }
+    let integers = graph.add_initializer(stored.integers.to_tensor(&stored.tensor, &shape));
+    let mut scales = Scales { stored, stem: stored.tensor.clone(), written: IndexMap::new() };
+    for Use { node, slot } in graph.value(value).uses().to_vec() {
+        if let Some(form) = lookup(graph, node, slot, &stored.scale_shape) {
+            look_up(graph, node, integers, form, &mut scales);
+        }
+    }
+    if graph.is_used(value) {
+        let scale = scales.value(graph, &stored.scale_shape);
+        let float = cast(graph, integers, &format!("{}_float", stored.tensor));
+        let name = format!("{}_dequantized", stored.tensor);
+        let product = graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &name);
+        graph.replace_uses(value, product);
+    }
+    graph.remove_value(value);
+    graph.rename(integers, &stored.tensor);
+    Ok(())
+}
+
+/// The scales as initializers, one for each shape that readers need.
+struct Scales<'a> {
+    stored: &'a StoredTensor,
+    stem: String,
+    written: IndexMap<Vec<usize>, ValueId>,
+}
+
+impl Scales<'_> {
+    fn value(&mut self, graph: &mut Graph, shape: &[usize]) -> ValueId {
+        let shape = if self.stored.scales.len() == 1 { &[] } else { shape };
+        *self.written.entry(shape.to_vec()).or_insert_with(|| {
+            let name = format!("{}_scale", self.stem);
+            graph.add_initializer(TensorProto::from_f32(&name, shape, &self.stored.scales))
+        })
+    }
+}
+
+/// How a `Gather` gets its scales.
+enum Lookup {
+    /// By the same indices, along this axis.
+    Gathered(i64),
+    /// As they are, in this shape.
+    Broadcast(Vec<usize>),
+}
+
+/// How a reader looks scales up, if it does.
+fn lookup(graph: &Graph, node: NodeId, slot: usize, scale_shape: &[usize]) -> Option<Lookup> {
+    let node = graph.node(node);
+    if !node.is("Gather") || slot != 0 || node.input(0) == node.input(1) {
+        return None;
+    }
+    let given = node.int_or("axis", 0);
+    let axis = usize::try_from(if given < 0 { given + scale_shape.len() as i64 } else { given }).ok()?;
+    let mut along = scale_shape.iter().enumerate().filter(|(_, n)| **n > 1).map(|(axis, _)| axis);
+    match (along.next(), along.next()) {
+        (None, _) => Some(Lookup::Broadcast(Vec::new())),
+        (Some(first), None) if first == axis => Some(Lookup::Gathered(given)),
+        // What is looked up keeps the axes behind.
+        (Some(first), _) if first > axis => Some(Lookup::Broadcast(scale_shape[axis + 1..].to_vec())),
+        _ => None,
+    }
+}
+
+fn look_up(graph: &mut Graph, node: NodeId, integers: ValueId, form: Lookup, scales: &mut Scales) {
+    let Some(output) = graph.node(node).output(0) else { return };
+    let name = graph.value(output).name().to_owned();
+    graph.set_input(node, 0, Some(integers));
+    let looked_up = graph.add_value(&format!("{name}_quantized"));
+    graph.set_output(node, 0, looked_up);
+    let float = cast(graph, looked_up, &format!("{name}_float"));
+    let scale = match form {
+        Lookup::Broadcast(shape) => scales.value(graph, &shape),
+        Lookup::Gathered(axis) => {
+            let full = scales.stored.scale_shape.clone();
+            let inputs = [Some(scales.value(graph, &full)), graph.node(node).input(1)];
+            let attributes = if axis == 0 { Vec::new() } else { vec![AttributeProto::int("axis", axis)] };
+            graph.add_op("Gather", &inputs, attributes, &format!("{name}_scale"))
+        }
+    };
+    let proto = NodeProto::of("Mul", &format!("{name}_dequantize"), Vec::new());
+    graph.add_node(proto, &[Some(float), Some(scale)], &[Some(output)]);
+}
+
+fn cast(graph: &mut Graph, value: ValueId, name: &str) -> ValueId {
+    let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+    graph.add_op("Cast", &[Some(value)], vec![to], name)
+}

@@ -1,0 +1,499 @@
+//! Detections: which boxes of the float network the other network finds, and which it invents.
+//!
+//! Outputs of detectors are read in these forms:
+//!
+//! | form | shape | a box |
+//! |---|---|---|
+//! | rows | `[N, boxes, 4 + 1 + C]` | corners or centre and size, how likely it is a thing, scores of classes |
+//! | columns | `[N, 4 + C, boxes]` | corners or centre and size, scores of classes |
+//! | parts | `[N, boxes, 4]` and `[N, boxes, C]` | the same in two outputs |
+//! | final | `[…, 6]` or `[…, 7]` | corners, score, class; or image, corners, class, score |
+//! | final parts | `[N, boxes, 4]`, `[N, boxes]`, `[N, boxes]` | corners, score, class in three outputs |
+//!
+//! All but the final forms go through non-maximum suppression. Boxes with a score of a quarter count. One is *kept* if
+//! the other network has a box of the same class that overlaps it with an intersection over union of one half, and
+//! *invented* if only the other network has it; a partner's score may be a fifth lower, so that a score that moves across
+//! the threshold by little does not count as a loss.
+
+/// Score from which on a box counts.
+const COUNTS: f32 = 0.25;
+/// Score from which on a box may be the partner of one that counts.
+const PARTNER: f32 = 0.2;
+/// Overlap from which on two boxes are the same thing.
+const OVERLAP: f32 = 0.5;
+/// Boxes that go into non-maximum suppression at most, the best.
+const CANDIDATES: usize = 2000;
+/// Boxes that a form without classes as whole numbers must have at least: fewer are something else.
+const FEWEST: usize = 16;
+
+/// An output of a sample as far as boxes are concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) shape: &'a [usize],
+}
+
+/// How the boxes of a network are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BoxForm {
+    /// `[N, boxes, 4 + 1 + C]`.
+    Rows { at: usize },
+    /// `[N, 4 + C, boxes]`.
+    Columns { at: usize },
+    /// `[N, boxes, 4]` and `[N, boxes, C]`.
+    Parts { boxes: usize, scores: usize },
+    /// `[…, 6]` or `[…, 7]`.
+    Final { at: usize },
+    /// `[N, boxes, 4]`, `[N, boxes]` and `[N, boxes]`.
+    FinalParts { boxes: usize, scores: usize, classes: usize },
+}
+
+impl BoxForm {
+    /// The outputs it is read from.
+    pub(crate) fn outputs(self) -> Vec<usize> {
+        match self {
+            Self::Rows { at } | Self::Columns { at } | Self::Final { at } => vec![at],
+            Self::Parts { boxes, scores } => vec![boxes, scores],
+            Self::FinalParts { boxes, scores, classes } => vec![boxes, scores, classes],
+        }
+    }
+
+    /// The form of a float network's outputs in one sample. `joined` are the outputs that are put together from boxes
+    /// and scores, as the graph says; `asked` those that the caller says are boxes.
+    pub(crate) fn of(parts: &[Part], joined: &[bool], asked: &[bool]) -> Option<Self> {
+        let finals = || (0..parts.len()).map(|at| Self::Final { at }).find(|form| form.is_plausible(parts));
+        let raw = (0..parts.len()).filter(|&at| joined[at] || asked[at]).flat_map(|at| match parts[at].shape {
+            [_, a, b] if a >= b => vec![Self::Rows { at }],
+            [_, _, _] => vec![Self::Columns { at }],
+            _ => Vec::new(),
+        });
+        let of_parts = || {
+            let boxes = (0..parts.len()).filter(|&at| box_rows(parts[at].shape).is_some());
+            boxes.flat_map(|boxes| Self::of_parts(parts, boxes)).find(|form| form.is_plausible(parts))
+        };
+        finals().or_else(of_parts).or_else(|| raw.into_iter().find(|form| form.is_plausible(parts)))
+    }
+
+    fn of_parts(parts: &[Part], boxes: usize) -> Vec<Self> {
+        let count = box_rows(parts[boxes].shape);
+        let others: Vec<usize> = (0..parts.len()).filter(|&at| at != boxes).collect();
+        let flat: Vec<usize> = others
+            .iter()
+            .copied()
+            .filter(|&at| parts[at].shape.len() < 3 && Some(parts[at].values.len()) == count)
+            .collect();
+        let mut found = Vec::new();
+        for &scores in &flat {
+            found.extend(flat.iter().filter(|&&c| c != scores).map(|&classes| Self::FinalParts {
+                boxes,
+                scores,
+                classes,
+            }));
+        }
+        let wide = |at: &usize| matches!(*parts[*at].shape, [_, rows, classes] if Some(rows) == count && classes > 0);
+        found.extend(others.into_iter().filter(wide).map(|scores| Self::Parts { boxes, scores }));
+        found
+    }
+
+    /// Whether the numbers can be boxes in this form.
+    fn is_plausible(self, parts: &[Part]) -> bool {
+        let share = |v: &f32| (0.0..=1.0).contains(v);
+        match self {
+            Self::Rows { at } => {
+                let &[_, count, width] = parts[at].shape else { return false };
+                if width < 5 {
+                    return false;
+                }
+                let mut rows = parts[at].values.chunks_exact(width);
+                count >= FEWEST && rows.all(|row| row[2] >= 0.0 && row[3] >= 0.0 && row[4..].iter().all(share))
+            }
+            Self::Columns { at } => {
+                let &[_, width, count] = parts[at].shape else { return false };
+                if width < 5 {
+                    return false;
+                }
+                let mut images = parts[at].values.chunks_exact(width * count);
+                let plausible = |image: &[f32]| {
+                    image[2 * count..4 * count].iter().all(|&v| v >= 0.0) && image[4 * count..].iter().all(share)
+                };
+                count >= FEWEST && images.all(plausible)
+            }
+            Self::Parts { boxes, scores } => {
+                let sizes = parts[boxes].values.chunks_exact(4).all(|b| b[2] >= 0.0 && b[3] >= 0.0);
+                let count = parts[boxes].values.len() / 4;
+                count >= FEWEST && sizes && parts[scores].values.iter().all(share)
+            }
+            Self::Final { at } => {
+                let Some(columns) = FinalColumns::of(parts[at].shape) else { return false };
+                let rows = || parts[at].values.chunks_exact(columns.width);
+                let fine = |row: &[f32]| share(&row[columns.score]) && is_class(row[columns.class]);
+                let image = |row: &[f32]| columns.corners == 0 || is_class(row[0]);
+                let sure = |row: &&[f32]| row[columns.score] >= 0.01;
+                let ordered = |row: &[f32]| {
+                    let own = &row[columns.corners..];
+                    own[2] >= own[0] && own[3] >= own[1]
+                };
+                rows().all(|row| fine(row) && image(row))
+                    && rows().filter(sure).all(ordered)
+                    && rows().filter(sure).any(|row| row[columns.score] < 1.0)
+            }
+            Self::FinalParts { boxes: _, scores, classes } => {
+                let some = parts[scores].values.iter().any(|&v| v > 0.0 && v < 1.0);
+                some && parts[scores].values.iter().all(share) && parts[classes].values.iter().all(|&v| is_class(v))
+            }
+        }
+    }
+
+    fn is_final(self) -> bool {
+        matches!(self, Self::Final { .. } | Self::FinalParts { .. })
+    }
+
+    /// All boxes of a sample that may be partners, per image.
+    fn read(self, parts: &[Part], corners: bool, background: Option<usize>) -> Vec<Vec<Detection>> {
+        let detection =
+            |own: [f32; 4], score: f32, class: usize| Detection { corners: as_corners(own, corners), score, class };
+        let best = |scores: &mut dyn Iterator<Item = f32>| {
+            let all = scores.enumerate().filter(|(class, _)| Some(*class) != background);
+            all.fold((0, f32::NEG_INFINITY), |best, (class, score)| if score > best.1 { (class, score) } else { best })
+        };
+        match self {
+            Self::Rows { at } => {
+                let &[images, _, width] = parts[at].shape else { return Vec::new() };
+                let read = |row: &[f32]| {
+                    let (class, score) = if width == 5 { (0, 1.0) } else { best(&mut row[5..].iter().copied()) };
+                    detection([row[0], row[1], row[2], row[3]], row[4] * score, class)
+                };
+                per_image(parts[at].values, images).map(|v| v.chunks_exact(width).map(read).collect()).collect()
+            }
+            Self::Columns { at } => {
+                let &[images, width, count] = parts[at].shape else { return Vec::new() };
+                let read = |image: &[f32]| {
+                    let of = |column: usize, b: usize| image[column * count + b];
+                    let one = |b: usize| {
+                        let (class, score) = best(&mut (4..width).map(|column| of(column, b)));
+                        detection([of(0, b), of(1, b), of(2, b), of(3, b)], score, class)
+                    };
+                    (0..count).map(one).collect()
+                };
+                per_image(parts[at].values, images).map(read).collect()
+            }
+            Self::Parts { boxes, scores } => {
+                let &[images, _, classes] = parts[scores].shape else { return Vec::new() };
+                let read = |(own, scores): (&[f32], &[f32])| {
+                    let pairs = own.chunks_exact(4).zip(scores.chunks_exact(classes));
+                    let one = |(own, scores): (&[f32], &[f32])| {
+                        let (class, score) = best(&mut scores.iter().copied());
+                        detection([own[0], own[1], own[2], own[3]], score, class)
+                    };
+                    pairs.map(one).collect()
+                };
+                let scores = per_image(parts[scores].values, images);
+                per_image(parts[boxes].values, images).zip(scores).map(read).collect()
+            }
+            Self::Final { at } => {
+                let Some(columns) = FinalColumns::of(parts[at].shape) else { return Vec::new() };
+                // Several images in one list keep apart by their number.
+                let images = if columns.corners == 0 && parts[at].shape.len() == 3 { parts[at].shape[0] } else { 1 };
+                let read = |row: &[f32]| {
+                    let own = [0, 1, 2, 3].map(|at| row[columns.corners + at]);
+                    let image = if columns.corners == 0 { 0 } else { row[0] as usize };
+                    detection(own, row[columns.score], row[columns.class] as usize + (image << 32))
+                };
+                per_image(parts[at].values, images).map(|v| v.chunks_exact(columns.width).map(read).collect()).collect()
+            }
+            Self::FinalParts { boxes, scores, classes } => {
+                let images = parts[boxes].shape.first().copied().filter(|_| parts[boxes].shape.len() > 2).unwrap_or(1);
+                let of = |at: usize| per_image(parts[at].values, images);
+                let read = |((own, scores), classes): ((&[f32], &[f32]), &[f32])| {
+                    let all = own.chunks_exact(4).zip(scores).zip(classes);
+                    let one = |((own, &score), &class): ((&[f32], &f32), &f32)| {
+                        detection([own[0], own[1], own[2], own[3]], score, class.max(0.0) as usize)
+                    };
+                    all.map(one).collect()
+                };
+                of(boxes).zip(of(scores)).zip(of(classes)).map(read).collect()
+            }
+        }
+    }
+
+    /// The first four numbers of every box.
+    fn raw(self, parts: &[Part]) -> Vec<[f32; 4]> {
+        self.read(parts, true, None).concat().iter().map(|found| found.corners).collect()
+    }
+
+    /// The class that stands for nothing: where the scores of a box sum to 1, that with most of it.
+    fn background(self, parts: &[Part]) -> Option<usize> {
+        let Self::Parts { scores, .. } = self else { return None };
+        let &[_, _, classes] = parts[scores].shape else { return None };
+        if classes < 2 {
+            return None;
+        }
+        let mut sums = vec![0.0_f64; classes];
+        let mut rows = 0.0;
+        for row in parts[scores].values.chunks_exact(classes) {
+            rows += 1.0;
+            sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+        }
+        let most = (0..classes).max_by(|&a, &b| sums[a].total_cmp(&sums[b]))?;
+        ((sums.iter().sum::<f64>() / rows - 1.0).abs() < 1e-2 && sums[most] > 0.5 * rows).then_some(most)
+    }
+}
+
+/// The columns of boxes that are final.
+#[derive(Clone, Copy)]
+struct FinalColumns {
+    width: usize,
+    corners: usize,
+    score: usize,
+    class: usize,
+}
+
+impl FinalColumns {
+    fn of(shape: &[usize]) -> Option<Self> {
+        match *shape {
+            [_, 6] | [_, _, 6] => Some(Self { width: 6, corners: 0, score: 4, class: 5 }),
+            [_, 7] | [_, _, 7] | [_, _, _, 7] => Some(Self { width: 7, corners: 1, score: 6, class: 5 }),
+            _ => None,
+        }
+    }
+}
+
+/// The number of boxes in an output that holds four numbers for each.
+fn box_rows(shape: &[usize]) -> Option<usize> {
+    match *shape {
+        [images, rows, 4] | [images, rows, 1, 4] if images > 0 => Some(rows),
+        _ => None,
+    }
+}
+
+fn per_image(values: &[f32], images: usize) -> std::slice::ChunksExact<'_, f32> {
+    values.chunks_exact((values.len() / images.max(1)).max(1))
+}
+
+/// Whether a number can be that of a class; −1 stands for none.
+fn is_class(value: f32) -> bool {
+    value.fract() == 0.0 && (-1.0..65536.0).contains(&value)
+}
+
+/// A box that a network finds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Detection {
+    /// Left, top, right, bottom.
+    corners: [f32; 4],
+    score: f32,
+    class: usize,
+}
+
+fn as_corners(own: [f32; 4], corners: bool) -> [f32; 4] {
+    let [x, y, width, height] = own;
+    if corners { own } else { [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0] }
+}
+
+fn overlap(a: &Detection, b: &Detection) -> f32 {
+    let area = |c: [f32; 4]| (c[2] - c[0]).max(0.0) * (c[3] - c[1]).max(0.0);
+    let (a, b) = (a.corners, b.corners);
+    let both = area([a[0].max(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].min(b[3])]);
+    let either = area(a) + area(b) - both;
+    if either > 0.0 { both / either } else { 0.0 }
+}
+
+/// The boxes that may count, the best first, without those that a better one of their class overlaps.
+fn suppressed(mut found: Vec<Detection>, is_final: bool) -> Vec<Detection> {
+    found.retain(|found| found.score >= PARTNER);
+    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+    if is_final {
+        return found;
+    }
+    found.truncate(CANDIDATES);
+    let mut kept: Vec<Detection> = Vec::new();
+    for one in found {
+        if !kept.iter().any(|better| better.class == one.class && overlap(better, &one) > OVERLAP) {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
+/// Boxes of the float network and of the other, summed over samples; parts merge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BoxMatches {
+    boxes: u64,
+    kept: u64,
+    invented: u64,
+    /// Σ (1 − overlap) and Σ |difference of scores| over boxes that are kept.
+    moved: f64,
+    rescored: f64,
+}
+
+impl BoxMatches {
+    /// Adds a sample.
+    pub(crate) fn observe(&mut self, form: BoxForm, float: &[Part], network: &[Part]) {
+        let corners = form.is_final() || form.raw(float).iter().all(|c| c[2] >= c[0] && c[3] >= c[1]);
+        let background = form.background(float);
+        let read = |parts: &[Part]| {
+            let images = form.read(parts, corners, background).into_iter();
+            images.map(|found| suppressed(found, form.is_final())).collect::<Vec<_>>()
+        };
+        for (float, network) in read(float).iter().zip(&read(network)) {
+            for (own, partner) in paired(float, network) {
+                self.boxes += 1;
+                if let Some(partner) = partner {
+                    self.kept += 1;
+                    self.moved += f64::from(1.0 - overlap(own, partner));
+                    self.rescored += f64::from((own.score - partner.score).abs());
+                }
+            }
+            self.invented += paired(network, float).filter(|(_, partner)| partner.is_none()).count() as u64;
+        }
+    }
+
+    /// Adds what another part compared.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.boxes += other.boxes;
+        self.kept += other.kept;
+        self.invented += other.invented;
+        self.moved += other.moved;
+        self.rescored += other.rescored;
+    }
+
+    /// Boxes of the float network, those kept, and those invented.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [self.boxes, self.kept, self.invented]
+    }
+
+    /// Share of boxes that only one of the networks finds.
+    pub(crate) fn lost(&self) -> f64 {
+        1.0 - self.kept as f64 / (self.boxes + self.invented).max(1) as f64
+    }
+
+    /// By how much boxes that are kept are off, on average.
+    pub(crate) fn shifted(&self) -> f64 {
+        (self.moved + self.rescored) / self.kept.max(1) as f64
+    }
+}
+
+/// Every box that counts, with its partner; the best choose first.
+fn paired<'a>(
+    own: &'a [Detection],
+    other: &'a [Detection],
+) -> impl Iterator<Item = (&'a Detection, Option<&'a Detection>)> {
+    let mut taken = vec![false; other.len()];
+    own.iter().filter(|own| own.score >= COUNTS).map(move |own| {
+        let fits = |at: &usize| !taken[*at] && other[*at].class == own.class && overlap(own, &other[*at]) >= OVERLAP;
+        let best =
+            (0..other.len()).filter(fits).max_by(|&a, &b| overlap(own, &other[a]).total_cmp(&overlap(own, &other[b])));
+        if let Some(at) = best {
+            taken[at] = true;
+        }
+        (own, best.map(|at| &other[at]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Boxes (centre, size), how sure and of which class, among others that are nothing.
+    const FLOAT: [([f32; 4], f32, usize); 3] =
+        [([50.0, 50.0, 20.0, 20.0], 0.9, 0), ([120.0, 60.0, 30.0, 10.0], 0.8, 1), ([20.0, 90.0, 10.0, 10.0], 0.3, 2)];
+
+    fn columns(found: &[([f32; 4], f32, usize)]) -> Vec<f32> {
+        let (width, count) = (4 + 3, 32);
+        let mut values = vec![0.01_f32; width * count];
+        for b in 0..count {
+            let own = found.get(b).copied().unwrap_or(([8.0 * b as f32, 5.0, 3.0, 3.0], 0.02, 0));
+            (0..4).for_each(|at| values[at * count + b] = own.0[at]);
+            values[(4 + own.2) * count + b] = own.1;
+        }
+        values
+    }
+
+    fn rows(found: &[([f32; 4], f32, usize)]) -> Vec<f32> {
+        let columns = columns(found);
+        let of = |column: usize, b: usize| columns[column * 32 + b];
+        (0..32).flat_map(|b| [0, 1, 2, 3, 7, 4, 5, 6].map(|c| if c == 7 { 1.0 } else { of(c, b) })).collect()
+    }
+
+    fn matches(float: &[f32], network: &[f32], shape: &[usize]) -> BoxMatches {
+        let part = |values| [Part { values, shape }];
+        let form = BoxForm::of(&part(float), &[true], &[false]).unwrap();
+        let mut matches = BoxMatches::default();
+        matches.observe(form, &part(float), &part(network));
+        matches
+    }
+
+    fn zipped<'a>(values: &'a [Vec<f32>], shapes: &[&'a [usize]]) -> Vec<Part<'a>> {
+        values.iter().zip(shapes).map(|(values, shape)| Part { values, shape }).collect()
+    }
+
+    #[test]
+    fn boxes_are_kept_lost_and_invented() {
+        let mut network = FLOAT;
+        network[0].0[0] += 2.0; // overlaps well
+        network[1].2 = 0; // another class
+        network[2].1 = 0.22; // less sure, but there
+        for (found, shape) in [
+            (matches(&columns(&FLOAT), &columns(&network), &[1, 7, 32]), "columns"),
+            (matches(&rows(&FLOAT), &rows(&network), &[1, 32, 8]), "rows"),
+        ] {
+            assert_eq!(found.counts(), [3, 2, 1], "{shape}");
+            assert!((found.lost() - 0.5).abs() < 1e-12);
+        }
+        let same = matches(&columns(&FLOAT), &columns(&FLOAT), &[1, 7, 32]);
+        assert_eq!((same.counts(), same.lost(), same.shifted()), ([3, 3, 0], 0.0, 0.0));
+    }
+
+    /// Two boxes on the same thing are one.
+    #[test]
+    fn raw_boxes_are_suppressed() {
+        let twice = [FLOAT[0], ([51.0, 50.0, 20.0, 20.0], 0.85, 0)];
+        let found = matches(&columns(&twice), &columns(&FLOAT[..1]), &[1, 7, 32]);
+        assert_eq!(found.counts(), [1, 1, 0]);
+    }
+
+    #[test]
+    fn final_boxes_in_one_output_and_in_three() {
+        let float = [10.0, 10.0, 20.0, 20.0, 0.9, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let network = [10.0, 10.0, 20.0, 21.0, 0.8, 3.0, 40.0, 40.0, 50.0, 50.0, 0.5, 1.0];
+        assert_eq!(matches(&float, &network, &[1, 2, 6]).counts(), [1, 1, 1]);
+        let shapes: [&[usize]; 3] = [&[1, 2, 4], &[1, 2], &[1, 2]];
+        let split = |v: &[f32]| -> [Vec<f32>; 3] {
+            [v.chunks(6).flat_map(|r| r[..4].to_vec()).collect(), vec![v[4], v[10]], vec![v[5], v[11]]]
+        };
+        let (float, network) = (split(&float), split(&network));
+        let parts = |v| zipped(v, &shapes);
+        let (float, network) = (parts(&float), parts(&network));
+        let form = BoxForm::of(&float, &[false; 3], &[false; 3]).unwrap();
+        assert_eq!(form, BoxForm::FinalParts { boxes: 0, scores: 1, classes: 2 });
+        let mut matches = BoxMatches::default();
+        matches.observe(form, &float, &network);
+        assert_eq!(matches.counts(), [1, 1, 1]);
+    }
+
+    /// The class of nothing takes no boxes.
+    #[test]
+    fn boxes_and_scores_in_two_outputs() {
+        let boxes: Vec<f32> = (0..16).flat_map(|i| [i as f32 * 10.0, 0.0, i as f32 * 10.0 + 5.0, 5.0]).collect();
+        let scores = |thing: usize| -> Vec<f32> {
+            (0..16).flat_map(|i| if i == thing { [0.1, 0.1, 0.8] } else { [0.9, 0.05, 0.05] }).collect()
+        };
+        let (float, network) = (scores(3), scores(4));
+        let shapes: [&[usize]; 2] = [&[1, 16, 4], &[1, 16, 3]];
+        let (float, network) = ([boxes.clone(), float], [boxes, network]);
+        let (float, network) = (zipped(&float, &shapes), zipped(&network, &shapes));
+        let form = BoxForm::of(&float, &[false; 2], &[false; 2]).unwrap();
+        assert_eq!(form, BoxForm::Parts { boxes: 0, scores: 1 });
+        let mut matches = BoxMatches::default();
+        matches.observe(form, &float, &network);
+        assert_eq!(matches.counts(), [1, 0, 1]);
+    }
+
+    #[test]
+    fn other_numbers_are_no_boxes() {
+        let values: Vec<f32> = (0..32 * 8).map(|i| (i % 7) as f32 - 3.0).collect();
+        let part = [Part { values: &values, shape: &[1, 32, 8] }];
+        assert_eq!(BoxForm::of(&part, &[true], &[false]), None);
+        let six = [Part { values: &values[..12], shape: &[1, 2, 6] }];
+        assert_eq!(BoxForm::of(&six, &[true], &[false]), None);
+    }
+}

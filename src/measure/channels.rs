@@ -1,0 +1,286 @@
+//! Errors of an output channel by channel, centred: err_c = E(ŷ − y)² / Var(y_c).
+//!
+//! The mean of a channel is no information that quantization could lose: a depth map of 20 ± 0.1 has lost everything
+//! when it is off by 0.1, though Σ(ŷ − y)²/Σy² is tiny. Channels have their own units, so errors are divided channel by
+//! channel before they are averaged. Means and sums of squares about them are merged by the formulas of Chan et al.,
+//! which stay exact where the mean is large; nothing grows with the number of samples.
+
+/// Channels beyond which an output is compared as one: with so many they are pixels or samples of a signal.
+const MOST: usize = 4096;
+/// Elements of a channel below which its variance means nothing.
+const FEWEST: u64 = 4;
+/// Share of its mean square below which the variance of a channel is rounding.
+const CONSTANT: f64 = 1e-12;
+/// The squared error of an element that is no finite number where the float network's is.
+const BROKEN: f64 = 1e30;
+
+/// Where the channels of an output are: elements are `outer` × `channels` × `inner`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChannelLayout {
+    pub(crate) channels: usize,
+    pub(crate) inner: usize,
+}
+
+impl ChannelLayout {
+    /// One channel.
+    pub(crate) const WHOLE: Self = Self { channels: 1, inner: usize::MAX };
+
+    /// Of a shape with channels on an axis.
+    pub(crate) fn of(shape: &[usize], axis: Option<usize>) -> Self {
+        match axis.and_then(|axis| Some((*shape.get(axis)?, shape.get(axis + 1..)?))) {
+            Some((channels @ 1..=MOST, behind)) => Self { channels, inner: behind.iter().product::<usize>().max(1) },
+            _ => Self::WHOLE,
+        }
+    }
+}
+
+/// Moments of the float values and the error, over elements.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: u64,
+    mean: f64,
+    /// Sum of squares about the mean.
+    squares: f64,
+    noise: f64,
+}
+
+impl Moments {
+    /// Of pairs of a float value and the network's; those without a finite float value are left out.
+    fn of(pairs: impl Iterator<Item = (f32, f32)> + Clone) -> Self {
+        let finite = pairs.filter(|(float, _)| float.is_finite()).map(|(a, b)| (f64::from(a), f64::from(b)));
+        let (mut count, mut sum, mut noise) = (0_u64, 0.0, 0.0);
+        for (float, network) in finite.clone() {
+            count += 1;
+            sum += float;
+            noise += if network.is_finite() { (network - float).powi(2) } else { BROKEN };
+        }
+        let mean = sum / count.max(1) as f64;
+        Self { count, mean, squares: finite.map(|(float, _)| (float - mean).powi(2)).sum(), noise }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        let (own, more) = (self.count as f64, other.count as f64);
+        let (total, apart) = (own + more, other.mean - self.mean);
+        self.squares += other.squares + apart * apart * own * more / total;
+        self.mean += apart * more / total;
+        self.noise += other.noise;
+        self.count += other.count;
+    }
+
+    fn variance(&self) -> f64 {
+        self.squares / self.count.max(1) as f64
+    }
+
+    fn error(&self) -> f64 {
+        self.noise / self.count.max(1) as f64
+    }
+
+    /// What an error is divided by: the variance; without one the mean square and the variance of others; else 1.
+    fn against(&self, typical: f64) -> f64 {
+        let against = if self.is_constant() { self.mean * self.mean + typical } else { self.variance() };
+        if against > 0.0 { against } else { 1.0 }
+    }
+
+    fn is_constant(&self) -> bool {
+        self.variance() <= CONSTANT * self.mean * self.mean
+    }
+}
+
+/// Errors of all channels of an output; parts merge.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ChannelErrors {
+    whole: Moments,
+    channels: Vec<Moments>,
+    /// Whether samples differ in their number of channels, so that the output can only be compared as one.
+    uneven: bool,
+}
+
+/// What the channels lose.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ChannelFigures {
+    /// Mean over channels of the share of variance lost.
+    pub(crate) mean: f64,
+    /// The largest share.
+    pub(crate) worst: f64,
+    /// The channel of that; none where the output is compared as one.
+    pub(crate) worst_channel: Option<usize>,
+    pub(crate) channels: usize,
+    /// Largest root mean square error of a channel without variance.
+    pub(crate) constant_error: Option<f64>,
+}
+
+impl ChannelErrors {
+    /// Adds a sample. `excluded` says which elements count nowhere.
+    pub(crate) fn observe(
+        &mut self,
+        float: &[f32],
+        network: &[f32],
+        layout: ChannelLayout,
+        excluded: Option<&dyn Fn(usize) -> bool>,
+    ) {
+        let counts = |at: &usize| excluded.is_none_or(|excluded| !excluded(*at));
+        let length = float.len().min(network.len());
+        let pair = |at: usize| (float[at], network[at]);
+        let found = Self {
+            whole: Moments::of((0..length).filter(counts).map(pair)),
+            channels: match layout {
+                ChannelLayout { channels: 0..=1, .. } => Vec::new(),
+                ChannelLayout { channels, inner } => (0..channels)
+                    .map(|channel| {
+                        let blocks = (channel * inner..length).step_by(channels * inner);
+                        Moments::of(
+                            blocks.flat_map(|start| start..(start + inner).min(length)).filter(counts).map(pair),
+                        )
+                    })
+                    .collect(),
+            },
+            uneven: false,
+        };
+        self.merge(&found);
+    }
+
+    /// Adds what another part compared.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if other.whole.count == 0 {
+            return;
+        }
+        self.uneven |= other.uneven || (self.whole.count > 0 && self.channels.len() != other.channels.len());
+        self.whole.merge(&other.whole);
+        if self.uneven {
+            self.channels.clear();
+        } else if self.channels.is_empty() {
+            self.channels.clone_from(&other.channels);
+        } else {
+            self.channels.iter_mut().zip(&other.channels).for_each(|(own, other)| own.merge(other));
+        }
+    }
+
+    /// Mean over channels of the error of these samples as a share of the variance over all of them.
+    pub(crate) fn share_of(&self, all: &Self) -> f64 {
+        let one =
+            |own: &Moments, all: &Moments| if own.count == 0 { 0.0 } else { own.error() / all.against(all.variance()) };
+        if all.channels.is_empty() || self.channels.len() != all.channels.len() {
+            return one(&self.whole, &all.whole);
+        }
+        let channels = self.channels.iter().zip(&all.channels);
+        channels.map(|(own, all)| one(own, all)).sum::<f64>() / all.channels.len() as f64
+    }
+
+    /// The figures. The error of a channel without variance is taken relative to its mean square and the variance of
+    /// the others; where all is 0, as it is.
+    pub(crate) fn figures(&self) -> ChannelFigures {
+        let one = std::slice::from_ref(&self.whole);
+        let few = self.channels.iter().any(|channel| channel.count < FEWEST);
+        let channels = if self.channels.is_empty() || few { one } else { &self.channels[..] };
+        let typical = channels.iter().map(Moments::variance).sum::<f64>() / channels.len() as f64;
+        let mut figures = ChannelFigures { channels: channels.len(), ..ChannelFigures::default() };
+        for (at, channel) in channels.iter().enumerate() {
+            let error = channel.error();
+            if channel.is_constant() {
+                figures.constant_error = Some(figures.constant_error.unwrap_or(0.0).max(error.sqrt()));
+            }
+            let share = error / channel.against(typical);
+            figures.mean += share / channels.len() as f64;
+            if share > figures.worst {
+                figures.worst = share;
+                figures.worst_channel = (channels.len() > 1).then_some(at);
+            }
+        }
+        figures
+    }
+}
+
+/// A share of variance in decibels; none where nothing is lost.
+pub(crate) fn decibels(share: f64) -> Option<f64> {
+    (share > 0.0).then(|| -10.0 * share.log10())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(float: &[f32], network: &[f32], shape: &[usize], axis: Option<usize>) -> ChannelFigures {
+        let mut errors = ChannelErrors::default();
+        let size: usize = shape.iter().product();
+        for (float, network) in float.chunks(size).zip(network.chunks(size)) {
+            errors.observe(float, network, ChannelLayout::of(shape, axis), None);
+        }
+        errors.figures()
+    }
+
+    /// Values of 1000 ± 1 whose detail is lost have lost everything, whatever the mean.
+    #[test]
+    fn the_mean_is_no_signal() {
+        let float: Vec<f32> = (0..64).map(|i| 1000.0 + if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let figures = errors(&float, &[1000.0; 64], &[1, 1, 8, 8], Some(1));
+        assert!((figures.worst - 1.0).abs() < 1e-9, "{figures:?}");
+        assert_eq!((figures.channels, figures.worst_channel), (1, None));
+    }
+
+    /// The channel with small numbers is not hidden by that with large ones.
+    #[test]
+    fn channels_have_their_own_units() {
+        let float: Vec<f32> = (0..32).flat_map(|i| [1e4 * i as f32, 1e-3 * (i % 4) as f32]).collect();
+        let network: Vec<f32> = (0..32).flat_map(|i| [1e4 * i as f32 + 100.0, 0.0015]).collect();
+        let figures = errors(&float, &network, &[1, 2], Some(1));
+        assert_eq!(figures.worst_channel, Some(1));
+        assert!((figures.worst - 1.0).abs() < 1e-6 && figures.mean < 0.51, "{figures:?}");
+        // Channels first and channels last are the same numbers.
+        let turned = |values: &[f32]| -> Vec<f32> {
+            values.iter().step_by(2).chain(values.iter().skip(1).step_by(2)).copied().collect()
+        };
+        let first = errors(&turned(&float), &turned(&network), &[1, 2, 32], Some(1));
+        assert!((first.worst - figures.worst).abs() < 1e-12 && first.worst_channel == Some(1));
+    }
+
+    #[test]
+    fn a_channel_without_variance_is_compared_in_absolute_terms() {
+        let float: Vec<f32> = (0..16).flat_map(|i| [i as f32, 5.0]).collect();
+        let network: Vec<f32> = (0..16).flat_map(|i| [i as f32, 5.5]).collect();
+        let figures = errors(&float, &network, &[1, 2], Some(1));
+        assert_eq!((figures.constant_error, figures.worst_channel), (Some(0.5), Some(1)));
+        assert!(figures.worst < 0.02);
+        let zeros = errors(&[0.0; 8], &[0.25; 8], &[1, 1], Some(1));
+        assert_eq!((zeros.worst, zeros.constant_error), (0.0625, Some(0.25)));
+    }
+
+    /// Two passes over all elements at once give the same as parts merged one by one, also far from 0.
+    #[test]
+    fn moments_are_stable_when_merged() {
+        let float: Vec<f32> = (0..4096).map(|i| 1e6 + (i * 37 % 101) as f32 / 8.0).collect();
+        let network: Vec<f32> = float.iter().enumerate().map(|(i, v)| v + (i % 3) as f32).collect();
+        let whole = errors(&float, &network, &[4096], None);
+        let parts = errors(&float, &network, &[16], None);
+        assert!((whole.worst / parts.worst - 1.0).abs() < 1e-9, "{whole:?} {parts:?}");
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_the_worst_error() {
+        let float = [1.0, 2.0, 3.0, 4.0, f32::NEG_INFINITY];
+        let figures = errors(&float, &[1.0, 2.0, 3.0, f32::NAN, f32::NEG_INFINITY], &[5], None);
+        assert!(figures.worst > 1e20);
+        assert_eq!(errors(&float, &float, &[5], None).worst, 0.0);
+    }
+
+    /// Rows of another length cannot be told apart by channel.
+    #[test]
+    fn outputs_of_changing_width_are_one_channel() {
+        let mut errors = ChannelErrors::default();
+        errors.observe(&[1.0, 2.0], &[1.0, 2.0], ChannelLayout::of(&[1, 2], Some(1)), None);
+        errors.observe(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], ChannelLayout::of(&[1, 3], Some(1)), None);
+        assert_eq!(errors.figures().channels, 1);
+        assert!(errors.figures().worst > 0.0);
+    }
+
+    #[test]
+    fn excluded_elements_count_nowhere() {
+        let mut errors = ChannelErrors::default();
+        let float = [1.0, 2.0, 3.0, 4.0, 100.0, 100.0];
+        let network = [1.0, 2.0, 3.0, 4.0, 0.0, 0.0];
+        errors.observe(&float, &network, ChannelLayout::WHOLE, Some(&|at| at >= 4));
+        assert_eq!(errors.figures().worst, 0.0);
+    }
+}

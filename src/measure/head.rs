@@ -1,0 +1,273 @@
+//! What the end of an output's branch says of it: the operator that makes it, and the axis of its channels.
+//!
+//! The walk goes from the output back through nodes that only move or convert elements (`Reshape`, `Transpose`,
+//! `Identity`, `Cast`, `Squeeze` …), as far as an operator that says what the numbers are (`Softmax`, `Sigmoid`, a norm,
+//! an index) or a layer. The axis of the channels is that of the layer or norm before the output, carried through what
+//! moves axes.
+
+use msq_passes::ir::{Graph, Node, TensorProto, ValueId};
+use msq_passes::ops::facts;
+
+/// Nodes that a walk passes at most.
+const DEPTH: usize = 64;
+/// Nodes before an output in which boxes are put together, at most.
+const TAIL: usize = 200;
+
+/// What ends the branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// Probabilities or their logarithms, over an axis where it is known.
+    Softmax(Option<usize>),
+    /// Numbers between 0 and 1, each for itself.
+    Sigmoid,
+    /// Rows of length 1.
+    Normalized,
+    /// Nothing that says anything.
+    Open,
+}
+
+/// The axis of an output's channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelAxis {
+    /// An axis counted from the front.
+    Front(usize),
+    /// An axis counted from the back, 0 being the last.
+    Back(usize),
+    /// The output has one channel, whose axis was taken away.
+    Gone,
+    /// The graph does not tell.
+    Unknown,
+}
+
+impl ChannelAxis {
+    /// The axis in a shape of this rank; where the graph does not tell, axis 1 of matrices and images and the last of
+    /// sequences.
+    pub(crate) fn of_rank(self, rank: usize) -> Option<usize> {
+        match self {
+            Self::Front(axis) => (axis < rank).then_some(axis),
+            Self::Back(behind) => rank.checked_sub(behind + 1),
+            Self::Gone => None,
+            Self::Unknown => match rank {
+                0 | 1 => None,
+                2 => Some(1),
+                3 => Some(2),
+                _ => Some(1),
+            },
+        }
+    }
+}
+
+/// What ends the branch of a value.
+pub(crate) fn head(graph: &Graph, value: ValueId) -> Head {
+    let mut at = value;
+    // Transposes passed on the way, from the output inwards.
+    let mut moved: Vec<Vec<i64>> = Vec::new();
+    let mut reshaped = false;
+    for _ in 0..DEPTH {
+        let Some(node) = graph.value(at).producer().map(|(node, _)| graph.node(node)) else { return Head::Open };
+        match node.op() {
+            "Softmax" | "LogSoftmax" | "Hardmax" => {
+                let rank = graph.value(at).shape().map(|shape| shape.len());
+                return Head::Softmax(softmax_axis(node, rank, reshaped, &moved));
+            }
+            "Sigmoid" | "HardSigmoid" => return Head::Sigmoid,
+            "LpNormalization" => return Head::Normalized,
+            "Div" if is_softmax_division(graph, node) => return Head::Softmax(None),
+            "Div" | "Mul" if is_normalization(graph, node) => return Head::Normalized,
+            "Log" => {}
+            "Transpose" => moved.push(node.ints("perm").to_vec()),
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => reshaped = true,
+            op if is_passed(op) => {}
+            _ => return Head::Open,
+        }
+        let Some(input) = node.input(0) else { return Head::Open };
+        at = input;
+    }
+    Head::Open
+}
+
+/// Whether the operator only hands on elements of its first input, as they are or of another type.
+fn is_passed(op: &str) -> bool {
+    matches!(op, "Identity" | "Cast" | "Dropout" | "QuantizeLinear" | "DequantizeLinear" | "Clip")
+}
+
+/// The axis of the classes in the output, where nothing between changes the shape.
+fn softmax_axis(node: &Node, rank: Option<usize>, reshaped: bool, moved: &[Vec<i64>]) -> Option<usize> {
+    let axis = node.int_or("axis", -1);
+    let rank = rank.or_else(|| moved.last().filter(|perm| !perm.is_empty()).map(Vec::len))?;
+    let mut axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()?;
+    for perm in moved.iter().rev() {
+        axis = match perm.is_empty() {
+            true => rank.checked_sub(axis + 1)?,
+            false => perm.iter().position(|&from| from == axis as i64)?,
+        };
+    }
+    (!reshaped).then_some(axis)
+}
+
+/// exp(x) / Σ exp(x), written out.
+fn is_softmax_division(graph: &Graph, node: &Node) -> bool {
+    let maker = |slot: usize| Some(graph.node(graph.value(node.input(slot)?).producer()?.0));
+    let (Some(above), Some(below)) = (maker(0), maker(1)) else { return false };
+    above.op() == "Exp" && below.op() == "ReduceSum" && below.input(0) == node.input(0)
+}
+
+/// x / ‖x‖, written out: the divisor comes from a norm of the dividend.
+fn is_normalization(graph: &Graph, node: &Node) -> bool {
+    let Some(own) = node.input(0) else { return false };
+    let Some(mut at) = node.input(1) else { return false };
+    for _ in 0..8 {
+        let Some(maker) = graph.value(at).producer().map(|(node, _)| graph.node(node)) else { return false };
+        match maker.op() {
+            "ReduceL2" => return maker.input(0) == Some(own),
+            "ReduceSumSquare" => return maker.input(0) == Some(own),
+            "ReduceSum" => {
+                let square = maker.input(0).and_then(|v| graph.value(v).producer());
+                return square.is_some_and(|(node, _)| graph.node(node).input(0) == Some(own));
+            }
+            "Sqrt" | "Clip" | "Max" | "Add" | "Expand" | "Reciprocal" | "Unsqueeze" | "Cast" | "Identity" => {}
+            _ => return false,
+        }
+        let Some(input) = maker.input(0) else { return false };
+        at = input;
+    }
+    false
+}
+
+/// Whether the value is put together behind the last layers from several parts, some of them between 0 and 1: boxes and
+/// their scores, as the heads of detectors write them.
+pub(crate) fn joins_scores(graph: &Graph, value: ValueId) -> bool {
+    let (mut open, mut seen) = (vec![value], std::collections::HashSet::new());
+    let (mut joined, mut scored) = (false, false);
+    while let Some(value) = open.pop() {
+        let Some((id, _)) = graph.value(value).producer() else { continue };
+        if !seen.insert(id) || seen.len() > TAIL {
+            continue;
+        }
+        let node = graph.node(id);
+        joined |= node.op() == "Concat";
+        scored |= matches!(node.op(), "Sigmoid" | "Softmax" | "HardSigmoid");
+        if !is_layer(graph, node) {
+            open.extend(node.inputs().iter().flatten());
+        }
+    }
+    joined && scored
+}
+
+/// Whether the node multiplies by a constant, where the part of a branch ends that only arranges results.
+fn is_layer(graph: &Graph, node: &Node) -> bool {
+    facts(node.op()).layer.is_some() && node.inputs().iter().flatten().any(|&v| graph.constant(v).is_some())
+}
+
+/// The axis of the channels of a value.
+pub(crate) fn channel_axis(graph: &Graph, value: ValueId) -> ChannelAxis {
+    axis(graph, value, DEPTH)
+}
+
+fn axis(graph: &Graph, value: ValueId, depth: usize) -> ChannelAxis {
+    let Some(node) = graph.value(value).producer().map(|(node, _)| graph.node(node)) else {
+        return ChannelAxis::Unknown;
+    };
+    let Some(depth) = depth.checked_sub(1) else { return ChannelAxis::Unknown };
+    let of = |slot: usize| node.input(slot).map_or(ChannelAxis::Unknown, |input| axis(graph, input, depth));
+    let rank = |slot: usize| node.input(slot).and_then(|v| graph.value(v).shape()).map(|shape| shape.len());
+    match node.op() {
+        "Conv"
+        | "ConvTranspose"
+        | "BatchNormalization"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "MaxPool"
+        | "AveragePool"
+        | "GlobalAveragePool"
+        | "GlobalMaxPool"
+        | "DepthToSpace"
+        | "SpaceToDepth" => ChannelAxis::Front(1),
+        "MatMul"
+        | "Gemm"
+        | "LayerNormalization"
+        | "SimplifiedLayerNormalization"
+        | "SkipLayerNormalization"
+        | "RMSNormalization"
+        | "LSTM"
+        | "GRU"
+        | "RNN" => ChannelAxis::Back(0),
+        "Transpose" => transposed(of(0), node.ints("perm"), rank(0)),
+        "Squeeze" => squeezed(of(0), axes(graph, node), rank(0)),
+        "Unsqueeze" => unsqueezed(of(0), axes(graph, node), rank(0)),
+        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" => {
+            let found = of(0);
+            if node.int_or("keepdims", 1) == 1 { found } else { squeezed(found, axes(graph, node), rank(0)) }
+        }
+        // The features of each channel stand together; the output is a matrix.
+        "Flatten" if node.int_or("axis", 1) == 1 => ChannelAxis::Front(1),
+        "Reshape" | "Gather" | "GatherND" | "Flatten" | "Einsum" | "Expand" | "Tile" | "Loop" | "If" | "Scan" => {
+            ChannelAxis::Unknown
+        }
+        // What works element by element hands the axis on, from whichever input has one.
+        _ => {
+            (0..node.inputs().len().min(4)).map(of).find(|a| *a != ChannelAxis::Unknown).unwrap_or(ChannelAxis::Unknown)
+        }
+    }
+}
+
+/// The axis counted from the front, where the rank is known.
+fn front(axis: ChannelAxis, rank: Option<usize>) -> Option<usize> {
+    match axis {
+        ChannelAxis::Front(axis) => Some(axis),
+        ChannelAxis::Back(behind) => rank?.checked_sub(behind + 1),
+        _ => None,
+    }
+}
+
+fn transposed(axis: ChannelAxis, perm: &[i64], rank: Option<usize>) -> ChannelAxis {
+    let rank = (!perm.is_empty()).then_some(perm.len()).or(rank);
+    let Some(from) = front(axis, rank) else { return axis };
+    let to = match (perm.is_empty(), rank) {
+        (false, _) => perm.iter().position(|&p| p == from as i64),
+        (true, Some(rank)) => rank.checked_sub(from + 1),
+        (true, None) => None,
+    };
+    to.map_or(ChannelAxis::Unknown, ChannelAxis::Front)
+}
+
+fn squeezed(axis: ChannelAxis, axes: Option<Vec<i64>>, rank: Option<usize>) -> ChannelAxis {
+    let (Some(axes), Some(from)) = (axes, front(axis, rank)) else {
+        return if axis == ChannelAxis::Gone { axis } else { ChannelAxis::Unknown };
+    };
+    let axes: Option<Vec<usize>> = axes.iter().map(|&a| positive(a, rank)).collect();
+    let Some(axes) = axes else { return ChannelAxis::Unknown };
+    if axes.contains(&from) {
+        return ChannelAxis::Gone;
+    }
+    ChannelAxis::Front(from - axes.iter().filter(|&&a| a < from).count())
+}
+
+fn unsqueezed(axis: ChannelAxis, axes: Option<Vec<i64>>, rank: Option<usize>) -> ChannelAxis {
+    let (Some(axes), Some(mut at)) = (axes, front(axis, rank)) else {
+        return if axis == ChannelAxis::Gone { axis } else { ChannelAxis::Unknown };
+    };
+    let rank = rank.map(|rank| rank + axes.len());
+    let axes: Option<Vec<usize>> = axes.iter().map(|&a| positive(a, rank)).collect();
+    let Some(mut axes) = axes else { return ChannelAxis::Unknown };
+    axes.sort_unstable();
+    for new in axes {
+        at += usize::from(new <= at);
+    }
+    ChannelAxis::Front(at)
+}
+
+fn positive(axis: i64, rank: Option<usize>) -> Option<usize> {
+    if axis >= 0 { usize::try_from(axis).ok() } else { usize::try_from(axis + rank? as i64).ok() }
+}
+
+/// The axes of an operator that states them as an attribute or, later, as a constant input.
+fn axes(graph: &Graph, node: &Node) -> Option<Vec<i64>> {
+    if node.attribute("axes").is_some() {
+        return Some(node.ints("axes").to_vec());
+    }
+    let input = node.input(1)?;
+    let made = || graph.value(input).producer().map(|(node, _)| graph.node(node))?.tensor("value");
+    let tensor: &TensorProto = graph.constant(input).or_else(made)?;
+    tensor.to_i64().ok()
+}

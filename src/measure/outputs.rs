@@ -1,0 +1,106 @@
+//! The outputs of a float model, and what is known of them before it runs.
+
+use super::MeasureError;
+use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
+use crate::data::{DataError, Dataset};
+use crate::execute::masks::{Kept, Masks};
+use crate::scheme::output_kind::{OutputChoice, OutputKind};
+use msq_passes::ir::{DataType, Model};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What an output is read as, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) kind: OutputKind,
+    pub(crate) because: Cow<'static, str>,
+}
+
+/// What is known of an output.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputSpec {
+    pub(crate) name: String,
+    /// What it holds, where the caller says so or it was decided before.
+    pub(crate) asked: Option<Reading>,
+    pub(crate) head: Head,
+    pub(crate) channels: ChannelAxis,
+    /// Whether it holds whole numbers: classes, indices.
+    pub(crate) is_whole: bool,
+    /// Whether it is put together from parts of which some are between 0 and 1.
+    pub(crate) joins_scores: bool,
+}
+
+impl OutputSpec {
+    /// What the output holds, where that is known.
+    pub(crate) fn kind(&self) -> Option<OutputKind> {
+        self.asked.as_ref().map(|reading| reading.kind)
+    }
+}
+
+/// The outputs that are compared, and on how many samples.
+#[derive(Clone, Debug)]
+pub(crate) struct Outputs {
+    pub(crate) list: Arc<[OutputSpec]>,
+    /// Whether the model reads tokens, so that a sequence that comes out has one answer for each.
+    pub(crate) reads_tokens: bool,
+    pub(crate) samples: usize,
+    masks: Arc<Masks>,
+}
+
+impl Outputs {
+    /// The outputs of a float model. A choice for an output that it has not is an error.
+    pub(crate) fn of(float: &Model, choices: &[OutputChoice], samples: usize) -> Result<Self, MeasureError> {
+        let graph = &float.graph;
+        let names: Vec<&str> = graph.outputs().map(|v| graph.value(v).name()).collect();
+        if let Some(unknown) = choices.iter().find(|choice| !names.contains(&choice.output.as_str())) {
+            let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            return Err(MeasureError::NoSuchOutput { name: unknown.output.clone(), known });
+        }
+        let spec = |value| {
+            let own = graph.value(value);
+            OutputSpec {
+                name: own.name().to_owned(),
+                // Of several choices the last counts.
+                asked: choices
+                    .iter()
+                    .rev()
+                    .find(|choice| choice.output == own.name())
+                    .map(|choice| Reading { kind: choice.kind, because: "as asked".into() }),
+                head: head(graph, value),
+                channels: channel_axis(graph, value),
+                is_whole: own.element_type().is_some_and(is_whole),
+                joins_scores: joins_scores(graph, value),
+            }
+        };
+        let tokens = |value| {
+            let own = graph.value(value);
+            own.element_type().is_some_and(is_whole) && own.shape().is_some_and(|shape| shape.len() == 2)
+        };
+        let list = graph.outputs().map(spec).collect();
+        let masks = Arc::new(Masks::of(float));
+        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks })
+    }
+
+    /// What the masks among the inputs of a sample leave out; `None` where that is nothing.
+    pub(crate) fn kept(&self, data: &Dataset, sample: usize) -> Result<Option<Kept<'_>>, DataError> {
+        if self.masks.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.masks.of_inputs(&data.sample(sample)?.arrays))
+    }
+
+    /// The same on other samples.
+    pub(crate) fn on(&self, samples: usize) -> Self {
+        Self { samples, ..self.clone() }
+    }
+
+    /// The same with what each output holds decided once and for all, whatever the samples show.
+    pub(crate) fn decided(&self, readings: Vec<Reading>) -> Self {
+        let decide = |(spec, reading): (&OutputSpec, Reading)| OutputSpec { asked: Some(reading), ..spec.clone() };
+        Self { list: self.list.iter().zip(readings).map(decide).collect(), ..self.clone() }
+    }
+}
+
+fn is_whole(element: DataType) -> bool {
+    !element.is_float()
+}

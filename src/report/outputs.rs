@@ -1,0 +1,99 @@
+//! Outputs in words, and what to be warned of.
+
+use super::numbers::{decibels, percent};
+use crate::measure::metrics::{OutputMetrics, Quarter};
+use crate::scheme::output_kind::OutputKind;
+
+/// Signal-to-noise ratio of the worst channel in decibels below which an output is warned of.
+const WORST_CHANNEL: f64 = 20.0;
+/// The same of all channels on average.
+const AVERAGE: f64 = 15.0;
+/// Share of answers above which an output is warned of.
+const ANSWERS: f64 = 0.01;
+
+/// How far an output is from the float model's.
+pub fn words(output: &OutputMetrics) -> String {
+    let figures = &output.figures;
+    let ratio = |sqnr: Option<f64>| sqnr.map_or("without error".to_owned(), decibels);
+    let agreement = figures.agreement.map(|a| format!("agreement with float {}", percent(a, 1)));
+    let divergence = figures.divergence.map(|d| format!("KL {d:.4}"));
+    let parts = match output.kind {
+        OutputKind::Scores => vec![agreement, divergence],
+        OutputKind::Sequence => {
+            let alike = figures.same_sequences.map(|s| format!("sequences that read the same {}", percent(s, 1)));
+            let rows = figures.agreement.map(|a| format!("rows {}", percent(a, 1)));
+            vec![alike, rows, divergence]
+        }
+        OutputKind::Values => {
+            vec![Some(format!("signal to noise {}", ratio(output.sqnr))), worst_channel(output), constant(output)]
+        }
+        OutputKind::Embedding => {
+            let mean = figures.cosine.map(|c| format!("cosine {c:.4} on average"));
+            vec![mean, figures.least_cosine.map(|c| format!("{c:.4} at least"))]
+        }
+        OutputKind::Boxes => {
+            let counts = figures.kept.zip(figures.boxes).map(|(kept, all)| format!("{kept} of {all} boxes kept"));
+            vec![counts, figures.invented.map(|invented| format!("{invented} invented"))]
+        }
+    };
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
+
+fn worst_channel(output: &OutputMetrics) -> Option<String> {
+    let (channel, sqnr) = output.worst_channel.zip(output.worst_sqnr)?;
+    Some(format!("worst of {} channels {} (channel {channel})", output.channels, decibels(sqnr)))
+}
+
+fn constant(output: &OutputMetrics) -> Option<String> {
+    let error = output.constant_error.filter(|&error| error > 0.0)?;
+    Some(format!("channels that do not vary are off by {error:.2e}"))
+}
+
+/// What an output holds, and why it is taken for that.
+pub fn reading(output: &OutputMetrics) -> String {
+    format!("`{}` read as {}: {}", output.name, output.kind, output.because)
+}
+
+/// What to be warned of, output by output.
+pub fn warnings(outputs: &[OutputMetrics]) -> Vec<String> {
+    outputs.iter().flat_map(|output| [loss(output), uneven(output)]).flatten().collect()
+}
+
+fn loss(output: &OutputMetrics) -> Option<String> {
+    let name = &output.name;
+    match output.kind {
+        OutputKind::Values => {
+            let low = |sqnr: Option<f64>, least: f64| sqnr.filter(|&sqnr| sqnr < least).map(decibels);
+            if let Some(ratio) = low(output.sqnr, AVERAGE) {
+                return Some(format!("output `{name}` has a signal-to-noise ratio of only {ratio}"));
+            }
+            let ratio = low(output.worst_sqnr, WORST_CHANNEL)?;
+            let channel = output.worst_channel.map_or_else(String::new, |channel| format!("channel {channel} of "));
+            Some(format!("{channel}output `{name}` has a signal-to-noise ratio of only {ratio}"))
+        }
+        OutputKind::Embedding => {
+            let cosine = output.figures.cosine.filter(|&cosine| 1.0 - cosine > ANSWERS)?;
+            Some(format!("vectors of output `{name}` have a cosine of only {cosine:.3} with those of float"))
+        }
+        OutputKind::Boxes if output.lost > ANSWERS => {
+            let counts = output.figures.boxes.zip(output.figures.kept).zip(output.figures.invented);
+            let ((boxes, kept), invented) = counts?;
+            Some(format!("output `{name}`: {} of {boxes} boxes are lost, {invented} are invented", boxes - kept))
+        }
+        OutputKind::Sequence | OutputKind::Scores if output.lost > ANSWERS => Some(format!(
+            "{} of the answers of output `{name}` are others than those of float",
+            percent(output.lost, 1)
+        )),
+        _ => None,
+    }
+}
+
+fn uneven(output: &OutputMetrics) -> Option<String> {
+    let Quarter { quarter, lost, rest } = output.worst_quarter?;
+    let which = ["first", "second", "third", "last"][quarter.clamp(1, 4) - 1];
+    let name = &output.name;
+    Some(format!(
+        "the {which} quarter of the samples is much worse than the rest: output `{name}` is off by {lost:.3} there, \
+         by {rest:.4} elsewhere"
+    ))
+}
