@@ -28,7 +28,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             outputs: words(fields.get("outputs").unwrap_or(&"")),
         }),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
-        "fuse-affine" => Box::new(FuseAffine),
+        "fuse-affine" => Box::new(FuseAffine::default()),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),

@@ -217,6 +217,7 @@ impl Seen {
             let limits = Limits {
                 floor: scheme.placement.floor_of(&model.graph, value),
                 bound: scheme.placement.bound_of(&model.graph, value),
+                saturation: scheme.placement.saturation_of(&model.graph, value),
             };
             let observer = scheme.planned_observer(name).unwrap_or(self.watch.observer);
             choose(statistics, observer, grid, self.watch.margin, limits)
@@ -270,6 +271,8 @@ struct Limits {
     floor: Option<f32>,
     /// The quantizer replaces a clamp at this bound, which its range must not exceed.
     bound: Option<f32>,
+    /// Values of a larger magnitude have the effect of this one.
+    saturation: Option<f32>,
 }
 
 /// Parameters from statistics.
@@ -282,6 +285,9 @@ fn choose(
 ) -> ActivationQuantizer {
     let range = widen(observer.range(statistics, grid), margin);
     let mut range = limits.bound.map_or(range, |bound| Range::new(range.min, range.max.min(bound)));
+    if let Some(most) = limits.saturation {
+        range = Range::new(range.min.max(-most), range.max.min(most));
+    }
     let mut affine = grid.affine(range);
     if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {
         // Many values may lie at the lower bound, and a grid that ends above it would shift all of them.

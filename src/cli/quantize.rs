@@ -94,7 +94,10 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let quantized = quantizer.run().map_err(|error| search::stopped(error, &search::journal(output)))?;
     dumps.report();
     if quantized.report.synthetic && !args.common.quiet {
-        tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
+        tracing::warn!(
+            "no calibration data: activation ranges come from made-up inputs, and nothing is verified or repaired; give real \
+             ones with --calib"
+        );
     }
     let written = quantized.save(output)?;
     if let Some(path) = &args.form.save_plan {

@@ -145,7 +145,7 @@ fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<V
     if quantized.iter().any(|layer| !layer.layer.is_float()) {
         return Ok(quantized);
     }
-    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &*runtime.backend(), None)?;
+    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &[], &*runtime.backend(), None)?;
     Ok(located_layers(model))
 }
 

@@ -8,7 +8,7 @@ use crate::pipeline::calibrate;
 use crate::report::Quality;
 use crate::report::repair::Repair;
 use crate::scheme::Scheme;
-use crate::search::guard::{Guarded, is_worse, repair};
+use crate::search::guard::{Goal, Guarded, Work, is_worse, repair};
 
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
 const ALLOWED: f64 = 0.01;
@@ -25,9 +25,10 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     let (Made { scheme, observed, solved, .. }, model) = (&made, float);
     let compared = (outputs, calibration.metric);
     let network = Guarded { model, compared, scheme, seen, observed, solved, options };
-    let calibrated = calibration.data.len();
     let data = validation.unwrap_or(calibration.data);
-    let found = pool.install(|| repair(network, data, (calibrated, validation.is_some()), ALLOWED, runtime))?;
+    let work = Work { data, calibrated: calibration.data.len() };
+    let goal = Goal { allowed: ALLOWED, strict: false };
+    let found = pool.install(|| repair(network, work, goal, runtime))?;
     let report = found.report;
     if found.plan == made.scheme.plan {
         return Ok((made, Some(report)));

@@ -34,12 +34,13 @@ use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Format, Options, RoundingMode};
-use crate::scheme::{Scheme, metadata, packings, refuse_unknown};
+use crate::scheme::{Scheme, metadata, packings, refuse_unknown, refuse_unknown_operators};
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
 use msq_passes::ir::{Model, save_model};
 use msq_passes::{UpgradeOpset, pipelines};
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -107,7 +108,10 @@ impl Prepared {
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
-        prepare(model, options.prepare.batch_norm, &*runtime.backend(), runtime.passes())?;
+        let operators: HashSet<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
+        let kept = &options.scheme.keep_float;
+        prepare(model, options.prepare.batch_norm, kept, &*runtime.backend(), runtime.passes())?;
+        refuse_unknown_operators(kept, &operators, model)?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model, runtime.passes())?;
         }

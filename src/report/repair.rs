@@ -11,8 +11,6 @@ pub struct Repair {
     pub allowed: f64,
     /// Samples that repairs were measured on.
     pub samples: usize,
-    /// Whether none of them was calibrated on.
-    pub held_out: bool,
     /// The network before repairs.
     pub before: Metrics,
     /// The network with the repairs.

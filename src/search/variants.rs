@@ -67,7 +67,7 @@ impl<'a> Variants<'a> {
             outputs: options.verify.verify,
             distributions: options.verify.details,
         };
-        let seen = see(model, scheme, data, watch, runtime)?;
+        let seen = with_movements(model, scheme, see(model, scheme, data, watch, runtime)?);
         let solver = quick_solver(&options.solve)?;
         let statistics = match solver.statistics() {
             StatisticsKind::Nothing => HashMap::new(),
@@ -97,6 +97,7 @@ impl<'a> Variants<'a> {
         (seen, observed, solved): (Seen, &Observed, &Solved),
         options: &'a Options,
     ) -> Self {
+        let seen = with_movements(model, scheme, seen);
         let mut variants = Self::on(model, seen, options, Box::new(Round::default()));
         for layer in scheme.layers() {
             let Some(rounded) = solved.get(&layer.name) else { continue };
@@ -111,10 +112,6 @@ impl<'a> Variants<'a> {
                 variants.quantizers.insert((name.to_owned(), quantizer.bits, observer), quantizer);
             }
         }
-        // A movement that no integers reach moves floats, and what it writes gets a quantizer of its own.
-        let values = scheme.placement.values.iter().filter(|(value, root)| value != root);
-        let name = |value: ValueId| model.graph.value(value).name().to_owned();
-        variants.seen.borrow(values.map(|(&value, &root)| (name(value), name(root))));
         variants
     }
 
@@ -218,6 +215,15 @@ impl<'a> Variants<'a> {
         self.solved.insert(key, rounded.clone());
         Ok(rounded)
     }
+}
+
+/// Statistics with those of what movements write: a movement that no integers reach moves floats, and its output gets a
+/// quantizer of its own.
+fn with_movements(model: &Model, scheme: &Scheme, mut seen: Seen) -> Seen {
+    let values = scheme.placement.values.iter().filter(|(value, root)| value != root);
+    let name = |value: ValueId| model.graph.value(value).name().to_owned();
+    seen.borrow(values.map(|(&value, &root)| (name(value), name(root))));
+    seen
 }
 
 /// Statistics of the input of each layer in the float network, of as many layers as there is memory for.

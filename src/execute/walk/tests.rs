@@ -97,7 +97,7 @@ impl Case {
             tensor.float_data = (0..shape.iter().product()).map(|_| reach * next()).collect();
         }
         let mut model = import(proto).unwrap();
-        prepare(&mut model, BatchNorm::Fold, &*standard(), None).unwrap();
+        prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
         annotate(&mut model, &*standard());
         let specs = crate::data::InputSpec::of(&model);
         let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();

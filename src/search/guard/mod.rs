@@ -38,6 +38,7 @@ use crate::search::SearchError;
 use crate::solve::Solved;
 use msq_passes::ir::Model;
 use std::collections::{BTreeMap, BTreeSet};
+pub(in crate::search) use trials::Measure;
 use trials::{OVERHEAD, RATE, Trials};
 use units::{Unit, Units};
 
@@ -78,21 +79,31 @@ pub(crate) struct Repaired {
     pub report: Repair,
 }
 
-/// Looks for a plan that loses no more than `allowed`, measured on `data`; `calibrated` samples were calibrated on.
-pub(crate) fn repair(
-    guarded: Guarded,
-    data: &Dataset,
-    (calibrated, held_out): (usize, bool),
-    allowed: f64,
-    runtime: &Runtime,
-) -> Result<Repaired, SearchError> {
+/// What may be lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    /// The share.
+    pub allowed: f64,
+    /// Whether a share of answers counts as it is; otherwise it may be larger by its standard error.
+    pub strict: bool,
+}
+
+/// What repairs are measured on, and how many samples were calibrated on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work<'a> {
+    /// The samples.
+    pub data: &'a Dataset,
+    /// The number of those calibrated on.
+    pub calibrated: usize,
+}
+
+/// Looks for a plan that loses no more than `goal`; all that is measured is the samples of `work`, or some of them.
+pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime) -> Result<Repaired, SearchError> {
     let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
-    let units = Units::of(model, scheme, data, runtime)?;
-    let seconds = |samples: usize| samples as f64 * units.work as f64 / RATE;
-    let budget = budget(&options.repair, seconds(calibrated));
-    let room = (budget / TRIALS - OVERHEAD) / seconds(1).max(1e-9);
-    let samples = (room.max(0.0) as usize).clamp(SAMPLES[0], SAMPLES[1]).min(data.len());
-    let probe = data.split(samples).1;
+    let units = Units::of(model, scheme, work.data, runtime)?;
+    let budget = Budget::of(&units, options, work);
+    let samples = (budget.room() as usize).clamp(SAMPLES[0], SAMPLES[1]).min(work.data.len());
+    let probe = work.data.split(samples).1;
     let layers: Vec<_> = scheme
         .layers()
         .map(|layer| {
@@ -109,23 +120,74 @@ pub(crate) fn repair(
         let keep = std::mem::take(&mut first);
         evaluator.evaluate(&mut variants, plan, keep, &mut journal)
     };
-    let cost = OVERHEAD + seconds(probe.len());
-    runtime.begin("repair", (budget / cost) as u64);
-    let trials = Trials::new(&mut measure, cost, budget);
-    let chosen_observer = options.calibrate.observer;
-    let mut guard = Guard::new(scheme.plan.clone(), chosen_observer, &units, trials, probe.len(), allowed, runtime)?;
+    let work = Work { data: &probe, ..work };
+    mended(&units, scheme, options, (budget, work), goal, &mut measure, runtime)
+}
+
+/// The same with metrics that somebody else measures on the samples of `work`.
+pub(in crate::search) fn mend(
+    model: &Model,
+    scheme: &Scheme,
+    options: &Options,
+    work: Work,
+    goal: Goal,
+    measure: &mut Measure,
+    runtime: &Runtime,
+) -> Result<Repaired, SearchError> {
+    let units = Units::of(model, scheme, work.data, runtime)?;
+    let budget = Budget::of(&units, options, work);
+    mended(&units, scheme, options, (budget, work), goal, measure, runtime)
+}
+
+fn mended(
+    units: &Units,
+    scheme: &Scheme,
+    options: &Options,
+    (budget, work): (Budget, Work),
+    goal: Goal,
+    measure: &mut Measure,
+    runtime: &Runtime,
+) -> Result<Repaired, SearchError> {
+    let samples = work.data.len();
+    let cost = budget.of_trial(samples);
+    runtime.begin("repair", (budget.seconds / cost) as u64);
+    let trials = Trials::new(measure, cost, budget.seconds);
+    let observer = options.calibrate.observer;
+    let mut guard = Guard::new(scheme.plan.clone(), observer, units, trials, samples, goal, runtime)?;
     guard.repair()?;
     runtime.end();
-    Ok(guard.finish(held_out))
+    Ok(guard.finish())
+}
+
+/// Seconds of work.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// What repairs may take.
+    seconds: f64,
+    /// What a sample takes.
+    sample: f64,
+}
+
+impl Budget {
+    fn of(units: &Units, options: &Options, work: Work) -> Self {
+        let sample = units.work as f64 / RATE;
+        let calibration = sample * work.calibrated as f64;
+        let seconds = options.repair.repair_time.unwrap_or_else(|| (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]));
+        Self { seconds, sample }
+    }
+
+    /// Samples with which there is room for [`TRIALS`] trials.
+    fn room(self) -> f64 {
+        (self.seconds / TRIALS - OVERHEAD).max(0.0) / self.sample.max(1e-9)
+    }
+
+    fn of_trial(self, samples: usize) -> f64 {
+        OVERHEAD + samples as f64 * self.sample
+    }
 }
 
 /// Bytes that the inner values may take that trials start from, unless the memory allowed says otherwise.
 const STORED: u64 = 320 << 20;
-
-/// Seconds of work that repairs may take; `calibration` is the work of calibration.
-fn budget(options: &RepairOptions, calibration: f64) -> f64 {
-    options.repair_time.unwrap_or_else(|| (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]))
-}
 
 /// What is changed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -141,34 +203,34 @@ struct Choice {
 }
 
 /// Repairs under way.
-struct Guard<'a, 't> {
+struct Guard<'a, 'm> {
     base: BitPlan,
     /// How ranges were chosen.
     observer: ObserverKind,
     units: &'a Units,
-    trials: Trials<'t>,
+    trials: Trials<'a, 'm>,
     samples: usize,
-    allowed: f64,
+    goal: Goal,
     before: Metrics,
     best: Choice,
     metrics: Metrics,
     runtime: &'a Runtime<'a>,
 }
 
-impl<'a, 't> Guard<'a, 't> {
+impl<'a, 'm> Guard<'a, 'm> {
     fn new(
         base: BitPlan,
         observer: ObserverKind,
         units: &'a Units,
-        mut trials: Trials<'t>,
+        mut trials: Trials<'a, 'm>,
         samples: usize,
-        allowed: f64,
+        goal: Goal,
         runtime: &'a Runtime<'a>,
     ) -> Result<Self, SearchError> {
         let before = trials.metrics("as it is", &base)?.unwrap_or_default();
         let best = Choice::default();
         let metrics = before.clone();
-        Ok(Self { base, observer, units, trials, samples, allowed, before, best, metrics, runtime })
+        Ok(Self { base, observer, units, trials, samples, goal, before, best, metrics, runtime })
     }
 
     fn repair(&mut self) -> Result<(), SearchError> {
@@ -211,10 +273,13 @@ impl<'a, 't> Guard<'a, 't> {
     }
 
     fn is_met(&self, metrics: &Metrics) -> bool {
-        match (metrics.metric, metrics.accuracy) {
-            (None, None) => !metrics.outputs.iter().any(|output| is_worse(output, self.samples, self.allowed)),
-            (None, Some(_)) => !exceeds(metrics.lost, Some(self.samples as u64), self.allowed),
-            (Some(_), _) => metrics.lost <= self.allowed,
+        let Goal { allowed, strict } = self.goal;
+        if strict || metrics.metric.is_some() {
+            return metrics.lost <= allowed;
+        }
+        match metrics.accuracy {
+            None => !metrics.outputs.iter().any(|output| is_worse(output, self.samples, allowed)),
+            Some(_) => !exceeds(metrics.lost, Some(self.samples as u64), allowed),
         }
     }
 
@@ -225,7 +290,7 @@ impl<'a, 't> Guard<'a, 't> {
         work as f64 / self.units.work.max(1) as f64
     }
 
-    fn finish(self, held_out: bool) -> Repaired {
+    fn finish(self) -> Repaired {
         let names =
             |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].name.clone()).collect();
         let ranges = match self.best.observer {
@@ -233,9 +298,8 @@ impl<'a, 't> Guard<'a, 't> {
             None => self.best.ranges.len(),
         };
         let report = Repair {
-            allowed: self.allowed,
+            allowed: self.goal.allowed,
             samples: self.samples,
-            held_out,
             before: self.before.clone(),
             reached: self.is_met(&self.metrics),
             after: self.metrics.clone(),

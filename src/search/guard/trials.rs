@@ -19,8 +19,8 @@ pub(super) const OVERHEAD: f64 = 0.1;
 pub(in crate::search) type Measure<'a> = dyn FnMut(&BitPlan) -> Result<Metrics, SearchError> + 'a;
 
 /// Plans that are tried.
-pub(super) struct Trials<'a> {
-    measure: &'a mut Measure<'a>,
+pub(super) struct Trials<'a, 'm> {
+    measure: &'a mut Measure<'m>,
     /// Seconds of work that a trial takes.
     cost: f64,
     /// Seconds of work that are left.
@@ -32,8 +32,8 @@ pub(super) struct Trials<'a> {
     pub cut_short: bool,
 }
 
-impl<'a> Trials<'a> {
-    pub(super) fn new(measure: &'a mut Measure<'a>, cost: f64, budget: f64) -> Self {
+impl<'a, 'm> Trials<'a, 'm> {
+    pub(super) fn new(measure: &'a mut Measure<'m>, cost: f64, budget: f64) -> Self {
         Self { measure, cost, left: budget, known: HashMap::new(), made: Vec::new(), cut_short: false }
     }
 

@@ -87,6 +87,20 @@ pub fn is_rectified(graph: &Graph, layer: &Layer) -> bool {
     false
 }
 
+/// Magnitude from which on a constant of a sum is a mask, or a quantity beside which 8 bits leave nothing of the others.
+const HUGE: f32 = 1000.0;
+
+/// Why arithmetic with a constant stays in float, if it does: an infinite or a huge one, such as the −1e4 of a mask, would
+/// set the range of what it is added to, and no step would be left for that.
+pub(super) fn refuse_constant(graph: &Graph, node: &Node) -> Option<String> {
+    let huge = |&value: &ValueId| {
+        let values = graph.constant(value)?.to_f32().ok()?;
+        values.into_iter().find(|value| !(value.abs() < HUGE))
+    };
+    let found = node.inputs().iter().flatten().find_map(huge)?;
+    Some(format!("its constant reaches {found}, too far for 8 bits"))
+}
+
 /// Whether a `Pad` adds zeros or values that are there.
 pub(super) fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
     if node.string("mode").is_some_and(|m| m != "constant") {
