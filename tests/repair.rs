@@ -83,6 +83,7 @@ fn a_layer_that_loses_a_feature_computes_in_float() {
     assert!(report.before.lost > 0.01 && report.after.lost <= 0.01, "{report:?}");
     // The first layer is to blame, and little else is put in float.
     assert!(report.float_layers.contains(&"t0".to_owned()) && report.float_layers.len() <= 2, "{report:?}");
+    assert_eq!(report.float_weights, ["t0"]);
     assert!(repaired.report.layers.iter().any(|layer| layer.activation_bits.is_some()));
     assert!(report.float_work > 0.0 && report.float_work < 0.5, "{}", report.float_work);
 }

@@ -54,7 +54,11 @@ fn repaired(repair: &Repair) -> String {
     }
     let layers = repair.float_layers.len();
     if layers > 0 {
-        done.push(format!("{layers} layers in float"));
+        let weights = match repair.float_weights.len() {
+            0 => String::new(),
+            count => format!(" ({count} with float weights)"),
+        };
+        done.push(format!("{layers} {} in float{weights}", if layers == 1 { "layer" } else { "layers" }));
     }
     if !repair.float_operators.is_empty() {
         done.push(format!("{} in float", repair.float_operators.join(", ")));

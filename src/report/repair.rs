@@ -21,6 +21,8 @@ pub struct Repair {
     pub ranges: usize,
     /// Layers that compute in float now.
     pub float_layers: Vec<String>,
+    /// Those of them whose weights are float as well.
+    pub float_weights: Vec<String>,
     /// Operators whose nodes compute in float now.
     pub float_operators: Vec<String>,
     /// Share of the work of the integer network that is done in float now, by multiply-accumulates.

@@ -93,7 +93,13 @@ impl Space {
     pub(crate) fn repaired(&self, plan: &BitPlan) -> Self {
         let is_float = |name: &str| plan.layer(name).is_some_and(|layer| layer.activations == ActivationBits::Float);
         let float: Vec<usize> = (0..self.len()).filter(|&layer| is_float(self.name(layer))).collect();
-        Self { beside: plan.with_layers(IndexMap::new()), ..self.with_float(&float) }
+        let mut space = Self { beside: plan.with_layers(IndexMap::new()), ..self.with_float(&float) };
+        for layer in &mut space.layers {
+            if plan.layer(&layer.name).is_some_and(|layer| layer.weights == WeightBits::Float) {
+                layer.rungs.fill(LayerPlan::FLOAT);
+            }
+        }
+        space
     }
 
     /// Whether any layer computes on integers on the first rung.

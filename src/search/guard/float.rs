@@ -5,7 +5,8 @@
 //! their work come first. Once they are enough together, halves of stretches go back to integers where that is still
 //! enough, the most costly ones first.
 
-use super::{Choice, Guard};
+use super::{Choice, Guard, Metrics, Unit};
+use crate::scheme::bit_plan::WeightBits;
 use crate::search::SearchError;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -27,9 +28,24 @@ enum Part {
 impl Guard<'_, '_> {
     /// Leaves as little in float as it takes.
     pub(super) fn leave_float(&mut self) -> Result<(), SearchError> {
-        let all = self.with(&Part::Layers(0..self.units.layers.len()));
-        let Some(without) = self.metrics_of("all layers in float", &all)? else { return Ok(()) };
+        let mut all = self.with(&Part::Layers(0..self.units.layers.len()));
+        let Some(mut without) = self.metrics_of("all layers in float", &all)? else { return Ok(()) };
         self.note("all layers in float".to_owned(), &without, false);
+        if !self.is_met(&without)
+            && let Some((choice, metrics)) = self.free_weights(&all, &without)?
+        {
+            // These layers are in float from here on, whatever else is.
+            self.best.layers.extend(choice.weights.iter().copied());
+            self.best.weights.clone_from(&choice.weights);
+            let (what, best) = ("their activations alone".to_owned(), self.best.clone());
+            let Some(own) = self.metrics_of(&what, &best)? else { return Ok(()) };
+            self.note(what, &own, true);
+            self.keep(best, own);
+            (all, without) = (choice, metrics);
+            if self.is_met(&self.metrics) {
+                return Ok(());
+            }
+        }
         if !self.is_met(&without) && self.loss(&without) > WORTH * self.loss(&self.metrics) {
             // It is the weights that lose.
             return Ok(());
@@ -58,15 +74,50 @@ impl Guard<'_, '_> {
         }
         if !self.suffices(reachable, enough) && reachable {
             self.keep(all, without);
+            enlarged = true;
         }
         if enlarged && self.suffices(reachable, enough) { self.shrink(reachable, enough) } else { Ok(()) }
+    }
+
+    /// The fewest neighbours whose weights of 8 bits are to blame for most of what is lost with all layers in float: `all`
+    /// with these weights in float, and its metrics.
+    fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<(Choice, Metrics)>, SearchError> {
+        let eight = |unit: &Unit| self.base.layer(&unit.name).is_none_or(|plan| plan.weights == WeightBits::Bits(8));
+        if !self.units.layers.iter().all(eight) {
+            // Few bits were asked for.
+            return Ok(None);
+        }
+        let most = WORTH * self.loss(without);
+        let (mut range, mut found) = (0..self.units.layers.len(), None);
+        while range.len() > 1 || found.is_none() {
+            let length = range.len().div_ceil(STRETCHES).max(1);
+            let mut best: Option<(Range<usize>, Choice, Metrics)> = None;
+            for start in range.clone().step_by(length) {
+                let piece = start..range.end.min(start + length);
+                let choice = Choice { weights: piece.clone().collect(), ..all.clone() };
+                let what =
+                    format!("all layers in float, with float weights: {}", self.words(&Part::Layers(piece.clone())));
+                let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(found) };
+                self.note(what, &metrics, false);
+                if best.as_ref().is_none_or(|(.., other)| self.loss(&metrics) < self.loss(other)) {
+                    best = Some((piece, choice, metrics));
+                }
+            }
+            let Some((piece, choice, metrics)) = best.filter(|(.., metrics)| self.loss(metrics) <= most) else { break };
+            let whole = piece == range;
+            (range, found) = (piece, Some((choice, metrics)));
+            if whole {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     fn suffices(&self, reachable: bool, enough: f64) -> bool {
         self.is_enough(&self.metrics, reachable, enough)
     }
 
-    fn is_enough(&self, metrics: &super::Metrics, reachable: bool, enough: f64) -> bool {
+    fn is_enough(&self, metrics: &Metrics, reachable: bool, enough: f64) -> bool {
         if reachable { self.is_met(metrics) } else { self.loss(metrics) <= enough }
     }
 
@@ -113,7 +164,11 @@ impl Guard<'_, '_> {
             pieces.sort_by_key(|piece| std::cmp::Reverse(work(piece)));
             for piece in pieces {
                 let mut choice = self.best.clone();
-                choice.layers.retain(|layer| !piece.contains(layer));
+                let weights = choice.weights.clone();
+                choice.layers.retain(|layer| !piece.contains(layer) || weights.contains(layer));
+                if choice == self.best {
+                    continue;
+                }
                 let what =
                     format!("{} on integers again", self.words(&Part::Layers(piece)).trim_end_matches(" in float"));
                 self.put_back(choice, reachable, enough, &what)?;

@@ -9,7 +9,7 @@
 //! together.
 //!
 //! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
-//! 2. [`float`]: stretches of layers, and all nodes of an operator, by gain per work that is then done in float; together as
+//! 2. [`float`]: weights of 8 bits that are not enough, of a layer whose inputs differ in size by far; stretches of layers, and all nodes of an operator, by gain per work that is then done in float; together as
 //!    many as it takes, then as little of each as it takes.
 //!
 //! What is tried is limited by a budget of counted work ([`trials`]).
@@ -32,7 +32,7 @@ use crate::report::repair::Repair;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
-use crate::scheme::options::{Options, RepairOptions};
+use crate::scheme::options::Options;
 use crate::scheme::output_kind::OutputKind;
 use crate::search::SearchError;
 use crate::solve::Solved;
@@ -115,11 +115,8 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
     let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, stored, runtime)?;
     let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
     let mut journal = Journal::default();
-    let mut first = true;
-    let mut measure = |plan: &BitPlan| {
-        let keep = std::mem::take(&mut first);
-        evaluator.evaluate(&mut variants, plan, keep, &mut journal)
-    };
+    // Trials differ from the best plan so far in one part: what lies before it is computed once.
+    let mut measure = |plan: &BitPlan| evaluator.evaluate(&mut variants, plan, true, &mut journal);
     let work = Work { data: &probe, ..work };
     mended(&units, scheme, options, (budget, work), goal, &mut measure, runtime)
 }
@@ -198,6 +195,8 @@ struct Choice {
     ranges: BTreeMap<usize, ObserverKind>,
     /// Layers that compute in float.
     layers: BTreeSet<usize>,
+    /// Those of them whose weights stay float as well.
+    weights: BTreeSet<usize>,
     /// Operators whose nodes compute in float.
     operators: BTreeSet<usize>,
 }
@@ -305,6 +304,7 @@ impl<'a, 'm> Guard<'a, 'm> {
             after: self.metrics.clone(),
             ranges,
             float_layers: names(&self.units.layers, &self.best.layers),
+            float_weights: names(&self.units.layers, &self.best.weights),
             float_operators: names(&self.units.operators, &self.best.operators),
             float_work: self.work(&self.best),
             cut_short: self.trials.cut_short,
@@ -344,7 +344,9 @@ impl Choice {
         }
         for &layer in &self.layers {
             let name = &units.layers[layer].name;
-            let entry = LayerPlan { activations: ActivationBits::Float, ..base.layer(name).unwrap_or_default() };
+            let own = base.layer(name).unwrap_or_default();
+            let stored = LayerPlan { activations: ActivationBits::Float, ..own };
+            let entry = if self.weights.contains(&layer) { LayerPlan::FLOAT } else { stored };
             plan.layers.insert(name.clone(), entry);
         }
         for &operator in &self.operators {
