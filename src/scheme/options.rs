@@ -172,7 +172,7 @@ pub struct RepairOptions {
     )]
     pub repair: bool,
     /// Seconds of work that repairs may take, about: work is counted, not timed, so that the result depends on no clock
-    /// [default: twice that of calibration, 12 to 60].
+    /// [default: twice that of calibration, 20 to 60].
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
     pub repair_time: Option<f64>,
 }

@@ -11,7 +11,7 @@ use crate::search::SearchError;
 use std::collections::HashMap;
 
 /// Multiply-accumulates a second.
-pub(super) const RATE: f64 = 4e9;
+pub(super) const RATE: f64 = 1e10;
 /// Seconds to build and load a network.
 pub(super) const OVERHEAD: f64 = 0.1;
 
