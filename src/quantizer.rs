@@ -6,8 +6,8 @@ use crate::engine::Backend;
 use crate::error::Error;
 use crate::measure::CustomMetric;
 use crate::pipeline::{self, Calibration, Quantized};
-use crate::runtime::Runtime;
 use crate::runtime::progress::{Cancellation, Progress};
+use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
 use crate::solve::Solver;
@@ -164,18 +164,25 @@ impl<'a> Quantizer<'a> {
 
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
-        let (data, synthetic) = self.data()?;
         let command = || self.options.measure.metric_command.as_ref().map(CustomMetric::command);
         let metric = self.metric.clone().or_else(command);
-        let Some(search) = &self.search else {
-            let calibration =
-                Calibration { data: &data, synthetic, solver: self.solver.as_deref(), metric: metric.as_ref() };
+        let solver = self.solver.clone();
+        let Some(search) = self.search.clone() else {
+            let (data, synthetic, unfed) = self.data_or_reason()?;
+            let calibration = Calibration {
+                data: &data,
+                synthetic,
+                solver: solver.as_deref(),
+                unfed: unfed.as_deref(),
+                metric: metric.as_ref(),
+            };
             return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
+        let (data, synthetic) = self.data()?;
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration =
-            Calibration { data: &calibration, synthetic, solver: self.solver.as_deref(), metric: metric.as_ref() };
-        pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, search, &self.runtime)
+        let solver = solver.as_deref();
+        let calibration = Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
+        pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, &search, &self.runtime)
     }
 
     /// Searches for the bits of every layer and leaves it at that. Without a target, one point of accuracy, or of
@@ -186,15 +193,27 @@ impl<'a> Quantizer<'a> {
         let metric = self.metric.clone().or_else(command);
         let search = self.search.unwrap_or_default();
         let [calibration, validation] = in_parts(data, self.validation);
-        let calibration =
-            Calibration { data: &calibration, synthetic, solver: self.solver.as_deref(), metric: metric.as_ref() };
+        let solver = self.solver.as_deref();
+        let calibration = Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
         pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
+    }
+
+    /// The data to calibrate on, and whether it is made up; none, with the reason, for a model for which nothing can be
+    /// made up.
+    fn data_or_reason(&self) -> Result<(Dataset, bool, Option<String>), Error> {
+        match self.data() {
+            Ok((data, synthetic)) => Ok((data, synthetic, None)),
+            Err(error) if error.kind() == ErrorKind::Data && self.calibration.is_none() => {
+                Ok((Dataset::none(), true, Some(error.to_string())))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The data to calibrate on, and whether it is made up.
     fn data(&self) -> Result<(Dataset, bool), Error> {
         match &self.calibration {
-            Some(data) => Ok((data.clone(), false)),
+            Some(data) => Ok((data.grouped(self.options.verify.verify)?, false)),
             None => Ok((made_up(&self.model, &self.made_up, &*self.runtime.backend())?, true)),
         }
     }
@@ -212,7 +231,6 @@ fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
 mod tests {
     use super::*;
     use crate::engine::standard;
-    use crate::runtime::ErrorKind;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn quantizer<'a>() -> Quantizer<'a> {

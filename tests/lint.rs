@@ -5,10 +5,12 @@
 
 mod common;
 
+use common::arrays::{Npy, write_npz};
 use common::python::{check_model, python};
 use common::{Scratch, args, digits, models, msq, quantize_digits, repository};
-use msq_passes::ir::{DataType, Model, ModelProto, import, save_model};
-use msq_passes::lint::predict_float;
+use msq_passes::ir::{DataType, Model, ModelProto, ValueInfoProto, import, save_model};
+use msq_passes::lint::{lint, predict_float};
+use msq_passes::{Profile, Support};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
@@ -141,7 +143,8 @@ int8[4,4] m = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4},
 float[4,4] fm = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4},
 int8[4,4] m2 = {4,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, int8[4] mz = {0,0,0,0},
 int8[4] table = {-2,-1,1,2},
-int64[4] shape = {1,4,4,16}, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i32 = {32},
+int64[4] shape = {1,4,4,16}, int64[4] wide = {2,4,8,8}, int64[4] four = {1,2,1,1}, float[4] twice = {1,1,2,2},
+int64[8] pads = {0,0,1,1,0,0,1,1}, int64[4] some = {1,1,1,1}, int64[2] last = {2,3}, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i32 = {32},
 int64[4,4,1,1] index = {0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3}>
 { q = QuantizeLinear(x, s, z) xq = DequantizeLinear(q, s, z)
 wd = DequantizeLinear <axis = 0> (w, ws) bd = DequantizeLinear <axis = 0> (b, bs)
@@ -149,10 +152,12 @@ md = DequantizeLinear <axis = 1> (m, ws, mz) ";
     // Only where it is read: the session removes kernels nobody reads.
     const MATRIX: &str = "p = GlobalAveragePool(xq) pq = QuantizeLinear(p, s, z) pd = DequantizeLinear(pq, s, z)
 f = Flatten(pd) fq = QuantizeLinear(f, s, z) a = DequantizeLinear(fq, s, z) ";
+    let (open, body) = body.strip_prefix("open ").map_or((false, body), |body| (true, body));
     let matrix = if body.contains("(a,") { MATRIX } else { "" };
     let quantized = |zero: &str| format!("o = QuantizeLinear(t, s, {zero}) y = DequantizeLinear(o, s, {zero})");
     let body = body.replace("$t7", &quantized("z7")).replace("$t", &quantized("z"));
-    let mut proto = models::parse(&format!("{HEAD}{matrix}{body} }}"));
+    let head = if open { HEAD.replacen("[1,4,8,8]", "[N,4,8,8]", 1) } else { HEAD.to_owned() };
+    let mut proto = models::parse(&format!("{head}{matrix}{body} }}"));
     let graph = models::graph(&mut proto);
     for tensor in &mut graph.initializer {
         let count = tensor.element_count().unwrap();
@@ -234,6 +239,17 @@ const SMALL: &[(&str, &str)] = &[
     ("t = MatMul(a, fm) $t", "t"),
     ("r = MatMul(a, md) y = Add(r, fb)", "r y"),
     ("r = MatMul(a, md) t = Add(r, fb) $t", ""),
+    // A computed operand is no bias on integers: the first product is joined with the sum.
+    ("n = DequantizeLinear <axis = 1> (m2, ws, mz) r = MatMul(a, md) u = MatMul(a, n) y = Add(r, u)", "r y"),
+    ("n = DequantizeLinear <axis = 1> (m2, ws, mz) r = Gemm(a, md) u = Gemm(a, n) y = Add(r, u)", "y"),
+    // Of three axes: joined where all lengths are known.
+    ("l = Unsqueeze(a, i0) r = MatMul(l, md) y = Add(r, fb)", "r y"),
+    ("l = Unsqueeze(a, i0) r = MatMul(l, md) y = Add(r, bd)", ""),
+    ("l = Unsqueeze(a, i0) k = Concat <axis = 1> (l, l) r = MatMul(l, md) y = Add(r, k)", "k y"),
+    ("open l = Unsqueeze(a, i0) r = MatMul(l, md) y = Add(r, fb)", "y"),
+    // A clamp that one float node reads.
+    ("r = MatMul(a, md) u = Relu(r) y = Tanh(u)", "r"),
+    ("r = MatMul(a, md) u = Relu(r) v = Tanh(u) y = Add(u, v)", "y"),
     (
         "n = Flatten(x) l = Slice(n, i0, i32, i1) v = DequantizeLinear <axis = 0, block_size = 16> (m4, bls)
       y = MatMul(l, v)",
@@ -256,6 +272,105 @@ fn small_graphs_as_predicted() {
             assert_eq!(predicted, real(&scratch, &model), "{body}: predicted, real");
         }
         assert_eq!(predicted.into_iter().collect::<Vec<_>>().join(" "), *expected, "{body}");
+    }
+}
+
+/// A node of every operator that quantizers are placed around and that is no layer, between quantizers with equal
+/// parameters or on integers, as this program writes it.
+const KERNELS: &[(&str, &str)] = &[
+    ("Add", "t = Add(xq, xq) $t"),
+    ("Mul", "t = Mul(xq, xq) $t"),
+    ("Sigmoid", "t = Sigmoid(xq) $t"),
+    ("LeakyRelu", "t = LeakyRelu(xq) $t"),
+    ("GlobalAveragePool", "t = GlobalAveragePool(xq) $t"),
+    ("AveragePool", "t = AveragePool <kernel_shape = [2, 2]> (xq) $t"),
+    ("Concat", "t = Concat <axis = 1> (xq, xq) $t"),
+    ("Where", "c = Less(x, zero) n = DequantizeLinear(z, s, z) t = Where(c, xq, n) $t"),
+    ("MaxPool", "t = MaxPool <kernel_shape = [2, 2]> (xq) $t"),
+    ("Reshape", "t = Reshape(xq, shape) $t"),
+    ("Flatten", "t = Flatten(xq) $t"),
+    ("Transpose", "t = Transpose <perm = [0, 2, 3, 1]> (xq) $t"),
+    ("Squeeze", "t = Squeeze(xq, i0) $t"),
+    ("Unsqueeze", "t = Unsqueeze(xq, i0) $t"),
+    ("Slice", "t = Slice(q, i1, i32, i1) y = DequantizeLinear(t, s, z)"),
+    ("Pad", "t = Pad(q, pads, z) y = DequantizeLinear(t, s, z)"),
+    ("DepthToSpace", "t = DepthToSpace <blocksize = 2> (q) y = DequantizeLinear(t, s, z)"),
+    ("Expand", "t = Expand(xq, wide) $t"),
+    ("Gather", "t = Gather <axis = 1> (xq, i1) $t"),
+    ("GatherElements", "t = GatherElements <axis = 1> (xq, index) $t"),
+    ("ReduceMax", "t = ReduceMax(xq, i1) $t"),
+    ("ReduceMin", "t = ReduceMin(xq, i1) $t"),
+    ("Resize", "t = Resize <mode = \"nearest\"> (xq, \"\", twice) $t"),
+    (
+        "Split",
+        "t, u = Split <axis = 1, num_outputs = 2> (xq) o = QuantizeLinear(t, s, z) y = DequantizeLinear(o, s, z)
+      p = QuantizeLinear(u, s, z) v = DequantizeLinear(p, s, z) y2 = Tanh(v)",
+    ),
+    ("Tile", "t = Tile(xq, four) $t"),
+    ("MatMul", "l = Transpose(xq) t = MatMul(xq, l) $t"),
+    ("MatMul", "l = Transpose(xq) y = MatMul(xq, l)"),
+];
+
+#[test]
+fn every_kernel_is_one_of_the_runtime() {
+    let rows = Profile::ORT_CPU.all_kernels().filter(|kernel| {
+        let moves = matches!(kernel.support, Support::Arithmetic | Support::Movement);
+        kernel.placed && (moves || kernel.two_activations)
+    });
+    let rows: BTreeSet<&str> = rows.map(|kernel| kernel.op).collect();
+    assert_eq!(rows, KERNELS.iter().map(|(op, _)| *op).collect());
+    for (op, body) in KERNELS {
+        let scratch = Scratch::new();
+        let mut proto = small(body);
+        if *op == "Split" {
+            let output = models::graph(&mut proto).output[0].clone();
+            models::graph(&mut proto).output.push(ValueInfoProto { name: Some("y2".to_owned()), ..output });
+        }
+        let mut model = import(proto).unwrap();
+        name_nodes(&mut model);
+        let found: Vec<String> = predict_float(&model).into_iter().map(|float| float.node).collect();
+        let site = if body.contains("y = MatMul") { "y" } else { "t" };
+        assert!(!found.contains(&site.to_owned()), "{op}: predicted float");
+        if !cfg!(target_arch = "x86_64") || python().is_none() {
+            continue;
+        }
+        let path = scratch.path("named.onnx");
+        save_model(&model, &path).unwrap();
+        let report = check_model(args!["fusion", path]).unwrap();
+        let integer = report["integer"].as_array().unwrap();
+        // What only says that the same bytes have another shape may be joined with what is beside it.
+        let free = ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].contains(op) && report["float"][0].is_null();
+        assert!(free || integer.iter().any(|name| name == site), "{op}: {report}");
+    }
+}
+
+/// What the linter says of files that a session refuses, and of their neighbours that it takes.
+#[test]
+fn refused_as_predicted() {
+    const PADDED: &str = "r = Conv(xq, wd, bd) o = QuantizeLinear(r, s, z) p = Pad(o, PADS, z, AXES)
+      d = DequantizeLinear(p, s, z) t = Conv(d, wd, bd) e = QuantizeLinear(t, s, z) y = DequantizeLinear(e, s, z)";
+    let padded = PADDED.replace("PADS", "some").replace("AXES", "last");
+    let everywhere = PADDED.replace("PADS", "pads").replace(", AXES", "");
+    for (body, refused) in [
+        ("t = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (xq) $t", true),
+        ("t = AveragePool <kernel_shape = [2, 2], dilations = [1, 1]> (xq) $t", false),
+        ("y = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (xq)", false),
+        (padded.as_str(), true),
+        (everywhere.as_str(), false),
+        ("t = Pad(q, some, z, last) y = DequantizeLinear(t, s, z)", false),
+    ] {
+        let scratch = Scratch::new();
+        let model = import(small(body)).unwrap();
+        let found = lint(&model, &Profile::ORT_CPU);
+        assert_eq!(found.iter().any(|f| f.rule == "operator-refused"), refused, "{body}: {found:?}");
+        if python().is_some() {
+            let path = scratch.path("refused.onnx");
+            save_model(&model, &path).unwrap();
+            let (data, outputs) = (scratch.path("x.npz"), scratch.path("y.npz"));
+            write_npz(&data, &[("x", Npy::ramp(&[1, 4, 8, 8]))]);
+            let report = check_model(args!["run", path, data, outputs]).unwrap();
+            assert_eq!(report["ok"].as_bool(), Some(!refused), "{body}: {report}");
+        }
     }
 }
 

@@ -264,12 +264,13 @@ fn another_integer_is_noticed() {
     assert_eq!(report["faults"].as_array().unwrap().len(), 2, "{report}");
 }
 
+/// The engine gets its models without calls.
 #[test]
-fn functions_are_refused_by_the_engine_in_one_line() {
-    let model = packed(&together(Packing::Bits(3)), Pattern::Dequantized, true);
-    let said = standard().load(&model, &[vec![1]]).unwrap_err().to_string();
-    assert!(said.contains("calls `msq.Unpack8`, a function of the model; the engine does not support functions"));
-    assert!(!said.contains('\n'), "{said}");
+fn functions_come_back_in_our_engine() {
+    for packing in [Packing::Bits(3), Packing::Bits(5)] {
+        let sites = together(packing);
+        comes_back_in_our_engine(&packed(&sites, Pattern::Dequantized, true), &sites, "functions");
+    }
 }
 
 proptest! {

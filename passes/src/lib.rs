@@ -24,12 +24,13 @@ pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
 };
 pub use prepare::{
-    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
-    HoistConstants, LiftConstants, NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
+    CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
+    NormalizeGemm, NormalizePadding, NormalizePooling, RewriteActivations, SinglePrecision, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
     StoreConstants, StoreWeights, StoredTensor,
 };
-pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, Support};
+pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

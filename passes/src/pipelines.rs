@@ -1,7 +1,7 @@
 //! Every ordered list of passes of the program. No other place puts passes in order.
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
-//! infers. On the model that is written they run in the order of this file: [`lift`], [`fold`], [`canonicalize`],
+//! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`], [`canonicalize`],
 //! [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`] and [`examine`] run on
 //! copies. Each entry says why it stands where it stands: `before` and `after` another pass are constraints that a test
 //! keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of the same lists that
@@ -13,8 +13,9 @@ use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, FuseAffine, FuseBatchNorm,
-    HoistConstants, LiftConstants, NormalizeGemm, NormalizePooling, RewriteActivations, UpgradeOpset,
+    CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
+    NormalizeGemm, NormalizePadding, NormalizePooling, RewriteActivations, SinglePrecision, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreConstants, StoreWeights, StoredTensor,
@@ -22,6 +23,32 @@ use crate::quantize::{
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
 use indexmap::IndexMap;
+
+/// Opens functions of the model, so that everything else sees what is in them.
+pub fn inline<'a>() -> Pipeline<'a> {
+    Pipeline::new("inline", "one graph without calls; then one sees in which types it computes")
+        .with(InlineFunctions, "first: what stands in functions is seen by no other pass")
+}
+
+/// Takes in whatever runtimes load: forms of a file that the later passes do not know become forms that they do. `freeze`
+/// says which initializers that callers may override become constants.
+pub fn admit<'a>(freeze: Freeze) -> Pipeline<'a> {
+    Pipeline::new("admit", "what runtimes load and no later pass knows becomes what they know")
+        .with(CompleteNodes, "after `inline-functions`, whose nodes leave out what functions leave out")
+        .with(
+            LoadConstants,
+            "after `inline-functions`: constants in functions are read as well; before `single-precision`, which \
+             converts what is there",
+        )
+        .with_if(
+            freeze != Freeze::Nothing,
+            "freeze-initializers",
+            FreezeInitializers { which: freeze },
+            "after `inline-functions`, which shows what reads a weight; before `single-precision`, which keeps the \
+             types of inputs",
+        )
+        .with(SinglePrecision, "last: constants are where they stay, and inputs are what a caller feeds")
+}
 
 /// Brings weights where every other pass looks for them.
 pub fn lift<'a>() -> Pipeline<'a> {
@@ -51,6 +78,10 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             EliminateIdentities,
             "after `fold-constants`, which may show that a Pad is one; before `fuse-batch-norm`: an Identity in between \
              hides the layer",
+        )
+        .with(
+            NormalizePadding,
+            "after `upgrade-opset`, which makes paddings an operand, and after `eliminate-identities`",
         )
         .with(
             NormalizeGemm,
@@ -218,7 +249,8 @@ pub fn extract<'a>(inputs: Vec<(String, TypeProto)>, outputs: Vec<String>) -> Pi
 /// Makes constants readable in a model that is not prepared.
 pub fn examine<'a>() -> Pipeline<'a> {
     Pipeline::new("examine", "on a copy of the model as it comes: what synthetic inputs have to look like")
-        .with(LiftConstants, "alone: nothing but the constants is looked at")
+        .with(InlineFunctions, "before `lift-constants`: constants in functions are constants")
+        .with(LiftConstants, "last: nothing but the constants is looked at")
 }
 
 /// What is to be said of every pipeline, in the order in which they run.
@@ -240,6 +272,8 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         stored: &stored,
     };
     let pipelines = [
+        inline(),
+        admit(Freeze::Weights),
         lift(),
         fold(IndexMap::new()),
         canonicalize(true, &[]),

@@ -7,9 +7,11 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants,
-    FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, InsertTaps, LiftConstants, LowerInteger, NormalizeGemm,
-    NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, UpgradeOpset, run_pass,
+    CleanNames, CompleteNodes, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment,
+    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants,
+    InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm, NormalizePadding,
+    NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision,
+    UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ type Fields<'a> = IndexMap<&'a str, &'a str>;
 fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
     match name {
         "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
+        "complete-nodes" => Box::new(CompleteNodes),
         "drop-defaults" => Box::new(DropDefaults),
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
@@ -28,14 +31,19 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             outputs: words(fields.get("outputs").unwrap_or(&"")),
         }),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
+        "freeze-initializers" => Box::new(FreezeInitializers { which: freeze(fields.get("which").unwrap_or(&"")) }),
         "fuse-affine" => Box::new(FuseAffine::default()),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),
+        "hoist-constants" => Box::new(HoistConstants),
+        "inline-functions" => Box::new(InlineFunctions),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
+        "load-constants" => Box::new(LoadConstants),
         "lower-integer" => Box::new(LowerInteger),
         "normalize-gemm" => Box::new(NormalizeGemm),
+        "normalize-padding" => Box::new(NormalizePadding),
         "normalize-pooling" => Box::new(NormalizePooling),
         "pack-weights" => Box::new(PackWeights {
             layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), packing(text)?))).collect(),
@@ -43,10 +51,20 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         }),
         "rewrite-activations" => Box::new(RewriteActivations),
         "share-constants" => Box::new(ShareConstants),
+        "share-weights" => Box::new(ShareWeights),
+        "single-precision" => Box::new(SinglePrecision),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
         _ => panic!("testdata/passes/{name} is of no pass"),
+    }
+}
+
+fn freeze(text: &str) -> Freeze {
+    match text {
+        "weights" => Freeze::Weights,
+        "all" => Freeze::All,
+        _ => Freeze::Nothing,
     }
 }
 
@@ -154,24 +172,32 @@ macro_rules! passes {
 
 passes! {
     clean_names: "clean-names",
+    complete_nodes: "complete-nodes",
     drop_defaults: "drop-defaults",
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",
     equalize_channels: "equalize-channels",
     extract_segment: "extract-segment",
     fold_constants: "fold-constants",
+    freeze_initializers: "freeze-initializers",
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
     fuse_qlinear: "fuse-qlinear",
     half_constants: "half-constants",
+    hoist_constants: "hoist-constants",
+    inline_functions: "inline-functions",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",
+    load_constants: "load-constants",
     lower_integer: "lower-integer",
     normalize_gemm: "normalize-gemm",
+    normalize_padding: "normalize-padding",
     normalize_pooling: "normalize-pooling",
     pack_weights: "pack-weights",
     rewrite_activations: "rewrite-activations",
     share_constants: "share-constants",
+    share_weights: "share-weights",
+    single_precision: "single-precision",
     upgrade_opset: "upgrade-opset",
 }
 

@@ -1,5 +1,7 @@
 //! Mean of each channel of an activation.
 
+use crate::kernels::Keep;
+
 /// Sums along one axis of an activation; parts merge. Sums are floating-point: the same parts in the same order give
 /// the same bits.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +28,22 @@ impl ChannelMeans {
             }
         }
         self.count += (values.len() / channels) as u64;
+    }
+
+    /// The same of the elements that count, given their indices.
+    pub(crate) fn observe_kept(&mut self, values: &[f32], shape: &[usize], axis: usize, keep: Keep) {
+        let Some(&channels) = shape.get(axis) else { return };
+        let inner: usize = shape[axis + 1..].iter().product();
+        if channels * inner == 0 || (!self.sums.is_empty() && self.sums.len() != channels) {
+            return;
+        }
+        self.sums.resize(channels, 0.0);
+        let mut kept = 0;
+        for (at, &value) in values.iter().enumerate().filter(|(at, _)| keep(*at)) {
+            self.sums[at / inner % channels] += f64::from(value);
+            kept += 1;
+        }
+        self.count += kept / channels as u64;
     }
 
     /// Adds the sums of a part that is later in order.
@@ -71,6 +89,13 @@ mod tests {
         other.observe(&[4.0, 5.0, 6.0, 40.0, 50.0, 60.0], &[1, 2, 3], 1);
         means.merge(&other);
         assert_eq!(means.means(), [3.5, 35.0]);
+    }
+
+    #[test]
+    fn positions_that_count_nowhere() {
+        let mut means = ChannelMeans::default();
+        means.observe_kept(&[1.0, 10.0, 3.0, 30.0, 99.0, 99.0], &[1, 3, 2], 2, &|at| at < 4);
+        assert_eq!(means.means(), [2.0, 20.0]);
     }
 
     #[test]

@@ -3,13 +3,20 @@
 //! Histograms merge exactly in any order, so finished shards pass theirs on to later shards. Moving averages depend on
 //! the order of samples, and sums on the order of additions, so each shard has its own and they merge in shard order.
 //! The result is therefore the same for any number of threads, and memory does not grow with the number of samples.
+//!
+//! Positions that a mask leaves out are in none of the statistics, nor is −∞, which stands for nothing wherever it comes
+//! from: a mask that is added.
 
 use super::CalibrateError;
 use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
 use crate::data::{Dataset, Sample};
+use crate::execute::ExecuteError;
 use crate::execute::fold::Pool;
+use crate::execute::masks::Masked;
 use crate::execute::segment::Ran;
+use crate::kernels::{coprime_stride, start};
 use crate::runtime::Runtime;
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 /// Approximate number of values binned per tap over the whole run; extremes are taken over all values.
@@ -56,6 +63,7 @@ pub(crate) fn collect(
     taps: &Taps,
     pool: &Pool,
     data: &Dataset,
+    masked: &Masked,
     runtime: &Runtime,
 ) -> Result<Collected, CalibrateError> {
     let count = taps.counted.len();
@@ -76,7 +84,7 @@ pub(crate) fn collect(
         lock(&lent).push(shard.histograms);
         Ok(())
     };
-    let visit = |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, sample, ran, wanted);
+    let visit = |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, sample, ran, masked, wanted);
     pool.fold(data, runtime, begin, visit, merge)?;
     let mut histograms = vec![Histogram::new(); count];
     for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -100,14 +108,28 @@ struct Shard {
 }
 
 impl Taps {
-    fn observe(&self, shard: &mut Shard, sample: usize, ran: Ran, wanted: usize) -> Result<(), CalibrateError> {
+    fn observe(
+        &self,
+        shard: &mut Shard,
+        sample: usize,
+        ran: Ran,
+        masked: &Masked,
+        wanted: usize,
+    ) -> Result<(), CalibrateError> {
+        let kept = masked.sample(sample).map_err(ExecuteError::from)?;
         for (at, tap) in self.counted.iter().enumerate() {
             let (values, shape) = (ran.values(self.kept + at)?, ran.shape(self.kept + at));
+            let positions = kept.as_ref().and_then(|kept| kept.of(&tap.name, shape));
             if tap.range {
-                tap.observe(&mut shard.histograms[at], &mut shard.averages[at], sample, &values, wanted)?;
+                let counting: Cow<[f32]> =
+                    positions.as_ref().map_or(Cow::Borrowed(&values), |p| p.retain(&values).into());
+                tap.observe(&mut shard.histograms[at], &mut shard.averages[at], sample, &counting, wanted)?;
             }
             if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
-                shard.means[at].observe(&values, shape, axis);
+                match &positions {
+                    None => shard.means[at].observe(&values, shape, axis),
+                    Some(positions) => shard.means[at].observe_kept(&values, shape, axis, &|at| positions.keeps(at)),
+                }
             }
         }
         if sample < self.samples {
@@ -126,16 +148,16 @@ impl Tap {
         values: &[f32],
         wanted: usize,
     ) -> Result<(), CalibrateError> {
-        let raised: Vec<f32>;
-        let values = match self.floor {
-            Some(floor) => {
-                raised = values.iter().map(|v| v.max(floor)).collect();
-                raised.as_slice()
-            }
-            None => values,
+        let floor = self.floor.unwrap_or(f32::NEG_INFINITY);
+        let values: Cow<[f32]> = if self.floor.is_some() || values.contains(&f32::NEG_INFINITY) {
+            values.iter().map(|v| v.max(floor)).filter(|v| *v != f32::NEG_INFINITY).collect()
+        } else {
+            Cow::Borrowed(values)
         };
         let bad = histogram.nan() + histogram.infinite();
-        let extremes = histogram.observe_strided(values, stride(values.len(), wanted));
+        // Strides of several lengths: what repeats in an activation at one of them does not at another.
+        let stride = coprime_stride(values.len(), values.len() / wanted.max(1) + sample % 3, wanted / 2);
+        let extremes = histogram.observe_from(&values, start(sample, stride), stride);
         if histogram.nan() + histogram.infinite() > bad {
             return Err(CalibrateError::NonFiniteActivation { value: self.name.clone(), sample });
         }
@@ -151,12 +173,42 @@ fn positive_axis(axis: isize, rank: usize) -> Option<usize> {
     usize::try_from(axis).ok().filter(|&axis| axis < rank)
 }
 
-/// A step that visits about `wanted` of `length` values and shares no small factor with the rows of an image, so that
-/// no column is skipped.
-fn stride(length: usize, wanted: usize) -> usize {
-    let mut step = (length / wanted.max(1)).max(1);
-    while step > 1 && [2, 3, 5, 7].iter().any(|p| step.is_multiple_of(*p)) {
-        step += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bins see every column and every channel of every activation, whatever its width: no share of them is left out by a
+    /// stride that fits the rows.
+    #[test]
+    fn no_column_and_no_channel_is_never_seen() {
+        let wanted = BINNED_A_SAMPLE;
+        let worst = |samples: usize, [width, height, channels]: [usize; 3]| {
+            let length = width * height * channels;
+            let (mut columns, mut planes) = (vec![false; width], vec![false; channels]);
+            for sample in 0..samples {
+                let stride = coprime_stride(length, length / wanted + sample % 3, wanted / 2);
+                for at in (start(sample, stride)..length).step_by(stride) {
+                    columns[at % width] = true;
+                    planes[at / (width * height)] = true;
+                }
+            }
+            let share = |seen: &[bool]| seen.iter().filter(|seen| !**seen).count() as f64 / seen.len() as f64;
+            share(&columns).max(share(&planes))
+        };
+        for width in 1..=700 {
+            let heights = [1, 1 + width % 13, width.min(64)];
+            let channels = [1, 3, 16, 1 + width * 7 % 513][width % 4];
+            for height in heights {
+                assert_eq!(worst(24, [width, height, channels]), 0.0, "{channels}x{height}x{width}");
+            }
+        }
+        // Long vectors of features: what samples do not reach alone they reach together.
+        for width in [4096, 6272, 8192, 12_288] {
+            assert!(worst(24, [width, 1, 1]) < 0.05, "{width}");
+            assert!(worst(64, [width, 1, 1]) < 0.002, "{width}");
+        }
+        for channels in [160, 512, 1280, 2048] {
+            assert_eq!(worst(24, [13, 13, channels]), 0.0, "{channels}");
+        }
     }
-    step
 }

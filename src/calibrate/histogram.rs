@@ -116,6 +116,13 @@ impl Histogram {
         extremes.range
     }
 
+    /// The same, where the first value counted into a bin is that at `start`.
+    pub(crate) fn observe_from(&mut self, values: &[f32], start: usize, step: usize) -> Option<Range> {
+        let extremes = Extremes::of(values);
+        self.observe_known(values.get(start..).unwrap_or_default(), step, &extremes);
+        extremes.range
+    }
+
     /// [`observe_strided`](Self::observe_strided) for values whose extremes are already known.
     pub(super) fn observe_known(&mut self, values: &[f32], step: usize, extremes: &Extremes) {
         self.add_extremes(extremes.range);

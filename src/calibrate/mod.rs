@@ -6,6 +6,7 @@
 //! turns the statistics into a range for a grid; all observers read the same statistics, so they can be compared
 //! without running the model again.
 
+mod alike;
 mod binning;
 mod channel_means;
 mod collect;

@@ -1,9 +1,10 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
-use super::CalibrateError;
+use super::{CalibrateError, alike};
 use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
+use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages, fitting};
 use crate::quant::{GridKind, GridSpec, Range};
@@ -69,17 +70,19 @@ pub(crate) fn see(
     watch: Watch,
     runtime: &Runtime,
 ) -> Result<Seen, CalibrateError> {
-    if data.is_empty() {
-        return Err(CalibrateError::NoSamples);
-    }
     let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), watch };
     let mut wanted = wanted(model, scheme);
     if !scheme.coverage.is_whole() && wanted.is_empty() {
         return Ok(seen);
     }
+    if data.is_empty() {
+        return Err(CalibrateError::NoSamples);
+    }
     let part = Segment::whole(&scheme.coverage.part(model));
     let stages = Stages::new(&part, Limit::of(model, runtime.memory))?;
     runtime.begin("calibrate", (stages.len() * data.len()) as u64);
+    scheme.masks.notes().iter().for_each(|note| tracing::info!("{note}"));
+    let masked = Masked::new(&scheme.masks, data);
     let mut data = data.clone();
     for at in 0..stages.len() {
         let first = data.sample(0)?;
@@ -105,7 +108,7 @@ pub(crate) fn see(
             }
         }
         let taps = Taps { kept: handed, samples: if last { watch.outputs } else { data.len() }, counted };
-        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, runtime)?;
+        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, &masked, runtime)?;
         let names = || taps.counted.iter().map(|tap| tap.name.clone());
         seen.means.extend(names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)));
         seen.statistics.extend(names().zip(statistics));
@@ -128,7 +131,8 @@ impl Seen {
         let roots: Vec<ValueId> = scheme.placement.roots().collect();
         let one = |value| self.quantizer(model, scheme, value);
         let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
-        let activations = chosen?.into_iter().flatten().collect();
+        let mut activations = chosen?.into_iter().flatten().collect();
+        alike::join(model, scheme, &mut activations);
         let requantizing: Vec<&Layer> =
             scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
         let one = |layer| self.requantizer(model, scheme, layer);
@@ -252,7 +256,14 @@ fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
     }
     let dynamic = weight_only.iter().filter(|layer| model.graph.constant(layer.input).is_none());
     for layer in placement.layers().chain(dynamic) {
-        let axis = if layer.op == LayerOp::Conv { 1 } else { -1 };
+        let transposed = layer.op == LayerOp::Gemm && model.graph.node(layer.node).int_or("transA", 0) != 0;
+        let axis = match layer.op {
+            op if op.is_convolution() => 1,
+            // A constant on the left multiplies the rows of what is on the right.
+            LayerOp::MatMul if layer.weight_slot == 0 => -2,
+            LayerOp::Gemm if transposed => 0,
+            _ => -1,
+        };
         wanted.entry(layer.input).or_default().1 = Some(axis);
     }
     let complete = |(value, (range, channels))| Tap {

@@ -18,10 +18,13 @@ const PROBES: usize = 4;
 
 /// Synthetic samples for a model, whose first layers the back end runs.
 pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, CalibrateError> {
-    let specs = InputSpec::of(model);
+    let mut specs = InputSpec::of(model);
     let mut options = options.clone();
     let mut lifted = model.clone();
     pipelines::examine().run(&mut lifted)?;
+    for spec in specs.iter_mut().filter(|spec| spec.shape.is_none()) {
+        spec.shape = lifted.graph.find(&spec.name).and_then(|value| shape_read(&lifted, value));
+    }
     for spec in specs.iter().filter(|s| !s.dtype.is_float()) {
         if let Some(limit) = lifted.graph.find(&spec.name).and_then(|v| rows_indexed(&lifted, v)) {
             options.values.insert(spec.name.clone(), SyntheticValues::Ids { limit });
@@ -47,8 +50,9 @@ fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
             let node = graph.node(reader.node);
             match (node.op(), reader.slot) {
                 ("Gather", 1) => {
-                    let axis = usize::try_from(node.int_or("axis", 0)).ok()?;
                     let shape = graph.constant(node.input(0)?)?.shape().ok()?;
+                    let axis = node.int_or("axis", 0);
+                    let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
                     return shape.get(axis).map(|&n| n as u64);
                 }
                 ("OneHot", 0) => {
@@ -56,6 +60,33 @@ fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
                     return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok());
                 }
                 (op, 0) if facts(op).has(Trait::Rearrangement) => open.extend(node.output(0)),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// The shape of an input that declares none, by the layer that reads it: its channels or columns, all other axes open.
+fn shape_read(model: &Model, value: ValueId) -> Option<Vec<Option<usize>>> {
+    let graph = &model.graph;
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        for reader in graph.value(value).uses() {
+            let node = graph.node(reader.node);
+            let weight = || node.input(1).and_then(|weight| graph.initializer(weight)?.shape().ok());
+            match (node.op(), weight().as_deref()) {
+                ("Conv", Some([_, inputs, kernel @ ..])) if reader.slot == 0 => {
+                    let group = usize::try_from(node.int_or("group", 1)).ok()?;
+                    let channels = [None, inputs.checked_mul(group)];
+                    return Some(channels.into_iter().chain(kernel.iter().map(|_| None)).collect());
+                }
+                ("Gemm" | "MatMul", Some(&[rows, columns])) if reader.slot == 0 => {
+                    let transposed = node.op() == "Gemm" && node.int_or("transB", 0) != 0;
+                    return Some(vec![None, Some(if transposed { columns } else { rows })]);
+                }
+                ("Gather", _) if reader.slot == 1 => return Some(vec![None, None]),
+                (op, _) if reader.slot == 0 && facts(op).has(Trait::Conversion) => open.extend(node.output(0)),
                 _ => {}
             }
         }
@@ -107,7 +138,8 @@ fn image_scale(
     let (weight, bias) = (constant(Some(stem.weight))?, constant(stem.bias)?);
     let unit = unit_response(model, &stem, specs, options, backend)?;
     let channels = mean.len();
-    if channels == 0 || unit.len() != channels || variance.len() != channels || weight.len() % channels != 0 {
+    let known = channels > 0 && unit.len() == channels && variance.len() == channels && !weight.is_empty();
+    if !known || weight.len() % channels != 0 {
         return Ok(None);
     }
     let sums: Vec<f64> =

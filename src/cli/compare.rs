@@ -42,6 +42,9 @@ fn text(found: &SideBySide) -> String {
     if let (Some(before), Some(after)) = (found.reference.accuracy, found.model.accuracy) {
         line(&mut text, "accuracy", &format!("{:.2} % → {:.2} %", 100.0 * before, 100.0 * after));
     }
+    if let (Some(before), Some(after)) = (found.reference.metric, found.model.metric) {
+        line(&mut text, "metric", &format!("{before:.4} → {after:.4}"));
+    }
     agreement(&mut text, &found.outputs, found.lost);
     if let Some(start) = &found.starts {
         let place = if start.in_weights { "the weights of" } else { "what is read by" };

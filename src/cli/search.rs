@@ -269,17 +269,19 @@ fn text(found: &Outcome) -> String {
     summary(&mut text, found);
     let rows: Vec<Vec<String>> = found.front.iter().map(row).collect();
     text.push('\n');
-    text.push_str(&table(&["bits", "weights", "distance", "agreement", "accuracy", "from"], &rows, &[0, 1, 2, 3, 4]));
+    let head = ["bits", "weights", "distance", "lost", "agreement", "accuracy", "from"];
+    text.push_str(&table(&head, &rows, &[0, 1, 2, 3, 4, 5]));
     text
 }
 
 fn row(point: &FrontPoint) -> Vec<String> {
     let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
-    let Metrics { distance, agreement, accuracy, .. } = point.metrics;
+    let Metrics { distance, lost, agreement, accuracy, .. } = point.metrics;
     vec![
         format!("{:.2}", point.bits),
         bytes(point.packed_bytes),
         format!("{distance:.4}"),
+        percent(Some(lost)),
         percent(agreement),
         percent(accuracy),
         point.method.clone(),
@@ -305,6 +307,7 @@ pub(crate) fn summary(text: &mut String, found: &Outcome) {
     let passes = format!("{:.0} passes of a sample instead of {:.0}", found.passes.run, found.passes.full);
     line(text, "", &format!("{passes}, {saved:.0} % saved"));
     if !found.reached {
-        line(text, "", &format!("the target is out of reach: {}; this is the nearest plan", found.target));
+        let nearest = found.nearest.as_ref().map_or_else(String::new, |nearest| format!(": {nearest}"));
+        line(text, "", &format!("the target is out of reach: {}; this is the nearest plan{nearest}", found.target));
     }
 }

@@ -4,7 +4,8 @@ use super::measure::output_lines;
 use super::output::line;
 use super::search;
 use msq_onnx::WeightBits;
-use msq_onnx::report::numbers::{bytes, count};
+use msq_onnx::metrics::OutputMetrics;
+use msq_onnx::report::numbers::{bytes, count, percent};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
 use msq_onnx::report::{Document, Quality, Report};
@@ -77,7 +78,7 @@ fn bits_line(report: &Report) -> Option<String> {
     let plain = report.layers.iter().all(|l| l.weight_bits == Some(WeightBits::Bits(8)));
     let (average, activations) = (report.bits_on_disk(), report.activations());
     let said = format!("weights {average:.2} on disk on average, activations {activations}");
-    (!plain || activations != "8").then_some(said)
+    (!report.layers.is_empty() && (!plain || activations != "8")).then_some(said)
 }
 
 fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
@@ -92,7 +93,8 @@ fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
     let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));
     let one = match &quality.outputs[..] {
         [one] => Some(words(one)),
-        _ => None,
+        [] => None,
+        several => Some(format!("{} outputs, the worst loses {}", several.len(), percent(worst(several), 2))),
     };
     let metric = quality.metric.zip(quality.float_metric);
     let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
@@ -106,6 +108,10 @@ fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
                     layers float";
         line(text, "", hint);
     }
+}
+
+fn worst(outputs: &[OutputMetrics]) -> f64 {
+    outputs.iter().map(|output| output.lost).fold(0.0, f64::max)
 }
 
 fn model_line(model: &str, report: &Report) -> String {
@@ -149,6 +155,10 @@ fn stores(text: &mut String, report: &Report) {
 
 fn runs_as(text: &mut String, report: &Report) {
     let (int8, all) = (report.on_integers(), report.layer_count());
+    if all == 0 {
+        line(text, "runs as", "float: no layer multiplies by a constant");
+        return;
+    }
     let stored = report.layers.len() - int8;
     let stored = if stored > 0 { format!(", {stored} float with integer weights") } else { String::new() };
     if int8 == 0 && report.layers.len() == all {

@@ -202,10 +202,19 @@ impl Array {
 
     /// The first element that is NaN or infinite: its index and value.
     pub fn first_non_finite(&self) -> Option<(usize, f32)> {
+        self.first_of(|value| !value.is_finite())
+    }
+
+    /// The first float of a kind: its index and value.
+    pub(crate) fn first_of(&self, wanted: impl Fn(f32) -> bool) -> Option<(usize, f32)> {
         match &self.data {
-            ArrayData::F32(v) => v.iter().copied().enumerate().find(|(_, x)| !x.is_finite()),
-            ArrayData::F16(v) => v.iter().map(|x| x.to_f32()).enumerate().find(|(_, x)| !x.is_finite()),
-            ArrayData::F64(v) => v.iter().enumerate().find(|(_, x)| !x.is_finite()).map(|(i, &x)| (i, x as f32)),
+            ArrayData::F32(v) => v.iter().copied().enumerate().find(|&(_, x)| wanted(x)),
+            ArrayData::F16(v) => v.iter().map(|x| x.to_f32()).enumerate().find(|&(_, x)| wanted(x)),
+            // A finite double may be an infinite float.
+            ArrayData::F64(v) => {
+                let float = |x: f64| if x.is_finite() { (x as f32).clamp(f32::MIN, f32::MAX) } else { x as f32 };
+                v.iter().map(|&x| float(x)).enumerate().find(|&(_, x)| wanted(x))
+            }
             _ => None,
         }
     }

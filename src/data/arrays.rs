@@ -235,6 +235,12 @@ impl Source for NpyFolder {
         Ok(vec![feed.apply(stack, &last, index)?])
     }
 
+    fn shapes(&self, index: usize) -> Result<Option<Vec<Vec<usize>>>, DataError> {
+        let start = index * self.batch;
+        let files = self.files.get(start..start + self.batch).unwrap_or_default();
+        files.iter().map(|file| Ok(Rows::open(file)?.shape().to_vec())).collect::<Result<_, _>>().map(Some)
+    }
+
     fn batch(&self) -> usize {
         self.batch
     }

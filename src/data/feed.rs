@@ -121,7 +121,7 @@ impl Feed {
     }
 }
 
-/// Casts to the input's type and refuses NaN and infinities.
+/// Casts to the input's type and refuses NaN and infinities. −∞ stands for nothing in an input that is named a mask.
 pub(super) fn finish(
     array: Array,
     dtype: DataType,
@@ -130,13 +130,15 @@ pub(super) fn finish(
     sample: usize,
 ) -> Result<Array, DataError> {
     let not_finite = |(element, value)| DataError::NotFinite { place: Box::new(place.clone()), sample, element, value };
-    if let Some(bad) = array.first_non_finite() {
+    let masks = input.to_lowercase().contains("mask");
+    let bad = |value: f32| !(value.is_finite() || masks && value == f32::NEG_INFINITY);
+    if let Some(bad) = array.first_of(bad) {
         return Err(not_finite(bad));
     }
     let value = |reason| DataError::Value { place: Box::new(place.clone()), sample, input: input.to_owned(), reason };
     let array = array.cast(dtype).map_err(value)?;
     // A wide float can overflow a narrow one.
-    array.first_non_finite().map_or(Ok(array), |bad| Err(not_finite(bad)))
+    array.first_of(bad).map_or(Ok(array), |bad| Err(not_finite(bad)))
 }
 
 /// The error of an array that does not fit.

@@ -42,7 +42,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use msq_passes::ir::{DataType, Model};
+use msq_passes::ir::{DataType, Model, TypeProto};
 
 pub use array::{Array, ArrayData, CastError, LengthError};
 pub use error::{DataError, NpyError, Place, ShapeText};
@@ -64,6 +64,8 @@ pub struct InputSpec {
     pub dtype: DataType,
     /// Its shape, free dimensions `None`; `None` when not even the rank is known.
     pub shape: Option<Vec<Option<usize>>>,
+    /// The names of free dimensions, axis by axis; axes of the same name are equally long. May be shorter than the shape.
+    pub symbols: Vec<Option<String>>,
 }
 
 impl InputSpec {
@@ -72,7 +74,8 @@ impl InputSpec {
         let spec = |v| {
             let value = model.graph.value(v);
             let dtype = value.element_type().unwrap_or(DataType::Float);
-            Self { name: value.name().to_owned(), dtype, shape: value.shape() }
+            let symbols = value.ty().map(TypeProto::symbols).unwrap_or_default();
+            Self { name: value.name().to_owned(), dtype, shape: value.shape(), symbols }
         };
         model.graph.runtime_inputs().map(spec).collect()
     }
@@ -111,6 +114,11 @@ impl Dataset {
     pub fn synthetic(inputs: &[InputSpec], options: &SyntheticOptions) -> Result<Self, DataError> {
         check_inputs(inputs)?;
         Ok(Self::of(Opened::new(synthetic::Synthetic::new(inputs, options)?), String::new()))
+    }
+
+    /// No samples, for a model that nothing can feed.
+    pub fn none() -> Self {
+        Self::of(Opened::new(synthetic::Synthetic::none()), String::new())
     }
 
     fn of(opened: Opened, name: String) -> Self {
@@ -188,6 +196,23 @@ impl Dataset {
     pub fn subset(&self, indices: &[usize]) -> Self {
         let indices = indices.iter().filter_map(|&i| self.indices.get(i).copied()).collect();
         Self { indices, ..self.clone() }
+    }
+
+    /// The same samples, those of one shape one after the other, so that what is prepared for a shape serves all of them.
+    /// The first `lead` are spread over all shapes: they stand for the rest. Samples that are all alike keep their order.
+    pub(crate) fn grouped(&self, lead: usize) -> Result<Self, DataError> {
+        let shapes = |&at: &usize| self.source.shapes(at);
+        let Some(first) = self.indices.first().map(shapes).transpose()?.flatten() else { return Ok(self.clone()) };
+        let found: Vec<Option<Vec<Vec<usize>>>> = self.indices.iter().map(shapes).collect::<Result<_, _>>()?;
+        if found.iter().all(|shapes| shapes.as_ref() == Some(&first)) {
+            return Ok(self.clone());
+        }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by(|&a, &b| found[a].cmp(&found[b]).then(a.cmp(&b)));
+        let ahead = spread(order.len(), lead);
+        let rest = (0..order.len()).filter(|place| ahead.binary_search(place).is_err());
+        let places: Vec<usize> = ahead.iter().copied().chain(rest).map(|place| order[place]).collect();
+        Ok(self.subset(&places))
     }
 
     /// Two parts without a common sample: all but `held_out` samples, and `held_out` evenly spread ones.

@@ -15,6 +15,11 @@ pub(super) trait Source: Send + Sync {
     /// The arrays of a sample with an index below `len`, one per input.
     fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError>;
 
+    /// The shapes of a sample's arrays, where samples may differ in them; `None` where all are alike.
+    fn shapes(&self, _: usize) -> Result<Option<Vec<Vec<usize>>>, DataError> {
+        Ok(None)
+    }
+
     /// Rows of data per sample: the model's fixed batch.
     fn batch(&self) -> usize {
         1

@@ -16,6 +16,10 @@ impl Source for Stored {
         let sample = self.0.get(index).ok_or(DataError::OutOfRange { index, len: self.0.len() })?;
         Ok(sample.arrays.clone())
     }
+
+    fn shapes(&self, index: usize) -> Result<Option<Vec<Vec<usize>>>, DataError> {
+        Ok(self.0.get(index).map(|sample| sample.arrays.iter().map(|array| array.shape().to_vec()).collect()))
+    }
 }
 
 impl Dataset {

@@ -108,8 +108,14 @@ pub(super) struct Synthetic {
 
 impl Synthetic {
     pub(super) fn new(inputs: &[InputSpec], options: &SyntheticOptions) -> Result<Self, DataError> {
-        let recipes = inputs.iter().map(|spec| Recipe::new(spec, options)).collect::<Result<_, _>>()?;
+        let lengths = Lengths::of(inputs, options);
+        let recipes = inputs.iter().map(|spec| Recipe::new(spec, options, &lengths)).collect::<Result<_, _>>()?;
         Ok(Self { recipes, count: options.count, seed: options.seed })
+    }
+
+    /// No samples.
+    pub(super) fn none() -> Self {
+        Self { recipes: Vec::new(), count: 0, seed: 0 }
     }
 }
 
@@ -131,13 +137,17 @@ impl Source for Synthetic {
 }
 
 impl Recipe {
-    fn new(spec: &InputSpec, options: &SyntheticOptions) -> Result<Self, DataError> {
+    fn new(spec: &InputSpec, options: &SyntheticOptions, lengths: &Lengths) -> Result<Self, DataError> {
         let unusable = |reason: String| DataError::Preprocess { input: spec.name.clone(), reason };
-        let values = options.values.get(&spec.name).copied().unwrap_or_else(|| SyntheticValues::for_input(spec));
+        let values = values_of(spec, options);
         let wanted =
             spec.shape.as_deref().ok_or_else(|| unusable("no data can be made up for an unknown shape".into()))?;
         let form = ImageForm::of(Some(wanted), None, matches!(values, SyntheticValues::Images(_)));
-        let shape = concrete_shape(wanted, form, options);
+        let shape = wanted
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| dim.unwrap_or_else(|| lengths.free(spec, axis)))
+            .collect::<Vec<_>>();
         match count(&shape) {
             Some(elements) if elements <= MOST_ELEMENTS && memory::is_there(elements * BYTES) => {
                 Ok(Self { spec: spec.clone(), shape, values, form })
@@ -208,19 +218,82 @@ impl Recipe {
     }
 }
 
-/// Free dimensions replaced: the first by 1, an image's sides and all others by the options.
-fn concrete_shape(wanted: &[Option<usize>], form: Option<ImageForm>, options: &SyntheticOptions) -> Vec<usize> {
-    let Size { width, height } = options.image_size;
-    let (channels, rows, columns) = (3, height as usize, width as usize);
-    let image = form.map(|form| match form.layout {
-        Layout::Nchw => [channels, rows, columns],
-        Layout::Nhwc => [rows, columns, channels],
-    });
-    let start = wanted.len().saturating_sub(3);
-    let free = |axis: usize| match (image, axis.checked_sub(start)) {
-        (Some(image), Some(side)) => image.get(side).copied().unwrap_or(1),
-        _ if axis == 0 => 1,
-        _ => options.length,
-    };
-    wanted.iter().enumerate().map(|(axis, dim)| dim.unwrap_or_else(|| free(axis))).collect()
+fn values_of(spec: &InputSpec, options: &SyntheticOptions) -> SyntheticValues {
+    options.values.get(&spec.name).copied().unwrap_or_else(|| SyntheticValues::for_input(spec))
+}
+
+/// Lengths of free dimensions: those of one name are equal in all inputs.
+#[derive(Debug)]
+struct Lengths<'a> {
+    options: &'a SyntheticOptions,
+    named: BTreeMap<&'a str, Length>,
+}
+
+/// The length of a free dimension, by how much speaks for it: the side of an image more than another axis, and that
+/// more than the first, which is 1 where nothing else asks for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Length {
+    Batch,
+    Other,
+    Side(usize),
+}
+
+impl<'a> Lengths<'a> {
+    fn of(inputs: &'a [InputSpec], options: &'a SyntheticOptions) -> Self {
+        let mut lengths = Self { options, named: BTreeMap::new() };
+        for spec in inputs {
+            let free = spec.shape.iter().flatten().zip(&spec.symbols).enumerate();
+            for (axis, symbol) in
+                free.filter_map(|(axis, (dim, symbol))| Some((axis, symbol.as_ref().filter(|_| dim.is_none())?)))
+            {
+                let length = lengths.unnamed(spec, axis);
+                let named = lengths.named.entry(symbol.as_str()).or_insert(length);
+                *named = length.max(*named);
+            }
+        }
+        lengths
+    }
+
+    /// The length of a free dimension of an input.
+    fn free(&self, spec: &InputSpec, axis: usize) -> usize {
+        match spec.symbols.get(axis).and_then(Option::as_deref) {
+            Some(symbol) => self.sum(symbol).unwrap_or_else(|| self.number(self.named[symbol])),
+            None => self.number(self.unnamed(spec, axis)),
+        }
+    }
+
+    /// The length of a dimension that is called a sum of others and of numbers, as `past + 1`.
+    fn sum(&self, symbol: &str) -> Option<usize> {
+        if !symbol.contains('+') {
+            return None;
+        }
+        symbol.split('+').map(str::trim).try_fold(0_usize, |sum, term| {
+            let named = || self.number(self.named.get(term).copied().unwrap_or(Length::Other));
+            sum.checked_add(term.parse().ok().unwrap_or_else(named)).filter(|_| !term.is_empty())
+        })
+    }
+
+    fn number(&self, length: Length) -> usize {
+        match length {
+            Length::Batch => 1,
+            Length::Other => self.options.length,
+            Length::Side(side) => side,
+        }
+    }
+
+    fn unnamed(&self, spec: &InputSpec, axis: usize) -> Length {
+        let wanted = spec.shape.as_deref().unwrap_or_default();
+        let images = matches!(values_of(spec, self.options), SyntheticValues::Images(_));
+        let Size { width, height } = self.options.image_size;
+        let (channels, rows, columns) = (3, height as usize, width as usize);
+        let image = ImageForm::of(Some(wanted), None, images).map(|form| match form.layout {
+            Layout::Nchw => [channels, rows, columns],
+            Layout::Nhwc => [rows, columns, channels],
+        });
+        match (image, axis.checked_sub(wanted.len().saturating_sub(3))) {
+            (Some(image), Some(side)) => image.get(side).map_or(Length::Batch, |&side| Length::Side(side)),
+            _ if axis == 0 => Length::Batch,
+            _ => Length::Other,
+        }
+    }
 }

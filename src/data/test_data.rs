@@ -45,6 +45,10 @@ impl Source for TestData {
         };
         self.inputs.iter().enumerate().map(feed).collect()
     }
+
+    fn shapes(&self, index: usize) -> Result<Option<Vec<Vec<usize>>>, DataError> {
+        Ok(Some(self.arrays(index)?.iter().map(|array| array.shape().to_vec()).collect()))
+    }
 }
 
 /// A decoded file.

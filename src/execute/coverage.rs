@@ -5,9 +5,11 @@
 
 use super::segment::Segment;
 use super::stages::{Limit, Stages};
-use crate::engine::{Backend, EngineError};
-use msq_passes::ir::{Model, NodeId, ValueId};
-use std::collections::HashMap;
+use crate::data::Dataset;
+use crate::engine::EngineError;
+use crate::runtime::Runtime;
+use msq_passes::ir::{DataType, Model, NodeId, ValueId};
+use std::collections::{HashMap, HashSet};
 
 /// The nodes that cannot be run, and why.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +17,12 @@ pub(crate) struct Coverage {
     unseen: HashMap<NodeId, String>,
     /// Why nothing can be run.
     nothing: Option<String>,
+    /// How many nodes that the engine fails on were found by trying.
+    found: usize,
 }
+
+/// So many nodes that the engine fails on are looked for.
+const MOST_FOUND: usize = 8;
 
 impl Coverage {
     /// All of a model; nothing of one that the memory allowed is too little for, in stages too.
@@ -26,23 +33,60 @@ impl Coverage {
         }
     }
 
-    fn nothing(model: &Model, reason: String) -> Self {
-        Self { unseen: model.graph.node_ids().map(|id| (id, reason.clone())).collect(), nothing: Some(reason) }
+    /// Nothing, for this reason.
+    pub(crate) fn nothing(model: &Model, reason: String) -> Self {
+        Self {
+            unseen: model.graph.node_ids().map(|id| (id, reason.clone())).collect(),
+            nothing: Some(reason),
+            found: 0,
+        }
     }
 
-    /// Less than before, where the engine failed on that: what does not depend on operators it does not know; else
-    /// nothing at all.
-    pub(crate) fn less(&self, model: &Model, backend: &dyn Backend, error: &EngineError) -> Option<Self> {
-        if self.nothing.is_some() {
+    /// Less than before, where the engine failed on that: what does not depend on operators it does not know, nor on
+    /// nodes that it turns out not to run; nothing at all where no such node can be found.
+    pub(crate) fn less(&self, model: &Model, data: &Dataset, runtime: &Runtime, error: &EngineError) -> Option<Self> {
+        if self.nothing.is_some() || matches!(error, EngineError::Cancelled) {
             return None;
         }
-        let mut less = Self::default();
+        let mut less = Self { unseen: self.unseen.clone(), nothing: None, found: self.found };
         if self.is_whole() {
-            less.unseen.extend(backend.unknown(model));
-            less.spread(model);
+            less.unseen.extend(runtime.backend().unknown(model));
+            less.unseen.extend(texts(model));
         }
-        let none = less.is_whole() || less.unseen.len() == model.graph.node_ids().len();
+        if less.unseen.len() == self.unseen.len() && self.found < MOST_FOUND {
+            less.found += 1;
+            let fails = self.first_that_fails(model, data, runtime);
+            less.unseen.extend(fails.map(|node| (node, error.to_string())));
+        }
+        let stuck = less.unseen.len() == self.unseen.len();
+        less.spread(model);
+        let none = stuck || less.unseen.len() == model.graph.node_ids().len();
         Some(if none { Self::nothing(model, error.to_string()) } else { less })
+    }
+
+    /// The first node, in graph order, with which the engine fails on the first sample, though it runs all before it.
+    fn first_that_fails(&self, model: &Model, data: &Dataset, runtime: &Runtime) -> Option<NodeId> {
+        let sample = data.sample(0).ok()?;
+        let nodes: Vec<NodeId> = model.graph.node_ids().filter(|id| !self.unseen.contains_key(id)).collect();
+        // A large part is run in stages, which cannot be done again and again.
+        Limit::of(model, runtime.memory).is_none().then_some(())?;
+        let shapes: Vec<Vec<usize>> = sample.arrays.iter().map(|array| array.shape().to_vec()).collect();
+        let runs = |count: usize| {
+            let part = first_nodes(model, &nodes[..count]);
+            let ran = runtime.backend().load(&part, &shapes).and_then(|plan| plan.session()?.run(&sample.arrays));
+            ran.is_ok()
+        };
+        // The first `low` nodes run, the first `high` do not.
+        let (mut low, mut high) = (0, nodes.len());
+        while high - low > 1 {
+            let middle = usize::midpoint(low, high);
+            if runs(middle) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        nodes.get(low).copied()
     }
 
     /// What depends on what cannot be run cannot be run.
@@ -100,4 +144,30 @@ impl Coverage {
             format!("{count} nodes behind operators that the engine does not know were not observed or compared")
         })
     }
+}
+
+/// Some nodes of a model, whose results are its outputs where none of them reads those.
+fn first_nodes(model: &Model, nodes: &[NodeId]) -> Model {
+    let kept: HashSet<NodeId> = nodes.iter().copied().collect();
+    let graph = &model.graph;
+    let read = |value: ValueId| {
+        let value = graph.value(value);
+        value.uses().iter().any(|reader| kept.contains(&reader.node))
+            || value.captures().iter().any(|n| kept.contains(n))
+    };
+    let results = nodes.iter().flat_map(|&id| graph.node(id).outputs().iter().flatten().copied());
+    let outputs: Vec<ValueId> = results.filter(|&value| !read(value)).collect();
+    let mut part = model.clone();
+    part.graph.set_outputs(&outputs);
+    part.graph.remove_nodes(&graph.node_ids().filter(|id| !kept.contains(id)).collect());
+    part
+}
+
+/// The nodes that write text, which no array holds.
+fn texts(model: &Model) -> impl Iterator<Item = (NodeId, String)> + '_ {
+    model.graph.nodes().filter_map(|(id, node)| {
+        let mut results = node.outputs().iter().flatten().map(|&value| model.graph.value(value));
+        let text = results.find(|value| value.element_type() == Some(DataType::String))?;
+        Some((id, format!("`{}` is text, which the engine does not hand out", text.name())))
+    })
 }

@@ -16,24 +16,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Samples in a shard.
 pub(crate) const SHARD: usize = 4;
-/// Plans kept for different input shapes.
+/// The least and the most plans kept for different input shapes: as many as fit [`PLAN_BYTES`].
 const PLANS: usize = 8;
+const MOST_PLANS: usize = 128;
+const PLAN_BYTES: u64 = 256 << 20;
 /// How often the engine holds a model: as read, as prepared, as loaded and as packed for the kernels.
 pub(crate) const HELD: u64 = 4;
 
 type Shapes = Vec<Vec<usize>>;
+/// A plan, once somebody has built it.
+type Slot = Arc<Mutex<Option<Arc<dyn Plan>>>>;
 
 /// A segment to be run. One with dynamic axes gets a plan for each set of shapes that the data brings.
 pub(crate) struct Pool<'a> {
     segment: &'a Segment,
     backend: Arc<dyn Backend>,
-    plans: Mutex<Vec<(Shapes, Arc<dyn Plan>)>>,
+    /// The one used last comes first.
+    plans: Mutex<Vec<(Shapes, Slot)>>,
+    /// How many plans are kept.
+    most: usize,
 }
 
 impl<'a> Pool<'a> {
     /// Nothing is loaded before the first sample comes.
     pub(crate) fn new(segment: &'a Segment, runtime: &Runtime) -> Self {
-        Self { segment, backend: runtime.backend(), plans: Mutex::new(Vec::new()) }
+        let each = (HELD * segment.model.stored_bytes()).max(1);
+        let fitting = usize::try_from(PLAN_BYTES / each).unwrap_or(usize::MAX).clamp(PLANS, MOST_PLANS);
+        let most = if runtime.memory.is_some() { PLANS } else { fitting };
+        Self { segment, backend: runtime.backend(), plans: Mutex::new(Vec::new()), most }
     }
 
     /// Runs every sample. `begin` makes an empty sum, `visit` adds a sample to it, given the sample's index, and `merge`
@@ -69,15 +79,23 @@ impl<'a> Pool<'a> {
         Lane { pool: self, sessions: Vec::new() }
     }
 
-    /// The plan for these shapes, built once whichever worker comes first.
+    /// The plan for these shapes, built once whichever worker comes first; others are built meanwhile.
     fn plan(&self, shapes: &Shapes) -> Result<Arc<dyn Plan>, EngineError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, plan)) = plans.iter().find(|(s, _)| s == shapes) {
+        let slot = {
+            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = plans.iter().position(|(known, _)| known == shapes);
+            let entry = known.map_or_else(|| (shapes.clone(), Slot::default()), |at| plans.remove(at));
+            plans.truncate(self.most - 1);
+            let slot = Arc::clone(&entry.1);
+            plans.insert(0, entry);
+            slot
+        };
+        let mut built = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = &*built {
             return Ok(Arc::clone(plan));
         }
         let plan = self.backend.load(&self.segment.model, shapes)?;
-        plans.truncate(PLANS - 1);
-        plans.insert(0, (shapes.clone(), Arc::clone(&plan)));
+        *built = Some(Arc::clone(&plan));
         Ok(plan)
     }
 
@@ -139,16 +157,19 @@ impl Lane<'_, '_> {
             return Ok(Vec::new());
         }
         let shapes: Shapes = inputs.iter().map(|a| a.shape().to_vec()).collect();
-        let known = self.sessions.iter().position(|(s, _)| *s == shapes);
-        let at = if let Some(at) = known {
-            at
-        } else {
-            self.sessions.truncate(PLANS - 1);
-            let session = self.pool.plan(&shapes)?.session()?;
-            self.sessions.insert(0, (shapes, session));
-            0
-        };
-        self.sessions[at].1.run(inputs)
+        if self.sessions.first().is_none_or(|(last, _)| *last != shapes) {
+            let known = self.sessions.iter().position(|(known, _)| *known == shapes);
+            let entry = match known {
+                Some(at) => self.sessions.remove(at),
+                None => {
+                    let session = self.pool.plan(&shapes)?.session()?;
+                    (shapes, session)
+                }
+            };
+            self.sessions.truncate(self.pool.most - 1);
+            self.sessions.insert(0, entry);
+        }
+        self.sessions[0].1.run(inputs)
     }
 }
 

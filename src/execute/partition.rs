@@ -82,9 +82,9 @@ impl Partition {
     }
 }
 
-/// Names of the values that what leads to `done` hands to what leads to the nodes `waiting`. Values that neither needs do
-/// not count.
-pub(crate) fn boundary(graph: &Graph, done: &[&str], waiting: &[NodeId]) -> Vec<String> {
+/// Names of the values that what leads to `done` hands to what leads to the nodes `waiting`, and of those among `kept`
+/// that exist by then. Values that neither needs do not count.
+pub(crate) fn boundary(graph: &Graph, done: &[&str], waiting: &[NodeId], kept: &[String]) -> Vec<String> {
     let run = ancestors(graph, done.iter().filter_map(|name| graph.find(name)));
     let read = |&id: &NodeId| {
         let node = graph.node(id);
@@ -95,7 +95,8 @@ pub(crate) fn boundary(graph: &Graph, done: &[&str], waiting: &[NodeId]) -> Vec<
     let (before, behind): (Vec<NodeId>, Vec<NodeId>) =
         graph.node_ids().filter(|id| run.contains(id) || needed.contains(id)).partition(|id| run.contains(id));
     let at = before.len();
-    let crossing = Partition::new(graph, [before, behind].concat(), std::iter::empty()).crossing(at);
+    let kept = kept.iter().filter_map(|name| graph.find(name));
+    let crossing = Partition::new(graph, [before, behind].concat(), kept).crossing(at);
     crossing.into_iter().map(|value| graph.value(value).name().to_owned()).collect()
 }
 
@@ -152,9 +153,12 @@ mod tests {
     fn between_what_is_done_and_what_waits() {
         let model = model();
         let node = |output: &str| model.graph.value(model.graph.find(output).unwrap()).producer().unwrap().0;
-        assert_eq!(boundary(&model.graph, &["a"], &[node("e")]), ["x", "a"]);
-        assert_eq!(boundary(&model.graph, &["a", "d"], &[node("e")]), ["d"]);
-        assert_eq!(boundary(&model.graph, &[], &[node("a")]), ["x"]);
-        assert_eq!(boundary(&model.graph, &["y"], &[node("e")]), Vec::<String>::new());
+        assert_eq!(boundary(&model.graph, &["a"], &[node("e")], &[]), ["x", "a"]);
+        assert_eq!(boundary(&model.graph, &["a", "d"], &[node("e")], &[]), ["d"]);
+        assert_eq!(boundary(&model.graph, &[], &[node("a")], &[]), ["x"]);
+        assert_eq!(boundary(&model.graph, &["y"], &[node("e")], &[]), Vec::<String>::new());
+        // An output that is computed early is kept, one that is still to come is not handed on.
+        let outputs = ["y", "early"].map(str::to_owned);
+        assert_eq!(boundary(&model.graph, &["d"], &[node("y")], &outputs), ["late", "early", "d"]);
     }
 }

@@ -263,7 +263,7 @@ impl Mark {
         let waiting: HashSet<&str> = self.waiting.iter().map(String::as_str).collect();
         let waiting: Vec<NodeId> =
             graph.nodes().filter(|(_, node)| waiting.contains(node.label(graph))).map(|(id, _)| id).collect();
-        boundary(graph, &done, &waiting)
+        boundary(graph, &done, &waiting, &[])
     }
 }
 

@@ -5,7 +5,8 @@
 //! as many passes as there are layers. Instead each side keeps, for every sample, the values at a cut: those that what
 //! has been run hands to what has not. A step runs the segment from the cut to the values wanted, and moves the cut behind
 //! them, unless the values there take more memory than allowed; then the cut stays, and the next step runs a longer
-//! segment. A comparison of two large networks walks in the same way from stage to stage.
+//! segment. Such a step is run with no more samples than its summary asks for: where nothing is handed on, the others need
+//! not be run, and in front of large images they would be run once more for every layer. A comparison of two large networks walks in the same way from stage to stage.
 
 use super::ExecuteError;
 use super::partition::boundary;
@@ -29,10 +30,17 @@ pub(crate) struct Reading<'a> {
     pub quantized: &'a [f32],
 }
 
+/// Samples that are taken or left together where not all are run.
+const TOGETHER: usize = 8;
+
 /// What is summed over the readings of a step, shard by shard.
 pub(crate) trait Summary: Send {
     /// Why a reading is refused, or the run fails.
     type Error: Send + From<ExecuteError>;
+    /// How many samples are enough, given the shape of a reading.
+    fn enough(&self, _: &[usize]) -> usize {
+        usize::MAX
+    }
     /// Adds a reading.
     fn observe(&mut self, reading: Reading) -> Result<(), Self::Error>;
     /// Adds the sums of a later shard.
@@ -48,6 +56,8 @@ pub(crate) struct Stop {
     pub done: Vec<String>,
     /// The nodes still to come.
     pub waiting: Vec<NodeId>,
+    /// Names of values that a later stop looks at, even if no node still to come reads them.
+    pub kept: Vec<String>,
 }
 
 /// Two networks, run as far as the last stop.
@@ -112,7 +122,9 @@ impl Walk {
             };
             sum.observe(Reading { sample, shape: x.shape(0), float, quantized })
         };
-        self.step([float, quantized], &stops, &summary, visit, |part| total.merge(part))?;
+        let empty = summary();
+        let enough = |ran: Ran| empty.enough(ran.shape(0));
+        self.step_some([float, quantized], &stops, &enough, &summary, visit, |part| total.merge(part))?;
         Ok(total)
     }
 
@@ -124,12 +136,27 @@ impl Walk {
         stops: &[Stop; 2],
         begin: impl Fn() -> S + Sync,
         visit: impl Fn(&mut S, usize, [Ran; 2]) -> Result<(), E> + Sync,
+        merge: impl FnMut(S) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        self.step_some(models, stops, &|_| usize::MAX, begin, visit, merge)
+    }
+
+    /// The same, with only as many samples as are enough where the cuts stay.
+    fn step_some<S: Send, E: Send + From<ExecuteError>>(
+        &mut self,
+        models: [&Model; 2],
+        stops: &[Stop; 2],
+        enough: &dyn Fn(Ran) -> usize,
+        begin: impl Fn() -> S + Sync,
+        visit: impl Fn(&mut S, usize, [Ran; 2]) -> Result<(), E> + Sync,
         mut merge: impl FnMut(S) -> Result<(), E> + Send,
     ) -> Result<(), E> {
         let next = [self.sides[0].next(models[0], &stops[0])?, self.sides[1].next(models[1], &stops[1])?];
-        let moves = self.can_move(&next)?;
+        let (moves, enough) = self.can_move(&next, enough)?;
+        let all = self.sides[0].data.len();
+        let taken = blocks(all, if moves { all } else { enough });
         let visit = |(sum, kept): &mut (S, [Vec<Sample>; 2]), index: usize, ran: [Ran; 2]| {
-            visit(sum, index, [ran[0].skip(next[0].cut), ran[1].skip(next[1].cut)])?;
+            visit(sum, taken[index], [ran[0].skip(next[0].cut), ran[1].skip(next[1].cut)])?;
             for side in 0..if moves { 2 } else { 0 } {
                 kept[side].push(ran[side].sample(next[side].cut).map_err(ExecuteError::from)?);
             }
@@ -141,7 +168,8 @@ impl Walk {
             merge(sum)
         };
         let segments = [&next[0].segment, &next[1].segment];
-        let data = [&self.sides[0].data, &self.sides[1].data];
+        let data = [0, 1].map(|side| self.sides[side].data.subset(&taken));
+        let data = [&data[0], &data[1]];
         fold_pair_within(segments, self.limits, data, &self.runtime, || (begin(), Default::default()), visit, keep)?;
         for ((side, next), (stop, kept)) in self.sides.iter_mut().zip(next).zip(stops.iter().zip(kept)) {
             side.done.extend_from_slice(&stop.done);
@@ -153,25 +181,33 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether the next cuts can be moved to, judged by the first sample: the values there fit the budget, and all are
+    /// Whether the next cuts can be moved to, and how many samples are enough otherwise, judged by the first sample: the values there fit the budget, and all are
     /// floats. Shapes have to be computed in the segment that uses them, where the engine sees that they are constant.
-    fn can_move(&self, next: &[Next; 2]) -> Result<bool, ExecuteError> {
-        let mut bytes = 0;
+    fn can_move(&self, next: &[Next; 2], enough: &dyn Fn(Ran) -> usize) -> Result<(bool, usize), ExecuteError> {
+        let (mut bytes, mut samples, mut floats) = (0, usize::MAX, true);
         for ((next, side), limit) in next.iter().zip(&self.sides).zip(self.limits) {
-            let size = Stages::new(&next.segment, limit)?.once(&side.data, &self.runtime, |ran| {
-                (0..next.cut).all(|at| ran.as_f32(at).is_some()).then(|| ran.bytes(next.cut))
-            })?;
-            let Some(size) = size else { return Ok(false) };
-            bytes += size;
+            let look = |ran: Ran| {
+                floats &= (0..next.cut).all(|at| ran.as_f32(at).is_some());
+                bytes += ran.bytes(next.cut);
+                samples = samples.min(enough(ran.skip(next.cut)));
+            };
+            Stages::new(&next.segment, limit)?.once(&side.data, &self.runtime, look)?;
         }
-        Ok(bytes * self.sides[0].data.len() as u64 <= self.budget)
+        Ok((floats && bytes * self.sides[0].data.len() as u64 <= self.budget, samples))
     }
+}
+
+/// About `wanted` of so many samples, or all of them: blocks of consecutive ones, evenly spread.
+fn blocks(all: usize, wanted: usize) -> Vec<usize> {
+    let (blocks, wanted) = (all.div_ceil(TOGETHER), wanted.min(all).div_ceil(TOGETHER));
+    let block = |at: usize| at * blocks / wanted.max(1) * TOGETHER;
+    (0..wanted).flat_map(|at| block(at)..(block(at) + TOGETHER).min(all)).collect()
 }
 
 impl Side {
     fn next(&self, model: &Model, stop: &Stop) -> Result<Next, ExecuteError> {
         let done: Vec<&str> = self.done.iter().chain(&stop.done).map(String::as_str).collect();
-        let cut = boundary(&model.graph, &done, &stop.waiting);
+        let cut = boundary(&model.graph, &done, &stop.waiting, &stop.kept);
         let wanted = [&cut[..], &stop.wanted].concat();
         let segment = Segment::between(model, &self.cut, &self.data.sample(0)?, &wanted)?;
         Ok(Next { segment, cut: cut.len() })
@@ -188,7 +224,7 @@ fn in_front_of(model: &Model, layer: &Layer, open: Option<&str>, later: &[Layer]
     let waiting = graph.nodes().filter(|(_, node)| waits.contains(node.label(graph))).map(|(id, _)| id).collect();
     let done = open.and_then(|open| graph.find(open)).map_or(input, |open| before_quantizer(graph, open));
     let name = |value: ValueId| vec![graph.value(value).name().to_owned()];
-    Ok(Stop { wanted: name(input), done: name(done), waiting })
+    Ok(Stop { wanted: name(input), done: name(done), waiting, kept: Vec::new() })
 }
 
 /// What the quantizer that makes a value reads; the value itself where none does.

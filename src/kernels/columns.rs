@@ -6,7 +6,7 @@
 //! the shapes alone.
 
 use super::unfold::Batch;
-use super::{Geometry, KernelError, Sampling};
+use super::{Geometry, Keep, KernelError, Sampling};
 
 /// The most columns kept, and the most values of each network.
 const MOST_COLUMNS: usize = 16_384;
@@ -59,7 +59,12 @@ impl Means {
 impl ColumnSampler {
     /// Nothing collected yet, of so many samples to come.
     pub fn new(geometry: Geometry, samples: usize) -> Self {
-        let most = (MOST_VALUES / (geometry.inputs() * geometry.groups()).max(1)).clamp(1, MOST_COLUMNS);
+        Self::limited(geometry, samples, MOST_COLUMNS, MOST_VALUES)
+    }
+
+    /// The same with other limits: the most columns kept, and the most values of each network.
+    pub(crate) fn limited(geometry: Geometry, samples: usize, columns: usize, values: usize) -> Self {
+        let most = (values / (geometry.inputs() * geometry.groups()).max(1)).clamp(1, columns);
         let samples = samples.max(1);
         let positions = (most / samples).max(1);
         Self { geometry, positions, stride: samples.div_ceil(most), quantized: Vec::new(), float: Vec::new() }
@@ -74,6 +79,18 @@ impl ColumnSampler {
         quantized: &[f32],
         shape: &[usize],
     ) -> Result<(), KernelError> {
+        self.observe_kept(first, float, quantized, shape, None)
+    }
+
+    /// The same of the positions whose elements count.
+    pub(crate) fn observe_kept(
+        &mut self,
+        first: usize,
+        float: &[f32],
+        quantized: &[f32],
+        shape: &[usize],
+        keep: Option<Keep>,
+    ) -> Result<(), KernelError> {
         let batch = Batch::pair(&self.geometry, shape, float, quantized)?;
         let sampling = Sampling { stride: batch.positions().div_ceil(self.positions), least: 0 };
         let length = batch.length.max(1);
@@ -82,7 +99,8 @@ impl ColumnSampler {
             if !(first + i).is_multiple_of(self.stride) {
                 continue;
             }
-            let sites = batch.sites(&self.geometry, first + i, sampling);
+            let own = |element: usize| keep.is_none_or(|keep| keep(i * length + element));
+            let sites = batch.sites(&self.geometry, first + i, sampling, keep.is_some().then_some(&own as Keep));
             let mut part = vec![0.0; rows * sites.count];
             for (values, kept) in [(x, &mut self.float), (y, &mut self.quantized)] {
                 sites.copy(values, 0, sites.count, &mut part, sites.count.max(1));

@@ -15,7 +15,7 @@
 //! order, give the same bits.
 
 use super::unfold::{Batch, Sites};
-use super::{Geometry, KernelError, Means, Sampling};
+use super::{Columns, Geometry, Keep, KernelError, Means, Sampling};
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ use rayon::prelude::*;
 const LONGEST: usize = 4096;
 const MOST_BLOCKS: usize = 64;
 /// Values kept before they are multiplied, and the most columns.
-const KEPT: usize = 1 << 21;
+const KEPT: usize = 1 << 22;
 const MOST_COLUMNS: usize = 2048;
 const LEAST_COLUMNS: usize = 32;
 /// Columns up to this long are multiplied in plain loops.
@@ -46,6 +46,8 @@ pub struct Gram {
     quantized: Vec<f32>,
     float: Vec<f32>,
     filled: usize,
+    /// Whether float columns are collected apart, because they differ.
+    apart: bool,
     sums: Sums,
 }
 
@@ -117,12 +119,28 @@ impl Gram {
             count: 0,
         };
         let capacity = (KEPT / rows).clamp(LEAST_COLUMNS, MOST_COLUMNS);
-        Ok(Self { geometry, blocks, sampling, capacity, quantized: Vec::new(), float: Vec::new(), filled: 0, sums })
+        Ok(Self {
+            geometry,
+            blocks,
+            sampling,
+            capacity,
+            quantized: Vec::new(),
+            float: Vec::new(),
+            filled: 0,
+            apart: false,
+            sums,
+        })
     }
 
     /// Parts that columns are cut into: the moments of each group are those of so many blocks.
     pub fn blocks(&self) -> usize {
         self.blocks
+    }
+
+    /// About how many positions are taken of a sample whose activation has this shape; none where the layer cannot read it.
+    pub(crate) fn positions(&self, shape: &[usize]) -> Option<usize> {
+        let batch = Batch::new(&self.geometry, shape, shape.iter().product()).ok()?;
+        Some(batch.samples * self.sampling.count(batch.positions()))
     }
 
     /// Values in a block.
@@ -139,33 +157,52 @@ impl Gram {
         quantized: &[f32],
         shape: &[usize],
     ) -> Result<(), KernelError> {
+        self.observe_kept(first, float, quantized, shape, None)
+    }
+
+    /// The same of the positions whose elements count.
+    pub(crate) fn observe_kept(
+        &mut self,
+        first: usize,
+        float: &[f32],
+        quantized: &[f32],
+        shape: &[usize],
+        keep: Option<Keep>,
+    ) -> Result<(), KernelError> {
         let batch = Batch::pair(&self.geometry, shape, float, quantized)?;
         let same = std::ptr::eq(float, quantized);
-        if !same && self.sums.cross.is_none() {
-            self.flush();
-            self.sums.cross = Some(self.sums.own_cross(self.size()));
-            self.sums.float.clone_from(&self.sums.quantized);
+        if !same {
+            self.part();
         }
         let length = batch.length.max(1);
         for (i, (x, y)) in float.chunks(length).zip(quantized.chunks(length)).enumerate() {
-            let sites = batch.sites(&self.geometry, first + i, self.sampling);
+            let own = |element: usize| keep.is_none_or(|keep| keep(i * length + element));
+            let sites = batch.sites(&self.geometry, first + i, self.sampling, keep.is_some().then_some(&own as Keep));
             self.collect(&sites, x, y);
         }
         Ok(())
+    }
+
+    /// Collects float columns apart from here on.
+    fn part(&mut self) {
+        if !self.apart {
+            self.float.clone_from(&self.quantized);
+            self.apart = true;
+        }
     }
 
     /// Collects the columns of one sample, multiplying whenever enough are there.
     fn collect(&mut self, sites: &Sites, float: &[f32], quantized: &[f32]) {
         let length = self.sums.quantized.len() * self.capacity;
         self.quantized.resize(length, 0.0);
-        if self.sums.cross.is_some() {
+        if self.apart {
             self.float.resize(length, 0.0);
         }
         let mut from = 0;
         while from < sites.count {
             let count = (sites.count - from).min(self.capacity - self.filled);
             sites.copy(quantized, from, count, &mut self.quantized[self.filled..], self.capacity);
-            if self.sums.cross.is_some() {
+            if self.apart {
                 sites.copy(float, from, count, &mut self.float[self.filled..], self.capacity);
             }
             from += count;
@@ -181,6 +218,9 @@ impl Gram {
         let (size, count) = (self.size(), std::mem::take(&mut self.filled));
         if count == 0 {
             return;
+        }
+        if self.apart {
+            self.sums.split(size);
         }
         let rows = |values| Rows { values, stride: self.capacity, count };
         let quantized = rows(&self.quantized);
@@ -200,8 +240,13 @@ impl Gram {
         if self.geometry != other.geometry {
             return Err(KernelError::Merge);
         }
+        if self.sums.count == 0 && other.sums.count == 0 && self.filled + other.filled <= self.capacity {
+            self.append(other);
+            return Ok(());
+        }
         self.flush();
         other.flush();
+        self.apart |= other.apart;
         let size = self.size();
         if self.sums.cross.is_some() || other.sums.cross.is_some() {
             for sums in [&mut self.sums, &mut other.sums] {
@@ -210,6 +255,46 @@ impl Gram {
         }
         self.sums.add(&other.sums);
         Ok(())
+    }
+
+    /// Takes over the columns that another part has collected, where neither has multiplied any yet.
+    fn append(&mut self, mut other: Self) {
+        if other.filled == 0 {
+            return;
+        }
+        if self.apart || other.apart {
+            self.part();
+            other.part();
+        }
+        let length = self.sums.quantized.len() * self.capacity;
+        let take = |to: &mut Vec<f32>, from: &[f32]| {
+            to.resize(length, 0.0);
+            for (to, from) in to.chunks_mut(self.capacity).zip(from.chunks(self.capacity)) {
+                to[self.filled..self.filled + other.filled].copy_from_slice(&from[..other.filled]);
+            }
+        };
+        take(&mut self.quantized, &other.quantized);
+        if self.apart {
+            take(&mut self.float, &other.float);
+        }
+        self.filled += other.filled;
+    }
+
+    /// The columns themselves, of each group, where there are fewer than half as many as a column has values: then their
+    /// moments hold nothing more, and are larger.
+    pub(crate) fn finish_few(self) -> Result<Vec<Columns>, Self> {
+        let (groups, size) = (self.geometry.groups(), self.geometry.inputs());
+        if self.sums.count > 0 || self.filled == 0 || self.filled * 2 > size {
+            return Err(self);
+        }
+        let of_group = |values: &[f32], group: usize| -> Vec<f32> {
+            let element = |at: usize| values[(group * size + at % size) * self.capacity + at / size];
+            (0..self.filled * size).map(element).collect()
+        };
+        let float = if self.apart { &self.float } else { &self.quantized };
+        let columns =
+            |group| Columns { size, quantized: of_group(&self.quantized, group), float: of_group(float, group) };
+        Ok((0..groups).map(columns).collect())
     }
 
     /// The moments of each group, block after block.

@@ -8,6 +8,7 @@
 mod columns;
 mod geometry;
 mod gram;
+mod stride;
 mod unfold;
 
 #[cfg(test)]
@@ -16,9 +17,13 @@ mod tests;
 pub use columns::{ColumnSampler, Columns, Means};
 pub use geometry::Geometry;
 pub use gram::{Gram, Moments};
+pub(crate) use stride::{coprime_stride, start};
 pub use unfold::{Sampling, Unfolded};
 
 use thiserror::Error;
+
+/// Whether an element of an activation, given by its index, counts.
+pub(crate) type Keep<'a> = &'a dyn Fn(usize) -> bool;
 
 /// Why a layer, or an activation, cannot be written as a matrix product.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

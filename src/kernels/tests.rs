@@ -197,12 +197,13 @@ fn samples_complement_each_other() {
     let sampling = Sampling { stride: 4, least: 1 };
     let taken = |sample| Unfolded::new(&geometry, &x, &[1, 1, 8, 8], sample, sampling).unwrap().values;
     // 4 and a width of 8 have common factors; 5 has none.
-    assert_eq!(taken(1)[..3], [1.0, 6.0, 11.0]);
-    let mut all: Vec<f32> = (0..5).flat_map(taken).collect();
+    assert_eq!(taken(1)[..3], [3.0, 8.0, 13.0]);
+    let mut all: Vec<f32> = (0..8).flat_map(taken).collect();
     all.sort_by(f32::total_cmp);
+    all.dedup();
     assert_eq!(all, x);
     let few = Unfolded::new(&geometry, &x, &[1, 1, 8, 8], 0, Sampling { stride: 1000, least: 16 }).unwrap();
-    assert_eq!(few.positions, 13);
+    assert_eq!(few.positions, 22);
 }
 
 fn gram(geometry: &Geometry) -> Gram {
@@ -382,4 +383,32 @@ fn samplers_keep_their_limits() {
     assert!((1_677..=3_355).contains(&count), "{count}");
     let merged = ColumnSampler::new(long, 1).merge(ColumnSampler::new(short, 1));
     assert_eq!(merged.unwrap_err(), KernelError::Merge);
+}
+
+/// Columns that are fewer than half as many as their values stay as they are; positions that count nowhere are not among
+/// them.
+#[test]
+fn few_columns_are_kept_and_others_left_out() {
+    let geometry = geometry("1,6,40", "40,3", "1,6,3", "MatMul(x, w)").unwrap();
+    let (x, y) = (values(240, 1), values(240, 2));
+    let keep = |element: usize| element < 40 || element >= 200;
+    let observed = |quantized: &[f32]| {
+        let mut parts = [0, 1].map(|_| Gram::new(geometry.clone(), Sampling::ALL).unwrap());
+        parts[0].observe_kept(0, &x, &x, &[1, 6, 40], Some(&keep)).unwrap();
+        parts[1].observe_kept(1, &x, quantized, &[1, 6, 40], Some(&keep)).unwrap();
+        let [mut all, later] = parts;
+        all.merge(later).unwrap();
+        all
+    };
+    let kept = |values: &[f32]| [&values[..40], &values[200..]].concat();
+    let found = observed(&y).finish_few().unwrap();
+    assert_eq!(found[0].float, [kept(&x), kept(&x)].concat());
+    assert_eq!(found[0].quantized, [kept(&x), kept(&y)].concat());
+    let mut moments = Gram::new(geometry.clone(), Sampling::ALL).unwrap();
+    moments.observe(0, &kept(&x), &kept(&x), &[1, 2, 40]).unwrap();
+    moments.observe(1, &kept(&x), &kept(&y), &[1, 2, 40]).unwrap();
+    assert_eq!(observed(&y).finish(), moments.finish());
+    let mut many = Gram::new(geometry, Sampling::ALL).unwrap();
+    (0..4).for_each(|sample| many.observe(sample, &x, &x, &[1, 6, 40]).unwrap());
+    assert!(many.finish_few().is_err());
 }

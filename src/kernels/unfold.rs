@@ -1,17 +1,16 @@
 //! Columns of an activation at some of a layer's positions.
 //!
-//! Not every position is needed to know how a layer's inputs correlate: neighbours see nearly the same. Position number
-//! `offset + i·stride` is taken for i = 0, 1, …, with `offset = sample mod stride`, so that samples complement each other;
-//! the stride is raised until it has no factor in common with the width of the output, or else every row of a picture would
-//! be looked at in the same places. Which positions are taken depends on the sample's number and the shapes alone.
+//! Not every position is needed to know how a layer's inputs correlate: neighbours see nearly the same. Of the positions
+//! that count every so many are taken, see [`coprime_stride`]. Which ones depends on the sample's number, the shapes and
+//! what a mask leaves out alone.
 
-use super::{Geometry, KernelError};
+use super::{Geometry, Keep, KernelError, coprime_stride, start};
 use crate::kernels::geometry::Walk;
 
 /// Which positions are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampling {
-    /// Stride between the positions taken; raised until it has no factor in common with the width of the output.
+    /// Stride between the positions taken, about: it has no factor in common with their number.
     pub stride: usize,
     /// How many positions of a sample are taken at least, if it has as many.
     pub least: usize,
@@ -21,13 +20,15 @@ impl Sampling {
     /// Every position.
     pub const ALL: Self = Self { stride: 1, least: 0 };
 
-    /// The positions taken of `count` in rows of `width`.
-    fn positions(self, sample: usize, count: usize, width: usize) -> impl Iterator<Item = usize> {
-        let mut stride = self.stride.min(count / self.least.max(1)).max(1);
-        while common_divisor(stride, width.max(1)) != 1 {
-            stride += 1;
-        }
-        (sample % stride.min(count.max(1))..count).step_by(stride)
+    /// How many positions are taken of so many, about.
+    pub(super) fn count(self, count: usize) -> usize {
+        count / coprime_stride(count, self.stride, self.least)
+    }
+
+    /// The positions taken of `count`.
+    fn positions(self, sample: usize, count: usize) -> impl Iterator<Item = usize> + Clone {
+        let stride = coprime_stride(count, self.stride, self.least);
+        (start(sample, stride)..count).step_by(stride)
     }
 }
 
@@ -35,10 +36,6 @@ impl Default for Sampling {
     fn default() -> Self {
         Self { stride: 8, least: 32 }
     }
-}
-
-fn common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// Where the columns of one sample stand in its values: row k of channel c's part and position p are at
@@ -117,20 +114,38 @@ impl Batch {
         }
     }
 
-    /// Where the columns of sample number `sample` stand.
-    pub(super) fn sites(&self, geometry: &Geometry, sample: usize, sampling: Sampling) -> Sites {
+    /// Where the columns of sample number `sample` stand. `keep` is asked of elements of the sample.
+    pub(super) fn sites(&self, geometry: &Geometry, sample: usize, sampling: Sampling, keep: Option<Keep>) -> Sites {
         let channels = geometry.channels();
+        let counting = keep.map(|keep| {
+            let counts = |&position: &usize| keep(self.element(position, channels));
+            (0..self.positions()).filter(counts).collect::<Vec<usize>>()
+        });
+        let count = counting.as_ref().map_or(self.positions(), Vec::len);
+        let number = |at: usize| counting.as_ref().map_or(at, |list| list[at]);
+        let taken: Vec<usize> = sampling.positions(sample, count).map(number).collect();
         match self.view {
-            View::Rows(rows) => {
-                let indices: Vec<usize> = sampling.positions(sample, rows, 1).map(|p| p * channels).collect();
+            View::Rows(_) => {
+                let indices: Vec<usize> = taken.iter().map(|p| p * channels).collect();
                 Sites { count: indices.len(), taps: 1, plane: 1, indices, channels }
             }
             View::Window(walk) => {
-                let taken = || sampling.positions(sample, walk.positions(), walk.output[2]);
-                let of_tap = |tap| taken().map(move |p| walk.index(p, tap).unwrap_or(PADDING));
+                let of_tap = |tap| taken.iter().map(move |&p| walk.index(p, tap).unwrap_or(PADDING));
                 let indices = (0..walk.taps()).flat_map(of_tap).collect();
                 let plane = walk.input.iter().product();
-                Sites { count: taken().count(), taps: walk.taps(), plane, indices, channels }
+                Sites { count: taken.len(), taps: walk.taps(), plane, indices, channels }
+            }
+        }
+    }
+
+    /// An element of a sample that stands for a position: of a window the one in its middle.
+    fn element(&self, position: usize, channels: usize) -> usize {
+        match self.view {
+            View::Rows(_) => position * channels,
+            View::Window(walk) => {
+                let taps = walk.taps();
+                let middle = walk.index(position, taps / 2);
+                middle.or_else(|| (0..taps).find_map(|tap| walk.index(position, tap))).unwrap_or(0)
             }
         }
     }
@@ -169,7 +184,7 @@ impl Unfolded {
         sampling: Sampling,
     ) -> Result<Self, KernelError> {
         let batch = Batch::new(geometry, shape, activation.len())?;
-        let sites: Vec<Sites> = (0..batch.samples).map(|i| batch.sites(geometry, first + i, sampling)).collect();
+        let sites: Vec<Sites> = (0..batch.samples).map(|i| batch.sites(geometry, first + i, sampling, None)).collect();
         let positions: usize = sites.iter().map(|s| s.count).sum();
         let mut values = vec![0.0; geometry.groups() * geometry.inputs() * positions];
         let mut at = 0;

@@ -13,8 +13,8 @@ pub struct AgreementFigures {
     pub same_argmax: Option<f64>,
     /// Mean Kullback-Leibler divergence KL(reference ‖ model) in nats of the softmax of the rows, for the same outputs.
     pub divergence: Option<f64>,
-    /// Signal-to-noise ratio in decibels of the worst output, the mean over its channels, signal being their variance;
-    /// absent when the outputs are equal.
+    /// Power of an output over that of its error in decibels, of the output where that is least; absent when the outputs
+    /// are equal. The mean of an output is power too: the ratios about it stand with each output.
     pub sqnr: Option<f64>,
 }
 

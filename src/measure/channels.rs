@@ -6,7 +6,9 @@
 //! which stay exact where the mean is large; nothing grows with the number of samples.
 
 /// Channels beyond which an output is compared as one: with so many they are pixels or samples of a signal.
-const MOST: usize = 4096;
+pub(crate) const MOST: usize = 4096;
+/// Groups of channels whose errors are remembered sample by sample.
+const GROUPS: usize = 16;
 /// Elements of a channel below which its variance means nothing.
 const FEWEST: u64 = 4;
 /// Share of its mean square below which the variance of a channel is rounding.
@@ -113,18 +115,17 @@ pub(crate) struct ChannelFigures {
 }
 
 impl ChannelErrors {
-    /// Adds a sample. `excluded` says which elements count nowhere.
-    pub(crate) fn observe(
-        &mut self,
+    /// Of a sample. `excluded` says which elements count nowhere.
+    pub(crate) fn of(
         float: &[f32],
         network: &[f32],
         layout: ChannelLayout,
         excluded: Option<&dyn Fn(usize) -> bool>,
-    ) {
+    ) -> Self {
         let counts = |at: &usize| excluded.is_none_or(|excluded| !excluded(*at));
         let length = float.len().min(network.len());
         let pair = |at: usize| (float[at], network[at]);
-        let found = Self {
+        Self {
             whole: Moments::of((0..length).filter(counts).map(pair)),
             channels: match layout {
                 ChannelLayout { channels: 0..=1, .. } => Vec::new(),
@@ -138,8 +139,29 @@ impl ChannelErrors {
                     .collect(),
             },
             uneven: false,
-        };
-        self.merge(&found);
+        }
+    }
+
+    /// Power of the float network's values, their mean included, over that of the error: a ratio, infinite without one.
+    pub(crate) fn power_ratio(&self) -> f64 {
+        let Moments { count, mean, squares, noise } = self.whole;
+        if noise > 0.0 { (squares + count as f64 * mean * mean) / noise } else { f64::INFINITY }
+    }
+
+    /// Mean squared errors of channels in at most [`GROUPS`] groups.
+    pub(crate) fn errors(&self) -> Vec<f64> {
+        self.grouped(Moments::error)
+    }
+
+    /// What these errors are divided by to be shares of variance.
+    pub(crate) fn scales(&self) -> Vec<f64> {
+        self.grouped(|channel| channel.against(self.whole.variance()))
+    }
+
+    fn grouped(&self, of: impl Fn(&Moments) -> f64) -> Vec<f64> {
+        let channels = if self.channels.is_empty() { std::slice::from_ref(&self.whole) } else { &self.channels[..] };
+        let groups = channels.chunks(channels.len().div_ceil(GROUPS));
+        groups.map(|group| group.iter().map(&of).sum::<f64>() / group.len() as f64).collect()
     }
 
     /// Adds what another part compared.
@@ -206,7 +228,7 @@ mod tests {
         let mut errors = ChannelErrors::default();
         let size: usize = shape.iter().product();
         for (float, network) in float.chunks(size).zip(network.chunks(size)) {
-            errors.observe(float, network, ChannelLayout::of(shape, axis), None);
+            errors.merge(&ChannelErrors::of(float, network, ChannelLayout::of(shape, axis), None));
         }
         errors.figures()
     }
@@ -269,18 +291,18 @@ mod tests {
     #[test]
     fn outputs_of_changing_width_are_one_channel() {
         let mut errors = ChannelErrors::default();
-        errors.observe(&[1.0, 2.0], &[1.0, 2.0], ChannelLayout::of(&[1, 2], Some(1)), None);
-        errors.observe(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], ChannelLayout::of(&[1, 3], Some(1)), None);
+        errors.merge(&ChannelErrors::of(&[1.0, 2.0], &[1.0, 2.0], ChannelLayout::of(&[1, 2], Some(1)), None));
+        let wide = ChannelLayout::of(&[1, 3], Some(1));
+        errors.merge(&ChannelErrors::of(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], wide, None));
         assert_eq!(errors.figures().channels, 1);
         assert!(errors.figures().worst > 0.0);
     }
 
     #[test]
     fn excluded_elements_count_nowhere() {
-        let mut errors = ChannelErrors::default();
         let float = [1.0, 2.0, 3.0, 4.0, 100.0, 100.0];
         let network = [1.0, 2.0, 3.0, 4.0, 0.0, 0.0];
-        errors.observe(&float, &network, ChannelLayout::WHOLE, Some(&|at| at >= 4));
+        let errors = ChannelErrors::of(&float, &network, ChannelLayout::WHOLE, Some(&|at| at >= 4));
         assert_eq!(errors.figures().worst, 0.0);
     }
 }

@@ -7,13 +7,11 @@
 
 use super::MeasureError;
 use crate::data::Dataset;
-use crate::execute::stages::Limit;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::evaluate;
-use crate::measure::inspect::{Located, located_layers};
+use crate::measure::inspect::Located;
 use crate::measure::metrics::OutputMetrics;
-use crate::prepare::BatchNorm;
-use crate::prepare::prepare;
+use crate::measure::pairs::{both_canonical, name_value, paired};
 use crate::runtime::Runtime;
 use crate::scheme::options::MeasureOptions;
 use msq_passes::analysis::LayerOp;
@@ -52,6 +50,9 @@ pub struct Side {
     pub layers: usize,
     /// Share of labels it gets right; only with labels.
     pub accuracy: Option<f64>,
+    /// The caller's own metric; only with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
 }
 
 /// A layer of both.
@@ -94,8 +95,7 @@ pub fn compare(
 ) -> Result<SideBySide, MeasureError> {
     let bytes = [reference, model].map(Model::stored_bytes);
     let (mut first, mut second) = (reference.clone(), model.clone());
-    let keeps_norms = [&first, &second].map(has_batch_norms);
-    let layers = [canonical(&mut first, keeps_norms[1], runtime)?, canonical(&mut second, keeps_norms[0], runtime)?];
+    let layers = both_canonical([&mut first, &mut second], runtime)?;
     let pairs = paired(&layers[0], &layers[1]);
     let mut names = Vec::new();
     for (at, &(a, b)) in pairs.iter().enumerate() {
@@ -106,21 +106,17 @@ pub fn compare(
             }
         }
     }
-    let staged = [&first, &second].iter().any(|model| Limit::of_all_weights(model, runtime.memory).is_some());
-    if staged {
-        tracing::warn!("layers are compared on whole models, which take more than the memory allowed");
-    }
-    let whole = if staged { runtime.clone().memory(None) } else { runtime.clone() };
-    let found = evaluate::compare(&second, Some(&first), &names, data, options, None, &whole)?;
+    let found = evaluate::compare(&second, Some(&first), &names, data, options, None, runtime)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
         .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))
         .collect();
-    let side = |bytes: u64, layers: &[Located], accuracy| Side { bytes, layers: layers.len(), accuracy };
+    let side =
+        |bytes: u64, layers: &[Located], accuracy, metric| Side { bytes, layers: layers.len(), accuracy, metric };
     Ok(SideBySide {
         samples: found.samples,
-        reference: side(bytes[0], &layers[0], found.reference_accuracy),
-        model: side(bytes[1], &layers[1], found.accuracy),
+        reference: side(bytes[0], &layers[0], found.reference_accuracy, found.reference_metric),
+        model: side(bytes[1], &layers[1], found.accuracy, found.metric),
         agreement: found.agreement.unwrap_or_default(),
         lost: found.lost.unwrap_or_default(),
         outputs: found.outputs,
@@ -132,37 +128,6 @@ pub fn compare(
 fn row((a, b): (&Located, &Located), [input_sqnr, output_sqnr]: [Option<f64>; 2]) -> LayerPair {
     let (name, bits) = (a.layer.name.clone(), [a.layer.bits.clone(), b.layer.bits.clone()]);
     LayerPair { name, op: a.layer.op, weights: a.layer.weights, bits, input_sqnr, output_sqnr }
-}
-
-fn has_batch_norms(model: &Model) -> bool {
-    model.graph.nodes().any(|(_, node)| node.is("BatchNormalization"))
-}
-
-/// The layers of a model: of a float one in the form in which it is quantized, with batch-norms as in the other model.
-fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<Vec<Located>, MeasureError> {
-    crate::prepare::check(model)?;
-    let quantized = located_layers(model);
-    if quantized.iter().any(|layer| !layer.layer.is_float()) {
-        return Ok(quantized);
-    }
-    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &[], &*runtime.backend(), None)?;
-    Ok(located_layers(model))
-}
-
-/// Pairs of layers: by name if the second model has all names of the first, else by order where the sizes agree, else
-/// those with the same name.
-fn paired<'a>(a: &'a [Located], b: &'a [Located]) -> Vec<(&'a Located, &'a Located)> {
-    let by_name: HashMap<&str, &Located> = b.iter().map(|layer| (layer.layer.name.as_str(), layer)).collect();
-    let named = a.iter().filter_map(|layer| Some((layer, *by_name.get(layer.layer.name.as_str())?)));
-    let named: Vec<_> = named.filter(|(a, b)| a.layer.weights == b.layer.weights).collect();
-    let alike = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.layer.weights == b.layer.weights);
-    if named.len() < a.len() && alike { a.iter().zip(b).collect() } else { named }
-}
-
-/// Gives a value a second name, by which both models know it; not if a model has the name for something else.
-fn name_value(model: &mut Model, value: ValueId, name: &str) -> bool {
-    let named = model.graph.add_op("Identity", &[Some(value)], Vec::new(), name);
-    model.graph.value(named).name() == name
 }
 
 /// For each layer those whose outputs it reads, directly or through nodes that are no layers.

@@ -8,7 +8,7 @@
 
 use super::agreement::{Accuracy, Agreement, AgreementFigures, Cosines, Decisions, Equality, RowLayout};
 use super::boxes::{BoxForm, BoxMatches, Part};
-use super::channels::{ChannelErrors, ChannelLayout, decibels};
+use super::channels::{ChannelErrors, decibels};
 use super::evidence::Evidence;
 use super::head::Head;
 use super::metrics::{KindFigures, Metrics, OutputMetrics, Quarter};
@@ -28,6 +28,8 @@ const LOOKED_AT: usize = 64;
 const ROWS_LOOKED_AT: usize = 4;
 /// How many times the rest a quarter loses that is much worse.
 const MUCH_WORSE: f64 = 10.0;
+/// Samples of the worst quarter that are named.
+const NAMED: usize = 3;
 /// Samples below which quarters mean nothing.
 const FEWEST: usize = 16;
 
@@ -66,6 +68,8 @@ struct Compared {
     /// The shape in the first sample.
     shape: Vec<usize>,
     samples: u64,
+    /// Errors of some samples, by groups of channels.
+    errors: Vec<(usize, Vec<f64>)>,
     /// Samples in which the two networks' outputs have not the same number of elements.
     uneven: u64,
 }
@@ -77,6 +81,7 @@ impl Compared {
         }
         self.quarters.iter_mut().zip(&other.quarters).for_each(|(own, other)| own.merge(other));
         self.evidence.merge(&other.evidence);
+        self.errors.extend(other.errors.iter().cloned());
         self.samples += other.samples;
         self.uneven += other.uneven;
     }
@@ -145,7 +150,15 @@ impl Comparison {
             } else if float.len() == found.values.len() {
                 let positions = kept.and_then(|kept| kept.of(&spec.name, found.shape));
                 let look = sample.is_multiple_of(stride);
-                observe_output(spec, compared, quarter, [float, found.values], found.shape, (look, positions.as_ref()));
+                observe_output(
+                    spec,
+                    compared,
+                    sample,
+                    (quarter, look),
+                    [float, found.values],
+                    found.shape,
+                    positions.as_ref(),
+                );
             } else {
                 compared.uneven += 1;
             }
@@ -228,14 +241,16 @@ impl Comparison {
         self.samples += other.samples;
     }
 
-    /// Whether the network has one output, class scores `[N, C]`.
+    /// Whether the network has one output `[N, C]`, which a caller may take for class scores.
+    pub(crate) fn has_classes(&self) -> bool {
+        let matrix = matches!(&self.compared[..], [one] if one.shape.len() == 2 && one.shape[1] >= 2);
+        let asked = self.outputs.list.first().and_then(OutputSpec::kind);
+        matrix && !self.outputs.list[0].is_whole && asked.is_none_or(|kind| kind == OutputKind::Scores)
+    }
+
+    /// Whether that output holds class scores.
     pub(crate) fn is_of_classifier(&self) -> bool {
-        match &self.compared[..] {
-            [one] => {
-                one.shape.len() == 2 && !self.outputs.list[0].is_whole && self.reading(0).kind == OutputKind::Scores
-            }
-            _ => false,
-        }
+        self.has_classes() && self.reading(0).kind == OutputKind::Scores
     }
 
     /// What the outputs hold.
@@ -277,7 +292,7 @@ impl Comparison {
             rows,
             same_argmax: metrics.agreement,
             divergence: (rows > 0).then(|| scored().filter_map(weighted).sum::<f64>() / rows as f64),
-            sqnr: metrics.outputs.iter().filter_map(|output| output.sqnr).min_by(f64::total_cmp),
+            sqnr: self.compared.iter().map(|compared| compared.total().channels.power_ratio()).fold(None, lower),
         }
     }
 
@@ -372,12 +387,13 @@ impl Comparison {
             }
         };
         let each = (0..QUARTERS).map(|quarter| Quarter {
-            quarter: quarter + 1,
+            quarter: Some(quarter + 1),
+            samples: Vec::new(),
             lost: lost(&|q| q == quarter),
             rest: lost(&|q| q != quarter),
         });
         let much_worse = |found: &Quarter| {
-            let Quarter { lost, rest, .. } = *found;
+            let (lost, rest) = (found.lost, found.rest);
             let is_share = !matches!(judge.kind, OutputKind::Values | OutputKind::Embedding);
             if !is_share {
                 return lost > 0.01 && lost > MUCH_WORSE * rest;
@@ -387,7 +403,31 @@ impl Comparison {
             let chance = (all * (1.0 - all) / samples * (4.0 / 3.0)).max(0.0).sqrt();
             lost - rest > (3.0 * chance).max(0.05)
         };
-        each.filter(much_worse).max_by(|a, b| a.lost.total_cmp(&b.lost))
+        let found = each.filter(much_worse).max_by(|a, b| a.lost.total_cmp(&b.lost));
+        found.or_else(|| self.worst_samples(compared, &total).filter(|_| judge.kind == OutputKind::Values))
+    }
+
+    /// The quarter of the samples with the largest errors, wherever they are, if it is much worse than the rest.
+    fn worst_samples(&self, compared: &Compared, total: &Sums) -> Option<Quarter> {
+        let scales = total.channels.scales();
+        let alike = compared.errors.iter().all(|(_, errors)| errors.len() == scales.len());
+        if !alike || compared.errors.len() < FEWEST {
+            return None;
+        }
+        let share = |(sample, errors): &(usize, Vec<f64>)| {
+            let shares = errors.iter().zip(&scales).map(|(error, scale)| error / scale);
+            (*sample, shares.sum::<f64>() / scales.len() as f64)
+        };
+        let mut samples: Vec<(usize, f64)> = compared.errors.iter().map(share).collect();
+        samples.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let (worst, rest) = samples.split_at(samples.len() / QUARTERS);
+        let mean = |part: &[(usize, f64)]| part.iter().map(|sample| sample.1).sum::<f64>() / part.len() as f64;
+        let (lost, others) = (mean(worst), mean(rest));
+        // The largest quarter of a few random numbers is large by itself.
+        let elements = compared.shape.iter().product::<usize>();
+        let times = if elements >= 16 { MUCH_WORSE } else { 3.0 * MUCH_WORSE };
+        let samples = worst.iter().take(NAMED).map(|sample| sample.0).collect();
+        (lost > 0.01 && lost > times * others).then_some(Quarter { quarter: None, samples, lost, rest: others })
     }
 }
 
@@ -461,21 +501,34 @@ impl Judge<'_> {
     }
 }
 
+/// The lower of two ratios in decibels, the second not in decibels yet.
+fn lower(least: Option<f64>, ratio: f64) -> Option<f64> {
+    let decibels = Some(10.0 * ratio.log10()).filter(|_| ratio.is_finite());
+    match (least, decibels) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 /// Adds an output of a sample to the sums of every reading it may have. `look` says whether its rows are looked at side by
 /// side.
 fn observe_output(
     spec: &OutputSpec,
     compared: &mut Compared,
-    quarter: usize,
+    sample: usize,
+    (quarter, look): (usize, bool),
     [float, values]: [&[f32]; 2],
     shape: &[usize],
-    (look, positions): (bool, Option<&Positions>),
+    positions: Option<&Positions>,
 ) {
     let sums = &mut compared.quarters[quarter];
-    let axis = spec.channels.of_rank(shape.len());
     let excluded = |element: usize| positions.is_some_and(|positions| !positions.keeps(element));
     let element = positions.is_some().then_some(&excluded as &dyn Fn(usize) -> bool);
-    sums.channels.observe(float, values, ChannelLayout::of(shape, axis), element);
+    let channels = ChannelErrors::of(float, values, spec.channels.layout(shape), element);
+    if look {
+        compared.errors.push((sample, channels.errors()));
+    }
+    sums.channels.merge(&channels);
     let may_be = |kind: OutputKind| spec.kind().is_none_or(|asked| asked == kind);
     if spec.head == Head::Sigmoid || spec.kind() == Some(OutputKind::Scores) {
         sums.decisions.observe([float, values], element);

@@ -11,9 +11,11 @@ use crate::measure::comparison::Comparison;
 use crate::measure::custom_metric::{CustomMetric, ScoredOutputs};
 use crate::measure::metrics::OutputMetrics;
 use crate::measure::outputs::Outputs;
+use crate::measure::pairs::by_layers;
 use crate::prepare::annotate;
 use crate::quant::Sqnr;
 use crate::runtime::Runtime;
+use crate::scheme::metadata::is_stripped;
 use crate::scheme::options::MeasureOptions;
 use msq_passes::ir::{DataType, Model, NodeId, ValueId};
 use schemars::JsonSchema;
@@ -44,7 +46,8 @@ pub struct Evaluation {
     pub lost: Option<f64>,
     /// Output by output: what it holds, and how far it is from the reference's.
     pub outputs: Vec<OutputMetrics>,
-    /// Signal-to-noise ratio of inner values both models name alike, in graph order.
+    /// Signal-to-noise ratio of inner values, in graph order: of those that both models name alike; where names were
+    /// shortened, of what layers compute that are the same by name in the metadata, or by order.
     pub values: Vec<ValueError>,
 }
 
@@ -67,8 +70,26 @@ pub fn evaluate(
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
-    let shared = reference.map(|r| shared_values(model, r)).transpose()?.unwrap_or_default();
-    compare(model, reference, &shared, data, options, save_outputs, runtime)
+    let Some(reference) = reference else {
+        return compare(model, None, &[], data, options, save_outputs, runtime);
+    };
+    same_interface(model, reference)?;
+    if !is_stripped(model) && !is_stripped(reference) {
+        let shared = shared_values(model, reference);
+        return compare(model, Some(reference), &shared, data, options, save_outputs, runtime);
+    }
+    // Short names say nothing: what paired layers compute is compared instead, where both models run as a whole.
+    let staged = [model, reference].into_iter().any(|m| Limit::of_all_weights(m, runtime.memory).is_some());
+    let pairs = if staged { None } else { by_layers(reference, model, runtime).ok() };
+    let Some(([first, second], names)) = pairs else {
+        return compare(model, Some(reference), &[], data, options, save_outputs, runtime);
+    };
+    let shared: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
+    let mut found = compare(&second, Some(&first), &shared, data, options, save_outputs, runtime)?;
+    for (value, (_, own)) in found.values.iter_mut().zip(names) {
+        value.name = own;
+    }
+    Ok(found)
 }
 
 /// The same, and the error of these inner values, which both models have.
@@ -84,7 +105,9 @@ pub(crate) fn compare(
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
-    let outputs = Outputs::of(reference.unwrap_or(model), &options.output_kinds, data.len())?;
+    // Shapes say where the channels of outputs are, and what masks reach.
+    let known = reference.map(|reference| annotated(reference, runtime));
+    let outputs = Outputs::of(known.as_ref().unwrap_or(model), &options.output_kinds, data.len())?;
     let metric = options.metric_command.as_ref().map(CustomMetric::command);
     let mut total = Tally::new(&outputs, shared.len());
     let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());
@@ -127,9 +150,8 @@ fn annotated(model: &Model, runtime: &Runtime) -> Model {
     model
 }
 
-/// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any
-/// other all.
-fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, MeasureError> {
+/// Refuses models that cannot be fed alike or have not the same outputs.
+fn same_interface(model: &Model, reference: &Model) -> Result<(), MeasureError> {
     if model.graph.outputs().len() != reference.graph.outputs().len() {
         return Err(MeasureError::Incomparable { reason: "they have not the same number of outputs".to_owned() });
     }
@@ -137,6 +159,12 @@ fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Measur
     if inputs(model) != inputs(reference) {
         return Err(MeasureError::Incomparable { reason: "their inputs have other names or another order".to_owned() });
     }
+    Ok(())
+}
+
+/// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any
+/// other all.
+fn shared_values(model: &Model, reference: &Model) -> Vec<String> {
     let quantized = model.graph.nodes().any(|(_, n)| n.op() == "DequantizeLinear");
     let computed = |v: ValueId| reference.graph.value(v).producer().is_some() && !reference.graph.is_output(v);
     let mut names = Vec::new();
@@ -154,7 +182,7 @@ fn shared_values(model: &Model, reference: &Model) -> Result<Vec<String>, Measur
             }
         }
     }
-    Ok(names)
+    names
 }
 
 /// Sums over samples.
@@ -258,12 +286,11 @@ impl Judge<'_> {
         let mut walk = Walk::new(models, self.data, budget, runtime).within(limits);
         let groups = stops(models[large], limits[large], shared)?;
         for (at, taps) in groups.iter().enumerate() {
-            let later: Vec<&str> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].as_str()).collect();
+            let later: Vec<String> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].clone()).collect();
             let wanted: Vec<String> = taps.iter().map(|&tap| shared[tap].clone()).collect();
-            let stops = models.map(|model| Stop {
-                wanted: wanted.clone(),
-                done: wanted.clone(),
-                waiting: producers(model, &later),
+            let stops = models.map(|model| {
+                let kept = [&later[..], &outputs(model)].concat();
+                Stop { wanted: wanted.clone(), done: wanted.clone(), waiting: producers(model, &kept), kept }
             });
             let visit = |tally: &mut Tally, index: usize, ran: [Ran; 2]| self.taps(tally, (index, taps), shared, ran);
             walk.step(models, &stops, tally, visit, &mut merge)?;
@@ -357,9 +384,9 @@ fn stops(model: &Model, limit: Option<Limit>, taps: &[String]) -> Result<Vec<Vec
     Ok(groups)
 }
 
-/// The nodes that compute a model's outputs and some other values.
-fn producers(model: &Model, names: &[&str]) -> Vec<NodeId> {
+/// The nodes that compute some values.
+fn producers(model: &Model, names: &[String]) -> Vec<NodeId> {
     let graph = &model.graph;
-    let values = names.iter().filter_map(|name| graph.find(name)).chain(graph.outputs());
+    let values = names.iter().filter_map(|name| graph.find(name));
     values.filter_map(|value| graph.value(value).producer()).map(|(node, _)| node).collect()
 }

@@ -5,6 +5,7 @@
 //! an index) or a layer. The axis of the channels is that of the layer or norm before the output, carried through what
 //! moves axes.
 
+use super::channels::{ChannelLayout, MOST};
 use msq_passes::ir::{Graph, Node, TensorProto, ValueId};
 use msq_passes::ops::facts;
 
@@ -33,6 +34,8 @@ pub(crate) enum ChannelAxis {
     Front(usize),
     /// An axis counted from the back, 0 being the last.
     Back(usize),
+    /// The last axis holds channels and what was behind them: so many channels of so many elements each time.
+    Merged { channels: usize, inner: usize },
     /// The output has one channel, whose axis was taken away.
     Gone,
     /// The graph does not tell.
@@ -40,6 +43,20 @@ pub(crate) enum ChannelAxis {
 }
 
 impl ChannelAxis {
+    /// Where the channels of an output of some shape are.
+    pub(crate) fn layout(self, shape: &[usize]) -> ChannelLayout {
+        match self {
+            Self::Merged { channels, inner } if shape.last().is_some_and(|&n| n.is_multiple_of(channels * inner)) => {
+                if channels > MOST {
+                    ChannelLayout::WHOLE
+                } else {
+                    ChannelLayout { channels, inner }
+                }
+            }
+            _ => ChannelLayout::of(shape, self.of_rank(shape.len())),
+        }
+    }
+
     /// The axis in a shape of this rank; where the graph does not tell, axis 1 of matrices and images and the last of
     /// sequences.
     pub(crate) fn of_rank(self, rank: usize) -> Option<usize> {
@@ -47,7 +64,7 @@ impl ChannelAxis {
             Self::Front(axis) => (axis < rank).then_some(axis),
             Self::Back(behind) => rank.checked_sub(behind + 1),
             Self::Gone => None,
-            Self::Unknown => match rank {
+            Self::Unknown | Self::Merged { .. } => match rank {
                 0 | 1 => None,
                 2 => Some(1),
                 3 => Some(2),
@@ -199,11 +216,8 @@ fn axis(graph: &Graph, value: ValueId, depth: usize) -> ChannelAxis {
             let found = of(0);
             if node.int_or("keepdims", 1) == 1 { found } else { squeezed(found, axes(graph, node), rank(0)) }
         }
-        // The features of each channel stand together; the output is a matrix.
-        "Flatten" if node.int_or("axis", 1) == 1 => ChannelAxis::Front(1),
-        "Reshape" | "Gather" | "GatherND" | "Flatten" | "Einsum" | "Expand" | "Tile" | "Loop" | "If" | "Scan" => {
-            ChannelAxis::Unknown
-        }
+        "Flatten" | "Reshape" => reshaped(graph, of(0), node),
+        "Gather" | "GatherND" | "Einsum" | "Expand" | "Tile" | "Loop" | "If" | "Scan" => ChannelAxis::Unknown,
         // What works element by element hands the axis on, from whichever input has one.
         _ => {
             (0..node.inputs().len().min(4)).map(of).find(|a| *a != ChannelAxis::Unknown).unwrap_or(ChannelAxis::Unknown)
@@ -217,6 +231,33 @@ fn front(axis: ChannelAxis, rank: Option<usize>) -> Option<usize> {
         ChannelAxis::Front(axis) => Some(axis),
         ChannelAxis::Back(behind) => rank?.checked_sub(behind + 1),
         _ => None,
+    }
+}
+
+/// The axis behind a node that makes a matrix of everything, or takes away an axis of one channel.
+fn reshaped(graph: &Graph, axis: ChannelAxis, node: &Node) -> ChannelAxis {
+    let shape = |value: Option<ValueId>| value.and_then(|value| graph.value(value).shape());
+    let Some(before) = shape(node.input(0)) else { return ChannelAxis::Unknown };
+    let Some(at) = front(axis, Some(before.len())) else {
+        return if axis == ChannelAxis::Gone { axis } else { ChannelAxis::Unknown };
+    };
+    let Some(channels) = before.get(at).copied().flatten() else { return ChannelAxis::Unknown };
+    let after = match node.op() {
+        "Flatten" if node.int_or("axis", 1) == 1 => Some(2),
+        _ => shape(node.output(0)).map(|shape| shape.len()),
+    };
+    let inner: Option<usize> = before[at + 1..].iter().copied().product();
+    // Only what is behind the channels is merged or split.
+    let kept = |after: &Vec<Option<usize>>| after.len() > 2 && after[..=at] == before[..=at];
+    if at > 0 && shape(node.output(0)).is_some_and(|after| after.len() > at && kept(&after)) {
+        return ChannelAxis::Front(at);
+    }
+    match (after, inner) {
+        (_, Some(_)) if channels == 1 && at > 0 => ChannelAxis::Gone,
+        (Some(2), Some(inner)) if at > 0 => ChannelAxis::Merged { channels, inner },
+        // The sizes behind the channels are open.
+        (Some(2), None) if at > 0 => ChannelAxis::Gone,
+        _ => ChannelAxis::Unknown,
     }
 }
 

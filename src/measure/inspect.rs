@@ -2,9 +2,8 @@
 
 use super::MeasureError;
 use crate::engine::standard;
-use crate::prepare::BatchNorm;
-use crate::prepare::prepare;
 use crate::prepare::quantized::{self, Qdq};
+use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare};
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::metadata;
 use msq_passes::Profile;
@@ -113,6 +112,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, MeasureError> {
         return Ok(found);
     }
     let backend = standard();
+    admit(&mut model, FreezeInitializers::default(), None)?;
     prepare(&mut model, BatchNorm::Fold, &[], &*backend, None)?;
     if let Ok(facts) = backend.infer(&model) {
         facts.annotate(&mut model);

@@ -105,10 +105,12 @@ pub struct KindFigures {
 }
 
 /// A quarter of the samples beside the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quarter {
-    /// Which of the four, in the order of the samples, from 1 on.
-    pub quarter: usize,
+    /// Which of the four in the order of the samples, from 1 on; absent where the samples are scattered.
+    pub quarter: Option<usize>,
+    /// Some of the samples, counted from 0, where they are scattered.
+    pub samples: Vec<usize>,
     /// What it loses.
     pub lost: f64,
     /// What the rest loses.

@@ -9,6 +9,7 @@
 //! ├─ agreement   rows of scores, sequences, decisions, cosines
 //! ├─ boxes       detections: kept, lost, invented
 //! └─ metrics     what was found
+//! pairs          layers of two models that are the same
 //! custom_metric  the caller's own measure
 //! evaluate, compare, inspect   the commands of these names
 //! ```
@@ -26,6 +27,7 @@ mod head;
 pub mod inspect;
 pub mod metrics;
 pub(crate) mod outputs;
+mod pairs;
 
 pub use custom_metric::{CustomMetric, ScoredOutputs};
 pub use error::MeasureError;

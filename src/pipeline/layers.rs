@@ -7,7 +7,8 @@ use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::Format;
 use crate::solve::network::Solved;
-use msq_passes::analysis::{Layer, StoredWeight, layers};
+use msq_passes::analysis::quantized::QuantizedGraph;
+use msq_passes::analysis::{Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::Model;
 use msq_passes::{Choice, Packing};
 
@@ -39,7 +40,40 @@ fn report(model: &Model, layer: &Layer, scheme: &Scheme, solved: &Solved) -> Lay
 /// The layers that stay in float with float weights.
 pub(super) fn float_reports(model: &Model, scheme: &Scheme) -> Vec<LayerReport> {
     let float = |layer: &Layer| !scheme.is_on_integers(layer) && !scheme.is_weight_only(layer);
-    layers(model).iter().filter(|layer| float(layer)).map(|layer| float_report(model, layer)).collect()
+    let own = layers(model);
+    let stay = own.iter().filter(|layer| float(layer)).map(|layer| float_report(model, layer));
+    stay.chain(computed_reports(model)).collect()
+}
+
+/// Layers whose weight the graph computes from constants, which was not folded because the file would grow.
+fn computed_reports(model: &Model) -> Vec<LayerReport> {
+    let graph = &model.graph;
+    let constants = QuantizedGraph::new(model);
+    let report = |(_, node): (_, &msq_passes::ir::Node)| {
+        let op = LayerOp::of(node)?;
+        let slots = msq_passes::ops::facts(op.name()).operands?.weight;
+        let computed =
+            |&value: &msq_passes::ir::ValueId| graph.constant(value).is_none() && constants.is_constant(value);
+        let weight = slots.iter().filter_map(|&slot| node.input(slot)).find(computed)?;
+        let shape: Vec<usize> = graph.value(weight).shape()?.into_iter().collect::<Option<_>>()?;
+        let weights = shape.iter().product();
+        Some(LayerReport {
+            name: node.label(graph).to_owned(),
+            op,
+            shape,
+            weights,
+            macs: None,
+            weight_bits: None,
+            activation_bits: None,
+            bytes: 4 * weights,
+            weight_sqnr: None,
+            output_sqnr: None,
+            network_sqnr: None,
+            weight_distribution: None,
+            input_distribution: None,
+        })
+    };
+    graph.nodes().filter_map(report).collect()
 }
 
 /// The weights beside the layers, those stored as integers first.
@@ -51,17 +85,20 @@ pub(super) fn stored_reports(scheme: &Scheme, solved: &Solved) -> Vec<StoredRepo
         shape: weight.shape.clone(),
         weights: weight.weights(),
         weight_bits: None,
-        bytes: 4 * weight.weights(),
+        bytes: weight.float_bytes,
         weight_sqnr: None,
         reason,
     };
     let stored = scheme.stored.iter().map(|weight| {
         let planned = scheme.stored_plan(weight);
-        let sqnr = solved.get(&weight.name).map(|rounded| rounded.weight_sqnr.decibels());
+        let Some(rounded) = solved.get(&weight.name) else {
+            let reason = "its numbers are not finite, as large as a mask's, or too far apart for 8 bits";
+            return float(weight, Some(reason.to_owned()));
+        };
         StoredReport {
             weight_bits: Some(planned.weights),
             bytes: planned.packed_bytes(weight.weights()),
-            weight_sqnr: sqnr.filter(|sqnr| sqnr.is_finite()),
+            weight_sqnr: Some(rounded.weight_sqnr.decibels()).filter(|sqnr| sqnr.is_finite()),
             ..float(weight, None)
         }
     });

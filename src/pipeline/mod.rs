@@ -29,7 +29,7 @@ use crate::execute::stages::Limit;
 use crate::lower::finish;
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{annotate, equalize, prepare, refuse_quantized};
+use crate::prepare::{admit, annotate, equalize, prepare};
 use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -72,6 +72,8 @@ pub(crate) struct Calibration<'a> {
     pub synthetic: bool,
     /// The solver that a library user gives, in the place of the one that the options name.
     pub solver: Option<&'a dyn Solver>,
+    /// Why there are no samples, where nothing can feed the model.
+    pub unfed: Option<&'a str>,
     /// The caller's own metric.
     pub metric: Option<&'a CustomMetric>,
 }
@@ -98,16 +100,18 @@ struct Prepared {
     start: Instant,
     float_bytes: u64,
     opset: i64,
+    /// What a user should know of how the model was taken in.
+    notes: Vec<String>,
 }
 
 impl Prepared {
     /// Brings the model into its canonical form.
     fn new(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<Self, Error> {
         let start = Instant::now();
-        refuse_quantized(model)?;
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
+        let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
         let operators: HashSet<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
         let kept = &options.scheme.keep_float;
         prepare(model, options.prepare.batch_norm, kept, &*runtime.backend(), runtime.passes())?;
@@ -117,7 +121,7 @@ impl Prepared {
         }
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
-        Ok(Self { start, float_bytes, opset })
+        Ok(Self { start, float_bytes, opset, notes })
     }
 
     /// Calibrates, solves, lowers and verifies: on the samples of `validation`, or else on some of those calibrated on.
@@ -176,7 +180,7 @@ impl Prepared {
             layers,
             float_layers: layers::float_reports(&float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
-            notes: layers::notes(&scheme),
+            notes: self.notes.iter().cloned().chain(layers::notes(&scheme)).collect(),
             kept: scheme.placement.kept.clone(),
             quality,
             repair,
@@ -244,7 +248,10 @@ fn calibrate(
         outputs: options.verify.verify,
         distributions: options.verify.details,
     };
-    let mut coverage = Coverage::within(model, runtime.memory);
+    let mut coverage = match calibration.unfed {
+        Some(reason) => Coverage::nothing(model, reason.to_owned()),
+        None => Coverage::within(model, runtime.memory),
+    };
     loop {
         let scheme = Scheme::within(model, plan, options, coverage)?;
         scheme.check_encodings(model)?;
@@ -256,7 +263,7 @@ fn calibrate(
                 return Ok((scheme, seen));
             }
             Err(error) => {
-                let less = error.of_engine().and_then(|e| scheme.coverage.less(model, &*runtime.backend(), e));
+                let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));
                 coverage = less.ok_or(error)?;
             }
         }

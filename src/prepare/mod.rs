@@ -1,11 +1,14 @@
 //! Brings the float graph into a canonical form, so that calibration and lowering see few forms of the same thing.
 
+mod admit;
 mod error;
+mod external;
 mod options;
 pub(crate) mod quantized;
 
+pub(crate) use admit::admit;
 pub use error::PrepareError;
-pub use options::{BatchNorm, PrepareOptions};
+pub use options::{BatchNorm, FreezeInitializers, PrepareOptions};
 
 use crate::engine::{Backend, Facts};
 use msq_passes::analysis::layers;
@@ -20,7 +23,6 @@ pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
 
 /// Refuses models that are quantized already.
 pub(crate) fn refuse_quantized(model: &Model) -> Result<(), PrepareError> {
-    check(model)?;
     let Some((_, node)) = model.graph.nodes().find(|(_, n)| facts(n.op()).has(Trait::Quantized)) else { return Ok(()) };
     Err(PrepareError::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
 }
@@ -55,7 +57,8 @@ pub(crate) fn prepare(
 ) -> Result<(), PrepareError> {
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
-    let constants = annotate(model, backend).constants;
+    let mut constants = annotate(model, backend).constants;
+    constants.extend(external::transposed(model)?);
     let folded = pipelines::fold(constants).observed(observer).run(model)?;
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);

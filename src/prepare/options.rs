@@ -18,6 +18,33 @@ pub enum BatchNorm {
     Affine,
 }
 
+/// Which initializers that are graph inputs as well, so that a caller may override them, become constants.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum FreezeInitializers {
+    /// Weights; all where the file lists every initializer among its inputs.
+    #[default]
+    Weights,
+    /// All.
+    All,
+    /// None: layers whose weights a caller may override stay in float.
+    None,
+}
+
+impl From<FreezeInitializers> for msq_passes::Freeze {
+    fn from(which: FreezeInitializers) -> Self {
+        match which {
+            FreezeInitializers::Weights => Self::Weights,
+            FreezeInitializers::All => Self::All,
+            FreezeInitializers::None => Self::Nothing,
+        }
+    }
+}
+
 /// How the float graph is brought into its canonical form.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
@@ -30,4 +57,7 @@ pub struct PrepareOptions {
     /// one scale per tensor.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub equalize: Option<bool>,
+    /// Which initializers that are inputs as well become constants.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHICH", default_value_t))]
+    pub freeze_initializers: FreezeInitializers,
 }

@@ -13,6 +13,9 @@ const ANSWERS: f64 = 0.01;
 
 /// How far an output is from the float model's.
 pub fn words(output: &OutputMetrics) -> String {
+    if output.lost == 0.0 && output.distance == 0.0 && output.worst_sqnr.is_none() {
+        return "equal".to_owned();
+    }
     let figures = &output.figures;
     let ratio = |sqnr: Option<f64>| sqnr.map_or("without error".to_owned(), decibels);
     let agreement = figures.agreement.map(|a| format!("agreement with float {}", percent(a, 1)));
@@ -89,11 +92,16 @@ fn loss(output: &OutputMetrics) -> Option<String> {
 }
 
 fn uneven(output: &OutputMetrics) -> Option<String> {
-    let Quarter { quarter, lost, rest } = output.worst_quarter?;
-    let which = ["first", "second", "third", "last"][quarter.clamp(1, 4) - 1];
+    let Quarter { quarter, samples, lost, rest } = output.worst_quarter.as_ref()?;
+    let which = match quarter {
+        Some(at) => {
+            format!("the {} quarter of the samples", ["first", "second", "third", "last"][at.clamp(&1, &4) - 1])
+        }
+        None => {
+            let some = samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!("a quarter of the samples (of those compared number {some} and others)")
+        }
+    };
     let name = &output.name;
-    Some(format!(
-        "the {which} quarter of the samples is much worse than the rest: output `{name}` is off by {lost:.3} there, \
-         by {rest:.4} elsewhere"
-    ))
+    Some(format!("{which} is much worse than the rest: output `{name}` loses {lost:.3} there, {rest:.4} elsewhere"))
 }

@@ -14,6 +14,9 @@ pub struct Outcome {
     pub target: String,
     /// Whether it does.
     pub reached: bool,
+    /// What the nearest plan reaches, in words, where the target is out of reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
     /// The plan chosen.
     pub plan: BitPlan,
     /// Which search it comes from; `repair` behind the name if exchanges improved it.

@@ -83,13 +83,23 @@ pub struct SchemeOptions {
 }
 
 /// How ranges of activations are chosen.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CalibrateOptions {
     /// How activation ranges are chosen: min-max, moving-average, `percentile[:P]`, entropy, mse or cosine.
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME", default_value_t))]
     pub observer: ObserverKind,
+    /// Whether positions that a mask or lengths among the inputs leave out count nowhere.
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long = "no-masks",
+            action = clap::ArgAction::SetFalse,
+            help = "Count every position of a sequence, also those that a mask or lengths among the inputs leave out"
+        )
+    )]
+    pub masks: bool,
 }
 
 /// How weights become integers.
@@ -231,6 +241,12 @@ impl Default for SchemeOptions {
     }
 }
 
+impl Default for CalibrateOptions {
+    fn default() -> Self {
+        Self { observer: ObserverKind::default(), masks: true }
+    }
+}
+
 impl Default for SolveOptions {
     fn default() -> Self {
         Self {
@@ -320,6 +336,7 @@ mod tests {
         #[cfg(feature = "cli")]
         {
             same::<BatchNorm>();
+            same::<crate::OutputKind>();
             same::<Format>();
             same::<RoundingMode>();
             same::<crate::PackingForm>();

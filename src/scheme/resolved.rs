@@ -6,11 +6,12 @@ use super::encodings::Encodings;
 use super::observer::ObserverKind;
 use super::options::{Format, Options, OutputOptions, SolveOptions};
 use super::select::Selection;
-use super::shared::{Twin, agreed_plan, groups, twin};
+use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use crate::execute::coverage::Coverage;
+use crate::execute::masks::{Masks, masking};
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredWeight, layers, stored_weights};
+use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Packing, Profile};
 use std::collections::{HashMap, HashSet};
@@ -35,6 +36,10 @@ pub(crate) struct Scheme {
     pub stored_float: Vec<(StoredWeight, String)>,
     /// Layers with the same weight, by name: one result serves all of a group.
     pub groups: Vec<Vec<String>>,
+    /// Layers that take one scale for the whole weight, because another layer reads the same weight with its output
+    /// channels along another axis. Each with whether its weight, as stored, is the transpose of that of the first layer
+    /// of its group.
+    pub one_scale: IndexMap<String, bool>,
     /// The layers that read stored weights too, by the names of these.
     pub twins: IndexMap<String, Twin>,
     /// Bits of each layer.
@@ -43,6 +48,8 @@ pub(crate) struct Scheme {
     pub packings: IndexMap<String, Packing>,
     /// Which part of the model the engine can run.
     pub coverage: Coverage,
+    /// Which positions of sequences count nowhere.
+    pub masks: Masks,
     /// How weights become integers.
     pub solve: SolveOptions,
     /// What the written file looks like.
@@ -83,8 +90,11 @@ impl Scheme {
                 planned_float(plan_of(name)).map(str::to_owned)
             })
         };
-        let placement =
-            Placement::new(model, &target, |id, node, name| refusal(node, name).or_else(|| coverage.refusal(id)));
+        let masking = masking(model);
+        let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
+        let placement = Placement::new(model, &target, |id, node, name| {
+            refusal(node, name).or_else(|| coverage.refusal(id)).or_else(|| masks(id))
+        });
         let weight_only: Vec<Layer> = layers(model)
             .into_iter()
             .filter(|layer| !placement.nodes.contains_key(&layer.node))
@@ -97,7 +107,7 @@ impl Scheme {
         }
         let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();
         let shared: Vec<&Layer> = placement.layers().chain(&weight_only).filter(affine).collect();
-        let groups = groups(model, &shared);
+        let Sharing { groups, one_scale } = groups(model, &shared, plan, target.per_channel);
         let plan = &agreed_plan(plan, &groups);
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let mut twins = IndexMap::new();
@@ -127,10 +137,12 @@ impl Scheme {
             stored,
             stored_float,
             groups,
+            one_scale,
             twins,
             plan: plan.clone(),
             packings,
             coverage,
+            masks: if options.calibrate.masks { Masks::of(model) } else { Masks::default() },
             solve: options.solve.clone(),
             output: OutputOptions { strip_names, ..options.output.clone() },
             seed: options.seed,
@@ -222,6 +234,13 @@ impl Scheme {
             && self.output.format == Format::Qdq
     }
 
+    /// Whether the range of a value follows from data alone: no encoding gives it and its quantizer stands for no clamp.
+    pub(crate) fn is_free(&self, graph: &Graph, value: ValueId) -> bool {
+        let (placement, given) = (&self.placement, self.given.contains(&value));
+        let bounded = placement.bound_of(graph, value).or(placement.floor_of(graph, value)).is_some();
+        !given && !bounded && !placement.is_clamped(graph, value) && placement.factor_of(graph, value) == 1.0
+    }
+
     /// The value whose quantizer serves only this layer, if there is one and its range follows from data: neither
     /// another node nor the caller reads the value or a moved copy of it, and no clamp or encoding sets its bounds.
     pub(crate) fn own_input(&self, graph: &Graph, layer: &Layer) -> Option<ValueId> {
@@ -273,9 +292,13 @@ fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWe
     (found, float)
 }
 
-/// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits.
+/// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits. An embedding table that
+/// the plan does not name has 8 bits at least: what is looked up is the input of all layers, and no solver makes up for its
+/// errors.
 fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
-    LayerPlan { activations: ActivationBits::Float, ..plan.layer(&weight.name).unwrap_or_default() }
+    let named = plan.layers.get(&weight.name).copied();
+    let of_all = plan.default.filter(|all| weight.kind != StoredKind::Embedding || all.weights == WeightBits::Float);
+    LayerPlan { activations: ActivationBits::Float, ..named.or(of_all).unwrap_or_default() }
 }
 
 /// How each layer is packed, by name; layers with one byte per integer have no entry.

@@ -5,11 +5,12 @@
 //! whatever layout and under whatever names the file holds them: a `Gemm` and a `MatMul` of the transpose, a `MatMul` and
 //! a convolution of one tap. They get the same bits, integers and scales, so that one copy serves all.
 
-use super::bit_plan::{BitPlan, WeightBits};
+use super::bit_plan::{BitPlan, LayerPlan, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, StoredWeight};
 use msq_passes::ir::{Model, TensorProto};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// The layer whose integers a stored weight has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,24 +26,99 @@ const LEAST: usize = 256;
 /// Elements compared before all of them are.
 const PROBES: usize = 24;
 
-/// Layers with the same rows: groups of two or more, of the names in graph order.
-pub(crate) fn groups(model: &Model, layers: &[&Layer]) -> Vec<Vec<String>> {
-    let mut alike: IndexMap<(usize, usize), Vec<Vec<&Layer>>> = IndexMap::new();
-    let mut count: IndexMap<(usize, usize), usize> = IndexMap::new();
-    let key = |layer: &Layer| Some((layer.shape[layer.axis?], layer.weights()));
-    for layer in layers {
-        *count.entry(key(layer).unwrap_or_default()).or_default() += 1;
+/// Least signal-to-noise ratio of a weight on one scale, in decibels, for layers along different axes to share it.
+const ONE_SCALE: f64 = 30.0;
+
+/// Which layers share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sharing {
+    /// Groups of two or more, of the names in graph order.
+    pub groups: Vec<Vec<String>>,
+    /// As in `Scheme`.
+    pub one_scale: IndexMap<String, bool>,
+}
+
+/// Layers with the same weight. Where their channels lie along different axes of it they share only on one scale for
+/// all of it, and only in 8 bits, if that is good enough.
+pub(crate) fn groups(model: &Model, layers: &[&Layer], plan: &BitPlan, per_channel: bool) -> Sharing {
+    let mut found = same_rows_groups(model, layers);
+    let mut one_scale = IndexMap::new();
+    let mut at = 0;
+    while at < found.len() {
+        let later = (at + 1..found.len()).find_map(|other| {
+            let (a, b) = (found[at][0], found[other][0]);
+            Some((other, crossed(model, a, b).filter(|_| fits_one_scale(model, a, b, plan, per_channel))?))
+        });
+        let Some((other, transposed)) = later else {
+            at += 1;
+            continue;
+        };
+        let joined = found.remove(other);
+        let first = found[at][0];
+        for layer in &found[at] {
+            one_scale.entry(layer.name.clone()).or_insert(layer.axis != first.axis);
+        }
+        for layer in &joined {
+            one_scale.insert(layer.name.clone(), transposed != (layer.axis != joined[0].axis));
+        }
+        found[at].extend(joined);
     }
-    for &layer in layers {
-        let Some(key) = key(layer).filter(|key| key.1 >= LEAST && count[key] > 1) else { continue };
-        let groups = alike.entry(key).or_default();
-        match groups.iter_mut().find(|group| same_rows(model, group[0], layer)) {
-            Some(group) => group.push(layer),
-            None => groups.push(vec![layer]),
+    let shared = found.into_iter().filter(|group| group.len() > 1);
+    let groups = shared.map(|group| group.into_iter().map(|layer| layer.name.clone()).collect()).collect();
+    Sharing { groups, one_scale }
+}
+
+/// Whether two layers read the same elements with channels along different axes; then, whether one is stored as the
+/// transpose of the other.
+fn crossed(model: &Model, a: &Layer, b: &Layer) -> Option<bool> {
+    if a.weights() != b.weights() || a.weights() < LEAST {
+        return None;
+    }
+    let plain = |layer: &Layer| (layer.weight, Arrangement::new(&layer.shape, 0));
+    let same = || a.weight == b.weight || same_elements(model, plain(a), plain(b));
+    if a.shape == b.shape && a.axis != b.axis && same() {
+        return Some(false);
+    }
+    let swapped = matches!((&a.shape[..], &b.shape[..]), ([m, n], [k, l]) if m == l && n == k);
+    let other = (b.weight, Arrangement::new(&b.shape, b.shape.len().saturating_sub(1)));
+    (swapped && a.axis == b.axis && same_elements(model, plain(a), other)).then_some(true)
+}
+
+fn fits_one_scale(model: &Model, a: &Layer, b: &Layer, plan: &BitPlan, per_channel: bool) -> bool {
+    let eight = |layer: &Layer| plan.layer(&layer.name).unwrap_or_default() == plan_of_eight(plan, layer);
+    if !eight(a) || !eight(b) {
+        return false;
+    }
+    let Some(Ok(tensor)) = model.constant(a.weight) else { return false };
+    let Ok(values) = tensor.to_f32() else { return false };
+    let most = values.iter().fold(0.0_f64, |most, &v| most.max(f64::from(v).abs()));
+    let power = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+    // Rounding errors are uniform within a step.
+    let noise = (most / 127.0).powi(2) / 12.0;
+    !per_channel || 10.0 * (power / noise).log10() >= ONE_SCALE
+}
+
+fn plan_of_eight(plan: &BitPlan, layer: &Layer) -> LayerPlan {
+    let own = plan.layer(&layer.name).unwrap_or_default();
+    LayerPlan { activations: own.activations, ..LayerPlan::default() }
+}
+
+/// Layers with the same rows, in groups of one or more.
+fn same_rows_groups<'a>(model: &Model, layers: &[&'a Layer]) -> Vec<Vec<&'a Layer>> {
+    let mut groups: Vec<Vec<&Layer>> = Vec::new();
+    let mut alike: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
+    for &layer in layers.iter().filter(|layer| layer.axis.is_some() && layer.weights() >= LEAST) {
+        let key = (layer.axis.map_or(0, |axis| layer.shape[axis]), layer.weights());
+        let known = alike.entry(key).or_default();
+        match known.iter().find(|&&group| same_rows(model, groups[group][0], layer)) {
+            Some(&group) => groups[group].push(layer),
+            None => {
+                known.push(groups.len());
+                groups.push(vec![layer]);
+            }
         }
     }
-    let shared = alike.into_values().flatten().filter(|group| group.len() > 1);
-    shared.map(|group| group.into_iter().map(|layer| layer.name.clone()).collect()).collect()
+    groups
 }
 
 fn same_rows(model: &Model, a: &Layer, b: &Layer) -> bool {
@@ -79,19 +155,20 @@ impl Arrangement {
     }
 }
 
-/// Whether two float constants have the same bits, each read in its arrangement. Elements in other files are not read:
-/// such constants are the same where they are the same part of a file.
+/// Whether two float constants have the same bits, each read in its arrangement. Two constants in other files are not
+/// read: they are the same where they are the same part of a file.
 fn same_elements(
     model: &Model,
     (a, at_a): (msq_passes::ir::ValueId, Arrangement),
     (b, at_b): (msq_passes::ir::ValueId, Arrangement),
 ) -> bool {
     let (Some(a), Some(b)) = (model.graph.constant(a), model.graph.constant(b)) else { return false };
-    if a.is_external() || b.is_external() {
+    if a.is_external() && b.is_external() {
         let part = |tensor: &TensorProto| (tensor.data_type, tensor.external_data.clone());
-        return a.is_external() && part(a) == part(b) && at_a == at_b;
+        return part(a) == part(b) && at_a == at_b;
     }
-    let (Some(a), Some(b)) = (bits(a), bits(b)) else { return false };
+    let (Ok(a), Ok(b)) = (model.loaded(a), model.loaded(b)) else { return false };
+    let (Some(a), Some(b)) = (bits(&a), bits(&b)) else { return false };
     let same = |at: usize| a[4 * at_a.place(at)..][..4] == b[4 * at_b.place(at)..][..4];
     let count = a.len() / 4;
     a.len() == b.len() && (0..PROBES).all(|i| same(i * (count - 1) / (PROBES - 1))) && (0..count).all(same)
@@ -144,7 +221,7 @@ pub(crate) fn agreed_plan(plan: &BitPlan, groups: &[Vec<String>]) -> BitPlan {
         };
         for name in group {
             let own = of(name);
-            let entry = super::bit_plan::LayerPlan { activations: own.activations, ..most };
+            let entry = LayerPlan { activations: own.activations, ..most };
             if entry != own {
                 agreed.layers.insert(name.clone(), entry);
             }

@@ -35,6 +35,7 @@ pub(crate) struct Evaluator {
     compared: Outputs,
     /// What the float network gets.
     float: Metrics,
+    has_classes: bool,
     is_classifier: bool,
     metric: Option<CustomMetric>,
     /// Tells the metrics of this evaluator from those of others in a journal.
@@ -85,6 +86,7 @@ impl Evaluator {
             compared: compared.decided(itself.readings()),
             float: scored_by(metric, itself.metrics(), &scored, None)?,
             metric: metric.cloned(),
+            has_classes: itself.has_classes(),
             is_classifier: itself.is_of_classifier(),
             prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, limit, runtime)?,
             reference,
@@ -97,6 +99,11 @@ impl Evaluator {
     /// Whether the network has one output, class scores `[N, C]`.
     pub(crate) fn is_classifier(&self) -> bool {
         self.is_classifier
+    }
+
+    /// Whether the network has one output `[N, C]`, which may be taken for class scores where that is asked for.
+    pub(crate) fn has_classes(&self) -> bool {
+        self.has_classes
     }
 
     /// The outputs, with what each holds.

@@ -7,8 +7,11 @@
 
 use crate::calibrate::observe::{Observed, Seen, Watch, see};
 use crate::data::Dataset;
+use crate::execute::ExecuteError;
+use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
+use crate::kernels::Keep;
 use crate::lower::finish;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -71,7 +74,7 @@ impl<'a> Variants<'a> {
         let solver = quick_solver(&options.solve)?;
         let statistics = match solver.statistics() {
             StatisticsKind::Nothing => HashMap::new(),
-            kind => statistics(model, kind, scheme.layers(), data, runtime)?,
+            kind => statistics(model, kind, scheme, data, runtime)?,
         };
         Ok(Self { statistics, ..Self::on(model, seen, options, solver) })
     }
@@ -151,7 +154,8 @@ impl<'a> Variants<'a> {
         for weight in scheme.stored.iter().filter(|weight| !scheme.twins.contains_key(&weight.name)) {
             let key = (weight.name.clone(), scheme.stored_plan(weight), None);
             if !self.solved.contains_key(&key) {
-                self.solved.insert(key.clone(), round_stored(self.model, &scheme, weight)?);
+                let Some(rounded) = round_stored(self.model, &scheme, weight)? else { continue };
+                self.solved.insert(key.clone(), rounded);
             }
             solved.insert(weight.name.clone(), self.solved[&key].clone());
         }
@@ -227,15 +231,17 @@ fn with_movements(model: &Model, scheme: &Scheme, mut seen: Seen) -> Seen {
 }
 
 /// Statistics of the input of each layer in the float network, of as many layers as there is memory for.
-fn statistics<'l>(
+fn statistics(
     model: &Model,
     kind: StatisticsKind,
-    layers: impl Iterator<Item = &'l Layer>,
+    scheme: &Scheme,
     data: &Dataset,
     runtime: &Runtime,
 ) -> Result<HashMap<String, LayerStatistics>, SearchError> {
     let whole = Segment::whole(model);
-    let mut collectors = affordable(model, kind, layers, data.len());
+    let mut collectors = affordable(model, kind, scheme.layers(), data.len());
+    let masks = scheme.masks.or_repeats(model);
+    let masked = Masked::new(&masks, data);
     let name = |layer: &Layer| model.graph.value(layer.input).name().to_owned();
     collectors.retain(|(layer, _)| whole.has(&name(layer)));
     let taps: Vec<String> = collectors.iter().map(|(layer, _)| name(layer)).collect();
@@ -243,10 +249,14 @@ fn statistics<'l>(
     let mut total = empty.clone();
     let begin = |here: &[usize]| here.iter().map(|&layer| empty[layer].clone()).collect();
     let visit =
-        |sums: &mut Vec<StatisticsCollector>, _: &[usize], sample: usize, ran: Ran| -> Result<(), SearchError> {
+        |sums: &mut Vec<StatisticsCollector>, here: &[usize], sample: usize, ran: Ran| -> Result<(), SearchError> {
+            let kept = masked.sample(sample).map_err(ExecuteError::from)?;
             for (at, sum) in sums.iter_mut().enumerate() {
                 let values = ran.values(at)?;
-                sum.observe(sample, &values, &values, ran.shape(at))?;
+                let positions = kept.as_ref().and_then(|kept| kept.of(&taps[here[at]], ran.shape(at)));
+                let keep = |element: usize| positions.as_ref().is_none_or(|positions| positions.keeps(element));
+                let keep = positions.is_some().then_some(&keep as Keep);
+                sum.observe(sample, &values, &values, ran.shape(at), keep)?;
             }
             Ok(())
         };

@@ -17,11 +17,18 @@ pub(crate) struct Agreed {
 }
 
 impl Agreed {
-    /// What was solved for a leader, as the layer that follows takes it.
-    pub(crate) fn new(leader: &Layer, rounded: &Rounded, layer: &Layer) -> Self {
+    /// What was solved for a leader, as the layer that follows takes it. Of layers that share on one scale alone, whether
+    /// each is stored transposed.
+    pub(crate) fn new(leader: &Layer, rounded: &Rounded, layer: &Layer, transposed: [Option<bool>; 2]) -> Self {
         let stored: Vec<i8> = rounded.layer.weight.iter().collect();
         let mut integers = Rows::Channels(&leader.shape, leader.axis).of(&stored, 0);
-        if rounded.layer.scales.len() == 1 {
+        if let [Some(a), Some(b)] = transposed {
+            integers = if a == b {
+                stored
+            } else {
+                Rows::Channels(&leader.shape, Some(leader.shape.len() - 1)).of(&stored, 0)
+            };
+        } else if rounded.layer.scales.len() == 1 {
             let rows = std::mem::replace(&mut integers, vec![0; stored.len()]);
             Rows::Channels(&layer.shape, layer.axis).put(&rows, 0, &mut integers);
         }

@@ -14,7 +14,7 @@ use super::random::seed_of;
 use super::registry::taking;
 use super::rounding::{LayerInput, Rounded, Rounding};
 use super::rows::Rows;
-use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, planned};
+use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, held_out, planned};
 use crate::quant;
 use crate::quant::{Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales};
 use half::f16;
@@ -185,6 +185,7 @@ impl<'a> Target<'a> {
             ..Problem::new(&groups, size, grid)
         };
         let solution = only(rounding.solver.solve_unit(&Unit { layers: &[problem] })?, rounding.solver)?;
+        let solution = better(solution, &problem, layer, rounding)?;
         check_counts(
             rounding.solver,
             &solution,
@@ -271,6 +272,29 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The solution, or weights rounded to nearest where those are better on samples that the solver has not seen.
+fn better(
+    mut solution: Solution,
+    problem: &Problem,
+    layer: &Layer,
+    rounding: Rounding,
+) -> Result<Solution, SolveError> {
+    let held_out = rounding.statistics.map_or(&[][..], super::LayerStatistics::held_out);
+    if matches!(problem.granularity, Granularity::Block(_)) {
+        return Ok(solution);
+    }
+    let Some(compared) = held_out::compare(problem, &solution, held_out)? else { return Ok(solution) };
+    let (found, nearest) = (compared.found.decibels(), compared.nearest.decibels());
+    if compared.found.noise > compared.nearest.noise {
+        let (layer, solver) = (&layer.name, rounding.solver.name());
+        tracing::warn!(layer, solver, found, nearest, "worse than rounding to nearest on held-out samples: rounded");
+        return Ok(compared.rounded);
+    }
+    solution.ratio = compared.found;
+    solution.plain_ratio = compared.nearest;
+    Ok(solution)
+}
+
 /// The solution of a unit of one layer.
 fn only(solutions: Vec<Solution>, solver: &dyn Solver) -> Result<Solution, SolveError> {
     let found = solutions.len();
@@ -304,7 +328,11 @@ fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -
     if floor.is_empty() {
         floor = rounding.least.to_vec();
     }
-    floor.iter_mut().zip(rounding.least).for_each(|(floor, least)| *floor = floor.max(*least));
+    if rounding.least.len() == floor.len() {
+        floor.iter_mut().zip(rounding.least).for_each(|(floor, least)| *floor = floor.max(*least));
+    } else {
+        floor.extend_from_slice(rounding.least);
+    }
     if floor.is_empty() {
         return floor;
     }

@@ -7,6 +7,7 @@
 //! ```text
 //! reconstruct ── layer after layer: statistics of the inputs, then the solver
 //! layer       ── a layer of the graph as a problem; a solution as integers, scales and a bias
+//! held_out    ── whether a solution beats rounding to nearest on samples it was not fitted to
 //! problem     ── what a solver is given and what it answers
 //! rows        ── a weight as the rows of a problem
 //! bias        ── the bias as it is written
@@ -27,6 +28,7 @@ mod gradient;
 #[cfg(test)]
 mod gradient_tests;
 pub mod gram;
+mod held_out;
 mod layer;
 #[cfg(test)]
 mod layer_tests;

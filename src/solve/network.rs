@@ -66,11 +66,11 @@ pub(crate) fn round_layers(
         agree(model, scheme, observed, leader, &mut solved)?;
     }
     let stored = scheme.stored.par_iter().filter(|weight| !scheme.twins.contains_key(&weight.name));
-    let stored = stored.map(|weight| Ok((weight.name.clone(), round_stored(model, scheme, weight)?)));
+    let stored = stored.map(|weight| Ok(round_stored(model, scheme, weight)?.map(|r| (weight.name.clone(), r))));
     let stored: Result<Vec<_>, SolveError> = stored.collect();
     // In graph order again.
     solved.sort_by_cached_key(|name, _| layers.iter().position(|layer| layer.name == *name));
-    solved.extend(stored?);
+    solved.extend(stored?.into_iter().flatten());
     follow(scheme, &mut solved);
     Ok(solved)
 }
@@ -88,8 +88,16 @@ pub(crate) fn agree(
     };
     let rounded = rounded.clone();
     for layer in scheme.layers().filter(|layer| layer.name != leader.name && group.contains(&layer.name)) {
-        let agreed = Agreed::new(leader, &rounded, layer);
-        let rounded = solve_layer(model, scheme, observed, layer, &agreed, None)?;
+        let reads = |layer: &Layer| observed.read_by(model, &scheme.placement, layer);
+        let form = |layer: &Layer| (layer.bias, layer.axis, layer.shape.clone(), scheme.is_on_integers(layer));
+        let rounded = if form(layer) == form(leader) && reads(layer) == reads(leader) {
+            // Nothing is left that could differ, the bias included.
+            rounded.clone()
+        } else {
+            let transposed = [leader, layer].map(|layer| scheme.one_scale.get(&layer.name).copied());
+            let agreed = Agreed::new(leader, &rounded, layer, transposed);
+            solve_layer(model, scheme, observed, layer, &agreed, None)?
+        };
         solved.insert(layer.name.clone(), rounded);
     }
     Ok(())
@@ -107,12 +115,15 @@ pub(crate) fn follow(scheme: &Scheme, solved: &mut Solved) {
 
 /// The least scales with which the biases of all layers that share a weight fit into int32.
 fn floors_of_group(model: &Model, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Vec<f32>, SolveError> {
-    let mut floors: Vec<f32> = Vec::new();
+    let (mut floors, one_scale): (Vec<f32>, bool) = (Vec::new(), scheme.one_scale.contains_key(&layer.name));
     let group = scheme.group_of(&layer.name).filter(|_| scheme.target.bias == BiasForm::Int32).unwrap_or_default();
     for member in scheme.placement.layers().filter(|member| group.contains(&member.name)) {
         let Some(read) = observed.read_by(model, &scheme.placement, member) else { continue };
         let Some(bias) = member.bias.and_then(|bias| model.constant(bias)) else { continue };
-        let own = minimum_weight_scales(&bias?.to_f32()?, read.scale);
+        let mut own = minimum_weight_scales(&bias?.to_f32()?, read.scale);
+        if one_scale {
+            own = vec![own.into_iter().fold(0.0, f32::max)];
+        }
         if floors.is_empty() {
             floors = own;
         } else {
@@ -135,7 +146,7 @@ pub(crate) fn solve_layer(
     let rounding = parts.rounding(model, scheme, layer, solver, statistics);
     let own = scheme.own_input(&model.graph, layer).filter(|_| statistics.is_some() && solver.scales_input());
     let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
-    round_layer(model, layer, LayerInput { quantizer, ..parts.input }, rounding)
+    round_layer(model, layer, LayerInput { quantizer, ..parts.input() }, rounding)
 }
 
 /// A layer that was solved, `before` being the scale of its input then, with the quantizers that `observed` gives it now:
@@ -150,30 +161,36 @@ pub(crate) fn rebias_layer(
     let parts = LayerParts::new(model, scheme, observed, layer)?;
     let solver = Round::default();
     let rounding = parts.rounding(model, scheme, layer, &solver, None);
-    rebias(solved, layer, before, parts.input, rounding)
+    rebias(solved, layer, before, parts.input(), rounding)
 }
 
 /// What a layer is solved with, besides a solver.
-struct LayerParts<'a> {
+struct LayerParts {
     affine: Option<ChannelAffine>,
     scales: Option<Vec<f32>>,
     /// Scales that the group of layers with the same weight needs.
     least: Vec<f32>,
-    input: LayerInput<'a>,
+    means: Vec<f64>,
+    scale: f32,
+    output_scale: Option<f32>,
 }
 
-impl<'a> LayerParts<'a> {
-    fn new(model: &Model, scheme: &Scheme, observed: &'a Observed, layer: &Layer) -> Result<Self, SolveError> {
+impl LayerParts {
+    fn new(model: &Model, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Self, SolveError> {
         let placement = &scheme.placement;
         let affine = placement.affine_of(model, layer).transpose()?;
         let read = observed.read_by(model, placement, layer).filter(|_| scheme.is_on_integers(layer));
         let scale = read.map_or(1.0, |quantizer| quantizer.scale);
         let written = model.graph.value(placement.written_by(&model.graph, layer)).name();
         let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
-        let means = observed.means.get(model.graph.value(layer.input).name()).map_or(&[][..], Vec::as_slice);
+        let means = means(model, scheme, observed, layer);
         let scales = scheme.given_weight_scales(model, layer);
         let least = floors_of_group(model, scheme, observed, layer)?;
-        Ok(Self { affine, scales, least, input: LayerInput { scale, quantizer: None, means, output_scale } })
+        Ok(Self { affine, scales, least, means, scale, output_scale })
+    }
+
+    fn input(&self) -> LayerInput<'_> {
+        LayerInput { scale: self.scale, quantizer: None, means: &self.means, output_scale: self.output_scale }
     }
 
     fn rounding<'s>(
@@ -186,7 +203,11 @@ impl<'a> LayerParts<'a> {
     ) -> Rounding<'s> {
         Rounding {
             plan: scheme.layer_plan(layer),
-            granularity: if scheme.target.per_channel { Granularity::Channel } else { Granularity::Tensor },
+            granularity: if scheme.target.per_channel && !scheme.one_scale.contains_key(&layer.name) {
+                Granularity::Channel
+            } else {
+                Granularity::Tensor
+            },
             half_scales: scheme.output.half_scales,
             bias_correction: scheme.solve.bias_correction,
             seed: scheme.seed,
@@ -200,6 +221,21 @@ impl<'a> LayerParts<'a> {
             least: &self.least,
         }
     }
+}
+
+/// Mean of each channel of a layer's input; the mean over all layers with the same weight and bias, which can share the
+/// corrected bias then. Empty if not known.
+fn means(model: &Model, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Vec<f64> {
+    let of = |layer: &Layer| observed.means.get(model.graph.value(layer.input).name()).cloned().unwrap_or_default();
+    let group = scheme.group_of(&layer.name).unwrap_or_default();
+    let alike = |other: &&Layer| group.contains(&other.name) && other.bias == layer.bias && other.axis == layer.axis;
+    let all: Vec<Vec<f64>> = scheme.layers().filter(alike).map(of).collect();
+    let own = of(layer);
+    if all.len() < 2 || all.iter().any(|means| means.len() != own.len()) {
+        return own;
+    }
+    let mean = |at: usize| all.iter().map(|means| means[at]).sum::<f64>() / all.len() as f64;
+    (0..own.len()).map(mean).collect()
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.

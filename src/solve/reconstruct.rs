@@ -8,13 +8,15 @@
 //! engine does not run that part of the network alone.
 //!
 //! Layers with the same weight ([`Scheme::group_of`]) are solved once, at the last of them, by the sum of the statistics of
-//! all their inputs; until then the weight is rounded to nearest.
+//! all their inputs in the float network; until then the weight is rounded to nearest.
 
 use super::network::{Biases, Solved, agree, follow, quantize_graph, solve_layer};
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
+use crate::execute::masks::Masked;
 use crate::execute::walk::{Reading, Summary, Walk};
+use crate::kernels::Keep;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
 use crate::solve::{LayerStatistics, Rounded, SolveError, Solver, StatisticsCollector, StatisticsKind};
@@ -43,13 +45,15 @@ pub(crate) fn reconstruct(
     let layers = solved.keys().filter_map(|name| scheme.layers().find(|l| l.name == *name).cloned());
     let order: Vec<Layer> = layers.filter(seen).collect();
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
+    let masks = scheme.masks.or_repeats(model);
+    let masked = Masked::new(&masks, data);
     let mut walk = Walk::new([model, model], data, budget, runtime);
     // What the readers of a shared weight that have been passed read.
     let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
-        if scheme.given_weight_scales(model, layer).is_some() {
-            // Rounded to nearest on the scales given.
+        if scheme.given_weight_scales(model, layer).is_some() || scheme.one_scale.contains_key(&layer.name) {
+            // Rounded to nearest on the scales given, or on one scale for layers along different axes.
             runtime.step(1)?;
             continue;
         }
@@ -59,14 +63,17 @@ pub(crate) fn reconstruct(
         let mut one = || -> Result<Option<Rounded>, SolveError> {
             let readers = group.map_or(1, <[String]>::len);
             let empty = StatisticsCollector::new(solver.statistics(), model, layer, readers * data.len())?;
+            let empty = if group.is_some() { empty.of_float() } else { empty };
             if empty.blocks() > 1 {
                 let (layer, blocks) = (&layer.name, empty.blocks());
                 tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
             }
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
-            let sums = walk.read(model, &quantized, (layer, own), &order[at..], || empty.clone())?;
-            let mut sums = sums.finish();
+            let input = model.graph.value(layer.input).name();
+            let empty = || Collecting { collector: empty.clone(), masked: &masked, input };
+            let sums = walk.read(model, &quantized, (layer, own), &order[at..], empty)?;
+            let mut sums = sums.collector.finish();
             if let Some(group) = group {
                 if let Some(earlier) = pending.remove(group) {
                     sums.add(&earlier)?;
@@ -104,15 +111,31 @@ pub(crate) fn reconstruct(
     Ok(())
 }
 
-impl Summary for StatisticsCollector {
+/// A collector and what its samples leave out.
+struct Collecting<'a> {
+    collector: StatisticsCollector,
+    masked: &'a Masked<'a>,
+    /// Name of the layer's input in the float network.
+    input: &'a str,
+}
+
+impl Summary for Collecting<'_> {
     type Error = SolveError;
+
+    fn enough(&self, shape: &[usize]) -> usize {
+        self.collector.enough(shape)
+    }
 
     fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
         let Reading { sample, shape, float, quantized } = reading;
-        Ok(StatisticsCollector::observe(self, sample, float, quantized, shape)?)
+        let kept = self.masked.sample(sample).map_err(ExecuteError::from)?;
+        let positions = kept.and_then(|kept| kept.of(self.input, shape));
+        let keep = |element: usize| positions.as_ref().is_none_or(|positions| positions.keeps(element));
+        let keep = positions.is_some().then_some(&keep as Keep);
+        Ok(self.collector.observe(sample, float, quantized, shape, keep)?)
     }
 
     fn merge(&mut self, other: Self) -> Result<(), SolveError> {
-        Ok(StatisticsCollector::merge(self, other)?)
+        Ok(self.collector.merge(other.collector)?)
     }
 }

@@ -4,17 +4,34 @@
 //! the second moments Σ x̂·x̂ᵀ and Σ x·x̂ᵀ are summed ([`Moments`]) or a limited number of columns is stored
 //! ([`Columns`]). A [`StatisticsCollector`] is filled sample by sample; collectors of consecutive parts of the data merge
 //! in order, so the result does not depend on the number of threads.
+//!
+//! Of four samples or more some are not shown to the solver: a few of their columns tell whether what it found is better
+//! than rounding to nearest where it was not fitted.
 
-use crate::kernels::{ColumnSampler, Columns, Geometry, Gram, KernelError, Moments, Sampling};
+use crate::kernels::{ColumnSampler, Columns, Geometry, Gram, Keep, KernelError, Moments, Sampling};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
+
+/// Fewer samples than this are all shown to the solver.
+const LEAST_TO_HOLD_OUT: usize = 4;
+/// One sample in this many is held out.
+const HELD_OUT: usize = 8;
+/// The most columns of held-out samples, and the most values.
+const CHECKED_COLUMNS: usize = 1024;
+const CHECKED_VALUES: usize = 1 << 21;
+
+/// Enough columns for moments, and enough samples: neighbours in a picture see nearly the same.
+const LEAST_COLUMNS: usize = 16_384;
+const COLUMNS_PER_VALUE: usize = 32;
+const LEAST_SAMPLES: usize = 96;
 
 /// The statistics that a solver needs of the input of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatisticsKind {
     /// None: the weights are enough.
     Nothing,
-    /// Second moments: [`Statistics::Moments`], or [`Statistics::Blocks`] where columns are long.
+    /// Second moments: [`Statistics::Moments`], [`Statistics::Blocks`] where columns are long, or
+    /// [`Statistics::Columns`] where less than half as many were seen as they have values.
     Moments {
         /// Stride between the positions of an activation that are summed; 1 for all. At least 32 positions of each
         /// sample are taken.
@@ -42,6 +59,8 @@ pub enum Statistics<'a> {
 pub struct LayerStatistics {
     geometry: Geometry,
     values: Values,
+    /// Columns of samples that are not in the values, of each group.
+    held_out: Vec<Columns>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,17 +84,27 @@ impl LayerStatistics {
             return Err(KernelError::Merge);
         }
         match (&mut self.values, &other.values) {
-            (Values::Nothing, Values::Nothing) => Ok(()),
+            (Values::Nothing, Values::Nothing) => {}
             (Values::Moments(to), Values::Moments(from)) if to.len() == from.len() => {
                 to.iter_mut().zip(from).for_each(|(to, from)| to.add(from));
-                Ok(())
             }
             (Values::Columns(to), Values::Columns(from)) if to.len() == from.len() => {
                 to.iter_mut().zip(from).for_each(|(to, from)| to.add(from));
-                Ok(())
             }
-            _ => Err(KernelError::Merge),
+            // Columns stand for moments where few were seen: moments, of many, say more.
+            (Values::Columns(_), Values::Moments(_)) => self.values = other.values.clone(),
+            (Values::Moments(_), Values::Columns(_)) => {}
+            _ => return Err(KernelError::Merge),
         }
+        if self.held_out.len() == other.held_out.len() {
+            self.held_out.iter_mut().zip(&other.held_out).for_each(|(to, from)| to.add(from));
+        }
+        Ok(())
+    }
+
+    /// Columns of samples that none of the statistics know, of each group; empty where there are none.
+    pub(crate) fn held_out(&self) -> &[Columns] {
+        &self.held_out
     }
 
     /// The statistics of one group.
@@ -100,6 +129,10 @@ impl LayerStatistics {
 pub(crate) struct StatisticsCollector {
     geometry: Geometry,
     sums: Sums,
+    /// Columns of one sample in so many.
+    held_out: Option<(usize, ColumnSampler)>,
+    /// Whether the input in the float network counts for both.
+    float_only: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +154,18 @@ impl StatisticsCollector {
                 Sums::Moments(Gram::new(geometry.clone(), Sampling { stride, ..Sampling::default() })?)
             }
         };
-        Ok(Self { geometry, sums })
+        let period = HELD_OUT.min(samples);
+        let holds_out = samples >= LEAST_TO_HOLD_OUT && kind != StatisticsKind::Nothing;
+        let columns =
+            ColumnSampler::limited(geometry.clone(), samples / period.max(1), CHECKED_COLUMNS, CHECKED_VALUES);
+        Ok(Self { geometry, sums, held_out: holds_out.then_some((period, columns)), float_only: false })
+    }
+
+    /// The same for a weight that several layers read: x in the place of x̂. The errors of the layers before, in whose stead
+    /// a solver would change the weight, are in part errors of the same weight, as it was before it was solved.
+    #[must_use]
+    pub(crate) fn of_float(self) -> Self {
+        Self { float_only: true, ..self }
     }
 
     /// Parts that columns are cut into because the moments of whole columns would be too large; else 1.
@@ -134,24 +178,40 @@ impl StatisticsCollector {
         4 * self.geometry.groups() * self.geometry.inputs() * self.geometry.inputs()
     }
 
+    /// How many samples give enough columns, where all would only cost time: many times as many as a column has values.
+    pub(crate) fn enough(&self, shape: &[usize]) -> usize {
+        let Sums::Moments(gram) = &self.sums else { return usize::MAX };
+        let columns = LEAST_COLUMNS.max(COLUMNS_PER_VALUE * self.geometry.inputs());
+        gram.positions(shape).map_or(usize::MAX, |each| columns.div_ceil(each.max(1)).max(LEAST_SAMPLES))
+    }
+
     /// Adds the layer's input for one sample: `float` from the float network and `quantized` from the quantized one, the
-    /// same slice where there is no difference.
+    /// same slice where there is no difference. Only positions count of whose elements `keep` says so.
     pub(crate) fn observe(
         &mut self,
         sample: usize,
         float: &[f32],
         quantized: &[f32],
         shape: &[usize],
+        keep: Option<Keep>,
     ) -> Result<(), KernelError> {
+        let quantized = if self.float_only { float } else { quantized };
+        // The last one of each period: what is read in order need not begin with the usual.
+        if let Some((period, columns)) = self.held_out.as_mut().filter(|(period, _)| sample % period == period - 1) {
+            return columns.observe_kept(sample / *period, float, quantized, shape, keep);
+        }
         match &mut self.sums {
             Sums::Nothing => Ok(()),
-            Sums::Moments(gram) => gram.observe(sample, float, quantized, shape),
-            Sums::Columns(columns) => columns.observe(sample, float, quantized, shape),
+            Sums::Moments(gram) => gram.observe_kept(sample, float, quantized, shape, keep),
+            Sums::Columns(columns) => columns.observe_kept(sample, float, quantized, shape, keep),
         }
     }
 
     /// Adds what a collector has of the samples after those of this one.
     pub(crate) fn merge(&mut self, later: Self) -> Result<(), KernelError> {
+        if let (Some((_, columns)), Some((_, later))) = (&mut self.held_out, later.held_out) {
+            columns.merge(later)?;
+        }
         match (&mut self.sums, later.sums) {
             (Sums::Nothing, Sums::Nothing) => Ok(()),
             (Sums::Moments(gram), Sums::Moments(later)) => gram.merge(later),
@@ -164,9 +224,12 @@ impl StatisticsCollector {
     pub(crate) fn finish(self) -> LayerStatistics {
         let values = match self.sums {
             Sums::Nothing => Values::Nothing,
-            Sums::Moments(gram) => Values::Moments(gram.finish()),
+            Sums::Moments(gram) => {
+                gram.finish_few().map_or_else(|gram| Values::Moments(gram.finish()), Values::Columns)
+            }
             Sums::Columns(columns) => Values::Columns(columns.finish()),
         };
-        LayerStatistics { geometry: self.geometry, values }
+        let held_out = self.held_out.map(|(_, columns)| columns.finish()).unwrap_or_default();
+        LayerStatistics { geometry: self.geometry, values, held_out }
     }
 }

@@ -8,18 +8,37 @@ use super::round::Round;
 use super::rounding::Rounded;
 use super::{Group, Problem, SolveError, Solver, Statistics, planned};
 use crate::quant::{Granularity, QuantizedWeight, Sqnr};
+use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::{Scheme, Twin};
 use crate::solve::random::seed_of;
 use msq_passes::analysis::StoredWeight;
 use msq_passes::ir::Model;
 use msq_passes::{Integers, QuantizedLayer, StoredTensor};
 
-/// Rounds a weight. Scales are one per channel, in the order of the axes of scales.
-pub(crate) fn round_stored(model: &Model, scheme: &Scheme, weight: &StoredWeight) -> Result<Rounded, SolveError> {
+/// Magnitude from which on a constant is a mask that is added, and no weight.
+const MASKS: f32 = 1e4;
+/// Least signal-to-noise ratio of integers of 8 bits, in decibels: below it numbers of different size share a scale.
+const LEAST: f64 = 25.0;
+
+/// Rounds a weight. Scales are one per channel, in the order of the axes of scales. `None` for one that is better left
+/// in float: numbers that are not finite, or too far apart within a channel for 8 bits.
+pub(crate) fn round_stored(
+    model: &Model,
+    scheme: &Scheme,
+    weight: &StoredWeight,
+) -> Result<Option<Rounded>, SolveError> {
     let Some(tensor) = model.constant(weight.value) else { return Err(missing(weight)) };
     let values = tensor?.to_f32()?;
-    let order = channel_order(&weight.shape, &weight.axes);
-    let rows: Vec<f32> = order.iter().map(|&at| values[at]).collect();
+    if values.iter().any(|value| !value.is_finite() || value.abs() >= MASKS) {
+        return Ok(None);
+    }
+    // Channels along leading axes are stored one after another.
+    let leading = weight.axes.iter().enumerate().all(|(at, &axis)| at == axis);
+    let order = (!leading).then(|| channel_order(&weight.shape, &weight.axes));
+    let rows: Vec<f32> = match &order {
+        Some(order) => order.iter().map(|&at| values[at]).collect(),
+        None => values,
+    };
     let (plan, channels) = (scheme.stored_plan(weight), weight.scales().max(1));
     let size = rows.len() / channels;
     let list = [rows];
@@ -42,9 +61,15 @@ pub(crate) fn round_stored(model: &Model, scheme: &Scheme, weight: &StoredWeight
         halve(&mut rounded, solver.rounds_to_nearest().then_some(&*list[0]));
     }
     let weight_sqnr = rounded.sqnr(&list[0]);
-    let mut data = vec![0; rounded.data.len()];
-    order.iter().zip(&rounded.data).for_each(|(&at, &q)| data[at] = q);
-    Ok(of(data.into(), rounded.scales, weight_sqnr))
+    if plan.weights == WeightBits::Bits(8) && weight_sqnr.decibels() < LEAST {
+        return Ok(None);
+    }
+    let mut data = rounded.data;
+    if let Some(order) = order {
+        let rows = std::mem::replace(&mut data, vec![0; order.len()]);
+        order.iter().zip(rows).for_each(|(&at, q)| data[at] = q);
+    }
+    Ok(Some(of(data.into(), rounded.scales, weight_sqnr)))
 }
 
 /// The integers of a layer that reads the same weight.

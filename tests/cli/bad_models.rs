@@ -76,7 +76,6 @@ fn newer_than_known() {
 #[test]
 fn graphs_that_contradict_themselves() {
     refused_change(|m| graph(m).node[3].input[0] = "nosuch".to_owned(), 3, &["`nosuch`", "`res.conv1.conv`"]);
-    refused_change(|m| graph(m).node.swap(0, 1), 3, &["`stem.conv_out`", "before it is computed"]);
     refused_change(|m| graph(m).output[0].name = Some("nosuch".to_owned()), 3, &["`nosuch`"]);
     refused_change(|m| graph(m).node[4].output[0] = "stem.relu_out".to_owned(), 3, &["`stem.relu_out`", "twice"]);
     refused_change(|m| graph(m).node[0].domain = Some("com.nosuch".to_owned()), 3, &["com.nosuch"]);
@@ -91,7 +90,7 @@ fn more_outputs_than_the_operator_has() {
 #[test]
 fn cycles() {
     let close = |m: &mut ModelProto| graph(m).node[0].input[0] = graph(m).node[2].output[0].clone();
-    refused_change(close, 3, &["before it is computed"]);
+    refused_change(close, 3, &["before it is computed", "form a cycle"]);
 }
 
 /// A model in a model in a model: read by recursion, it would exhaust the stack.

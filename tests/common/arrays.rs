@@ -75,6 +75,12 @@ fn read_npy(bytes: &[u8]) -> Vec<f32> {
     match npy.dtype().descr().trim_matches('\'') {
         "<f4" => npy.into_vec().unwrap(),
         "|u1" => npy.into_vec::<u8>().unwrap().into_iter().map(f32::from).collect(),
+        "<f8" => npy.into_vec::<f64>().unwrap().into_iter().map(|v| v as f32).collect(),
+        "<i8" => npy.into_vec::<i64>().unwrap().into_iter().map(|v| v as f32).collect(),
+        "<f2" => {
+            let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+            bytes[start..].as_chunks::<2>().0.iter().map(|&half| half::f16::from_le_bytes(half).to_f32()).collect()
+        }
         "|i1" => npy.into_vec::<i8>().unwrap().into_iter().map(f32::from).collect(),
         other => panic!("elements of type {other}"),
     }

@@ -168,9 +168,9 @@ fn int2_asks_for_its_operator_set() {
     }
 }
 
-/// Files with narrow tensors run in our engine too; functions are refused in one line.
+/// Files with narrow tensors or functions run in our engine too.
 #[test]
-fn evaluate_reads_int4_and_refuses_functions() {
+fn evaluate_reads_int4_and_functions() {
     let scratch = Scratch::new();
     let evaluated = |flags: &str| {
         let model = digits_with(&scratch, flags);
@@ -180,8 +180,7 @@ fn evaluate_reads_int4_and_refuses_functions() {
     let int4 = accuracy(evaluated("--weight-bits 4 --packing int4"));
     assert_eq!(int4, accuracy(evaluated("--weight-bits 4 --packing none")));
     assert!(int4 > 0.9, "{int4}");
-    let run = evaluated("--weight-bits 4 --functions");
-    assert!(run.error(3).contains("the engine does not support functions"));
+    assert_eq!(int4, accuracy(evaluated("--weight-bits 4 --functions")));
 }
 
 /// Operators on integers written out are what onnxruntime makes of QDQ; integer products leave one affine in float.

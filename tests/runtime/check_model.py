@@ -8,6 +8,7 @@ Every command prints one JSON document on stdout. Exit status: 0 done and good,
     check_model.py run MODEL INPUTS.npz OUTPUTS.npz [--batch B]
     check_model.py compare A.npz B.npz --step S
     check_model.py survey MODEL DATA.npz OUTPUTS.npz [MODEL DATA.npz OUTPUTS.npz]...
+    check_model.py lenient MODEL DATA.npz OUTPUTS.npz [MODEL DATA.npz OUTPUTS.npz]...
     check_model.py openvino MODEL DATA.npz OUTPUTS.npz [MODEL DATA.npz OUTPUTS.npz]...
     check_model.py integers LIST.json
     check_model.py accuracy MODEL DATA.npz --input NAME --label NAME
@@ -250,6 +251,25 @@ def command_survey(args: argparse.Namespace) -> tuple[Json, bool]:
     return one_by_one(args.items, action)
 
 
+def command_lenient(args: argparse.Namespace) -> tuple[Json, bool]:
+    """Run each model that onnxruntime loads, valid or not, on arrays cast to its types, and save its numeric outputs."""
+    types = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(double)": "f8", "tensor(int64)": "i8"}
+
+    def action(path: str, data: str, outputs: str) -> Json:
+        session = open_session(path)
+        arrays = load_npz(data)
+        wanted = [value for value in session.get_inputs() if value.name in arrays]
+        inputs = {value.name: arrays[value.name].astype(types[value.type]) for value in wanted}
+        fixed = session.get_inputs()[0].shape[:1]
+        batch = fixed[0] if fixed and isinstance(fixed[0], int) and fixed[0] > 0 else None
+        found = run_batches(session, inputs, batch)
+        np.savez(outputs, **{name: array for name, array in found.items() if array.dtype.kind in "fiu"})
+        ports = [[value.name, value.type] for value in [*session.get_inputs(), *session.get_outputs()]]
+        return {"ports": ports}
+
+    return one_by_one(args.items, action)
+
+
 def command_openvino(args: argparse.Namespace) -> tuple[Json, bool]:
     """Run each model in OpenVINO on the CPU, save its outputs and say in what precision its layers ran."""
     import openvino as ov  # noqa: PLC0415 - it takes a second to load, which the other commands need not wait for
@@ -441,6 +461,7 @@ def parse_arguments() -> argparse.Namespace:
     compare.add_argument("b")
     compare.add_argument("--step", type=float, required=True)
     command("survey", command_survey).add_argument("items", nargs="+", metavar="PATH")
+    command("lenient", command_lenient).add_argument("items", nargs="+", metavar="PATH")
     command("openvino", command_openvino).add_argument("items", nargs="+", metavar="PATH")
     command("integers", command_integers).add_argument("list")
     accuracy = command("accuracy", command_accuracy)

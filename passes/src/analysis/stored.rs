@@ -3,14 +3,15 @@
 //! | kind | constant | scales lie along |
 //! |---|---|---|
 //! | embedding | the table of a `Gather`, which looks rows up | the axis that is looked up |
+//! | embedding | positions behind a `Slice` of computed length | all axes but the last |
 //! | recurrent | inputs 1 and 2 of `LSTM`, `GRU`, `RNN`, `[directions, gates·hidden, …]` | both leading axes |
 //! | branch | the weight of a layer or of one of these operators in the body of `If`, `Loop`, `Scan` | as outside |
 //! | operator | the weight of `DeformConv`, `Einsum`, or a fused operator of onnxruntime | output channels |
 //!
 //! They compute in float and can be stored as integers. A table is left alone where what is looked up multiplies an
 //! activation that does not depend on it (the cosines of rotary positions, gates): an error there is one of every
-//! product. So is a constant too small for integers, scales and nodes to take half of its bytes, and one that the caller
-//! or another element type owns.
+//! product. So is a constant that integers, scales and nodes would hardly make smaller, one that is a graph output, and one
+//! that is neither float nor float16.
 
 use super::{LayerOp, layers};
 use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, ValueId};
@@ -46,6 +47,8 @@ pub struct StoredWeight {
     pub value: ValueId,
     /// Its shape.
     pub shape: Vec<usize>,
+    /// Bytes of its floats.
+    pub float_bytes: usize,
     /// The axes along which scales lie.
     pub axes: Vec<usize>,
     /// Why it is better left in float; `None` where it is not.
@@ -98,11 +101,12 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
             return;
         }
         let Some(shape) = shape_of(graph, value) else { return };
+        let float_bytes = graph.constant(value).and_then(crate::ir::TensorProto::byte_count).unwrap_or_default();
         let name = graph.value(value).name();
         let name = if layer_names.contains(name) { format!("{name}_weight") } else { name.to_owned() };
         let Reading { kind, op, reader, axes, refusal } = reading;
         at.insert(value, found.len());
-        found.push(StoredWeight { name, kind, op, readers: vec![reader], value, shape, axes, refusal });
+        found.push(StoredWeight { name, kind, op, readers: vec![reader], value, shape, float_bytes, axes, refusal });
     };
     for (_, node) in graph.nodes() {
         let label = node.label(graph);
@@ -140,15 +144,15 @@ fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
 }
 
 fn refusal(graph: &Graph, weight: &StoredWeight) -> Option<&'static str> {
-    let float = graph.constant(weight.value).and_then(crate::ir::TensorProto::element_type) == Some(DataType::Float);
-    if !float {
-        return Some("it is not of type float");
+    let element = graph.constant(weight.value).and_then(crate::ir::TensorProto::element_type);
+    if !matches!(element, Some(DataType::Float | DataType::Float16)) {
+        return Some("it is neither of type float nor float16");
     }
     if graph.is_output(weight.value) {
         return Some("it is a graph output");
     }
     let stored = weight.weights() + 4 * weight.scales() + OVERHEAD;
-    (2 * stored > 4 * weight.weights()).then_some("integers and scales would not take half of its bytes")
+    (10 * stored > 6 * weight.float_bytes).then_some("integers and scales would take more than 0.6 of its bytes")
 }
 
 /// What is asked of a node, of the main graph or of a sub-graph.
@@ -182,6 +186,7 @@ fn role(node: &View, slot: usize, rank: usize, layer: impl Fn(LayerOp) -> bool) 
     let known = facts(node.op);
     match (node.domain, node.op, slot) {
         ("", "Gather", 0) => Some((StoredKind::Embedding, vec![axis(&node.int, rank)?])),
+        ("", "Slice", 0) => Some((StoredKind::Embedding, (0..rank - 1).collect())),
         ("", "GatherND", 0) if (node.int)("batch_dims", 0) == 0 => Some((StoredKind::Embedding, vec![0])),
         ("com.microsoft", "EmbedLayerNormalization", 2..=4) => Some((StoredKind::Embedding, vec![0])),
         ("", _, 1 | 2) if known.has(Trait::Recurrent) => Some((StoredKind::Recurrent, vec![0, 1])),
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn tables_have_scales_along_the_axis_looked_up() {
         let body = "g (int64[n] i, float[n, 80] x) => (float[n, 80] y, float[80, n] z)
-<float[100, 80] t, float[80, 100] u> { y = Gather(t, i) z = Gather<axis = -1>(u, i) }";
+<float[100, 80] t = {}, float[80, 100] u = {}> { y = Gather(t, i) z = Gather<axis = -1>(u, i) }";
         let embedding = |name: &str, axis| (name.to_owned(), StoredKind::Embedding, vec![axis], None);
         assert_eq!(found(body), [embedding("t", 0), embedding("u", 1)]);
     }
@@ -301,18 +306,18 @@ mod tests {
     #[test]
     fn rotations_and_small_tables_are_refused() {
         let body = "g (int64[n] i, float[n, 80] x) => (float[n, 80] y, float[n, 4] z)
-<float[100, 80] t, float[10, 4] small> { c = Gather(t, i) d = Identity(c) y = Mul(x, d) z = Gather(small, i) }";
+<float[100, 80] t = {}, float[10, 4] small = {}> { c = Gather(t, i) d = Identity(c) y = Mul(x, d) z = Gather(small, i) }";
         let refusals: Vec<_> = found(body).into_iter().map(|(.., refusal)| refusal.unwrap()).collect();
         assert_eq!(
             refusals,
-            ["what is looked up multiplies an activation", "integers and scales would not take half of its bytes"]
+            ["what is looked up multiplies an activation", "integers and scales would take more than 0.6 of its bytes"]
         );
     }
 
     #[test]
     fn normalization_of_what_is_looked_up_is_no_gate() {
         let body = "g (int64[n] i) => (float[n, 80] y)
-<float[100, 80] t, float two = {2}, float[80] gain> { c = Gather(t, i) p = Pow(c, two)
+<float[100, 80] t = {}, float two = {2}, float[80] gain = {}> { c = Gather(t, i) p = Pow(c, two)
 m = ReduceMean<axes = [-1]>(p) s = Sqrt(m) r = Reciprocal(s) n = Mul(c, r) y = Mul(n, gain) }";
         assert_eq!(found(body)[0].3, None);
     }
@@ -320,7 +325,7 @@ m = ReduceMean<axes = [-1]>(p) s = Sqrt(m) r = Reciprocal(s) n = Mul(c, r) y = M
     #[test]
     fn recurrent_weights_and_einsum() {
         let body = "g (float[t, n, 32] x) => (float[t, 1, n, 32] y, float[t, n, 48] z)
-<float[1, 128, 32] w, float[1, 128, 32] r, float[32, 48] e>
+<float[1, 128, 32] w = {}, float[1, 128, 32] r = {}, float[32, 48] e = {}>
 { y = LSTM<hidden_size = 32>(x, w, r) z = Einsum<equation = \"tnk,kj->tnj\">(x, e) }";
         let recurrent = |name: &str| (name.to_owned(), StoredKind::Recurrent, vec![0, 1], None);
         let einsum = ("e".to_owned(), StoredKind::Operator, vec![1], None);
@@ -330,7 +335,7 @@ m = ReduceMean<axes = [-1]>(p) s = Sqrt(m) r = Reciprocal(s) n = Mul(c, r) y = M
     #[test]
     fn layers_in_branches_count_and_those_outside_do_not() {
         let body = "g (float[n, 32] x, bool c) => (float[n, 40] y)
-<float[32, 32] v, float[32, 40] w> { h = MatMul(x, v)
+<float[32, 32] v = {}, float[32, 40] w = {}> { h = MatMul(x, v)
 y = If<then_branch = t () => (float[n, 40] a) { a = MatMul(h, w) }, else_branch = e () => (float[n, 40] b)
 { k = Relu(h) b = MatMul(k, w) }>(c) }";
         assert_eq!(found(body), [("w".to_owned(), StoredKind::Branch, vec![1], None)]);

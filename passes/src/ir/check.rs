@@ -19,7 +19,7 @@ pub enum CheckError {
         value: String,
     },
     /// A node stands before one it depends on.
-    #[error("node `{node}` ({op}) reads `{value}` before it is computed: the nodes are not sorted")]
+    #[error("node `{node}` ({op}) reads `{value}` before it is computed: the nodes form a cycle or are not sorted")]
     Order {
         /// The reading node.
         node: String,

@@ -3,8 +3,8 @@
 use super::external::{ExternalError, Folder};
 use super::node::normal_domain;
 use super::{
-    DataType, FunctionProto, Graph, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueId,
-    encoded_len, export,
+    DataType, FunctionProto, Graph, ImportError, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    ValueId, encoded_len, export, import,
 };
 use std::borrow::Cow;
 
@@ -77,6 +77,13 @@ impl Model {
         self.proto.producer_version()
     }
 
+    /// Replaces the model by what a message says, the folder of external data excepted.
+    pub fn replace(&mut self, message: ModelProto) -> Result<(), ImportError> {
+        let folder = self.folder.take();
+        *self = Self { folder, ..import(message)? };
+        Ok(())
+    }
+
     /// Whether the model defines functions.
     pub fn has_functions(&self) -> bool {
         !self.proto.functions.is_empty()
@@ -90,7 +97,15 @@ impl Model {
 
     /// Whether `op` of `domain` is a function that the model defines.
     pub fn is_function(&self, domain: &str, op: &str) -> bool {
-        self.proto.functions.iter().any(|f| f.name() == op && normal_domain(f.domain()) == domain)
+        self.functions(domain, op).next().is_some()
+    }
+
+    /// The functions of this name that the model defines: one, or several overloads.
+    pub fn functions<'a>(&'a self, domain: &'a str, op: &'a str) -> impl Iterator<Item = &'a FunctionProto> {
+        self.proto
+            .functions
+            .iter()
+            .filter(move |f| f.name() == op && normal_domain(f.domain()) == normal_domain(domain))
     }
 
     /// The tensor with its elements in memory: itself, or a copy read from its external file.

@@ -152,6 +152,16 @@ pub(crate) fn normal_domain(domain: &str) -> &str {
 }
 
 impl NodeProto {
+    /// The sub-graphs, in attribute order.
+    pub fn subgraphs(&self) -> impl Iterator<Item = &GraphProto> {
+        self.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
+    }
+
+    /// The sub-graphs, to be changed.
+    pub fn subgraphs_mut(&mut self) -> impl Iterator<Item = &mut GraphProto> {
+        self.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+    }
+
     /// A node of the default domain, without inputs and outputs.
     pub fn of(op: &str, name: &str, attributes: Vec<AttributeProto>) -> Self {
         Self {

@@ -150,6 +150,17 @@ impl TensorProto {
         self.checked(element, values)
     }
 
+    /// The elements of a double tensor.
+    pub fn to_f64(&self) -> Result<Vec<f64>, TensorError> {
+        let element = self.readable()?;
+        let values = match (element, &self.raw_data) {
+            (DataType::Double, Some(raw)) => words(raw, f64::from_le_bytes),
+            (DataType::Double, None) => self.double_data.clone(),
+            _ => return Err(self.wrong_type(element, "double")),
+        };
+        self.checked(element, values)
+    }
+
     /// The elements of an integer or bool tensor as `i64`.
     pub fn to_i64(&self) -> Result<Vec<i64>, TensorError> {
         let element = self.readable()?;

@@ -104,4 +104,14 @@ impl TypeProto {
         };
         tensor.shape.as_ref().map(|shape| shape.dim.iter().map(axis).collect())
     }
+
+    /// The names of symbolic axes; axes of known or unnamed length have none.
+    pub fn symbols(&self) -> Vec<Option<String>> {
+        let Some(TypeValue::Tensor(tensor)) = &self.value else { return Vec::new() };
+        let symbol = |axis: &super::DimensionProto| match &axis.value {
+            Some(DimValue::Param(name)) if !name.is_empty() => Some(name.clone()),
+            _ => None,
+        };
+        tensor.shape.iter().flat_map(|shape| &shape.dim).map(symbol).collect()
+    }
 }

@@ -253,4 +253,11 @@ pub const RULES: &[Rule] = &[
         severity: |p| p.listed(RuleId::StaysFloat),
         check: structure::stays_float,
     },
+    Rule {
+        id: "operator-refused",
+        doc: "onnxruntime's integer operators do not know every attribute of the float ones, and its change of layout \
+              around convolutions not every input: the session fails although the file is valid.",
+        severity: |p| p.listed(RuleId::OperatorRefused),
+        check: structure::refused,
+    },
 ];

@@ -109,3 +109,7 @@ pub(super) fn stays_float(view: &View) -> Vec<Site> {
     let found = ort::predict(view).into_iter();
     found.map(|float| (float.node, format!("{} stays float: {}", float.op, float.reason))).collect()
 }
+
+pub(super) fn refused(view: &View) -> Vec<Site> {
+    if view.is_quantized() { ort::refused(view) } else { Vec::new() }
+}

@@ -12,7 +12,7 @@
 //!   however many values are computed from it, and a tensor equal to one folded before costs nothing;
 //! * a matrix that is another constant transposed, or any constant reshaped, costs nothing: `share-weights` stores the
 //!   two once, also where both are quantized;
-//! * a weight of a layer counts a quarter, as it is going to be stored in 8 bits.
+//! * a weight of a layer or a table of a `Gather` counts a quarter, as it is going to be stored in 8 bits.
 //!
 //! Declined: graph outputs (a runtime must still be able to fetch them), and values much larger than what they are
 //! computed from, such as a `ConstantOfShape`, which would make the file grow.
@@ -137,7 +137,8 @@ impl<'a> Budget<'a> {
         }
         let all_layers = self.graph.value(value).captures().is_empty()
             && self.graph.value(value).uses().iter().all(|reader| is_weight(self.graph.node(reader.node), reader.slot));
-        let cost = if all_layers && tensor.is_float() { size(tensor) / 4 } else { size(tensor) };
+        let matrix = tensor.is_float() && tensor.dims.len() >= 2;
+        let cost = if all_layers && matrix { size(tensor) / 4 } else { size(tensor) };
         let sources = self.sources(value);
         let mut missing = cost.saturating_sub(ALLOWED_GROWTH);
         let available: usize = sources.iter().map(|source| self.left_of(*source)).sum();
@@ -202,9 +203,10 @@ impl<'a> Budget<'a> {
     }
 }
 
-/// Whether input `slot` of a node is the weight of a layer that can be stored as integers.
+/// Whether input `slot` of a node is a weight that can be stored as integers.
 fn is_weight(node: &Node, slot: usize) -> bool {
     let facts = facts(node.op());
     let layer = facts.float_layer().is_some() && facts.operands.is_some_and(|o| o.weight.contains(&slot));
-    node.domain().is_empty() && (layer || (facts.has(Trait::Recurrent) && (1..=2).contains(&slot)))
+    let recurrent = facts.has(Trait::Recurrent) && (1..=2).contains(&slot);
+    node.domain().is_empty() && (layer || recurrent || (node.op() == "Gather" && slot == 0))
 }

@@ -1,28 +1,41 @@
 //! Passes that keep what a model computes and bring it into few, simple forms.
 
+mod complete_nodes;
 mod eliminate_dead_nodes;
 mod eliminate_identities;
 mod equalize_channels;
 mod fold_constants;
+mod freeze_initializers;
 mod fuse_affine;
 mod fuse_batch_norm;
 mod hoist_constants;
+mod inline_functions;
 mod layer_affine;
 mod lift_constants;
+mod load_constants;
+mod names;
 mod normalize_gemm;
+mod normalize_padding;
 mod normalize_pooling;
 mod rewrite_activations;
+mod single_precision;
 mod upgrade_opset;
 
+pub use complete_nodes::CompleteNodes;
 pub use eliminate_dead_nodes::EliminateDeadNodes;
 pub use eliminate_identities::EliminateIdentities;
 pub use equalize_channels::EqualizeChannels;
 pub use fold_constants::FoldConstants;
+pub use freeze_initializers::{Freeze, FreezeInitializers};
 pub use fuse_affine::FuseAffine;
 pub use fuse_batch_norm::FuseBatchNorm;
 pub use hoist_constants::HoistConstants;
+pub use inline_functions::{InlineFunctions, inline_calls};
 pub use lift_constants::LiftConstants;
+pub use load_constants::LoadConstants;
 pub use normalize_gemm::NormalizeGemm;
+pub use normalize_padding::NormalizePadding;
 pub use normalize_pooling::NormalizePooling;
 pub use rewrite_activations::RewriteActivations;
+pub use single_precision::SinglePrecision;
 pub use upgrade_opset::UpgradeOpset;

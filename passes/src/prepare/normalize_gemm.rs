@@ -5,6 +5,9 @@
 //!   rounded once.
 //! * `Add(MatMul(x, W), b)` with constant W of shape `[K, N]` and constant b is `Gemm(x, W, b)` when x has rank 2;
 //!   for other ranks `Gemm` is not defined.
+//! * `Add(MatMul(x, W), c)` with any other c, such as another product, is `Add(Gemm(x, W), c)` when x has rank 2.
+//!   onnxruntime joins a product and a sum to one `Gemm` before it looks for integers, has no integer kernel for one
+//!   whose c is computed, and unpacks W in every run; a `Gemm` it leaves apart.
 //!
 //! Integer kernels exist for exactly this form. Declined: transposed x, operands that are not constant, that are
 //! shared with another node and would have to change, or that are doubles (their values pass through f32), a bias that
@@ -33,6 +36,7 @@ impl Pass for NormalizeGemm {
             let site = match node.op() {
                 "Gemm" if node.is("Gemm") => gemm_site(&model.graph, node)?,
                 "Add" if node.is("Add") => add_site(&model.graph, node)?,
+                "MatMul" if node.is("MatMul") => product_site(&model.graph, node),
                 _ => None,
             };
             Ok(site.map(|site| rewrite(model, id, &site)).transpose()?)
@@ -42,8 +46,17 @@ impl Pass for NormalizeGemm {
 
 /// What has to change at a node.
 enum Site {
-    Gemm { weight: Option<ValueId>, bias: Option<Bias> },
-    MatMul { matmul: NodeId, product: ValueId, bias: Bias },
+    Gemm {
+        weight: Option<ValueId>,
+        bias: Option<Bias>,
+    },
+    MatMul {
+        matmul: NodeId,
+        product: ValueId,
+        bias: Bias,
+    },
+    /// A product that stays apart from the sum behind it.
+    Product,
 }
 
 /// A bias and the shape it is to have.
@@ -104,6 +117,16 @@ fn add_site(graph: &Graph, add: &Node) -> Result<Option<Site>, String> {
     Ok(Some(Site::MatMul { matmul, product: sum, bias }))
 }
 
+/// A product that only a sum reads, in which the other operand cannot be the bias.
+fn product_site(graph: &Graph, node: &Node) -> Option<Site> {
+    let (input, weight, output) = (node.input(0)?, node.input(1)?, node.output(0)?);
+    let sum = graph.node(graph.only_use(output)?.node);
+    let matrix = constant_shape(graph, weight).is_ok_and(|shape| shape.len() == 2);
+    let rank = [input, output].iter().find_map(|&value| graph.value(value).shape()).map(|shape| shape.len());
+    let apart = sum.is("Add") && matrix && rank == Some(2) && graph.constant(input).is_none();
+    (apart && !matches!(add_site(graph, sum), Ok(Some(_)))).then_some(Site::Product)
+}
+
 fn constant_shape(graph: &Graph, value: ValueId) -> Result<Vec<usize>, String> {
     let tensor = graph.constant(value).ok_or_else(|| format!("`{}` is not constant", graph.value(value).name()))?;
     tensor.shape().map_err(|e| e.to_string())
@@ -141,6 +164,12 @@ fn rewrite(model: &Model, id: NodeId, site: &Site) -> Result<Rewrite, PassError>
             let gemm = NodeProto::of("Gemm", layer.label(&model.graph), Vec::new());
             let inputs = [layer.input(0).into(), layer.input(1).into(), bias.value.into()];
             rewrite.node(gemm, &inputs, node.output(0));
+            Ok(rewrite)
+        }
+        Site::Product => {
+            let mut rewrite = Rewrite::of(id);
+            let gemm = NodeProto::of("Gemm", node.label(&model.graph), Vec::new());
+            rewrite.node(gemm, &[node.input(0).into(), node.input(1).into()], node.output(0));
             Ok(rewrite)
         }
     }

@@ -6,6 +6,9 @@
 //!   `Flatten` behind it, whose `[N, C]` is the same shape.
 //! * `AveragePool` whose kernel is as large as the image and that pads nothing: there is a single position.
 //!
+//! Behind an `AveragePool` with dilations stands a `Sum` of its result alone. onnxruntime's pool on integers has no
+//! dilations; it would take this one for it, between quantizers, and then refuse the model. The sum keeps them apart.
+//!
 //! Integer kernels exist for `GlobalAveragePool` only. A mean over the last axes of a value of rank 3 is left: it is
 //! normalization of a sequence, not pooling. Declined: unknown rank, axes that are not constant, unknown image size of
 //! an `AveragePool`, and elements that are not known to be floating-point.
@@ -37,6 +40,9 @@ impl Pass for NormalizePooling {
 }
 
 fn find(graph: &Graph, id: NodeId, node: &Node) -> Found {
+    if node.op() == "AveragePool" && node.ints("dilations").iter().any(|&d| d != 1) {
+        return Ok(kept_apart(graph, id, node));
+    }
     let site = match node.op() {
         "ReduceMean" => mean_site(graph, node)?,
         "AveragePool" => pool_site(graph, node)?,
@@ -76,7 +82,7 @@ fn pool_site(graph: &Graph, node: &Node) -> Result<Option<Site>, &'static str> {
     let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { return Ok(None) };
     let padded = node.ints("pads").iter().any(|&p| p != 0)
         || node.string("auto_pad").is_some_and(|mode| !matches!(mode, "NOTSET" | "VALID"));
-    if padded || node.ints("dilations").iter().any(|&d| d != 1) {
+    if padded {
         return Ok(None);
     }
     let shape = graph.value(input).shape().ok_or("rank unknown")?;
@@ -94,6 +100,24 @@ fn pool_site(graph: &Graph, node: &Node) -> Result<Option<Site>, &'static str> {
     }
     floating(graph, input)?;
     Ok(Some(Site { input, output, flat: false }))
+}
+
+/// A pool with a sum of one operand behind it, unless it has one.
+fn kept_apart(graph: &Graph, id: NodeId, node: &Node) -> Option<Rewrite> {
+    let (input, output) = (node.input(0)?, node.output(0)?);
+    let apart = graph.only_use(output).is_some_and(|reader| {
+        let reader = graph.node(reader.node);
+        reader.is("Sum") && reader.inputs().len() == 1
+    });
+    if apart {
+        return None;
+    }
+    let (name, stem) = (node.label(graph), graph.value(output).name());
+    let mut rewrite = Rewrite::of(id);
+    let pool = NodeProto::of("AveragePool", name, node.attributes().to_vec());
+    let pooled = rewrite.named_op(pool, &[input.into()], format!("{stem}_pooled"));
+    rewrite.node(NodeProto::of("Sum", &format!("{name}_apart"), Vec::new()), &[pooled], Some(output));
+    Some(rewrite)
 }
 
 fn floating(graph: &Graph, value: ValueId) -> Result<(), &'static str> {

@@ -8,12 +8,14 @@
 //!   activation.
 //! * An absorbed clamp is removed: the quantizer saturates in its place. An absorbed factor c is removed:
 //!   x = DQ(Q(r, s/c), s). An absorbed batch-norm is removed: the layer's scales and bias contain it.
+//! * Where the target joins a product and a sum (`joins_sums`), the vector that is added to a `MatMul` becomes int32
+//!   like a bias.
 //! * Fewer bits than 8 clip the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well.
 //! * A layer that reads fewer bits than other readers of a value has a second quantizer behind the value (per-consumer
 //!   requantization): `p = Clip(Q(x)); l = DQ(p)`, and the layer reads `l`. Layers with equal parameters share it.
 //! * Where the target needs graph outputs in float (`quantized_outputs` is false), all values get the second form.
-//! * `Pad` and `Slice` run on the integers themselves, `Pad` with the zero point as its value: runtimes do not fuse
-//!   them otherwise.
+//! * What the target's table says is written on integers (`Pad`, `Slice`) runs on the integers themselves, `Pad` with
+//!   the zero point as its value: runtimes do not fuse it otherwise.
 //!
 //! Runtimes that recognise the pattern run the node in between on integers; for other runtimes the graph is plain ONNX.
 
@@ -82,9 +84,6 @@ pub struct InsertQdq<'a> {
     pub layers: &'a IndexMap<String, QuantizedLayer>,
 }
 
-/// Movements written on the integers, not between quantizers.
-const MOVES_INTEGERS: [&str; 2] = ["Pad", "Slice"];
-
 impl InsertQdq<'_> {
     /// The lowest opset whose quantizers have an axis.
     pub const LOWEST_OPSET: i64 = 13;
@@ -107,7 +106,9 @@ impl Pass for InsertQdq<'_> {
     }
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let external = external_constants(model, self.placement)?;
         let mut work = Work {
+            external,
             graph: &mut model.graph,
             pass: self,
             parameters: HashMap::new(),
@@ -135,6 +136,13 @@ impl Pass for InsertQdq<'_> {
     }
 }
 
+/// The constants that get quantizers and whose elements are in other files, read from these.
+fn external_constants(model: &Model, placement: &Placement) -> Result<HashMap<ValueId, TensorProto>, PassError> {
+    let constants = placement.values.keys().filter_map(|&value| Some((value, model.graph.constant(value)?)));
+    let external = constants.filter(|(_, tensor)| tensor.is_external());
+    external.map(|(value, tensor)| Ok((value, model.loaded(tensor)?.into_owned()))).collect()
+}
+
 /// Removes an absorbed node: the preceding node writes its output.
 fn absorb(graph: &mut Graph, absorbed: NodeId) {
     let node = graph.node(absorbed);
@@ -154,6 +162,8 @@ struct Parameters {
 }
 
 struct Work<'a, 'b> {
+    /// Constants to be quantized whose elements are in other files.
+    external: HashMap<ValueId, TensorProto>,
     graph: &'a mut Graph,
     pass: &'a InsertQdq<'b>,
     /// By root value.
@@ -193,7 +203,7 @@ impl Work<'_, '_> {
         let role = producer.and_then(|(node, _)| self.pass.placement.nodes.get(&node)).filter(|_| everywhere);
         let stem = self.graph.value(value).name().to_owned();
         match (producer, role) {
-            (Some((node, _)), Some(Role::Movement)) if MOVES_INTEGERS.contains(&self.graph.node(node).op()) => {
+            (Some((node, _)), Some(Role::Movement)) if self.is_written_on_integers(node) => {
                 self.move_integers(node, value, parameters)
             }
             (Some((node, slot)), Some(_)) => {
@@ -212,7 +222,7 @@ impl Work<'_, '_> {
     /// A value that no integer kernel computes: an input, a constant, the result of a float node.
     fn quantize_foreign(&mut self, value: ValueId, stem: &str, parameters: Parameters) -> Result<(), PassError> {
         let readers = self.graph.value(value).uses().to_vec();
-        let integers = match self.graph.constant(value) {
+        let integers = match self.external.get(&value).or_else(|| self.graph.constant(value)) {
             Some(tensor) => {
                 let integers = quantize_constant(tensor, &format!("{stem}_quantized"), parameters.quantizer)?;
                 self.graph.add_initializer(integers)
@@ -225,7 +235,8 @@ impl Work<'_, '_> {
         for reader in readers {
             let reads = match self.pass.placement.nodes.get(&reader.node) {
                 Some(Role::Layer(layer)) => layer.input == value && reader.slot == 1 - layer.weight_slot,
-                Some(Role::Arithmetic) => true,
+                Some(Role::Arithmetic) => !(self.graph.node(reader.node).is("Where") && reader.slot == 0),
+                Some(Role::Product) => true,
                 Some(&Role::ResidualSum { quantized }) => reader.slot == quantized,
                 Some(Role::Movement) => reader.slot == 0,
                 None => false,
@@ -268,6 +279,12 @@ impl Work<'_, '_> {
             NodeProto { op_type: Some("DequantizeLinear".to_owned()), name: Some(name), ..NodeProto::default() };
         let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
         self.graph.add_node(proto, &inputs, &[Some(value)]);
+    }
+
+    /// Whether the node reads and writes integers in the file.
+    fn is_written_on_integers(&self, node: NodeId) -> bool {
+        let kernel = self.pass.placement.profile.kernel(self.graph.node(node).op());
+        kernel.is_some_and(|kernel| kernel.on_integers)
     }
 
     /// Makes a node read and write integers; a `Pad` pads with the zero point.
@@ -344,7 +361,44 @@ impl Work<'_, '_> {
         if let Some(bias) = &quantized.bias {
             let bias = self.bias(layer, bias, &quantized.scales, input_scale);
             self.graph.set_input(layer.node, 2, Some(bias));
+        } else if self.pass.placement.profile.joins_sums && layer.op == LayerOp::MatMul {
+            self.quantize_addend(layer, &quantized.scales, input_scale)?;
         }
+        Ok(())
+    }
+
+    /// Writes the constant vector that is added to a product as int32 in units of input scale × weight scale, as the
+    /// bias of a layer is. The runtime joins product and sum, and takes the layer in float where the vector is float.
+    fn quantize_addend(&mut self, layer: &Layer, scales: &[f32], input_scale: f32) -> Result<(), PassError> {
+        let shape = self.graph.value(layer.input).shape();
+        // Products of three and more axes are joined only where every length is known.
+        let joined = shape.is_none_or(|shape| shape.len() == 2 || shape.iter().all(Option::is_some));
+        let output = self.graph.node(layer.node).output(0).filter(|_| joined);
+        let Some(reader) = output.and_then(|value| self.graph.only_use(value)) else { return Ok(()) };
+        let sum = self.graph.node(reader.node);
+        let addend = sum.two_inputs().filter(|_| sum.is("Add")).map(|operands| operands[1 - reader.slot]);
+        let (Some(addend), Some(axis)) = (addend, layer.axis) else { return Ok(()) };
+        let Some(tensor) = self.graph.constant(addend).filter(|tensor| tensor.is_float()) else { return Ok(()) };
+        if tensor.shape()? != [layer.shape[axis]] {
+            return Ok(());
+        }
+        let units: Vec<f64> = scales.iter().map(|&scale| f64::from(scale) * f64::from(input_scale)).collect();
+        let values = tensor.to_f32()?;
+        let integers = values.iter().zip(units.iter().cycle()).map(|(&value, unit)| (f64::from(value) / unit).round());
+        let integers: Vec<f64> = integers.collect();
+        // A subnormal unit, or a sum that the runtime's 32 bits would not hold.
+        let fits = |v: &f64| v.abs() < f64::from(1 << 30);
+        if !integers.iter().all(fits) || !units.iter().all(|&unit| (unit as f32).is_normal()) {
+            return Ok(());
+        }
+        let stem = self.graph.value(addend).name().to_owned();
+        let stem = format!("{stem}_{}", layer.name);
+        let integers: Vec<i32> = integers.into_iter().map(|v| v as i32).collect();
+        let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &[integers.len()], &integers);
+        let units: Vec<f32> = scales.iter().map(|scale| scale * input_scale).collect();
+        let axis = (units.len() > 1).then_some(0);
+        let dequantized = self.constant(&stem, tensor, &units, None, axis);
+        self.graph.set_input(reader.node, 1 - reader.slot, Some(dequantized));
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 //! readers, sub-graphs among them, read `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when they load the
 //! model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
 //!
-//! The integers take the name of the float tensor. Declined: a constant that is a graph output, or that nothing reads.
+//! Of a float16 tensor the product is cast to float16. The integers take the name of the float tensor. Declined: a constant that is a graph output, or that nothing reads.
 
 use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, Use, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -85,18 +85,22 @@ fn write(graph: &mut Graph, value: ValueId, stored: &StoredTensor) -> Result<(),
         let reason = format!("constant `{}`: integers or scales do not fit its shape {shape:?}", stored.tensor);
         return Err(PassError::Input(reason));
     }
+    let element = graph.constant(value).and_then(TensorProto::element_type).unwrap_or(DataType::Float);
     let integers = graph.add_initializer(stored.integers.to_tensor(&stored.tensor, &shape));
     let mut scales = Scales { stored, stem: stored.tensor.clone(), written: IndexMap::new() };
     for Use { node, slot } in graph.value(value).uses().to_vec() {
         if let Some(form) = lookup(graph, node, slot, &stored.scale_shape) {
-            look_up(graph, node, integers, form, &mut scales);
+            look_up(graph, node, (integers, element), form, &mut scales);
         }
     }
     if graph.is_used(value) {
         let scale = scales.value(graph, &stored.scale_shape);
-        let float = cast(graph, integers, &format!("{}_float", stored.tensor));
+        let float = cast(graph, integers, DataType::Float, &format!("{}_float", stored.tensor));
         let name = format!("{}_dequantized", stored.tensor);
-        let product = graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &name);
+        let mut product = graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &name);
+        if element != DataType::Float {
+            product = cast(graph, product, element, &name);
+        }
         graph.replace_uses(value, product);
     }
     graph.remove_value(value);
@@ -147,13 +151,19 @@ fn lookup(graph: &Graph, node: NodeId, slot: usize, scale_shape: &[usize]) -> Op
     }
 }
 
-fn look_up(graph: &mut Graph, node: NodeId, integers: ValueId, form: Lookup, scales: &mut Scales) {
+fn look_up(
+    graph: &mut Graph,
+    node: NodeId,
+    (integers, element): (ValueId, DataType),
+    form: Lookup,
+    scales: &mut Scales,
+) {
     let Some(output) = graph.node(node).output(0) else { return };
     let name = graph.value(output).name().to_owned();
     graph.set_input(node, 0, Some(integers));
     let looked_up = graph.add_value(&format!("{name}_quantized"));
     graph.set_output(node, 0, looked_up);
-    let float = cast(graph, looked_up, &format!("{name}_float"));
+    let float = cast(graph, looked_up, DataType::Float, &format!("{name}_float"));
     let scale = match form {
         Lookup::Broadcast(shape) => scales.value(graph, &shape),
         Lookup::Gathered(axis) => {
@@ -163,11 +173,20 @@ fn look_up(graph: &mut Graph, node: NodeId, integers: ValueId, form: Lookup, sca
             graph.add_op("Gather", &inputs, attributes, &format!("{name}_scale"))
         }
     };
-    let proto = NodeProto::of("Mul", &format!("{name}_dequantize"), Vec::new());
-    graph.add_node(proto, &[Some(float), Some(scale)], &[Some(output)]);
+    let label = format!("{name}_dequantize");
+    if element == DataType::Float {
+        let proto = NodeProto::of("Mul", &label, Vec::new());
+        graph.add_node(proto, &[Some(float), Some(scale)], &[Some(output)]);
+    } else {
+        let product = graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &format!("{name}_product"));
+        graph.add_node(NodeProto::of("Cast", &label, vec![to(element)]), &[Some(product)], &[Some(output)]);
+    }
 }
 
-fn cast(graph: &mut Graph, value: ValueId, name: &str) -> ValueId {
-    let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
-    graph.add_op("Cast", &[Some(value)], vec![to], name)
+fn to(element: DataType) -> AttributeProto {
+    AttributeProto::int("to", i64::from(element.number()))
+}
+
+fn cast(graph: &mut Graph, value: ValueId, element: DataType, name: &str) -> ValueId {
+    graph.add_op("Cast", &[Some(value)], vec![to(element)], name)
 }

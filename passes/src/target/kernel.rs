@@ -38,14 +38,27 @@ pub struct Kernel {
     pub placed: bool,
     /// Whether the runtime moves quantizers across it, so that a kernel on its other side meets them.
     pub crossed: bool,
-    /// Whether the kernel meets its quantizers only in an operator of its own (the `qlinear` format): between
-    /// `DequantizeLinear` and `QuantizeLinear` the runtime computes in float.
+    /// Whether quantizing writes the node on the integers themselves rather than between `DequantizeLinear` and
+    /// `QuantizeLinear`.
+    pub on_integers: bool,
+    /// Whether the node runs on integers only where it stands on integers in the file: between `DequantizeLinear` and
+    /// `QuantizeLinear` the runtime computes in float.
     pub fused_only: bool,
+    /// Whether the kernel of a layer multiplies two activations as well.
+    pub two_activations: bool,
 }
 
 impl Kernel {
     const fn new(op: &'static str, support: Support) -> Self {
-        Self { op, support, placed: true, crossed: false, fused_only: false }
+        Self {
+            op,
+            support,
+            placed: true,
+            crossed: false,
+            on_integers: false,
+            fused_only: false,
+            two_activations: false,
+        }
     }
 
     /// The same row for an operator that quantizers are not placed around.
@@ -58,9 +71,19 @@ impl Kernel {
         Self { crossed: true, ..self }
     }
 
+    /// The same row for an operator that quantizing writes on the integers themselves.
+    pub(super) const fn on_integers(self) -> Self {
+        Self { on_integers: true, ..self }
+    }
+
     /// The same row for an operator that runs on integers only where it stands on integers in the file.
     pub(super) const fn fused_only(self) -> Self {
-        Self { fused_only: true, ..self }
+        Self { on_integers: true, fused_only: true, ..self }
+    }
+
+    /// The same row for a layer whose kernel multiplies two activations as well.
+    pub(super) const fn two_activations(self) -> Self {
+        Self { two_activations: true, ..self }
     }
 
     /// Whether a node of this operator between quantizers runs on integers, or is gone.
@@ -118,6 +141,6 @@ pub(super) const MOVEMENTS: &[Kernel] = &[
     movement("Transpose"),
     movement("Squeeze"),
     movement("Unsqueeze"),
-    movement("Slice"),
-    movement("Pad"),
+    movement("Slice").on_integers(),
+    movement("Pad").on_integers(),
 ];

@@ -6,6 +6,7 @@
 
 mod kernel;
 mod note;
+mod price;
 mod rule;
 
 mod openvino;
@@ -20,6 +21,8 @@ mod tests;
 
 pub use kernel::{Kernel, Support};
 pub use note::{Choice, Note};
+pub use price::Prices;
+pub(crate) use price::{ConvolutionPrices, ProductPrices};
 pub use rule::{RuleId, Severity};
 
 /// The integers of activations.
@@ -77,6 +80,13 @@ pub struct Profile {
     pub highest_opset: i64,
     /// Operators of the default domain with integer kernels, in parts; no operator stands twice.
     pub kernels: &'static [&'static [Kernel]],
+    /// Whether a `MatMul` and the `Add` of a vector behind it are joined to a `Gemm` before integers are looked for, so
+    /// that the vector has to stand on integers as the bias of a layer does.
+    pub joins_sums: bool,
+    /// Whether the kernel of a layer that may write floats writes integers only where one clamp reads it.
+    pub clamps_need_quantizer: bool,
+    /// What operators cost, where that is known: what integers would make slower stays float.
+    pub prices: Option<&'static Prices>,
     /// Rules of the linter that the target adds, or that are stricter for it than elsewhere. Rules for every target
     /// and those that follow from the fields above are not listed.
     pub rules: &'static [(RuleId, Severity)],

@@ -32,6 +32,9 @@ impl Profile {
         contrib: false,
         highest_opset: 21,
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
+        joins_sums: false,
+        clamps_need_quantizer: false,
+        prices: None,
         rules: &[(RuleId::FloatOperand, Severity::Warning)],
         notes: &[note::INT4, note::INT2],
     };

@@ -1,6 +1,10 @@
 //! onnxruntime on ARM CPUs, whose kernels multiply signed with signed.
 
-use super::{ActivationGrid, Profile};
+use super::kernel::{ABSORBED, free};
+use super::ort_cpu::KERNELS;
+use super::{ActivationGrid, Kernel, Profile};
+
+const SIGNED: &[Kernel] = &[free("DepthToSpace")];
 
 impl Profile {
     /// onnxruntime on ARM CPUs: as on x86 CPUs, with signed activations.
@@ -8,6 +12,7 @@ impl Profile {
         name: "ort-arm",
         runtime: "onnxruntime 1.21 or newer on ARM CPUs",
         activations: ActivationGrid::Signed,
+        kernels: &[KERNELS, SIGNED, ABSORBED],
         ..Self::ORT_CPU
     };
 }

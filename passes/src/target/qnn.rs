@@ -41,6 +41,9 @@ impl Profile {
         contrib: false,
         highest_opset: 21,
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
+        joins_sums: false,
+        clamps_need_quantizer: false,
+        prices: None,
         rules: &[
             // The graph is compiled ahead of time.
             (RuleId::DynamicShape, Severity::Error),

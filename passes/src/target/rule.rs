@@ -49,4 +49,6 @@ pub enum RuleId {
     FloatOperator,
     /// The target matches patterns as onnxruntime does: the linter predicts which nodes it leaves in float.
     StaysFloat,
+    /// The target puts another operator in a node's place, or moves layouts across it, and then fails.
+    OperatorRefused,
 }

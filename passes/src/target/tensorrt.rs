@@ -32,6 +32,9 @@ impl Profile {
         contrib: false,
         highest_opset: 22,
         kernels: &[KERNELS, ABSORBED],
+        joins_sums: false,
+        clamps_need_quantizer: false,
+        prices: None,
         rules: &[
             (RuleId::ActivationType, Severity::Error),
             (RuleId::ActivationPerChannel, Severity::Error),

@@ -34,6 +34,9 @@ impl Profile {
         contrib: false,
         highest_opset: 20,
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
+        joins_sums: false,
+        clamps_need_quantizer: false,
+        prices: None,
         rules: &[(RuleId::FloatOperand, Severity::Warning)],
         notes: &[note::INT2],
     };

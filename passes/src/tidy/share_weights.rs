@@ -173,3 +173,36 @@ fn reshaped(graph: &mut Graph, value: ValueId, from: &[i64], to: &[i64], stem: &
     let shape = graph.add_initializer(TensorProto::from_i64(&format!("{stem}_shape"), &[to.len()], to));
     graph.add_op("Reshape", &[Some(value), Some(shape)], Vec::new(), &format!("{stem}_reshaped"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{export, import, text};
+    use crate::pass::run_pass;
+
+    const TEXT: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+net (float[1,24,2,2] x, float[n,24] v) => (float[n,48] y, float[1,48,2,2] z)
+<float[24,48] w = {}, float[48,24,1,1] filter = {}> { y = MatMul (v, w) z = Conv (x, filter) }";
+
+    #[test]
+    fn a_matrix_is_another_one_transposed() {
+        let mut model = import(text::parse(TEXT).unwrap()).unwrap();
+        let find = |model: &Model, name: &str| model.graph.find(name).unwrap();
+        let values = model.graph.initializer(find(&model, "w")).unwrap().to_f32().unwrap();
+        let turned: Vec<f32> = (0..values.len()).map(|at| values[at % 24 * 48 + at / 24]).collect();
+        let filter = find(&model, "filter");
+        model.graph.set_initializer(filter, TensorProto::from_f32("filter", &[48, 24, 1, 1], &turned));
+        assert_eq!(run_pass(&ShareWeights, &mut model, true).unwrap().outcome.changed, 1);
+        let text = text::print(&export(&model));
+        for line in ["Transpose <perm = [1, 0]> (w)", "Reshape (filter_transposed, filter_shape)"] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert_eq!(model.graph.initializers().len(), 2);
+    }
+
+    #[test]
+    fn other_elements_are_no_transpose() {
+        let mut model = import(text::parse(TEXT).unwrap()).unwrap();
+        assert_eq!(run_pass(&ShareWeights, &mut model, true).unwrap().outcome.changed, 0);
+    }
+}

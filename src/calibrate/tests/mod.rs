@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod masked;
 mod ranges;
 
 use proptest::collection::vec;

@@ -49,6 +49,8 @@ fn another(arg: &Arg) -> &'static str {
         _ if matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse) => "true",
         ("verbose", _) => "2",
         ("skip" | "keep-float", _) => "['a', 'b,c']",
+        ("output-kind", _) => "['a=values', 'b=boxes']",
+        ("metric-command", _) => "'python score.py {outputs}'",
         ("preset", _) => "'lite'",
         ("filter", _) => "'bicubic'",
         ("observer", _) => "'percentile:99.5'",

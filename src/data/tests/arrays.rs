@@ -17,7 +17,7 @@ fn rows_of_a_file() {
 #[test]
 fn an_input_of_unknown_shape_takes_rows_as_they_are() {
     let (_folder, path) = file("a.npy", &npy(&[3, 2], &count(&[3, 2])));
-    let inputs = [InputSpec { name: "in".to_owned(), dtype: DataType::Float, shape: None }];
+    let inputs = [InputSpec { name: "in".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new() }];
     assert_eq!(first(&open(&path, &inputs).unwrap(), 1), (vec![1, 2], vec![2.0, 3.0]));
 }
 
@@ -160,4 +160,21 @@ fn tensors_in_every_storage() {
     assert_eq!(convert(negative).unwrap_err(), "shape [-1] is not valid");
     let external = TensorProto { data_location: Some(1), ..tensor(DataType::Float) };
     assert!(convert(external).unwrap_err().contains("external file"));
+}
+
+#[test]
+fn samples_of_one_shape_come_together() {
+    let array = |length: usize| crate::data::Array::from_f32(vec![1, length], vec![length as f32; length]).unwrap();
+    let lengths = [5, 3, 4, 5, 3, 9, 4, 3];
+    let samples = lengths.map(|length| crate::data::Sample { arrays: vec![array(length)] });
+    let data = crate::data::Dataset::stored(samples.to_vec());
+    let found = |data: &crate::data::Dataset| -> Vec<usize> {
+        (0..data.len()).map(|at| data.sample(at).unwrap().arrays[0].len()).collect()
+    };
+    assert_eq!(found(&data.grouped(0).unwrap()), [3, 3, 3, 4, 4, 5, 5, 9]);
+    // The first ones stand for all.
+    assert_eq!(found(&data.grouped(4).unwrap()), [3, 3, 4, 5, 3, 4, 5, 9]);
+    let alike =
+        crate::data::Dataset::stored([2, 2, 2].map(|n| crate::data::Sample { arrays: vec![array(n)] }).to_vec());
+    assert_eq!(found(&alike.grouped(1).unwrap()), [2, 2, 2]);
 }

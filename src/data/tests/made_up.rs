@@ -102,7 +102,7 @@ fn channels_last_interleaves() {
 
 #[test]
 fn what_cannot_be_made_up_is_said() {
-    let unknown = InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape: None };
+    let unknown = InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new() };
     let error = Dataset::synthetic(&[unknown], &options(&[])).unwrap_err();
     assert_eq!(
         error.to_string(),

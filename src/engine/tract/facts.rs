@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::infer::{Factoid, InferenceModelExt};
 /// Infers the facts of a model. Dynamic axes stay symbols, so a shape that depends on them is no constant; an operator
 /// tract does not know leaves what follows it open.
 pub(super) fn infer(model: &Model) -> Result<Facts, EngineError> {
-    let mut loaded = load::load(&without_large_weights(model))?;
+    let mut loaded = load::load_what_is_known(&without_large_weights(model))?;
     if let Err(error) = loaded.model.analyse(true) {
         tracing::debug!(%error, "type inference stopped early");
     }

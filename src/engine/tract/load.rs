@@ -6,7 +6,11 @@
 use super::{blowup, fake_quantize};
 use crate::engine::EngineError;
 use crate::runtime::memory;
-use msq_passes::ir::{self, DataType, DimValue, GraphProto, Model, NodeId, NodeProto, TensorProto, TypeValue, ValueId};
+use msq_passes::ir::{
+    self, DataType, DimValue, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
+};
+use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
+use std::collections::HashSet;
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
@@ -19,12 +23,50 @@ pub(super) struct Loaded {
 
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
+    parse(&message(model)?)
+}
+
+/// So many nodes that cannot be built are passed over.
+const MOST_PASSED_OVER: usize = 16;
+
+/// The same, for what is known of the values around nodes that tract does not build: these become operators that it does
+/// not know, of which it asks nothing.
+pub(super) fn load_what_is_known(model: &Model) -> Result<Loaded, EngineError> {
+    let mut proto = message(model)?;
+    for _ in 0..MOST_PASSED_OVER {
+        match parse(&proto) {
+            Err(error) if pass_over(&mut proto, &error.to_string()) => {}
+            parsed => return parsed,
+        }
+    }
+    parse(&proto)
+}
+
+/// Makes the node that an error names one of an unknown operator.
+fn pass_over(proto: &mut ModelProto, error: &str) -> bool {
+    let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
+    let is_named =
+        |node: &&mut NodeProto| error.contains(&format!("Building node {} ({})", node.name(), node.op_type()));
+    let Some(node) = nodes.into_iter().find(is_named) else { return false };
+    node.op_type = Some("NotBuilt".to_owned());
+    node.attribute.clear();
+    true
+}
+
+/// The model as tract reads it.
+fn message(model: &Model) -> Result<ModelProto, EngineError> {
     let mut proto = ir::export(&with_readable_elements(model)?);
+    inline_calls(&mut proto);
+    proto.graph.iter_mut().for_each(name_nodes);
     proto.graph.as_ref().map_or(Ok(()), blowup::refuse)?;
     let nodes = proto.graph.iter_mut().flat_map(|graph| &mut graph.node);
     nodes.flat_map(sub_graphs).for_each(leave_symbols_open);
+    Ok(proto)
+}
+
+fn parse(proto: &ModelProto) -> Result<Loaded, EngineError> {
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    let encoded = ir::encode_model(&proto);
+    let encoded = ir::encode_model(proto);
     let proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
     drop(encoded);
     let parsed = onnx.parse(&proto, None).map_err(EngineError::load)?;
@@ -34,6 +76,23 @@ pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
     let mut outlets: Vec<_> = parsed.outlets_by_name.into_iter().collect();
     outlets.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(Loaded { model: parsed.model, outlets })
+}
+
+/// Gives nodes names that nothing else has: tract knows inputs, constants and nodes by one kind of name. A node without a
+/// name, or with that of a value or of another node, is called as its first result.
+fn name_nodes(graph: &mut GraphProto) {
+    let read = graph.node.iter().flat_map(|node| &node.input).map(String::as_str);
+    let defined =
+        graph.input.iter().map(ir::ValueInfoProto::name).chain(graph.initializer.iter().map(TensorProto::name));
+    let written = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
+    let mut taken: HashSet<String> = read.chain(defined).chain(written).map(str::to_owned).collect();
+    for node in &mut graph.node {
+        if node.name().is_empty() || !taken.insert(node.name().to_owned()) {
+            let result = node.output.iter().find(|name| !name.is_empty()).cloned();
+            node.name = result.or_else(|| node.name.take());
+        }
+        sub_graphs(node).for_each(name_nodes);
+    }
 }
 
 fn sub_graphs(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
@@ -58,34 +117,59 @@ const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 /// The nodes the engine does not know, with the reason. Where one is in a sub-graph, the node that holds it counts.
 pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
     let operators = tract_onnx::onnx().op_register.0;
-    let known = |domain: &str, op: &str| {
-        DOMAINS.contains(&domain) && operators.contains_key(op) && !model.is_function(domain, op)
-    };
+    let known = |domain: &str, op: &str| DOMAINS.contains(&domain) && operators.contains_key(op);
     let reason = |(id, node): (NodeId, &ir::Node)| {
         let label = node.label(&model.graph);
         if model.is_function(node.domain(), node.op()) {
-            let called = format!("calls `{}.{}`, a function of the model", node.domain(), node.op());
-            return Some((id, format!("node `{label}` {called}; the engine does not support functions")));
+            let inner = unknown_called(model, node.domain(), node.op(), &known, 0)?;
+            return Some((
+                id,
+                format!("the engine does not know `{inner}`, which is in the function of node `{label}`"),
+            ));
         }
         if !known(node.domain(), node.op()) {
             let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
             return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
         }
-        let inner = node.subgraphs().find_map(|graph| unknown_inside(graph, &known))?;
+        let inner = node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, &known, 0))?;
         Some((id, format!("the engine does not know `{inner}`, which is inside node `{label}`")))
     };
     model.graph.nodes().filter_map(reason).collect()
 }
 
-/// An operator in a sub-graph that the engine does not know.
-fn unknown_inside(graph: &GraphProto, known: &impl Fn(&str, &str) -> bool) -> Option<String> {
-    graph.node.iter().find_map(|node| {
-        let (domain, op) = (node.domain.as_deref().unwrap_or_default(), node.op_type.as_deref().unwrap_or_default());
+/// Functions call each other no deeper.
+const DEEPEST_CALL: usize = 64;
+
+/// An operator in a function that the engine does not know.
+fn unknown_called(
+    model: &Model,
+    domain: &str,
+    op: &str,
+    known: &impl Fn(&str, &str) -> bool,
+    depth: usize,
+) -> Option<String> {
+    if depth > DEEPEST_CALL {
+        return Some(op.to_owned());
+    }
+    model.functions(domain, op).find_map(|function| unknown_inside(model, &function.node, known, depth + 1))
+}
+
+/// An operator among the nodes of a sub-graph or a function that the engine does not know.
+fn unknown_inside(
+    model: &Model,
+    nodes: &[NodeProto],
+    known: &impl Fn(&str, &str) -> bool,
+    depth: usize,
+) -> Option<String> {
+    nodes.iter().find_map(|node| {
+        let (domain, op) = (node.domain(), node.op_type());
+        if model.is_function(domain, op) {
+            return unknown_called(model, domain, op, known, depth);
+        }
         if !known(domain, op) {
             return Some(op.to_owned());
         }
-        let nested = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
-        nested.into_iter().find_map(|graph| unknown_inside(graph, known))
+        node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, known, depth))
     })
 }
 
@@ -100,10 +184,12 @@ pub(super) fn check(model: &Model) -> Result<(), EngineError> {
 /// The model with external tensors read in, because the engine needs every element, and narrow ones widened.
 fn with_readable_elements(model: &Model) -> Result<Model, EngineError> {
     let mut copy = model.clone();
+    LoadConstants.run(&mut copy).map_err(EngineError::load)?;
+    CompleteNodes.run(&mut copy).map_err(EngineError::load)?;
     let unreadable = |tensor: &TensorProto| tensor.is_external() || Narrow::of(tensor).is_some();
-    let values: Vec<ValueId> = model.graph.initializers().filter(|(_, t)| unreadable(t)).map(|(v, _)| v).collect();
+    let values: Vec<ValueId> = copy.graph.initializers().filter(|(_, t)| unreadable(t)).map(|(v, _)| v).collect();
     for value in values {
-        let Some(tensor) = model.graph.initializer(value) else { continue };
+        let Some(tensor) = copy.graph.initializer(value) else { continue };
         let loaded = model.loaded(tensor)?.into_owned();
         let tensor = Narrow::of(&loaded).map_or_else(|| Ok(loaded.clone()), |narrow| narrow.widen(&loaded))?;
         copy.graph.set_initializer(value, tensor);

@@ -172,7 +172,7 @@ fn input_axes(graph: &Graph, input: ValueId, sources: &[Source]) -> Option<Axes>
     if let Some(own) = own {
         mark(&mut axes, 0, Part::Batch);
         if !sources[own].is_lengths() {
-            mark(&mut axes, 1, Part::Sequence(own));
+            mark(&mut axes, sources[own].axis(), Part::Sequence(own));
         }
         return Some(axes);
     }

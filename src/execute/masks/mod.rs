@@ -11,11 +11,15 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::data::{Array, Dataset};
+use crate::data::{Array, DataError, Dataset};
 use axes::{Axes, Part};
 use msq_passes::ir::Model;
+pub(crate) use source::masking;
 use source::{Rule, Source};
 use std::collections::HashMap;
+
+/// How far positions may differ that count as equal: squares relative to their own.
+const EQUAL: f64 = 1e-2;
 
 /// The masks among a model's inputs, and the axes of values that they reach.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,17 @@ impl Masks {
         if sources.is_empty() {
             return Self::default();
         }
+        let axes = axes::propagate(model, &sources);
+        Self { sources, axes }
+    }
+
+    /// These masks; of a model without any, what repeats at the ends of its sequence, of which only one position counts.
+    /// That is a guess, good enough for what weights are fitted to, not for figures.
+    pub(crate) fn or_repeats(&self, model: &Model) -> Self {
+        if !self.is_empty() {
+            return self.clone();
+        }
+        let sources = source::sequences(model);
         let axes = axes::propagate(model, &sources);
         Self { sources, axes }
     }
@@ -51,13 +66,27 @@ impl Masks {
         let any = flags.iter().flatten().any(Flags::leaves_out);
         any.then_some(Kept { axes: &self.axes, flags })
     }
+}
 
-    /// What a sample of the data that feeds the model leaves out; `None` where that is nothing.
-    pub(crate) fn of_sample(&self, data: &Dataset, sample: usize) -> Result<Option<Kept<'_>>, crate::data::DataError> {
-        if self.is_empty() {
+/// The masks of a model, and the data that feeds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Masked<'a> {
+    masks: &'a Masks,
+    data: Dataset,
+}
+
+impl<'a> Masked<'a> {
+    /// Masks with the samples that are read for them when they are asked for.
+    pub(crate) fn new(masks: &'a Masks, data: &Dataset) -> Self {
+        Self { masks, data: data.clone() }
+    }
+
+    /// What a sample leaves out; `None` where that is nothing.
+    pub(crate) fn sample(&self, sample: usize) -> Result<Option<Kept<'a>>, DataError> {
+        if self.masks.is_empty() {
             return Ok(None);
         }
-        Ok(self.of_inputs(&data.sample(sample)?.arrays))
+        Ok(self.masks.of_inputs(&self.data.sample(sample)?.arrays))
     }
 }
 
@@ -102,6 +131,9 @@ impl Source {
             let lengths: Vec<usize> = values.iter().map(|&v| v as usize).collect();
             return (array.shape().len() == 1 && lengths.iter().all(|&n| n > 0)).then_some(Flags::Lengths(lengths));
         }
+        if let Rule::Repeats { axis } = self.rule {
+            return repeats(&values, array.shape(), axis);
+        }
         let &[batch, length] = array.shape() else { return None };
         let keep: Vec<bool> = match self.rule {
             Rule::Flag { set } if values.iter().all(|&v| v == 0.0 || v == 1.0) => {
@@ -113,6 +145,32 @@ impl Source {
         let rows = keep.chunks(length.max(1)).all(|row| row.contains(&true));
         rows.then_some(Flags::Positions { batch, length, keep })
     }
+}
+
+/// Of positions at the ends that are all but equal only the innermost one counts.
+fn repeats(values: &[f32], shape: &[usize], axis: usize) -> Option<Flags> {
+    let (&batch, &length) = (shape.first()?, shape.get(axis)?);
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[1..axis].iter().product();
+    let element = |sample: usize, position: usize, at: usize| {
+        values[((sample * outer + at / inner) * length + position) * inner + at % inner]
+    };
+    let equal = |sample: usize, a: usize, b: usize| {
+        let pairs = (0..outer * inner).map(|at| (element(sample, a, at), element(sample, b, at)));
+        let (difference, size) = pairs.fold((0.0, 0.0), |(difference, size), (x, y)| {
+            (difference + f64::from(x - y).powi(2), size + f64::from(y).powi(2))
+        });
+        difference <= EQUAL * size
+    };
+    let mut keep = Vec::with_capacity(batch * length);
+    for sample in 0..batch {
+        let run =
+            |end: usize, at: &dyn Fn(usize) -> usize| (1..length).take_while(|&i| equal(sample, at(i), end)).count();
+        let last = length.saturating_sub(1);
+        let (front, back) = (run(0, &|i| i), run(last, &|i| last - i));
+        keep.extend((0..length).map(|at| at >= front && at <= last - back || front + back >= length));
+    }
+    Some(Flags::Positions { batch, length, keep })
 }
 
 /// What one sample leaves out.

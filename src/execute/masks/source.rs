@@ -6,7 +6,7 @@
 //! operator that takes it as its mask says which of the two is left out. A product with 0 or a sum of the mask says so
 //! only of an input whose name says mask. Names alone are enough for `attention_mask` and for lengths.
 
-use msq_passes::ir::{DataType, Graph, Model, Node, ValueId};
+use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use std::collections::HashMap;
 
 /// At this and below an addend leaves nothing of what a Softmax or a Sigmoid sees.
@@ -29,6 +29,11 @@ pub(super) enum Rule {
     },
     /// The elements are lengths, one per sample.
     Length,
+    /// No mask is known: what repeats at either end along this axis counts once.
+    Repeats {
+        /// The axis of positions.
+        axis: usize,
+    },
 }
 
 /// An input that masks.
@@ -46,6 +51,11 @@ impl Source {
         self.rule == Rule::Length
     }
 
+    /// The axis of positions.
+    pub(super) fn axis(&self) -> usize {
+        if let Rule::Repeats { axis } = self.rule { axis } else { 1 }
+    }
+
     /// Whether another is a mask of the same input.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.value == other.value
@@ -61,6 +71,7 @@ impl Source {
             Rule::Number { number, equal: true } => format!("positions where input `{name}` is {number} are padding"),
             Rule::Number { number, .. } => format!("positions where input `{name}` is not {number} are padding"),
             Rule::Length => format!("input `{name}` holds lengths: positions behind them count nowhere"),
+            Rule::Repeats { .. } => format!("equal positions at an end of input `{name}` count once for weights"),
         }
     }
 }
@@ -105,21 +116,12 @@ const MOVES: &[&str] = &[
 pub(super) fn find(model: &Model) -> Vec<Source> {
     let graph = &model.graph;
     let inputs: Vec<ValueId> = graph.runtime_inputs().collect();
-    let mut derived: HashMap<ValueId, Derived> = HashMap::new();
-    for &value in inputs.iter().filter(|&&value| graph.value(value).shape().is_some_and(|shape| shape.len() == 2)) {
-        derived.insert(value, Derived { source: value, number: None, pair: [0.0, 1.0], raw: true });
-    }
+    let derived = derived(graph);
     let mut evidence: HashMap<ValueId, Vec<Evidence>> = HashMap::new();
-    for (_, node) in graph.nodes() {
-        if node.subgraphs().next().is_some() {
-            continue;
-        }
-        if let (Some(next), Some(output)) = (step(graph, node, &derived), node.output(0)) {
-            derived.insert(output, next);
-        } else {
-            for (source, found) in seen(graph, node, &derived) {
-                evidence.entry(source).or_default().push(found);
-            }
+    let own = |node: &Node| node.output(0).is_some_and(|output| derived.contains_key(&output));
+    for (_, node) in graph.nodes().filter(|(_, node)| !own(node) && node.subgraphs().next().is_none()) {
+        for (source, found) in seen(graph, node, &derived) {
+            evidence.entry(source).or_default().push(found);
         }
     }
     let source = |(input, &value): (usize, &ValueId)| {
@@ -128,6 +130,66 @@ pub(super) fn find(model: &Model) -> Vec<Source> {
         Some(Source { value, input, name, rule })
     };
     inputs.iter().enumerate().filter_map(source).collect()
+}
+
+/// Inputs of tokens or of features of a sequence, whose padding nothing but its own look tells.
+pub(super) fn sequences(model: &Model) -> Vec<Source> {
+    let graph = &model.graph;
+    let source = |(input, value): (usize, ValueId)| {
+        let entry = graph.value(value);
+        let element = entry.element_type()?;
+        let axis = match (entry.shape()?.len(), element.is_float()) {
+            (2, false) => 1,
+            // Channels of a convolution lie on axis 1, its positions behind them.
+            (3, true) if entry.uses().iter().any(|u| graph.node(u.node).is("Conv")) => 2,
+            (3, true) => 1,
+            _ => return None,
+        };
+        Some(Source { value, input, name: entry.name().to_owned(), rule: Rule::Repeats { axis } })
+    };
+    graph.runtime_inputs().enumerate().find_map(source).into_iter().collect()
+}
+
+/// Nodes that add a mask to something, or write it there: what they write has elements that stand for nothing, and a
+/// range that holds them is of no use.
+pub(crate) fn masking(model: &Model) -> Vec<NodeId> {
+    let graph = &model.graph;
+    let derived = derived(graph);
+    let constant = |value: Option<ValueId>| {
+        value.and_then(|value| model.constant(value)?.ok()?.to_f32().ok()).is_some_and(|values| is_mask(&values))
+    };
+    let filling = |value: Option<ValueId>| number(graph, value).is_some_and(|fill| fill <= HUGE);
+    let masks = |node: &Node| match node.op() {
+        "Add" | "Sub" | "Min" => {
+            node.inputs().iter().any(|&value| constant(value))
+                || seen(graph, node, &derived).iter().any(|(_, found)| found.strong)
+        }
+        "Where" => [1, 2].into_iter().any(|slot| filling(node.input(slot)) || constant(node.input(slot))),
+        _ => false,
+    };
+    graph.nodes().filter(|(_, node)| masks(node)).map(|(id, _)| id).collect()
+}
+
+/// Whether a constant is a mask: some of its elements blot out what they are added to, others leave it as it is.
+fn is_mask(values: &[f32]) -> bool {
+    let least = values.iter().copied().fold(0.0, f32::min);
+    let leaves = values.iter().any(|v| v.abs() <= -least * 1e-3);
+    least == f32::NEG_INFINITY || least <= f32::MIN / 4.0 || (least <= HUGE && leaves)
+}
+
+/// Every value that is computed from an input of rank 2 and single numbers alone.
+fn derived(graph: &Graph) -> HashMap<ValueId, Derived> {
+    let mut derived: HashMap<ValueId, Derived> = HashMap::new();
+    let matrices = graph.runtime_inputs().filter(|&value| graph.value(value).shape().is_some_and(|s| s.len() == 2));
+    for value in matrices {
+        derived.insert(value, Derived { source: value, number: None, pair: [0.0, 1.0], raw: true });
+    }
+    for (_, node) in graph.nodes().filter(|(_, node)| node.subgraphs().next().is_none()) {
+        if let (Some(next), Some(output)) = (step(graph, node, &derived), node.output(0)) {
+            derived.insert(output, next);
+        }
+    }
+    derived
 }
 
 /// Words of a name.

@@ -280,7 +280,6 @@ fn forms_without_products_are_rounded() {
     for name in names(false) {
         assert_eq!(solved[name].layer, case.solved[name].layer, "`{name}`");
     }
-    for name in names(true) {
-        assert_ne!(solved[name].layer, case.solved[name].layer, "`{name}` is as it was");
-    }
+    // A layer that is worse on held-out samples than rounded stays rounded; random data leave few of them better.
+    assert!(names(true).iter().any(|name| solved[*name].layer != case.solved[*name].layer), "nothing was solved");
 }

@@ -162,8 +162,14 @@ fn a_quarter_that_is_much_worse() {
     let noisy = |s: usize, v: f32| if s >= 24 { v + 8.0 * noise(s) } else { v + 0.05 * noise(s) };
     let network: Vec<Vec<f32>> =
         float.iter().enumerate().map(|(s, row)| row.iter().map(|&v| noisy(s, v)).collect()).collect();
-    let found = compared(&outputs, &float, &network, &[1, 10]).metrics().outputs[0].worst_quarter.unwrap();
-    assert_eq!(found.quarter, 4);
+    let found = compared(&outputs, &float, &network, &[1, 10]).metrics().outputs[0].worst_quarter.clone().unwrap();
+    assert_eq!(found.quarter, Some(4));
+    // The same samples in between the others.
+    let scattered = |s: usize, v: f32| if s % 4 == 1 { v + 8.0 * noise(s) } else { v + 0.05 * noise(s) };
+    let network: Vec<Vec<f32>> =
+        float.iter().enumerate().map(|(s, row)| row.iter().map(|&v| scattered(s, v)).collect()).collect();
+    let found = compared(&outputs, &float, &network, &[1, 10]).metrics().outputs[0].worst_quarter.clone().unwrap();
+    assert!(found.quarter.is_none() && found.samples.iter().all(|s| s % 4 == 1), "{found:?}");
     let even: Vec<Vec<f32>> =
         float.iter().map(|row| row.iter().map(|&v| v + 0.5 * noise(v as usize)).collect()).collect();
     assert_eq!(compared(&outputs, &float, &even, &[1, 10]).metrics().outputs[0].worst_quarter, None);
@@ -223,4 +229,34 @@ fn masked_positions_count_nowhere() {
     let figures = comparison.metrics().outputs[0].figures;
     assert_eq!((figures.rows, figures.agreement), (Some(6), Some(4.0 / 6.0)));
     assert_eq!(figures.same_sequences, Some(0.5));
+}
+
+/// A map that is flattened has the channels of the map, and a depth map without its axis of one channel has one.
+#[test]
+fn channels_are_those_of_the_layer_before_the_output() {
+    let channels = |shape: &str, nodes: &str, dims: &[usize]| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]>
+            net (float[N,3,4,5] x) => (float[{shape}] y)
+            <float[2,3,1,1] two = {{}}, float[1,3,1,1] one = {{}}, float[5,7] w = {{}}, int64[3] three = {{1, 4, 5}}>
+            {{ {nodes} }}"
+        );
+        let mut model = parse(&text);
+        let backend = crate::engine::standard();
+        crate::prepare::annotate(&mut model, &*backend);
+        let outputs = Outputs::of(&model, &[], 16).unwrap();
+        let elements = dims.iter().product();
+        let samples: Vec<Vec<f32>> = (0..16).map(|s| (0..elements).map(|i| noise(1000 * s + i)).collect()).collect();
+        compared(&outputs, &samples, &samples, dims).metrics().outputs[0].channels
+    };
+    assert_eq!(channels("N,2,4,5", "y = Conv (x, two)", &[1, 2, 4, 5]), 2);
+    assert_eq!(channels("N,4,5,2", "c = Conv (x, two) y = Transpose <perm = [0, 2, 3, 1]> (c)", &[1, 4, 5, 2]), 2);
+    assert_eq!(channels("N,40", "c = Conv (x, two) r = Relu (c) y = Flatten (r)", &[1, 40]), 2);
+    assert_eq!(channels("N,3,4,7", "y = MatMul (x, w)", &[1, 3, 4, 7]), 7);
+    assert_eq!(channels("N,20", "c = Conv (x, one) y = Flatten (c)", &[1, 20]), 1);
+    let merged = "c = Conv (x, two) s = Constant <value = int64[3] {0, 2, 20}> () y = Reshape (c, s)";
+    assert_eq!(channels("N,2,20", merged, &[1, 2, 20]), 2);
+    assert_eq!(channels("1,4,5", "c = Conv (x, one) y = Reshape (c, three)", &[1, 4, 5]), 1);
+    let squeezed = "c = Conv (x, one) a = Constant <value = int64[1] {1}> () y = Squeeze (c, a)";
+    assert_eq!(channels("N,4,5", squeezed, &[1, 4, 5]), 1);
 }

@@ -30,7 +30,7 @@ use crate::search::variants::Variants;
 pub use methods::SearchRow;
 
 use front::FrontPlan;
-use msq_passes::analysis::{Layer, Placement};
+use msq_passes::analysis::{Layer, Placement, layers};
 use msq_passes::ir::Model;
 use options::{SearchOptions, Target};
 use registry::Method;
@@ -72,6 +72,10 @@ pub fn search(
     let (found, reached) = match driver.goal() {
         Goal::Limit(limit) => driver.within_limit(limit)?,
         Goal::Drop(drop) => driver.within_drop(drop)?,
+        Goal::OutOfReach => {
+            let bottom = driver.space.bottom();
+            (driver.evaluate("smallest", bottom)?, false)
+        }
     };
     driver.fill_front()?;
     driver.outcome(found, reached)
@@ -104,6 +108,8 @@ enum Goal {
     Limit(Limit),
     /// The share of answers that may be lost.
     Drop(f64),
+    /// Something that no plan can do: what the search does not touch is more than the target allows.
+    OutOfReach,
 }
 
 /// A search under way.
@@ -118,6 +124,9 @@ pub(in crate::search) struct Driver<'a> {
     /// Layers in graph order, each with the name of the value it writes.
     pub layers: Vec<(Layer, String)>,
     pub space: Space,
+    /// Bytes of the weights that no rung changes, as floats and as they are stored: embedding tables, recurrent weights,
+    /// layers left in float.
+    pub beside: [u64; 2],
     pub variants: Variants<'a>,
     pub journal: Journal,
     /// The way `msq` went.
@@ -163,6 +172,7 @@ impl<'a> Driver<'a> {
         layers.sort_by_key(|(layer, _)| position.get(&layer.node));
         let only: Vec<Layer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
         let space = Space::new(model, &only, rungs, options)?;
+        let beside = beside(model, &scheme, &only);
         let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
         let outputs = Outputs::of(model, &options.measure.output_kinds, parts.validation.len())?;
@@ -187,6 +197,7 @@ impl<'a> Driver<'a> {
             placement: scheme.placement,
             layers,
             space,
+            beside,
             variants,
             journal,
             sensitivities: None,
@@ -203,7 +214,14 @@ impl<'a> Driver<'a> {
         let sum = |of: &dyn Fn(usize) -> u64| (0..self.space.len()).map(of).sum::<u64>() as f64;
         let (measure, most) = match self.search.target {
             Target::MaxDrop(drop) => return Goal::Drop(drop),
-            Target::Ratio(ratio) => (Measure::PackedBytes, (self.space.float_bytes() as f64 / ratio) as u64),
+            Target::Ratio(ratio) => {
+                let [float, stored] = self.beside;
+                let all = (((self.space.float_bytes() + float) as f64) / ratio) as u64;
+                match all.checked_sub(stored) {
+                    Some(most) => (Measure::PackedBytes, most),
+                    None => return Goal::OutOfReach,
+                }
+            }
             Target::Bits(bits) => {
                 (Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
             }
@@ -230,7 +248,7 @@ impl<'a> Driver<'a> {
 
     /// Refuses a method that needs classes where the network has none.
     fn check_classes(&self, method: &SearchRow) -> Result<(), SearchError> {
-        if method.needs_classes && !self.is_classifier() {
+        if method.needs_classes && !self.evaluator.has_classes() {
             let others = Method::all().filter(|other| !other.row().needs_classes).map(|other| format!("`{other}`"));
             let others = others.collect::<Vec<_>>().join(", ");
             return Err(SearchError::NotAClassifier { method: method.name, others });
@@ -282,6 +300,7 @@ impl<'a> Driver<'a> {
         let (keeps, worth) = match self.goal() {
             Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.metrics.distance),
             Goal::Drop(drop) => (self.keeps(found, drop), self.space.packed_bytes(&found.rungs) as f64),
+            Goal::OutOfReach => return Ok(()),
         };
         // Of equal ones the later, which has fewer layers in float.
         if keeps && self.best.is_none_or(|best| worth <= best) {
@@ -294,4 +313,16 @@ impl<'a> Driver<'a> {
 
 fn budget(runtime: &Runtime) -> u64 {
     runtime.memory.map_or(STORED, |memory| memory / 6)
+}
+
+/// Bytes of the constant weights beside the layers that are searched, as floats and as they are stored.
+fn beside(model: &Model, scheme: &Scheme, searched: &[Layer]) -> [u64; 2] {
+    let is_searched = |layer: &Layer| searched.iter().any(|other| other.node == layer.node);
+    let float_layers = layers(model).into_iter().filter(|layer| !is_searched(layer)).map(|layer| layer.weights());
+    let floats = float_layers.chain(scheme.stored_float.iter().map(|(weight, _)| weight.weights()));
+    let floats: u64 = floats.map(|weights| 4 * weights as u64).sum();
+    let stored = scheme.stored.iter();
+    let as_floats: u64 = stored.clone().map(|weight| 4 * weight.weights() as u64).sum();
+    let bytes: u64 = stored.map(|weight| scheme.stored_plan(weight).packed_bytes(weight.weights()) as u64).sum();
+    [floats + as_floats, floats + bytes]
 }

@@ -1,12 +1,33 @@
 //! What a search found, as it is reported.
 
 use super::front::FrontPlan;
+use super::options::Target;
 use super::{Driver, EvaluatedPlan};
 use crate::report::search::{FrontPoint, Outcome, Passes, Sensitivity};
 use crate::search::SearchError;
 use crate::search::allocate::Point;
 
 impl Driver<'_> {
+    /// What a plan that misses the target reaches of it.
+    fn nearest(&self, rungs: &[usize], bytes: u64) -> Option<String> {
+        let [float, stored] = self.beside;
+        match self.search.target {
+            Target::Ratio(_) => {
+                let ratio =
+                    (self.space.float_bytes() + float) as f64 / (self.space.packed_bytes(rungs) + stored).max(1) as f64;
+                let beside = if stored == 0 {
+                    String::new()
+                } else {
+                    format!(", {stored} bytes of them are in no layer that has a choice of bits")
+                };
+                Some(format!("weights packed {ratio:.2} times{beside}"))
+            }
+            Target::Bits(_) => Some(format!("{:.2} bits a weight", self.space.average_bits(rungs))),
+            Target::Size(_) => Some(format!("a file of {bytes} bytes")),
+            Target::MaxDrop(_) | Target::MacBits(_) => None,
+        }
+    }
+
     /// What the search found.
     pub(super) fn outcome(mut self, found: EvaluatedPlan, reached: bool) -> Result<Outcome, SearchError> {
         let bytes = self.variants.size(&self.space.plan(&found.rungs))?;
@@ -26,6 +47,7 @@ impl Driver<'_> {
             method: self.search.method.name(),
             target: self.search.target.to_string(),
             reached,
+            nearest: (!reached).then(|| self.nearest(&found.rungs, bytes)).flatten(),
             plan: self.space.plan(&found.rungs),
             chosen: found.method,
             bits: self.space.average_bits(&found.rungs),

@@ -6,7 +6,8 @@
 //! limit of s; among powers of two, for the one nearest to that, as the error is a parabola in s. No step raises the
 //! error.
 
-use super::system::{System, dot};
+use super::system::{Form, System, dot};
+use super::thin::Thin;
 use crate::quant::{normal_scale, power_of_two};
 use crate::solve::levels::Levels;
 use crate::solve::{Grid, Problem};
@@ -15,6 +16,8 @@ use crate::solve::{Grid, Problem};
 const TURNS: usize = 12;
 /// How often the integers are gone through for one scale.
 const SWEEPS: usize = 4;
+/// A turn that lowers the error by less than this share is the last one.
+const LEAST_GAIN: f64 = 1e-3;
 
 /// A row on its way down.
 #[derive(Clone, Debug)]
@@ -47,11 +50,14 @@ impl Row<'_> {
 
     /// Moves integers and scale down until nothing changes, or long enough.
     pub(super) fn descend(&mut self, system: &System, levels: &Levels) {
+        let mut before = f64::INFINITY;
         for turn in 0..TURNS {
             let refitted = self.refit();
-            if !(refitted || turn == 0) || !self.settle(system, levels) {
+            let error = self.error();
+            if error > before * (1.0 - LEAST_GAIN) || !(refitted || turn == 0) || !self.settle(system, levels) {
                 break;
             }
+            before = error;
         }
         self.refit();
     }
@@ -70,22 +76,47 @@ impl Row<'_> {
 
     /// Moves each integer once; whether any did.
     fn sweep(&mut self, system: &System, levels: &Levels) -> bool {
+        let matrix = match &system.form {
+            Form::Full { matrix, .. } => matrix,
+            Form::Thin(thin) => return self.sweep_thin(thin, levels),
+        };
         let mut any = false;
         for input in (0..self.integers.len()).rev() {
-            let column = system.matrix.col_as_slice(input);
-            let current = self.integers[input];
-            let slope = self.product[input] - self.target_product[input] / self.scale;
-            let integer = levels.nearest(current - slope / column[input]);
-            let step = integer - current;
-            // In the middle between two levels a move gains nothing.
-            if step == 0.0 || step * (step * column[input] + 2.0 * slope) >= 0.0 {
-                continue;
-            }
-            self.integers[input] = integer;
+            let column = matrix.col_as_slice(input);
+            let Some(step) = self.step(input, self.product[input], column[input], levels) else { continue };
+            self.integers[input] += step;
             self.product.iter_mut().zip(column).for_each(|(product, value)| *product += step * value);
             any = true;
         }
         any
+    }
+
+    /// The same where A is that of few columns.
+    fn sweep_thin(&mut self, thin: &Thin, levels: &Levels) -> bool {
+        let mut outputs = thin.outputs(&self.integers);
+        let mut any = false;
+        for input in (0..self.integers.len()).rev() {
+            let product = thin.element(input, self.integers[input], &outputs);
+            let Some(step) = self.step(input, product, thin.diagonal(input), levels) else { continue };
+            self.integers[input] += step;
+            thin.shift(input, step, &mut outputs);
+            any = true;
+        }
+        if any {
+            for (input, product) in self.product.iter_mut().enumerate() {
+                *product = thin.element(input, self.integers[input], &outputs);
+            }
+        }
+        any
+    }
+
+    /// The move of an integer to its best level, given its element of q·A and of the diagonal; none where it stays.
+    fn step(&self, input: usize, product: f64, diagonal: f64, levels: &Levels) -> Option<f64> {
+        let current = self.integers[input];
+        let slope = product - self.target_product[input] / self.scale;
+        let step = levels.nearest(current - slope / diagonal) - current;
+        // In the middle between two levels a move gains nothing.
+        (step != 0.0 && step * (step * diagonal + 2.0 * slope) < 0.0).then_some(step)
     }
 
     /// Sets the best scale for the integers, as a single-precision number; whether it changed.

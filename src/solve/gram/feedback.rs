@@ -8,7 +8,7 @@
 //!
 //! The sums are split: products with whole blocks of later inputs are matrix products for many rows at once.
 
-use super::system::{System, dot};
+use super::system::{Form, System, dot};
 use crate::solve::levels::Levels;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
@@ -19,21 +19,36 @@ const BLOCK: usize = 32;
 /// Integers `[K, R]` for the targets `[K, R]` of some rows with their scales.
 pub(super) fn round(system: &System, target: MatRef<f64>, scales: &[f64], levels: &Levels) -> Mat<f64> {
     let (size, rows) = (target.nrows(), target.ncols());
-    let mut integers = Mat::zeros(size, rows);
+    let mut integers: Mat<f64> = Mat::zeros(size, rows);
+    let unit_lower = match &system.form {
+        Form::Full { unit_lower, .. } => unit_lower,
+        Form::Thin(thin) => {
+            for (row, &scale) in scales.iter().enumerate() {
+                let wanted: Vec<f64> = target.col(row).iter().copied().collect();
+                let found = integers.col_as_slice_mut(row);
+                thin.feed_back(&wanted, |input, value| {
+                    let integer = levels.nearest(value / scale);
+                    found[input] = integer;
+                    scale * integer
+                });
+            }
+            return integers;
+        }
+    };
     let mut errors: Mat<f64> = Mat::zeros(size, rows);
     let mut end = size;
     while end > 0 {
         let begin = end.saturating_sub(BLOCK);
         let mut later: Mat<f64> = Mat::zeros(end - begin, rows);
         if end < size {
-            let left = system.unit_lower.submatrix(end, begin, size - end, end - begin).transpose();
+            let left = unit_lower.submatrix(end, begin, size - end, end - begin).transpose();
             matmul(later.as_mut(), Accum::Replace, left, errors.subrows(end, size - end), 1.0, Par::Seq);
         }
         for (row, &scale) in scales.iter().enumerate() {
             let errors = &mut errors.col_as_slice_mut(row)[begin..end];
             for input in (begin..end).rev() {
                 let at = input - begin;
-                let factors = &system.unit_lower.col_as_slice(input)[input + 1..end];
+                let factors = &unit_lower.col_as_slice(input)[input + 1..end];
                 let carried = later[(at, row)] + dot(factors, &errors[at + 1..]);
                 let wanted = target[(input, row)];
                 let integer = levels.nearest((wanted - carried) / scale);

@@ -3,10 +3,11 @@
 //! With W `[O, K]` the weights of a group, x what the float network feeds it and x̂ what the quantized network does,
 //! the weights V to use instead are those that minimise
 //!
-//! `Σ ‖W·x − V·x̂‖² + λ·‖V − W‖² = (V − W*)·A·(V − W*)ᵀ + const`, A = H + λI, `W* = (W·C + λW)·A⁻¹`
+//! `Σ ‖W·x − V·x̂‖² + ‖(V − W)·Λ^½‖² = (V − W*)·A·(V − W*)ᵀ + const`, A = H + Λ, `W* = (W·C + W·Λ)·A⁻¹`
 //!
-//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and λ, a fraction of
-//! the mean diagonal of H, keeps what the samples say little about near W. With a bias that takes up the mean
+//! with the moments H = Σ x̂·x̂ᵀ and C = Σ x·x̂ᵀ: W* makes up for what earlier layers got wrong, and Λ, a fraction of
+//! the mean diagonal of H and the more of the diagonal itself the fewer columns there are (`system`), keeps what the
+//! samples say little about near W. Of fewer columns than values neither H nor C is written down (`thin`). With a bias that takes up the mean
 //! ([`Problem::centered`]), moments about the mean do the same for the best bias.
 //!
 //! V = s·q, s a scale for each row and q integers of a grid:
@@ -31,6 +32,7 @@ mod shared;
 mod system;
 #[cfg(test)]
 mod tests;
+mod thin;
 
 use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
 use crate::quant::{QuantError, Sqnr};

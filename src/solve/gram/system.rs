@@ -1,10 +1,16 @@
-//! The quadratic form A = H + λI of one group, divided by the mean diagonal of H, its inputs in the order of rising
+//! The quadratic form A = H + λI + γ·diag(H) of one group, divided by the mean diagonal of H, its inputs in the order of rising
 //! diagonal, and the target W* that it belongs to.
+//!
+//! γ shrinks correlations towards none, the more the fewer columns were summed: with P columns, R the K×K matrix of their
+//! correlations and t = ‖R‖², ρ = ((1 − 2/K)·t + K²)/((P + 1 − 2/K)·(t − K)) is the share of the diagonal in the estimate
+//! of least expected error (Chen, Wiesel, Eldar, Hero 2010, eq. 23, of R in the place of the covariance), and
+//! γ = ρ/(1 − ρ). Of many columns next to nothing is left of it; of fewer columns than values most correlations are chance.
 //!
 //! Matrices `[K, O]` in column-major order hold a row of weights in each column.
 
+use super::thin::Thin;
 use super::{Group, Problem};
-use crate::kernels::Moments;
+use crate::kernels::{Columns, Moments};
 use crate::solve::Statistics;
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
@@ -15,28 +21,88 @@ const ATTEMPTS: usize = 8;
 /// The damping to grow from where none is asked for.
 const LEAST_DAMPING: f64 = 1e-8;
 
+/// The most of the estimate that the diagonal may be.
+const MOST_SHRUNK: f64 = 0.99;
+
 /// A quadratic form with its Cholesky factor.
 pub(super) struct System {
     /// Input at each place.
     order: Vec<usize>,
-    /// A.
-    pub(super) matrix: Mat<f64>,
-    /// The Cholesky factor of A, each column divided by its diagonal.
-    pub(super) unit_lower: Mat<f64>,
+    pub(super) form: Form,
     factor: Option<Llt<f64>>,
     /// λ.
     damping: f64,
+    /// What is added to the diagonal as a multiple of itself.
+    shrinkage: f64,
+    /// The diagonal of H, divided as A is.
+    undamped: Vec<f64>,
     /// What A was divided by.
     unit: f64,
     /// C in this order, divided as A is; none where it is H.
     cross: Option<Mat<f64>>,
 }
 
+/// A, in one of two ways.
+pub(super) enum Form {
+    /// Of moments.
+    Full {
+        /// A.
+        matrix: Mat<f64>,
+        /// The Cholesky factor of A, each column divided by its diagonal.
+        unit_lower: Mat<f64>,
+    },
+    /// Of fewer columns than values.
+    Thin(Thin),
+}
+
 impl System {
-    /// The form of a group's moments. Without any, or with such as are not finite, it is the identity.
+    /// The form of a group's columns, where they are few.
+    fn of_columns(columns: &Columns, problem: &Problem) -> Option<Self> {
+        let (size, count) = (problem.size, columns.count());
+        let finite = columns.quantized.iter().chain(&columns.float).all(|v| v.is_finite());
+        let means = columns.means();
+        let mean = |of: &[f64], input: usize| if problem.centered { of[input] } else { 0.0 };
+        let value =
+            |at: usize, input: usize| f64::from(columns.quantized[at * size + input]) - mean(&means.quantized, input);
+        let squares: Vec<f64> =
+            (0..size).map(|input| (0..count).map(|at| value(at, input).powi(2)).sum::<f64>()).collect();
+        let unit = squares.iter().sum::<f64>() / size.max(1) as f64;
+        if !finite || unit < f64::MIN_POSITIVE * 1e6 {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..size).collect();
+        order.sort_by(|&a, &b| squares[a].total_cmp(&squares[b]).then(b.cmp(&a)));
+        let root = unit.sqrt();
+        let own = Mat::from_fn(count, size, |at, i| value(at, order[i]) / root);
+        let difference = (columns.float != columns.quantized).then(|| {
+            let float =
+                |at: usize, input: usize| f64::from(columns.float[at * size + input]) - mean(&means.float, input);
+            Mat::from_fn(count, size, |at, i| (float(at, order[i]) - value(at, order[i])) / root)
+        });
+        let deviations: Vec<f64> = order.iter().map(|&input| (squares[input] / unit).sqrt()).collect();
+        let standard =
+            Mat::from_fn(count, size, |at, i| if deviations[i] > 0.0 { own[(at, i)] / deviations[i] } else { 0.0 });
+        // The squares of all correlations, by way of the smaller product.
+        let products = product(standard.as_ref(), standard.transpose());
+        let correlations = products.col_iter().flat_map(|column| column.iter().map(|v| v * v)).sum();
+        let used = deviations.iter().filter(|d| **d > 0.0).count();
+        let shrinkage = shrinkage_of(correlations, used, count as u64);
+        let damping =
+            order.iter().map(|&input| problem.damping.max(LEAST_DAMPING) + shrinkage * squares[input] / unit).collect();
+        let form = Form::Thin(Thin::new(own, difference, damping)?);
+        Some(Self { order, unit, form, ..Self::identity(0) })
+    }
+
+    /// The form of a group's moments, or of its columns. Without any, or with such as are not finite, it is the identity.
     pub(super) fn new(group: &Group, problem: &Problem) -> Self {
         let size = problem.size;
-        let Statistics::Moments(moments) = group.statistics else { return Self::identity(size) };
+        let moments = match group.statistics {
+            Statistics::Moments(moments) => moments,
+            Statistics::Columns(columns) => {
+                return Self::of_columns(columns, problem).unwrap_or_else(|| Self::identity(size));
+            }
+            _ => return Self::identity(size),
+        };
         let means = Means::of(moments, problem.centered);
         let product = |i: usize, j: usize| {
             f64::from(moments.product[j * size + i]) - means.quantized[i] * means.quantized[j] * means.count
@@ -51,14 +117,15 @@ impl System {
         let mut order: Vec<usize> = (0..size).collect();
         order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]).then(b.cmp(&a)));
         let form = Mat::from_fn(size, size, |i, j| product(order[i], order[j]) / unit);
+        let shrinkage = shrinkage(form.as_ref(), moments.count);
         let cross = moments.cross.as_ref().map(|cross| {
             let value =
                 |i: usize, j: usize| f64::from(cross[i * size + j]) - means.float[i] * means.quantized[j] * means.count;
             // Transposed: rows of weights are columns here.
             Mat::from_fn(size, size, |j, i| value(order[i], order[j]) / unit)
         });
-        Self::factorize(&form, problem.damping, Self { order, unit, cross, ..Self::identity(0) })
-            .unwrap_or_else(|| Self::identity(size))
+        let parts = Self { order, unit, cross, shrinkage, ..Self::identity(0) };
+        Self::factorize(&form, problem.damping, parts).unwrap_or_else(|| Self::identity(size))
     }
 
     /// The form with as little damping from `damping` on as lets it be factorised.
@@ -67,14 +134,16 @@ impl System {
         for _ in 0..ATTEMPTS {
             let mut matrix = form.clone();
             for i in 0..size {
-                matrix[(i, i)] += damping;
+                matrix[(i, i)] += damping + parts.shrinkage * form[(i, i)];
             }
             if let Ok(factor) = matrix.llt(Side::Lower) {
                 let lower = factor.L();
                 let unit_lower =
                     Mat::from_fn(size, size, |i, j| if i < j { 0.0 } else { lower[(i, j)] / lower[(j, j)] });
                 if unit_lower.col_iter().all(|c| c.iter().all(|v| v.is_finite())) {
-                    return Some(Self { matrix, unit_lower, factor: Some(factor), damping, ..parts });
+                    let undamped = (0..size).map(|i| form[(i, i)]).collect();
+                    let form = Form::Full { matrix, unit_lower };
+                    return Some(Self { form, factor: Some(factor), damping, undamped, ..parts });
                 }
             }
             damping = (damping * 10.0).max(LEAST_DAMPING);
@@ -85,10 +154,11 @@ impl System {
     fn identity(size: usize) -> Self {
         Self {
             order: (0..size).collect(),
-            matrix: Mat::identity(size, size),
-            unit_lower: Mat::identity(size, size),
+            form: Form::Full { matrix: Mat::identity(size, size), unit_lower: Mat::identity(size, size) },
             factor: None,
             damping: 0.0,
+            shrinkage: 0.0,
+            undamped: Vec::new(),
             unit: 1.0,
             cross: None,
         }
@@ -120,25 +190,70 @@ impl System {
     /// The diagonal of A for each of so many rows, as values `[O, K]`.
     pub(super) fn importance(&self, rows: usize) -> Vec<f64> {
         let mut diagonal = vec![0.0; self.order.len()];
-        self.order.iter().enumerate().for_each(|(i, &input)| diagonal[input] = self.unit * self.matrix[(i, i)]);
+        self.order.iter().enumerate().for_each(|(i, &input)| diagonal[input] = self.unit * self.diagonal(i));
         diagonal.repeat(rows)
+    }
+
+    /// An element of the diagonal of A.
+    pub(super) fn diagonal(&self, input: usize) -> f64 {
+        match &self.form {
+            Form::Full { matrix, .. } => matrix[(input, input)],
+            Form::Thin(thin) => thin.diagonal(input),
+        }
     }
 
     /// A·columns.
     pub(super) fn times(&self, columns: MatRef<f64>) -> Mat<f64> {
-        product(self.matrix.as_ref(), columns)
+        match &self.form {
+            Form::Full { matrix, .. } => product(matrix.as_ref(), columns),
+            Form::Thin(thin) => thin.times(columns),
+        }
     }
 
     /// W* of the group, `[K, O]`; W itself where float and quantized inputs are the same, or nothing better is known.
     pub(super) fn target(&self, group: &Group) -> Mat<f64> {
         let weights = self.arrange(group.weights, f64::from);
-        let (Some(cross), Some(factor)) = (&self.cross, &self.factor) else { return weights };
-        let mut right = product(cross.as_ref(), weights.as_ref());
-        right += faer::Scale(self.damping) * &weights;
-        let target = factor.solve(right);
-        let finite = target.col_iter().all(|column| column.iter().all(|v| v.abs() < f64::from(f32::MAX)));
-        if finite { target } else { weights }
+        let target = match &self.form {
+            Form::Full { .. } => self.full_target(&weights),
+            Form::Thin(thin) => thin.target(&weights),
+        };
+        let finite = |target: &Mat<f64>| target.col_iter().all(|c| c.iter().all(|v| v.abs() < f64::from(f32::MAX)));
+        target.filter(finite).unwrap_or(weights)
     }
+
+    fn full_target(&self, weights: &Mat<f64>) -> Option<Mat<f64>> {
+        let (cross, factor) = (self.cross.as_ref()?, self.factor.as_ref()?);
+        let mut right = product(cross.as_ref(), weights.as_ref());
+        for row in 0..right.ncols() {
+            for (i, diagonal) in self.undamped.iter().enumerate() {
+                right[(i, row)] += (self.damping + self.shrinkage * diagonal) * weights[(i, row)];
+            }
+        }
+        Some(factor.solve(right))
+    }
+}
+
+/// γ for the form of so many columns.
+fn shrinkage(form: MatRef<f64>, count: u64) -> f64 {
+    let used: Vec<usize> = (0..form.nrows()).filter(|&i| form[(i, i)] > 0.0).collect();
+    let squares: f64 = used
+        .iter()
+        .flat_map(|&j| used.iter().map(move |&i| (i, j)))
+        .map(|(i, j)| form[(i, j)].powi(2) / (form[(i, i)] * form[(j, j)]))
+        .sum();
+    shrinkage_of(squares, used.len(), count)
+}
+
+/// γ, given the squares of all correlations of so many inputs.
+fn shrinkage_of(squares: f64, used: usize, count: u64) -> f64 {
+    let size = used as f64;
+    let (kept, correlated) = (1.0 - 2.0 / size, squares - size);
+    if size < 2.0 || correlated <= 0.0 {
+        return 0.0;
+    }
+    let share = (kept * squares + size * size) / ((count as f64 + kept) * correlated);
+    let share = share.clamp(0.0, MOST_SHRUNK);
+    share / (1.0 - share)
 }
 
 fn product(left: MatRef<f64>, right: MatRef<f64>) -> Mat<f64> {

@@ -318,3 +318,59 @@ fn blocks_of_long_columns() {
         }
     }
 }
+
+/// Fewer columns than values give the same weights by way of columns as by way of moments.
+#[test]
+fn few_columns_are_solved_like_their_moments() {
+    let (size, rows, count) = (64, 10, 24);
+    let float = correlated(count, size, 21);
+    let quantized: Vec<f32> = float.iter().zip(noise(float.len(), 22)).map(|(x, e)| x + 0.05 * e).collect();
+    let weights = noise(rows * size, 23);
+    let moments = moments(&float, &quantized, size);
+    let columns = crate::kernels::Columns { size, quantized, float };
+    for centered in [false, true] {
+        let solved = [Statistics::Moments(&moments), Statistics::Columns(&columns)].map(|statistics| {
+            let groups = [Group { weights: &weights, statistics }];
+            let grid = Grid::Uniform(GridSpec::weight(4).unwrap());
+            solve(&Problem { centered, ..Problem::new(&groups, size, grid) }).unwrap()
+        });
+        let same = solved[0].integers.iter().zip(&solved[1].integers).filter(|(a, b)| a == b).count();
+        assert!(same * 50 >= 49 * rows * size, "{centered}: {same} of {}", rows * size);
+        let [full, thin] = solved.each_ref().map(|solution| solution.ratio.decibels());
+        assert!((full - thin).abs() < 0.1, "{centered}: {full} {thin}");
+        let shifts = solved.each_ref().map(|solution| solution.bias_shift.clone().unwrap());
+        for (a, b) in shifts[0].iter().zip(&shifts[1]) {
+            assert!((a - b).abs() < 0.05, "{a} {b}");
+        }
+    }
+}
+
+/// With next to no columns correlations are chance, and what is found is hardly worse than rounding on other columns.
+#[test]
+fn few_columns_are_trusted_little() {
+    let (size, rows) = (96, 16);
+    let weights = noise(rows * size, 31);
+    let other = noise(4000 * size, 32);
+    for count in [2, 8, 30] {
+        let seen = noise(count * size, 33);
+        let columns = crate::kernels::Columns { size, quantized: seen.clone(), float: seen };
+        let groups = [Group { weights: &weights, statistics: Statistics::Columns(&columns) }];
+        let grid = Grid::Uniform(GridSpec::weight(3).unwrap());
+        let problem = Problem::new(&groups, size, grid);
+        let noise_of = |solution: &Solution| -> f64 {
+            let error = |column: &[f32]| -> f64 {
+                let row = |row: usize| {
+                    let of = row * size..(row + 1) * size;
+                    let pairs = weights[of.clone()].iter().zip(&solution.integers[of]).zip(column);
+                    let scale = solution.scales[row];
+                    pairs.map(|((w, &q), x)| f64::from((w - scale * f32::from(q)) * x)).sum::<f64>().powi(2)
+                };
+                (0..rows).map(row).sum()
+            };
+            other.chunks(size).map(error).sum()
+        };
+        let found = noise_of(&solve(&problem).unwrap());
+        let nearest = noise_of(&crate::solve::round::Round::default().solve(&problem).unwrap());
+        assert!(found < 1.15 * nearest, "{count}: {found} {nearest}");
+    }
+}

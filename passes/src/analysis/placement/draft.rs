@@ -1,6 +1,6 @@
 //! A placement in the making.
 
-use super::rules::{absorbable, pads_with_zero, refuse_constant, refuse_layer};
+use super::rules::{absorbable, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
@@ -9,20 +9,23 @@ use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
 
+/// Why what could run on integers does not.
+const UNREAD: &str = "no integer kernel reads its output";
+
 pub(super) struct Draft<'a> {
-    graph: &'a Graph,
+    pub(super) graph: &'a Graph,
     profile: &'a Profile,
     layers: HashMap<NodeId, Layer>,
-    roles: IndexMap<NodeId, Role>,
+    pub(super) roles: IndexMap<NodeId, Role>,
     /// Values that would be quantized.
-    quantized: IndexSet<ValueId>,
+    pub(super) quantized: IndexSet<ValueId>,
     absorbed: IndexMap<NodeId, Absorbed>,
     /// Why nodes stay float.
-    pub(super) reasons: HashMap<NodeId, String>,
+    reasons: HashMap<NodeId, String>,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(model: &'a Model, profile: &'a Profile) -> Self {
+    pub(super) fn new(model: &'a Model, profile: &'a Profile, reasons: HashMap<NodeId, String>) -> Self {
         let layers = layers(model).into_iter().map(|l| (l.node, l)).collect();
         Self {
             graph: &model.graph,
@@ -31,12 +34,26 @@ impl<'a> Draft<'a> {
             roles: IndexMap::new(),
             quantized: IndexSet::new(),
             absorbed: IndexMap::new(),
-            reasons: HashMap::new(),
+            reasons,
         }
     }
 
+    /// Everything placed.
+    pub(super) fn drawn(mut self) -> Self {
+        self.choose_layers();
+        self.grow_forward();
+        self.shrink_backward();
+        self.join_products();
+        self
+    }
+
+    /// Whether a node runs on integers, or a quantizer does its work.
+    pub(super) fn is_on_integers(&self, id: NodeId) -> bool {
+        self.roles.contains_key(&id) || self.absorbed.contains_key(&id)
+    }
+
     /// Layers the target has kernels for; their inputs are quantized.
-    pub(super) fn choose_layers(&mut self) {
+    fn choose_layers(&mut self) {
         for (id, node) in self.graph.nodes() {
             let Some(layer) = self.layers.get(&id) else { continue };
             if self.reasons.contains_key(&id) {
@@ -52,7 +69,7 @@ impl<'a> Draft<'a> {
     }
 
     /// In node order: operators whose inputs are all quantized join, and clamps behind integer kernels are absorbed.
-    pub(super) fn grow_forward(&mut self) {
+    fn grow_forward(&mut self) {
         for (id, node) in self.graph.nodes() {
             if self.roles.contains_key(&id) {
                 self.quantized.extend(node.output(0));
@@ -78,11 +95,24 @@ impl<'a> Draft<'a> {
     }
 
     fn join(&mut self, id: NodeId, node: &Node, role: Role) {
-        if node.outputs().iter().skip(1).any(Option::is_some) {
-            return;
+        if self.has_fitting_outputs(node) {
+            self.quantized.extend(node.outputs().iter().flatten());
+            self.roles.insert(id, role);
         }
-        self.quantized.extend(node.output(0));
-        self.roles.insert(id, role);
+    }
+
+    /// Whether the node has one output, or is a `Split` each part of which somebody reads: runtimes match its parts
+    /// with as many quantizers.
+    fn has_fitting_outputs(&self, node: &Node) -> bool {
+        let read = |&value: &ValueId| {
+            let entry = self.graph.value(value);
+            !entry.uses().is_empty() || !entry.captures().is_empty() || self.graph.is_output(value)
+        };
+        match node.outputs() {
+            [Some(_)] => true,
+            [_, rest @ ..] if !node.is("Split") => rest.iter().all(Option::is_none),
+            outputs => outputs.iter().all(|output| output.as_ref().is_some_and(read)),
+        }
     }
 
     /// A sum joins when a layer computes one operand for it alone.
@@ -107,18 +137,17 @@ impl<'a> Draft<'a> {
 
     fn reads_only_quantized(&self, node: &Node) -> bool {
         let mut dynamic = false;
-        let fits = node.inputs().iter().flatten().all(|&value| {
+        let fits = operands(node).all(|value| {
             let constant = self.graph.constant(value);
             dynamic |= constant.is_none();
-            constant.map_or_else(|| self.quantized.contains(&value), crate::ir::TensorProto::is_float)
+            constant.map_or_else(|| self.quantized.contains(&value), |tensor| reads_constant(node, tensor))
         });
         fits && dynamic
     }
 
     fn can_move(&self, node: &Node) -> bool {
         let Some(data) = node.input(0) else { return false };
-        let pads_zero = node.op() != "Pad" || pads_with_zero(self.graph, node);
-        self.quantized.contains(&data) && self.graph.constant(data).is_none() && pads_zero
+        self.quantized.contains(&data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, node)
     }
 
     /// A node is absorbed when it is all that reads what an integer kernel, or a node absorbed before it, computes.
@@ -154,60 +183,130 @@ impl<'a> Draft<'a> {
     }
 
     /// In reverse order: operators that feed no integer kernel leave.
-    pub(super) fn shrink_backward(&mut self) {
+    fn shrink_backward(&mut self) {
         let ids: Vec<NodeId> = self.graph.node_ids().rev().collect();
         for id in ids {
             let Some(role) = self.roles.get(&id) else { continue };
-            let Some(written) = self.written(id) else { continue };
-            if self.feeds_integers(written) {
+            let written = self.written(id);
+            if written.iter().any(|&value| self.feeds_integers(value)) {
                 continue;
             }
             let op = self.graph.node(id).op();
             match role {
                 Role::Layer(_) => {
-                    if self.profile.support(op) == Some(Support::Layer { float_output: true }) {
-                        self.release(id, written);
+                    let may_write_floats = self.profile.support(op) == Some(Support::Layer { float_output: true });
+                    if may_write_floats && !self.wants_quantizer(id) {
+                        self.release(id, &written);
                     }
                 }
-                Role::ResidualSum { .. } => self.release(id, written),
+                Role::Product => {}
+                Role::ResidualSum { .. } => self.release(id, &written),
                 Role::Arithmetic | Role::Movement => {
                     self.roles.shift_remove(&id);
-                    self.release(id, written);
-                    self.reasons.insert(id, "no integer kernel reads its output".to_owned());
+                    self.release(id, &written);
+                    self.reasons.insert(id, UNREAD.to_owned());
                 }
             }
         }
     }
 
-    /// The value a node's kernel writes: its output, or that of the last node it absorbed.
-    fn written(&self, id: NodeId) -> Option<ValueId> {
-        let mut value = self.graph.node(id).output(0)?;
-        while let Some(next) = self.absorber(value) {
-            value = self.graph.node(next).output(0)?;
-        }
-        Some(value)
+    /// Whether the target's kernel runs on integers only with a quantizer behind the clamp that alone reads the layer:
+    /// where one node reads the clamp. With more readers the runtime does not look at the clamp.
+    fn wants_quantizer(&self, layer: NodeId) -> bool {
+        let clamp = self.graph.node(layer).output(0).and_then(|value| self.absorber(value));
+        let clamped = |clamp: NodeId| {
+            let alone = self.graph.node(clamp).output(0).is_some_and(|value| self.graph.only_use(value).is_some());
+            alone && matches!(self.absorbed.get(&clamp), Some(Absorbed::Clamp { .. }))
+        };
+        self.profile.clamps_need_quantizer && clamp.is_some_and(clamped)
+    }
+
+    /// The values a node's kernel writes: its outputs, or in place of one that of the last node it absorbed.
+    pub(super) fn written(&self, id: NodeId) -> Vec<ValueId> {
+        let behind = |&value: &ValueId| {
+            let mut value = value;
+            while let Some(next) = self.absorber(value).and_then(|next| self.graph.node(next).output(0)) {
+                value = next;
+            }
+            value
+        };
+        self.graph.node(id).outputs().iter().flatten().map(behind).collect()
     }
 
     fn absorber(&self, value: ValueId) -> Option<NodeId> {
         self.graph.only_use(value).map(|u| u.node).filter(|n| self.absorbed.contains_key(n))
     }
 
-    fn feeds_integers(&self, value: ValueId) -> bool {
+    pub(super) fn feeds_integers(&self, value: ValueId) -> bool {
         self.graph.value(value).uses().iter().any(|u| match self.roles.get(&u.node) {
             Some(Role::Layer(layer)) => layer.input == value,
             Some(&Role::ResidualSum { quantized }) => u.slot == quantized,
-            Some(_) => true,
+            Some(Role::Arithmetic | Role::Product) => true,
+            Some(Role::Movement) => u.slot == 0,
             None => false,
         })
     }
 
     /// What the node writes stays float, and so do the nodes it had absorbed.
-    fn release(&mut self, id: NodeId, written: ValueId) {
-        self.quantized.swap_remove(&written);
+    fn release(&mut self, id: NodeId, written: &[ValueId]) {
+        self.quantized.retain(|value| !written.contains(value));
         let mut value = self.graph.node(id).output(0);
         while let Some(next) = value.and_then(|v| self.absorber(v)) {
             value = self.graph.node(next).output(0);
             self.absorbed.shift_remove(&next);
+        }
+    }
+
+    /// Products of two activations that kernels have written on integers anyway, and what only moves these activations
+    /// on the way. No value is quantized for such a product: that takes longer than it saves, and runtimes run it on
+    /// integers whether or not the file says so.
+    fn join_products(&mut self) {
+        let two_activations = |op: &str| self.profile.kernel(op).is_some_and(|k| k.placed && k.two_activations);
+        let products: Vec<NodeId> = self
+            .graph
+            .nodes()
+            .filter(|(id, node)| {
+                node.domain().is_empty()
+                    && two_activations(node.op())
+                    && !self.layers.contains_key(id)
+                    && !self.reasons.contains_key(id)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in products {
+            let Some(factors) = self.graph.node(id).two_inputs() else { continue };
+            let Some(paths) =
+                factors.into_iter().map(|value| self.moved_from_kernel(value)).collect::<Option<Vec<_>>>()
+            else {
+                continue;
+            };
+            for movement in paths.into_iter().flatten().rev() {
+                self.reasons.remove(&movement);
+                self.join(movement, self.graph.node(movement), Role::Movement);
+            }
+            self.roles.insert(id, Role::Product);
+        }
+    }
+
+    /// The movements between a value and the integer kernel that writes it, the last one first; nothing where
+    /// something else than movements lies between.
+    fn moved_from_kernel(&self, mut value: ValueId) -> Option<Vec<NodeId>> {
+        let mut path = Vec::new();
+        loop {
+            let (producer, _) = self.graph.value(value).producer()?;
+            if self.quantized.contains(&value) {
+                let writes = self.roles.contains_key(&producer) || self.absorbed.contains_key(&producer);
+                return writes.then_some(path);
+            }
+            let node = self.graph.node(producer);
+            let moves = node.domain().is_empty()
+                && self.profile.support(node.op()) == Some(Support::Movement)
+                && keeps_elements(self.graph, node)
+                && self.has_fitting_outputs(node)
+                // What the caller wants in float stays so.
+                && self.reasons.get(&producer).is_none_or(|reason| reason == UNREAD);
+            value = node.input(0).filter(|_| moves)?;
+            path.push(producer);
         }
     }
 
@@ -236,9 +335,9 @@ impl<'a> Draft<'a> {
     fn reads_float(&self, role: &Role, node: &Node, value: ValueId) -> bool {
         let constant = self.graph.constant(value).is_some();
         match role {
-            Role::Layer(_) | Role::Movement => !constant && self.quantized.contains(&value),
+            Role::Layer(_) | Role::Product | Role::Movement => !constant && self.quantized.contains(&value),
             Role::ResidualSum { quantized } => node.input(*quantized) == Some(value),
-            Role::Arithmetic => true,
+            Role::Arithmetic => operands(node).any(|operand| operand == value),
         }
     }
 

@@ -11,11 +11,15 @@
 //! quantized with scale s/c and dequantized with scale s. So is a batch-norm: its factors go into the scales of the
 //! layer's weights, its offsets into the bias. It is then the absorbed node's output that is quantized.
 //!
+//! A product of two activations joins where kernels have written both on integers anyway. What the target's prices say
+//! is slower on integers stays float (`pays`), and everything is placed again without it.
+//!
 //! Where zero points are 0 a quantizer cannot clamp at zero. A clamp then stays, right before the quantizer; factors are
 //! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
 //! not quantized, the other is.
 
 mod draft;
+mod pays;
 mod rules;
 
 pub use rules::is_rectified;
@@ -25,6 +29,7 @@ use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::target::{ActivationGrid, Profile};
 use draft::Draft;
 use indexmap::IndexMap;
+use std::collections::HashMap;
 
 /// What an operator of an integer region is.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +38,8 @@ pub enum Role {
     Layer(Layer),
     /// Computes from quantized values.
     Arithmetic,
+    /// Multiplies two quantized values, and may write floats.
+    Product,
     /// Adds a quantized value to what a layer computes.
     ResidualSum {
         /// Which operand is quantized.
@@ -86,14 +93,17 @@ impl Placement {
     /// Places quantizers for a target. `skip` is asked of every node, with its name, and gives the reason to leave it
     /// float.
     pub fn new(model: &Model, profile: &Profile, skip: impl Fn(NodeId, &Node, &str) -> Option<String>) -> Self {
-        let mut draft = Draft::new(model, profile);
-        for (id, node) in model.graph.nodes() {
-            draft.reasons.extend(skip(id, node, node.label(&model.graph)).map(|reason| (id, reason)));
+        let nodes = model.graph.nodes();
+        let mut reasons: HashMap<NodeId, String> =
+            nodes.filter_map(|(id, node)| Some((id, skip(id, node, node.label(&model.graph))?))).collect();
+        loop {
+            let draft = Draft::new(model, profile, reasons.clone()).drawn();
+            let slower = profile.prices.map(|prices| pays::slower(&draft, prices)).unwrap_or_default();
+            if slower.is_empty() {
+                return draft.finish();
+            }
+            reasons.extend(slower);
         }
-        draft.choose_layers();
-        draft.grow_forward();
-        draft.shrink_backward();
-        draft.finish()
     }
 
     /// The values that need parameters of their own, in graph order.
@@ -117,7 +127,7 @@ impl Placement {
         });
         let everyone = written && self.profile.quantized_outputs;
         let full = |reader: &Use| match self.nodes.get(&reader.node) {
-            Some(Role::Arithmetic) => true,
+            Some(Role::Arithmetic | Role::Product) => true,
             Some(&Role::ResidualSum { quantized }) => everyone || reader.slot == quantized,
             Some(Role::Layer(layer)) => everyone && layer.input != value,
             Some(Role::Movement) => everyone && reader.slot != 0,

@@ -3,6 +3,7 @@
 use super::Absorbed;
 use crate::analysis::{Layer, batch_norm_channels};
 use crate::ir::{Graph, Node, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::{Profile, Support};
 
 /// Why the target cannot run a layer on integers, if it cannot.
@@ -93,6 +94,9 @@ const HUGE: f32 = 1000.0;
 /// Why arithmetic with a constant stays in float, if it does: an infinite or a huge one, such as the −1e4 of a mask, would
 /// set the range of what it is added to, and no step would be left for that.
 pub(super) fn refuse_constant(graph: &Graph, node: &Node) -> Option<String> {
+    if !facts(node.op()).has(Trait::Arithmetic) {
+        return None;
+    }
     let huge = |&value: &ValueId| {
         let values = graph.constant(value)?.to_f32().ok()?;
         values.into_iter().find(|value| !(value.abs() < HUGE))
@@ -101,8 +105,21 @@ pub(super) fn refuse_constant(graph: &Graph, node: &Node) -> Option<String> {
     Some(format!("its constant reaches {found}, too far for 8 bits"))
 }
 
+/// Whether a movement gives elements that are there, or zeros, so that the integers can be moved in their place.
+pub(super) fn keeps_elements(graph: &Graph, node: &Node) -> bool {
+    match node.op() {
+        "Pad" => pads_with_zero(graph, node),
+        // Other modes interpolate, and this transformation writes a value of its own outside of the image.
+        "Resize" => {
+            node.string("mode").is_none_or(|mode| mode == "nearest")
+                && node.string("coordinate_transformation_mode") != Some("tf_crop_and_resize")
+        }
+        _ => true,
+    }
+}
+
 /// Whether a `Pad` adds zeros or values that are there.
-pub(super) fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
+fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
     if node.string("mode").is_some_and(|m| m != "constant") {
         return true;
     }
@@ -110,4 +127,16 @@ pub(super) fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
         Some(value) => graph.constant(value).and_then(crate::ir::TensorProto::scalar_f32) == Some(0.0),
         None => node.float_or("value", 0.0) == 0.0,
     }
+}
+
+/// Whether an arithmetic operator can read a constant through a quantizer. What a `Where` fills in is often far outside
+/// of the range of what it lets pass, as in a mask: only zero is on every grid.
+pub(super) fn reads_constant(node: &Node, tensor: &crate::ir::TensorProto) -> bool {
+    let zeros = || tensor.to_f32().is_ok_and(|values| values.iter().all(|&v| v == 0.0));
+    tensor.is_float() && (!node.is("Where") || zeros())
+}
+
+/// The operands of arithmetic: all but the condition of a `Where`.
+pub(super) fn operands(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
+    node.inputs().iter().skip(usize::from(node.is("Where"))).flatten().copied()
 }

@@ -2,6 +2,7 @@
 
 use super::{InferredFacts, QuantizedGraph, is_quantizer};
 use crate::ir::{DataType, Node, ValueId};
+use crate::ops::facts;
 
 /// The source of integers.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +25,13 @@ pub enum Source<'a> {
     },
 }
 
-/// Operators that integers are followed through.
-const MOVEMENTS: [&str; 7] = ["Flatten", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose"];
+/// Operators that integers are followed through, besides those that every file on integers may have: runtimes write
+/// these on integers too.
+const SELECTIONS: [&str; 4] = ["ReduceMax", "ReduceMin", "Resize", "Split"];
+
+fn moves(node: &Node) -> bool {
+    node.domain().is_empty() && (facts(node.op()).is_movement() || SELECTIONS.contains(&node.op()))
+}
 
 impl<'a, F: InferredFacts> QuantizedGraph<'a, F> {
     /// Follows integers back to their source.
@@ -39,7 +45,8 @@ impl<'a, F: InferredFacts> QuantizedGraph<'a, F> {
             let Some(input) = node.input(0) else { return Source::Other { clipped } };
             match node.op() {
                 "Clip" => clipped = clipped.or_else(|| self.clipped_bits(node)),
-                op if MOVEMENTS.contains(&op) => moved = true,
+                "Identity" => {}
+                _ if moves(node) => moved = true,
                 _ => return Source::Other { clipped },
             }
             value = input;

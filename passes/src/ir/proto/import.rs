@@ -64,7 +64,8 @@ fn malformed(reason: impl Into<String>) -> ImportError {
     ImportError::Malformed { reason: reason.into() }
 }
 
-/// Reads a model file. External data stays in its files until it is needed.
+/// Reads a model file. External data stays in its files until it is needed. Nodes that stand before those they depend on,
+/// which the format forbids and runtimes take, are put behind them; those of a sorted graph stay where they are.
 pub fn load_model(path: &Path) -> Result<Model, ImportError> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
@@ -81,6 +82,8 @@ pub fn load_model(path: &Path) -> Result<Model, ImportError> {
     let mut model = import(decode_model(read.into())?)?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     model.folder = Some(Folder::new(parent)?);
+    // A cycle is for the validator, which names the nodes.
+    let _cycle = model.graph.sort();
     Ok(model)
 }
 

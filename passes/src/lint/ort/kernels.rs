@@ -4,13 +4,17 @@ use super::layers;
 use super::links::{Links, Output};
 use super::types::{TYPES_DIFFER, is_byte, same_type};
 use crate::analysis::LayerOp;
+use crate::analysis::quantized::Parameters;
 use crate::ir::Node;
 use crate::target::Support;
 
 /// Whether an integer kernel takes the node, or why not.
 pub(super) fn verdict(links: &Links, node: &Node) -> Result<(), String> {
     let none = || Err(format!("onnxruntime has no integer kernel for {}", node.op()));
-    let Some(kernel) = links.view.profile.kernel(node.op()).filter(|kernel| !kernel.fused_only) else { return none() };
+    let Some(kernel) = links.view.profile.kernel(node.op()) else { return none() };
+    if kernel.fused_only {
+        return fused_only(links, node);
+    }
     match (kernel.support, LayerOp::of(node)) {
         (_, Some(LayerOp::Conv)) => layers::conv(links, node),
         (_, Some(LayerOp::Gemm)) => layers::gemm(links, node),
@@ -50,18 +54,33 @@ fn arithmetic(links: &Links, node: &Node) -> Result<(), String> {
     }
 }
 
+/// Between quantizers computed in float; on the integers themselves it would not be.
+fn fused_only(links: &Links, node: &Node) -> Result<(), String> {
+    let source = node.input(0).and_then(|v| links.source(v));
+    let sink = node.output(0).and_then(|v| links.only_quantizer(v));
+    let between = source.is_some() && sink.is_some();
+    let message = || Err("between quantizers it is computed in float, on the integers themselves it is not".to_owned());
+    if between { message() } else { Ok(()) }
+}
+
 /// Data is moved as it is. Float data is worth a word only for pools, or where quantizers on both sides disagree.
 fn movement(links: &Links, node: &Node) -> Result<(), String> {
     let source = node.input(0).and_then(|v| links.source(v));
-    let sink = node.output(0).and_then(|v| links.only_quantizer(v));
+    let sinks: Vec<_> = node.outputs().iter().flatten().map(|&v| links.only_quantizer(v)).collect();
+    let differs =
+        |(of, sink): (&Parameters, &Option<Parameters>)| sink.as_ref().is_some_and(|sink| !links.view.alike(of, sink));
+    if source.iter().flat_map(|of| sinks.iter().map(move |sink| (of, sink))).any(differs) {
+        return Err("the quantizers before and behind it have different parameters".to_owned());
+    }
+    if source.is_some() && sinks.iter().any(Option::is_some) && sinks.iter().any(Option::is_none) {
+        return Err("not all of its outputs are quantized".to_owned());
+    }
+    let sink = sinks.into_iter().next().flatten();
     let pool = node.is("MaxPool");
     if pool && !links.crosses(node) {
         return Err("its operator set is older than 12".to_owned());
     }
     let (before, behind) = match (&source, &sink) {
-        (Some(source), Some(sink)) if !links.view.alike(source, sink) => {
-            return Err("the quantizers before and behind it have different parameters".to_owned());
-        }
         (Some(source), Some(sink)) => (source.element, sink.element),
         (Some(source), None) => (source.element, links.moved_type(node, source)),
         (None, Some(sink)) => (links.final_type(sink, true), sink.element),

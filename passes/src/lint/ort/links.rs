@@ -158,4 +158,40 @@ impl Links<'_> {
         let covered = step(least).saturating_add(zero) <= low && step(most).saturating_add(zero) >= high;
         covered.then_some(()).ok_or_else(|| "the quantizer's range is wider".to_owned())
     }
+
+    /// Whether a convolution on integers writes what the node reads, or reads what it writes, with nothing but
+    /// quantizers and clamps in between.
+    pub(super) fn is_beside_convolution(&self, node: &Node) -> bool {
+        let before = node.input(0).is_some_and(|value| self.convolution_before(value));
+        before || node.output(0).is_some_and(|value| self.convolution_behind(value))
+    }
+
+    fn convolution_before(&self, mut value: ValueId) -> bool {
+        while let Some(node) = self.view.producer(value) {
+            match node.input(0) {
+                Some(input) if is_between(node) => value = input,
+                _ => return self.is_integer_convolution(node),
+            }
+        }
+        false
+    }
+
+    fn convolution_behind(&self, value: ValueId) -> bool {
+        let graph = self.view.graph;
+        graph.value(value).uses().iter().filter(|u| u.slot == 0).any(|u| {
+            let node = graph.node(u.node);
+            let next = node.output(0).filter(|_| is_between(node));
+            next.map_or_else(|| self.is_integer_convolution(node), |value| self.convolution_behind(value))
+        })
+    }
+
+    fn is_integer_convolution(&self, node: &Node) -> bool {
+        let quantized = || node.input(1).is_some_and(|weight| self.source(weight).is_some());
+        node.op() == "QLinearConv" || (node.is("Conv") && quantized())
+    }
+}
+
+fn is_between(node: &Node) -> bool {
+    let clamp = node.domain().is_empty() && facts(node.op()).has(Trait::Clamp);
+    is_quantizer(node) || is_dequantizer(node) || clamp
 }

@@ -3,17 +3,18 @@
 //! onnxruntime matches `DequantizeLinear → operator → QuantizeLinear` and puts an integer kernel in its place. Before
 //! that it gives every reader a `DequantizeLinear` of its own, moves quantizers across operators that only move data
 //! (`links`), rounds float biases and weights of layers that read and write integers, and turns a product and a sum
-//! with a constant vector into one `Gemm`. What is predicted here is what its version 1.31 does with every
+//! into one `Gemm`. What is predicted here is what its version 1.32 does with every
 //! optimization switched on; `tests/lint.rs` compares.
 
 mod kernels;
 mod layers;
 mod links;
+mod shapes;
 mod types;
 
 use super::view::View;
 use crate::analysis::quantized::{is_dequantizer, is_quantizer};
-use crate::ir::{Model, NodeId, ValueId};
+use crate::ir::{Model, Node, NodeId, ValueId};
 use crate::target::Profile;
 use indexmap::IndexMap;
 use links::Links;
@@ -59,6 +60,24 @@ pub(super) fn predict(view: &View) -> Vec<FloatNode> {
     reasons.into_iter().map(float).collect()
 }
 
+/// Nodes at which a session fails: pools with dilations that become `QLinearAveragePool`, which has none, and `Pad`s with
+/// axes between convolutions, whose padding is put into another order as if it were for every axis.
+pub(super) fn refused(view: &View) -> Vec<(String, String)> {
+    let links = Links { view };
+    let dilated = |node: &Node| node.ints("dilations").iter().any(|&d| d != 1);
+    let found = view.graph.nodes().filter_map(|(id, node)| {
+        let message = if node.is("AveragePool") && dilated(node) && kernels::verdict(&links, node).is_ok() {
+            "onnxruntime puts QLinearAveragePool in its place, which has no dilations"
+        } else if node.is("Pad") && node.input(3).is_some() && links.is_beside_convolution(node) {
+            "onnxruntime changes the layout around convolutions on integers, and takes its pads for those of every axis"
+        } else {
+            return None;
+        };
+        Some((view.label(id), message.to_owned()))
+    });
+    found.collect()
+}
+
 /// Whether the node writes floats that depend on the model's inputs.
 fn computes_floats(view: &View, id: NodeId) -> bool {
     let node = view.graph.node(id);
@@ -71,18 +90,26 @@ fn computes_floats(view: &View, id: NodeId) -> bool {
     float && !border && node.domain().is_empty() && !view.is_constant(output)
 }
 
-/// A `MatMul` and the `Add` of a constant vector behind it, which onnxruntime makes one `Gemm` before anything else.
+/// A `MatMul` and the `Add` behind it, which onnxruntime makes one `Gemm` before anything else.
 struct ProductWithBias {
     product: NodeId,
     sum: NodeId,
+    /// The other operand of the sum, which may be computed.
     bias: ValueId,
 }
 
 fn products_with_bias(view: &View) -> Vec<ProductWithBias> {
-    let products = view.graph.nodes().filter(|(_, n)| n.is("MatMul"));
-    products.filter_map(|(product, _)| product_and_sum(view, product)).collect()
+    let mut found: Vec<ProductWithBias> = Vec::new();
+    for (product, node) in view.graph.nodes() {
+        let joined = if node.is("MatMul") { product_and_sum(view, product) } else { None };
+        // Of two products in a sum the first takes it.
+        found.extend(joined.filter(|joined| found.iter().all(|other| other.sum != joined.sum)));
+    }
+    found
 }
 
+/// Joined are products of two axes with a row of the bias for all or for each of their rows, and those of other ranks,
+/// all of whose lengths are known, with a vector.
 fn product_and_sum(view: &View, product: NodeId) -> Option<ProductWithBias> {
     let node = view.graph.node(product);
     let reader = view.graph.only_use(node.output(0)?)?;
@@ -91,7 +118,17 @@ fn product_and_sum(view: &View, product: NodeId) -> Option<ProductWithBias> {
     let stored = |value: ValueId| view.dequantized(value).map_or(value, |q| q.integers);
     let weight = node.input(1).filter(|&v| view.is_constant(v))?;
     let [_, columns] = view.shape(stored(weight))?[..] else { return None };
-    let shape = view.shape(stored(bias)).filter(|_| view.is_constant(bias))?;
-    let vector = shape.last() == Some(&columns) && shape.iter().rev().skip(1).all(|&n| n == 1) && shape.len() <= 2;
-    vector.then_some(ProductWithBias { product, sum: reader.node, bias })
+    let data = shapes::of(view, node.input(0)?);
+    let matrix = data.as_ref().is_none_or(|shape| shape.len() == 2);
+    let known = || data.as_ref().is_some_and(|shape| shape.iter().all(Option::is_some));
+    let fits = if view.is_constant(bias) {
+        let shape = view.shape(stored(bias))?;
+        let row = shape.last() == Some(&columns) && shape.iter().rev().skip(1).all(|&n| n == 1);
+        row && if matrix { shape.len() <= 2 } else { shape.len() == 1 && known() }
+    } else {
+        let shape = shapes::of(view, bias)?;
+        let last = shape.last().copied().flatten() == Some(columns);
+        last && if matrix { data.is_some() && shape.len() <= 2 } else { shape.len() == 1 && known() }
+    };
+    fits.then_some(ProductWithBias { product, sum: reader.node, bias })
 }

@@ -19,10 +19,13 @@ mod since_14;
 mod steps;
 
 use crate::analysis::element_types::element_types;
-use crate::ir::{GraphProto, Model, NodeProto, export, import, normal_domain};
+use crate::ir::{
+    AttributeProto, GraphProto, Model, NodeProto, TensorProto, ValueInfoProto, export, import, normal_domain,
+};
 use crate::ops::{first_opset, ir_version_of_opset};
 use crate::pass::{Outcome, Pass, PassError};
 use scope::{Scope, Site};
+use std::collections::HashMap;
 use steps::step;
 
 /// The lowest operator set that can be raised.
@@ -108,6 +111,27 @@ impl UpgradeOpset {
         let implied = (model.ir_version() < 3).then_some(1);
         model.opset("").or(implied).filter(|&from| from < self.to)
     }
+}
+
+/// Carries nodes over from one operator set to a newer one, at most 21; constants that they need then stand in front of
+/// them as nodes. No new name is one of `taken`. Nothing is known of what the nodes read from outside.
+pub(super) fn upgrade_nodes<'a>(
+    nodes: Vec<NodeProto>,
+    (from, to): (i64, i64),
+    taken: impl Iterator<Item = &'a String>,
+) -> Result<Vec<NodeProto>, String> {
+    if from < LOWEST || to > UpgradeOpset::HIGHEST {
+        return Err(format!("opset {from} cannot be raised to {to}"));
+    }
+    let named = |name: &String| ValueInfoProto { name: Some(name.clone()), ..ValueInfoProto::default() };
+    let mut graph = GraphProto { node: nodes, value_info: taken.map(named).collect(), ..GraphProto::default() };
+    let mut upgrade = Upgrade { from, scope: Scope::new(&graph, HashMap::new(), to), changed: 0 };
+    upgrade.graph(&mut graph).map_err(|(node, reason)| format!("`{node}`: {reason}"))?;
+    let constant = |tensor: TensorProto| NodeProto {
+        output: vec![tensor.name().to_owned()],
+        ..NodeProto::of("Constant", "", vec![AttributeProto::tensor("value", TensorProto { name: None, ..tensor })])
+    };
+    Ok(graph.initializer.into_iter().map(constant).chain(graph.node).collect())
 }
 
 /// A node that cannot be carried over, and why.

@@ -1,0 +1,298 @@
+//! Where integers do not pay: layers and regions that the target's prices say run slower on integers than in float.
+//!
+//! With prices f and q of a node in float and on integers:
+//!
+//! * A layer alone is left in float where q > 1.5·f and q − f is more than what the quantizers cost that a float node
+//!   between integer ones needs.
+//! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
+//!   its borders, is more than 1.25 times the sum of its f.
+//!
+//! Both only where the difference is more than a few microseconds, which no one can measure in a session. Open axes
+//! besides the first, or unknown shapes, decide nothing: the layer stays on integers.
+
+use super::Role;
+use super::draft::Draft;
+use crate::analysis::Layer;
+use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::target::{ConvolutionPrices, Prices, ProductPrices};
+use indexmap::IndexMap;
+use std::collections::HashMap;
+
+/// The difference in nanoseconds that is never worth a word.
+const SLACK: f64 = 6_000.0;
+/// How many times slower a layer on integers has to be to stay float among others that do not.
+const LAYER_RATIO: f64 = 1.5;
+/// How many times slower a region on integers has to be to stay float.
+const REGION_RATIO: f64 = 1.25;
+/// Nodes at a border between float and integers inside of a region: a quantizer and two changes of the layout.
+const BORDER_NODES: f64 = 3.0;
+
+/// Layers to leave in float, with the reason.
+pub(super) fn slower(draft: &Draft, prices: &Prices) -> Vec<(NodeId, String)> {
+    let account = Account { draft, graph: draft.graph, prices };
+    let alone = account.slow_layers();
+    if alone.is_empty() { account.slow_regions() } else { alone }
+}
+
+struct Account<'a> {
+    draft: &'a Draft<'a>,
+    graph: &'a Graph,
+    prices: &'a Prices,
+}
+
+/// What a node costs, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    float: f64,
+    integer: f64,
+}
+
+impl Account<'_> {
+    fn slow_layers(&self) -> Vec<(NodeId, String)> {
+        let slow = |(&id, role): (&NodeId, &Role)| {
+            let Role::Layer(layer) = role else { return None };
+            let cost = self.layer(layer)?;
+            let borders = self.borders(layer);
+            let slow =
+                cost.integer > LAYER_RATIO * (cost.float + borders) && cost.integer - cost.float - borders > SLACK;
+            slow.then(|| (id, reason("its integer kernel", cost)))
+        };
+        self.draft.roles.iter().filter_map(slow).collect()
+    }
+
+    /// What the quantizers cost that a layer in float needs where its neighbours stay on integers.
+    fn borders(&self, layer: &Layer) -> f64 {
+        let side = |value: ValueId, integers: bool, price: f64| {
+            let elements = self.elements(value).unwrap_or(0.0);
+            if integers { BORDER_NODES * self.prices.node + elements * (price + self.prices.quantize) } else { 0.0 }
+        };
+        let before = self.graph.value(layer.input).producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
+        let behind = self.draft.written(layer.node).iter().any(|&value| self.draft.feeds_integers(value));
+        side(layer.input, before, self.prices.dequantize) + side(layer.output, behind, self.prices.quantize)
+    }
+
+    fn slow_regions(&self) -> Vec<(NodeId, String)> {
+        let mut regions: IndexMap<usize, (Vec<NodeId>, Cost)> = IndexMap::new();
+        let mut groups = Groups::default();
+        for (&id, role) in &self.draft.roles {
+            for value in self.quantized_values(id, role) {
+                groups.join(Member::Node(id), Member::Value(value));
+            }
+        }
+        let mut unknown = Vec::new();
+        for (&id, role) in &self.draft.roles {
+            let region = groups.of(Member::Node(id));
+            let Some(cost) = self.node(id, role) else {
+                unknown.push(region);
+                continue;
+            };
+            let (nodes, total) = regions.entry(region).or_default();
+            nodes.extend(matches!(role, Role::Layer(_)).then_some(id));
+            total.float += cost.float;
+            total.integer += cost.integer;
+        }
+        for &value in &self.draft.quantized {
+            let region = groups.of(Member::Value(value));
+            if let Some((_, total)) = regions.get_mut(&region) {
+                total.integer += self.quantizers(value);
+            }
+        }
+        let slow = regions.into_iter().filter(|(region, (_, cost))| {
+            !unknown.contains(region) && cost.integer > REGION_RATIO * cost.float && cost.integer - cost.float > SLACK
+        });
+        slow.flat_map(|(_, (nodes, cost))| {
+            nodes.into_iter().map(move |id| (id, reason("the part of the model around it on integers", cost)))
+        })
+        .collect()
+    }
+
+    /// The quantizer before a value that no integer kernel writes, and the dequantizers behind one that float nodes
+    /// read.
+    fn quantizers(&self, value: ValueId) -> f64 {
+        let Some(elements) = self.elements(value).filter(|_| self.graph.constant(value).is_none()) else { return 0.0 };
+        let v = self.graph.value(value);
+        let written = v.producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
+        let floats = v.uses().iter().filter(|u| !self.draft.is_on_integers(u.node)).count()
+            + usize::from(self.graph.is_output(value));
+        let price = |each: f64| self.prices.node + each * elements;
+        if written { floats as f64 * price(self.prices.dequantize) } else { price(self.prices.quantize) }
+    }
+
+    fn quantized_values(&self, id: NodeId, role: &Role) -> Vec<ValueId> {
+        let node = self.graph.node(id);
+        let read = match role {
+            Role::Layer(layer) => vec![layer.input],
+            _ => node.inputs().iter().flatten().copied().collect(),
+        };
+        let all = read.into_iter().chain(self.draft.written(id));
+        all.filter(|value| self.draft.quantized.contains(value)).collect()
+    }
+
+    fn node(&self, id: NodeId, role: &Role) -> Option<Cost> {
+        let node = self.graph.node(id);
+        match role {
+            Role::Layer(layer) => self.layer(layer),
+            // Nothing is quantized for these: the runtime's kernel is the one that it would take anyway.
+            Role::Product => Some(Cost::default()),
+            Role::ResidualSum { .. } | Role::Arithmetic | Role::Movement => self.operator(node),
+        }
+    }
+
+    fn layer(&self, layer: &Layer) -> Option<Cost> {
+        let Prices { float_convolution, integer_convolution, float_product, integer_product, .. } = self.prices;
+        let cost = if layer.op.is_convolution() {
+            let shape = ConvolutionShape::of(self.graph, layer)?;
+            Cost { float: shape.price(float_convolution), integer: shape.price(integer_convolution) }
+        } else {
+            let weights = layer.weights() as f64;
+            let rows = layer.macs_per_sample(self.graph)? as f64 / weights.max(1.0);
+            let price = |prices: &ProductPrices| weights * (prices.weight + prices.product * rows);
+            Cost { float: price(float_product), integer: price(integer_product) }
+        };
+        Some(Cost { float: self.prices.node + cost.float, integer: self.prices.integer_node + cost.integer })
+    }
+
+    fn operator(&self, node: &Node) -> Option<Cost> {
+        const MOVED: (f64, f64) = (0.17, 0.08);
+        let found = self.prices.operators.iter().find(|price| node.is(price.op));
+        let (float, integer) = found.map_or(MOVED, |price| (price.float, price.integer));
+        let written = self.elements(node.output(0)?)?;
+        let elements = match node.op() {
+            "GlobalAveragePool" | "ReduceMax" | "ReduceMin" => self.elements(node.input(0)?)?,
+            "AveragePool" | "MaxPool" => written * node.ints("kernel_shape").iter().product::<i64>() as f64,
+            _ => written,
+        };
+        let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + float * elements };
+        Some(Cost { float, integer: self.prices.integer_node + integer * elements })
+    }
+
+    /// Whether the float kernel before the node does its work too: x·σ(x) is one operator, and a convolution adds what
+    /// it is given.
+    fn is_fused_in_float(&self, node: &Node) -> bool {
+        let Some([a, b]) = node.two_inputs() else { return false };
+        let producer = |value: ValueId| self.graph.value(value).producer().map(|(id, _)| self.graph.node(id));
+        let gate = |value: ValueId, x: ValueId| {
+            producer(value).is_some_and(|gate| gate.is("Sigmoid") && gate.input(0) == Some(x))
+        };
+        let convolution = |value: ValueId| {
+            producer(value).is_some_and(|node| node.is("Conv")) && self.graph.only_use(value).is_some()
+        };
+        match node.op() {
+            "Mul" => gate(a, b) || gate(b, a),
+            "Add" => convolution(a) || convolution(b),
+            _ => false,
+        }
+    }
+
+    /// Elements of a value for one sample.
+    fn elements(&self, value: ValueId) -> Option<f64> {
+        let shape = self.graph.value(value).shape()?;
+        let axis = |(at, size): (usize, &Option<usize>)| size.or((at == 0).then_some(1));
+        shape.iter().enumerate().map(axis).try_fold(1.0, |product, size| Some(product * size? as f64))
+    }
+}
+
+/// A convolution in numbers.
+#[derive(Clone, Copy, Debug)]
+struct ConvolutionShape {
+    /// Output positions.
+    positions: f64,
+    /// Kernel positions.
+    taps: usize,
+    /// Rows of the kernel: positions but for the last axis.
+    rows: usize,
+    groups: usize,
+    /// Input channels of a group.
+    inputs: usize,
+    /// Output channels of a group.
+    outputs: usize,
+    /// Whether its columns are its input as it stands: a kernel of one position and no strides.
+    pointwise: bool,
+}
+
+impl ConvolutionShape {
+    fn of(graph: &Graph, layer: &Layer) -> Option<Self> {
+        let node = graph.node(layer.node);
+        let groups = usize::try_from(node.int_or("group", 1)).ok().filter(|&n| n > 0)?;
+        let (outputs, inputs) = (*layer.shape.first()?, *layer.shape.get(1)?);
+        let taps = layer.shape.iter().skip(2).product();
+        let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
+        let macs = layer.macs_per_sample(graph)? as f64;
+        Some(Self {
+            positions: macs / layer.weights().max(1) as f64,
+            taps,
+            rows,
+            groups,
+            inputs,
+            outputs: outputs / groups,
+            pointwise: taps == 1 && node.ints("strides").iter().all(|&s| s == 1),
+        })
+    }
+
+    fn price(&self, by: &ConvolutionPrices) -> f64 {
+        let round_up = |count: usize, lanes: usize| count.div_ceil(lanes) as f64 * lanes as f64;
+        let columns = self.positions * (self.taps * self.inputs) as f64;
+        if self.inputs == 1 && self.outputs == 1 {
+            let channels = round_up(self.groups, by.depthwise_lanes);
+            return columns * (by.depthwise_position + by.depthwise_product * channels);
+        }
+        let groups = self.groups as f64;
+        let products = groups * columns * round_up(self.outputs, by.lanes) * by.product;
+        let full = |multiple: usize| {
+            self.groups == 1 && self.inputs.is_multiple_of(multiple) && self.outputs.is_multiple_of(by.lanes)
+        };
+        let (taps, rows) = (self.taps as f64, self.rows as f64);
+        if by.direct.is_some_and(full) {
+            return products + self.positions * (by.position + by.direct_tap * taps);
+        }
+        let position = by.position + if self.groups > 1 { by.grouped_position } else { 0.0 };
+        let gathered = if self.pointwise { 0.0 } else { self.positions * by.row * rows + columns * by.column };
+        products + groups * (self.positions * position + gathered)
+    }
+}
+
+fn reason(what: &str, cost: Cost) -> String {
+    format!("{what} would be slower: about {} µs, {} in float", whole(cost.integer), whole(cost.float))
+}
+
+fn whole(nanoseconds: f64) -> String {
+    format!("{:.0}", (nanoseconds / 1_000.0).max(1.0))
+}
+
+/// A node or a value in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Member {
+    Node(NodeId),
+    Value(ValueId),
+}
+
+/// Members that are joined, directly or through others.
+#[derive(Default)]
+struct Groups {
+    numbers: HashMap<Member, usize>,
+    parents: Vec<usize>,
+}
+
+impl Groups {
+    fn number(&mut self, member: Member) -> usize {
+        let next = self.parents.len();
+        let number = *self.numbers.entry(member).or_insert(next);
+        if number == next {
+            self.parents.push(next);
+        }
+        number
+    }
+
+    fn of(&mut self, member: Member) -> usize {
+        let mut at = self.number(member);
+        while self.parents[at] != at {
+            at = self.parents[at];
+        }
+        at
+    }
+
+    fn join(&mut self, a: Member, b: Member) {
+        let (a, b) = (self.of(a), self.of(b));
+        self.parents[a.max(b)] = a.min(b);
+    }
+}

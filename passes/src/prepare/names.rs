@@ -1,0 +1,54 @@
+//! Names that a message uses, and new ones beside them.
+
+use crate::ir::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use std::collections::{HashMap, HashSet};
+
+/// Names of the values of a graph and of its sub-graphs.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    taken: HashSet<String>,
+    /// The number with which the next search for a stem begins: names never become free.
+    next: HashMap<String, u64>,
+}
+
+impl Names {
+    /// The names of a graph, those in its sub-graphs included.
+    pub(super) fn of(graph: &GraphProto) -> Self {
+        let mut names = Self::default();
+        names.add(graph);
+        names
+    }
+
+    fn add(&mut self, graph: &GraphProto) {
+        let values = graph.input.iter().chain(&graph.output).chain(&graph.value_info).map(ValueInfoProto::name);
+        let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
+        let tensors = graph.initializer.iter().chain(sparse).map(TensorProto::name);
+        self.taken.extend(values.chain(tensors).map(str::to_owned));
+        for node in &graph.node {
+            self.taken.extend(node.input.iter().chain(&node.output).cloned());
+            node.subgraphs().for_each(|graph| self.add(graph));
+        }
+    }
+
+    /// All names.
+    pub(super) fn all(&self) -> impl Iterator<Item = &String> {
+        self.taken.iter()
+    }
+
+    /// Takes names that a node made elsewhere brings in.
+    pub(super) fn take(&mut self, node: &NodeProto) {
+        self.taken.extend(node.output.iter().cloned());
+    }
+
+    /// `stem`, or that with a number, whatever nobody has.
+    pub(super) fn fresh(&mut self, stem: &str) -> String {
+        let next = self.next.entry(stem.to_owned()).or_default();
+        loop {
+            let name = if *next == 0 { stem.to_owned() } else { format!("{stem}_{next}") };
+            *next += 1;
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Layers and values of two models that are the same, whatever they are called.
+
+use super::MeasureError;
+use super::inspect::{Located, located_layers};
+use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare};
+use crate::runtime::Runtime;
+use msq_passes::ir::{Model, ValueId};
+use std::collections::HashMap;
+
+/// The layers of a reference and a model, each in the form in which the two can be compared.
+pub(super) fn both_canonical(models: [&mut Model; 2], runtime: &Runtime) -> Result<[Vec<Located>; 2], MeasureError> {
+    let [first, second] = models;
+    let keeps_norms = [has_batch_norms(first), has_batch_norms(second)];
+    Ok([canonical(first, keeps_norms[1], runtime)?, canonical(second, keeps_norms[0], runtime)?])
+}
+
+/// Copies of a reference and a model in which what paired layers compute has a second name that both know, and for each
+/// such name that of the reference.
+pub(super) fn by_layers(
+    reference: &Model,
+    model: &Model,
+    runtime: &Runtime,
+) -> Result<([Model; 2], Vec<(String, String)>), MeasureError> {
+    let (mut first, mut second) = (reference.clone(), model.clone());
+    let layers = both_canonical([&mut first, &mut second], runtime)?;
+    let mut names = Vec::new();
+    for (at, (a, b)) in paired(&layers[0], &layers[1]).into_iter().enumerate() {
+        let (name, own) = (format!("computes {at}"), first.graph.value(a.output).name().to_owned());
+        if name_value(&mut first, a.output, &name) && name_value(&mut second, b.output, &name) {
+            names.push((name, own));
+        }
+    }
+    Ok(([first, second], names))
+}
+
+fn has_batch_norms(model: &Model) -> bool {
+    model.graph.nodes().any(|(_, node)| node.is("BatchNormalization"))
+}
+
+/// The layers of a model: of a float one in the form in which it is quantized, with batch-norms as in the other model.
+fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<Vec<Located>, MeasureError> {
+    crate::prepare::check(model)?;
+    let quantized = located_layers(model);
+    if quantized.iter().any(|layer| !layer.layer.is_float()) {
+        return Ok(quantized);
+    }
+    admit(model, FreezeInitializers::default(), None)?;
+    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &[], &*runtime.backend(), None)?;
+    Ok(located_layers(model))
+}
+
+/// Pairs of layers: by name if the second model has all names of the first, else by order where the sizes agree, else
+/// those with the same name.
+pub(super) fn paired<'a>(a: &'a [Located], b: &'a [Located]) -> Vec<(&'a Located, &'a Located)> {
+    let by_name: HashMap<&str, &Located> = b.iter().map(|layer| (layer.layer.name.as_str(), layer)).collect();
+    let named = a.iter().filter_map(|layer| Some((layer, *by_name.get(layer.layer.name.as_str())?)));
+    let named: Vec<_> = named.filter(|(a, b)| a.layer.weights == b.layer.weights).collect();
+    let alike = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.layer.weights == b.layer.weights);
+    if named.len() < a.len() && alike { a.iter().zip(b).collect() } else { named }
+}
+
+/// Gives a value a second name, by which both models know it; not if a model has the name for something else.
+pub(super) fn name_value(model: &mut Model, value: ValueId, name: &str) -> bool {
+    let named = model.graph.add_op("Identity", &[Some(value)], Vec::new(), name);
+    model.graph.value(named).name() == name
+}
