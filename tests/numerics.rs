@@ -36,7 +36,7 @@ fn prepare(model: &mut Model, after: impl FnMut(&str, &Model) + Send) -> Result<
     facts.annotate(model);
     run(pipelines::fold(facts.constants), model)?;
     standard().infer(model).unwrap().annotate(model);
-    run(pipelines::canonicalize(true), model)?;
+    run(pipelines::canonicalize(true, &[]), model)?;
     run(pipelines::equalize(), model)?;
     run(pipelines::rename(CleanNames { strip: true }), model)?;
     Ok(())

@@ -70,8 +70,9 @@ pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
         )
 }
 
-/// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them.
-pub fn canonicalize<'a>(fold_batch_norms: bool) -> Pipeline<'a> {
+/// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them; products
+/// and sums of the operators `kept` stay as they are.
+pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a> {
     Pipeline::new("canonicalize", "few forms of the same thing, each layer with all that it can take in")
         .with(
             EliminateIdentities,
@@ -92,7 +93,7 @@ pub fn canonicalize<'a>(fold_batch_norms: bool) -> Pipeline<'a> {
             FuseBatchNorm,
             "before `fuse-affine`: a batch-norm may stand between a layer and an affine",
         )
-        .with(FuseAffine, "before `rewrite-activations`: an affine may stand between a layer and its activation")
+        .with(FuseAffine { kept: kept.to_vec() }, "before `rewrite-activations`: an affine may stand between a layer and its activation")
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
@@ -275,7 +276,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         admit(Freeze::Weights),
         lift(),
         fold(IndexMap::new()),
-        canonicalize(true),
+        canonicalize(true, &[]),
         equalize(),
         raise_opset(UpgradeOpset::HIGHEST),
         quantize(decisions),

@@ -32,7 +32,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         }),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "freeze-initializers" => Box::new(FreezeInitializers { which: freeze(fields.get("which").unwrap_or(&"")) }),
-        "fuse-affine" => Box::new(FuseAffine),
+        "fuse-affine" => Box::new(FuseAffine::default()),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),

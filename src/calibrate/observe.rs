@@ -39,8 +39,6 @@ pub(crate) struct Observed {
     pub requantized: IndexMap<String, ActivationQuantizer>,
     /// Mean of each input channel of a layer, by the name of the layer's input value.
     pub means: IndexMap<String, Vec<f64>>,
-    /// The float model's outputs for the first samples.
-    pub outputs: Vec<Vec<Vec<f32>>>,
     /// Values by name, without a grid, where details are requested.
     pub distributions: IndexMap<String, Distribution>,
 }
@@ -51,33 +49,9 @@ pub(crate) struct Seen {
     statistics: IndexMap<String, Statistics>,
     /// As in [`Observed`].
     pub means: IndexMap<String, Vec<f64>>,
-    /// As in [`Observed`].
+    /// The float model's outputs for the first samples.
     pub outputs: Vec<Vec<Vec<f32>>>,
     watch: Watch,
-}
-
-/// Runs the data through the model and chooses the parameters of every value that needs its own.
-pub(crate) fn observe(
-    model: &Model,
-    scheme: &Scheme,
-    data: &Dataset,
-    watch: Watch,
-    pool: &rayon::ThreadPool,
-    runtime: &Runtime,
-) -> Result<Observed, CalibrateError> {
-    let seen = see(model, scheme, data, watch, runtime)?;
-    let roots: Vec<ValueId> = scheme.placement.roots().collect();
-    let one = |value| seen.quantizer(model, scheme, value);
-    let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
-    let mut activations = chosen?.into_iter().flatten().collect();
-    alike::join(model, scheme, &mut activations);
-    let requantizing: Vec<&Layer> =
-        scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
-    let one = |layer| seen.requantizer(model, scheme, layer);
-    let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| requantizing.into_par_iter().map(one).collect());
-    let requantized = chosen?.into_iter().flatten().collect();
-    let distributions = if watch.distributions { seen.distributions() } else { IndexMap::new() };
-    Ok(Observed { activations, requantized, means: seen.means, outputs: seen.outputs, distributions })
 }
 
 impl Observed {
@@ -171,6 +145,49 @@ fn see_part(
 }
 
 impl Seen {
+    /// The parameters of every value that needs its own.
+    pub(crate) fn observed(
+        &self,
+        model: &Model,
+        scheme: &Scheme,
+        pool: &rayon::ThreadPool,
+    ) -> Result<Observed, CalibrateError> {
+        let roots: Vec<ValueId> = scheme.placement.roots().collect();
+        let one = |value| self.quantizer(model, scheme, value);
+        let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
+        let mut activations = chosen?.into_iter().flatten().collect();
+        alike::join(model, scheme, &mut activations);
+        let requantizing: Vec<&Layer> =
+            scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
+        let one = |layer| self.requantizer(model, scheme, layer);
+        let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| requantizing.into_par_iter().map(one).collect());
+        let requantized = chosen?.into_iter().flatten().collect();
+        let distributions = if self.watch.distributions { self.distributions() } else { IndexMap::new() };
+        Ok(Observed { activations, requantized, means: self.means.clone(), distributions })
+    }
+
+    /// The same without the outputs of the float model.
+    pub(crate) fn without_outputs(&self) -> Self {
+        let (statistics, means) = (self.statistics.clone(), self.means.clone());
+        Self { statistics, means, outputs: Vec::new(), watch: self.watch }
+    }
+
+    /// Whether there are statistics of a value.
+    pub(crate) fn has(&self, value: &str) -> bool {
+        self.statistics.contains_key(value)
+    }
+
+    /// Values that were not observed take the statistics of others, which hold them: by name, what a movement writes and
+    /// what it moves.
+    pub(crate) fn borrow(&mut self, aliases: impl IntoIterator<Item = (String, String)>) {
+        for (value, source) in aliases {
+            if let Some(statistics) = self.statistics.get(&source).filter(|_| !self.has(&value)) {
+                let statistics = statistics.clone();
+                self.statistics.insert(value, statistics);
+            }
+        }
+    }
+
     fn distributions(&self) -> IndexMap<String, Distribution> {
         let one = |(name, statistics): (&String, &Statistics)| {
             let histogram = &statistics.histogram;
@@ -223,12 +240,15 @@ impl Seen {
             statistics.observe(&tensor?.to_f32()?);
             choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default())
         } else {
-            let Some(statistics) = self.statistics.get(model.graph.value(value).name()) else { return Ok(None) };
+            let name = model.graph.value(value).name();
+            let Some(statistics) = self.statistics.get(name) else { return Ok(None) };
             let limits = Limits {
                 floor: scheme.placement.floor_of(&model.graph, value),
                 bound: scheme.placement.bound_of(&model.graph, value),
+                saturation: scheme.placement.saturation_of(&model.graph, value),
             };
-            choose(statistics, self.watch.observer, grid, self.watch.margin, limits)
+            let observer = scheme.planned_observer(name).unwrap_or(self.watch.observer);
+            choose(statistics, observer, grid, self.watch.margin, limits)
         };
         Ok(Some(quantizer))
     }
@@ -286,6 +306,8 @@ struct Limits {
     floor: Option<f32>,
     /// The quantizer replaces a clamp at this bound, which its range must not exceed.
     bound: Option<f32>,
+    /// Values of a larger magnitude have the effect of this one.
+    saturation: Option<f32>,
 }
 
 /// Parameters from statistics.
@@ -298,6 +320,9 @@ fn choose(
 ) -> ActivationQuantizer {
     let range = widen(observer.range(statistics, grid), margin);
     let mut range = limits.bound.map_or(range, |bound| Range::new(range.min, range.max.min(bound)));
+    if let Some(most) = limits.saturation {
+        range = Range::new(range.min.max(-most), range.max.min(most));
+    }
     let mut affine = grid.affine(range);
     if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {
         // Many values may lie at the lower bound, and a grid that ends above it would shift all of them.

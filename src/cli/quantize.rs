@@ -18,7 +18,7 @@ use super::summary::summary;
 use clap::Args;
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
-use msq_onnx::{Error, MeasureOptions, Options, Quantizer, VerifyOptions};
+use msq_onnx::{Error, MeasureOptions, Options, Quantizer, RepairOptions, VerifyOptions};
 use msq_passes::ir::{Model, write_file};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,6 +54,8 @@ pub(crate) struct QuantizeArgs {
     passes: PassArgs,
     #[command(flatten)]
     verify: VerifyOptions,
+    #[command(flatten)]
+    repair: RepairOptions,
     #[command(flatten)]
     measure: MeasureOptions,
     /// Write what was done as an HTML page: layers, errors, the search, the distributions of the worst layers
@@ -92,7 +94,10 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let quantized = quantizer.run().map_err(|error| search::stopped(error, &search::journal(output)))?;
     dumps.report();
     if quantized.report.synthetic && !args.common.quiet {
-        tracing::warn!("no calibration data: activation ranges come from made-up inputs; give real ones with --calib");
+        tracing::warn!(
+            "no calibration data: activation ranges come from made-up inputs, and nothing is verified or repaired; give real \
+             ones with --calib"
+        );
     }
     let written = quantized.save(output)?;
     if let Some(path) = &args.form.save_plan {
@@ -147,6 +152,7 @@ fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) 
 fn options(args: &QuantizeArgs) -> Result<Options, Error> {
     let mut options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options()? };
     options.verify = VerifyOptions { details: args.report.is_some(), ..args.verify.clone() };
+    options.repair = args.repair.clone();
     options.output.strip_names = (args.strip_names || args.keep_names).then_some(args.strip_names);
     Ok(options)
 }

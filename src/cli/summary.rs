@@ -7,6 +7,7 @@ use msq_onnx::WeightBits;
 use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::report::numbers::{bytes, count, percent};
 use msq_onnx::report::outputs::words;
+use msq_onnx::report::repair::Repair;
 use msq_onnx::report::{Document, Quality, Report};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
@@ -29,6 +30,9 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     if let Some(quality) = &report.quality {
         quality_lines(&mut text, quality, report.synthetic);
     }
+    if let Some(repair) = &report.repair {
+        line(&mut text, "repair", &repaired(repair));
+    }
     runs_as(&mut text, report);
     stores(&mut text, report);
     for (i, note) in report.notes.iter().enumerate() {
@@ -40,6 +44,33 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     }
     line(&mut text, "wrote", &format!("{written} · {:.1} s", report.seconds));
     text
+}
+
+/// What was repaired, and at what cost.
+fn repaired(repair: &Repair) -> String {
+    let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut done = Vec::new();
+    if repair.ranges > 0 {
+        done.push(format!("other ranges for {} values", repair.ranges));
+    }
+    let layers = repair.float_layers.len();
+    if layers > 0 {
+        let weights = match repair.float_weights.len() {
+            0 => String::new(),
+            count => format!(" ({count} with float weights)"),
+        };
+        done.push(format!("{layers} {} in float{weights}", if layers == 1 { "layer" } else { "layers" }));
+    }
+    if !repair.float_operators.is_empty() {
+        done.push(format!("{} in float", repair.float_operators.join(", ")));
+    }
+    let cost =
+        if repair.float_work > 0.0 { format!(", {} of the work", share(repair.float_work)) } else { String::new() };
+    let done = if done.is_empty() { "nothing that was tried helps".to_owned() } else { done.join(", ") + &cost };
+    let moved = format!("loss {} → {}", share(repair.before.lost), share(repair.after.lost));
+    let reached =
+        if repair.reached { String::new() } else { format!("; more than {} is still lost", share(repair.allowed)) };
+    format!("{done}: {moved} on {} samples, {} trials{reached}", repair.samples, repair.trials.len())
 }
 
 /// Bits of weights and activations, where they are not all 8.

@@ -113,7 +113,7 @@ pub fn inspect(mut model: Model) -> Result<Inspection, MeasureError> {
     }
     let backend = standard();
     admit(&mut model, FreezeInitializers::default(), None)?;
-    prepare(&mut model, BatchNorm::Fold, &*backend, None)?;
+    prepare(&mut model, BatchNorm::Fold, &[], &*backend, None)?;
     if let Ok(facts) = backend.infer(&model) {
         facts.annotate(&mut model);
     }

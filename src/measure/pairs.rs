@@ -48,7 +48,7 @@ fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<V
     if refuse_quantized(model).is_ok() {
         admit(model, FreezeInitializers::default(), None)?;
     }
-    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &*runtime.backend(), None)?;
+    prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &[], &*runtime.backend(), None)?;
     Ok(located_layers(model))
 }
 

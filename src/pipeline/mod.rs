@@ -9,9 +9,11 @@
 //! | solve | weights, statistics | integers, scales and a bias for every layer |
 //! | lower | all of that | a QDQ graph that says what it computes |
 //! | verify | the float and the QDQ graph | how far their outputs are apart |
+//! | guard | a loss that is too large | a bit plan that loses less; the phases from place on are done again for it |
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
 pub(crate) mod details;
+mod guard;
 mod held_out;
 mod layers;
 mod search;
@@ -19,7 +21,7 @@ mod verify;
 
 pub(crate) use search::{search_and_quantize, search_only};
 
-use crate::calibrate::observe::{Observed, Watch, observe};
+use crate::calibrate::observe::{Observed, Seen, Watch, see};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::execute::coverage::Coverage;
@@ -28,16 +30,17 @@ use crate::lower::finish;
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{admit, annotate, equalize, prepare};
-use crate::report::Report;
+use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Format, Options, RoundingMode};
-use crate::scheme::{Scheme, metadata, packings, refuse_unknown};
+use crate::scheme::{Scheme, metadata, packings, refuse_unknown, refuse_unknown_operators};
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
 use msq_passes::ir::{Model, save_model};
 use msq_passes::{UpgradeOpset, pipelines};
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -109,7 +112,10 @@ impl Prepared {
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
-        prepare(model, options.prepare.batch_norm, &*runtime.backend(), runtime.passes())?;
+        let operators: HashSet<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
+        let kept = &options.scheme.keep_float;
+        prepare(model, options.prepare.batch_norm, kept, &*runtime.backend(), runtime.passes())?;
+        refuse_unknown_operators(kept, &operators, model)?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model, runtime.passes())?;
         }
@@ -137,14 +143,13 @@ impl Prepared {
         let calibration = Calibration { data: &kept, ..calibration };
         let validation = validation.or(held_out.as_ref());
         let calibrating = Instant::now();
-        let (scheme, mut observed) = calibrate(&float, &plan, calibration, options, &pool, runtime)?;
+        let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
-        let solved = pool.install(|| solve(&float, &scheme, &mut observed, calibration, runtime))?;
-        let mut model = float.clone();
-        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
-        let (data, seen) = (calibration.data, &observed.outputs);
-        let quality =
-            verify::verify(&model, &float, (&outputs, calibration.metric), &scheme, validation, (data, seen), runtime)?;
+        let run = Run { float: &float, outputs: &outputs, calibration, validation, options, pool: &pool, runtime };
+        let made = run.make(scheme, &seen)?;
+        let (made, repair) = guard::guarded(run, made, &seen)?;
+        let Made { scheme, observed, solved, mut model, quality } = made;
+        let data = calibration.data;
         let mut layers = layers::reports(&float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
             let run = details::Run {
@@ -178,6 +183,7 @@ impl Prepared {
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme)).collect(),
             kept: scheme.placement.kept.clone(),
             quality,
+            repair,
             search: None,
         };
         report.notes.extend(layers::growth(&report));
@@ -191,15 +197,51 @@ fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
     pool.map_err(|e| Error::Threads { threads: runtime.threads, reason: e.to_string() })
 }
 
+/// What a run works with once the model is prepared.
+/// With the float model come its outputs, as they are compared.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    float: &'a Model,
+    outputs: &'a Outputs,
+    calibration: Calibration<'a>,
+    validation: Option<&'a Dataset>,
+    options: &'a Options,
+    pool: &'a rayon::ThreadPool,
+    runtime: &'a Runtime<'a>,
+}
+
+/// A quantized graph, as QDQ, and how it was made.
+struct Made {
+    scheme: Scheme,
+    observed: Observed,
+    solved: Solved,
+    model: Model,
+    quality: Option<Quality>,
+}
+
+impl Run<'_> {
+    /// Chooses ranges, solves, lowers and verifies.
+    fn make(self, scheme: Scheme, seen: &Seen) -> Result<Made, Error> {
+        let Run { float, outputs, calibration, validation, pool, runtime, .. } = self;
+        let mut observed = seen.observed(float, &scheme, pool)?;
+        let solved = pool.install(|| solve(float, &scheme, &mut observed, calibration, runtime))?;
+        let mut model = float.clone();
+        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
+        let of_calibration = (calibration.data, &seen.outputs[..]);
+        let outputs = (outputs, calibration.metric);
+        let quality = verify::verify(&model, float, outputs, &scheme, validation, of_calibration, runtime)?;
+        Ok(Made { scheme, observed, solved, model, quality })
+    }
+}
+
 /// Resolves the scheme and observes the activations, for as much of the model as the engine runs.
 fn calibrate(
     model: &Model,
     plan: &BitPlan,
     calibration: Calibration,
     options: &Options,
-    pool: &rayon::ThreadPool,
     runtime: &Runtime,
-) -> Result<(Scheme, Observed), Error> {
+) -> Result<(Scheme, Seen), Error> {
     let watch = Watch {
         observer: options.calibrate.observer,
         margin: calibration.margin(),
@@ -213,12 +255,12 @@ fn calibrate(
     loop {
         let scheme = Scheme::within(model, plan, options, coverage)?;
         scheme.check_encodings(model)?;
-        match observe(model, &scheme, calibration.data, watch, pool, runtime) {
-            Ok(observed) => {
+        match see(model, &scheme, calibration.data, watch, runtime) {
+            Ok(seen) => {
                 if let Some(note) = scheme.coverage.note() {
                     tracing::warn!("{note}");
                 }
-                return Ok((scheme, observed));
+                return Ok((scheme, seen));
             }
             Err(error) => {
                 let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));

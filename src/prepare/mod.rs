@@ -47,10 +47,11 @@ fn finite(tensor: &TensorProto) -> Result<(), PrepareError> {
 }
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
-/// used; of one it does not, the passes do what they can without.
+/// used; of one it does not, the passes do what they can without. Nodes of the operators `kept` are not folded into layers.
 pub(crate) fn prepare(
     model: &mut Model,
     batch_norm: BatchNorm,
+    kept: &[String],
     backend: &dyn Backend,
     observer: Option<&dyn PassObserver>,
 ) -> Result<(), PrepareError> {
@@ -61,7 +62,7 @@ pub(crate) fn prepare(
     let folded = pipelines::fold(constants).observed(observer).run(model)?;
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
-    pipelines::canonicalize(batch_norm == BatchNorm::Fold).observed(observer).run(model)?;
+    pipelines::canonicalize(batch_norm == BatchNorm::Fold, kept).observed(observer).run(model)?;
     // A second check, since finite statistics can produce infinite weights when they are folded.
     refuse_non_finite(model)
 }

@@ -6,12 +6,14 @@ mod error;
 pub mod numbers;
 pub mod outputs;
 pub mod page;
+pub mod repair;
 pub mod search;
 
 pub use distribution::Distribution;
 pub use document::{Document, Run};
 pub use error::ReportError;
 
+use self::repair::Repair;
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::metrics::{Metrics, OutputMetrics, drop_of};
@@ -59,6 +61,8 @@ pub struct Report {
     pub kept: Vec<Kept>,
     /// How close the outputs are to the float model's.
     pub quality: Option<Quality>,
+    /// What was repaired, where the loss was too large.
+    pub repair: Option<Repair>,
     /// How the bits were found, where they were searched for.
     pub search: Option<Outcome>,
 }

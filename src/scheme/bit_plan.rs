@@ -16,14 +16,18 @@
 //!
 //! Layers have the names that `msq-onnx inspect` shows. `default` applies to layers that the plan does not name;
 //! without it every layer has to be named. `grid` and `packing` may be given too, with the meaning of the fields of
-//! [`LayerPlan`].
+//! [`LayerPlan`]. `float` lists nodes that are no layers and compute in float. `observer` says how the ranges of values
+//! are chosen (`"min-max"`, `"percentile"` and so on), `ranges` says it for single values.
 
 use super::SchemeError;
+use super::observer::ObserverKind;
 use crate::quant::weight_grid::WeightGrid;
 use indexmap::IndexMap;
+use msq_passes::ir::Model;
 use msq_passes::{Packing, Profile};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -99,7 +103,7 @@ pub struct LayerPlan {
 }
 
 /// What happens to every layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BitPlan {
     version: u32,
@@ -109,6 +113,15 @@ pub struct BitPlan {
     /// By layer name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub layers: IndexMap<String, LayerPlan>,
+    /// Nodes that are no layers and compute in float, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub float: Vec<String>,
+    /// How the ranges of values are chosen, where not as the options say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer: Option<ObserverKind>,
+    /// The same for single values, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub ranges: IndexMap<String, ObserverKind>,
 }
 
 impl Default for BitPlan {
@@ -252,12 +265,18 @@ impl LayerPlan {
 impl BitPlan {
     /// One entry for all layers.
     pub fn uniform(layer: LayerPlan) -> Self {
-        Self { version: VERSION, default: Some(layer), layers: IndexMap::new() }
+        Self { default: Some(layer), ..Self::of_layers(IndexMap::new()) }
     }
 
     /// One entry per layer.
     pub fn of_layers(layers: IndexMap<String, LayerPlan>) -> Self {
-        Self { version: VERSION, default: None, layers }
+        Self { version: VERSION, default: None, layers, float: Vec::new(), observer: None, ranges: IndexMap::new() }
+    }
+
+    /// The same for nodes and values, with one entry per layer.
+    #[must_use]
+    pub(crate) fn with_layers(&self, layers: IndexMap<String, LayerPlan>) -> Self {
+        Self { layers, default: None, ..self.clone() }
     }
 
     /// Reads a plan from a JSON document.
@@ -281,7 +300,7 @@ impl BitPlan {
         let Some(default) = most.filter(|_| self.default.is_none()) else { return self.clone() };
         let others = self.layers.iter().filter(|(_, layer)| **layer != default);
         let layers = others.map(|(name, &layer)| (name.clone(), layer)).collect();
-        Self { version: self.version, default: Some(default), layers }
+        Self { default: Some(default), layers, ..self.clone() }
     }
 
     /// The plan as JSON without line breaks.
@@ -294,6 +313,16 @@ impl BitPlan {
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
         text.push('\n');
         text
+    }
+
+    /// Whether the plan is one entry for all layers and says nothing of single layers, nodes or values.
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.layers.is_empty() && self.float.is_empty() && self.ranges.is_empty() && self.observer.is_none()
+    }
+
+    /// How the range of a value is chosen, if the plan says so.
+    pub(crate) fn observer_of(&self, value: &str) -> Option<ObserverKind> {
+        self.ranges.get(value).copied().or(self.observer)
     }
 
     /// The plan's entry for a layer.
@@ -321,6 +350,19 @@ impl BitPlan {
             }
         }
         Ok(())
+    }
+
+    /// Checks that the nodes and values that the plan names are there.
+    pub(crate) fn check_nodes(&self, model: &Model) -> Result<(), SchemeError> {
+        let graph = &model.graph;
+        let nodes: HashSet<&str> = graph.nodes().map(|(_, node)| node.label(graph)).collect();
+        if let Some(name) = self.float.iter().find(|name| !nodes.contains(name.as_str())) {
+            return Err(SchemeError::PlanName { what: "node", name: name.clone() });
+        }
+        match self.ranges.keys().find(|name| graph.find(name).is_none()) {
+            Some(name) => Err(SchemeError::PlanName { what: "value", name: name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 

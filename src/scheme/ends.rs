@@ -97,6 +97,7 @@ impl BitPlan {
         names.extend(beside.filter(|name| self.layers.contains_key(name)));
         // The given plan first, so that a fault of all layers is not reported as a fault of one.
         self.check(names.iter().map(String::as_str), profile)?;
+        self.check_nodes(model)?;
         let plan = self.with_ends(model, ends);
         plan.check(names.iter().map(String::as_str), profile)?;
         Ok(plan)

@@ -51,6 +51,14 @@ pub enum SchemeError {
         /// Why.
         reason: String,
     },
+    /// A bit plan names a node or a value that the model does not have.
+    #[error("bit plan: the model has no {what} `{name}` once it is prepared")]
+    PlanName {
+        /// Whether it is a node or a value.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The metadata of a model holds a bit plan that cannot be read.
     #[error("the plan in the model's metadata cannot be read: {reason}")]
     DamagedPlan {

@@ -20,4 +20,5 @@ pub(crate) mod solver_name;
 pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;
 pub(crate) use resolved::{Scheme, packings};
+pub(crate) use select::refuse_unknown_operators;
 pub(crate) use shared::Twin;

@@ -12,7 +12,7 @@ use super::output_kind::OutputChoice;
 use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
-use crate::runtime::flags::at_least_one;
+use crate::runtime::flags::{at_least_one, positive};
 use msq_passes::Profile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -165,6 +165,28 @@ pub struct VerifyOptions {
     pub details: bool,
 }
 
+/// What becomes of a result that loses more than 1 % of its answers, or of the variance of a channel of its output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RepairOptions {
+    /// Whether it is repaired: by other ranges of activations, and by layers and operators that compute in float.
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long = "no-repair",
+            action = clap::ArgAction::SetFalse,
+            help = "Leave a result as it is that loses more than 1 %, instead of repairing it by other ranges and by \
+                    layers in float"
+        )
+    )]
+    pub repair: bool,
+    /// Seconds of work that repairs may take, about: work is counted, not timed, so that the result depends on no clock
+    /// [default: twice that of calibration, 20 to 60].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
+    pub repair_time: Option<f64>,
+}
+
 /// How a network is measured against the float one: in the summary, by searches and by `max-drop`, by `evaluate` and
 /// `compare`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -198,6 +220,8 @@ pub struct Options {
     pub output: OutputOptions,
     /// How the result is compared with the float model.
     pub verify: VerifyOptions,
+    /// What becomes of a result that loses too much.
+    pub repair: RepairOptions,
     /// How networks are measured against the float one.
     pub measure: MeasureOptions,
     /// Seed of whatever is drawn at random.
@@ -238,6 +262,12 @@ impl Default for SolveOptions {
 impl Default for VerifyOptions {
     fn default() -> Self {
         Self { verify: 16, details: false }
+    }
+}
+
+impl Default for RepairOptions {
+    fn default() -> Self {
+        Self { repair: true, repair_time: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::SchemeError;
 use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use super::encodings::Encodings;
+use super::observer::ObserverKind;
 use super::options::{Format, Options, OutputOptions, SolveOptions};
 use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
@@ -15,6 +16,9 @@ use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Packing, Profile};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// Why a node that the plan leaves in float is left there.
+const PLANNED_FLOAT: &str = "it is float in the plan";
 
 /// Every choice for each layer and value of a prepared model. A scheme is resolved once and then only read: later
 /// phases take a scheme instead of options.
@@ -80,7 +84,9 @@ impl Scheme {
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let refusal = |node: &Node, name: &str| {
             selection.refusal(node, name).or_else(|| {
-                LayerOp::of(node)?;
+                if LayerOp::of(node).is_none() {
+                    return plan.float.iter().any(|float| float == name).then(|| PLANNED_FLOAT.to_owned());
+                }
                 planned_float(plan_of(name)).map(str::to_owned)
             })
         };
@@ -194,6 +200,16 @@ impl Scheme {
         self.requantized.get(&layer.name).copied()
     }
 
+    /// How the plan says that the range of a value is chosen, if it does.
+    pub(crate) fn planned_observer(&self, value: &str) -> Option<ObserverKind> {
+        self.plan.observer_of(value)
+    }
+
+    /// Whether the parameters of a value are given by encodings.
+    pub(crate) fn is_given(&self, value: ValueId) -> bool {
+        self.given.contains(&value)
+    }
+
     /// The parameters given for a value that has its own.
     pub(crate) fn given_quantizer(&self, model: &Model, value: ValueId, grid: GridSpec) -> Option<ActivationQuantizer> {
         self.encodings.quantizer(model, &self.placement, value, grid)
@@ -258,7 +274,7 @@ impl Scheme {
             (layer.name, done)
         };
         let beside = self.stored.iter().map(|weight| (weight.name.clone(), self.stored_plan(weight)));
-        BitPlan::of_layers(layers(model).into_iter().map(entry).chain(beside).collect())
+        self.plan.with_layers(layers(model).into_iter().map(entry).chain(beside).collect())
     }
 }
 
@@ -294,7 +310,7 @@ pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPl
 /// Why the plan leaves a layer's computation in float, if it does.
 fn planned_float(plan: LayerPlan) -> Option<&'static str> {
     match (plan.weights, plan.activations) {
-        (WeightBits::Float, _) => Some("it is float in the plan"),
+        (WeightBits::Float, _) => Some(PLANNED_FLOAT),
         (_, ActivationBits::Float) => Some("its activations are float in the plan"),
         _ => None,
     }

@@ -5,6 +5,7 @@ use super::options::SchemeOptions;
 use msq_passes::analysis::{StoredWeight, layers, stored_weights};
 use msq_passes::ir::{Model, Node};
 use regex::Regex;
+use std::collections::HashSet;
 
 /// Patterns of layer names, and operators, to leave in float.
 #[derive(Debug)]
@@ -56,6 +57,19 @@ impl Selection {
 
     fn keeps(&self, op: &str) -> Option<String> {
         self.keep_float.iter().any(|o| o == op).then(|| format!("left float by option `keep-float={op}`"))
+    }
+}
+
+/// Refuses operators that occur neither in the model as it was nor as it is once it is prepared.
+pub(crate) fn refuse_unknown_operators(
+    kept: &[String],
+    before: &HashSet<String>,
+    prepared: &Model,
+) -> Result<(), SchemeError> {
+    let missing = |op: &&String| !before.contains(*op) && !prepared.graph.nodes().any(|(_, n)| n.op() == op.as_str());
+    match kept.iter().find(missing) {
+        Some(op) => Err(SchemeError::NoSuchOperator { op: op.clone() }),
+        None => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@
 //!        ├─ registry   the methods by name
 //!        ├─ methods    each proposes a plan
 //!        ├─ driver     from a target to a plan: space, method, repair, front
+//!        ├─ guard      repairs of what loses too much: ranges, layers in float
 //!        ├─ variants   networks by plan, layers solved once per width
 //!        ├─ evaluator  distance from float, agreement, accuracy
 //!        ├─ layer_accuracy   MSQ's Acc_i
@@ -23,6 +24,7 @@ pub mod allocate;
 mod driver;
 mod error;
 mod evaluator;
+pub(crate) mod guard;
 pub mod imprint;
 mod journal;
 mod layer_accuracy;

@@ -5,6 +5,7 @@ use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use crate::scheme::bits::Activations;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
+use indexmap::IndexMap;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 
@@ -30,6 +31,8 @@ pub(crate) struct Space {
     layers: Vec<SpaceLayer>,
     /// The rungs as they are, without what is said of first and last layers.
     rungs: Vec<LayerPlan>,
+    /// What the plans say of nodes and values.
+    beside: BitPlan,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +76,8 @@ impl Space {
             macs: layer.macs_per_sample(&model.graph).unwrap_or(0),
             rungs: plans.iter().map(|plan| plan.layer(&layer.name).unwrap_or_default()).collect(),
         };
-        Ok(Self { layers: layers.iter().map(layer).collect(), rungs })
+        let beside = options.scheme.plan.with_layers(IndexMap::new());
+        Ok(Self { layers: layers.iter().map(layer).collect(), rungs, beside })
     }
 
     /// The same, but some layers compute in float on every rung, with integer weights.
@@ -81,6 +85,19 @@ impl Space {
         let mut space = self.clone();
         for &layer in layers {
             space.layers[layer].rungs.iter_mut().for_each(|rung| rung.activations = ActivationBits::Float);
+        }
+        space
+    }
+
+    /// The same with what a plan repairs: layers that compute in float, nodes in float and ranges.
+    pub(crate) fn repaired(&self, plan: &BitPlan) -> Self {
+        let is_float = |name: &str| plan.layer(name).is_some_and(|layer| layer.activations == ActivationBits::Float);
+        let float: Vec<usize> = (0..self.len()).filter(|&layer| is_float(self.name(layer))).collect();
+        let mut space = Self { beside: plan.with_layers(IndexMap::new()), ..self.with_float(&float) };
+        for layer in &mut space.layers {
+            if plan.layer(&layer.name).is_some_and(|layer| layer.weights == WeightBits::Float) {
+                layer.rungs.fill(LayerPlan::FLOAT);
+            }
         }
         space
     }
@@ -139,7 +156,7 @@ impl Space {
     /// The plan with these rungs.
     pub(crate) fn plan(&self, rungs: &[usize]) -> BitPlan {
         let layers = self.layers.iter().zip(rungs).map(|(layer, &rung)| (layer.name.clone(), layer.rungs[rung]));
-        BitPlan::of_layers(layers.collect())
+        self.beside.with_layers(layers.collect())
     }
 
     /// What a layer takes on a rung; of [`Measure::FileBytes`], its weights.

@@ -19,7 +19,7 @@ use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
 use crate::scheme::metadata;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
-use crate::solve::network::{Biases, Solved, agree, follow, quantize_graph, solve_layer};
+use crate::solve::network::{Biases, Solved, agree, follow, quantize_graph, rebias_layer, solve_layer};
 use crate::solve::round::Round;
 use crate::solve::stored::round_stored;
 use crate::solve::{LayerStatistics, Rounded, Solver, StatisticsCollector, StatisticsKind, quick_solver};
@@ -48,7 +48,9 @@ pub(crate) struct Variants<'a> {
     statistics: HashMap<String, LayerStatistics>,
     solver: Box<dyn Solver>,
     solved: HashMap<Key, Rounded>,
-    quantizers: HashMap<(String, u8), ActivationQuantizer>,
+    /// Layers that were solved before, by name: their plan, the scale of their input, and their integers, which stay.
+    known: HashMap<String, (LayerPlan, f32, Rounded)>,
+    quantizers: HashMap<(String, u8, Option<String>), ActivationQuantizer>,
     sizes: HashMap<String, u64>,
 }
 
@@ -68,14 +70,52 @@ impl<'a> Variants<'a> {
             outputs: options.verify.verify,
             distributions: options.verify.details,
         };
-        let seen = see(model, scheme, data, watch, runtime)?;
+        let seen = with_movements(model, scheme, see(model, scheme, data, watch, runtime)?);
         let solver = quick_solver(&options.solve)?;
         let statistics = match solver.statistics() {
             StatisticsKind::Nothing => HashMap::new(),
             kind => statistics(model, kind, scheme, data, runtime)?,
         };
-        let (solved, quantizers, sizes) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { model, options, seen, statistics, solver, solved, quantizers, sizes })
+        Ok(Self { statistics, ..Self::on(model, seen, options, solver) })
+    }
+
+    fn on(model: &'a Model, seen: Seen, options: &'a Options, solver: Box<dyn Solver>) -> Self {
+        Self {
+            model,
+            options,
+            seen,
+            statistics: HashMap::new(),
+            solver,
+            solved: HashMap::new(),
+            known: HashMap::new(),
+            quantizers: HashMap::new(),
+            sizes: HashMap::new(),
+        }
+    }
+
+    /// Variants of a network that is quantized already, whose weights keep their integers.
+    pub(crate) fn of_quantized(
+        model: &'a Model,
+        scheme: &Scheme,
+        (seen, observed, solved): (Seen, &Observed, &Solved),
+        options: &'a Options,
+    ) -> Self {
+        let seen = with_movements(model, scheme, seen);
+        let mut variants = Self::on(model, seen, options, Box::new(Round::default()));
+        for layer in scheme.layers() {
+            let Some(rounded) = solved.get(&layer.name) else { continue };
+            let read = observed.read_by(model, &scheme.placement, layer).filter(|_| scheme.is_on_integers(layer));
+            let known = (scheme.layer_plan(layer), read.map_or(1.0, |read| read.scale), rounded.clone());
+            variants.known.insert(layer.name.clone(), known);
+        }
+        for value in scheme.placement.roots() {
+            let name = model.graph.value(value).name();
+            if let Some(&quantizer) = observed.activations.get(name) {
+                let observer = scheme.planned_observer(name).map(|observer| observer.to_string());
+                variants.quantizers.insert((name.to_owned(), quantizer.bits, observer), quantizer);
+            }
+        }
+        variants
     }
 
     /// The network quantized by a plan, as QDQ.
@@ -137,8 +177,8 @@ impl<'a> Variants<'a> {
             let chosen = self.quantizer(scheme, scheme.placement.root(layer.input), bits)?;
             requantized.extend(chosen.map(|chosen| (layer.name.clone(), chosen)));
         }
-        let (means, outputs, distributions) = (self.seen.means.clone(), Vec::new(), IndexMap::new());
-        Ok(Observed { activations, requantized, means, outputs, distributions })
+        let (means, distributions) = (self.seen.means.clone(), IndexMap::new());
+        Ok(Observed { activations, requantized, means, distributions })
     }
 
     fn quantizer(
@@ -147,7 +187,9 @@ impl<'a> Variants<'a> {
         value: ValueId,
         bits: u8,
     ) -> Result<Option<ActivationQuantizer>, SearchError> {
-        let key = (self.model.graph.value(value).name().to_owned(), bits);
+        let name = self.model.graph.value(value).name().to_owned();
+        let observer = scheme.planned_observer(&name).map(|observer| observer.to_string());
+        let key = (name, bits, observer);
         if let Some(&known) = self.quantizers.get(&key) {
             return Ok(Some(known));
         }
@@ -163,6 +205,12 @@ impl<'a> Variants<'a> {
         if let Some(rounded) = self.solved.get(&key) {
             return Ok(rounded.clone());
         }
+        let same = |known: LayerPlan| LayerPlan { activations: plan.activations, ..known } == plan;
+        if let Some((_, before, rounded)) = self.known.get(&layer.name).filter(|(known, ..)| same(*known)) {
+            let rounded = rebias_layer(self.model, scheme, observed, layer, (rounded, *before))?;
+            self.solved.insert(key, rounded.clone());
+            return Ok(rounded);
+        }
         // With many bits there is little to gain.
         let wide = matches!(plan.weights, WeightBits::Bits(WIDE..));
         let statistics = self.statistics.get(&layer.name).filter(|_| !wide);
@@ -171,6 +219,15 @@ impl<'a> Variants<'a> {
         self.solved.insert(key, rounded.clone());
         Ok(rounded)
     }
+}
+
+/// Statistics with those of what movements write: a movement that no integers reach moves floats, and its output gets a
+/// quantizer of its own.
+fn with_movements(model: &Model, scheme: &Scheme, mut seen: Seen) -> Seen {
+    let values = scheme.placement.values.iter().filter(|(value, root)| value != root);
+    let name = |value: ValueId| model.graph.value(value).name().to_owned();
+    seen.borrow(values.map(|(&value, &root)| (name(value), name(root))));
+    seen
 }
 
 /// Statistics of the input of each layer in the float network, of as many layers as there is memory for.

@@ -5,7 +5,7 @@
 
 use super::SolveError;
 use super::rounding::{LayerInput, Rounding};
-use crate::quant::{QuantizedWeight, quantize_bias};
+use crate::quant::quantize_bias;
 use half::f16;
 use msq_passes::analysis::Layer;
 use msq_passes::{BiasForm, LayerBias};
@@ -27,7 +27,7 @@ fn halve_bias(bias: &mut [f32], output_step: f32) -> bool {
 pub(super) fn round_bias(
     mut bias: Vec<f32>,
     layer: &Layer,
-    rounded: &QuantizedWeight,
+    scales: &[f32],
     input: LayerInput,
     rounding: Rounding,
 ) -> Result<(LayerBias, Option<Vec<f32>>), SolveError> {
@@ -36,7 +36,7 @@ pub(super) fn round_bias(
         return Ok((LayerBias::Float(bias), None));
     }
     let failed = |error| SolveError::from(error).of(&layer.name);
-    let quantized = quantize_bias(&bias, input.scale, &rounded.scales).map_err(failed)?;
+    let quantized = quantize_bias(&bias, input.scale, scales).map_err(failed)?;
     if quantized.saturated > 0 {
         tracing::warn!(layer = layer.name, saturated = quantized.saturated, "bias does not fit int32");
     }

@@ -20,7 +20,7 @@ use crate::quant::{Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minim
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
-use msq_passes::{BiasForm, QuantizedLayer};
+use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
 
 /// Rounds the weights and bias of a layer. The bias is corrected for the shift of the mean that rounding causes.
 pub(crate) fn round_layer(
@@ -45,11 +45,34 @@ pub(crate) fn round_layer(
         Some(shift) => target.shifted_bias(&shift),
         None => target.corrected_bias(model, layer, &rounded, input.means),
     };
-    let bias = bias.map(|b| round_bias(b, layer, &rounded, input, rounding)).transpose()?;
+    let bias = bias.map(|b| round_bias(b, layer, &rounded.scales, input, rounding)).transpose()?;
     let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
     let QuantizedWeight { data, granularity, scales, zero_points, .. } = rounded;
     let layer = QuantizedLayer { weight: data.into(), granularity, scales, zero_points, bias };
     Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale, fell_back })
+}
+
+/// The same integers behind another quantizer of the input: the bias, which stood for multiples of `before` times the
+/// weights' scales, is written anew.
+pub(crate) fn rebias(
+    solved: &Rounded,
+    layer: &Layer,
+    before: f32,
+    input: LayerInput,
+    rounding: Rounding,
+) -> Result<Rounded, SolveError> {
+    let scales = &solved.layer.scales;
+    let floats = |bias: &LayerBias| match bias {
+        LayerBias::Float(values) => values.clone(),
+        LayerBias::Int32(integers) => {
+            let step = |scale: &f32| f64::from(*scale) * f64::from(before);
+            integers.iter().zip(scales.iter().cycle()).map(|(&q, s)| (f64::from(q) * step(s)) as f32).collect()
+        }
+    };
+    let bias = solved.layer.bias.as_ref().map(floats);
+    let bias = bias.map(|bias| round_bias(bias, layer, scales, input, rounding)).transpose()?;
+    let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
+    Ok(Rounded { layer: QuantizedLayer { bias, ..solved.layer.clone() }, half_bias, ..solved.clone() })
 }
 
 /// The weights a layer is to have, the batch-norm it takes in multiplied into them.

@@ -1,7 +1,7 @@
 //! The layers of a network, solved: weights rounded layer by layer and written into the graph.
 
 use super::agreed::Agreed;
-use super::layer::round_layer;
+use super::layer::{rebias, round_layer};
 use super::round::Round;
 use super::rounding::{LayerInput, Rounded, Rounding};
 use super::stored::{of_twin, round_stored, tensor_of};
@@ -10,7 +10,7 @@ use crate::calibrate::observe::Observed;
 use crate::quant::{Affine, Granularity, minimum_weight_scales};
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, is_rectified};
+use msq_passes::analysis::{ChannelAffine, Layer, is_rectified};
 use msq_passes::ir::Model;
 use msq_passes::pipelines::{self, Decisions};
 use msq_passes::{ActivationQuantizer, BiasForm, LayerBias, PassObserver, QuantizedLayer, StoredTensor};
@@ -142,36 +142,85 @@ pub(crate) fn solve_layer(
     solver: &dyn Solver,
     statistics: Option<&LayerStatistics>,
 ) -> Result<Rounded, SolveError> {
-    let (placement, on_integers) = (&scheme.placement, scheme.is_on_integers(layer));
-    let affine = placement.affine_of(model, layer).transpose()?;
-    let read = observed.read_by(model, placement, layer).filter(|_| on_integers);
-    let scale = read.map_or(1.0, |quantizer| quantizer.scale);
-    let written = model.graph.value(placement.written_by(&model.graph, layer)).name();
-    let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
-    let means = means(model, scheme, observed, layer);
-    let given = scheme.given_weight_scales(model, layer);
-    let rounding = Rounding {
-        plan: scheme.layer_plan(layer),
-        granularity: if scheme.target.per_channel && !scheme.one_scale.contains_key(&layer.name) {
-            Granularity::Channel
-        } else {
-            Granularity::Tensor
-        },
-        half_scales: scheme.output.half_scales,
-        bias_correction: scheme.solve.bias_correction,
-        seed: scheme.seed,
-        bias: if on_integers { scheme.target.bias } else { BiasForm::Float },
-        bias_as_floats: scheme.leaves_out_bias_scales(layer),
-        affine: affine.as_ref(),
-        solver,
-        statistics,
-        rectified: is_rectified(&model.graph, layer),
-        scales: given.as_deref(),
-        least: &floors_of_group(model, scheme, observed, layer)?,
-    };
+    let parts = LayerParts::new(model, scheme, observed, layer)?;
+    let rounding = parts.rounding(model, scheme, layer, solver, statistics);
     let own = scheme.own_input(&model.graph, layer).filter(|_| statistics.is_some() && solver.scales_input());
     let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
-    round_layer(model, layer, LayerInput { scale, quantizer, means: &means, output_scale }, rounding)
+    round_layer(model, layer, LayerInput { quantizer, ..parts.input() }, rounding)
+}
+
+/// A layer that was solved, `before` being the scale of its input then, with the quantizers that `observed` gives it now:
+/// its integers stay, its bias is written anew.
+pub(crate) fn rebias_layer(
+    model: &Model,
+    scheme: &Scheme,
+    observed: &Observed,
+    layer: &Layer,
+    (solved, before): (&Rounded, f32),
+) -> Result<Rounded, SolveError> {
+    let parts = LayerParts::new(model, scheme, observed, layer)?;
+    let solver = Round::default();
+    let rounding = parts.rounding(model, scheme, layer, &solver, None);
+    rebias(solved, layer, before, parts.input(), rounding)
+}
+
+/// What a layer is solved with, besides a solver.
+struct LayerParts {
+    affine: Option<ChannelAffine>,
+    scales: Option<Vec<f32>>,
+    /// Scales that the group of layers with the same weight needs.
+    least: Vec<f32>,
+    means: Vec<f64>,
+    scale: f32,
+    output_scale: Option<f32>,
+}
+
+impl LayerParts {
+    fn new(model: &Model, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Self, SolveError> {
+        let placement = &scheme.placement;
+        let affine = placement.affine_of(model, layer).transpose()?;
+        let read = observed.read_by(model, placement, layer).filter(|_| scheme.is_on_integers(layer));
+        let scale = read.map_or(1.0, |quantizer| quantizer.scale);
+        let written = model.graph.value(placement.written_by(&model.graph, layer)).name();
+        let output_scale = observed.activations.get(written).map(|quantizer| quantizer.scale);
+        let means = means(model, scheme, observed, layer);
+        let scales = scheme.given_weight_scales(model, layer);
+        let least = floors_of_group(model, scheme, observed, layer)?;
+        Ok(Self { affine, scales, least, means, scale, output_scale })
+    }
+
+    fn input(&self) -> LayerInput<'_> {
+        LayerInput { scale: self.scale, quantizer: None, means: &self.means, output_scale: self.output_scale }
+    }
+
+    fn rounding<'s>(
+        &'s self,
+        model: &Model,
+        scheme: &Scheme,
+        layer: &Layer,
+        solver: &'s dyn Solver,
+        statistics: Option<&'s LayerStatistics>,
+    ) -> Rounding<'s> {
+        Rounding {
+            plan: scheme.layer_plan(layer),
+            granularity: if scheme.target.per_channel && !scheme.one_scale.contains_key(&layer.name) {
+                Granularity::Channel
+            } else {
+                Granularity::Tensor
+            },
+            half_scales: scheme.output.half_scales,
+            bias_correction: scheme.solve.bias_correction,
+            seed: scheme.seed,
+            bias: if scheme.is_on_integers(layer) { scheme.target.bias } else { BiasForm::Float },
+            bias_as_floats: scheme.leaves_out_bias_scales(layer),
+            affine: self.affine.as_ref(),
+            solver,
+            statistics,
+            rectified: is_rectified(&model.graph, layer),
+            scales: self.scales.as_deref(),
+            least: &self.least,
+        }
+    }
 }
 
 /// Mean of each channel of a layer's input; the mean over all layers with the same weight and bias, which can share the

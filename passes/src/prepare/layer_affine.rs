@@ -102,7 +102,7 @@ fn output_channels(node: &Node, shape: &[usize]) -> Option<usize> {
 }
 
 /// Output channel of every element of a weight, in storage order.
-fn channel_of<'a>(node: &Node, shape: &'a [usize]) -> Box<dyn Fn(usize) -> usize + 'a> {
+pub(crate) fn channel_of<'a>(node: &Node, shape: &'a [usize]) -> Box<dyn Fn(usize) -> usize + 'a> {
     let inner = |axis: usize| shape[axis + 1..].iter().product::<usize>().max(1);
     match node.op() {
         "Conv" => Box::new(move |i| i / inner(0)),

@@ -1,6 +1,6 @@
 //! Positions that a mask leaves out, masks that are added, and channels of every form of layer.
 
-use crate::calibrate::observe::{Observed, Watch, observe};
+use crate::calibrate::observe::{Observed, Watch, see};
 use crate::calibrate::{CalibrateError, ObserverKind};
 use crate::data::{Array, ArrayData, Dataset, Sample};
 use crate::engine::standard;
@@ -13,7 +13,7 @@ use msq_passes::ir::{Model, import, text};
 fn model(graph: &str) -> Model {
     let source = format!("<ir_version: 8, opset_import: [\"\": 17]>\n{graph}");
     let mut model = import(text::parse(&source).unwrap()).unwrap();
-    prepare(&mut model, BatchNorm::Fold, &*standard(), None).unwrap();
+    prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
     annotate(&mut model, &*standard());
     model
 }
@@ -23,7 +23,8 @@ fn observed(model: &Model, samples: Vec<Sample>, options: &Options) -> Result<(S
     let watch = Watch { observer: ObserverKind::MinMax, margin: 1.0, outputs: 1, distributions: false };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let data = Dataset::stored(samples);
-    let observed = observe(model, &scheme, &data, watch, &pool, &Runtime::with_threads(1))?;
+    let seen = see(model, &scheme, &data, watch, &Runtime::with_threads(1))?;
+    let observed = seen.observed(model, &scheme, &pool)?;
     Ok((scheme, observed))
 }
 

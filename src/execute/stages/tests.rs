@@ -50,7 +50,7 @@ fn model(network: &str) -> Model {
         tensor.float_data = (0..tensor.element_count().unwrap()).map(|_| next()).collect();
     }
     let mut model = import(proto).unwrap();
-    prepare(&mut model, BatchNorm::Fold, &*standard(), None).unwrap();
+    prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
     annotate(&mut model, &*standard());
     model
 }

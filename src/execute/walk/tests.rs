@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::calibrate::ObserverKind;
-use crate::calibrate::observe::{Observed, Watch, observe};
+use crate::calibrate::observe::{Observed, Watch, see};
 use crate::data::Array;
 use crate::engine::standard;
 use crate::execute::fold::Pool;
@@ -97,7 +97,7 @@ impl Case {
             tensor.float_data = (0..shape.iter().product()).map(|_| reach * next()).collect();
         }
         let mut model = import(proto).unwrap();
-        prepare(&mut model, BatchNorm::Fold, &*standard(), None).unwrap();
+        prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
         annotate(&mut model, &*standard());
         let specs = crate::data::InputSpec::of(&model);
         let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
@@ -111,7 +111,8 @@ impl Case {
         let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
         let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 16, distributions: false };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let observed = observe(&model, &scheme, &data, watch, &pool, &Runtime::with_threads(2)).unwrap();
+        let seen = see(&model, &scheme, &data, watch, &Runtime::with_threads(2)).unwrap();
+        let observed = seen.observed(&model, &scheme, &pool).unwrap();
         let solved = round_layers(&model, &scheme, &observed, &Round::default()).unwrap();
         Self { model, data, scheme, observed, solved }
     }

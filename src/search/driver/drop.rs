@@ -1,19 +1,22 @@
 //! The smallest plan that loses no more than it may.
 
 use super::{Driver, EvaluatedPlan};
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
+use crate::search::guard::{Goal, Work, mend};
 use crate::search::space::Rungs;
 
 impl Driver<'_> {
     /// The smallest plan on the way down that loses no more than `drop`, and whether there is one. Where the most bits
-    /// lose more, some layers compute in float.
+    /// lose more, it is repaired first.
     pub(super) fn within_drop(&mut self, drop: f64) -> Result<(EvaluatedPlan, bool), SearchError> {
         let method = self.search.method.row();
         self.check_classes(method)?;
         let name = method.proposer.descent_name();
         let mut top = self.evaluate(name, self.space.top())?;
         if !self.keeps(&top, drop) {
-            match self.leave_worst_float(name, drop)? {
+            match self.repaired(name, drop)? {
                 Some(found) => top = found,
                 None => return Ok((top, false)),
             }
@@ -48,42 +51,26 @@ impl Driver<'_> {
         plan.metrics.lost <= drop
     }
 
-    /// Leaves those layers in float, with integer weights, that alone on integers move the output most: as few as it
-    /// takes to lose no more than `drop`. `None` if that is not enough, or all are in float already.
-    fn leave_worst_float(&mut self, name: &str, drop: f64) -> Result<Option<EvaluatedPlan>, SearchError> {
+    /// Repairs the plan with the most bits, as the guard does: by other ranges, then by layers and operators in float, as
+    /// few as it takes to lose no more than `drop`. All plans after it have these repairs. `None` if no repair is enough.
+    fn repaired(&mut self, name: &str, drop: f64) -> Result<Option<EvaluatedPlan>, SearchError> {
         if !self.space.is_on_integers() {
             return Ok(None);
         }
         let integers = self.space.clone();
-        let (top, mut order) = (integers.top(), (0..integers.len()).collect::<Vec<usize>>());
-        self.space = integers.with_float(&order);
-        let all = self.evaluate(name, top.clone())?;
-        if !self.keeps(&all, drop) {
-            self.space = integers;
-            return Ok(None);
+        let base = integers.plan(&integers.top());
+        let scheme = Scheme::new(self.model, &base, self.options)?;
+        let goal = Goal { allowed: drop, strict: true };
+        let (evaluator, variants, journal) = (&mut self.evaluator, &mut self.variants, &mut self.journal);
+        let mut measure = |plan: &BitPlan| evaluator.evaluate(variants, plan, false, journal);
+        let work = Work { data: self.parts.validation, calibrated: self.parts.calibration.len() };
+        let found = mend(self.model, &scheme, self.options, work, goal, &mut measure, self.runtime)?;
+        self.space = integers.repaired(&found.plan);
+        let top = self.evaluate(name, self.space.top())?;
+        if self.keeps(&top, drop) {
+            return Ok(Some(top));
         }
-        self.runtime.begin("float layers", order.len() as u64);
-        let mut moved = Vec::new();
-        for layer in order.clone() {
-            let others: Vec<usize> = order.iter().copied().filter(|&other| other != layer).collect();
-            let plan = integers.with_float(&others).plan(&top);
-            moved.push(self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?.distance);
-            self.runtime.step(1)?;
-        }
-        self.runtime.end();
-        order.sort_by(|&a, &b| moved[b].total_cmp(&moved[a]));
-        let (mut bad, mut good, mut best) = (0, order.len(), all);
-        while good - bad > 1 {
-            let middle = usize::midpoint(bad, good);
-            self.space = integers.with_float(&order[..middle]);
-            let found = self.evaluate(name, top.clone())?;
-            if self.keeps(&found, drop) {
-                (good, best) = (middle, found);
-            } else {
-                bad = middle;
-            }
-        }
-        self.space = integers.with_float(&order[..good]);
-        Ok(Some(best))
+        self.space = integers;
+        Ok(None)
     }
 }

@@ -1,6 +1,6 @@
 //! A placement in the making.
 
-use super::rules::{absorbable, keeps_elements, operands, reads_constant, refuse_layer};
+use super::rules::{absorbable, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
@@ -82,7 +82,11 @@ impl<'a> Draft<'a> {
                 continue;
             }
             match self.profile.support(node.op()) {
-                Some(Support::Arithmetic) if self.reads_only_quantized(node) => self.join(id, node, Role::Arithmetic),
+                Some(Support::Arithmetic) if self.reads_only_quantized(node) => match refuse_constant(self.graph, node)
+                {
+                    Some(reason) => drop(self.reasons.insert(id, reason)),
+                    None => self.join(id, node, Role::Arithmetic),
+                },
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
                 Some(Support::ResidualSum) => self.join_sum(id, node),
                 _ => {}

@@ -206,6 +206,17 @@ impl Placement {
         (gated && !graph.is_output(value) && graph.value(value).captures().is_empty()).then_some(floor).flatten()
     }
 
+    /// Magnitude beyond which a value makes no difference that its readers could tell apart: all of them are sigmoids,
+    /// whose outputs have 8 bits. σ(8) is 1 but for a twelfth of such a step.
+    pub fn saturation_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+        let entry = graph.value(value);
+        let sigmoid = |reader: &Use| {
+            graph.node(reader.node).is("Sigmoid") && self.nodes.get(&reader.node) == Some(&Role::Arithmetic)
+        };
+        let only = !entry.uses().is_empty() && entry.uses().iter().all(sigmoid);
+        (only && !graph.is_output(value) && entry.captures().is_empty()).then_some(8.0)
+    }
+
     /// What the quantizer of a value multiplies it with on the way: the product of the absorbed constants before it.
     pub fn factor_of(&self, graph: &Graph, value: ValueId) -> f32 {
         let Some((producer, _)) = graph.value(value).producer() else { return 1.0 };

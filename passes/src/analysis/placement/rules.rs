@@ -3,6 +3,7 @@
 use super::Absorbed;
 use crate::analysis::{Layer, batch_norm_channels};
 use crate::ir::{Graph, Node, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::{Profile, Support};
 
 /// Why the target cannot run a layer on integers, if it cannot.
@@ -85,6 +86,23 @@ pub fn is_rectified(graph: &Graph, layer: &Layer) -> bool {
         value = next;
     }
     false
+}
+
+/// Magnitude from which on a constant of a sum is a mask, or a quantity beside which 8 bits leave nothing of the others.
+const HUGE: f32 = 1000.0;
+
+/// Why arithmetic with a constant stays in float, if it does: an infinite or a huge one, such as the −1e4 of a mask, would
+/// set the range of what it is added to, and no step would be left for that.
+pub(super) fn refuse_constant(graph: &Graph, node: &Node) -> Option<String> {
+    if !facts(node.op()).has(Trait::Arithmetic) {
+        return None;
+    }
+    let huge = |&value: &ValueId| {
+        let values = graph.constant(value)?.to_f32().ok()?;
+        values.into_iter().find(|value| !(value.abs() < HUGE))
+    };
+    let found = node.inputs().iter().flatten().find_map(huge)?;
+    Some(format!("its constant reaches {found}, too far for 8 bits"))
 }
 
 /// Whether a movement gives elements that are there, or zeros, so that the integers can be moved in their place.

@@ -1,0 +1,65 @@
+//! The guard: a result that loses too much is repaired, and made again by the plan that repairs it.
+
+use super::{Made, Run};
+use crate::calibrate::observe::Seen;
+use crate::error::Error;
+use crate::measure::metrics::OutputMetrics;
+use crate::pipeline::calibrate;
+use crate::report::Quality;
+use crate::report::repair::Repair;
+use crate::scheme::Scheme;
+use crate::search::guard::{Goal, Guarded, Work, is_worse, repair};
+
+/// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
+const ALLOWED: f64 = 0.01;
+
+/// Divergence from the float answers in nats from which on an answer that differs is taken seriously.
+const MOVED: f64 = 0.02;
+
+/// The result, or another one that loses less, and what was repaired.
+pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option<Repair>), Error> {
+    if !is_asked_for(run) || !made.quality.as_ref().is_some_and(loses_too_much) {
+        return Ok((made, None));
+    }
+    let Run { float, outputs, calibration, validation, options, pool, runtime } = run;
+    let (Made { scheme, observed, solved, .. }, model) = (&made, float);
+    let compared = (outputs, calibration.metric);
+    let network = Guarded { model, compared, scheme, seen, observed, solved, options };
+    let data = validation.unwrap_or(calibration.data);
+    let work = Work { data, calibrated: calibration.data.len() };
+    let goal = Goal { allowed: ALLOWED, strict: false };
+    let found = pool.install(|| repair(network, work, goal, runtime))?;
+    let report = found.report;
+    if found.plan == made.scheme.plan {
+        return Ok((made, Some(report)));
+    }
+    let scheme = Scheme::within(float, &found.plan, options, made.scheme.coverage.clone())?;
+    let constant = |value| float.graph.constant(value).is_some();
+    let observed = |value| seen.has(float.graph.value(value).name());
+    let known = scheme.placement.roots().all(|value| constant(value) || observed(value));
+    let again = if known {
+        run.make(scheme, seen)?
+    } else {
+        let (scheme, seen) = calibrate(float, &found.plan, calibration, options, runtime)?;
+        run.make(scheme, &seen)?
+    };
+    Ok((again, Some(report)))
+}
+
+/// Whether repairs may change anything: not what was chosen layer by layer or value by value, and not by synthetic inputs,
+/// whose outputs say little.
+fn is_asked_for(run: Run) -> bool {
+    let chosen = &run.options.scheme;
+    let free = chosen.plan.is_uniform() && chosen.encodings.tensors.is_empty();
+    run.options.repair.repair && free && !run.calibration.synthetic
+}
+
+/// Whether more is lost than allowed, or so it seems: of few answers one may differ by chance, but where the others have
+/// moved as well it is no chance.
+fn loses_too_much(quality: &Quality) -> bool {
+    let seems = |output: &OutputMetrics| output.figures.divergence.is_some_and(|moved| moved > MOVED);
+    quality.lost > ALLOWED
+        && quality.outputs.iter().any(|output| is_worse(output, quality.samples, ALLOWED) || seems(output))
+        || quality.metric.is_some() && quality.lost > ALLOWED
+        || quality.lost.is_nan()
+}

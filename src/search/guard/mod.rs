@@ -1,0 +1,357 @@
+//! The guard: what a quantized network loses too much is repaired, at least cost.
+//!
+//! Repairs change what activations are, not the weights: the way in which ranges are chosen, which costs nothing where the
+//! model runs, and which layers and operators compute in float, which costs speed. All are entries of the bit plan, so a
+//! repaired network is one more plan, and running it again needs no guard.
+//!
+//! A repair is judged by what the whole network's outputs then lose, not by the value or the layer that it changes: noise
+//! adds up over a network, so no single layer may be to blame, and ranks of single layers mislead. Neighbours are tried
+//! together.
+//!
+//! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
+//! 2. [`float`]: weights of 8 bits that are not enough, of a layer whose inputs differ in size by far; stretches of layers, and all nodes of an operator, by gain per work that is then done in float; together as
+//!    many as it takes, then as little of each as it takes.
+//!
+//! What is tried is limited by a budget of counted work ([`trials`]).
+
+mod float;
+mod ranges;
+mod trials;
+mod units;
+
+use super::evaluator::Evaluator;
+use super::journal::Journal;
+use super::variants::Variants;
+use crate::calibrate::ObserverKind;
+use crate::calibrate::observe::{Observed, Seen};
+use crate::data::Dataset;
+use crate::measure::CustomMetric;
+use crate::measure::metrics::{Metrics, OutputMetrics};
+use crate::measure::outputs::Outputs;
+use crate::report::repair::Repair;
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
+use crate::scheme::options::Options;
+use crate::scheme::output_kind::OutputKind;
+use crate::search::SearchError;
+use crate::solve::Solved;
+use msq_passes::ir::Model;
+use std::collections::{BTreeMap, BTreeSet};
+pub(in crate::search) use trials::Measure;
+use trials::{OVERHEAD, RATE, Trials};
+use units::{Unit, Units};
+
+/// Samples that repairs are measured on, at least where there are as many and at most.
+const SAMPLES: [usize; 2] = [16, 128];
+/// Trials that the budget is to have room for, if fewer samples give it.
+const TRIALS: f64 = 48.0;
+/// Seconds of work that repairs may take at least and at most, where no budget is given.
+const SECONDS: [f64; 2] = [20.0, 60.0];
+/// How much better a network has to be for a change that costs nothing where it runs.
+const BETTER: f64 = 0.98;
+
+/// A quantized network, and what it was made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guarded<'a> {
+    /// The prepared float network.
+    pub model: &'a Model,
+    /// Its outputs, as they are compared, and the caller's own metric.
+    pub compared: (&'a Outputs, Option<&'a CustomMetric>),
+    /// What was done.
+    pub scheme: &'a Scheme,
+    /// Statistics of its activations.
+    pub seen: &'a Seen,
+    /// Their parameters.
+    pub observed: &'a Observed,
+    /// Its layers.
+    pub solved: &'a Solved,
+    /// The options it was quantized with.
+    pub options: &'a Options,
+}
+
+/// A plan that loses less, and how it was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Repaired {
+    /// The plan.
+    pub plan: BitPlan,
+    /// What was done.
+    pub report: Repair,
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    /// The share.
+    pub allowed: f64,
+    /// Whether a share of answers counts as it is; otherwise it may be larger by its standard error.
+    pub strict: bool,
+}
+
+/// What repairs are measured on, and how many samples were calibrated on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work<'a> {
+    /// The samples.
+    pub data: &'a Dataset,
+    /// The number of those calibrated on.
+    pub calibrated: usize,
+}
+
+/// Looks for a plan that loses no more than `goal`; all that is measured is the samples of `work`, or some of them.
+pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime) -> Result<Repaired, SearchError> {
+    let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
+    let units = Units::of(model, scheme, work.data, runtime)?;
+    let budget = Budget::of(&units, options, work);
+    let samples = (budget.room() as usize).clamp(SAMPLES[0], SAMPLES[1]).min(work.data.len());
+    let probe = work.data.split(samples).1;
+    let layers: Vec<_> = scheme
+        .layers()
+        .map(|layer| {
+            let written = scheme.placement.written_by(&model.graph, layer);
+            (layer.clone(), model.graph.value(written).name().to_owned())
+        })
+        .collect();
+    let stored = runtime.memory.map_or(STORED, |memory| memory / 6);
+    let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, stored, runtime)?;
+    let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
+    let mut journal = Journal::default();
+    // Trials differ from the best plan so far in one part: what lies before it is computed once.
+    let mut measure = |plan: &BitPlan| evaluator.evaluate(&mut variants, plan, true, &mut journal);
+    let work = Work { data: &probe, ..work };
+    mended(&units, scheme, options, (budget, work), goal, &mut measure, runtime)
+}
+
+/// The same with metrics that somebody else measures on the samples of `work`.
+pub(in crate::search) fn mend(
+    model: &Model,
+    scheme: &Scheme,
+    options: &Options,
+    work: Work,
+    goal: Goal,
+    measure: &mut Measure,
+    runtime: &Runtime,
+) -> Result<Repaired, SearchError> {
+    let units = Units::of(model, scheme, work.data, runtime)?;
+    let budget = Budget::of(&units, options, work);
+    mended(&units, scheme, options, (budget, work), goal, measure, runtime)
+}
+
+fn mended(
+    units: &Units,
+    scheme: &Scheme,
+    options: &Options,
+    (budget, work): (Budget, Work),
+    goal: Goal,
+    measure: &mut Measure,
+    runtime: &Runtime,
+) -> Result<Repaired, SearchError> {
+    let samples = work.data.len();
+    let cost = budget.of_trial(samples);
+    runtime.begin("repair", (budget.seconds / cost) as u64);
+    let trials = Trials::new(measure, cost, budget.seconds);
+    let observer = options.calibrate.observer;
+    let mut guard = Guard::new(scheme.plan.clone(), observer, units, trials, samples, goal, runtime)?;
+    guard.repair()?;
+    runtime.end();
+    Ok(guard.finish())
+}
+
+/// Seconds of work.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// What repairs may take.
+    seconds: f64,
+    /// What a sample takes.
+    sample: f64,
+}
+
+impl Budget {
+    fn of(units: &Units, options: &Options, work: Work) -> Self {
+        let sample = units.work as f64 / RATE;
+        let calibration = sample * work.calibrated as f64;
+        let seconds = options.repair.repair_time.unwrap_or_else(|| (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]));
+        Self { seconds, sample }
+    }
+
+    /// Samples with which there is room for [`TRIALS`] trials.
+    fn room(self) -> f64 {
+        (self.seconds / TRIALS - OVERHEAD).max(0.0) / self.sample.max(1e-9)
+    }
+
+    fn of_trial(self, samples: usize) -> f64 {
+        OVERHEAD + samples as f64 * self.sample
+    }
+}
+
+/// Bytes that the inner values may take that trials start from, unless the memory allowed says otherwise.
+const STORED: u64 = 320 << 20;
+
+/// What is changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Choice {
+    /// How ranges are chosen.
+    observer: Option<ObserverKind>,
+    /// The same for single values.
+    ranges: BTreeMap<usize, ObserverKind>,
+    /// Layers that compute in float.
+    layers: BTreeSet<usize>,
+    /// Those of them whose weights stay float as well.
+    weights: BTreeSet<usize>,
+    /// Operators whose nodes compute in float.
+    operators: BTreeSet<usize>,
+}
+
+/// Repairs under way.
+struct Guard<'a, 'm> {
+    base: BitPlan,
+    /// How ranges were chosen.
+    observer: ObserverKind,
+    units: &'a Units,
+    trials: Trials<'a, 'm>,
+    samples: usize,
+    goal: Goal,
+    before: Metrics,
+    best: Choice,
+    metrics: Metrics,
+    runtime: &'a Runtime<'a>,
+}
+
+impl<'a, 'm> Guard<'a, 'm> {
+    fn new(
+        base: BitPlan,
+        observer: ObserverKind,
+        units: &'a Units,
+        mut trials: Trials<'a, 'm>,
+        samples: usize,
+        goal: Goal,
+        runtime: &'a Runtime<'a>,
+    ) -> Result<Self, SearchError> {
+        let before = trials.metrics("as it is", &base)?.unwrap_or_default();
+        let best = Choice::default();
+        let metrics = before.clone();
+        Ok(Self { base, observer, units, trials, samples, goal, before, best, metrics, runtime })
+    }
+
+    fn repair(&mut self) -> Result<(), SearchError> {
+        if self.is_met(&self.metrics) {
+            return Ok(());
+        }
+        if self.observer == ObserverKind::default() {
+            self.choose_ranges()?;
+        }
+        if !self.is_met(&self.metrics) {
+            self.leave_float()?;
+        }
+        Ok(())
+    }
+
+    /// Metrics of a choice, if the budget has room for it.
+    fn metrics_of(&mut self, what: &str, choice: &Choice) -> Result<Option<Metrics>, SearchError> {
+        let plan = choice.plan(&self.base, self.units);
+        let found = self.trials.metrics(what, &plan)?;
+        self.runtime.step(1)?;
+        Ok(found)
+    }
+
+    /// Takes a choice over.
+    fn keep(&mut self, choice: Choice, metrics: Metrics) {
+        (self.best, self.metrics) = (choice, metrics);
+    }
+
+    fn note(&mut self, what: String, metrics: &Metrics, kept: bool) {
+        self.trials.note(what, metrics, kept);
+    }
+
+    /// What is made small: of values what the worst channel loses, of answers how far they have moved.
+    fn loss(&self, metrics: &Metrics) -> f64 {
+        let of = |output: &OutputMetrics| match output.kind {
+            OutputKind::Values => output.lost,
+            _ => output.distance,
+        };
+        metrics.outputs.iter().map(of).sum()
+    }
+
+    fn is_met(&self, metrics: &Metrics) -> bool {
+        let Goal { allowed, strict } = self.goal;
+        if strict || metrics.metric.is_some() {
+            return metrics.lost <= allowed;
+        }
+        match metrics.accuracy {
+            None => !metrics.outputs.iter().any(|output| is_worse(output, self.samples, allowed)),
+            Some(_) => !exceeds(metrics.lost, Some(self.samples as u64), allowed),
+        }
+    }
+
+    /// Share of the network's work that a choice does in float.
+    fn work(&self, choice: &Choice) -> f64 {
+        let of = |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].work).sum::<u64>();
+        let work = of(&self.units.layers, &choice.layers) + of(&self.units.operators, &choice.operators);
+        work as f64 / self.units.work.max(1) as f64
+    }
+
+    fn finish(self) -> Repaired {
+        let names =
+            |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].name.clone()).collect();
+        let ranges = match self.best.observer {
+            Some(_) => self.units.values.len(),
+            None => self.best.ranges.len(),
+        };
+        let report = Repair {
+            allowed: self.goal.allowed,
+            samples: self.samples,
+            before: self.before.clone(),
+            reached: self.is_met(&self.metrics),
+            after: self.metrics.clone(),
+            ranges,
+            float_layers: names(&self.units.layers, &self.best.layers),
+            float_weights: names(&self.units.layers, &self.best.weights),
+            float_operators: names(&self.units.operators, &self.best.operators),
+            float_work: self.work(&self.best),
+            cut_short: self.trials.cut_short,
+            trials: self.trials.made,
+        };
+        Repaired { plan: self.best.plan(&self.base, self.units), report }
+    }
+}
+
+/// Whether an output loses more than allowed.
+pub(crate) fn is_worse(output: &OutputMetrics, samples: usize, allowed: f64) -> bool {
+    let figures = &output.figures;
+    let answers = match output.kind {
+        OutputKind::Values | OutputKind::Embedding => None,
+        OutputKind::Boxes => figures.boxes,
+        OutputKind::Scores => figures.rows,
+        // The rows of a sequence are one answer.
+        OutputKind::Sequence => Some(samples as u64),
+    };
+    exceeds(output.lost, answers, allowed)
+}
+
+/// Whether a loss is larger than allowed. A share of so many answers counts as larger only by more than its standard error:
+/// of few answers one that differs is no evidence.
+fn exceeds(lost: f64, answers: Option<u64>, allowed: f64) -> bool {
+    let share = lost.clamp(0.0, 1.0);
+    let error = answers.map_or(0.0, |answers| (share * (1.0 - share) / answers.max(1) as f64).sqrt());
+    lost - error > allowed || !lost.is_finite()
+}
+
+impl Choice {
+    fn plan(&self, base: &BitPlan, units: &Units) -> BitPlan {
+        let mut plan = base.clone();
+        plan.observer = self.observer.or(plan.observer);
+        for (&value, &observer) in &self.ranges {
+            plan.ranges.insert(units.values[value].clone(), observer);
+        }
+        for &layer in &self.layers {
+            let name = &units.layers[layer].name;
+            let own = base.layer(name).unwrap_or_default();
+            let stored = LayerPlan { activations: ActivationBits::Float, ..own };
+            let entry = if self.weights.contains(&layer) { LayerPlan::FLOAT } else { stored };
+            plan.layers.insert(name.clone(), entry);
+        }
+        for &operator in &self.operators {
+            plan.float.extend(units.operators[operator].nodes.iter().cloned());
+        }
+        plan
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be repaired: layers in the order of the network, kinds of operators, values, and what each costs in float.
+//!
+//! A layer that computes in float takes its surroundings along: what reads and writes floats only is not quantized. So a
+//! run of neighbouring layers in float is one stretch of float without a quantizer inside.
+//!
+//! Costs are multiply-accumulates, counted for the shapes of a sample. What is no layer counts [`ELEMENT`] for each element it
+//! writes: it reads and writes memory, and quantizers do as well.
+
+use crate::data::Dataset;
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::stages::{Limit, Stages};
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::search::SearchError;
+use indexmap::IndexMap;
+use msq_passes::analysis::{Layer, Role};
+use msq_passes::ir::{Model, ValueId};
+use std::collections::HashMap;
+
+/// Multiply-accumulates that an element of an operator counts for that is no layer.
+const ELEMENT: u64 = 8;
+
+/// A layer, or all nodes of an operator.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    /// Name of the layer, or the operator.
+    pub name: String,
+    /// The nodes.
+    pub nodes: Vec<String>,
+    /// Its work in multiply-accumulates for one sample.
+    pub work: u64,
+}
+
+/// What can be repaired.
+#[derive(Clone, Debug)]
+pub(super) struct Units {
+    /// Layers on integers in graph order.
+    pub layers: Vec<Unit>,
+    /// Operators on integers that are no layers.
+    pub operators: Vec<Unit>,
+    /// Values with ranges that follow from data, in graph order.
+    pub values: Vec<String>,
+    /// Work of the network for one sample.
+    pub work: u64,
+}
+
+impl Units {
+    /// The units of a network that is quantized by a scheme.
+    pub(super) fn of(model: &Model, scheme: &Scheme, data: &Dataset, runtime: &Runtime) -> Result<Self, SearchError> {
+        let graph = &model.graph;
+        let shapes = shapes(model, scheme, data, runtime)?;
+        let shape = |value: ValueId| shapes.get(graph.value(value).name()).cloned().unwrap_or_default();
+        let work = |layer: &Layer| layer.macs(&shape(layer.output)).unwrap_or(0).max(layer.weights() as u64);
+        let mut layers = Vec::new();
+        let mut operators: IndexMap<String, Unit> = IndexMap::new();
+        for (id, node) in graph.nodes() {
+            let name = node.label(graph).to_owned();
+            match scheme.placement.nodes.get(&id) {
+                Some(Role::Layer(layer)) => {
+                    layers.push(Unit { nodes: vec![name.clone()], work: work(layer), name });
+                }
+                Some(Role::Arithmetic | Role::ResidualSum { .. }) => {
+                    let unit = Unit { name: node.op().to_owned(), nodes: Vec::new(), work: 0 };
+                    let unit = operators.entry(node.op().to_owned()).or_insert(unit);
+                    let elements = node.output(0).map_or(0, |value| shape(value).iter().product::<usize>());
+                    unit.work += ELEMENT * elements as u64;
+                    unit.nodes.push(name);
+                }
+                _ => {}
+            }
+        }
+        let free = |&value: &ValueId| graph.constant(value).is_none() && !scheme.is_given(value);
+        let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
+        let stored = scheme.weight_only.iter().map(work);
+        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).sum();
+        Ok(Self { layers, operators: operators.into_values().collect(), values, work })
+    }
+}
+
+/// Shapes of what the nodes of the scheme write, for the first sample.
+fn shapes(
+    model: &Model,
+    scheme: &Scheme,
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<HashMap<String, Vec<usize>>, SearchError> {
+    let graph = &model.graph;
+    let nodes = scheme.placement.nodes.keys().chain(scheme.weight_only.iter().map(|layer| &layer.node));
+    let written = nodes.filter_map(|&id| graph.node(id).output(0)).filter(|&value| !graph.is_output(value));
+    let names: Vec<String> = written.map(|value| graph.value(value).name().to_owned()).collect();
+    let segment = Segment::tapped(model, &names)?;
+    let stages = Stages::new(&segment, Limit::of(model, runtime.memory))?;
+    let look = |ran: Ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect::<Vec<_>>();
+    let shapes = stages.once(data, &runtime.silent(), look)?;
+    Ok(segment.names.iter().cloned().zip(shapes).collect())
+}

@@ -1,0 +1,160 @@
+//! The guard: what loses too much is repaired, and said; and what would lose too much for a known reason is not placed so.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::models;
+use msq_onnx::data::{Dataset, InputSpec, SyntheticOptions};
+use msq_onnx::search::{SearchOptions, Target};
+use msq_onnx::{ActivationBits, Options, Quantized, Quantizer};
+use msq_passes::ir::{Model, encode_model, export, import};
+
+fn model(text: &str) -> Model {
+    let mut proto = models::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> {text}"));
+    models::fill(&mut proto);
+    import(proto).unwrap()
+}
+
+/// Features in two units: one of size 1,000 and one of size 1, which the first layer's weights make up for.
+fn mixed_units() -> Model {
+    model(
+        "g (float[N,2,8,8] x) => (float[N,4,8,8] y)
+         <float[1,2,1,1] unit = {1000.0, 1.0},
+          float[4,2,1,1] first = {0.001, 1.0, -0.001, 1.0, 0.002, -1.0, 0.001, 0.5},
+          float[8,4,3,3] a = {}, float[8,8,3,3] b = {}, float[4,8,3,3] c = {}>
+         { n = Mul (x, unit)  t0 = Conv (n, first)  r0 = Relu (t0)
+           t1 = Conv <pads = [1,1,1,1]> (r0, a)  r1 = Relu (t1)
+           t2 = Conv <pads = [1,1,1,1]> (r1, b)  r2 = Relu (t2)
+           y = Conv <pads = [1,1,1,1]> (r2, c) }",
+    )
+}
+
+/// Gates by a sigmoid of a masked sum; `mask` is what the masked places get.
+fn gated(mask: &str) -> Model {
+    let row = format!("0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {mask}, {mask}");
+    model(&format!(
+        "g (float[N,3,2,8] x) => (float[N,8,2,8] y)
+         <float[16,3,1,3] a = {{}}, float[16,16,1,1] g = {{}}, float[1,1,2,8] mask = {{{row}, {row}}}, float[8,16,1,3] b = {{}}>
+         {{ t0 = Conv <pads = [0,1,0,1]> (x, a)  r0 = Relu (t0)
+            t1 = Conv (r0, g)  m = Add (t1, mask)  s = Sigmoid (m)  z = Mul (r0, s)
+            y = Conv <pads = [0,1,0,1]> (z, b) }}"
+    ))
+}
+
+/// Fields in physical units at the end.
+fn fields() -> Model {
+    model(
+        "g (float[N,5,8,8] x) => (float[N,5,8,8] y)
+         <float[16,5,3,3] a = {}, float[5,16,3,3] b = {},
+          float[1,5,1,1] unit = {5000.0, 12.0, 8.0, 0.004, 0.3}, float[1,5,1,1] mean = {101325.0, 283.0, 1.0, 0.006, 0.5}>
+         { t0 = Conv <pads = [1,1,1,1]> (x, a)  r0 = Relu (t0)  n = Conv <pads = [1,1,1,1]> (r0, b)
+           u = Mul (n, unit)  y = Add (u, mean) }",
+    )
+}
+
+fn data(model: &Model, count: usize) -> Dataset {
+    let options = SyntheticOptions { count, seed: 1, ..SyntheticOptions::default() };
+    Dataset::synthetic(&InputSpec::of(model), &options).unwrap()
+}
+
+fn run(model: &Model, change: impl FnOnce(&mut Options)) -> Quantized {
+    let mut options = Options::default();
+    change(&mut options);
+    Quantizer::new(model.clone()).calibration(data(model, 32)).options(options).run().unwrap()
+}
+
+fn worst(quantized: &Quantized) -> f64 {
+    quantized.report.quality.as_ref().unwrap().outputs[0].worst_sqnr.unwrap()
+}
+
+fn bytes(quantized: &Quantized) -> Vec<u8> {
+    encode_model(&export(&quantized.model))
+}
+
+#[test]
+fn a_layer_that_loses_a_feature_computes_in_float() {
+    let model = mixed_units();
+    let left = run(&model, |options| options.repair.repair = false);
+    assert!(left.report.repair.is_none() && worst(&left) < 20.0, "{}", worst(&left));
+    let repaired = run(&model, |_| {});
+    let report = repaired.report.repair.as_ref().unwrap();
+    assert!(report.reached && worst(&repaired) >= 20.0, "{report:?}");
+    assert!(report.before.lost > 0.01 && report.after.lost <= 0.01, "{report:?}");
+    // The first layer is to blame, and little else is put in float.
+    assert!(report.float_layers.contains(&"t0".to_owned()) && report.float_layers.len() <= 2, "{report:?}");
+    assert_eq!(report.float_weights, ["t0"]);
+    assert!(repaired.report.layers.iter().any(|layer| layer.activation_bits.is_some()));
+    assert!(report.float_work > 0.0 && report.float_work < 0.5, "{}", report.float_work);
+}
+
+/// The same bytes with any number of threads, and by the plan that the run wrote down.
+#[test]
+fn repairs_are_reproducible() {
+    let model = mixed_units();
+    let of = |threads: usize| {
+        let quantizer = Quantizer::new(model.clone()).calibration(data(&model, 32)).threads(threads);
+        quantizer.run().unwrap()
+    };
+    let (one, three) = (of(1), of(3));
+    assert!(one.report.repair.is_some());
+    assert_eq!(bytes(&one), bytes(&three));
+    let again = run(&model, |options| options.scheme.plan = one.report.plan.clone());
+    assert!(again.report.repair.is_none());
+    assert_eq!(bytes(&one), bytes(&again));
+}
+
+#[test]
+fn nothing_is_repaired_where_nothing_is_lost_or_known() {
+    let model = fields();
+    assert!(run(&model, |_| {}).report.repair.is_none());
+    let unseen = Quantizer::new(mixed_units()).run().unwrap();
+    assert!(unseen.report.synthetic && unseen.report.repair.is_none());
+}
+
+#[test]
+fn a_drop_is_kept_to_by_the_same_repairs() {
+    let model = mixed_units();
+    let search = SearchOptions { repairs: 2, samples: 8, ..SearchOptions::new(Target::MaxDrop(0.01)) };
+    let small = Quantizer::new(model.clone()).calibration(data(&model, 48)).search_options(search).run().unwrap();
+    assert!(small.report.search.as_ref().unwrap().reached, "{:?}", small.report.quality);
+    let first = small.report.plan.layer("t0").unwrap();
+    assert_eq!(first.activations, ActivationBits::Float);
+}
+
+/// A mask of −1e4 or −∞ leaves all steps to what is not masked.
+#[test]
+fn masks_do_not_set_ranges() {
+    for mask in ["-10000.0", "-inf"] {
+        let found = run(&gated(mask), |options| options.repair.repair = false);
+        assert!(worst(&found) > 28.0, "{mask}: {}", worst(&found));
+        assert!(found.report.kept.iter().any(|kept| kept.op == "Add"), "{:?}", found.report.kept);
+    }
+}
+
+/// What an integer kernel writes has one scale; units that nothing but the caller reads stay behind it.
+#[test]
+fn fields_in_units_of_their_own() {
+    let model = fields();
+    let found = run(&model, |options| options.repair.repair = false);
+    assert!(worst(&found) > 28.0, "{}", worst(&found));
+    assert!(found.report.on_integers() == 2);
+}
+
+/// An operator that fusions would take away can be kept, one that the model never had cannot.
+#[test]
+fn operators_that_fusions_remove_can_be_kept() {
+    let model = model(
+        "g (float[N,3,8,8] x) => (float[N,4,8,8] y)
+         <float[8,3,3,3] a = {}, float[4,8,1,1] b = {}, float[1,8,1,1] unit = {1, 2, 1, 2, 1, 2, 1, 2}>
+         { t = Conv (x, a)  m = Mul (t, unit)  r = Relu (m)  y = Conv (r, b) }",
+    );
+    let keeping = |op: &str| {
+        let mut options = Options::default();
+        options.scheme.keep_float = vec![op.to_owned()];
+        Quantizer::new(model.clone()).calibration(data(&model, 8)).options(options).run()
+    };
+    let kept = keeping("Mul").unwrap();
+    assert!(kept.model.graph.nodes().any(|(_, node)| node.op() == "Mul"));
+    assert!(keeping("Tanh").is_err_and(|error| error.to_string().contains("no node of operator `Tanh`")));
+}
