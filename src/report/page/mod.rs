@@ -236,6 +236,7 @@ mod tests {
             kept: Vec::new(),
             quality: None,
             search: None,
+            repair: None,
         };
         Document::new(Run::default(), report)
     }
