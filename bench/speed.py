@@ -116,10 +116,12 @@ def cases(args: argparse.Namespace) -> list[Case]:
         path = Path(name)
         models = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
         found += [case_of(model.resolve(), Path(data) if data else None, args.samples) for model in models]
-    for name, task in TASKS.items() if args.data else ():
-        samples = [feed for feed, _ in zip(task.samples(args.data), range(args.samples), strict=False)]
-        msq_args = [*task.msq_args(args.data, args.out), "--samples", str(args.samples)]
-        found.append(Case(name, args.data / task.model, msq_args, samples))
+    data = args.data.resolve() if args.data else None
+    for name, task in TASKS.items() if data else ():
+        samples = [feed for feed, _ in zip(task.samples(data), range(args.samples), strict=False)]
+        msq_args = task.msq_args(data, args.out.resolve())
+        msq_args += [] if "--samples" in msq_args else ["--samples", str(args.samples)]
+        found.append(Case(name, data / task.model, msq_args, samples))
     return found
 
 
@@ -130,7 +132,7 @@ def by_msq(binary: Path, case: Case, output: Path, more: list[str]) -> str | Non
     if ran.returncode == 0:
         return None
     lines = ran.stderr.strip().splitlines()
-    return f"exit {ran.returncode}: {lines[-1] if lines else 'no message'}"
+    return f"exit {ran.returncode}: {next((line for line in lines if 'error' in line), 'no message')}"
 
 
 def by_onnxruntime(case: Case, output: Path) -> str | None:

@@ -13,9 +13,9 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Two convolutions; `NODES` and others are replaced.
+/// Two convolutions. Sides are open, so that nothing is known of which form would be faster.
 const NETWORK: &str = "<ir_version: 8, opset_import: [\"\": 17]>
-    net (float[N,3,8,8] x) => (float[N,4,8,8] y)
+    net (float[N,3,H,W] x) => (float[N,4,H,W] y)
     <float[8,3,3,3] a = {}, float[8] b = {}, float[4,8,1,1] c = {}>
     {
         [first] t = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, a, b)
@@ -50,7 +50,10 @@ impl Case {
         let report = msq(&[own, more].concat()).ok().json();
         let layers = report["layers"].as_array().unwrap();
         let integers = layers.iter().filter(|layer| !layer["activation_bits"].is_null()).count();
-        assert_eq!(integers, on_integers, "{report}");
+        // Small layers of known shape may be left in float because they are faster there; they were observed then.
+        let slower = |node: &&Value| node["reason"].as_str().unwrap().contains("would be slower");
+        let faster_in_float = report["kept"].as_array().unwrap().iter().filter(slower).count();
+        assert_eq!(integers + faster_in_float, on_integers, "{report}");
         report
     }
 
@@ -188,8 +191,8 @@ fn functions_in_functions_and_branches() {
 
 #[test]
 fn initializers_that_are_inputs() {
-    let listed = "net (float[N,3,8,8] x, float[8,3,3,3] a, float[8] b, float[4,8,1,1] c)";
-    let text = NETWORK.replace("net (float[N,3,8,8] x)", listed);
+    let listed = "net (float[N,3,H,W] x, float[8,3,3,3] a, float[8] b, float[4,8,1,1] c)";
+    let text = NETWORK.replace("net (float[N,3,H,W] x)", listed);
     let case = Case::of_images(&models::parse(&text));
     let report = case.quantized(2, &[]);
     assert!(notes(&report).contains("3 inputs with defaults"), "{report}");
@@ -203,7 +206,7 @@ fn initializers_that_are_inputs() {
 #[test]
 fn a_default_that_is_no_weight_stays_an_input() {
     let text = NETWORK
-        .replace("net (float[N,3,8,8] x)", "net (float[N,3,8,8] x, float[8,3,3,3] a, float gain)")
+        .replace("net (float[N,3,H,W] x)", "net (float[N,3,H,W] x, float[8,3,3,3] a, float gain)")
         .replace("float[8] b = {}", "float[8] b = {}, float gain = {2.0}")
         .replace("[last] y", "[last] z")
         .replace("(r, c)", "(r, c) y = Mul (z, gain)");
@@ -288,7 +291,7 @@ fn sparse_weights() {
 #[test]
 fn inputs_that_say_little_of_their_shape() {
     for change in ["empty", "negative", "none"] {
-        let mut proto = models::parse(&NETWORK.replace("float[N,4,8,8] y", "float[M,4,h,w] y"));
+        let mut proto = models::parse(&NETWORK.replace("float[N,4,H,W] y", "float[M,4,h,w] y"));
         let input = &mut models::graph(&mut proto).input[0];
         let Some(TypeValue::Tensor(tensor)) = input.r#type.as_mut().and_then(|ty| ty.value.as_mut()) else { panic!() };
         match change {
@@ -298,7 +301,7 @@ fn inputs_that_say_little_of_their_shape() {
         }
         let case = Case::of_images(&proto);
         case.quantized(2, &[]);
-        let run = msq(args![case.float, "-o", case.output()]).ok();
+        let run = msq(args![case.float, "-o", case.output(), "--samples", "2"]).ok();
         assert!(run.stdout.contains("2 of 2 layers int8"), "{change}: {}{}", run.stdout, run.stderr);
     }
 }
@@ -320,14 +323,14 @@ fn free_dimensions_of_one_name() {
     let scratch = Scratch::new();
     let float = models::write(&scratch.path("float.onnx"), &models::parse(&text));
     let run = msq(args![float, "-o", scratch.out("out.onnx")]).ok();
-    assert!(run.stdout.contains("3 of 3 layers int8"), "{}{}", run.stdout, run.stderr);
+    assert!(!run.stderr.contains("only weights are quantized"), "{}{}", run.stdout, run.stderr);
 }
 
 /// Text among the outputs is not observed; the layers are.
 #[test]
 fn text_among_the_outputs() {
     let text = NETWORK
-        .replace("(float[N,4,8,8] y)", "(float[N,4,8,8] y, string[M] s)")
+        .replace("(float[N,4,H,W] y)", "(float[N,4,H,W] y, string[M] s)")
         .replace("(r, c)", "(r, c) s = Constant <value_string = \"cat\"> ()");
     let text = text.replace("string[M]", "string");
     let case = Case::of_images(&models::parse(&text));
@@ -337,7 +340,7 @@ fn text_among_the_outputs() {
 /// Nothing can be made up for text: weights alone become integers.
 #[test]
 fn text_among_the_inputs() {
-    let text = NETWORK.replace("net (float[N,3,8,8] x)", "net (float[N,3,8,8] x, string[N] s)");
+    let text = NETWORK.replace("net (float[N,3,H,W] x)", "net (float[N,3,H,W] x, string[N] s)");
     let scratch = Scratch::new();
     let float = models::write(&scratch.path("float.onnx"), &models::parse(&text));
     let run = msq(args![float, "-o", scratch.out("out.onnx")]).ok();
@@ -351,8 +354,7 @@ fn a_node_that_the_engine_fails_on() {
     let text = NETWORK
         .replace("\"\": 17", "\"\": 19")
         .replace("ir_version: 8", "ir_version: 9")
-        .replace("float[N,3,8,8] x", "float[N,3,H,W] x")
-        .replace("(float[N,4,8,8] y)", "(float[N,4,H,W] y, float[N,4,M,K] q)")
+        .replace("(float[N,4,H,W] y)", "(float[N,4,H,W] y, float[N,4,M,K] q)")
         .replace("float[8] b = {}", "float[8] b = {}, int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}")
         .replace("(r, c)", "(r, c)  [around] q = Pad <mode = \"wrap\"> (y, pads)");
     let case = Case::of_images(&models::parse(&text));
@@ -381,7 +383,8 @@ fn pools_and_paddings_that_onnxruntime_refuses_between_quantizers() {
         let text = NETWORK
             .replace("\"\": 17", &format!("\"\": {opset}"))
             .replace("ir_version: 8", "ir_version: 10")
-            .replace("float[N,4,8,8] y", "float[M,4,h,w] y")
+            .replace("float[N,3,H,W] x", if node.contains("wrap") { "float[N,3,8,8] x" } else { "float[N,3,H,W] x" })
+            .replace("float[N,4,H,W] y", "float[M,4,h,w] y")
             .replace("float[8] b = {}", constants)
             .replace("Relu (t)", node);
         for format in ["qdq", "qlinear"] {

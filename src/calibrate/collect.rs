@@ -39,8 +39,12 @@ pub(crate) struct Collected {
 pub(crate) struct Taps {
     /// Number of the segment's outputs that are kept whole: the first ones.
     pub kept: usize,
-    /// Number of samples whose outputs are kept.
+    /// Number of samples whose outputs are kept: the first ones of all.
     pub samples: usize,
+    /// The number of the first sample of the data.
+    pub first: usize,
+    /// How many samples there are, with those that are run before and after.
+    pub total: usize,
     /// The remaining outputs, whose statistics are collected.
     pub counted: Vec<Tap>,
 }
@@ -67,7 +71,7 @@ pub(crate) fn collect(
     runtime: &Runtime,
 ) -> Result<Collected, CalibrateError> {
     let count = taps.counted.len();
-    let wanted = (BINNED / data.len().max(1)).max(BINNED_A_SAMPLE);
+    let wanted = (BINNED / taps.total.max(1)).max(BINNED_A_SAMPLE);
     let lent: Mutex<Vec<Vec<Histogram>>> = Mutex::new(Vec::new());
     let begin = || Shard {
         histograms: lock(&lent).pop().unwrap_or_else(|| vec![Histogram::new(); count]),
@@ -84,7 +88,8 @@ pub(crate) fn collect(
         lock(&lent).push(shard.histograms);
         Ok(())
     };
-    let visit = |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, sample, ran, masked, wanted);
+    let visit =
+        |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, taps.first + sample, ran, masked, wanted);
     pool.fold(data, runtime, begin, visit, merge)?;
     let mut histograms = vec![Histogram::new(); count];
     for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -1,12 +1,12 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
 use super::{CalibrateError, alike};
-use crate::calibrate::{Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
+use crate::calibrate::{ChannelMeans, Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
-use crate::execute::stages::{Limit, Stages, fitting};
+use crate::execute::stages::{Limit, Stages};
 use crate::quant::{GridKind, GridSpec, Range};
 use crate::report::Distribution;
 use crate::runtime::Runtime;
@@ -71,7 +71,7 @@ pub(crate) fn see(
     runtime: &Runtime,
 ) -> Result<Seen, CalibrateError> {
     let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), watch };
-    let mut wanted = wanted(model, scheme);
+    let wanted = wanted(model, scheme);
     if !scheme.coverage.is_whole() && wanted.is_empty() {
         return Ok(seen);
     }
@@ -83,7 +83,43 @@ pub(crate) fn see(
     runtime.begin("calibrate", (stages.len() * data.len()) as u64);
     scheme.masks.notes().iter().for_each(|note| tracing::info!("{note}"));
     let masked = Masked::new(&scheme.masks, data);
-    let mut data = data.clone();
+    // Where stages hand on more than there is room for, some samples after the other go through all of them.
+    let at_once = if stages.len() > 1 { stages.at_once(data, runtime)? } else { data.len() };
+    let mut means: IndexMap<String, ChannelMeans> = IndexMap::new();
+    for first in (0..data.len()).step_by(at_once) {
+        let part = Part { first, total: data.len(), data: data.range(first, first.saturating_add(at_once)) };
+        let visit = |name: &str, statistics: &Statistics, of_channels: &ChannelMeans| {
+            seen.statistics.entry(name.to_owned()).or_default().merge(statistics);
+            means.entry(name.to_owned()).or_default().merge(of_channels);
+        };
+        let outputs = see_part(&stages, &part, wanted.clone(), &masked, watch.outputs, runtime, visit)?;
+        seen.outputs.extend(outputs);
+    }
+    runtime.end();
+    seen.means = means.into_iter().map(|(name, means)| (name, means.means())).collect();
+    Ok(seen)
+}
+
+/// Samples that go through all stages together.
+struct Part {
+    /// The number of the first.
+    first: usize,
+    /// How many samples there are in all.
+    total: usize,
+    data: Dataset,
+}
+
+/// Runs some samples through all stages; the outputs of the first samples. `visit` gets the statistics of each tap.
+fn see_part(
+    stages: &Stages,
+    part: &Part,
+    mut wanted: Vec<Tap>,
+    masked: &Masked,
+    outputs: usize,
+    runtime: &Runtime,
+    mut visit: impl FnMut(&str, &Statistics, &ChannelMeans),
+) -> Result<Vec<Vec<Vec<f32>>>, CalibrateError> {
+    let mut data = part.data.clone();
     for at in 0..stages.len() {
         let first = data.sample(0)?;
         let stage = stages.stage(at, &first)?;
@@ -91,33 +127,21 @@ pub(crate) fn see(
         let counted: Vec<Tap> = wanted.extract_if(.., |tap| stage.has(&tap.name)).collect();
         let stage = stage.into_owned().and_taps(&counted.iter().map(|tap| tap.name.clone()).collect::<Vec<_>>())?;
         let pool = Pool::new(&stage, runtime);
-        if runtime.memory.is_some() || !last {
-            let fitting = pool.once(&first, |ran| {
-                warn_of_memory(&pool, ran, runtime);
-                fitting(ran, handed, runtime.memory)
-            })?;
-            let all = data.len();
-            if !last && fitting < all {
-                tracing::warn!(
-                    "calibrated on {fitting} of {all} samples from stage {} of {} on: more need a higher limit \
-                     on memory (option `memory`) for what stages hand on",
-                    at + 2,
-                    stages.len()
-                );
-                data = data.range(0, fitting);
-            }
+        if runtime.memory.is_some() && part.first == 0 {
+            pool.once(&first, |ran| warn_of_memory(&pool, ran, runtime))?;
         }
-        let taps = Taps { kept: handed, samples: if last { watch.outputs } else { data.len() }, counted };
-        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, &masked, runtime)?;
-        let names = || taps.counted.iter().map(|tap| tap.name.clone());
-        seen.means.extend(names().zip(means.iter().map(crate::calibrate::ChannelMeans::means)));
-        seen.statistics.extend(names().zip(statistics));
+        let samples = if last { outputs } else { part.total };
+        let taps = Taps { kept: handed, samples, first: part.first, total: part.total, counted };
+        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, masked, runtime)?;
+        for ((tap, statistics), means) in taps.counted.iter().zip(&statistics).zip(&means) {
+            visit(&tap.name, statistics, means);
+        }
+        if last && kept.is_empty() {
+            return Ok(Vec::new());
+        }
         data = Dataset::stored(kept);
     }
-    runtime.end();
-    let outputs = (0..data.len()).map(|index| Ok(data.sample(index)?.arrays.iter().map(Array::to_f32).collect()));
-    seen.outputs = outputs.collect::<Result<_, CalibrateError>>()?;
-    Ok(seen)
+    (0..data.len()).map(|index| Ok(data.sample(index)?.arrays.iter().map(Array::to_f32).collect())).collect()
 }
 
 impl Seen {

@@ -49,8 +49,10 @@ fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
         for reader in graph.value(value).uses() {
             let node = graph.node(reader.node);
             match (node.op(), reader.slot) {
-                ("Gather", 1) => {
-                    let shape = graph.constant(node.input(0)?)?.shape().ok()?;
+                ("Gather" | "GatherElements" | "ScatterElements", 1) => {
+                    // Of what has no known length there is a first element.
+                    let Some(table) = graph.constant(node.input(0)?) else { return Some(1) };
+                    let shape = table.shape().ok()?;
                     let axis = node.int_or("axis", 0);
                     let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
                     return shape.get(axis).map(|&n| n as u64);
@@ -59,7 +61,7 @@ fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
                     let depth = graph.constant(node.input(1)?)?;
                     return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok());
                 }
-                (op, 0) if facts(op).has(Trait::Rearrangement) => open.extend(node.output(0)),
+                (op, 0) if op == "Expand" || facts(op).has(Trait::Rearrangement) => open.extend(node.output(0)),
                 _ => {}
             }
         }

@@ -196,7 +196,7 @@ impl<'a> Stages<'a> {
     }
 
     /// How many samples leave room for what stages hand on, judged by the first: whole shards.
-    fn at_once(&self, data: &Dataset, runtime: &Runtime) -> Result<usize, ExecuteError> {
+    pub(crate) fn at_once(&self, data: &Dataset, runtime: &Runtime) -> Result<usize, ExecuteError> {
         let (mut fed, mut least) = (data.range(0, 1), usize::MAX);
         for at in 0..if data.len() > SHARD { self.handed.len() } else { 0 } {
             let sample = fed.sample(0)?;
@@ -254,7 +254,7 @@ fn parts(samples: usize, at_once: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// How many samples leave room for the first `handed` values of all of them, judged by one.
-pub(crate) fn fitting(ran: Ran, handed: usize, memory: Option<u64>) -> usize {
+fn fitting(ran: Ran, handed: usize, memory: Option<u64>) -> usize {
     let room = memory.map_or(HANDED, |memory| memory / HELD / SHARE);
     usize::try_from(room / ran.bytes(handed).max(1)).unwrap_or(usize::MAX).max(1)
 }

@@ -2,7 +2,7 @@
 
 use super::MeasureError;
 use super::inspect::{Located, located_layers};
-use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare};
+use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare, refuse_quantized};
 use crate::runtime::Runtime;
 use msq_passes::ir::{Model, ValueId};
 use std::collections::HashMap;
@@ -44,7 +44,10 @@ fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<V
     if quantized.iter().any(|layer| !layer.layer.is_float()) {
         return Ok(quantized);
     }
-    admit(model, FreezeInitializers::default(), None)?;
+    // Written out on integers, a model has layers that are not recognized as such, and is no float model to take in.
+    if refuse_quantized(model).is_ok() {
+        admit(model, FreezeInitializers::default(), None)?;
+    }
     prepare(model, if keep_norms { BatchNorm::Affine } else { BatchNorm::Fold }, &[], &*runtime.backend(), None)?;
     Ok(located_layers(model))
 }

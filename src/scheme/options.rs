@@ -190,7 +190,7 @@ pub struct RepairOptions {
 /// How a network is measured against the float one: in the summary, by searches and by `max-drop`, by `evaluate` and
 /// `compare`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Measure"))]
+#[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Run"))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MeasureOptions {
     /// What an output holds, where the program does not see it: scores, values, boxes, embedding or sequence; may be

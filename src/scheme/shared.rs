@@ -9,7 +9,6 @@ use super::bit_plan::{BitPlan, LayerPlan, WeightBits};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, StoredWeight};
 use msq_passes::ir::{Model, TensorProto};
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The layer whose integers a stored weight has.
@@ -79,7 +78,7 @@ fn crossed(model: &Model, a: &Layer, b: &Layer) -> Option<bool> {
     if a.shape == b.shape && a.axis != b.axis && same() {
         return Some(false);
     }
-    let swapped = matches!((&a.shape[..], &b.shape[..]), ([m, n], [k, l]) if m == l && n == k);
+    let swapped = is_swapped(a, b);
     let other = (b.weight, Arrangement::new(&b.shape, b.shape.len().saturating_sub(1)));
     (swapped && a.axis == b.axis && same_elements(model, plain(a), other)).then_some(true)
 }
@@ -121,14 +120,20 @@ fn same_rows_groups<'a>(model: &Model, layers: &[&'a Layer]) -> Vec<Vec<&'a Laye
     groups
 }
 
+fn is_swapped(a: &Layer, b: &Layer) -> bool {
+    matches!((&a.shape[..], &b.shape[..]), ([m, n], [k, l]) if m == l && n == k)
+}
+
 fn same_rows(model: &Model, a: &Layer, b: &Layer) -> bool {
     if a.weight == b.weight {
         return a.axis == b.axis;
     }
-    let at = |layer: &Layer| {
-        let axis = layer.axis.unwrap_or(0);
-        Arrangement::new(&layer.shape, axis)
-    };
+    // Elements in files are read only where a matrix may be one in memory transposed.
+    let outside = |layer: &Layer| model.graph.constant(layer.weight).is_some_and(TensorProto::is_external);
+    if outside(a) != outside(b) && !is_swapped(a, b) {
+        return false;
+    }
+    let at = |layer: &Layer| Arrangement::new(&layer.shape, layer.axis.unwrap_or(0));
     same_elements(model, (a.weight, at(a)), (b.weight, at(b)))
 }
 
@@ -168,20 +173,39 @@ fn same_elements(
         return part(a) == part(b) && at_a == at_b;
     }
     let (Ok(a), Ok(b)) = (model.loaded(a), model.loaded(b)) else { return false };
-    let (Some(a), Some(b)) = (bits(&a), bits(&b)) else { return false };
-    let same = |at: usize| a[4 * at_a.place(at)..][..4] == b[4 * at_b.place(at)..][..4];
-    let count = a.len() / 4;
-    a.len() == b.len() && (0..PROBES).all(|i| same(i * (count - 1) / (PROBES - 1))) && (0..count).all(same)
+    let (Some(a), Some(b)) = (Floats::of(&a), Floats::of(&b)) else { return false };
+    let same = |at: usize| a.bits(at_a.place(at)) == b.bits(at_b.place(at));
+    let count = a.len();
+    count == b.len() && count > 0 && (0..PROBES).all(|i| same(i * (count - 1) / (PROBES - 1))) && (0..count).all(same)
 }
 
-/// The bytes of a float tensor.
-fn bits(tensor: &TensorProto) -> Option<Cow<'_, [u8]>> {
-    if tensor.element_type() != Some(msq_passes::ir::DataType::Float) {
-        return None;
+/// The elements of a float tensor, in either form of the file.
+#[derive(Clone, Copy)]
+enum Floats<'a> {
+    Raw(&'a [u8]),
+    Typed(&'a [f32]),
+}
+
+impl<'a> Floats<'a> {
+    fn of(tensor: &'a TensorProto) -> Option<Self> {
+        if tensor.element_type() != Some(msq_passes::ir::DataType::Float) {
+            return None;
+        }
+        Some(tensor.raw_data.as_ref().map_or(Self::Typed(&tensor.float_data), |raw| Self::Raw(raw)))
     }
-    match &tensor.raw_data {
-        Some(raw) => Some(Cow::Borrowed(&raw[..])),
-        None => Some(Cow::Owned(tensor.float_data.iter().flat_map(|v| v.to_le_bytes()).collect())),
+
+    fn len(self) -> usize {
+        match self {
+            Self::Raw(raw) => raw.len() / 4,
+            Self::Typed(values) => values.len(),
+        }
+    }
+
+    fn bits(self, at: usize) -> [u8; 4] {
+        match self {
+            Self::Raw(raw) => [raw[4 * at], raw[4 * at + 1], raw[4 * at + 2], raw[4 * at + 3]],
+            Self::Typed(values) => values[at].to_le_bytes(),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn round_layer(
         None => floor(&target, layer, input.scale, rounding),
     };
     let fit = target.round(layer, &floor, input, rounding).map_err(|error| error.of(&layer.name))?;
-    let Fit { weight: rounded, shift, output_sqnr, input_scale } = fit;
+    let Fit { weight: rounded, shift, output_sqnr, input_scale, fell_back } = fit;
     let input = LayerInput { scale: input_scale.unwrap_or(input.scale), ..input };
     let weight_sqnr = rounded.sqnr(&target.weight);
     let bias = match shift {
@@ -49,7 +49,7 @@ pub(crate) fn round_layer(
     let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
     let QuantizedWeight { data, granularity, scales, zero_points, .. } = rounded;
     let layer = QuantizedLayer { weight: data.into(), granularity, scales, zero_points, bias };
-    Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale })
+    Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale, fell_back })
 }
 
 /// The same integers behind another quantizer of the input: the bias, which stood for multiples of `before` times the
@@ -92,6 +92,7 @@ struct Fit {
     shift: Option<Vec<f64>>,
     output_sqnr: Option<Sqnr>,
     input_scale: Option<f32>,
+    fell_back: bool,
 }
 
 /// What the layer is to compute, the batch-norm taken in.
@@ -185,7 +186,7 @@ impl<'a> Target<'a> {
             ..Problem::new(&groups, size, grid)
         };
         let solution = only(rounding.solver.solve_unit(&Unit { layers: &[problem] })?, rounding.solver)?;
-        let solution = better(solution, &problem, layer, rounding)?;
+        let (solution, fell_back) = better(solution, &problem, layer, rounding)?;
         check_counts(
             rounding.solver,
             &solution,
@@ -208,7 +209,7 @@ impl<'a> Target<'a> {
         let scaled = |(c, shift): (usize, f64)| shift * self.factors.get(c).copied().unwrap_or(1.0);
         let shift = solution.bias_shift.map(|shift| shift.into_iter().enumerate().map(scaled).collect());
         let output_sqnr = shift.is_some().then_some(solution.ratio);
-        Ok(Fit { weight, shift, output_sqnr, input_scale: solution.input_scale })
+        Ok(Fit { weight, shift, output_sqnr, input_scale: solution.input_scale, fell_back })
     }
 
     /// Refuses scales that the solver does not take, or with which the layer cannot be written: a batch-norm multiplies
@@ -272,27 +273,28 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The solution, or weights rounded to nearest where those are better on samples that the solver has not seen.
+/// The solution, or weights rounded to nearest where those are better on samples that the solver has not seen; and whether
+/// they are.
 fn better(
     mut solution: Solution,
     problem: &Problem,
     layer: &Layer,
     rounding: Rounding,
-) -> Result<Solution, SolveError> {
+) -> Result<(Solution, bool), SolveError> {
     let held_out = rounding.statistics.map_or(&[][..], super::LayerStatistics::held_out);
     if matches!(problem.granularity, Granularity::Block(_)) {
-        return Ok(solution);
+        return Ok((solution, false));
     }
-    let Some(compared) = held_out::compare(problem, &solution, held_out)? else { return Ok(solution) };
-    let (found, nearest) = (compared.found.decibels(), compared.nearest.decibels());
+    let Some(compared) = held_out::compare(problem, &solution, held_out)? else { return Ok((solution, false)) };
     if compared.found.noise > compared.nearest.noise {
+        let (found, nearest) = (compared.found.decibels(), compared.nearest.decibels());
         let (layer, solver) = (&layer.name, rounding.solver.name());
-        tracing::warn!(layer, solver, found, nearest, "worse than rounding to nearest on held-out samples: rounded");
-        return Ok(compared.rounded);
+        tracing::info!(layer, solver, found, nearest, "worse than rounding to nearest on held-out samples");
+        return Ok((compared.rounded, true));
     }
     solution.ratio = compared.found;
     solution.plain_ratio = compared.nearest;
-    Ok(solution)
+    Ok((solution, false))
 }
 
 /// The solution of a unit of one layer.

@@ -53,6 +53,8 @@ pub(crate) struct Rounded {
     pub output_sqnr: Option<Sqnr>,
     /// The scale that the layer's input has to have, where that is another than before.
     pub input_scale: Option<f32>,
+    /// Whether the solver was worse than rounding to nearest on held-out samples, so that this is rounded to nearest.
+    pub fell_back: bool,
 }
 
 /// The input and the output of a layer, as far as rounding depends on them.

@@ -2,6 +2,8 @@
 //!
 //! * `ConstantOfShape` without a value fills with the float 0: it gets that value. An engine that must guess the type
 //!   gets everything behind it wrong.
+//! * A `Pad` that does not pad with a constant reads no value: one that it is given nevertheless is left out. The engine
+//!   would take its mode for `constant`.
 //! * Operands and results left out at the end of a list are taken off: `Conv(x, w, "")` is `Conv(x, w)`.
 //! * The default domain is spelled as the empty name: `ai.onnx` is the same. Of two operator sets that a model states
 //!   for it the first counts, as it does for onnxruntime.
@@ -54,6 +56,7 @@ fn graph(graph: &mut GraphProto) -> usize {
 
 fn node(node: &mut NodeProto) -> usize {
     let mut changed: usize = node.subgraphs_mut().map(graph).sum();
+    changed += without_value(node);
     changed += without_trailing(&mut node.input) + without_trailing(&mut node.output);
     if node.domain() == "ai.onnx" {
         node.domain = None;
@@ -65,6 +68,18 @@ fn node(node: &mut NodeProto) -> usize {
         changed += 1;
     }
     changed
+}
+
+/// Leaves out the value of a `Pad` that does not read it.
+fn without_value(node: &mut NodeProto) -> usize {
+    let mode = node.attribute.iter().find(|attribute| attribute.name() == "mode");
+    let constant = mode.is_none_or(|mode| matches!(mode.s.as_deref(), None | Some(b"" | b"constant")));
+    let pads = node.op_type() == "Pad" && normal_domain(node.domain()).is_empty() && !constant;
+    let value = node.input.get_mut(2).filter(|value| pads && !value.is_empty());
+    value.map_or(0, |value| {
+        value.clear();
+        1
+    })
 }
 
 /// Takes empty names off the end; the first stays, since a node has a result.

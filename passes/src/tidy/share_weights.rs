@@ -9,7 +9,7 @@
 //! The nodes read constants alone, so runtimes evaluate them once, when they load the model, and then find the weights
 //! where they look for them.
 //!
-//! The first of several stays. Not changed: tensors of fewer than 1,024 bytes, external tensors, strings, and
+//! The first of several stays. Not changed: tensors of fewer than 256 bytes, or 1,024 where a node is needed, external tensors, strings, and
 //! initializers that the caller knows by name as an input or output of the graph.
 
 use crate::ir::{AttributeProto, DataType, Graph, Model, TensorProto, ValueId};
@@ -21,8 +21,9 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShareWeights;
 
-/// Bytes from which on a tensor is worth a node.
-const LEAST: usize = 1024;
+/// Bytes from which on a tensor is looked at, and those from which on it is worth a node.
+const LEAST: usize = 256;
+const WORTH_A_NODE: usize = 1024;
 
 impl Pass for ShareWeights {
     fn name(&self) -> &'static str {
@@ -112,7 +113,12 @@ fn matches_in(group: &[Candidate]) -> Vec<(ValueId, ValueId, View)> {
 impl Candidate<'_> {
     fn view_of(&self, first: &Self) -> Option<View> {
         if self.raw == first.raw {
-            return Some(if self.dims == first.dims { View::Same } else { View::Reshaped });
+            let same = self.dims == first.dims;
+            let worth = same || self.raw.len() >= WORTH_A_NODE;
+            return worth.then_some(if same { View::Same } else { View::Reshaped });
+        }
+        if self.raw.len() < WORTH_A_NODE {
+            return None;
         }
         // A transposed matrix starts and ends with the same elements.
         let end = self.raw.len() - self.width;

@@ -39,7 +39,7 @@ impl Masks {
         Self { sources, axes }
     }
 
-    /// These masks; of a model without any, what repeats at the ends of its sequence, of which only one position counts.
+    /// These masks; of a model without any, what repeats at the ends of its sequence is taken for padding.
     /// That is a guess, good enough for what weights are fitted to, not for figures.
     pub(crate) fn or_repeats(&self, model: &Model) -> Self {
         if !self.is_empty() {
@@ -132,7 +132,9 @@ impl Source {
             return (array.shape().len() == 1 && lengths.iter().all(|&n| n > 0)).then_some(Flags::Lengths(lengths));
         }
         if let Rule::Repeats { axis } = self.rule {
-            return repeats(&values, array.shape(), axis);
+            // Numbers of tokens are near each other without being alike.
+            let tolerance = if array.dtype().is_float() { EQUAL } else { 0.0 };
+            return repeats(&values, array.shape(), axis, tolerance);
         }
         let &[batch, length] = array.shape() else { return None };
         let keep: Vec<bool> = match self.rule {
@@ -147,8 +149,8 @@ impl Source {
     }
 }
 
-/// Of positions at the ends that are all but equal only the innermost one counts.
-fn repeats(values: &[f32], shape: &[usize], axis: usize) -> Option<Flags> {
+/// Positions at the ends that are all but equal do not count, if they are three or more; of two the inner one does.
+fn repeats(values: &[f32], shape: &[usize], axis: usize, tolerance: f64) -> Option<Flags> {
     let (&batch, &length) = (shape.first()?, shape.get(axis)?);
     let inner: usize = shape[axis + 1..].iter().product();
     let outer: usize = shape[1..axis].iter().product();
@@ -160,7 +162,7 @@ fn repeats(values: &[f32], shape: &[usize], axis: usize) -> Option<Flags> {
         let (difference, size) = pairs.fold((0.0, 0.0), |(difference, size), (x, y)| {
             (difference + f64::from(x - y).powi(2), size + f64::from(y).powi(2))
         });
-        difference <= EQUAL * size
+        difference <= tolerance * size
     };
     let mut keep = Vec::with_capacity(batch * length);
     for sample in 0..batch {
@@ -168,7 +170,10 @@ fn repeats(values: &[f32], shape: &[usize], axis: usize) -> Option<Flags> {
             |end: usize, at: &dyn Fn(usize) -> usize| (1..length).take_while(|&i| equal(sample, at(i), end)).count();
         let last = length.saturating_sub(1);
         let (front, back) = (run(0, &|i| i), run(last, &|i| last - i));
-        keep.extend((0..length).map(|at| at >= front && at <= last - back || front + back >= length));
+        // Three alike and more are padding, of which nothing is learned; two may be what they are.
+        let gone = |alike: usize| if alike >= 2 { alike + 1 } else { alike };
+        let all = front + back >= last;
+        keep.extend((0..length).map(|at| all || at >= gone(front) && at + gone(back) <= last));
     }
     Some(Flags::Positions { batch, length, keep })
 }

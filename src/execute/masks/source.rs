@@ -29,7 +29,7 @@ pub(super) enum Rule {
     },
     /// The elements are lengths, one per sample.
     Length,
-    /// No mask is known: what repeats at either end along this axis counts once.
+    /// No mask is known: what repeats at either end along this axis is padding.
     Repeats {
         /// The axis of positions.
         axis: usize,
@@ -71,7 +71,9 @@ impl Source {
             Rule::Number { number, equal: true } => format!("positions where input `{name}` is {number} are padding"),
             Rule::Number { number, .. } => format!("positions where input `{name}` is not {number} are padding"),
             Rule::Length => format!("input `{name}` holds lengths: positions behind them count nowhere"),
-            Rule::Repeats { .. } => format!("equal positions at an end of input `{name}` count once for weights"),
+            Rule::Repeats { .. } => {
+                format!("equal positions at an end of input `{name}` are taken for padding while weights are solved")
+            }
         }
     }
 }

@@ -114,3 +114,32 @@ fn rows_of_all_samples_together_and_lengths() {
     let kept = masks.of_inputs(&[floats(&[1, 3, 5]), flags(&[1], &[3])]).unwrap();
     assert_eq!(kept.of("y", &[1, 3, 5]).unwrap().keep, [true, true, true, false, false].repeat(3));
 }
+
+/// Without a mask, what repeats at the ends is padding, of tokens and of features; what differs counts as it is.
+#[test]
+fn ends_that_repeat_are_padding() {
+    let tokens = model("g (float[N,T,2] x) => (float[N,T,2] y) <float[2,2] w = {1, 0, 0, 1}> { y = MatMul(x, w) }");
+    assert!(Masks::of(&tokens).is_empty());
+    let masks = Masks::default().or_repeats(&tokens);
+    let keep = |values: &[f32]| {
+        let x = Array::from_f32(vec![1, values.len() / 2, 2], values.to_vec()).unwrap();
+        let kept = masks.of_inputs(&[x]);
+        kept.and_then(|kept| kept.of("y", &[1, values.len() / 2, 2])).map(|positions| positions.keep)
+    };
+    // Padding that is a little noisy, in front and behind.
+    let padded = [9.0, 9.0, 9.01, 9.0, 1.0, 2.0, 3.0, -1.0, 5.0, 5.0, 5.0, 5.01, 5.01, 5.0];
+    assert_eq!(keep(&padded), Some(vec![false, true, true, true, false, false, false]));
+    assert_eq!(keep(&[1.0, 2.0, 3.0, -1.0, 2.0, 2.0]), None);
+    // Silence all along says nothing.
+    assert_eq!(keep(&[0.0; 8]), None);
+    let ids = model(
+        "g (int64[N,T] ids) => (float[N,T,2] y)
+        <float[3,2] table = {1, 2, 3, 4, 5, 6}, float[2,2] w = {1, 0, 0, 1}> {
+          e = Gather(table, ids)
+          y = MatMul(e, w)
+        }",
+    );
+    let masks = Masks::default().or_repeats(&ids);
+    let kept = masks.of_inputs(&[flags(&[1, 5], &[101, 102, 100, 100, 100])]).unwrap();
+    assert_eq!(kept.of("y", &[1, 5, 2]).unwrap().keep, [true, true, false, false, false]);
+}
