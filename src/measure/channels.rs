@@ -1,4 +1,4 @@
-//! Errors of an output channel by channel, centred: err_c = E(ŷ − y)² / Var(y_c).
+//! Errors of an output channel by channel, centred: the error of a channel c is `E(ŷ_c − y_c)² / Var(y_c)`.
 //!
 //! The mean of a channel is no information that quantization could lose: a depth map of 20 ± 0.1 has lost everything
 //! when it is off by 0.1, though Σ(ŷ − y)²/Σy² is tiny. Channels have their own units, so errors are divided channel by

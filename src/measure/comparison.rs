@@ -329,7 +329,7 @@ impl Comparison {
             _ if rank <= 3 && has_rows(spec, &compared.shape) && name.contains("logit") => read(scores, "by its name"),
             _ if rank == 2 && name.contains("embed") => read(OutputKind::Embedding, "by its name"),
             _ if evidence.is_logits() => read(scores, "its numbers look like logits"),
-            _ => read(OutputKind::Values, "nothing says otherwise"),
+            Head::Open => read(OutputKind::Values, "nothing says otherwise"),
         }
     }
 
@@ -404,11 +404,11 @@ impl Comparison {
             lost - rest > (3.0 * chance).max(0.05)
         };
         let found = each.filter(much_worse).max_by(|a, b| a.lost.total_cmp(&b.lost));
-        found.or_else(|| self.worst_samples(compared, &total).filter(|_| judge.kind == OutputKind::Values))
+        found.or_else(|| Self::worst_samples(compared, &total).filter(|_| judge.kind == OutputKind::Values))
     }
 
     /// The quarter of the samples with the largest errors, wherever they are, if it is much worse than the rest.
-    fn worst_samples(&self, compared: &Compared, total: &Sums) -> Option<Quarter> {
+    fn worst_samples(compared: &Compared, total: &Sums) -> Option<Quarter> {
         let scales = total.channels.scales();
         let alike = compared.errors.iter().all(|(_, errors)| errors.len() == scales.len());
         if !alike || compared.errors.len() < FEWEST {
@@ -547,9 +547,8 @@ fn observe_output(
     }
     if (may_be(OutputKind::Scores) || may_be(OutputKind::Sequence)) && (spec.asked.is_some() || has_rows(spec, shape)) {
         let sequences = match shape {
-            [_, 1, _] | [_] => 1,
+            [_, 1, _] | [_] | [] => 1,
             [images, ..] => *images,
-            [] => 1,
         };
         sums.rows.observe([float, values], layout, sequences, of_rows);
     }

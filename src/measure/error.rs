@@ -69,10 +69,9 @@ impl MeasureError {
             Self::Prepare(error) => error.kind(),
             Self::Scheme(error) => error.kind(),
             Self::Execute(error) => error.kind(),
-            Self::Data(DataError::Write(_)) => ErrorKind::Other,
+            Self::Data(DataError::Write(_)) | Self::Metric { .. } => ErrorKind::Other,
             Self::Data(_) | Self::NoSamples => ErrorKind::Data,
             Self::NoSuchOutput { .. } => ErrorKind::Usage,
-            Self::Metric { .. } => ErrorKind::Other,
             Self::Incomparable { .. } => ErrorKind::Model,
         }
     }

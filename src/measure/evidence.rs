@@ -17,6 +17,7 @@ const CLASSES: usize = 4;
 
 /// What was seen; parts merge, in the order of samples.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(crate) struct Evidence {
     rows: Vec<Vec<f32>>,
     seen: bool,
@@ -40,7 +41,7 @@ impl Evidence {
         self.scaled = self.scaled || row.len() < 2 || (length - 1.0).abs() > 1e-3;
         self.negative = self.negative || row.iter().any(|&v| v < 0.0);
         self.elements += row.len() as u64;
-        self.saturated += row.iter().filter(|&&v| v < 0.1 || v > 0.9).count() as u64;
+        self.saturated += row.iter().filter(|&&v| !(0.1..=0.9).contains(&v)).count() as u64;
         self.above_half += row.iter().filter(|&&v| v > 0.5).count() as u64;
         if remember && self.rows.len() < ROWS && (self.rows.len() + 1) * row.len() <= ELEMENTS {
             self.rows.push(row.to_vec());

@@ -66,7 +66,6 @@ impl ChannelAxis {
             Self::Gone => None,
             Self::Unknown | Self::Merged { .. } => match rank {
                 0 | 1 => None,
-                2 => Some(1),
                 3 => Some(2),
                 _ => Some(1),
             },
@@ -114,9 +113,10 @@ fn softmax_axis(node: &Node, rank: Option<usize>, reshaped: bool, moved: &[Vec<i
     let rank = rank.or_else(|| moved.last().filter(|perm| !perm.is_empty()).map(Vec::len))?;
     let mut axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()?;
     for perm in moved.iter().rev() {
-        axis = match perm.is_empty() {
-            true => rank.checked_sub(axis + 1)?,
-            false => perm.iter().position(|&from| from == axis as i64)?,
+        axis = if perm.is_empty() {
+            rank.checked_sub(axis + 1)?
+        } else {
+            perm.iter().position(|&from| from == axis as i64)?
         };
     }
     (!reshaped).then_some(axis)
@@ -136,8 +136,7 @@ fn is_normalization(graph: &Graph, node: &Node) -> bool {
     for _ in 0..8 {
         let Some(maker) = graph.value(at).producer().map(|(node, _)| graph.node(node)) else { return false };
         match maker.op() {
-            "ReduceL2" => return maker.input(0) == Some(own),
-            "ReduceSumSquare" => return maker.input(0) == Some(own),
+            "ReduceL2" | "ReduceSumSquare" => return maker.input(0) == Some(own),
             "ReduceSum" => {
                 let square = maker.input(0).and_then(|v| graph.value(v).producer());
                 return square.is_some_and(|(node, _)| graph.node(node).input(0) == Some(own));

@@ -93,14 +93,11 @@ fn loss(output: &OutputMetrics) -> Option<String> {
 
 fn uneven(output: &OutputMetrics) -> Option<String> {
     let Quarter { quarter, samples, lost, rest } = output.worst_quarter.as_ref()?;
-    let which = match quarter {
-        Some(at) => {
-            format!("the {} quarter of the samples", ["first", "second", "third", "last"][at.clamp(&1, &4) - 1])
-        }
-        None => {
-            let some = samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            format!("a quarter of the samples (of those compared number {some} and others)")
-        }
+    let which = if let Some(at) = quarter {
+        format!("the {} quarter of the samples", ["first", "second", "third", "last"][at.clamp(&1, &4) - 1])
+    } else {
+        let some = samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        format!("a quarter of the samples (of those compared number {some} and others)")
     };
     let name = &output.name;
     Some(format!("{which} is much worse than the rest: output `{name}` loses {lost:.3} there, {rest:.4} elsewhere"))

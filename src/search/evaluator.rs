@@ -24,6 +24,9 @@ const REFERENCES: usize = 256 << 20;
 /// The shape of an output.
 type Form = Vec<usize>;
 
+/// What is summed up while the float network runs: copies of its outputs, itself beside itself, its outputs for the metric.
+type Part = (Vec<Vec<Vec<f32>>>, Comparison, ScoredOutputs);
+
 /// Runs variants on samples whose float outputs are known.
 #[derive(Debug)]
 pub(crate) struct Evaluator {
@@ -65,7 +68,6 @@ impl Evaluator {
         let mut itself = Comparison::new(&compared);
         let mut scored = ScoredOutputs::new(outputs.clone());
         let begin = || (Vec::new(), Comparison::new(&compared), ScoredOutputs::default());
-        type Part = (Vec<Vec<Vec<f32>>>, Comparison, ScoredOutputs);
         let copy = |(copies, part, scored): &mut Part, at, ran: Ran| -> Result<(), SearchError> {
             if metric.is_some() {
                 scored.observe(at, ran, &data)?;
