@@ -144,7 +144,8 @@ float[4,4] fm = {1,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4},
 int8[4,4] m2 = {4,2,3,4,1,2,3,4,1,2,3,4,1,2,3,4}, int8[4] mz = {0,0,0,0},
 int8[4] table = {-2,-1,1,2},
 int64[4] shape = {1,4,4,16}, int64[4] wide = {2,4,8,8}, int64[4] four = {1,2,1,1}, float[4] twice = {1,1,2,2},
-int64[8] pads = {0,0,1,1,0,0,1,1}, int64[4] some = {1,1,1,1}, int64[2] last = {2,3}, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i32 = {32},
+int64[8] pads = {0,0,1,1,0,0,1,1}, int64[4] some = {1,1,1,1}, int64[2] last = {2,3},
+int64[1,2,1,1] pick = {3,0}, int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i32 = {32},
 int64[4,4,1,1] index = {0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3}>
 { q = QuantizeLinear(x, s, z) xq = DequantizeLinear(q, s, z)
 wd = DequantizeLinear <axis = 0> (w, ws) bd = DequantizeLinear <axis = 0> (b, bs)
@@ -240,7 +241,7 @@ const SMALL: &[(&str, &str)] = &[
     ("r = MatMul(a, md) y = Add(r, fb)", "r y"),
     ("r = MatMul(a, md) t = Add(r, fb) $t", ""),
     // A computed operand is no bias on integers: the first product is joined with the sum.
-    ("n = DequantizeLinear <axis = 1> (m2, ws, mz) r = MatMul(a, md) u = MatMul(a, n) y = Add(r, u)", "r y"),
+    ("n = DequantizeLinear <axis = 1> (m2, ws, mz) r = MatMul(a, md) u = MatMul(a, n) y = Add(r, u)", "u y"),
     ("n = DequantizeLinear <axis = 1> (m2, ws, mz) r = Gemm(a, md) u = Gemm(a, n) y = Add(r, u)", "y"),
     // Of three axes: joined where all lengths are known.
     ("l = Unsqueeze(a, i0) r = MatMul(l, md) y = Add(r, fb)", "r y"),
@@ -297,7 +298,7 @@ const KERNELS: &[(&str, &str)] = &[
     ("DepthToSpace", "t = DepthToSpace <blocksize = 2> (q) y = DequantizeLinear(t, s, z)"),
     ("Expand", "t = Expand(xq, wide) $t"),
     ("Gather", "t = Gather <axis = 1> (xq, i1) $t"),
-    ("GatherElements", "t = GatherElements <axis = 1> (xq, index) $t"),
+    ("GatherElements", "t = GatherElements <axis = 1> (xq, pick) $t"),
     ("ReduceMax", "t = ReduceMax(xq, i1) $t"),
     ("ReduceMin", "t = ReduceMin(xq, i1) $t"),
     ("Resize", "t = Resize <mode = \"nearest\"> (xq, \"\", twice) $t"),
@@ -307,8 +308,8 @@ const KERNELS: &[(&str, &str)] = &[
       p = QuantizeLinear(u, s, z) v = DequantizeLinear(p, s, z) y2 = Tanh(v)",
     ),
     ("Tile", "t = Tile(xq, four) $t"),
-    ("MatMul", "l = Transpose(xq) t = MatMul(xq, l) $t"),
-    ("MatMul", "l = Transpose(xq) y = MatMul(xq, l)"),
+    ("MatMul", "l = Transpose <perm = [0, 1, 3, 2]> (xq) t = MatMul(xq, l) $t"),
+    ("MatMul", "l = Transpose <perm = [0, 1, 3, 2]> (xq) y = MatMul(xq, l)"),
 ];
 
 #[test]
@@ -353,7 +354,8 @@ fn refused_as_predicted() {
     let everywhere = PADDED.replace("PADS", "pads").replace(", AXES", "");
     for (body, refused) in [
         ("t = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (xq) $t", true),
-        ("t = AveragePool <kernel_shape = [2, 2], dilations = [1, 1]> (xq) $t", false),
+        ("t = AveragePool <kernel_shape = [2, 2], dilations = [1, 1]> (xq) $t", true),
+        ("t = AveragePool <kernel_shape = [2, 2]> (xq) $t", false),
         ("y = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (xq)", false),
         (padded.as_str(), true),
         (everywhere.as_str(), false),

@@ -8,6 +8,7 @@
 //!
 //! Behind an `AveragePool` with dilations stands a `Sum` of its result alone. onnxruntime's pool on integers has no
 //! dilations; it would take this one for it, between quantizers, and then refuse the model. The sum keeps them apart.
+//! Dilations of 1, which it refuses as well, are left out.
 //!
 //! Integer kernels exist for `GlobalAveragePool` only. A mean over the last axes of a value of rank 3 is left: it is
 //! normalization of a sequence, not pooling. Declined: unknown rank, axes that are not constant, unknown image size of
@@ -48,7 +49,13 @@ fn find(graph: &Graph, id: NodeId, node: &Node) -> Found {
         "AveragePool" => pool_site(graph, node)?,
         _ => None,
     };
-    Ok(site.map(|site| rewrite(graph, id, &site)))
+    let without_dilations = || {
+        let mut rewrite = Rewrite::default().keeping(id);
+        rewrite.remove_attribute(id, "dilations");
+        rewrite
+    };
+    let dilated = node.op() == "AveragePool" && node.attribute("dilations").is_some();
+    Ok(site.map(|site| rewrite(graph, id, &site)).or_else(|| dilated.then(without_dilations)))
 }
 
 /// A mean over the whole image.

@@ -60,14 +60,14 @@ pub(super) fn predict(view: &View) -> Vec<FloatNode> {
     reasons.into_iter().map(float).collect()
 }
 
-/// Nodes at which a session fails: pools with dilations that become `QLinearAveragePool`, which has none, and `Pad`s with
+/// Nodes at which a session fails: pools with `dilations`, be they 1, that become `QLinearAveragePool`, and `Pad`s with
 /// axes between convolutions, whose padding is put into another order as if it were for every axis.
 pub(super) fn refused(view: &View) -> Vec<(String, String)> {
     let links = Links { view };
-    let dilated = |node: &Node| node.ints("dilations").iter().any(|&d| d != 1);
+    let dilated = |node: &Node| node.attribute("dilations").is_some();
     let found = view.graph.nodes().filter_map(|(id, node)| {
         let message = if node.is("AveragePool") && dilated(node) && kernels::verdict(&links, node).is_ok() {
-            "onnxruntime puts QLinearAveragePool in its place, which has no dilations"
+            "onnxruntime puts QLinearAveragePool in its place, which refuses the attribute `dilations`"
         } else if node.is("Pad") && node.input(3).is_some() && links.is_beside_convolution(node) {
             "onnxruntime changes the layout around convolutions on integers, and takes its pads for those of every axis"
         } else {
@@ -94,18 +94,22 @@ fn computes_floats(view: &View, id: NodeId) -> bool {
 struct ProductWithBias {
     product: NodeId,
     sum: NodeId,
+    /// Which operand of the sum the product is.
+    slot: usize,
     /// The other operand of the sum, which may be computed.
     bias: ValueId,
 }
 
 fn products_with_bias(view: &View) -> Vec<ProductWithBias> {
-    let mut found: Vec<ProductWithBias> = Vec::new();
-    for (product, node) in view.graph.nodes() {
-        let joined = if node.is("MatMul") { product_and_sum(view, product) } else { None };
-        // Of two products in a sum the first takes it.
-        found.extend(joined.filter(|joined| found.iter().all(|other| other.sum != joined.sum)));
+    let products = view.graph.nodes().filter(|(_, node)| node.is("MatMul"));
+    let mut found: IndexMap<NodeId, ProductWithBias> = IndexMap::new();
+    for joined in products.filter_map(|(product, _)| product_and_sum(view, product)) {
+        // Of two products in a sum the second operand is visited first.
+        if found.get(&joined.sum).is_none_or(|other| other.slot < joined.slot) {
+            found.insert(joined.sum, joined);
+        }
     }
-    found
+    found.into_values().collect()
 }
 
 /// Joined are products of two axes with a row of the bias for all or for each of their rows, and those of other ranks,
@@ -130,5 +134,5 @@ fn product_and_sum(view: &View, product: NodeId) -> Option<ProductWithBias> {
         let last = shape.last().copied().flatten() == Some(columns);
         last && if matrix { data.is_some() && shape.len() <= 2 } else { shape.len() == 1 && known() }
     };
-    fits.then_some(ProductWithBias { product, sum: reader.node, bias })
+    fits.then_some(ProductWithBias { product, sum: reader.node, slot: reader.slot, bias })
 }
