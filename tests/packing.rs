@@ -14,7 +14,7 @@ use common::{Scratch, args, models};
 use msq_onnx::data::{Array, ArrayData};
 use msq_onnx::engine::standard;
 use msq_passes::ir::{self, Model, ValueId, save_model};
-use msq_passes::{EliminateDeadNodes, PackWeights, Packing, run_pass};
+use msq_passes::{EliminateDeadNodes, PackWeights, Packing, TrellisCode, TrellisRate, run_pass};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -37,7 +37,7 @@ const LAYERS: [(&[usize], &str); 14] = [
     (&[1, 1031], "MatMul(x, d)"),
 ];
 
-const PACKINGS: [Packing; 11] = [
+const PACKINGS: [Packing; 14] = [
     Packing::Ternary,
     Packing::Bits(1),
     Packing::Bits(2),
@@ -49,7 +49,15 @@ const PACKINGS: [Packing; 11] = [
     Packing::Codebook,
     Packing::Int4,
     Packing::Int2,
+    trellis(6),
+    trellis(8),
+    trellis(12),
 ];
+
+const fn trellis(quarters: u8) -> Packing {
+    let Some(rate) = TrellisRate::of_quarters(quarters) else { panic!("no such rate") };
+    Packing::Trellis(rate)
+}
 
 /// How integers become floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,11 +92,35 @@ impl Site {
             Packing::Codebook => (0..=(seed % 128) as i32).map(|i| (i * 89 + 31) % 256 - 128).collect(),
             _ => [low, high].into_iter().chain(low..=high).collect(),
         };
+        if let Packing::Trellis(rate) = packing {
+            let integers = coded(shape, rate, next);
+            return Self { shape: shape.to_vec(), call, integers, packing };
+        }
         let count = shape.iter().product();
         let pick = |i: usize| if i < 2 { entries[i % entries.len()] } else { entries[next() as usize % entries.len()] };
         let integers = (0..count).map(pick).map(|q| q as i8).collect();
         Self { shape: shape.to_vec(), call, integers, packing }
     }
+}
+
+/// Integers of a trellis code along an axis on which strings are shorter than bytes; any entries where there is none.
+fn coded(shape: &[usize], rate: TrellisRate, mut next: impl FnMut() -> i32) -> Vec<i8> {
+    let code = TrellisCode::new(rate);
+    let count: usize = shape.iter().product();
+    let axes: Vec<usize> = (0..shape.len()).filter(|&a| rate.bytes(shape[a]) < shape[a]).collect();
+    if axes.is_empty() {
+        return (0..count).map(|_| code.table()[next() as usize % 256]).collect();
+    }
+    let axis = axes[next() as usize % axes.len()];
+    let (length, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+    let mut integers = vec![0; count];
+    for column in 0..count / length {
+        let string: Vec<u8> = (0..rate.bytes(length)).map(|_| next() as u8).collect();
+        let start = column / inner * length * inner + column % inner;
+        let places = (0..length).map(|i| start + i * inner);
+        places.zip(code.unpack(&string, length)).for_each(|(at, q)| integers[at] = q);
+    }
+    integers
 }
 
 /// The layers in a model, their weights not yet packed.
@@ -173,7 +205,7 @@ fn mixed() -> Vec<Site> {
 
 /// Whether the packing is written as a function where these are wanted.
 fn has_function(packing: Packing) -> bool {
-    matches!(packing, Packing::Ternary | Packing::Bits(_))
+    matches!(packing, Packing::Ternary | Packing::Bits(_) | Packing::Trellis(_))
 }
 
 /// Every model: what it is, its layers, the pattern, whether functions are wanted.
@@ -208,7 +240,7 @@ fn integers_come_back_in_our_engine() {
         }
     }
     // Each packing twice together and five times alone, and two mixtures.
-    assert_eq!(asked, 11 * 7 + 2);
+    assert_eq!(asked, PACKINGS.len() * 7 + 2);
 }
 
 #[test]
@@ -231,7 +263,8 @@ fn integers_come_back_in_onnx_and_onnxruntime() {
     let list = scratch.write("list.json", serde_json::to_vec(&jobs).unwrap());
     let report = check_model(args!["integers", list]).unwrap();
     assert_eq!(report["ok"], true, "{report}");
-    assert_eq!(report["models"], 11 * 7 + 4 + 2 * 8, "{report}");
+    let functions = PACKINGS.iter().filter(|&&packing| has_function(packing)).count();
+    assert_eq!(report["models"], PACKINGS.len() * 7 + 4 + 2 * functions, "{report}");
     assert!(report["compared"].as_u64().unwrap() > 100_000, "{report}");
 }
 

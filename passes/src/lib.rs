@@ -30,7 +30,7 @@ pub use prepare::{
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
-    StoreConstants, StoreWeights, StoredTensor,
+    StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
 };
 pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

@@ -11,7 +11,7 @@ use msq_passes::{
     FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants,
     InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm, NormalizePadding,
     NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision,
-    UpgradeOpset, run_pass,
+    TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,10 @@ fn packing(text: &str) -> Option<Packing> {
         "codebook" => Packing::Codebook,
         "int4" => Packing::Int4,
         "int2" => Packing::Int2,
-        _ => Packing::Bits(text.strip_suffix(" bits")?.parse().ok()?),
+        _ => match text.strip_prefix("trellis ") {
+            Some(quarters) => Packing::Trellis(TrellisRate::of_quarters(quarters.parse().ok()?)?),
+            None => Packing::Bits(text.strip_suffix(" bits")?.parse().ok()?),
+        },
     })
 }
 

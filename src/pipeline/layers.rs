@@ -141,7 +141,7 @@ fn float_report(model: &Model, layer: &Layer) -> LayerReport {
 /// Warnings about how the target runtime will execute this file, and about parts of the model that were not calibrated.
 pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
     let wide = |plan: LayerPlan| {
-        let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases);
+        let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases | WeightGrid::Trellis);
         plan.weights == WeightBits::Bits(8) || listed
     };
     let narrow = !scheme.placement.layers().any(|layer| wide(scheme.layer_plan(layer)));

@@ -14,6 +14,7 @@ mod spec;
 mod sqnr;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trellis;
 mod weight;
 pub(crate) mod weight_grid;
 

@@ -27,6 +27,8 @@ pub enum WeightGrid {
     BinaryBases,
     /// 2^b integers of 8 bits, chosen for the layer.
     Codebook,
+    /// Integers of a trellis code: as good as some 2^(b+0.35) levels. For layers of fewer than 8 output channels, `codebook`.
+    Trellis,
 }
 
 impl WeightGrid {
@@ -41,6 +43,8 @@ impl WeightGrid {
             Self::Sign => 1,
             // ±64 is the largest power of two that has its negative among integers of 8 bits, and fits.
             Self::PowerOfTwo => 4,
+            // Of more bits 256 windows are too few.
+            Self::Trellis => 4,
             // A list has 128 entries at most, and a channel that computes nothing adds 0.
             Self::BinaryBases => 6,
             Self::Codebook => 7,

@@ -24,7 +24,7 @@ use super::observer::ObserverKind;
 use crate::quant::weight_grid::WeightGrid;
 use indexmap::IndexMap;
 use msq_passes::ir::Model;
-use msq_passes::{Packing, Profile};
+use msq_passes::{Packing, Profile, TrellisRate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -204,6 +204,9 @@ impl LayerPlan {
             (PackingForm::Int4, ..) => Packing::Int4,
             (PackingForm::Int2, ..) => Packing::Int2,
             (_, WeightBits::Binary, _) => Packing::Codebook,
+            (_, WeightBits::Bits(bits), WeightGrid::Trellis) => {
+                Packing::Trellis(TrellisRate::of_quarters(4 * bits.min(8))?)
+            }
             (_, _, grid) if grid.is_list() => Packing::Codebook,
             (_, WeightBits::Ternary, _) | (_, WeightBits::Bits(2), WeightGrid::Narrow | WeightGrid::Wage) => {
                 Packing::Ternary
@@ -251,7 +254,7 @@ impl LayerPlan {
         match (self.packing, self.weight_grid()) {
             (PackingForm::Int4, _) if bits != 4 => Some("packing `int4` takes weights of 4 bits".to_owned()),
             (PackingForm::Int2, _) if bits != 2 => Some("packing `int2` takes weights of 2 bits".to_owned()),
-            (PackingForm::Int4 | PackingForm::Int2, grid) if grid.is_list() => {
+            (PackingForm::Int4 | PackingForm::Int2, grid) if grid.is_list() || grid == WeightGrid::Trellis => {
                 Some(format!("grid `{grid}` cannot be stored as INT4 or INT2"))
             }
             (PackingForm::Int4, _) if !profile.int4_cast => {

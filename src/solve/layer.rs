@@ -14,8 +14,9 @@ use super::random::seed_of;
 use super::registry::taking;
 use super::rounding::{LayerInput, Rounded, Rounding};
 use super::rows::Rows;
-use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, held_out, planned};
+use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, held_out, planned, trellis};
 use crate::quant;
+use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales};
 use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
@@ -142,10 +143,13 @@ impl<'a> Target<'a> {
         };
         let mut fit = self.solve(layer, &own_floor, input, rounding)?;
         if !self.factors.is_empty() {
-            self.scale(&mut fit.weight, layer);
+            self.scale(&mut fit.weight, layer, is_trellis(rounding));
         }
         if rounding.half_scales {
-            halve(&mut fit.weight, rounding.solver.rounds_to_nearest().then_some(&*self.weight));
+            halve(
+                &mut fit.weight,
+                (rounding.solver.rounds_to_nearest() && !is_trellis(rounding)).then_some(&*self.weight),
+            );
         }
         Ok(fit)
     }
@@ -157,19 +161,24 @@ impl<'a> Target<'a> {
         self.check_granularity(granularity, rounding)?;
         let layout = match rounding.statistics {
             Some(statistics) => Rows::Groups(statistics.geometry()),
-            None => Rows::Channels(&layer.shape, axis),
+            // Columns of a trellis code are those of channels, whatever they share.
+            None => Rows::Channels(&layer.shape, if is_trellis(rounding) { layer.axis } else { axis }),
         };
         let rows: Vec<Vec<f32>> = (0..layout.groups()).map(|group| layout.of(&self.own, group)).collect();
         let statistics = |group| rounding.statistics.map_or(Statistics::Nothing, |all| all.group(group));
         let groups: Vec<Group> =
             rows.iter().enumerate().map(|(group, weights)| Group { weights, statistics: statistics(group) }).collect();
-        let channels = axis.map_or(1, |axis| layer.shape[axis]);
+        let channels = match (axis, layer.axis) {
+            (Some(axis), _) => layer.shape[axis],
+            (None, Some(axis)) if is_trellis(rounding) => layer.shape[axis],
+            _ => 1,
+        };
         let size = match layout {
             Rows::Groups(geometry) => geometry.inputs(),
             Rows::Channels(..) => self.own.len() / channels.max(1),
         };
         let levels = planned::levels(rounding.plan, &rows, if axis.is_some() { size } else { self.own.len() });
-        let grid = planned::grid(rounding.plan, &levels)?;
+        let grid = planned::grid(rounding.plan, &levels, if layer.axis.is_some() { channels } else { 0 })?;
         if !rounding.solver.takes(&grid) {
             return Err(SolveError::grid(rounding.solver, rounding.plan.weight_grid(), &taking(&grid)));
         }
@@ -234,14 +243,20 @@ impl<'a> Target<'a> {
         self.bias.iter().flatten().enumerate().map(own).collect()
     }
 
-    fn scale(&self, rounded: &mut QuantizedWeight, layer: &Layer) {
+    /// Multiplies the scales by the factors. Channels whose factor is 0 become 0; integers of a trellis code, which cannot be
+    /// changed one by one, get a scale next to nothing.
+    fn scale(&self, rounded: &mut QuantizedWeight, layer: &Layer, coded: bool) {
         let Some(axis) = layer.axis else { return };
         let scales = rounded.scales.iter().cycle().zip(&self.factors);
-        rounded.scales = scales
-            .map(|(&s, &f)| if f == 0.0 { ZERO_CHANNEL_SCALE } else { quant::normal_scale(f64::from(s) * f) })
-            .collect();
+        let others = scales.clone().map(|(&s, &f)| (f64::from(s) * f) as f32);
+        let none = if coded { trellis::negligible_scale(others) } else { ZERO_CHANNEL_SCALE };
+        rounded.scales =
+            scales.map(|(&s, &f)| if f == 0.0 { none } else { quant::normal_scale(f64::from(s) * f) }).collect();
         (rounded.axis, rounded.granularity) = (Some(axis), Granularity::Channel);
         let inner: usize = layer.shape[axis + 1..].iter().product::<usize>().max(1);
+        if coded {
+            return;
+        }
         for (i, q) in rounded.data.iter_mut().enumerate() {
             if self.factors[i / inner % self.factors.len()] == 0.0 {
                 *q = 0;
@@ -295,6 +310,11 @@ fn better(
     solution.ratio = compared.found;
     solution.plain_ratio = compared.nearest;
     Ok((solution, false))
+}
+
+/// Whether the plan asks for a trellis code.
+fn is_trellis(rounding: Rounding) -> bool {
+    rounding.plan.weight_grid() == WeightGrid::Trellis
 }
 
 /// The solution of a unit of one layer.

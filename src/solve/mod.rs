@@ -47,6 +47,7 @@ mod statistics;
 pub(crate) mod stored;
 #[cfg(test)]
 mod synthetic;
+mod trellis;
 
 pub use error::SolveError;
 pub(crate) use layer::target_weight;

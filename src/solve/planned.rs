@@ -5,6 +5,8 @@ use super::{Grid, binary_bases};
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{GridKind, GridSpec, QuantError, ScaleSearch};
 use crate::scheme::bit_plan::{LayerPlan, WeightBits};
+use crate::solve::trellis::SHORTEST;
+use msq_passes::{TrellisCode, TrellisRate};
 
 /// The list of integers for the weights of some groups, whose channels have `size` values; empty where the grid is no
 /// such list.
@@ -17,8 +19,8 @@ pub(super) fn levels(plan: LayerPlan, groups: &[Vec<f32>], size: usize) -> Vec<i
     }
 }
 
-/// The grid, given the list.
-pub(super) fn grid(plan: LayerPlan, levels: &[i8]) -> Result<Grid<'_>, QuantError> {
+/// The grid, given the list and the number of channels that a trellis code could take together, 0 where it could not.
+pub(super) fn grid(plan: LayerPlan, levels: &[i8], channels: usize) -> Result<Grid<'_>, QuantError> {
     let uniform = |kind| GridSpec::new(kind, bits(plan));
     match plan.weight_grid() {
         WeightGrid::Narrow => uniform(GridKind::SymmetricNarrow).map(Grid::Uniform),
@@ -26,6 +28,10 @@ pub(super) fn grid(plan: LayerPlan, levels: &[i8]) -> Result<Grid<'_>, QuantErro
         WeightGrid::FixedPoint => uniform(GridKind::Symmetric).map(|grid| Grid::Scaled(grid, ScaleSearch::PowerOfTwo)),
         WeightGrid::Wage => uniform(GridKind::SymmetricNarrow).map(|grid| Grid::Scaled(grid, ScaleSearch::Shift)),
         WeightGrid::Codebook => Ok(Grid::Codebook(bits(plan))),
+        WeightGrid::Trellis => {
+            let rate = TrellisRate::of_quarters(4 * bits(plan).min(8)).filter(|_| channels >= SHORTEST);
+            Ok(rate.map_or(Grid::Codebook(bits(plan)), |rate| Grid::Trellis(TrellisCode::new(rate))))
+        }
         WeightGrid::Sign | WeightGrid::PowerOfTwo | WeightGrid::BinaryBases => Ok(Grid::Levels(levels)),
     }
 }
@@ -52,7 +58,7 @@ mod tests {
     fn solve(bits: u8, grid: WeightGrid, weights: &[f32]) -> Solution {
         let plan = LayerPlan { weights: WeightBits::Bits(bits), grid: Some(grid), ..LayerPlan::default() };
         let levels = levels(plan, &[weights.to_vec()], weights.len());
-        let grid = super::grid(plan, &levels).unwrap();
+        let grid = super::grid(plan, &levels, 1).unwrap();
         let groups = [Group { weights, statistics: Statistics::Nothing }];
         Round::default().solve(&Problem::new(&groups, weights.len(), grid)).unwrap()
     }

@@ -3,7 +3,8 @@
 use crate::kernels::{Means, Moments};
 use crate::quant::{Affine, Granularity, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
 use crate::solve::levels::Levels;
-use crate::solve::{Statistics, codebook, fixed_levels};
+use crate::solve::{Statistics, codebook, fixed_levels, trellis};
+use msq_passes::TrellisCode;
 use rayon::prelude::*;
 
 /// One group of a layer.
@@ -26,6 +27,8 @@ pub enum Grid<'a> {
     Codebook(u8),
     /// A list of integers, in rising order.
     Levels(&'a [i8]),
+    /// Integers of a trellis code. Its columns are all rows of a layer, the groups one after another.
+    Trellis(TrellisCode),
 }
 
 /// A layer to be solved.
@@ -93,6 +96,7 @@ impl Grid<'_> {
             Self::Uniform(grid) | Self::Scaled(grid, _) => grid.bits(),
             Self::Codebook(bits) => bits,
             Self::Levels(levels) => levels.len().next_power_of_two().ilog2() as u8,
+            Self::Trellis(code) => code.rate().quarters().div_ceil(4),
         }
     }
 
@@ -100,7 +104,7 @@ impl Grid<'_> {
     pub fn spec(self) -> GridSpec {
         match self {
             Self::Uniform(grid) | Self::Scaled(grid, _) => grid,
-            Self::Codebook(_) | Self::Levels(_) => GridSpec::WEIGHT_S8,
+            Self::Codebook(_) | Self::Levels(_) | Self::Trellis(_) => GridSpec::WEIGHT_S8,
         }
     }
 }
@@ -149,6 +153,10 @@ impl<'a> Problem<'a> {
             grid: self.grid.spec(),
         };
         let (grid, search) = match self.grid {
+            Grid::Trellis(code) => {
+                check_finite(weights)?;
+                return Ok(of_list(trellis::nearest(self, code, weights, importance)));
+            }
             Grid::Uniform(grid) if self.fixed_scales => (grid, ScaleSearch::Given),
             _ if self.fixed_scales => return self.nearest_on_scales(weights).map(of_list),
             Grid::Uniform(grid) => (grid, ScaleSearch::MeanSquaredError),

@@ -50,14 +50,15 @@ impl Solver for Round {
         self.mode == RoundingMode::Nearest
     }
 
-    fn takes(&self, _: &Grid) -> bool {
-        true
+    fn takes(&self, grid: &Grid) -> bool {
+        self.mode == RoundingMode::Nearest || !matches!(grid, Grid::Trellis(_))
     }
 
     fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         let weights = problem.weights();
         let mut rounded = problem.nearest(&weights, &vec![1.0; weights.len()])?;
-        if self.mode == RoundingMode::Stochastic {
+        // Integers of a trellis code are not drawn one by one.
+        if self.mode == RoundingMode::Stochastic && !matches!(problem.grid, Grid::Trellis(_)) {
             draw(problem, &weights, &mut rounded);
         }
         let ratio: Sqnr = rounded.sqnr(&weights);
@@ -77,7 +78,7 @@ impl Solver for Round {
 fn draw(problem: &Problem, weights: &[f32], rounded: &mut QuantizedWeight) {
     let levels = match problem.grid {
         Grid::Uniform(grid) | Grid::Scaled(grid, _) => Levels::uniform(grid),
-        Grid::Codebook(_) => Levels::listed(&rounded.data),
+        Grid::Codebook(_) | Grid::Trellis(_) => Levels::listed(&rounded.data),
         Grid::Levels(levels) => Levels::listed(levels),
     };
     let size = if problem.per_channel() { problem.size } else { weights.len() }.max(1);

@@ -6,7 +6,7 @@
 use super::layer::halve;
 use super::round::Round;
 use super::rounding::Rounded;
-use super::{Group, Problem, SolveError, Solver, Statistics, planned};
+use super::{Grid, Group, Problem, SolveError, Solver, Statistics, planned};
 use crate::quant::{Granularity, QuantizedWeight, Sqnr};
 use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::{Scheme, Twin};
@@ -43,7 +43,11 @@ pub(crate) fn round_stored(
     let size = rows.len() / channels;
     let list = [rows];
     let levels = planned::levels(plan, &list, size);
-    let grid = planned::grid(plan, &levels).map_err(|error| SolveError::from(error).of(&weight.name))?;
+    // Columns of a trellis code lie along one axis.
+    let along = weight.axes.iter().filter(|&&axis| weight.shape[axis] > 1).count();
+    let grid = planned::grid(plan, &levels, if along == 1 { channels } else { 0 })
+        .map_err(|error| SolveError::from(error).of(&weight.name))?;
+    let coded = matches!(grid, Grid::Trellis(_));
     let groups = [Group { weights: &list[0], statistics: Statistics::Nothing }];
     let problem = Problem { seed: seed_of(scheme.seed, &weight.name), ..Problem::new(&groups, size, grid) };
     let solver = Round { mode: scheme.solve.rounding };
@@ -58,7 +62,7 @@ pub(crate) fn round_stored(
         grid: grid.spec(),
     };
     if scheme.output.half_scales {
-        halve(&mut rounded, solver.rounds_to_nearest().then_some(&*list[0]));
+        halve(&mut rounded, (solver.rounds_to_nearest() && !coded).then_some(&*list[0]));
     }
     let weight_sqnr = rounded.sqnr(&list[0]);
     if plan.weights == WeightBits::Bits(8) && weight_sqnr.decibels() < LEAST {

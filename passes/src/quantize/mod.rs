@@ -6,6 +6,7 @@ mod integers;
 mod pack_weights;
 mod store_constants;
 mod store_weights;
+pub(crate) mod trellis;
 
 pub use granularity::Granularity;
 pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
@@ -13,3 +14,4 @@ pub use integers::Integers;
 pub use pack_weights::{PackWeights, Packing};
 pub use store_constants::{StoreConstants, StoredTensor};
 pub use store_weights::StoreWeights;
+pub use trellis::{TrellisCode, TrellisRate, WINDOWS};

@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
         let levels = match self.problem.grid {
             Grid::Uniform(grid) | Grid::Scaled(grid, _) => Levels::uniform(grid),
             Grid::Levels(levels) => Levels::listed(levels),
-            Grid::Codebook(_) => Levels::entries(plain.data.iter().map(|&q| f64::from(q)).collect()),
+            Grid::Codebook(_) | Grid::Trellis(_) => Levels::entries(plain.data.iter().map(|&q| f64::from(q)).collect()),
         };
         let ready = Ready { inputs: self.inputs(input), levels, bases: self.bases(&plain), least };
         let plain_sums = self.sums(plain.data.iter().map(|&q| f32::from(q)), &ready.inputs);

@@ -44,7 +44,7 @@ pub(super) fn levels(grid: Grid, plain: &QuantizedWeight) -> Vec<f32> {
         Grid::Uniform(grid) | Grid::Scaled(grid, _) => {
             (grid.quantized_min()..=grid.quantized_max()).map(|q| q as f32).collect()
         }
-        Grid::Codebook(_) => plain.data.iter().map(|&q| f32::from(q)).collect(),
+        Grid::Codebook(_) | Grid::Trellis(_) => plain.data.iter().map(|&q| f32::from(q)).collect(),
         Grid::Levels(levels) => levels.iter().map(|&q| f32::from(q)).collect(),
     };
     levels.sort_by(f32::total_cmp);

@@ -33,7 +33,11 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod thin;
+mod trellis;
+#[cfg(test)]
+mod trellis_tests;
 
+use super::round::Round;
 use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
 use crate::quant::{QuantError, Sqnr};
 use crate::scheme::options::SolveOptions;
@@ -96,15 +100,39 @@ impl Solver for ClosedForm {
 
     fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         if problem.groups.iter().any(|group| matches!(group.statistics, Statistics::Blocks(_))) {
-            return blocks::solve(*self, problem);
+            return match problem.grid {
+                // The blocks of a group have no columns of their own where groups share them.
+                Grid::Trellis(_) if problem.groups.len() > 1 => Round::default().solve(problem),
+                _ => blocks::solve(*self, problem),
+            };
         }
         let prepared = prepare(problem, self.quick)?;
         let found = match problem.grid {
             Grid::Uniform(grid) | Grid::Scaled(grid, _) => descend(problem, &prepared, &Levels::uniform(grid)),
             Grid::Levels(levels) => descend(problem, &prepared, &Levels::listed(levels)),
             Grid::Codebook(_) => codebook::solve(problem, &prepared),
+            Grid::Trellis(code) => {
+                let found = assemble(problem, &prepared, &trellis::solve(problem, &prepared, code));
+                return self.better_than_a_codebook(problem, found);
+            }
         };
         Ok(assemble(problem, &prepared, &found))
+    }
+}
+
+impl ClosedForm {
+    /// A solution of a trellis code, or a codebook of as many bits where that is better, as for few or unlike rows.
+    fn better_than_a_codebook(self, problem: &Problem, found: Solution) -> Result<Solution, SolveError> {
+        // Columns as long lose next to nothing where their ends meet.
+        const LONG: usize = 128;
+        let rows = found.integers.len() / problem.size.max(1);
+        let Grid::Trellis(code) = problem.grid else { return Ok(found) };
+        if problem.fixed_scales || (problem.groups.len() == 1 && rows >= LONG) {
+            return Ok(found);
+        }
+        let grid = Grid::Codebook((code.rate().quarters() / 4).max(1));
+        let other = Self { quick: true, ..self }.solve(&Problem { grid, ..*problem })?;
+        Ok(if other.ratio.noise < found.ratio.noise { other } else { found })
     }
 }
 
@@ -148,7 +176,10 @@ fn descend(problem: &Problem, prepared: &[Prepared], levels: &Levels) -> Vec<Gro
 }
 
 fn prepare(problem: &Problem, quick: bool) -> Result<Vec<Prepared>, QuantError> {
-    let systems: Vec<System> = problem.groups.par_iter().map(|group| System::new(group, problem)).collect();
+    let shared = matches!(problem.grid, Grid::Trellis(_)) && problem.groups.len() > 1;
+    let order = shared.then(|| System::common_order(problem));
+    let systems: Vec<System> =
+        problem.groups.par_iter().map(|group| System::new(group, problem, order.as_deref())).collect();
     let targets: Vec<faer::Mat<f64>> =
         systems.par_iter().zip(problem.groups).map(|(system, group)| system.target(group)).collect();
     let weights = problem.weights();

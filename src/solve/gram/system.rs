@@ -94,14 +94,39 @@ impl System {
     }
 
     /// The form of a group's moments, or of its columns. Without any, or with such as are not finite, it is the identity.
-    pub(super) fn new(group: &Group, problem: &Problem) -> Self {
+    /// `order` is that of all groups, where they need one.
+    pub(super) fn new(group: &Group, problem: &Problem, order: Option<&[usize]>) -> Self {
+        let own = Self::of(group, problem, order);
+        let identity =
+            || Self { order: order.map_or_else(Vec::new, <[usize]>::to_vec), ..Self::identity(problem.size) };
+        own.unwrap_or_else(|| if order.is_some() { identity() } else { Self::identity(problem.size) })
+    }
+
+    /// An order of inputs for all groups: that of the sums of their diagonals, each relative to its mean.
+    pub(super) fn common_order(problem: &Problem) -> Vec<usize> {
+        let size = problem.size;
+        let mut sums = vec![0.0; size];
+        for group in problem.groups {
+            let Statistics::Moments(moments) = group.statistics else { continue };
+            let diagonal = (0..size).map(|i| f64::from(moments.product[i * size + i]));
+            let total: f64 = diagonal.clone().sum();
+            if total.is_normal() && total > 0.0 {
+                sums.iter_mut().zip(diagonal).for_each(|(sum, value)| *sum += value / total);
+            }
+        }
+        let mut order: Vec<usize> = (0..size).collect();
+        order.sort_by(|&a, &b| sums[a].total_cmp(&sums[b]).then(b.cmp(&a)));
+        order
+    }
+
+    fn of(group: &Group, problem: &Problem, order: Option<&[usize]>) -> Option<Self> {
         let size = problem.size;
         let moments = match group.statistics {
             Statistics::Moments(moments) => moments,
             Statistics::Columns(columns) => {
-                return Self::of_columns(columns, problem).unwrap_or_else(|| Self::identity(size));
+                return Self::of_columns(columns, problem);
             }
-            _ => return Self::identity(size),
+            _ => return None,
         };
         let means = Means::of(moments, problem.centered);
         let product = |i: usize, j: usize| {
@@ -112,10 +137,14 @@ impl System {
         let finite = moments.product.iter().chain(moments.cross.iter().flatten()).all(|v| v.is_finite())
             && means.quantized.iter().chain(&means.float).all(|v| v.is_finite());
         if !finite || unit < f64::MIN_POSITIVE * 1e6 {
-            return Self::identity(size);
+            return None;
         }
-        let mut order: Vec<usize> = (0..size).collect();
-        order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]).then(b.cmp(&a)));
+        let rising = || {
+            let mut order: Vec<usize> = (0..size).collect();
+            order.sort_by(|&a, &b| diagonal[a].total_cmp(&diagonal[b]).then(b.cmp(&a)));
+            order
+        };
+        let order = order.map_or_else(rising, <[usize]>::to_vec);
         let form = Mat::from_fn(size, size, |i, j| product(order[i], order[j]) / unit);
         let shrinkage = shrinkage(form.as_ref(), moments.count);
         let cross = moments.cross.as_ref().map(|cross| {
@@ -125,7 +154,7 @@ impl System {
             Mat::from_fn(size, size, |j, i| value(order[i], order[j]) / unit)
         });
         let parts = Self { order, unit, cross, shrinkage, ..Self::identity(0) };
-        Self::factorize(&form, problem.damping, parts).unwrap_or_else(|| Self::identity(size))
+        Self::factorize(&form, problem.damping, parts)
     }
 
     /// The form with as little damping from `damping` on as lets it be factorised.
@@ -162,6 +191,17 @@ impl System {
             unit: 1.0,
             cross: None,
         }
+    }
+
+    /// The input at each place.
+    pub(super) fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// The squares of the diagonal of the Cholesky factor; 1 where there is none.
+    pub(super) fn pivots(&self) -> Vec<f64> {
+        let root = |place: usize| self.factor.as_ref().map_or(1.0, |factor| factor.L()[(place, place)]);
+        (0..self.order.len()).map(|place| root(place).powi(2)).collect()
     }
 
     /// What errors have to be multiplied with to be those of the moments.

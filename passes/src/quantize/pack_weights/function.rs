@@ -1,12 +1,10 @@
 //! Unpacking as functions of the model: one per code, in the domain `msq`.
 
+use super::DOMAIN;
 use super::code::Code;
 use super::unpack::Unpacker;
 use crate::ir::{FunctionProto, Graph, Model, NodeProto, OperatorSetIdProto, ValueId, function_body};
 use crate::pass::PassError;
-
-/// The domain of the functions.
-pub(super) const DOMAIN: &str = "msq";
 
 /// Calls the function that unpacks the code, adding it to the model if it is missing.
 pub(super) fn call(model: &mut Model, planes: &[ValueId], code: Code, low: i32) -> Result<ValueId, PassError> {

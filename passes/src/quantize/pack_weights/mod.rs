@@ -25,12 +25,15 @@
 
 mod code;
 mod function;
+mod trellis;
 mod unpack;
 
 use crate::ir::{DataType, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::quantize::trellis::TrellisRate;
 use code::Code;
 use indexmap::IndexMap;
+use trellis::{Coded, Decoder};
 use unpack::{Unpacker, cast, flatten, reshape};
 
 /// How the integers of a weight are stored.
@@ -47,6 +50,9 @@ pub enum Packing {
     Int4,
     /// −2 to 1 as an INT2 tensor.
     Int2,
+    /// Integers of a trellis code, as strings of bits along the output channels. Integers that are of no such code are
+    /// stored as a codebook.
+    Trellis(TrellisRate),
 }
 
 /// Packs the weights of quantized layers.
@@ -57,6 +63,12 @@ pub struct PackWeights {
     /// Whether unpacking is written as functions of the model.
     pub functions: bool,
 }
+
+/// The domain of the functions.
+const DOMAIN: &str = "msq";
+
+/// The most entries of a codebook.
+const LARGEST_CODEBOOK: usize = 128;
 
 /// A pool is closed when it holds this many weights, to bound what a runtime unpacks at once.
 const POOL: usize = 1 << 24;
@@ -70,6 +82,7 @@ impl Packing {
             Self::Ternary => Code::TERNARY.bytes(weights),
             Self::Bits(bits) => Code::of_bits(bits).map_or(weights, |code| code.bytes(weights)),
             Self::Codebook => weights,
+            Self::Trellis(rate) => rate.bytes(weights),
         }
     }
 
@@ -89,7 +102,7 @@ impl Packing {
             Self::Int4 => (-8, 7),
             Self::Int2 => (-2, 1),
             Self::Bits(bits @ 1..=7) => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
-            Self::Bits(_) | Self::Codebook => (i8::MIN, i8::MAX),
+            Self::Bits(_) | Self::Codebook | Self::Trellis(_) => (i8::MIN, i8::MAX),
         }
     }
 
@@ -97,7 +110,7 @@ impl Packing {
         match self {
             Self::Ternary => Some(Code::TERNARY),
             Self::Bits(bits) => Code::of_bits(bits),
-            Self::Codebook | Self::Int4 | Self::Int2 => None,
+            Self::Codebook | Self::Int4 | Self::Int2 | Self::Trellis(_) => None,
         }
     }
 }
@@ -125,11 +138,22 @@ impl Pass for PackWeights {
         let mut outcome = Outcome::default();
         let mut packer = Packer { model, unpacker: Unpacker::default(), functions: self.functions };
         let mut pools: IndexMap<Packing, Vec<Weight>> = IndexMap::new();
-        for weight in self.weights(packer.model, &mut outcome)? {
+        let mut coded = Vec::new();
+        let weights = self.weights(packer.model, &mut outcome)?;
+        for weight in &weights {
             match weight.packing {
-                Packing::Codebook => packer.codebook(&weight)?,
-                Packing::Int4 | Packing::Int2 => packer.narrow(&weight),
-                Packing::Ternary | Packing::Bits(_) => pools.entry(weight.packing).or_default().push(weight),
+                Packing::Trellis(rate) => match Coded::new(weight, rate) {
+                    Some(strings) => coded.push(strings),
+                    None if entries_of(weight).len() <= LARGEST_CODEBOOK => packer.codebook(weight)?,
+                    None => {
+                        let name = packer.model.graph.value(weight.value).name();
+                        outcome.decline(name, "its integers are of no trellis code");
+                        continue;
+                    }
+                },
+                Packing::Codebook => packer.codebook(weight)?,
+                Packing::Int4 | Packing::Int2 => packer.narrow(weight),
+                Packing::Ternary | Packing::Bits(_) => pools.entry(weight.packing).or_default().push(weight.clone()),
             }
             outcome.count();
         }
@@ -138,6 +162,7 @@ impl Pass for PackWeights {
                 packer.pool(packing, pool)?;
             }
         }
+        Decoder::new(model, self.functions).write(coded)?;
         Ok(outcome)
     }
 }
@@ -192,6 +217,14 @@ impl PackWeights {
         }
         Ok(weights)
     }
+}
+
+/// The different integers of a weight, in rising order.
+fn entries_of(weight: &Weight) -> Vec<i8> {
+    let mut entries = weight.integers.clone();
+    entries.sort_unstable();
+    entries.dedup();
+    entries
 }
 
 /// The int8 initializer behind an input of a node, through the nodes that scale it and those that arrange it.
@@ -296,9 +329,7 @@ impl Packer<'_> {
 
     /// A weight with its own list of integers.
     fn codebook(&mut self, weight: &Weight) -> Result<(), PassError> {
-        let mut entries = weight.integers.clone();
-        entries.sort_unstable();
-        entries.dedup();
+        let mut entries = entries_of(weight);
         let bits = entries.len().next_power_of_two().ilog2().max(1) as u8;
         let Some(code) = Code::of_bits(bits) else {
             return Err(PassError::Input(format!("{} integers are too many for a codebook", entries.len())));

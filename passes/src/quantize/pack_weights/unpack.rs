@@ -107,7 +107,7 @@ impl Table {
     }
 }
 
-fn scalar(graph: &mut Graph, name: &str, value: i32) -> ValueId {
+pub(super) fn scalar(graph: &mut Graph, name: &str, value: i32) -> ValueId {
     graph.add_initializer(TensorProto::from_i32(name, &[], &[value]))
 }
 

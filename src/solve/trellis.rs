@@ -1,0 +1,126 @@
+//! Weights rounded to a trellis code one column at a time, and scales fitted to them.
+//!
+//! Scales start where the weights of a row are as spread as the entries of the table. Then columns are encoded, each by its
+//! own search, and scales fitted by least squares, in turns. A row that is 0 throughout gets a scale at which the integers
+//! it has to take, since no string is 0 throughout, weigh next to nothing.
+
+use super::Problem;
+use crate::quant::trellis::{Encoder, spread};
+use crate::quant::{ZERO_CHANNEL_SCALE, normal_scale};
+use msq_passes::TrellisCode;
+use rayon::prelude::*;
+
+/// How often columns are encoded and scales fitted in turns.
+const TURNS: usize = 2;
+
+/// The scale of a row of zeros, as a share of the largest scale.
+const NEGLIGIBLE: f64 = 1.0 / (1 << 20) as f64;
+
+/// Columns shorter than this are not worth a string: what fills its last byte is too much of it.
+pub(super) const SHORTEST: usize = 8;
+
+/// The scale for a row of zeros beside others.
+pub(super) fn negligible_scale(others: impl Iterator<Item = f32>) -> f32 {
+    let largest = others.fold(0.0_f32, f32::max);
+    let largest = if largest > 0.0 { largest } else { ZERO_CHANNEL_SCALE };
+    normal_scale(f64::from(largest) * NEGLIGIBLE)
+}
+
+/// Integers and scales of weights `[O, K]`, errors weighed by the importance of each.
+pub(super) fn nearest(
+    problem: &Problem,
+    code: TrellisCode,
+    weights: &[f32],
+    importance: &[f64],
+) -> (Vec<i8>, Vec<f32>) {
+    let size = problem.size.max(1);
+    let rows = weights.len() / size;
+    let mut scales = first_scales(problem, &code, weights);
+    let mut integers = Vec::new();
+    for _ in 0..TURNS {
+        integers = encode(code, weights, importance, size, &scales);
+        if problem.fixed_scales {
+            break;
+        }
+        fit(problem, weights, importance, &integers, &mut scales);
+    }
+    if !problem.per_channel() && !problem.fixed_scales {
+        scales.truncate(1);
+    } else if problem.fixed_scales && problem.least_scales.len() < rows {
+        scales.truncate(problem.least_scales.len().max(1));
+    }
+    (integers, scales)
+}
+
+/// The scale of each row to start from.
+fn first_scales(problem: &Problem, code: &TrellisCode, weights: &[f32]) -> Vec<f32> {
+    let size = problem.size.max(1);
+    let rows = weights.len() / size;
+    if problem.fixed_scales {
+        let last = problem.least_scales.last().copied().unwrap_or(1.0);
+        return (0..rows).map(|row| problem.least_scales.get(row).copied().unwrap_or(last)).collect();
+    }
+    let spread = spread(code.table());
+    let magnitude = |part: &[f32]| {
+        let squares: f64 = part.iter().map(|&w| f64::from(w).powi(2)).sum();
+        (squares / part.len().max(1) as f64).sqrt() / spread
+    };
+    let own: Vec<f32> = if problem.per_channel() {
+        weights.chunks(size).map(|row| magnitude(row) as f32).collect()
+    } else {
+        vec![magnitude(weights) as f32; rows]
+    };
+    let none = negligible_scale(own.iter().copied());
+    let scale = |(row, &own): (usize, &f32)| normal_scale(f64::from(own.max(none).max(problem.least_scale(row))));
+    own.iter().enumerate().map(scale).collect()
+}
+
+/// The integers of all columns on the scales of rows.
+fn encode(code: TrellisCode, weights: &[f32], importance: &[f64], size: usize, scales: &[f32]) -> Vec<i8> {
+    let rows = scales.len();
+    let column = |encoder: &mut Encoder, input: usize| {
+        let targets: Vec<f64> =
+            (0..rows).map(|r| f64::from(weights[r * size + input]) / f64::from(scales[r])).collect();
+        let weight = |r: usize| importance[r * size + input] * f64::from(scales[r]).powi(2);
+        encode_column(encoder, &targets, &(0..rows).map(weight).collect::<Vec<f64>>())
+    };
+    let columns: Vec<Vec<i8>> = (0..size)
+        .into_par_iter()
+        .map_init(|| Encoder::new(code, rows), |encoder, input| column(encoder, input))
+        .collect();
+    let mut integers = vec![0; weights.len()];
+    for (input, column) in columns.iter().enumerate() {
+        column.iter().enumerate().for_each(|(row, &q)| integers[row * size + input] = q);
+    }
+    integers
+}
+
+/// The integers nearest to the targets of a column, in the units of the integers.
+pub(super) fn encode_column(encoder: &mut Encoder, targets: &[f64], importance: &[f64]) -> Vec<i8> {
+    // Beyond that a target is as good as at the end, and single precision holds all sums.
+    const FAR: f64 = 1e4;
+    let largest = importance.iter().copied().filter(|w| w.is_finite()).fold(0.0, f64::max);
+    let targets: Vec<f32> = targets.iter().map(|y| if y.is_nan() { 0.0 } else { y.clamp(-FAR, FAR) as f32 }).collect();
+    let weight = |w: &f64| if largest > 0.0 && w.is_finite() { (w / largest) as f32 } else { 1.0 };
+    encoder.encode(&targets, &importance.iter().map(weight).collect::<Vec<f32>>())
+}
+
+/// Fits scales by least squares.
+fn fit(problem: &Problem, weights: &[f32], importance: &[f64], integers: &[i8], scales: &mut [f32]) {
+    let size = problem.size.max(1);
+    let sums = |row: usize| {
+        let of = row * size..(row + 1) * size;
+        let terms = weights[of.clone()].iter().zip(&importance[of.clone()]).zip(&integers[of]);
+        terms.fold((0.0, 0.0), |(mixed, square), ((&w, i), &q)| {
+            (mixed + i * f64::from(w) * f64::from(q), square + i * f64::from(q).powi(2))
+        })
+    };
+    let all: Vec<(f64, f64)> = (0..scales.len()).map(sums).collect();
+    let total = all.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    for (row, scale) in scales.iter_mut().enumerate() {
+        let (mixed, square) = if problem.per_channel() { all[row] } else { total };
+        if mixed > 0.0 && square > 0.0 {
+            *scale = normal_scale((mixed / square).max(f64::from(problem.least_scale(row))));
+        }
+    }
+}
