@@ -11,6 +11,7 @@ use common::{Scratch, args, models, msq};
 use msq_passes::ir::ModelProto;
 use serde_json::Value;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// A quantized network and the report of its making.
@@ -96,7 +97,7 @@ fn a_weight_of_many_steps_is_stored_once_at_every_width() {
     for t in 0..steps {
         let (from, to) = (if t == 0 { "x".to_owned() } else { format!("h{t}") }, t + 1);
         let to = if to == steps { "y".to_owned() } else { format!("h{to}") };
-        nodes += &format!("g{t} = Gemm <transB = 1> ({from}, w, b) {to} = Tanh (g{t})\n");
+        writeln!(nodes, "g{t} = Gemm <transB = 1> ({from}, w, b) {to} = Tanh (g{t})").unwrap();
     }
     let text = format!(
         "<ir_version: 8, opset_import: [\"\": 17]> g (float[N,192] x) => (float[N,192] y)

@@ -129,7 +129,7 @@ fn stores(text: &mut String, report: &Report) {
         let (number, weights) = (of_kind().count(), of_kind().map(|weight| weight.weights).sum::<usize>());
         let mut bits: Vec<String> = of_kind().filter_map(|w| w.weight_bits).map(|bits| bits.to_string()).collect();
         bits.dedup();
-        let bits = bits.join(" and ").replace("8", "int8");
+        let bits = bits.join(" and ").replace('8', "int8");
         let what = if number == 1 { one } else { many };
         let bits = if bits == "int8" { bits } else { format!("integers of {} bits", bits.replace("int8", "8")) };
         (number > 0).then(|| format!("{number} {what} ({} weights) as {bits}", count(weights as u64)))

@@ -159,12 +159,11 @@ impl Lane<'_, '_> {
         let shapes: Shapes = inputs.iter().map(|a| a.shape().to_vec()).collect();
         if self.sessions.first().is_none_or(|(last, _)| *last != shapes) {
             let known = self.sessions.iter().position(|(known, _)| *known == shapes);
-            let entry = match known {
-                Some(at) => self.sessions.remove(at),
-                None => {
-                    let session = self.pool.plan(&shapes)?.session()?;
-                    (shapes, session)
-                }
+            let entry = if let Some(at) = known {
+                self.sessions.remove(at)
+            } else {
+                let session = self.pool.plan(&shapes)?.session()?;
+                (shapes, session)
             };
             self.sessions.truncate(self.pool.most - 1);
             self.sessions.insert(0, entry);

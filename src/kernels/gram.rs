@@ -282,10 +282,10 @@ impl Gram {
 
     /// The columns themselves, of each group, where there are fewer than half as many as a column has values: then their
     /// moments hold nothing more, and are larger.
-    pub(crate) fn finish_few(self) -> Result<Vec<Columns>, Self> {
+    pub(crate) fn finish_few(&self) -> Option<Vec<Columns>> {
         let (groups, size) = (self.geometry.groups(), self.geometry.inputs());
         if self.sums.count > 0 || self.filled == 0 || self.filled * 2 > size {
-            return Err(self);
+            return None;
         }
         let of_group = |values: &[f32], group: usize| -> Vec<f32> {
             let element = |at: usize| values[(group * size + at % size) * self.capacity + at / size];
@@ -294,7 +294,7 @@ impl Gram {
         let float = if self.apart { &self.float } else { &self.quantized };
         let columns =
             |group| Columns { size, quantized: of_group(&self.quantized, group), float: of_group(float, group) };
-        Ok((0..groups).map(columns).collect())
+        Some((0..groups).map(columns).collect())
     }
 
     /// The moments of each group, block after block.

@@ -391,7 +391,7 @@ fn samplers_keep_their_limits() {
 fn few_columns_are_kept_and_others_left_out() {
     let geometry = geometry("1,6,40", "40,3", "1,6,3", "MatMul(x, w)").unwrap();
     let (x, y) = (values(240, 1), values(240, 2));
-    let keep = |element: usize| element < 40 || element >= 200;
+    let keep = |element: usize| !(40..200).contains(&element);
     let observed = |quantized: &[f32]| {
         let mut parts = [0, 1].map(|_| Gram::new(geometry.clone(), Sampling::ALL).unwrap());
         parts[0].observe_kept(0, &x, &x, &[1, 6, 40], Some(&keep)).unwrap();
@@ -410,5 +410,5 @@ fn few_columns_are_kept_and_others_left_out() {
     assert_eq!(observed(&y).finish(), moments.finish());
     let mut many = Gram::new(geometry, Sampling::ALL).unwrap();
     (0..4).for_each(|sample| many.observe(sample, &x, &x, &[1, 6, 40]).unwrap());
-    assert!(many.finish_few().is_err());
+    assert!(many.finish_few().is_none());
 }

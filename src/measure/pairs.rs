@@ -14,13 +14,12 @@ pub(super) fn both_canonical(models: [&mut Model; 2], runtime: &Runtime) -> Resu
     Ok([canonical(first, keeps_norms[1], runtime)?, canonical(second, keeps_norms[0], runtime)?])
 }
 
+/// Copies of two models, and names of values of both: the second name, and that in the first model.
+type Paired = ([Model; 2], Vec<(String, String)>);
+
 /// Copies of a reference and a model in which what paired layers compute has a second name that both know, and for each
 /// such name that of the reference.
-pub(super) fn by_layers(
-    reference: &Model,
-    model: &Model,
-    runtime: &Runtime,
-) -> Result<([Model; 2], Vec<(String, String)>), MeasureError> {
+pub(super) fn by_layers(reference: &Model, model: &Model, runtime: &Runtime) -> Result<Paired, MeasureError> {
     let (mut first, mut second) = (reference.clone(), model.clone());
     let layers = both_canonical([&mut first, &mut second], runtime)?;
     let mut names = Vec::new();

@@ -58,8 +58,7 @@ fn is_asked_for(run: Run) -> bool {
 /// moved as well it is no chance.
 fn loses_too_much(quality: &Quality) -> bool {
     let seems = |output: &OutputMetrics| output.figures.divergence.is_some_and(|moved| moved > MOVED);
-    quality.lost > ALLOWED
-        && quality.outputs.iter().any(|output| is_worse(output, quality.samples, ALLOWED) || seems(output))
-        || quality.metric.is_some() && quality.lost > ALLOWED
-        || quality.lost.is_nan()
+    let surely = |output: &OutputMetrics| is_worse(output, quality.samples, ALLOWED) || seems(output);
+    let counts = quality.metric.is_some() || quality.outputs.iter().any(surely);
+    quality.lost.is_nan() || quality.lost > ALLOWED && counts
 }

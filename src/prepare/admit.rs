@@ -23,7 +23,9 @@ pub(crate) fn admit(
     let mut notes: Vec<String> = frozen(&inputs, &input_names(model)).into_iter().collect();
     notes.extend(single_precision(&types, &records));
     notes.extend(declined(&records));
-    notes.iter().for_each(|note| tracing::info!("{note}"));
+    for note in &notes {
+        tracing::info!("{note}");
+    }
     Ok(notes)
 }
 

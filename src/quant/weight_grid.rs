@@ -42,9 +42,8 @@ impl WeightGrid {
         match self {
             Self::Sign => 1,
             // ±64 is the largest power of two that has its negative among integers of 8 bits, and fits.
-            Self::PowerOfTwo => 4,
-            // Of more bits 256 windows are too few.
-            Self::Trellis => 4,
+            // Of a trellis of more bits 256 windows are too few.
+            Self::PowerOfTwo | Self::Trellis => 4,
             // A list has 128 entries at most, and a channel that computes nothing adds 0.
             Self::BinaryBases => 6,
             Self::Codebook => 7,

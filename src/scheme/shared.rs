@@ -109,12 +109,11 @@ fn same_rows_groups<'a>(model: &Model, layers: &[&'a Layer]) -> Vec<Vec<&'a Laye
     for &layer in layers.iter().filter(|layer| layer.axis.is_some() && layer.weights() >= LEAST) {
         let key = (layer.axis.map_or(0, |axis| layer.shape[axis]), layer.weights());
         let known = alike.entry(key).or_default();
-        match known.iter().find(|&&group| same_rows(model, groups[group][0], layer)) {
-            Some(&group) => groups[group].push(layer),
-            None => {
-                known.push(groups.len());
-                groups.push(vec![layer]);
-            }
+        if let Some(&group) = known.iter().find(|&&group| same_rows(model, groups[group][0], layer)) {
+            groups[group].push(layer);
+        } else {
+            known.push(groups.len());
+            groups.push(vec![layer]);
         }
     }
     groups

@@ -84,7 +84,6 @@ impl LayerStatistics {
             return Err(KernelError::Merge);
         }
         match (&mut self.values, &other.values) {
-            (Values::Nothing, Values::Nothing) => {}
             (Values::Moments(to), Values::Moments(from)) if to.len() == from.len() => {
                 to.iter_mut().zip(from).for_each(|(to, from)| to.add(from));
             }
@@ -93,7 +92,7 @@ impl LayerStatistics {
             }
             // Columns stand for moments where few were seen: moments, of many, say more.
             (Values::Columns(_), Values::Moments(_)) => self.values = other.values.clone(),
-            (Values::Moments(_), Values::Columns(_)) => {}
+            (Values::Nothing, Values::Nothing) | (Values::Moments(_), Values::Columns(_)) => {}
             _ => return Err(KernelError::Merge),
         }
         if self.held_out.len() == other.held_out.len() {
@@ -224,9 +223,7 @@ impl StatisticsCollector {
     pub(crate) fn finish(self) -> LayerStatistics {
         let values = match self.sums {
             Sums::Nothing => Values::Nothing,
-            Sums::Moments(gram) => {
-                gram.finish_few().map_or_else(|gram| Values::Moments(gram.finish()), Values::Columns)
-            }
+            Sums::Moments(gram) => gram.finish_few().map_or_else(|| Values::Moments(gram.finish()), Values::Columns),
             Sums::Columns(columns) => Values::Columns(columns.finish()),
         };
         let held_out = self.held_out.map(|(_, columns)| columns.finish()).unwrap_or_default();

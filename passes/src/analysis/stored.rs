@@ -155,11 +155,14 @@ fn refusal(graph: &Graph, weight: &StoredWeight) -> Option<&'static str> {
     (10 * stored > 6 * weight.float_bytes).then_some("integers and scales would take more than 0.6 of its bytes")
 }
 
+/// Looks up an integer attribute by its name; the second argument where there is none.
+type Integers<'a> = Box<dyn Fn(&str, i64) -> i64 + 'a>;
+
 /// What is asked of a node, of the main graph or of a sub-graph.
 struct View<'a> {
     op: &'a str,
     domain: &'a str,
-    int: Box<dyn Fn(&str, i64) -> i64 + 'a>,
+    int: Integers<'a>,
     equation: Option<&'a str>,
 }
 

@@ -178,7 +178,9 @@ impl Inliner<'_> {
             return Err(differs);
         }
         let body = upgrade_nodes(body, (own, of_model), self.names.all()).map_err(|why| format!("{differs}: {why}"))?;
-        body.iter().for_each(|node| self.names.take(node));
+        for node in &body {
+            self.names.take(node);
+        }
         Ok(body)
     }
 

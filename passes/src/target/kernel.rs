@@ -28,6 +28,7 @@ pub enum Support {
 
 /// A row of a kernel table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Properties of a row that do not depend on each other.
 pub struct Kernel {
     /// The operator, of the default domain.
     pub op: &'static str,

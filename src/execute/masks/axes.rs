@@ -259,16 +259,16 @@ fn first_output(graph: &Graph, node: &Node, read: &dyn Fn(usize) -> Option<Axes>
     }
     if BROADCAST.contains(&op) {
         let all: Option<Vec<Axes>> = (0..node.inputs().len()).map(read).collect();
-        return broadcast(all?);
+        return Some(broadcast(all?));
     }
     match op {
-        "MatMul" | "FusedMatMul" => product(read(0)?, read(1)?),
+        "MatMul" | "FusedMatMul" => product(&read(0)?, &read(1)?),
         "Gemm" => {
             let rows = read(0)?;
             let row = rows.get(usize::from(node.int_or("transA", 0) != 0))?.clone();
             Some(vec![row, Axis::plain(None)])
         }
-        "Conv" => convolution(node, read(0)?),
+        "Conv" => convolution(node, &read(0)?),
         "Transpose" => {
             let axes = read(0)?;
             let order: Vec<usize> = match node.ints("perm") {
@@ -280,7 +280,7 @@ fn first_output(graph: &Graph, node: &Node, read: &dyn Fn(usize) -> Option<Axes>
         "Reshape" | "Flatten" | "Unsqueeze" | "Squeeze" => reshaped(graph, node, read(0)?),
         "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceL2" | "ReduceProd" | "ReduceLogSumExp"
         | "ReduceSumSquare" | "ReduceL1" | "ArgMax" | "ArgMin" => reduced(graph, node, read(0)?),
-        "Gather" => gathered(graph, node, read(0)?, read(1)?),
+        "Gather" => gathered(graph, node, &read(0)?, read(1)?),
         "Concat" => {
             let all: Option<Vec<Axes>> = (0..node.inputs().len()).map(read).collect();
             let mut axes = alike(all?)?;
@@ -314,7 +314,6 @@ fn first_output(graph: &Graph, node: &Node, read: &dyn Fn(usize) -> Option<Axes>
             axes.push(Axis::plain(None));
             Some(axes)
         }
-        "TopK" => None,
         _ => None,
     }
 }
@@ -357,7 +356,7 @@ fn joined(a: Axis, b: Axis) -> Axis {
     Axis { size, parts }
 }
 
-fn broadcast(all: Vec<Axes>) -> Option<Axes> {
+fn broadcast(all: Vec<Axes>) -> Axes {
     let mut total: Axes = Vec::new();
     for mut axes in all {
         if axes.len() > total.len() {
@@ -368,20 +367,20 @@ fn broadcast(all: Vec<Axes>) -> Option<Axes> {
             total[offset + at] = joined(total[offset + at].clone(), axis);
         }
     }
-    Some(total)
+    total
 }
 
 /// Operands of one rank, of which each axis is marked where one marks it.
 fn alike(all: Vec<Axes>) -> Option<Axes> {
     let rank = all.first()?.len();
-    if all.iter().any(|axes| axes.len() != rank) { None } else { broadcast(all) }
+    if all.iter().any(|axes| axes.len() != rank) { None } else { Some(broadcast(all)) }
 }
 
-fn product(a: Axes, b: Axes) -> Option<Axes> {
+fn product(a: &[Axis], b: &[Axis]) -> Option<Axes> {
     let (rows, columns) = (a.len().checked_sub(2), b.len().checked_sub(2));
     match (rows, columns) {
         (Some(rows), Some(columns)) => {
-            let mut axes = broadcast(vec![a[..rows].to_vec(), b[..columns].to_vec()])?;
+            let mut axes = broadcast(vec![a[..rows].to_vec(), b[..columns].to_vec()]);
             axes.extend([a[rows].clone(), b[columns + 1].clone()]);
             Some(axes)
         }
@@ -392,7 +391,7 @@ fn product(a: Axes, b: Axes) -> Option<Axes> {
 }
 
 /// A convolution over a sequence whose output has as many positions as its input.
-fn convolution(node: &Node, axes: Axes) -> Option<Axes> {
+fn convolution(node: &Node, axes: &[Axis]) -> Option<Axes> {
     let mut out = vec![axes.first()?.clone(), Axis::plain(None)];
     let kept = |at: usize| {
         let item = |name: &str, default: i64| node.ints(name).get(at).copied().unwrap_or(default);
@@ -423,14 +422,12 @@ fn reduced(graph: &Graph, node: &Node, axes: Axes) -> Option<Axes> {
     } else {
         listed.iter().map(|&at| positive(at, axes.len())).collect::<Option<_>>()?
     };
-    let axis = |(at, axis): (usize, Axis)| match gone.contains(&at) {
-        false => Some(axis),
-        true => keeps.then(|| Axis::plain(Some(1))),
-    };
+    let axis =
+        |(at, axis): (usize, Axis)| if gone.contains(&at) { keeps.then(|| Axis::plain(Some(1))) } else { Some(axis) };
     Some(axes.into_iter().enumerate().filter_map(axis).collect())
 }
 
-fn gathered(graph: &Graph, node: &Node, data: Axes, indices: Axes) -> Option<Axes> {
+fn gathered(graph: &Graph, node: &Node, data: &[Axis], indices: Axes) -> Option<Axes> {
     let along = positive(node.int_or("axis", 0), data.len())?;
     let constant = node.input(1).is_some_and(|value| graph.constant(value).is_some());
     let picked = indices.into_iter().map(|axis| if constant { Axis::plain(axis.size) } else { axis });
@@ -472,9 +469,10 @@ fn target_shape(graph: &Graph, node: &Node) -> Option<Vec<Option<i64>>> {
     if !concat.is("Concat") {
         return None;
     }
-    let piece = |value: ValueId| match integers(graph, value) {
-        Some(numbers) => Some(numbers.into_iter().map(Some).collect::<Vec<_>>()),
-        None => {
+    let piece = |value: ValueId| {
+        if let Some(numbers) = integers(graph, value) {
+            Some(numbers.into_iter().map(Some).collect::<Vec<_>>())
+        } else {
             let one = graph.value(value).shape() == Some(vec![Some(1)])
                 || graph.value(value).producer().is_some_and(|(node, _)| graph.node(node).is("Unsqueeze"));
             one.then(|| vec![None])

@@ -141,10 +141,9 @@ pub(super) fn sequences(model: &Model) -> Vec<Source> {
         let entry = graph.value(value);
         let element = entry.element_type()?;
         let axis = match (entry.shape()?.len(), element.is_float()) {
-            (2, false) => 1,
             // Channels of a convolution lie on axis 1, its positions behind them.
             (3, true) if entry.uses().iter().any(|u| graph.node(u.node).is("Conv")) => 2,
-            (3, true) => 1,
+            (2, false) | (3, true) => 1,
             _ => return None,
         };
         Some(Source { value, input, name: entry.name().to_owned(), rule: Rule::Repeats { axis } })

@@ -15,7 +15,7 @@ fn floats(shape: &[usize]) -> Array {
     Array::from_f32(shape.to_vec(), vec![0.5; shape.iter().product()]).unwrap()
 }
 
-/// Self-attention of two heads as TorchScript exports it: the mask becomes an addend, heads are split by Reshapes.
+/// Self-attention of two heads as `TorchScript` exports it: the mask becomes an addend, heads are split by Reshapes.
 fn attention(mask: &str, form: &str) -> Model {
     model(&format!(
         "g (float[N,T,8] x, int64[N,T] {mask}) => (float[N,T,8] y, float[N,8] pooled)

@@ -1,6 +1,6 @@
 //! Weights on trellis codes: the string of bits whose windows come closest to a column.
 //!
-//! [`msq_passes::TrellisCode`] says what a column of n weights may be: each q_i is an entry of a table for a window of 8
+//! [`msq_passes::TrellisCode`] says what a column of n weights may be: each `q_i` is an entry of a table for a window of 8
 //! bits, and neighbouring windows overlap. For targets y and importances ω the search (`viterbi`) finds windows with the
 //! least
 //!

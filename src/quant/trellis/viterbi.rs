@@ -1,7 +1,7 @@
 //! The search for windows: Viterbi's algorithm over the 256 windows of a trellis code.
 //!
 //! The windows at element i that k new bits lead to from a window p are those whose upper 8 − k bits are the lower ones of
-//! p. With C_i(p) the least error of elements 0 to i that end in p,
+//! p. With `C_i(p)` the least error of elements 0 to i that end in p,
 //!
 //! `C_{i+1}(q) = min_j C_i(j·2^(8−k) + ⌊q / 2^k⌋) + ω·(y − T[q])²`, j = 0 … 2^k − 1,
 //!

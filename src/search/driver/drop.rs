@@ -15,7 +15,7 @@ impl Driver<'_> {
         self.check_classes(method)?;
         let name = method.proposer.descent_name();
         let mut top = self.evaluate(name, self.space.top())?;
-        if !self.keeps(&top, drop) {
+        if top.metrics.lost > drop {
             match self.repaired(name, drop)? {
                 Some(found) => top = found,
                 None => return Ok((top, false)),
@@ -37,18 +37,13 @@ impl Driver<'_> {
         while bad - good > 1 {
             let middle = usize::midpoint(good, bad);
             let found = self.evaluate(name, path[middle - 1].clone())?;
-            if self.keeps(&found, drop) {
+            if found.metrics.lost <= drop {
                 (good, best) = (middle, found);
             } else {
                 bad = middle;
             }
         }
         Ok(best)
-    }
-
-    /// Whether a plan loses no more than `drop`.
-    pub(in crate::search) fn keeps(&self, plan: &EvaluatedPlan, drop: f64) -> bool {
-        plan.metrics.lost <= drop
     }
 
     /// Repairs the plan with the most bits, as the guard does: by other ranges, then by layers and operators in float, as
@@ -67,7 +62,7 @@ impl Driver<'_> {
         let found = mend(self.model, &scheme, self.options, work, goal, &mut measure, self.runtime)?;
         self.space = integers.repaired(&found.plan);
         let top = self.evaluate(name, self.space.top())?;
-        if self.keeps(&top, drop) {
+        if top.metrics.lost <= drop {
             return Ok(Some(top));
         }
         self.space = integers;

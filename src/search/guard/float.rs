@@ -5,7 +5,7 @@
 //! their work come first. Once they are enough together, halves of stretches go back to integers where that is still
 //! enough, the most costly ones first.
 
-use super::{Choice, Guard, Metrics, Unit};
+use super::{Choice, Guard, Metrics, Unit, loss};
 use crate::scheme::bit_plan::WeightBits;
 use crate::search::SearchError;
 use std::collections::BTreeSet;
@@ -46,12 +46,12 @@ impl Guard<'_, '_> {
                 return Ok(());
             }
         }
-        if !self.is_met(&without) && self.loss(&without) > WORTH * self.loss(&self.metrics) {
+        if !self.is_met(&without) && loss(&without) > WORTH * loss(&self.metrics) {
             // It is the weights that lose.
             return Ok(());
         }
         // Where weights lose too, what activations add is taken away as far as it goes.
-        let enough = self.loss(&without) + 0.1 * (self.loss(&self.metrics) - self.loss(&without));
+        let enough = loss(&without) + 0.1 * (loss(&self.metrics) - loss(&without));
         let reachable = self.is_met(&without);
         let ranked = self.ranked()?;
         let mut enlarged = false;
@@ -62,7 +62,7 @@ impl Guard<'_, '_> {
             }
             let what = self.words(&part);
             let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
-            let kept = self.loss(&metrics) < self.loss(&self.metrics);
+            let kept = loss(&metrics) < loss(&self.metrics);
             self.note(format!("also {what}"), &metrics, kept);
             if kept {
                 self.keep(choice, metrics);
@@ -87,7 +87,7 @@ impl Guard<'_, '_> {
             // Few bits were asked for.
             return Ok(None);
         }
-        let most = WORTH * self.loss(without);
+        let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
         while range.len() > 1 || found.is_none() {
             let length = range.len().div_ceil(STRETCHES).max(1);
@@ -99,11 +99,11 @@ impl Guard<'_, '_> {
                     format!("all layers in float, with float weights: {}", self.words(&Part::Layers(piece.clone())));
                 let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(found) };
                 self.note(what, &metrics, false);
-                if best.as_ref().is_none_or(|(.., other)| self.loss(&metrics) < self.loss(other)) {
+                if best.as_ref().is_none_or(|(.., other)| loss(&metrics) < loss(other)) {
                     best = Some((piece, choice, metrics));
                 }
             }
-            let Some((piece, choice, metrics)) = best.filter(|(.., metrics)| self.loss(metrics) <= most) else { break };
+            let Some((piece, choice, metrics)) = best.filter(|(.., metrics)| loss(metrics) <= most) else { break };
             let whole = piece == range;
             (range, found) = (piece, Some((choice, metrics)));
             if whole {
@@ -118,7 +118,7 @@ impl Guard<'_, '_> {
     }
 
     fn is_enough(&self, metrics: &Metrics, reachable: bool, enough: f64) -> bool {
-        if reachable { self.is_met(metrics) } else { self.loss(metrics) <= enough }
+        if reachable { self.is_met(metrics) } else { loss(metrics) <= enough }
     }
 
     /// The parts that help, by gain per work.
@@ -133,7 +133,7 @@ impl Guard<'_, '_> {
             let what = self.words(&part);
             let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
             self.note(what, &metrics, false);
-            let gain = self.loss(&self.metrics) - self.loss(&metrics);
+            let gain = loss(&self.metrics) - loss(&metrics);
             let work = self.work(&choice) - self.work(&self.best);
             if gain > 0.0 {
                 ranked.push((gain / work.max(1e-6), part));

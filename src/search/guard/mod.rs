@@ -262,15 +262,6 @@ impl<'a, 'm> Guard<'a, 'm> {
         self.trials.note(what, metrics, kept);
     }
 
-    /// What is made small: of values what the worst channel loses, of answers how far they have moved.
-    fn loss(&self, metrics: &Metrics) -> f64 {
-        let of = |output: &OutputMetrics| match output.kind {
-            OutputKind::Values => output.lost,
-            _ => output.distance,
-        };
-        metrics.outputs.iter().map(of).sum()
-    }
-
     fn is_met(&self, metrics: &Metrics) -> bool {
         let Goal { allowed, strict } = self.goal;
         if strict || metrics.metric.is_some() {
@@ -354,4 +345,13 @@ impl Choice {
         }
         plan
     }
+}
+
+/// What is made small: of values what the worst channel loses, of answers how far they have moved.
+fn loss(metrics: &Metrics) -> f64 {
+    let of = |output: &OutputMetrics| match output.kind {
+        OutputKind::Values => output.lost,
+        _ => output.distance,
+    };
+    metrics.outputs.iter().map(of).sum()
 }

@@ -4,7 +4,7 @@
 //! may still be the worst choice: the large values may be what later layers look at. All observers choose from the same
 //! statistics, so that trying one costs no calibration.
 
-use super::{BETTER, Choice, Guard};
+use super::{BETTER, Choice, Guard, loss};
 use crate::calibrate::{DEFAULT_PERCENTILE, ObserverKind};
 use crate::search::SearchError;
 
@@ -32,10 +32,10 @@ impl Guard<'_, '_> {
             let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
             found.push((what, choice, metrics));
         }
-        let best = found.iter().map(|(.., metrics)| self.loss(metrics)).fold(f64::INFINITY, f64::min);
-        let better = best < BETTER * self.loss(&self.metrics);
+        let best = found.iter().map(|(.., metrics)| loss(metrics)).fold(f64::INFINITY, f64::min);
+        let better = best < BETTER * loss(&self.metrics);
         for (what, choice, metrics) in found {
-            let kept = better && self.loss(&metrics) == best;
+            let kept = better && loss(&metrics) == best;
             self.note(what, &metrics, kept);
             if kept {
                 self.keep(choice, metrics);
@@ -63,7 +63,7 @@ impl Guard<'_, '_> {
                 let what =
                     format!("ranges from `{}` to `{}` by {observer}", names[stretch.start], names[stretch.end - 1]);
                 let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(()) };
-                let kept = self.loss(&metrics) < BETTER * self.loss(&self.metrics);
+                let kept = loss(&metrics) < BETTER * loss(&self.metrics);
                 self.note(what, &metrics, kept);
                 if kept {
                     self.keep(choice, metrics);

@@ -90,7 +90,7 @@ impl System {
         let damping =
             order.iter().map(|&input| problem.damping.max(LEAST_DAMPING) + shrinkage * squares[input] / unit).collect();
         let form = Form::Thin(Thin::new(own, difference, damping)?);
-        Some(Self { order, unit, form, ..Self::identity(0) })
+        Some(Self { order, form, unit, ..Self::identity(0) })
     }
 
     /// The form of a group's moments, or of its columns. Without any, or with such as are not finite, it is the identity.
@@ -153,7 +153,7 @@ impl System {
             // Transposed: rows of weights are columns here.
             Mat::from_fn(size, size, |j, i| value(order[i], order[j]) / unit)
         });
-        let parts = Self { order, unit, cross, shrinkage, ..Self::identity(0) };
+        let parts = Self { order, shrinkage, unit, cross, ..Self::identity(0) };
         Self::factorize(&form, problem.damping, parts)
     }
 

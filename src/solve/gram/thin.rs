@@ -1,6 +1,6 @@
-//! The form A = Λ + XᵀX of fewer columns than values, X `[P, K]` with a column of the input in each row, P < K.
+//! The form A = Λ + `XᵀX` of fewer columns than values, X `[P, K]` with a column of the input in each row, P < K.
 //!
-//! Neither A nor a factor of it is ever written down: with G_j = (I + Σ_{i<j} x_i·x_iᵀ/Λ_i)⁻¹ and x_j the P values of
+//! Neither A nor a factor of it is ever written down: with `G_j` = (I + Σ_{i<j} `x_i·x_iᵀ/Λ_i)⁻¹` and `x_j` the P values of
 //! input j, the Cholesky factor of A has the pivots `D_j = Λ_j + x_jᵀ·G_j·x_j` and, its columns divided by their diagonal,
 //! the entries `M_ij = x_iᵀ·g_j/D_j`, `g_j = G_j·x_j` (the matrix inversion lemma). G follows from input to input by
 //! `G_{j+1} = G_j − g_j·g_jᵀ/D_j`. So rounding with feedback and descent need P numbers per row and input where they would
@@ -19,9 +19,9 @@ pub(super) struct Thin {
     difference: Option<Mat<f64>>,
     /// Λ.
     damping: Vec<f64>,
-    /// g_j.
+    /// `g_j`.
     gains: Mat<f64>,
-    /// D_j.
+    /// `D_j`.
     pivots: Vec<f64>,
 }
 

@@ -37,6 +37,7 @@ struct Line<'a> {
 }
 
 /// The rows of all groups, and the order of their inputs.
+#[allow(clippy::struct_field_names)] // `lines` is the plain word for them.
 struct Lines<'a> {
     lines: Vec<Line<'a>>,
     /// The place of each input in the order of each group.
@@ -54,7 +55,9 @@ pub(super) fn solve(problem: &Problem, groups: &[Prepared], code: TrellisCode) -
     let mut lines = Lines::new(problem, groups, plain, |group| &group.plain_scales);
     let mut best: Vec<GroupSolution> = groups.iter().map(GroupSolution::new).collect();
     lines.give(&mut best);
-    best.iter_mut().for_each(|found| found.plain_errors.clone_from(&found.errors));
+    for found in &mut best {
+        found.plain_errors.clone_from(&found.errors);
+    }
     let start = feedback(problem, groups, code).unwrap_or_else(|| groups.iter().map(|g| g.start.clone()).collect());
     let mut start = start.into_iter();
     let next = |group: &Prepared| start.next().unwrap_or_else(|| group.start.clone());

@@ -99,7 +99,7 @@ pub(super) fn refuse_constant(graph: &Graph, node: &Node) -> Option<String> {
     }
     let huge = |&value: &ValueId| {
         let values = graph.constant(value)?.to_f32().ok()?;
-        values.into_iter().find(|value| !(value.abs() < HUGE))
+        values.into_iter().find(|value| value.is_nan() || value.abs() >= HUGE)
     };
     let found = node.inputs().iter().flatten().find_map(huge)?;
     Some(format!("its constant reaches {found}, too far for 8 bits"))

@@ -23,7 +23,7 @@ fn behind(view: &View, value: ValueId, depth: usize) -> Option<Vec<Option<usize>
     match node.op() {
         _ if is_quantizer(node) || is_dequantizer(node) => input(0),
         "Sigmoid" | "Tanh" | "Erf" | "Gelu" | "Softmax" | "LayerNormalization" => input(0),
-        "Add" | "Sub" | "Mul" | "Div" => broadcast(input(0)?, &input(1).unwrap_or_default()),
+        "Add" | "Sub" | "Mul" | "Div" => Some(broadcast(input(0)?, &input(1).unwrap_or_default())),
         "GlobalAveragePool" => {
             let mut shape = input(0)?;
             shape.iter_mut().skip(2).for_each(|size| *size = Some(1));
@@ -39,7 +39,7 @@ fn behind(view: &View, value: ValueId, depth: usize) -> Option<Vec<Option<usize>
     }
 }
 
-fn broadcast(a: Vec<Option<usize>>, b: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
+fn broadcast(a: Vec<Option<usize>>, b: &[Option<usize>]) -> Vec<Option<usize>> {
     let (mut long, short) = if a.len() >= b.len() { (a, b.to_vec()) } else { (b.to_vec(), a) };
     let lead = long.len() - short.len();
     for (wide, narrow) in long.iter_mut().skip(lead).zip(short) {
@@ -47,7 +47,7 @@ fn broadcast(a: Vec<Option<usize>>, b: &[Option<usize>]) -> Option<Vec<Option<us
             *wide = narrow;
         }
     }
-    Some(long)
+    long
 }
 
 fn flattened(shape: &[Option<usize>], axis: i64) -> Option<Vec<Option<usize>>> {

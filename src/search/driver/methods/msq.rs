@@ -43,7 +43,7 @@ impl Proposer for Msq {
         let mut best = top;
         walk(driver, |driver, rungs| {
             let found = driver.evaluate(ROW.name, rungs.to_vec())?;
-            let keeps = driver.keeps(&found, drop);
+            let keeps = found.metrics.lost <= drop;
             if keeps {
                 best = found;
             }
