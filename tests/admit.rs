@@ -46,7 +46,17 @@ impl Case {
     /// Quantizes with the data and returns the report; so many layers run on integers.
     #[track_caller]
     fn quantized(&self, on_integers: usize, more: &[OsString]) -> Value {
-        let own = args![self.float, "-o", self.output(), "--calib", self.data, "--json", "--keep-names"];
+        let own = args![
+            self.float,
+            "-o",
+            self.output(),
+            "--calib",
+            self.data,
+            "--json",
+            "--keep-names",
+            "--placement",
+            "all"
+        ];
         let report = msq(&[own, more].concat()).ok().json();
         let layers = report["layers"].as_array().unwrap();
         let integers = layers.iter().filter(|layer| !layer["activation_bits"].is_null()).count();

@@ -8,7 +8,9 @@ mod common;
 use common::{Scratch, models};
 use msq_onnx::data::{Array, Dataset, Sample};
 use msq_onnx::engine::standard;
-use msq_onnx::{ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, Quantizer, SolverName, WeightBits};
+use msq_onnx::{
+    ActivationBits, BitPlan, EndBits, LayerPlan, Options, PackingForm, PlacementMode, Quantizer, SolverName, WeightBits,
+};
 use msq_passes::ir::Model;
 use msq_passes::{BiasForm, Profile};
 
@@ -75,6 +77,9 @@ fn solved(model: &Model, samples: &[Sample], solver: SolverName, bias: BiasForm)
     let mut options = Options::default();
     options.scheme.plan = BitPlan::uniform(plan);
     options.scheme.first_last_bits = EndBits::Same;
+    options.scheme.placement = PlacementMode::All;
+    options.repair.repair = false;
+    options.verify.verify = 0;
     options.scheme.profile = Profile { bias, ..Profile::ORT_CPU };
     options.calibrate.observer = "min-max".parse().unwrap();
     options.solve.solver = Some(solver);

@@ -64,10 +64,12 @@ fn its_integers_are_those_of_the_model() {
         let (solver, solved) = solver(statistics, 0);
         let quantized = quantizer().solver(solver).run().unwrap();
         assert_eq!(solved.load(Ordering::Relaxed), quantized.report.layers.len(), "{statistics:?}");
-        // Errors of up to a whole step have four times the power of those of up to half a step: 6 dB.
+        // Errors of up to a whole step have four times the power of those of up to half a step: 6 dB. Where samples were
+        // held out, they show that rounding to nearest is better, and it is taken.
         let plain = quantizer().run().unwrap();
         let noise = |report: &msq_onnx::report::Report| report.layers[0].weight_sqnr.unwrap();
-        assert!(noise(&quantized.report) < noise(&plain.report) - 3.0, "{statistics:?}");
+        let worse = noise(&quantized.report) < noise(&plain.report) - 3.0;
+        assert_eq!(worse, statistics == StatisticsKind::Nothing, "{statistics:?}");
     }
 }
 

@@ -43,7 +43,7 @@ fn quantized(scratch: &Scratch, text: &str) -> PathBuf {
     let float = models::write(&scratch.path("float.onnx"), &proto);
     let data = write_data(scratch, &float);
     let (output, ours) = (scratch.out("out.onnx"), scratch.path("ours.npz"));
-    msq(args![float, "-o", output, "--calib", data, "-q"]).ok();
+    msq(args![float, "-o", output, "--calib", data, "-q", "--placement", "all", "--no-repair"]).ok();
     if text.contains(NO_ENGINE) {
         if python().is_some() {
             run(&data, &float, &ours);

@@ -46,7 +46,20 @@ fn cases(scratch: &Scratch, profile: &str) -> Vec<Case> {
         for (bits, least) in SQNR {
             let name = format!("{name}, {profile}, {bits} bits");
             let quantized = scratch.out(&format!("{name}.onnx"));
-            let flags = args!["--profile", profile, "--weight-bits", bits, "--calib", data, "--samples", "64", "-q"];
+            let flags = args![
+                "--profile",
+                profile,
+                "--weight-bits",
+                bits,
+                "--calib",
+                data,
+                "--samples",
+                "64",
+                "-q",
+                "--placement",
+                "all",
+                "--no-repair"
+            ];
             msq(&[args![float, "-o", quantized].as_slice(), flags].concat()).ok();
             cases.push(Case { name, float: float.clone(), data: data.clone(), quantized, least });
         }
@@ -142,7 +155,20 @@ fn openvino() {
     let scratch = Scratch::new();
     let mut cases = cases(&scratch, "openvino");
     let int4 = scratch.out("int4.onnx");
-    let flags = args!["--profile", "openvino", "--weight-bits", "4", "--packing", "int4", "--samples", "64", "-q"];
+    let flags = args![
+        "--profile",
+        "openvino",
+        "--weight-bits",
+        "4",
+        "--packing",
+        "int4",
+        "--samples",
+        "64",
+        "-q",
+        "--placement",
+        "all",
+        "--no-repair"
+    ];
     let (float, data) = (digits("digits.onnx"), digits("test.npz"));
     msq(&[args![float, "-o", int4, "--calib", data].as_slice(), flags].concat()).ok();
     cases.push(Case { name: "digits, int4".to_owned(), float, data, quantized: int4, least: 8.0 });

@@ -54,8 +54,21 @@ impl PrepareError {
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Pass(_) => ErrorKind::Other,
+            Self::Pass(error) => of_pass(error),
             _ => ErrorKind::Model,
         }
+    }
+}
+
+/// What a pass found in a model is the model's fault, what it made of it is not.
+fn of_pass(error: &PassError) -> ErrorKind {
+    match error {
+        PassError::In { source, .. } => of_pass(source),
+        PassError::Tensor(_)
+        | PassError::External(_)
+        | PassError::Cycle(_)
+        | PassError::Input(_)
+        | PassError::Invalid(_) => ErrorKind::Model,
+        _ => ErrorKind::Other,
     }
 }

@@ -35,6 +35,21 @@ pub enum Format {
     Integer,
 }
 
+/// What to do with nodes that the target runs on integers, but slower than in float.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacementMode {
+    /// Leave them in float, as predicted from their sizes.
+    #[default]
+    Faster,
+    /// Quantize every node that has an integer kernel.
+    All,
+}
+
 /// How the solver `round` rounds a weight that lies between two integers.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
@@ -80,6 +95,9 @@ pub struct SchemeOptions {
     /// Operators whose nodes are left in float; may be given again.
     #[cfg_attr(feature = "cli", arg(long, value_name = "OP"))]
     pub keep_float: Vec<String>,
+    /// Which of the nodes that have an integer kernel are quantized: those that run faster so, or all.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHICH", value_enum, default_value_t))]
+    pub placement: PlacementMode,
 }
 
 /// How ranges of activations are chosen.
@@ -237,6 +255,7 @@ impl Default for SchemeOptions {
             encodings: Arc::default(),
             skip: Vec::new(),
             keep_float: Vec::new(),
+            placement: PlacementMode::default(),
         }
     }
 }

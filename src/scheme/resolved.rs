@@ -4,7 +4,7 @@ use super::SchemeError;
 use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use super::encodings::Encodings;
 use super::observer::ObserverKind;
-use super::options::{Format, Options, OutputOptions, SolveOptions};
+use super::options::{Format, Options, OutputOptions, PlacementMode, SolveOptions};
 use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use crate::execute::coverage::Coverage;
@@ -79,7 +79,8 @@ impl Scheme {
         options: &Options,
         coverage: Coverage,
     ) -> Result<Self, SchemeError> {
-        let target = options.scheme.profile;
+        let prices = options.scheme.profile.prices.filter(|_| options.scheme.placement == PlacementMode::Faster);
+        let target = Profile { prices, ..options.scheme.profile };
         let selection = Selection::new(model, &options.scheme)?;
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let refusal = |node: &Node, name: &str| {

@@ -53,7 +53,8 @@ fn extreme_weights_run() {
         for flags in ["--weight-bits 4", "--weight-bits 4 --packing none --keep-names", "--weight-bits 4 --half-scales"]
         {
             let output = scratch.out(&format!("{i}-{}.onnx", files.len()));
-            let mut all = args![float, "-o", output, "--calib", data, "-q"].to_vec();
+            let mut all =
+                args![float, "-o", output, "--calib", data, "-q", "--placement", "all", "--no-repair"].to_vec();
             all.extend(flags.split_whitespace().map(OsString::from));
             let run = msq(&all);
             assert_eq!(run.code, Some(0), "{what} {flags}: {}", run.stderr);
@@ -103,7 +104,8 @@ fn batch_norms_go_into_scales_or_weights() {
     write_npz(&data, &[("x", Npy::ramp(&[32, 4, 16, 16]))]);
     let quantized = |batch_norm: &str, format: &str| {
         let output = scratch.out(&format!("{batch_norm}-{format}.onnx"));
-        msq(args![float, "-o", output, "--calib", data, "-q", "--batch-norm", batch_norm, "--format", format]).ok();
+        let own = args![float, "-o", output, "--calib", data, "-q", "--placement", "all", "--no-repair"];
+        msq(&[&own[..], args!["--batch-norm", batch_norm, "--format", format]].concat()).ok();
         output
     };
     let formats = ["qdq", "qlinear", "integer"];

@@ -207,8 +207,12 @@ impl Coded<'_> {
             value = reshape(graph, value, &split, "columns");
             let order = vec![AttributeProto::ints("perm", &[0, 2, 1])];
             value = graph.add_op("Transpose", &[Some(value)], order, "channels");
-        } else if self.weight.shape.len() == 2 {
-            return value;
+        } else {
+            let first = self.channels == Channels::First;
+            let shape = if first { [length, self.columns] } else { [self.columns, length] };
+            if self.weight.shape[..] == shape {
+                return value;
+            }
         }
         reshape(graph, value, &self.weight.dims(), "integers")
     }
