@@ -17,6 +17,9 @@ fn behind(view: &View, value: ValueId, depth: usize) -> Option<Vec<Option<usize>
     if let Some(shape) = view.graph.value(value).shape() {
         return Some(shape);
     }
+    if let Some(shape) = view.shape(value).filter(|_| view.is_constant(value)) {
+        return Some(shape.into_iter().map(Some).collect());
+    }
     let node = view.producer(value).filter(|_| depth > 0)?;
     let input = |slot: usize| behind(view, node.input(slot)?, depth - 1);
     let keeps = || facts(node.op()).has(Trait::Conversion) || facts(node.op()).has(Trait::Rectifier);
