@@ -17,6 +17,7 @@ use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
 use crate::{BatchNorm, Options};
+use msq_passes::Profile;
 use msq_passes::ir::{import, text};
 
 /// Two blocks with sums around them, and a head.
@@ -107,7 +108,9 @@ impl Case {
         };
         let data = Dataset::stored((0..9).map(sample).collect());
         let every = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
-        let options = Options::default().with_plan(&BitPlan::uniform(every));
+        let mut options = Options::default().with_plan(&BitPlan::uniform(every));
+        // Layers as small are faster in float, and activations would stay so.
+        options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };
         let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
         let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 16, distributions: false };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();

@@ -6,7 +6,7 @@
 //!
 //! `Σ_i ω_i·(y_i − q_i)²`
 //!
-//! over a circle of windows: exactly from one given window round to it, and close to exactly where that window is free.
+//! over a circle of windows: exactly for short columns, and close to exactly for long ones.
 
 #[cfg(test)]
 mod tests;

@@ -29,8 +29,8 @@ fn brute(code: &TrellisCode, targets: &[f32], importance: &[f32]) -> f64 {
 }
 
 #[test]
-fn short_columns_are_encoded_nearly_as_well_as_possible() {
-    let (mut found, mut least, mut exact, mut count) = (0.0, 0.0, 0, 0);
+fn short_columns_are_encoded_as_well_as_possible() {
+    let mut count = 0;
     for code in codes() {
         for length in (1..=16).filter(|&n| code.rate().bytes(n) <= 2) {
             // Trying two bytes takes long: not for every length.
@@ -43,15 +43,12 @@ fn short_columns_are_encoded_nearly_as_well_as_possible() {
                 let integers = Encoder::new(code, length).encode(&targets, &importance);
                 assert!(code.pack(&integers).is_some(), "{:?} {length}", code.rate());
                 let (one, best) = (error(&integers, &targets, &importance), brute(&code, &targets, &importance));
-                assert!(one >= best * (1.0 - 1e-5), "{one} {best}");
-                found += one;
-                least += best;
-                exact += usize::from(one <= best * (1.0 + 1e-5));
+                assert!((one - best).abs() <= best * 1e-5, "{:?} {length}: {one} for {best}", code.rate());
                 count += 1;
             }
         }
     }
-    assert!(found <= 1.1 * least && 10 * exact >= 6 * count, "{found} {least} {exact} of {count}");
+    assert!(count > 300, "{count}");
 }
 
 /// The figures of the literature for 8-bit windows and long columns: .31, .16, .088, .025 and less.

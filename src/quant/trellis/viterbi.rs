@@ -7,14 +7,20 @@
 //!
 //! is a minimum of 2^k runs of consecutive windows, element by element, which vectorises.
 //!
-//! A string is circular: the first element follows the last. With the last window given, the search is exact. It is found
-//! by a search over the string turned by half, whose ends are free: far from them, their freedom hardly matters. Then the
-//! search goes round from there, and once more from the window it finds opposite, which can only lower the error.
+//! A string is circular: the first element follows the last. In front of an element of k new bits, all that counts of the
+//! window before are its lower 8 − k bits, and with these given the search is exact. For short columns they are all tried,
+//! in front of the element with the most new bits, those first that a search with free ends finds best: its error is a
+//! bound, and most need not be tried. For long ones they are found by a search over the string turned by half, whose ends
+//! are free: far from them, their freedom hardly matters. Then the search goes round from there, and once more from the
+//! bits it finds opposite, which can only lower the error.
 
 use msq_passes::{TrellisCode, WINDOWS};
 
 /// Bits of a window.
 const BITS: usize = WINDOWS.ilog2() as usize;
+
+/// Columns of at most so many elements are searched exactly: with more, what is lost where the ends meet is little of all.
+const SHORT: usize = 48;
 
 /// The error of a way that is not allowed.
 const NEVER: f32 = 1e30;
@@ -50,40 +56,51 @@ impl Encoder {
     /// The integers closest to `targets`, each error weighed by its importance.
     pub(crate) fn encode(&mut self, targets: &[f32], importance: &[f32]) -> Vec<i8> {
         let length = self.steps.len();
-        let half = length / 2;
-        if length > 1 {
-            self.search(targets, importance, half, None);
+        if length <= SHORT {
+            self.exact(targets, importance);
+        } else {
+            let half = length / 2;
+            self.search(targets, importance, half, Seam::FREE);
             for start in [0, half] {
                 let before = self.path[(start + length - 1) % length];
-                self.search(targets, importance, start, Some(before));
+                let seam = Seam::of(self.steps[start], usize::from(before));
+                self.search(targets, importance, start, seam);
             }
-        } else {
-            self.only(targets, importance);
         }
         self.path.iter().map(|&window| self.code.table()[usize::from(window)]).collect()
     }
 
-    /// The best window of a column of one element: any that follows itself.
-    fn only(&mut self, targets: &[f32], importance: &[f32]) {
-        let mut best = f32::INFINITY;
-        for window in 0..WINDOWS {
-            self.search(targets, importance, 0, Some(window as u8));
-            let error = self.cost[window];
-            if error < best {
-                best = error;
-                self.from[0] = window as u8;
+    /// The best windows of all.
+    fn exact(&mut self, targets: &[f32], importance: &[f32]) {
+        let Some(start) = (0..self.steps.len()).max_by_key(|&at| self.steps[at]) else { return };
+        let step = self.steps[start];
+        self.search(targets, importance, start, Seam::FREE);
+        // What any string costs at least that has the bits at its seam.
+        let bound = |seam: Seam| seam.windows().map(|window| self.cost[window]).fold(f32::INFINITY, f32::min);
+        let mut seams: Vec<(f32, Seam)> =
+            (0..WINDOWS >> step).map(|bits| Seam::of(step, bits)).map(|seam| (bound(seam), seam)).collect();
+        seams.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut least = f32::INFINITY;
+        let mut path = self.path.clone();
+        for (bound, seam) in seams {
+            if bound >= least {
+                break;
             }
-            self.path[0] = self.from[0];
+            let error = self.search(targets, importance, start, seam);
+            if error < least {
+                least = error;
+                path.copy_from_slice(&self.path);
+            }
         }
+        self.path = path;
     }
 
-    /// The best windows from element `start` round to it; with the window before, also that of the last element.
-    fn search(&mut self, targets: &[f32], importance: &[f32], start: usize, before: Option<u8>) {
+    /// The best windows from element `start` round to it, and their error; the last window is one of the seam, and so is
+    /// the one before the first.
+    fn search(&mut self, targets: &[f32], importance: &[f32], start: usize, seam: Seam) -> f32 {
         let length = self.steps.len();
-        self.cost.fill(if before.is_some() { NEVER } else { 0.0 });
-        if let Some(before) = before {
-            self.cost[usize::from(before)] = 0.0;
-        }
+        self.cost.fill(NEVER);
+        seam.windows().for_each(|window| self.cost[window] = 0.0);
         let places = (start..length).chain(0..start);
         for at in places.clone() {
             let from = &mut self.from[at * WINDOWS..][..WINDOWS >> self.steps[at]];
@@ -105,13 +122,38 @@ impl Encoder {
             }
             std::mem::swap(&mut self.cost, &mut self.next);
         }
-        let free = || (0..WINDOWS).min_by(|&a, &b| self.cost[a].total_cmp(&self.cost[b])).unwrap_or(0);
-        let mut window = before.map_or_else(free, usize::from);
+        let last = seam.windows().min_by(|&a, &b| self.cost[a].total_cmp(&self.cost[b]));
+        let mut window = last.unwrap_or(0);
+        let error = self.cost[window];
         for at in places.rev() {
             self.path[at] = window as u8;
             let (step, kept) = (self.steps[at], window >> self.steps[at]);
             window = usize::from(self.from[at * WINDOWS + kept]) << (BITS - step) | kept;
         }
+        error
+    }
+}
+
+/// Where a search begins and ends: the windows with these lower bits.
+#[derive(Clone, Copy, Debug)]
+struct Seam {
+    bits: usize,
+    /// One more than the largest such bits.
+    count: usize,
+}
+
+impl Seam {
+    /// Any window before the first and any as the last.
+    const FREE: Self = Self { bits: 0, count: 1 };
+
+    /// In front of an element of so many new bits, behind a window.
+    fn of(step: usize, window: usize) -> Self {
+        let count = WINDOWS >> step;
+        Self { bits: window % count, count }
+    }
+
+    fn windows(self) -> impl Iterator<Item = usize> {
+        (self.bits..WINDOWS).step_by(self.count)
     }
 }
 

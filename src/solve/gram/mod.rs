@@ -123,11 +123,8 @@ impl Solver for ClosedForm {
 impl ClosedForm {
     /// A solution of a trellis code, or a codebook of as many bits where that is better, as for few or unlike rows.
     fn better_than_a_codebook(self, problem: &Problem, found: Solution) -> Result<Solution, SolveError> {
-        // Columns as long lose next to nothing where their ends meet.
-        const LONG: usize = 128;
-        let rows = found.integers.len() / problem.size.max(1);
         let Grid::Trellis(code) = problem.grid else { return Ok(found) };
-        if problem.fixed_scales || (problem.groups.len() == 1 && rows >= LONG) {
+        if problem.fixed_scales {
             return Ok(found);
         }
         let grid = Grid::Codebook((code.rate().quarters() / 4).max(1));
