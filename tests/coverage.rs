@@ -164,7 +164,7 @@ fn large_models_run_in_stages() {
         let run = msq(args![float, "-o", output, "--calib", data, "--memory", memory, "--json"]).ok();
         assert_eq!(run.stderr, "");
         assert_eq!(run.json()["samples"], 100);
-        let files = [output.to_owned(), output.with_extension("onnx.data")].map(|path| std::fs::read(path).ok());
+        let files = [output.clone(), output.with_extension("onnx.data")].map(|path| std::fs::read(path).ok());
         assert!(files[0].is_some());
         (files, run.json()["quality"].clone())
     });

@@ -162,7 +162,7 @@ fn memory_that_is_not_there() {
         "(float[1073741824,1] x) => (float[1073741824,1] y) <float[1,1] w = {1}> { y = MatMul (x, w) }",
     );
     let data = "too large to make data up for";
-    refused(args!["search", input, "--target-bits", "4"], 4, data);
+    refused(args!["search", input, "--target-bits", "4", "-q"], 4, data);
     refused(args![input, "-o", out, "--target-bits", "4", "-q"], 4, data);
     // Without a search, what nothing can feed is left out: weights only, and a warning that says why.
     let output = limited(args![input, "-o", out]).output().unwrap();
