@@ -141,11 +141,13 @@ fn memory_that_is_not_there() {
         fs::File::options().write(true).open(&path).unwrap().set_len(start.len() as u64 + 8 * GIB).unwrap();
         path
     };
-    let refused = |args: &[OsString], code: i32, part: &str| {
-        let limited = "ulimit -v 3000000; exec \"$0\" \"$@\"";
+    let limited = |args: &[OsString]| {
         let mut command = Command::new("sh");
-        command.args(["-c", limited, BINARY]).args(args);
-        let output = command.output().unwrap();
+        command.args(["-c", "ulimit -v 3000000; exec \"$0\" \"$@\"", BINARY]).args(args);
+        command
+    };
+    let refused = |args: &[OsString], code: i32, part: &str| {
+        let output = limited(args).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(stderr.starts_with("error: ") && stderr.contains(part) && stderr.lines().count() == 1, "{stderr}");
@@ -159,7 +161,16 @@ fn memory_that_is_not_there() {
         "input.onnx",
         "(float[1073741824,1] x) => (float[1073741824,1] y) <float[1,1] w = {1}> { y = MatMul (x, w) }",
     );
-    refused(args![input, "-o", out, "-q"], 4, "too large to make data up for");
+    let data = "too large to make data up for";
+    refused(args!["search", input, "--target-bits", "4", "-q"], 4, data);
+    refused(args![input, "-o", out, "--target-bits", "4", "-q"], 4, data);
+    // Without a search, what nothing can feed is left out: weights only, and a warning that says why.
+    let output = limited(args![input, "-o", out]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("only weights are quantized") && stderr.contains(data), "{stderr}");
+    assert_eq!(scratch.outputs(), ["out.onnx"]);
+    fs::remove_file(&out).unwrap();
     // A value of 8 GiB. Quantizing would leave the engine out and round the weights alone.
     let inner = model(
         "inner.onnx",
