@@ -25,7 +25,7 @@ fuzz_target!(|case: Case| {
     let constants = FoldConstants { constants: Default::default() };
     run(&[&LiftConstants, &CleanNames { strip: false }, &constants, &EliminateDeadNodes], &mut model);
     run(&[&UpgradeOpset::default(), &EliminateIdentities, &NormalizeGemm, &FuseBatchNorm], &mut model);
-    run(&[&FuseAffine, &RewriteActivations, &NormalizePooling, &EqualizeChannels], &mut model);
+    run(&[&FuseAffine::default(), &RewriteActivations, &NormalizePooling, &EqualizeChannels], &mut model);
     let packed = |layer: &msq_passes::analysis::Layer| (layer.name.clone(), Packing::Bits(4));
     let pack = PackWeights { layers: layers(&model).iter().map(packed).collect(), functions: false };
     run(&[&pack, &FuseQlinear { contrib: true }, &LowerInteger, &HalfConstants], &mut model);
