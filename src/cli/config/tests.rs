@@ -50,7 +50,7 @@ fn another(arg: &Arg) -> &'static str {
         ("verbose", _) => "2",
         ("skip" | "keep-float", _) => "['a', 'b,c']",
         ("output-kind", _) => "['a=values', 'b=boxes']",
-        ("freeze-initializers", _) => "'all'",
+        ("freeze-initializers" | "placement", _) => "'all'",
         ("metric-command", _) => "'python score.py {outputs}'",
         ("preset", _) => "'lite'",
         ("filter", _) => "'bicubic'",
