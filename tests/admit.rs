@@ -55,7 +55,8 @@ impl Case {
             "--json",
             "--keep-names",
             "--placement",
-            "all"
+            "all",
+            "--no-repair"
         ];
         let report = msq(&[own, more].concat()).ok().json();
         let layers = report["layers"].as_array().unwrap();
