@@ -9,8 +9,9 @@
 //! together.
 //!
 //! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
-//! 2. [`float`]: weights of 8 bits that are not enough, of a layer whose inputs differ in size by far; stretches of layers, and all nodes of an operator, by gain per work that is then done in float; together as
-//!    many as it takes, then as little of each as it takes.
+//! 2. [`float`]: weights of layers for which 8 bits are not enough, because their inputs differ in size by far; then
+//!    stretches of layers, and all nodes of an operator, by gain per work that is done in float: together as many as it
+//!    takes, then as little of each as it takes.
 //!
 //! What is tried is limited by a budget of counted work ([`trials`]).
 
