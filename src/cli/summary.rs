@@ -66,6 +66,9 @@ fn repaired(repair: &Repair) -> String {
     }
     let cost =
         if repair.float_work > 0.0 { format!(", {} of the work", share(repair.float_work)) } else { String::new() };
+    if done.is_empty() && repair.reached {
+        return format!("not needed: loss {} on {} samples", share(repair.before.lost), repair.samples);
+    }
     let done = if done.is_empty() { "nothing that was tried helps".to_owned() } else { done.join(", ") + &cost };
     let moved = format!("loss {} → {}", share(repair.before.lost), share(repair.after.lost));
     let reached =

@@ -13,7 +13,7 @@ use crate::search::guard::{Goal, Guarded, Work, is_worse, repair};
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
 const ALLOWED: f64 = 0.01;
 
-/// Divergence from the float answers in nats from which on an answer that differs is taken seriously.
+/// Divergence from the float answers in nats from which on answers are looked at more closely.
 const MOVED: f64 = 0.02;
 
 /// The result, or another one that loses less, and what was repaired.
@@ -54,11 +54,11 @@ fn is_asked_for(run: Run) -> bool {
     run.options.repair.repair && free && !run.calibration.synthetic
 }
 
-/// Whether more is lost than allowed, or so it seems: of few answers one may differ by chance, but where the others have
-/// moved as well it is no chance.
+/// Whether more is lost than allowed, or so it seems: of few answers one may differ by chance, or none, but where all have
+/// moved it is no chance. Repairs begin by measuring on more samples, and end there if these lose no more than allowed.
 fn loses_too_much(quality: &Quality) -> bool {
     let seems = |output: &OutputMetrics| output.figures.divergence.is_some_and(|moved| moved > MOVED);
-    let surely = |output: &OutputMetrics| is_worse(output, quality.samples, ALLOWED) || seems(output);
-    let counts = quality.metric.is_some() || quality.outputs.iter().any(surely);
-    quality.lost.is_nan() || quality.lost > ALLOWED && counts
+    let surely = |output: &OutputMetrics| is_worse(output, quality.samples, ALLOWED);
+    let lost = quality.lost > ALLOWED && (quality.metric.is_some() || quality.outputs.iter().any(surely));
+    quality.lost.is_nan() || lost || quality.outputs.iter().any(seems)
 }

@@ -11,8 +11,9 @@ use crate::search::SearchError;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// Stretches of layers that are tried.
-const STRETCHES: usize = 8;
+/// Stretches of layers that are tried, at least and at most, and trials that are to be left for each.
+const STRETCHES: [usize; 2] = [4, 8];
+const EACH: usize = 3;
 /// Share of the loss that activations must have for layers in float to be worth it.
 const WORTH: f64 = 0.5;
 
@@ -72,7 +73,8 @@ impl Guard<'_, '_> {
                 break;
             }
         }
-        if !self.suffices(reachable, enough) && reachable {
+        // Where the budget has ended, that parts are not enough is not known: the best so far stays.
+        if !self.suffices(reachable, enough) && reachable && !self.trials.cut_short {
             self.keep(all, without);
             enlarged = true;
         }
@@ -90,7 +92,7 @@ impl Guard<'_, '_> {
         let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
         while range.len() > 1 || found.is_none() {
-            let length = range.len().div_ceil(STRETCHES).max(1);
+            let length = range.len().div_ceil(self.stretches()).max(1);
             let mut best: Option<(Range<usize>, Choice, Metrics)> = None;
             for start in range.clone().step_by(length) {
                 let piece = start..range.end.min(start + length);
@@ -113,6 +115,11 @@ impl Guard<'_, '_> {
         Ok(found)
     }
 
+    /// How many stretches to cut layers into.
+    fn stretches(&self) -> usize {
+        (self.trials.left() / EACH).clamp(STRETCHES[0], STRETCHES[1])
+    }
+
     fn suffices(&self, reachable: bool, enough: f64) -> bool {
         self.is_enough(&self.metrics, reachable, enough)
     }
@@ -124,7 +131,7 @@ impl Guard<'_, '_> {
     /// The parts that help, by gain per work.
     fn ranked(&mut self) -> Result<Vec<Part>, SearchError> {
         let count = self.units.layers.len();
-        let length = count.div_ceil(STRETCHES).max(1);
+        let length = count.div_ceil(self.stretches()).max(1);
         let stretches = (0..count).step_by(length).map(|start| Part::Layers(start..count.min(start + length)));
         let parts: Vec<Part> = stretches.chain((0..self.units.operators.len()).map(Part::Operator)).collect();
         let mut ranked = Vec::new();

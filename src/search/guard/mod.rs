@@ -47,6 +47,8 @@ use units::{Unit, Units};
 const SAMPLES: [usize; 2] = [16, 128];
 /// Trials that the budget is to have room for, if fewer samples give it.
 const TRIALS: f64 = 48.0;
+/// Samples of which a share of answers can be told from [`Goal::allowed`], and trials that are enough then.
+const TELLING: (usize, f64) = (64, 12.0);
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
 /// How much better a network has to be for a change that costs nothing where it runs.
@@ -103,7 +105,7 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
     let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
     let units = Units::of(model, scheme, work.data, runtime)?;
     let budget = Budget::of(&units, options, work);
-    let samples = (budget.room() as usize).clamp(SAMPLES[0], SAMPLES[1]).min(work.data.len());
+    let samples = budget.samples.min(work.data.len());
     let probe = work.data.split(samples).1;
     let layers: Vec<_> = scheme
         .layers()
@@ -164,19 +166,23 @@ struct Budget {
     seconds: f64,
     /// What a sample takes.
     sample: f64,
+    /// How many samples to measure on, where there are as many.
+    samples: usize,
 }
 
 impl Budget {
     fn of(units: &Units, options: &Options, work: Work) -> Self {
         let sample = units.work as f64 / RATE;
         let calibration = sample * work.calibrated as f64;
-        let seconds = options.repair.repair_time.unwrap_or_else(|| (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]));
-        Self { seconds, sample }
-    }
-
-    /// Samples with which there is room for [`TRIALS`] trials.
-    fn room(self) -> f64 {
-        (self.seconds / TRIALS - OVERHEAD).max(0.0) / self.sample.max(1e-9)
+        let asked = options.repair.repair_time;
+        let usual = (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]);
+        let room = |seconds: f64, trials: f64| ((seconds / trials - OVERHEAD).max(0.0) / sample.max(1e-9)) as usize;
+        let (enough, few) = TELLING;
+        let telling = room(asked.unwrap_or(SECONDS[1]), few).min(enough);
+        let samples = room(asked.unwrap_or(usual), TRIALS).max(telling).clamp(SAMPLES[0], SAMPLES[1]);
+        let budget = Self { seconds: usual, sample, samples };
+        let seconds = asked.unwrap_or_else(|| usual.max(few * budget.of_trial(samples)).min(SECONDS[1]));
+        Self { seconds, ..budget }
     }
 
     fn of_trial(self, samples: usize) -> f64 {

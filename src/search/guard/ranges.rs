@@ -17,13 +17,12 @@ const OBSERVERS: [ObserverKind; 4] = [
 ];
 /// Stretches of the network that may have an observer of their own.
 const STRETCHES: usize = 8;
-/// Share of the budget that is left for layers in float.
-const LEFT: f64 = 0.5;
+/// Trials that are left for layers in float.
+const LEFT: usize = 16;
 
 impl Guard<'_, '_> {
     /// One observer for all values, then one for each stretch.
     pub(super) fn choose_ranges(&mut self) -> Result<(), SearchError> {
-        let least = LEFT * self.trials.left();
         let current = self.observer;
         let mut found = Vec::new();
         for observer in OBSERVERS.into_iter().filter(|&observer| observer != current) {
@@ -41,17 +40,17 @@ impl Guard<'_, '_> {
                 self.keep(choice, metrics);
             }
         }
-        self.choose_by_stretch(least)
+        self.choose_by_stretch()
     }
 
     /// Another observer for the values of a stretch, stretch after stretch, where that helps.
-    fn choose_by_stretch(&mut self, least: f64) -> Result<(), SearchError> {
+    fn choose_by_stretch(&mut self) -> Result<(), SearchError> {
         let count = self.units.values.len();
         let length = count.div_ceil(STRETCHES).max(1);
         for start in (0..count).step_by(length) {
             let stretch = start..count.min(start + length);
             for observer in OBSERVERS {
-                if self.trials.left() < least {
+                if self.trials.left() < LEFT || self.is_met(&self.metrics) {
                     return Ok(());
                 }
                 let mut choice = self.best.clone();

@@ -11,7 +11,7 @@ use crate::search::SearchError;
 use std::collections::HashMap;
 
 /// Multiply-accumulates a second.
-pub(super) const RATE: f64 = 1e10;
+pub(super) const RATE: f64 = 1.5e10;
 /// Seconds to build and load a network.
 pub(super) const OVERHEAD: f64 = 0.1;
 
@@ -61,9 +61,9 @@ impl<'a, 'm> Trials<'a, 'm> {
         Ok(Some(metrics))
     }
 
-    /// Seconds of work that are left.
-    pub(super) fn left(&self) -> f64 {
-        self.left
+    /// How many more trials the budget has room for.
+    pub(super) fn left(&self) -> usize {
+        (self.left / self.cost) as usize
     }
 
     /// Writes down what came of a trial.
