@@ -16,6 +16,13 @@ pub(crate) struct Reading {
     pub(crate) because: Cow<'static, str>,
 }
 
+/// The values and the shape of an output of one sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputArray<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) shape: &'a [usize],
+}
+
 /// What is known of an output.
 #[derive(Clone, Debug)]
 pub(crate) struct OutputSpec {
