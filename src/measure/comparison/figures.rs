@@ -1,7 +1,7 @@
 //! The figures of a network: output by output, and all outputs together.
 
 use super::Comparison;
-use super::judge::Judge;
+use super::read_output::ReadOutput;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::boxes::BoxMatches;
 use crate::measure::channels::decibels;
@@ -43,6 +43,7 @@ impl Comparison {
         }
     }
 
+    /// How far one output is from the float network's.
     fn output_metrics(&self, at: usize) -> OutputMetrics {
         let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
         let Reading { kind, because } = self.reading(at);
@@ -52,8 +53,9 @@ impl Comparison {
             sum.merge(part);
             sum
         });
-        let judge = Judge { spec, kind, reads_tokens: self.outputs.reads_tokens, labelled: self.own.samples() > 0 };
-        let (figures, lost, distance) = judge.figures(&total, &boxes);
+        let output =
+            ReadOutput { spec, kind, reads_tokens: self.outputs.reads_tokens, labelled: self.own.samples() > 0 };
+        let (figures, lost, distance) = output.figures(&total, &boxes);
         let uneven = compared.uneven as f64 / compared.samples.max(1) as f64;
         let (lost, distance) = match kind {
             OutputKind::Boxes => (lost, distance),
@@ -73,7 +75,7 @@ impl Comparison {
             channels: channels.channels,
             constant_error: channels.constant_error,
             figures,
-            worst_quarter: self.worst_quarter(compared, judge),
+            worst_quarter: self.worst_quarter(compared, output),
         }
     }
 }

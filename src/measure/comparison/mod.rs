@@ -5,10 +5,19 @@
 //! 0 or 1; rows of length 1; a name that says it; rows that look like logits. Anything else holds values. Until then the
 //! sums of every reading that is possible are kept, each of fixed size, so that nothing grows with the samples. The
 //! evidence is that of the float network alone: two networks compared with it on the same samples are read alike.
+//!
+//! ```text
+//! this file     samples are added and parts merged
+//! sums          what is summed up of each output
+//! reading       what an output is read as, in the end
+//! read_output   the figures, the loss and the distance of an output that is read so
+//! quarters      samples that are much worse than the rest
+//! figures       all of it together
+//! ```
 
 mod figures;
-mod judge;
 mod quarters;
+mod read_output;
 mod reading;
 mod sums;
 #[cfg(test)]

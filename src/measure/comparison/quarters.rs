@@ -1,6 +1,6 @@
 //! Parts of the samples that are much worse than the rest: quarters in order, or samples scattered over all.
 
-use super::judge::Judge;
+use super::read_output::ReadOutput;
 use super::sums::{Compared, Sums, sum};
 use super::{Comparison, QUARTERS};
 use crate::measure::boxes::BoxMatches;
@@ -16,7 +16,7 @@ const FEWEST: usize = 16;
 
 impl Comparison {
     /// The quarter of the samples that is much worse than the rest: by far more than chance makes it.
-    pub(super) fn worst_quarter(&self, compared: &Compared, judge: Judge) -> Option<Quarter> {
+    pub(super) fn worst_quarter(&self, compared: &Compared, output: ReadOutput) -> Option<Quarter> {
         if self.samples < FEWEST as u64 {
             return None;
         }
@@ -25,9 +25,9 @@ impl Comparison {
             let own = sum(compared.quarters.iter().enumerate().filter(|(q, _)| chosen(*q)).map(|(_, sums)| sums));
             let mut boxes = BoxMatches::default();
             self.boxes.iter().enumerate().filter(|(q, _)| chosen(*q)).for_each(|(_, part)| boxes.merge(part));
-            match judge.kind {
+            match output.kind {
                 OutputKind::Values => own.channels.share_of(&total.channels),
-                _ => judge.figures(&own, &boxes).1,
+                _ => output.figures(&own, &boxes).1,
             }
         };
         let each = (0..QUARTERS).map(|quarter| Quarter {
@@ -38,7 +38,7 @@ impl Comparison {
         });
         let much_worse = |found: &Quarter| {
             let (lost, rest) = (found.lost, found.rest);
-            let is_share = !matches!(judge.kind, OutputKind::Values | OutputKind::Embedding);
+            let is_share = !matches!(output.kind, OutputKind::Values | OutputKind::Embedding);
             if !is_share {
                 return lost > 0.01 && lost > MUCH_WORSE * rest;
             }
@@ -48,7 +48,7 @@ impl Comparison {
             lost - rest > (3.0 * chance).max(0.05)
         };
         let found = each.filter(much_worse).max_by(|a, b| a.lost.total_cmp(&b.lost));
-        found.or_else(|| Self::worst_samples(compared, &total).filter(|_| judge.kind == OutputKind::Values))
+        found.or_else(|| Self::worst_samples(compared, &total).filter(|_| output.kind == OutputKind::Values))
     }
 
     /// The quarter of the samples with the largest errors, wherever they are, if it is much worse than the rest.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::execute::masks::Masks;
 use crate::scheme::output_kind::OutputChoice;
 use msq_passes::ir::{Model, import, text};
 
@@ -10,7 +11,7 @@ fn parse(text: &str) -> Model {
 fn outputs(text: &str, choices: &[&str], samples: usize) -> Outputs {
     let model = parse(text);
     let choices: Vec<OutputChoice> = choices.iter().map(|choice| choice.parse().unwrap()).collect();
-    Outputs::of(&model, &choices, samples).unwrap()
+    Outputs::of(&model, &choices, Masks::of(&model), samples).unwrap()
 }
 
 /// Numbers in [−1, 1), the same every time.
@@ -192,7 +193,7 @@ fn parts_merge() {
 #[test]
 fn an_output_that_is_not_there_is_named() {
     let model = parse(&gemm("y"));
-    let error = Outputs::of(&model, &["z=values".parse().unwrap()], 1).unwrap_err();
+    let error = Outputs::of(&model, &["z=values".parse().unwrap()], Masks::default(), 1).unwrap_err();
     assert_eq!(error.to_string(), "option `output-kind`: no output is called `z`; there are `y`");
 }
 
@@ -229,6 +230,9 @@ fn masked_positions_count_nowhere() {
     let figures = comparison.metrics().outputs[0].figures;
     assert_eq!((figures.rows, figures.agreement), (Some(6), Some(4.0 / 6.0)));
     assert_eq!(figures.same_sequences, Some(0.5));
+    let model = parse(text);
+    let all = Outputs::of(&model, &[], Masks::chosen(&model, false), 2).unwrap();
+    assert!(all.kept(&data, 0).unwrap().is_none());
 }
 
 /// A map that is flattened has the channels of the map, and a depth map without its axis of one channel has one.
@@ -244,7 +248,7 @@ fn channels_are_those_of_the_layer_before_the_output() {
         let mut model = parse(&text);
         let backend = crate::engine::standard();
         crate::prepare::annotate(&mut model, &*backend);
-        let outputs = Outputs::of(&model, &[], 16).unwrap();
+        let outputs = Outputs::of(&model, &[], Masks::default(), 16).unwrap();
         let elements = dims.iter().product();
         let samples: Vec<Vec<f32>> = (0..16).map(|s| (0..elements).map(|i| noise(1000 * s + i)).collect()).collect();
         compared(&outputs, &samples, &samples, dims).metrics().outputs[0].channels

@@ -9,14 +9,14 @@ use crate::scheme::output_kind::OutputKind;
 
 /// An output and what it is read as.
 #[derive(Clone, Copy)]
-pub(super) struct Judge<'a> {
+pub(super) struct ReadOutput<'a> {
     pub(super) spec: &'a OutputSpec,
     pub(super) kind: OutputKind,
     pub(super) reads_tokens: bool,
     pub(super) labelled: bool,
 }
 
-impl Judge<'_> {
+impl ReadOutput<'_> {
     /// The figures of the kind, the loss and the distance.
     pub(super) fn figures(self, sums: &Sums, boxes: &BoxMatches) -> (KindFigures, f64, f64) {
         let rows = &sums.rows;
