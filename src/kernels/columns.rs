@@ -71,19 +71,9 @@ impl ColumnSampler {
     }
 
     /// Adds an activation: `float` as the float network has it, `quantized` as the quantized network has it, both of the
-    /// given shape. `first` is the number of its first sample.
+    /// given shape. `first` is the number of its first sample. With `keep`, only positions are taken whose elements it
+    /// keeps.
     pub fn observe(
-        &mut self,
-        first: usize,
-        float: &[f32],
-        quantized: &[f32],
-        shape: &[usize],
-    ) -> Result<(), KernelError> {
-        self.observe_kept(first, float, quantized, shape, None)
-    }
-
-    /// The same of the positions whose elements count.
-    pub(crate) fn observe_kept(
         &mut self,
         first: usize,
         float: &[f32],
@@ -99,8 +89,7 @@ impl ColumnSampler {
             if !(first + i).is_multiple_of(self.stride) {
                 continue;
             }
-            let own = |element: usize| keep.is_none_or(|keep| keep(i * length + element));
-            let sites = batch.sites(&self.geometry, first + i, sampling, keep.is_some().then_some(&own as Keep));
+            let sites = batch.sites(&self.geometry, (first, i), sampling, keep);
             let mut part = vec![0.0; rows * sites.count];
             for (values, kept) in [(x, &mut self.float), (y, &mut self.quantized)] {
                 sites.copy(values, 0, sites.count, &mut part, sites.count.max(1));

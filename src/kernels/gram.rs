@@ -149,19 +149,9 @@ impl Gram {
     }
 
     /// Adds an activation: `float` as the float network has it, `quantized` as the quantized network has it (the same
-    /// slice where there is no difference), both of the given shape. `first` is the number of its first sample.
+    /// slice where there is no difference), both of the given shape. `first` is the number of its first sample. With
+    /// `keep`, only positions are taken whose elements it keeps.
     pub fn observe(
-        &mut self,
-        first: usize,
-        float: &[f32],
-        quantized: &[f32],
-        shape: &[usize],
-    ) -> Result<(), KernelError> {
-        self.observe_kept(first, float, quantized, shape, None)
-    }
-
-    /// The same of the positions whose elements count.
-    pub(crate) fn observe_kept(
         &mut self,
         first: usize,
         float: &[f32],
@@ -176,8 +166,7 @@ impl Gram {
         }
         let length = batch.length.max(1);
         for (i, (x, y)) in float.chunks(length).zip(quantized.chunks(length)).enumerate() {
-            let own = |element: usize| keep.is_none_or(|keep| keep(i * length + element));
-            let sites = batch.sites(&self.geometry, first + i, self.sampling, keep.is_some().then_some(&own as Keep));
+            let sites = batch.sites(&self.geometry, (first, i), self.sampling, keep);
             self.collect(&sites, x, y);
         }
         Ok(())

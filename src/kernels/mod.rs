@@ -23,7 +23,7 @@ pub use unfold::{Sampling, Unfolded};
 use thiserror::Error;
 
 /// Whether an element of an activation, given by its index, counts.
-pub(crate) type Keep<'a> = &'a dyn Fn(usize) -> bool;
+pub type Keep<'a> = &'a dyn Fn(usize) -> bool;
 
 /// Why a layer, or an activation, cannot be written as a matrix product.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

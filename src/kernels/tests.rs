@@ -215,8 +215,8 @@ fn check_moments(geometry: &Geometry, shape: &[usize]) {
     let length = shape.iter().product();
     let (x, y) = (values(length, 5), values(length, 6));
     let mut gram = gram(geometry);
-    gram.observe(0, &x, &x, shape).unwrap();
-    gram.observe(shape[0], &x, &y, shape).unwrap();
+    gram.observe(0, &x, &x, shape, None).unwrap();
+    gram.observe(shape[0], &x, &y, shape, None).unwrap();
     let sampling = Sampling { stride: 3, least: 4 };
     let columns = |v: &[f32], first| Unfolded::new(geometry, v, shape, first, sampling).unwrap();
     let pairs = [(columns(&x, 0), columns(&x, 0)), (columns(&x, shape[0]), columns(&y, shape[0]))];
@@ -266,7 +266,8 @@ fn same_bits_on_any_number_of_threads() {
     let shard = |shard: u32| {
         let mut part = gram(&geometry);
         let (x, y) = (values(30 * 144, shard), values(30 * 144, 100 + shard));
-        part.observe(shard as usize, &x, if shard.is_multiple_of(2) { &x } else { &y }, &[1, 30, 12, 12]).unwrap();
+        part.observe(shard as usize, &x, if shard.is_multiple_of(2) { &x } else { &y }, &[1, 30, 12, 12], None)
+            .unwrap();
         part
     };
     let on = |threads| {
@@ -295,7 +296,7 @@ fn long_columns_are_cut_into_blocks() {
     let part = geometry("1,2500", "2500,1", "1,1", "MatMul(x, w)").unwrap();
     let (x, y) = (values(3 * 5000, 1), values(3 * 5000, 2));
     let mut gram = Gram::new(whole, Sampling::ALL).unwrap();
-    gram.observe(0, &x, &y, &[3, 5000]).unwrap();
+    gram.observe(0, &x, &y, &[3, 5000], None).unwrap();
     assert_eq!(gram.blocks(), 2);
     let found = gram.finish();
     for (block, found) in found.iter().enumerate() {
@@ -303,7 +304,7 @@ fn long_columns_are_cut_into_blocks() {
             values.chunks(5000).flat_map(|row| &row[2500 * block..2500 * (block + 1)]).copied().collect()
         };
         let mut own = Gram::new(part.clone(), Sampling::ALL).unwrap();
-        own.observe(0, &cut(&x), &cut(&y), &[3, 2500]).unwrap();
+        own.observe(0, &cut(&x), &cut(&y), &[3, 2500], None).unwrap();
         assert_eq!(*found, own.finish()[0]);
     }
     assert_eq!(found.len(), 2);
@@ -317,7 +318,7 @@ fn sampled(geometry: &Geometry, shape: &[usize], samples: usize, shard: usize) -
         let mut part = ColumnSampler::new(geometry.clone(), samples);
         for sample in first..(first + shard).min(samples) {
             let [x, y] = [2 * sample, 2 * sample + 1].map(|seed| values(length, seed as u32));
-            part.observe(sample, &x, &y, shape).unwrap();
+            part.observe(sample, &x, &y, shape, None).unwrap();
         }
         all.merge(part).unwrap();
     }
@@ -361,7 +362,7 @@ fn sampled_columns_are_unfolded_ones() {
 fn kept(geometry: &Geometry, shape: &[usize], samples: usize) -> usize {
     let x = vec![0.5; shape.iter().product()];
     let mut sampler = ColumnSampler::new(geometry.clone(), samples);
-    (0..samples).for_each(|sample| sampler.observe(sample, &x, &x, shape).unwrap());
+    (0..samples).for_each(|sample| sampler.observe(sample, &x, &x, shape, None).unwrap());
     let columns = &sampler.finish()[0];
     assert_eq!((columns.float.len(), columns.quantized.len()), (columns.count() * columns.size, columns.float.len()));
     columns.count()
@@ -394,8 +395,8 @@ fn few_columns_are_kept_and_others_left_out() {
     let keep = |element: usize| !(40..200).contains(&element);
     let observed = |quantized: &[f32]| {
         let mut parts = [0, 1].map(|_| Gram::new(geometry.clone(), Sampling::ALL).unwrap());
-        parts[0].observe_kept(0, &x, &x, &[1, 6, 40], Some(&keep)).unwrap();
-        parts[1].observe_kept(1, &x, quantized, &[1, 6, 40], Some(&keep)).unwrap();
+        parts[0].observe(0, &x, &x, &[1, 6, 40], Some(&keep)).unwrap();
+        parts[1].observe(1, &x, quantized, &[1, 6, 40], Some(&keep)).unwrap();
         let [mut all, later] = parts;
         all.merge(later).unwrap();
         all
@@ -405,10 +406,10 @@ fn few_columns_are_kept_and_others_left_out() {
     assert_eq!(found[0].float, [kept(&x), kept(&x)].concat());
     assert_eq!(found[0].quantized, [kept(&x), kept(&y)].concat());
     let mut moments = Gram::new(geometry.clone(), Sampling::ALL).unwrap();
-    moments.observe(0, &kept(&x), &kept(&x), &[1, 2, 40]).unwrap();
-    moments.observe(1, &kept(&x), &kept(&y), &[1, 2, 40]).unwrap();
+    moments.observe(0, &kept(&x), &kept(&x), &[1, 2, 40], None).unwrap();
+    moments.observe(1, &kept(&x), &kept(&y), &[1, 2, 40], None).unwrap();
     assert_eq!(observed(&y).finish(), moments.finish());
     let mut many = Gram::new(geometry, Sampling::ALL).unwrap();
-    (0..4).for_each(|sample| many.observe(sample, &x, &x, &[1, 6, 40]).unwrap());
+    (0..4).for_each(|sample| many.observe(sample, &x, &x, &[1, 6, 40], None).unwrap());
     assert!(many.finish_few().is_none());
 }

@@ -114,16 +114,23 @@ impl Batch {
         }
     }
 
-    /// Where the columns of sample number `sample` stand. `keep` is asked of elements of the sample.
-    pub(super) fn sites(&self, geometry: &Geometry, sample: usize, sampling: Sampling, keep: Option<Keep>) -> Sites {
+    /// Where the columns of the batch's sample `at` stand, whose number among all samples is `first + at`. `keep` is asked
+    /// of elements of the whole batch.
+    pub(super) fn sites(
+        &self,
+        geometry: &Geometry,
+        (first, at): (usize, usize),
+        sampling: Sampling,
+        keep: Option<Keep>,
+    ) -> Sites {
         let channels = geometry.channels();
         let counting = keep.map(|keep| {
-            let counts = |&position: &usize| keep(self.element(position, channels));
+            let counts = |&position: &usize| keep(at * self.length + self.element(position, channels));
             (0..self.positions()).filter(counts).collect::<Vec<usize>>()
         });
         let count = counting.as_ref().map_or(self.positions(), Vec::len);
-        let number = |at: usize| counting.as_ref().map_or(at, |list| list[at]);
-        let taken: Vec<usize> = sampling.positions(sample, count).map(number).collect();
+        let number = |nth: usize| counting.as_ref().map_or(nth, |list| list[nth]);
+        let taken: Vec<usize> = sampling.positions(first + at, count).map(number).collect();
         match self.view {
             View::Rows(_) => {
                 let indices: Vec<usize> = taken.iter().map(|p| p * channels).collect();
@@ -184,7 +191,7 @@ impl Unfolded {
         sampling: Sampling,
     ) -> Result<Self, KernelError> {
         let batch = Batch::new(geometry, shape, activation.len())?;
-        let sites: Vec<Sites> = (0..batch.samples).map(|i| batch.sites(geometry, first + i, sampling, None)).collect();
+        let sites: Vec<Sites> = (0..batch.samples).map(|i| batch.sites(geometry, (first, i), sampling, None)).collect();
         let positions: usize = sites.iter().map(|s| s.count).sum();
         let mut values = vec![0.0; geometry.groups() * geometry.inputs() * positions];
         let mut at = 0;

@@ -15,6 +15,8 @@
 //! *invented* if only the other network has it; a partner's score may be a fifth lower, so that a score that moves across
 //! the threshold by little does not count as a loss.
 
+use super::outputs::OutputArray;
+
 /// Score from which on a box counts.
 const COUNTS: f32 = 0.25;
 /// Score from which on a box may be the partner of one that counts.
@@ -25,13 +27,6 @@ const OVERLAP: f32 = 0.5;
 const CANDIDATES: usize = 2000;
 /// Boxes that a form without classes as whole numbers must have at least: fewer are something else.
 const FEWEST: usize = 16;
-
-/// An output of a sample as far as boxes are concerned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Part<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) shape: &'a [usize],
-}
 
 /// How the boxes of a network are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +55,7 @@ impl BoxForm {
 
     /// The form of a float network's outputs in one sample. `joined` are the outputs that are put together from boxes
     /// and scores, as the graph says; `asked` those that the caller says are boxes.
-    pub(crate) fn of(parts: &[Part], joined: &[bool], asked: &[bool]) -> Option<Self> {
+    pub(crate) fn of(parts: &[OutputArray], joined: &[bool], asked: &[bool]) -> Option<Self> {
         let finals = || (0..parts.len()).map(|at| Self::Final { at }).find(|form| form.is_plausible(parts));
         let raw = (0..parts.len()).filter(|&at| joined[at] || asked[at]).flat_map(|at| match parts[at].shape {
             [_, a, b] if a >= b => vec![Self::Rows { at }],
@@ -74,7 +69,7 @@ impl BoxForm {
         finals().or_else(of_parts).or_else(|| raw.into_iter().find(|form| form.is_plausible(parts)))
     }
 
-    fn of_parts(parts: &[Part], boxes: usize) -> Vec<Self> {
+    fn of_parts(parts: &[OutputArray], boxes: usize) -> Vec<Self> {
         let count = box_rows(parts[boxes].shape);
         let others: Vec<usize> = (0..parts.len()).filter(|&at| at != boxes).collect();
         let flat: Vec<usize> = others
@@ -96,7 +91,7 @@ impl BoxForm {
     }
 
     /// Whether the numbers can be boxes in this form.
-    fn is_plausible(self, parts: &[Part]) -> bool {
+    fn is_plausible(self, parts: &[OutputArray]) -> bool {
         let share = |v: &f32| (0.0..=1.0).contains(v);
         match self {
             Self::Rows { at } => {
@@ -149,7 +144,7 @@ impl BoxForm {
     }
 
     /// All boxes of a sample that may be partners, per image.
-    fn read(self, parts: &[Part], corners: bool, background: Option<usize>) -> Vec<Vec<Detection>> {
+    fn read(self, parts: &[OutputArray], corners: bool, background: Option<usize>) -> Vec<Vec<Detection>> {
         let detection =
             |own: [f32; 4], score: f32, class: usize| Detection { corners: as_corners(own, corners), score, class };
         let best = |scores: &mut dyn Iterator<Item = f32>| {
@@ -217,12 +212,12 @@ impl BoxForm {
     }
 
     /// The first four numbers of every box.
-    fn raw(self, parts: &[Part]) -> Vec<[f32; 4]> {
+    fn raw(self, parts: &[OutputArray]) -> Vec<[f32; 4]> {
         self.read(parts, true, None).concat().iter().map(|found| found.corners).collect()
     }
 
     /// The class that stands for nothing: where the scores of a box sum to 1, that with most of it.
-    fn background(self, parts: &[Part]) -> Option<usize> {
+    fn background(self, parts: &[OutputArray]) -> Option<usize> {
         let Self::Parts { scores, .. } = self else { return None };
         let &[_, _, classes] = parts[scores].shape else { return None };
         if classes < 2 {
@@ -327,10 +322,10 @@ pub(crate) struct BoxMatches {
 
 impl BoxMatches {
     /// Adds a sample.
-    pub(crate) fn observe(&mut self, form: BoxForm, float: &[Part], network: &[Part]) {
+    pub(crate) fn observe(&mut self, form: BoxForm, float: &[OutputArray], network: &[OutputArray]) {
         let corners = form.is_final() || form.raw(float).iter().all(|c| c[2] >= c[0] && c[3] >= c[1]);
         let background = form.background(float);
-        let read = |parts: &[Part]| {
+        let read = |parts: &[OutputArray]| {
             let images = form.read(parts, corners, background).into_iter();
             images.map(|found| suppressed(found, form.is_final())).collect::<Vec<_>>()
         };
@@ -415,15 +410,15 @@ mod tests {
     }
 
     fn matches(float: &[f32], network: &[f32], shape: &[usize]) -> BoxMatches {
-        let part = |values| [Part { values, shape }];
+        let part = |values| [OutputArray { values, shape }];
         let form = BoxForm::of(&part(float), &[true], &[false]).unwrap();
         let mut matches = BoxMatches::default();
         matches.observe(form, &part(float), &part(network));
         matches
     }
 
-    fn zipped<'a>(values: &'a [Vec<f32>], shapes: &[&'a [usize]]) -> Vec<Part<'a>> {
-        values.iter().zip(shapes).map(|(values, shape)| Part { values, shape }).collect()
+    fn zipped<'a>(values: &'a [Vec<f32>], shapes: &[&'a [usize]]) -> Vec<OutputArray<'a>> {
+        values.iter().zip(shapes).map(|(values, shape)| OutputArray { values, shape }).collect()
     }
 
     #[test]
@@ -491,9 +486,9 @@ mod tests {
     #[test]
     fn other_numbers_are_no_boxes() {
         let values: Vec<f32> = (0..32 * 8).map(|i| (i % 7) as f32 - 3.0).collect();
-        let part = [Part { values: &values, shape: &[1, 32, 8] }];
+        let part = [OutputArray { values: &values, shape: &[1, 32, 8] }];
         assert_eq!(BoxForm::of(&part, &[true], &[false]), None);
-        let six = [Part { values: &values[..12], shape: &[1, 2, 6] }];
+        let six = [OutputArray { values: &values[..12], shape: &[1, 2, 6] }];
         assert_eq!(BoxForm::of(&six, &[true], &[false]), None);
     }
 }

@@ -106,7 +106,8 @@ pub fn compare(
             }
         }
     }
-    let found = evaluate::compare(&second, Some(&first), &names, data, options, None, runtime)?;
+    let request = evaluate::Request { options, shared: &names, masks: true, save_outputs: None };
+    let found = evaluate::compare(&second, Some(&first), data, request, runtime)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
         .map(|at| ["reads", "computes"].map(|kind| noise.get(&format!("{kind} {at}")).copied()))

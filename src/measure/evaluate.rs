@@ -3,6 +3,7 @@
 use super::MeasureError;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
+use crate::execute::masks::Masks;
 use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
 use crate::execute::walk::{Stop, Walk};
@@ -70,44 +71,57 @@ pub fn evaluate(
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
+    let request = Request { options, shared: &[], masks: true, save_outputs };
     let Some(reference) = reference else {
-        return compare(model, None, &[], data, options, save_outputs, runtime);
+        return compare(model, None, data, request, runtime);
     };
     same_interface(model, reference)?;
     if !is_stripped(model) && !is_stripped(reference) {
         let shared = shared_values(model, reference);
-        return compare(model, Some(reference), &shared, data, options, save_outputs, runtime);
+        return compare(model, Some(reference), data, Request { shared: &shared, ..request }, runtime);
     }
     // Short names say nothing: what paired layers compute is compared instead, where both models run as a whole.
     let staged = [model, reference].into_iter().any(|m| Limit::of_all_weights(m, runtime.memory).is_some());
     let pairs = if staged { None } else { by_layers(reference, model, runtime).ok() };
     let Some(([first, second], names)) = pairs else {
-        return compare(model, Some(reference), &[], data, options, save_outputs, runtime);
+        return compare(model, Some(reference), data, request, runtime);
     };
     let shared: Vec<String> = names.iter().map(|(name, _)| name.clone()).collect();
-    let mut found = compare(&second, Some(&first), &shared, data, options, save_outputs, runtime)?;
+    let mut found = compare(&second, Some(&first), data, Request { shared: &shared, ..request }, runtime)?;
     for (value, (_, own)) in found.values.iter_mut().zip(names) {
         value.name = own;
     }
     Ok(found)
 }
 
-/// The same, and the error of these inner values, which both models have.
+/// What is measured, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) options: &'a MeasureOptions,
+    /// Inner values that both models have, whose errors are measured.
+    pub(crate) shared: &'a [String],
+    /// Whether positions that masks leave out count nowhere.
+    pub(crate) masks: bool,
+    /// The file that the model's outputs are written to.
+    pub(crate) save_outputs: Option<&'a Path>,
+}
+
+/// Runs the model, and the reference beside it, on every sample.
 pub(crate) fn compare(
     model: &Model,
     reference: Option<&Model>,
-    shared: &[String],
     data: &Dataset,
-    options: &MeasureOptions,
-    save_outputs: Option<&Path>,
+    request: Request,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
+    let Request { options, shared, masks, save_outputs } = request;
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
     // Shapes say where the channels of outputs are, and what masks reach.
     let known = reference.map(|reference| annotated(reference, runtime));
-    let outputs = Outputs::of(known.as_ref().unwrap_or(model), &options.output_kinds, data.len())?;
+    let known = known.as_ref().unwrap_or(model);
+    let outputs = Outputs::of(known, &options.output_kinds, Masks::chosen(known, masks), data.len())?;
     let metric = options.metric_command.as_ref().map(CustomMetric::command);
     let mut total = Tally::new(&outputs, shared.len());
     let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());

@@ -16,6 +16,13 @@ pub(crate) struct Reading {
     pub(crate) because: Cow<'static, str>,
 }
 
+/// The values and the shape of an output of one sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputArray<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) shape: &'a [usize],
+}
+
 /// What is known of an output.
 #[derive(Clone, Debug)]
 pub(crate) struct OutputSpec {
@@ -48,8 +55,14 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// The outputs of a float model. A choice for an output that it has not is an error.
-    pub(crate) fn of(float: &Model, choices: &[OutputChoice], samples: usize) -> Result<Self, MeasureError> {
+    /// The outputs of a float model; positions that its masks leave out are not compared. A choice for an output that it
+    /// has not is an error.
+    pub(crate) fn of(
+        float: &Model,
+        choices: &[OutputChoice],
+        masks: Masks,
+        samples: usize,
+    ) -> Result<Self, MeasureError> {
         let graph = &float.graph;
         let names: Vec<&str> = graph.outputs().map(|v| graph.value(v).name()).collect();
         if let Some(unknown) = choices.iter().find(|choice| !names.contains(&choice.output.as_str())) {
@@ -77,8 +90,7 @@ impl Outputs {
             own.element_type().is_some_and(is_whole) && own.shape().is_some_and(|shape| shape.len() == 2)
         };
         let list = graph.outputs().map(spec).collect();
-        let masks = Arc::new(Masks::of(float));
-        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks })
+        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks: Arc::new(masks) })
     }
 
     /// What the masks among the inputs of a sample leave out; `None` where that is nothing.

@@ -4,7 +4,7 @@
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::measure::evaluate::compare;
+use crate::measure::evaluate::{Request, compare};
 use crate::report::{Distribution, LayerReport};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -68,7 +68,9 @@ fn errors(
     names.retain(|name| run.quantized.graph.find(name).is_some());
     names.sort_unstable();
     names.dedup();
-    let found = compare(run.quantized, Some(float), &names, data, &MeasureOptions::default(), None, runtime)?;
+    let options = MeasureOptions::default();
+    let request = Request { options: &options, shared: &names, masks: !run.scheme.masks.is_off(), save_outputs: None };
+    let found = compare(run.quantized, Some(float), data, request, runtime)?;
     let inner: HashMap<&str, f64> = found.values.iter().filter_map(|v| Some((v.name.as_str(), v.sqnr?))).collect();
     let error = |layer: &Layer| match outputs[..] {
         // A graph output cannot be tapped, but it is compared anyway.

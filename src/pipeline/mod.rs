@@ -25,6 +25,7 @@ use crate::calibrate::observe::{Observed, Seen, Watch, see};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::execute::coverage::Coverage;
+use crate::execute::masks::Masks;
 use crate::execute::stages::Limit;
 use crate::lower::finish;
 use crate::measure::CustomMetric;
@@ -138,7 +139,8 @@ impl Prepared {
         raise_opset(&mut model, &plan, runtime)?;
         let float = model;
         let pool = thread_pool(runtime)?;
-        let outputs = Outputs::of(&float, &options.measure.output_kinds, 0)?;
+        let masks = Masks::chosen(&float, options.calibrate.masks);
+        let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
         let (kept, held_out) = held_out::split(&float, &plan, calibration, validation, options)?;
         let calibration = Calibration { data: &kept, ..calibration };
         let validation = validation.or(held_out.as_ref());

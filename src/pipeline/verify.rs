@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages, fold_pair_within};
-use crate::measure::comparison::{Comparison, Found};
-use crate::measure::outputs::Outputs;
+use crate::measure::comparison::Comparison;
+use crate::measure::outputs::{OutputArray, Outputs};
 use crate::measure::{CustomMetric, ScoredOutputs};
 use crate::report::Quality;
 use crate::runtime::Runtime;
@@ -108,10 +108,10 @@ fn with_outputs(
     let compare = |kept: Vec<Sample>| {
         for sample in kept {
             let values: Vec<Vec<f32>> = sample.arrays.iter().map(Array::to_f32).collect();
-            let found: Vec<Found> = values
+            let found: Vec<OutputArray> = values
                 .iter()
                 .zip(&sample.arrays)
-                .map(|(values, array)| Found { values, shape: array.shape() })
+                .map(|(values, array)| OutputArray { values, shape: array.shape() })
                 .collect();
             let kept = outputs.kept(data, samples).map_err(ExecuteError::from)?;
             total.observe(samples, &float[samples], &found, data.labels(samples), kept.as_ref());

@@ -143,7 +143,7 @@ impl Scheme {
             plan: plan.clone(),
             packings,
             coverage,
-            masks: if options.calibrate.masks { Masks::of(model) } else { Masks::default() },
+            masks: Masks::chosen(model, options.calibrate.masks),
             solve: options.solve.clone(),
             output: OutputOptions { strip_names, ..options.output.clone() },
             seed: options.seed,

@@ -197,12 +197,12 @@ impl StatisticsCollector {
         let quantized = if self.float_only { float } else { quantized };
         // The last one of each period: what is read in order need not begin with the usual.
         if let Some((period, columns)) = self.held_out.as_mut().filter(|(period, _)| sample % period == period - 1) {
-            return columns.observe_kept(sample / *period, float, quantized, shape, keep);
+            return columns.observe(sample / *period, float, quantized, shape, keep);
         }
         match &mut self.sums {
             Sums::Nothing => Ok(()),
-            Sums::Moments(gram) => gram.observe_kept(sample, float, quantized, shape, keep),
-            Sums::Columns(columns) => columns.observe_kept(sample, float, quantized, shape, keep),
+            Sums::Moments(gram) => gram.observe(sample, float, quantized, shape, keep),
+            Sums::Columns(columns) => columns.observe(sample, float, quantized, shape, keep),
         }
     }
 

@@ -26,9 +26,16 @@ const EQUAL: f64 = 1e-2;
 pub(crate) struct Masks {
     sources: Vec<Source>,
     axes: HashMap<String, Axes>,
+    /// Whether every position counts by the caller's word, so that nothing is guessed either.
+    off: bool,
 }
 
 impl Masks {
+    /// The masks of a model, or none where the caller wants every position to count.
+    pub(crate) fn chosen(model: &Model, wanted: bool) -> Self {
+        if wanted { Self::of(model) } else { Self { off: true, ..Self::default() } }
+    }
+
     /// The masks of a model.
     pub(crate) fn of(model: &Model) -> Self {
         let sources = source::find(model);
@@ -36,18 +43,23 @@ impl Masks {
             return Self::default();
         }
         let axes = axes::propagate(model, &sources);
-        Self { sources, axes }
+        Self { sources, axes, off: false }
     }
 
-    /// These masks; of a model without any, what repeats at the ends of its sequence is taken for padding.
-    /// That is a guess, good enough for what weights are fitted to, not for figures.
+    /// These masks; of a model without any, what repeats at the ends of its sequence is taken for padding, unless every
+    /// position counts by the caller's word. That is a guess, good enough for what weights are fitted to, not for figures.
     pub(crate) fn or_repeats(&self, model: &Model) -> Self {
-        if !self.is_empty() {
+        if self.off || !self.is_empty() {
             return self.clone();
         }
         let sources = source::sequences(model);
         let axes = axes::propagate(model, &sources);
-        Self { sources, axes }
+        Self { sources, axes, off: false }
+    }
+
+    /// Whether every position counts by the caller's word.
+    pub(crate) fn is_off(&self) -> bool {
+        self.off
     }
 
     /// Whether nothing masks.

@@ -139,6 +139,7 @@ fn ends_that_repeat_are_padding() {
           y = MatMul(e, w)
         }",
     );
+    assert!(Masks::chosen(&ids, false).or_repeats(&ids).is_empty());
     let masks = Masks::default().or_repeats(&ids);
     let kept = masks.of_inputs(&[flags(&[1, 5], &[101, 102, 100, 100, 100])]).unwrap();
     assert_eq!(kept.of("y", &[1, 5, 2]).unwrap().keep, [true, true, false, false, false]);

@@ -169,7 +169,7 @@ impl Summary for Products {
     type Error = SolveError;
 
     fn observe(&mut self, reading: Reading) -> Result<(), SolveError> {
-        Ok(self.0.observe(reading.sample, reading.float, reading.quantized, reading.shape)?)
+        Ok(self.0.observe(reading.sample, reading.float, reading.quantized, reading.shape, None)?)
     }
 
     fn merge(&mut self, other: Self) -> Result<(), SolveError> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::execute::masks::Masks;
 use crate::scheme::output_kind::OutputChoice;
 use msq_passes::ir::{Model, import, text};
 
@@ -10,7 +11,7 @@ fn parse(text: &str) -> Model {
 fn outputs(text: &str, choices: &[&str], samples: usize) -> Outputs {
     let model = parse(text);
     let choices: Vec<OutputChoice> = choices.iter().map(|choice| choice.parse().unwrap()).collect();
-    Outputs::of(&model, &choices, samples).unwrap()
+    Outputs::of(&model, &choices, Masks::of(&model), samples).unwrap()
 }
 
 /// Numbers in [−1, 1), the same every time.
@@ -25,7 +26,7 @@ fn compared(outputs: &Outputs, float: &[Vec<f32>], network: &[Vec<f32>], shape: 
     for shard in samples.chunks(4) {
         let mut part = Comparison::new(outputs);
         for &at in shard {
-            part.observe(at, &float[at..=at], &[Found { values: &network[at], shape }], None, None);
+            part.observe(at, &float[at..=at], &[OutputArray { values: &network[at], shape }], None, None);
         }
         total.merge(&part);
     }
@@ -129,7 +130,7 @@ fn the_worst_output_counts() {
         let wave: Vec<f32> = (0..64).map(|i| 1e-2 * noise(64 * s + i)).collect();
         let state: Vec<f32> = (0..64).map(|i| 100.0 * noise(64 * s + i)).collect();
         let (zeros, shape) = (vec![0.0; 64], [1, 64]);
-        let network = [Found { values: &zeros, shape: &shape }, Found { values: &state, shape: &shape }];
+        let network = [OutputArray { values: &zeros, shape: &shape }, OutputArray { values: &state, shape: &shape }];
         comparison.observe(s, &[wave, state.clone()], &network, None, None);
     }
     let metrics = comparison.metrics();
@@ -145,7 +146,7 @@ fn labels_and_agreement() {
     let float = |at: usize| vec![(0..10).map(|c| if c == at { 5.0 } else { 0.0 }).collect::<Vec<f32>>()];
     for (s, other) in [(0, 1), (1, 0)] {
         let network = &float(other)[0];
-        comparison.observe(s, &float(0), &[Found { values: network, shape: &[1, 10] }], Some(&[0]), None);
+        comparison.observe(s, &float(0), &[OutputArray { values: network, shape: &[1, 10] }], Some(&[0]), None);
     }
     assert!(comparison.is_of_classifier());
     let metrics = comparison.metrics();
@@ -183,7 +184,7 @@ fn parts_merge() {
     let one = compared(&outputs, &float, &network, &[1, 10]).metrics();
     let mut whole = Comparison::new(&outputs);
     for s in 0..16 {
-        whole.observe(s, &float[s..=s], &[Found { values: &network[s], shape: &[1, 10] }], None, None);
+        whole.observe(s, &float[s..=s], &[OutputArray { values: &network[s], shape: &[1, 10] }], None, None);
     }
     assert!((one.lost / whole.metrics().lost - 1.0).abs() < 1e-9);
     assert_eq!(one.outputs[0].worst_channel, whole.metrics().outputs[0].worst_channel);
@@ -192,7 +193,7 @@ fn parts_merge() {
 #[test]
 fn an_output_that_is_not_there_is_named() {
     let model = parse(&gemm("y"));
-    let error = Outputs::of(&model, &["z=values".parse().unwrap()], 1).unwrap_err();
+    let error = Outputs::of(&model, &["z=values".parse().unwrap()], Masks::default(), 1).unwrap_err();
     assert_eq!(error.to_string(), "option `output-kind`: no output is called `z`; there are `y`");
 }
 
@@ -223,12 +224,15 @@ fn masked_positions_count_nowhere() {
     for at in 0..2 {
         let (float, network) = (rows([0, 1, 2, 3]), rows([0, 1, 3, 2]));
         let kept = outputs.kept(&data, at).unwrap();
-        comparison.observe(at, &[float], &[Found { values: &network, shape: &[1, 4, 4] }], None, kept.as_ref());
+        comparison.observe(at, &[float], &[OutputArray { values: &network, shape: &[1, 4, 4] }], None, kept.as_ref());
     }
     // Two of two in the first sample, two of four in the second.
     let figures = comparison.metrics().outputs[0].figures;
     assert_eq!((figures.rows, figures.agreement), (Some(6), Some(4.0 / 6.0)));
     assert_eq!(figures.same_sequences, Some(0.5));
+    let model = parse(text);
+    let all = Outputs::of(&model, &[], Masks::chosen(&model, false), 2).unwrap();
+    assert!(all.kept(&data, 0).unwrap().is_none());
 }
 
 /// A map that is flattened has the channels of the map, and a depth map without its axis of one channel has one.
@@ -244,7 +248,7 @@ fn channels_are_those_of_the_layer_before_the_output() {
         let mut model = parse(&text);
         let backend = crate::engine::standard();
         crate::prepare::annotate(&mut model, &*backend);
-        let outputs = Outputs::of(&model, &[], 16).unwrap();
+        let outputs = Outputs::of(&model, &[], Masks::default(), 16).unwrap();
         let elements = dims.iter().product();
         let samples: Vec<Vec<f32>> = (0..16).map(|s| (0..elements).map(|i| noise(1000 * s + i)).collect()).collect();
         compared(&outputs, &samples, &samples, dims).metrics().outputs[0].channels

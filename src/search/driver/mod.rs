@@ -12,6 +12,7 @@ mod sensitivities;
 mod started;
 
 use crate::data::Dataset;
+use crate::execute::masks::Masks;
 use crate::execute::prefixes::Spent;
 use crate::measure::CustomMetric;
 use crate::measure::metrics::Metrics;
@@ -175,7 +176,8 @@ impl<'a> Driver<'a> {
         let beside = beside(model, &scheme, &only);
         let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
-        let outputs = Outputs::of(model, &options.measure.output_kinds, parts.validation.len())?;
+        let masks = Masks::chosen(model, options.calibrate.masks);
+        let outputs = Outputs::of(model, &options.measure.output_kinds, masks, parts.validation.len())?;
         let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
             Evaluator::new(name, model, &layers, data, (outputs, metric), budget, runtime)
         };

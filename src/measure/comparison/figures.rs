@@ -1,0 +1,90 @@
+//! The figures of a network: output by output, and all outputs together.
+
+use super::Comparison;
+use super::read_output::ReadOutput;
+use crate::measure::agreement::AgreementFigures;
+use crate::measure::boxes::BoxMatches;
+use crate::measure::channels::decibels;
+use crate::measure::metrics::{KindFigures, Metrics, OutputMetrics};
+use crate::measure::outputs::Reading;
+use crate::scheme::output_kind::OutputKind;
+
+impl Comparison {
+    /// How good the network is.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let outputs: Vec<OutputMetrics> = (0..self.compared.len()).map(|at| self.output_metrics(at)).collect();
+        let scores: Vec<&KindFigures> = outputs.iter().map(|o| &o.figures).filter(|f| f.agreement.is_some()).collect();
+        let rows: u64 = scores.iter().filter_map(|figures| figures.rows).sum();
+        let same = |figures: &&KindFigures| Some(figures.agreement? * figures.rows? as f64);
+        let agreement = (rows > 0).then(|| scores.iter().filter_map(same).sum::<f64>() / rows as f64);
+        let accuracies = self.float.share().zip(self.own.share());
+        let worst = outputs.iter().map(|output| output.lost).fold(0.0, f64::max);
+        Metrics {
+            distance: outputs.iter().map(|output| output.distance).sum(),
+            agreement,
+            accuracy: self.own.share(),
+            metric: None,
+            lost: accuracies.map_or(worst, |(float, own)| float - own),
+            outputs,
+        }
+    }
+
+    /// All outputs together.
+    pub(crate) fn figures(&self) -> AgreementFigures {
+        let metrics = self.metrics();
+        let scored = || metrics.outputs.iter().filter(|output| output.figures.divergence.is_some());
+        let rows: u64 = scored().filter_map(|output| output.figures.rows).sum();
+        let weighted = |o: &OutputMetrics| Some(o.figures.divergence? * o.figures.rows? as f64);
+        AgreementFigures {
+            rows,
+            same_argmax: metrics.agreement,
+            divergence: (rows > 0).then(|| scored().filter_map(weighted).sum::<f64>() / rows as f64),
+            sqnr: self.compared.iter().map(|compared| compared.total().channels.power_ratio()).fold(None, lower),
+        }
+    }
+
+    /// How far one output is from the float network's.
+    fn output_metrics(&self, at: usize) -> OutputMetrics {
+        let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
+        let Reading { kind, because } = self.reading(at);
+        let total = compared.total();
+        let channels = total.channels.figures();
+        let boxes = self.boxes.iter().fold(BoxMatches::default(), |mut sum, part| {
+            sum.merge(part);
+            sum
+        });
+        let output =
+            ReadOutput { spec, kind, reads_tokens: self.outputs.reads_tokens, labelled: self.own.samples() > 0 };
+        let (figures, lost, distance) = output.figures(&total, &boxes);
+        let uneven = compared.uneven as f64 / compared.samples.max(1) as f64;
+        let (lost, distance) = match kind {
+            OutputKind::Boxes => (lost, distance),
+            _ => (lost.max(uneven), distance + uneven),
+        };
+        // Boxes in several outputs are counted once.
+        let first = self.form.is_none_or(|form| form.outputs().first() == Some(&at));
+        OutputMetrics {
+            name: spec.name.clone(),
+            kind,
+            because: because.into_owned(),
+            lost,
+            distance: if kind != OutputKind::Boxes || first { distance } else { 0.0 },
+            sqnr: decibels(channels.mean),
+            worst_sqnr: decibels(channels.worst),
+            worst_channel: channels.worst_channel,
+            channels: channels.channels,
+            constant_error: channels.constant_error,
+            figures,
+            worst_quarter: self.worst_quarter(compared, output),
+        }
+    }
+}
+
+/// The lower of two ratios in decibels, the second not in decibels yet.
+fn lower(least: Option<f64>, ratio: f64) -> Option<f64> {
+    let decibels = Some(10.0 * ratio.log10()).filter(|_| ratio.is_finite());
+    match (least, decibels) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,78 @@
+//! The figures of one output by what it holds, made of its sums.
+
+use super::sums::Sums;
+use crate::measure::boxes::BoxMatches;
+use crate::measure::head::Head;
+use crate::measure::metrics::KindFigures;
+use crate::measure::outputs::OutputSpec;
+use crate::scheme::output_kind::OutputKind;
+
+/// An output and what it is read as.
+#[derive(Clone, Copy)]
+pub(super) struct ReadOutput<'a> {
+    pub(super) spec: &'a OutputSpec,
+    pub(super) kind: OutputKind,
+    pub(super) reads_tokens: bool,
+    pub(super) labelled: bool,
+}
+
+impl ReadOutput<'_> {
+    /// The figures of the kind, the loss and the distance.
+    pub(super) fn figures(self, sums: &Sums, boxes: &BoxMatches) -> (KindFigures, f64, f64) {
+        let rows = &sums.rows;
+        let divergence = rows.divergence().unwrap_or(0.0);
+        let scored = KindFigures {
+            rows: Some(rows.rows()),
+            agreement: rows.same(),
+            divergence: rows.divergence(),
+            ..KindFigures::default()
+        };
+        let one = |share: Option<f64>| 1.0 - share.unwrap_or(1.0);
+        match self.kind {
+            OutputKind::Scores if self.spec.is_whole => {
+                let (rows, agreement) = (Some(sums.equality.elements()), sums.equality.same());
+                (KindFigures { rows, agreement, ..KindFigures::default() }, one(agreement), one(agreement))
+            }
+            OutputKind::Scores if self.decides_alone(sums) => {
+                let width_of_one = rows.rows() == 0;
+                let agreement = sums.decisions.same(width_of_one);
+                let rows = Some(sums.decisions.elements());
+                let distance = one(agreement) + sums.channels.figures().mean;
+                (KindFigures { rows, agreement, ..KindFigures::default() }, one(agreement), distance)
+            }
+            OutputKind::Scores => (scored, one(rows.same()), divergence),
+            OutputKind::Sequence => {
+                let same_sequences = rows.same_sequences();
+                let lost = if self.reads_tokens { one(rows.same()) } else { one(same_sequences) };
+                (KindFigures { same_sequences, ..scored }, lost, divergence)
+            }
+            OutputKind::Embedding => {
+                let [mean, most] = sums.cosines.apart().unwrap_or_default();
+                let figures =
+                    KindFigures { cosine: Some(1.0 - mean), least_cosine: Some(1.0 - most), ..KindFigures::default() };
+                (figures, mean, mean)
+            }
+            OutputKind::Boxes => {
+                let [found, kept, invented] = boxes.counts();
+                let figures = KindFigures {
+                    boxes: Some(found),
+                    kept: Some(kept),
+                    invented: Some(invented),
+                    ..KindFigures::default()
+                };
+                (figures, boxes.lost(), boxes.lost() + boxes.shifted())
+            }
+            OutputKind::Values => {
+                let found = sums.channels.figures();
+                // Half the worst channel, since that is what a drop is counted by.
+                (KindFigures::default(), found.worst, f64::midpoint(found.mean, found.worst))
+            }
+        }
+    }
+
+    /// Whether each number decides for itself, and none is the best of a row.
+    fn decides_alone(self, sums: &Sums) -> bool {
+        let sigmoid = self.spec.head == Head::Sigmoid && !self.labelled;
+        sums.decisions.elements() > 0 && (sigmoid || sums.rows.rows() == 0)
+    }
+}

@@ -1,0 +1,51 @@
+//! What an output is read as, by the evidence of the float network.
+
+use super::sums::has_rows;
+use super::{Comparison, is_matrix};
+use crate::measure::head::Head;
+use crate::measure::outputs::Reading;
+use crate::scheme::output_kind::OutputKind;
+use std::borrow::Cow;
+
+impl Comparison {
+    /// What an output is read as.
+    pub(super) fn reading(&self, at: usize) -> Reading {
+        let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
+        let read = |kind, because| Reading { kind, because: Cow::Borrowed(because) };
+        let boxes = self.form.filter(|form| form.outputs().contains(&at) && self.has_boxes());
+        match &spec.asked {
+            Some(Reading { kind: OutputKind::Boxes, .. }) if boxes.is_none() => {
+                let because = format!("shape {:?} and its numbers are no boxes, as was asked", compared.shape);
+                return Reading { kind: OutputKind::Values, because: because.into() };
+            }
+            Some(reading) => return reading.clone(),
+            None => {}
+        }
+        let evidence = &compared.evidence;
+        let rank = compared.shape.len();
+        let is_sequence = rank == 3 && !is_matrix(&compared.shape);
+        let scores = if is_sequence { OutputKind::Sequence } else { OutputKind::Scores };
+        let name = spec.name.to_lowercase();
+        match spec.head {
+            _ if boxes.is_some() => read(OutputKind::Boxes, "by shape and numbers"),
+            _ if spec.is_whole => read(OutputKind::Scores, "whole numbers"),
+            Head::Softmax(_) => read(scores, "ends in a softmax"),
+            _ if evidence.is_probabilities() => read(scores, "rows sum to 1"),
+            _ if at == 0 && self.own.samples() > 0 => read(OutputKind::Scores, "the data has labels"),
+            Head::Sigmoid if rank == 2 && evidence.is_decided() => {
+                read(OutputKind::Scores, "ends in a sigmoid, and its numbers are near 0 or 1")
+            }
+            Head::Sigmoid => read(OutputKind::Values, "ends in a sigmoid, but its numbers are no decisions"),
+            Head::Normalized => read(OutputKind::Embedding, "brought to length 1"),
+            _ if evidence.is_normalized() => read(OutputKind::Embedding, "rows have length 1"),
+            _ if rank <= 3 && has_rows(spec, &compared.shape) && name.contains("logit") => read(scores, "by its name"),
+            _ if rank == 2 && name.contains("embed") => read(OutputKind::Embedding, "by its name"),
+            _ if evidence.is_logits() => read(scores, "its numbers look like logits"),
+            Head::Open => read(OutputKind::Values, "nothing says otherwise"),
+        }
+    }
+
+    fn has_boxes(&self) -> bool {
+        self.boxes.iter().any(|matches| matches.counts()[0] > 0)
+    }
+}

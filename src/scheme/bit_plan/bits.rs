@@ -1,0 +1,152 @@
+//! Numbers of bits, and the words that stand in for them in text and JSON.
+
+use serde::Deserialize;
+use std::fmt;
+use std::str::FromStr;
+
+/// Bits of a layer's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightBits {
+    /// Not quantized.
+    Float,
+    /// −1 and 1 times a scale: 1 bit on disk.
+    Binary,
+    /// −1, 0 and 1 times a scale: 1.6 bits on disk.
+    Ternary,
+    /// 2 to 8.
+    Bits(u8),
+}
+
+/// Bits of the activation a layer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActivationBits {
+    /// Not quantized: the layer computes in float, whatever its weights are stored as.
+    Float,
+    /// 2 to 8.
+    Bits(u8),
+}
+
+impl WeightBits {
+    /// Bits that hold the integers; 0 for float.
+    pub(crate) fn width(self) -> u8 {
+        match self {
+            Self::Float => 0,
+            Self::Binary => 1,
+            Self::Ternary => 2,
+            Self::Bits(bits) => bits,
+        }
+    }
+
+    /// The same number of bits for an activation: 2 for ternary and binary weights.
+    pub fn same_of_activations(self) -> ActivationBits {
+        match self {
+            Self::Float => ActivationBits::Float,
+            Self::Ternary | Self::Binary => ActivationBits::Bits(2),
+            Self::Bits(bits) => ActivationBits::Bits(bits),
+        }
+    }
+}
+
+/// The number, or the word that stands for a choice without one.
+pub(crate) fn parse_bits<T>(text: &str, words: &[(&str, T)], number: impl Fn(u8) -> T) -> Result<T, String>
+where
+    T: Copy,
+{
+    if let Some((_, choice)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*choice);
+    }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    match text.parse() {
+        Ok(bits @ 2..=8) => Ok(number(bits)),
+        _ => Err(format!("`{text}` is none of 2 to 8, {}", known.join(", "))),
+    }
+}
+
+impl FromStr for WeightBits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_bits(text, &[("binary", Self::Binary), ("ternary", Self::Ternary), ("float", Self::Float)], Self::Bits)
+    }
+}
+
+impl FromStr for ActivationBits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_bits(text, &[("float", Self::Float)], Self::Bits)
+    }
+}
+
+impl fmt::Display for WeightBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float => f.write_str("float"),
+            Self::Binary => f.write_str("binary"),
+            Self::Ternary => f.write_str("ternary"),
+            Self::Bits(bits) => write!(f, "{bits}"),
+        }
+    }
+}
+
+impl fmt::Display for ActivationBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float => f.write_str("float"),
+            Self::Bits(bits) => write!(f, "{bits}"),
+        }
+    }
+}
+
+/// A number or a word in JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(in crate::scheme) enum NumberOrWord {
+    Number(serde_json::Number),
+    Word(String),
+}
+
+impl fmt::Display for NumberOrWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => word.fmt(f),
+        }
+    }
+}
+
+/// JSON of a type that is a number of bits or a word: what `Display` and `FromStr` say, numbers without quotes.
+macro_rules! number_or_word {
+    ($bits:ident, $words:tt) => {
+        impl serde::Serialize for $bits {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let text = self.to_string();
+                match text.parse() {
+                    Ok(bits) => serializer.serialize_u8(bits),
+                    Err(_) => serializer.serialize_str(&text),
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $bits {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = crate::scheme::bit_plan::NumberOrWord::deserialize(deserializer)?.to_string();
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl schemars::JsonSchema for $bits {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($bits).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "anyOf": [{ "type": "integer", "minimum": 2, "maximum": 8 }, { "enum": $words }] })
+            }
+        }
+    };
+}
+pub(in crate::scheme) use number_or_word;
+
+number_or_word!(WeightBits, ["float", "ternary", "binary"]);
+number_or_word!(ActivationBits, ["float"]);

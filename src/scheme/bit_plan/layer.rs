@@ -1,0 +1,206 @@
+//! A plan's entry for one layer: its bits, grid and packing, the bytes they take, and what a target refuses.
+
+use super::bits::{ActivationBits, WeightBits};
+use crate::quant::weight_grid::WeightGrid;
+use msq_passes::{Packing, Profile, TrellisRate};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The form in which weights are stored.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum PackingForm {
+    /// Digits in bytes, unpacked by a table; runs everywhere. A byte each where that is not smaller.
+    #[default]
+    Auto,
+    /// A byte each.
+    None,
+    /// An INT4 tensor and a Cast, for 4 bits.
+    Int4,
+    /// An INT2 tensor and a Cast, for 2 bits. Opset 25: few runtimes take it.
+    Int2,
+}
+
+/// What happens to a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayerPlan {
+    /// Bits of the weights: `"float"`, `"ternary"`, `"binary"` or 2 to 8.
+    pub weights: WeightBits,
+    /// Bits of the activation read: `"float"` or 2 to 8.
+    pub activations: ActivationBits,
+    /// The grid of the weights; `narrow` at 8 bits and `full` below unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<WeightGrid>,
+    /// How the weights are stored.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub packing: PackingForm,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_auto(form: &PackingForm) -> bool {
+    *form == PackingForm::Auto
+}
+
+impl Default for LayerPlan {
+    fn default() -> Self {
+        Self {
+            weights: WeightBits::Bits(8),
+            activations: ActivationBits::Bits(8),
+            grid: None,
+            packing: PackingForm::Auto,
+        }
+    }
+}
+
+impl LayerPlan {
+    /// A layer that is left in float.
+    pub const FLOAT: Self =
+        Self { weights: WeightBits::Float, activations: ActivationBits::Float, grid: None, packing: PackingForm::Auto };
+
+    /// This plan with other bits, on a grid and in a packing that these bits allow.
+    #[must_use]
+    pub(crate) fn with_weight_bits(self, bits: u8) -> Self {
+        let packing = match self.packing {
+            PackingForm::Int4 if bits != 4 => PackingForm::Auto,
+            PackingForm::Int2 if bits != 2 => PackingForm::Auto,
+            packing => packing,
+        };
+        let grid = self.grid.filter(|grid| grid.fault(bits).is_none());
+        Self { weights: WeightBits::Bits(bits), grid, packing, ..self }
+    }
+
+    /// The grid of the weights.
+    pub fn weight_grid(self) -> WeightGrid {
+        match self.weights {
+            WeightBits::Binary => WeightGrid::Sign,
+            WeightBits::Ternary => WeightGrid::Narrow,
+            WeightBits::Bits(8) => self.grid.unwrap_or(WeightGrid::Narrow),
+            _ => self.grid.unwrap_or(WeightGrid::Full),
+        }
+    }
+
+    /// How this number of weights is stored: packed if the plan says so and that is smaller than one byte per weight.
+    pub fn packing(self, weights: usize) -> Option<Packing> {
+        // Size in bytes of the nodes and tensors that unpacking adds per weight.
+        const OVERHEAD: usize = 48;
+        let packing = match (self.packing, self.weights, self.weight_grid()) {
+            (PackingForm::None, ..) | (_, WeightBits::Float | WeightBits::Bits(8..), _) => return None,
+            (PackingForm::Int4, ..) => Packing::Int4,
+            (PackingForm::Int2, ..) => Packing::Int2,
+            (_, WeightBits::Binary, _) => Packing::Codebook,
+            (_, WeightBits::Bits(bits), WeightGrid::Trellis) => {
+                Packing::Trellis(TrellisRate::of_quarters(4 * bits.min(8))?)
+            }
+            (_, _, grid) if grid.is_list() => Packing::Codebook,
+            (_, WeightBits::Ternary, _) | (_, WeightBits::Bits(2), WeightGrid::Narrow | WeightGrid::Wage) => {
+                Packing::Ternary
+            }
+            (_, WeightBits::Bits(bits), _) => Packing::Bits(bits),
+        };
+        (self.width(packing).bytes(weights) + OVERHEAD < weights).then_some(packing)
+    }
+
+    /// The packing that determines the bytes of the weights: for a list, that of the indices into it.
+    fn width(self, packing: Packing) -> Packing {
+        match (packing, self.weights) {
+            (Packing::Codebook, WeightBits::Bits(bits)) => Packing::Bits(bits),
+            (Packing::Codebook, WeightBits::Binary) => Packing::Bits(1),
+            _ => packing,
+        }
+    }
+
+    /// Bytes of this number of weights, without the nodes that unpack them.
+    pub fn packed_bytes(self, weights: usize) -> usize {
+        match (self.weights, self.packing(weights)) {
+            (WeightBits::Float, _) => 4 * weights,
+            (_, Some(packing)) => self.width(packing).bytes(weights),
+            (_, None) => weights,
+        }
+    }
+
+    /// Why the target does not support this plan, if it does not.
+    pub(super) fn fault(self, profile: &Profile) -> Option<String> {
+        if let WeightBits::Bits(bits) = self.weights
+            && !(2..=8).contains(&bits)
+        {
+            let words = "\"binary\", \"ternary\" or \"float\"";
+            return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
+        }
+        let bits = self.weights.width();
+        if let ActivationBits::Bits(bits) = self.activations
+            && !(2..=8).contains(&bits)
+        {
+            return Some(format!("activations of {bits} bits are not supported, use 2 to 8 or \"float\""));
+        }
+        if bits == 0 && self.activations != ActivationBits::Float {
+            return Some("weights are float, so activations must be \"float\" as well".to_owned());
+        }
+        match (self.packing, self.weight_grid()) {
+            (PackingForm::Int4, _) if bits != 4 => Some("packing `int4` takes weights of 4 bits".to_owned()),
+            (PackingForm::Int2, _) if bits != 2 => Some("packing `int2` takes weights of 2 bits".to_owned()),
+            (PackingForm::Int4 | PackingForm::Int2, grid) if grid.is_list() || grid == WeightGrid::Trellis => {
+                Some(format!("grid `{grid}` cannot be stored as INT4 or INT2"))
+            }
+            (PackingForm::Int4, _) if !profile.int4_cast => {
+                Some(format!("`{}` does not run packing `int4`", profile.name))
+            }
+            (_, grid) => grid.fault(bits),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_named() {
+        let fault = |text: &str| {
+            let layer: Result<LayerPlan, _> = serde_json::from_str(text);
+            layer.map_or_else(|e| Some(e.to_string()), |layer| layer.fault(&Profile::TRACT)).unwrap_or_default()
+        };
+        assert!(fault(r#"{"weights": 9, "activations": 8}"#).contains("`9` is none of 2 to 8, binary, ternary, float"));
+        assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, float"));
+        assert!(fault(r#"{"weights": "float", "activations": 8}"#).contains("must be \"float\" as well"));
+        assert!(fault(r#"{"weights": 3, "activations": 8, "packing": "int4"}"#).contains("takes weights of 4 bits"));
+        assert!(fault(r#"{"weights": 4, "activations": 8, "packing": "int4"}"#).contains("`tract` does not run"));
+        assert!(fault(r#"{"weights": 8, "activations": 8, "grid": "codebook"}"#).contains("2 to 7 bits"));
+        assert!(fault(r#"{"weights": 8, "activations": 8, "grid": "sign"}"#).contains("weights that are \"binary\""));
+        assert!(fault(r#"{"weights": 5, "activations": 8, "grid": "power-of-two"}"#).contains("2 to 4 bits"));
+        assert!(
+            fault(r#"{"weights": 4, "activations": 8, "grid": "power-of-two", "packing": "int4"}"#)
+                .contains("grid `power-of-two` cannot be stored")
+        );
+        assert!(fault(r#"{"weights": 8, "activations": 8, "bits": 3}"#).contains("unknown field `bits`"));
+        assert_eq!(fault(r#"{"weights": 4, "activations": 8}"#), "");
+    }
+
+    #[test]
+    fn small_weights_are_not_packed() {
+        let layer = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        assert_eq!(layer.packing(96), None);
+        assert_eq!(layer.packing(200), Some(Packing::Bits(4)));
+        let narrow = LayerPlan { weights: WeightBits::Bits(2), grid: Some(WeightGrid::Narrow), ..layer };
+        assert_eq!(narrow.packing(200), Some(Packing::Ternary));
+        let binary = LayerPlan { weights: WeightBits::Binary, ..layer };
+        assert_eq!((binary.packing(200), binary.packed_bytes(200)), (Some(Packing::Codebook), 25));
+        let powers = LayerPlan { grid: Some(WeightGrid::PowerOfTwo), ..layer };
+        assert_eq!((powers.packing(200), powers.packed_bytes(200)), (Some(Packing::Codebook), 100));
+    }
+}

@@ -1,0 +1,211 @@
+//! The bit plan: bits of each layer's weights and input activation, and the storage of the weights.
+//!
+//! A plan is a JSON document that people can edit:
+//!
+//! ```json
+//! {
+//!   "version": 1,
+//!   "default": { "weights": 4, "activations": 8 },
+//!   "layers": {
+//!     "conv1": { "weights": 8, "activations": 8 },
+//!     "layer3.0.conv2": { "weights": "ternary", "activations": 8 },
+//!     "head": { "weights": "float", "activations": "float" }
+//!   }
+//! }
+//! ```
+//!
+//! Layers have the names that `msq-onnx inspect` shows. `default` applies to layers that the plan does not name;
+//! without it every layer has to be named. `grid` and `packing` may be given too, with the meaning of the fields of
+//! [`LayerPlan`]. `float` lists nodes that are no layers and compute in float. `observer` says how the ranges of values
+//! are chosen (`"min-max"`, `"percentile"` and so on), `ranges` says it for single values.
+
+mod bits;
+mod layer;
+
+use super::SchemeError;
+use super::observer::ObserverKind;
+pub(crate) use bits::parse_bits;
+pub use bits::{ActivationBits, WeightBits};
+pub(super) use bits::{NumberOrWord, number_or_word};
+use indexmap::IndexMap;
+pub use layer::{LayerPlan, PackingForm};
+use msq_passes::Profile;
+use msq_passes::ir::Model;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+/// What happens to every layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BitPlan {
+    version: u32,
+    /// For layers not named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<LayerPlan>,
+    /// By layer name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub layers: IndexMap<String, LayerPlan>,
+    /// Nodes that are no layers and compute in float, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub float: Vec<String>,
+    /// How the ranges of values are chosen, where not as the options say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observer: Option<ObserverKind>,
+    /// The same for single values, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub ranges: IndexMap<String, ObserverKind>,
+}
+
+impl Default for BitPlan {
+    /// 8 bits for every layer.
+    fn default() -> Self {
+        Self::uniform(LayerPlan::default())
+    }
+}
+
+impl BitPlan {
+    /// One entry for all layers.
+    pub fn uniform(layer: LayerPlan) -> Self {
+        Self { default: Some(layer), ..Self::of_layers(IndexMap::new()) }
+    }
+
+    /// One entry per layer.
+    pub fn of_layers(layers: IndexMap<String, LayerPlan>) -> Self {
+        Self { version: VERSION, default: None, layers, float: Vec::new(), observer: None, ranges: IndexMap::new() }
+    }
+
+    /// The same for nodes and values, with one entry per layer.
+    #[must_use]
+    pub(crate) fn with_layers(&self, layers: IndexMap<String, LayerPlan>) -> Self {
+        Self { layers, default: None, ..self.clone() }
+    }
+
+    /// Reads a plan from a JSON document.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        match plan.version {
+            VERSION => Ok(plan),
+            version => Err(format!("version {version} is not known, {VERSION} is")),
+        }
+    }
+
+    /// An equivalent shorter plan: the entry of most layers becomes the default.
+    #[must_use]
+    pub(crate) fn compact(&self) -> Self {
+        let mut counts: IndexMap<LayerPlan, usize> = IndexMap::new();
+        for &layer in self.layers.values() {
+            *counts.entry(layer).or_default() += 1;
+        }
+        let rank = |&(at, (_, count)): &(usize, (&LayerPlan, &usize))| (*count, std::cmp::Reverse(at));
+        let most = counts.iter().enumerate().max_by_key(rank).map(|(_, (&layer, _))| layer);
+        let Some(default) = most.filter(|_| self.default.is_none()) else { return self.clone() };
+        let others = self.layers.iter().filter(|(_, layer)| **layer != default);
+        let layers = others.map(|(name, &layer)| (name.clone(), layer)).collect();
+        Self { default: Some(default), layers, ..self.clone() }
+    }
+
+    /// The plan as JSON without line breaks.
+    pub(crate) fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The plan as a JSON document.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Whether the plan is one entry for all layers and says nothing of single layers, nodes or values.
+    pub(crate) fn is_uniform(&self) -> bool {
+        self.layers.is_empty() && self.float.is_empty() && self.ranges.is_empty() && self.observer.is_none()
+    }
+
+    /// How the range of a value is chosen, if the plan says so.
+    pub(crate) fn observer_of(&self, value: &str) -> Option<ObserverKind> {
+        self.ranges.get(value).copied().or(self.observer)
+    }
+
+    /// The plan's entry for a layer.
+    pub fn layer(&self, name: &str) -> Option<LayerPlan> {
+        self.layers.get(name).copied().or(self.default)
+    }
+
+    /// Checks the plan against the layers of a model and the target.
+    pub fn check<'a>(&self, layers: impl Iterator<Item = &'a str>, profile: &Profile) -> Result<(), SchemeError> {
+        let names: Vec<&str> = layers.collect();
+        if let Some(name) = self.layers.keys().find(|name| !names.contains(&name.as_str())) {
+            return Err(SchemeError::PlanLayer {
+                layer: name.clone(),
+                reason: "the model has no such layer".to_owned(),
+            });
+        }
+        if let Some(name) = names.iter().find(|name| self.layer(name).is_none()) {
+            let reason = "the plan neither names it nor has a default".to_owned();
+            return Err(SchemeError::PlanLayer { layer: (*name).to_owned(), reason });
+        }
+        let entries = self.layers.iter().map(|(name, layer)| (name.as_str(), layer));
+        for (name, layer) in entries.chain(self.default.iter().map(|layer| ("default", layer))) {
+            if let Some(reason) = layer.fault(profile) {
+                return Err(SchemeError::PlanLayer { layer: name.to_owned(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the nodes and values that the plan names are there.
+    pub(crate) fn check_nodes(&self, model: &Model) -> Result<(), SchemeError> {
+        let graph = &model.graph;
+        let nodes: HashSet<&str> = graph.nodes().map(|(_, node)| node.label(graph)).collect();
+        if let Some(name) = self.float.iter().find(|name| !nodes.contains(name.as_str())) {
+            return Err(SchemeError::PlanName { what: "node", name: name.clone() });
+        }
+        match self.ranges.keys().find(|name| graph.find(name).is_none()) {
+            Some(name) => Err(SchemeError::PlanName { what: "value", name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = r#"{
+  "version": 1,
+  "default": {
+    "weights": 4,
+    "activations": 8
+  },
+  "layers": {
+    "a": {
+      "weights": "ternary",
+      "activations": 4
+    },
+    "b": {
+      "weights": 2,
+      "activations": "float",
+      "grid": "codebook"
+    },
+    "c": {
+      "weights": 4,
+      "activations": 8,
+      "packing": "int4"
+    }
+  }
+}
+"#;
+
+    #[test]
+    fn a_plan_is_read_and_written() {
+        let plan: BitPlan = serde_json::from_str(EXAMPLE).unwrap();
+        assert_eq!(plan.to_json(), EXAMPLE);
+        assert_eq!(plan.layer("a").unwrap().weights, WeightBits::Ternary);
+        assert_eq!(plan.layer("z"), plan.default);
+        assert!(plan.check(["a", "b", "c", "z"].into_iter(), &Profile::ORT_CPU).is_ok());
+    }
+}
