@@ -17,11 +17,10 @@
 //! Weights of one rate whose columns are equally long share a pool. Where channels come first, as for `Conv`, the pool is
 //! transposed as a whole and then cut; where they come last, as for `MatMul`, it is cut as it is.
 
+use super::function::{call_named, function_of};
 use super::unpack::{cast, reshape, scalar};
 use super::{DOMAIN, Weight};
-use crate::ir::{
-    AttributeProto, FunctionProto, Graph, Model, NodeProto, OperatorSetIdProto, TensorProto, ValueId, function_body,
-};
+use crate::ir::{AttributeProto, FunctionProto, Graph, Model, NodeProto, TensorProto, ValueId};
 use crate::pass::PassError;
 use crate::quantize::trellis::{TrellisCode, TrellisRate};
 use indexmap::IndexMap;
@@ -98,8 +97,8 @@ fn strings(code: &TrellisCode, integers: &[i8], length: usize, inner: usize) -> 
 
 /// Writes decoding into a model; what several pools need is written once.
 pub(super) struct Decoder<'a> {
-    pub(super) model: &'a mut Model,
-    pub(super) functions: bool,
+    model: &'a mut Model,
+    functions: bool,
     tables: HashMap<TrellisRate, ValueId>,
     vectors: HashMap<Vec<i32>, ValueId>,
 }
@@ -164,16 +163,7 @@ impl<'a> Decoder<'a> {
             self.model.add_function(function);
             self.model.set_opset(DOMAIN, 1);
         }
-        let graph = &mut self.model.graph;
-        let output = graph.add_value("decoded");
-        let node = NodeProto {
-            op_type: Some(name),
-            domain: Some(DOMAIN.to_owned()),
-            name: Some(graph.value(output).name().to_owned()),
-            ..NodeProto::default()
-        };
-        graph.add_node(node, &[Some(strings), Some(previous)], &[Some(output)]);
-        Ok(output)
+        Ok(call_named(&mut self.model.graph, &name, &[strings, previous], "decoded"))
     }
 
     /// The columns `[columns, n]` out of all windows.
@@ -281,15 +271,5 @@ fn define(name: &str, rate: TrellisRate, opset: i64) -> Result<FunctionProto, Pa
     let inputs = ["strings", "previous"].map(|input| body.add_value(input));
     let table = table(&mut body, rate);
     let output = windows(&mut body, inputs[0], inputs[1], table);
-    body.sort()?;
-    let names = |values: &[ValueId]| values.iter().map(|&v| body.value(v).name().to_owned()).collect();
-    Ok(FunctionProto {
-        name: Some(name.to_owned()),
-        domain: Some(DOMAIN.to_owned()),
-        input: names(&inputs),
-        output: names(&[output]),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
-        node: function_body(&body),
-        ..FunctionProto::default()
-    })
+    function_of(name, body, &inputs, output, opset)
 }
