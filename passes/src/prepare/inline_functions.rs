@@ -47,7 +47,7 @@ impl Pass for InlineFunctions {
         let mut message = export(model);
         let outcome = inline_calls(&mut message);
         if outcome.changed > 0 {
-            model.replace(message).map_err(|error| PassError::Input(error.to_string()))?;
+            model.replace(message)?;
         }
         Ok(outcome)
     }
@@ -177,11 +177,7 @@ impl Inliner<'_> {
         if own > of_model {
             return Err(differs);
         }
-        let body = upgrade_nodes(body, (own, of_model), self.names.all()).map_err(|why| format!("{differs}: {why}"))?;
-        for node in &body {
-            self.names.take(node);
-        }
-        Ok(body)
+        upgrade_nodes(body, (own, of_model), &mut self.names).map_err(|why| format!("{differs}: {why}"))
     }
 
     /// Adds the operator sets of a function that the model does not state.

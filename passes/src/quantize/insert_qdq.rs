@@ -21,6 +21,7 @@
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ops::facts;
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::{Granularity, Integers};
 use indexmap::IndexMap;
@@ -235,7 +236,7 @@ impl Work<'_, '_> {
         for reader in readers {
             let reads = match self.pass.placement.nodes.get(&reader.node) {
                 Some(Role::Layer(layer)) => layer.input == value && reader.slot == 1 - layer.weight_slot,
-                Some(Role::Arithmetic) => !(self.graph.node(reader.node).is("Where") && reader.slot == 0),
+                Some(Role::Arithmetic) => reader.slot >= facts(self.graph.node(reader.node).op()).first_data_slot(),
                 Some(Role::Product) => true,
                 Some(&Role::ResidualSum { quantized }) => reader.slot == quantized,
                 Some(Role::Movement) => reader.slot == 0,
