@@ -158,7 +158,7 @@ pub enum Trait {
     Random,
     /// Writes each element of input 0 once, in its place or elsewhere, as the same type or another.
     Rearrangement,
-    /// Runs over a sequence, with weights for what it reads and for its state at inputs 1 and 2, `[directions, gates, …]`.
+    /// Runs over a sequence. The weights of its input and of its state are inputs 1 and 2, `[directions, gates, …]`.
     Recurrent,
     /// Is the input where this is positive, up to a bound: an activation function behind a layer.
     Rectifier,

@@ -26,9 +26,9 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InlineFunctions;
 
-/// Calls may be nested so deep.
+/// How deep calls may be nested.
 const DEEPEST: usize = 64;
-/// Inlining may make so many nodes: functions that call each other twice double with every level.
+/// How many nodes inlining may make: where each function calls another one twice, they double with every level.
 const MOST_NODES: usize = 1_000_000;
 
 impl Pass for InlineFunctions {
@@ -76,7 +76,7 @@ pub fn inline_calls(message: &mut ModelProto) -> Outcome {
     outcome
 }
 
-/// What a call and a function go by.
+/// What identifies a function, and the function that a node calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     domain: String,

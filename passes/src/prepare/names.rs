@@ -1,4 +1,4 @@
-//! Names that a message uses, and new ones beside them.
+//! The names of the values of a message, and new names that differ from all of them.
 
 use crate::ir::{GraphProto, TensorProto, ValueInfoProto};
 use std::collections::{HashMap, HashSet};

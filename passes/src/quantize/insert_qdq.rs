@@ -80,7 +80,7 @@ pub struct InsertQdq<'a> {
     /// Parameters of every value that has its own, by value name.
     pub activations: &'a IndexMap<String, ActivationQuantizer>,
     /// Parameters of a layer's input, by layer name, where they differ from those of the value.
-    pub narrower: &'a IndexMap<String, ActivationQuantizer>,
+    pub requantized: &'a IndexMap<String, ActivationQuantizer>,
     /// Weights of every layer placed, by layer name.
     pub layers: &'a IndexMap<String, QuantizedLayer>,
 }
@@ -343,7 +343,7 @@ impl Work<'_, '_> {
             let reason = format!("layer `{}`: weights in blocks of {size} cannot be written as QDQ", layer.name);
             return Err(PassError::Input(reason));
         }
-        let input_scale = if let Some(&quantizer) = self.pass.narrower.get(&layer.name) {
+        let input_scale = if let Some(&quantizer) = self.pass.requantized.get(&layer.name) {
             self.narrow(layer, quantizer);
             quantizer.scale
         } else {

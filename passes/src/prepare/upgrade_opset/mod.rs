@@ -29,7 +29,7 @@ use steps::step;
 
 /// The lowest operator set that can be raised.
 const LOWEST: i64 = 7;
-/// The first with a scale a channel.
+/// The first opset whose quantizers have one scale per channel.
 const PER_CHANNEL: i64 = 13;
 
 /// Raises the operator set of the default domain; never lowers it.

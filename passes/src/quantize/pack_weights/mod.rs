@@ -58,7 +58,7 @@ pub enum Packing {
 /// Packs the weights of quantized layers.
 #[derive(Clone, Debug)]
 pub struct PackWeights {
-    /// The packing of each weight, by the layer's name, or by the tensor's where no layer reads it.
+    /// The packing of each weight, by the name of the layer, or of the tensor where no layer reads it.
     pub layers: IndexMap<String, Packing>,
     /// Whether unpacking is written as functions of the model.
     pub functions: bool,
