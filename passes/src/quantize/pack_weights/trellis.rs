@@ -18,9 +18,9 @@
 //! transposed as a whole and then cut; where they come last, as for `MatMul`, it is cut as it is.
 
 use super::function::{call_named, function_of};
-use super::unpack::{cast, reshape, scalar};
+use super::unpack::{cast, reshape, scalar, split};
 use super::{DOMAIN, Weight};
-use crate::ir::{AttributeProto, FunctionProto, Graph, Model, NodeProto, TensorProto, ValueId};
+use crate::ir::{AttributeProto, FunctionProto, Graph, Model, TensorProto, ValueId};
 use crate::pass::PassError;
 use crate::quantize::trellis::{TrellisCode, TrellisRate};
 use indexmap::IndexMap;
@@ -141,7 +141,7 @@ impl<'a> Decoder<'a> {
         let graph = &mut self.model.graph;
         let whole =
             if kind.first { graph.add_op("Transpose", &[Some(picked)], Vec::new(), "channels") } else { picked };
-        let pieces = if let [_] = coded { vec![whole] } else { split(graph, whole, &columns, kind.first) };
+        let pieces = if let [_] = coded { vec![whole] } else { split(graph, whole, &columns, i64::from(kind.first)) };
         for (one, piece) in coded.iter().zip(pieces) {
             let arranged = one.arranged(graph, piece, kind.length);
             graph.replace_uses(one.weight.value, arranged);
@@ -248,21 +248,6 @@ fn windows(graph: &mut Graph, strings: ValueId, previous: ValueId, table: ValueI
 fn gather(graph: &mut Graph, of: ValueId, places: ValueId, axis: i64, output: &str) -> ValueId {
     let attributes = if axis == 0 { Vec::new() } else { vec![AttributeProto::int("axis", axis)] };
     graph.add_op("Gather", &[Some(of), Some(places)], attributes, output)
-}
-
-/// One piece per weight.
-fn split(graph: &mut Graph, whole: ValueId, lengths: &[i64], last: bool) -> Vec<ValueId> {
-    let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], lengths));
-    let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
-    let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
-    let node = NodeProto {
-        op_type: Some("Split".to_owned()),
-        name: Some(graph.value(pieces[0]).name().to_owned()),
-        attribute: if last { vec![AttributeProto::int("axis", 1)] } else { Vec::new() },
-        ..NodeProto::default()
-    };
-    graph.add_node(node, &[Some(whole), Some(sizes)], &outputs);
-    pieces
 }
 
 /// The function that decodes strings of a rate.
