@@ -9,7 +9,7 @@ kept out of calibration and judges. A model without `NAME.npz` is quantized with
 `--data` first writes the sample models of the data folder (see README.md) into `FOLDER` in this form.
 
 Columns: exit code, seconds and peak memory of quantizing, size of the float file over size of the quantized file,
-quality on held-out samples, batch-1 latency over that of the float model (one thread, interleaved, median of ratios),
+quality on held-out samples, batch-1 latency over that of the float model (one thread, in turns, median of ratios),
 and the layers that a real onnxruntime session computes on integers. Quality is the signal-to-noise ratio in decibels of
 the worst channel of any output, about the channel's mean, then the share of rows with the same largest entry.
 """
@@ -19,11 +19,9 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +29,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from common import TASKS, Feed
+from sessions import feeds, prepared, quantize_statically, random_feeds, ratio, session, times
 
 HERE = Path(__file__).resolve().parent
 VARIANTS = {"without data": [], "int8": [], "4 bits": ["--weight-bits", "4"]}
@@ -63,44 +61,20 @@ FLOAT = {
 }
 CONSTANT = 1e-10
 LATENCY_SECONDS = 1.5
+RANDOM_SAMPLES = 8
+OPEN_AXIS = 8
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One model with its samples."""
+    """One model with its samples; random inputs judge where there are none."""
 
     name: str
     model: Path
     calibration: Path | None
-    held_out: Feed
-
-
-def typed_inputs(model: Path) -> dict[str, np.dtype]:
-    """Names and types of the inputs."""
-    kinds = {
-        "tensor(float)": "f4",
-        "tensor(double)": "f8",
-        "tensor(float16)": "f2",
-        "tensor(int32)": "i4",
-        "tensor(int64)": "i8",
-        "tensor(bool)": "?",
-        "tensor(uint8)": "u1",
-        "tensor(int8)": "i1",
-    }
-    inputs = session(model).get_inputs()
-    return {entry.name: np.dtype(kinds[entry.type]) for entry in inputs}
-
-
-def session(model: Path, optimized: Path | None = None) -> ort.InferenceSession:
-    """A CPU session on one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    if optimized:
-        options.optimized_model_filepath = str(optimized)
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    held_out: Feed | None
 
 
 def subjects(folder: Path, work: Path, only: str | None) -> Iterator[Subject]:
@@ -110,7 +84,7 @@ def subjects(folder: Path, work: Path, only: str | None) -> Iterator[Subject]:
             continue
         calibration, test = model.with_suffix(".npz"), model.with_suffix(".test.npz")
         if not calibration.exists():
-            yield Subject(model.stem, model, None, random_feed(model))
+            yield Subject(model.stem, model, None, None)
             continue
         samples = dict(np.load(calibration))
         if test.exists():
@@ -121,30 +95,6 @@ def subjects(folder: Path, work: Path, only: str | None) -> Iterator[Subject]:
         trimmed = work / f"{model.stem}.npz"
         np.savez(trimmed, **{name: values[:kept] for name, values in samples.items()})
         yield Subject(model.stem, model, trimmed, {name: values[kept:] for name, values in samples.items()})
-
-
-def random_feed(model: Path, samples: int = 8) -> Feed:
-    """Standard-normal inputs, with 8 where a dimension is free."""
-    rng, feed = np.random.default_rng(0), {}
-    for entry in session(model).get_inputs():
-        shape = [samples, *(n if isinstance(n, int) and n > 0 else 8 for n in entry.shape[1:])] if entry.shape else []
-        dtype = typed_inputs(model)[entry.name]
-        values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
-        feed[entry.name] = np.asarray(values).astype(dtype)
-    return feed
-
-
-def feeds(model: Path, samples: Feed) -> list[Feed]:
-    """One feed per sample."""
-    types, ranks = typed_inputs(model), {entry.name: len(entry.shape) for entry in session(model).get_inputs()}
-    count = len(next(iter(samples.values())))
-
-    def one(name: str, at: int) -> np.ndarray:
-        """A batch of one, or the sample as it is where the model has no batch axis."""
-        values = samples[name]
-        return values[at] if values.ndim == ranks[name] + 1 else values[at : at + 1]
-
-    return [{name: np.ascontiguousarray(one(name, at).astype(types[name])) for name in types} for at in range(count)]
 
 
 def msq_command(binary: Path, subject: Subject, variant: str, output: Path) -> list[str]:
@@ -163,23 +113,15 @@ def ort_command(subject: Subject, kind: str, output: Path) -> list[str]:
 
 def quantize_with_ort(kind: str, model: str, output: str, data: str | None) -> None:
     """onnxruntime's own quantizers: static QDQ with uint8 activations and int8 weights per channel, or dynamic."""
-    from onnxruntime import quantization as q
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = str(Path(folder) / "prepared.onnx")
-        try:
-            quant_pre_process(model, prepared, skip_symbolic_shape=True)
-        except Exception:  # noqa: BLE001 - its own errors are bare
-            prepared = model
-        if kind == "dynamic":
-            q.quantize_dynamic(prepared, output, per_channel=True)
-            return
+    if kind == "static":
         if not data:
             sys.exit("needs data")
-        samples = iter(feeds(Path(model), dict(np.load(data))))
-        reader = type("Reader", (q.CalibrationDataReader,), {"get_next": lambda _: next(samples, None)})()
-        q.quantize_static(prepared, output, reader, per_channel=True, activation_type=q.QuantType.QUInt8)
+        quantize_statically(Path(model), Path(output), feeds(Path(model), dict(np.load(data))))
+        return
+    from onnxruntime.quantization import quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        quantize_dynamic(prepared(Path(model), Path(folder)), output, per_channel=True)
 
 
 def measured(command: list[str], work: Path, seconds: float) -> Json:
@@ -250,22 +192,6 @@ def integer_layers(model: Path, work: Path) -> str:
     return f"{integer}/{integer + floats}"
 
 
-def latencies(models: dict[str, Path], feed: Feed, seconds: float) -> dict[str, float]:
-    """Median ratio of each model's latency to that of the float model, in turns."""
-    sessions = {name: session(path) for name, path in models.items()}
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for running in sessions.values():
-        running.run(None, feed)
-    end = time.perf_counter() + seconds * len(sessions)
-    while time.perf_counter() < end or len(times["float"]) < 5:
-        for name, running in sessions.items():
-            start = time.perf_counter()
-            running.run(None, feed)
-            times[name].append(time.perf_counter() - start)
-    pairs = {name: zip(spent, times["float"], strict=True) for name, spent in times.items()}
-    return {name: statistics.median(a / b for a, b in both) for name, both in pairs.items()}
-
-
 def rows(subject: Subject, binaries: dict[str, Path], args: argparse.Namespace, work: Path) -> dict[str, Json]:
     """The results of every tool for one model."""
     commands = {
@@ -276,7 +202,10 @@ def rows(subject: Subject, binaries: dict[str, Path], args: argparse.Namespace, 
     }
     for kind in args.ort:
         commands[f"onnxruntime {kind}"] = lambda out, k=kind: ort_command(subject, k, out)
-    inputs = feeds(subject.model, subject.held_out)[: args.held_out]
+    if subject.held_out is None:
+        inputs = random_feeds(subject.model, RANDOM_SAMPLES, OPEN_AXIS)
+    else:
+        inputs = feeds(subject.model, subject.held_out)[: args.held_out]
     wanted = run(subject.model, inputs)
     results: dict[str, Json] = {}
     models = {"float": subject.model}
@@ -293,9 +222,9 @@ def rows(subject: Subject, binaries: dict[str, Path], args: argparse.Namespace, 
             models[tool] = output
         except Exception as error:  # noqa: BLE001 - a file that does not run is a result
             result["error"] = "does not run: " + str(error).splitlines()[0][:120]
-    for tool, ratio in latencies(models, inputs[0], args.latency_seconds).items():
-        if tool != "float":
-            results[tool]["latency"] = ratio
+    spent = times(models, inputs[0], seconds=args.latency_seconds)
+    for tool in models.keys() - {"float"}:
+        results[tool]["latency"] = ratio(spent, tool)
     return results
 
 

@@ -15,26 +15,20 @@ ours is slower than float by more than `--margin` and twice that noise, and wher
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from common import TASKS, Feed
+from sessions import feeds, quantize_statically, random_feeds, ratio, session, times
 
-WARM_UP_RUNS = 3
-TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-TYPES |= {f"tensor({name})": np.dtype(name).type for name in ("int64", "int32", "int8", "uint8", "bool")}
 OPEN_AXIS = 16
 
 Json = dict[str, Any]
@@ -65,38 +59,10 @@ class Settings:
     margin: float
 
 
-def session(model: Path, optimized: Path | None = None) -> ort.InferenceSession:
-    """A session on one thread of the CPU, as its users have it."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    if optimized:
-        options.optimized_model_filepath = str(optimized)
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-
-def synthetic(model: Path, count: int) -> list[Feed]:
-    """Random inputs for a model; the first axis has length 1, other open axes 16."""
-    random = np.random.default_rng(0)
-    feeds = []
-    for _ in range(count):
-        feed = {}
-        for spec in session(model).get_inputs():
-            sizes = [size if isinstance(size, int) else 1 if at == 0 else OPEN_AXIS for at, size in enumerate(spec.shape)]
-            dtype = TYPES[spec.type]
-            values = random.standard_normal(sizes) if np.issubdtype(dtype, np.floating) else np.ones(sizes)
-            feed[spec.name] = np.asarray(values).astype(dtype)
-        feeds.append(feed)
-    return feeds
-
-
 def stored(model: Path, path: Path, count: int) -> list[Feed]:
     """The first samples of an npz whose arrays are named after the model's inputs."""
     with np.load(path) as archive:
-        names = [spec.name for spec in session(model).get_inputs() if spec.name in archive.files]
-        arrays = {name: archive[name] for name in names}
-    length = min(len(array) for array in arrays.values())
-    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(min(count, length))]
+        return feeds(model, {name: archive[name][:count] for name in archive.files})
 
 
 def case_of(model: Path, data: Path | None, count: int) -> Case:
@@ -104,7 +70,7 @@ def case_of(model: Path, data: Path | None, count: int) -> Case:
     beside = [model.with_suffix(".npz"), *sorted(model.parent.glob(f"{model.stem}-*.npz"))]
     data = data or next((path for path in beside if path.exists()), None)
     if data is None:
-        return Case(model.stem, model, [], synthetic(model, count))
+        return Case(model.stem, model, [], random_feeds(model, count, OPEN_AXIS))
     return Case(model.stem, model, ["--calib", str(data), "--samples", str(count)], stored(model, data, count))
 
 
@@ -136,55 +102,13 @@ def by_msq(binary: Path, case: Case, output: Path, more: list[str]) -> str | Non
 
 
 def by_onnxruntime(case: Case, output: Path) -> str | None:
-    """Quantize with onnxruntime: QDQ, uint8 activations, one scale per channel; what went wrong, if anything did."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from ort_quantize import pre_process, with_per_channel_opset
-
-    class Reader(CalibrationDataReader):
-        samples = iter(case.samples)
-
-        def get_next(self) -> Feed | None:
-            return next(self.samples, None)
-
+    """Quantize with onnxruntime; what went wrong, if anything did."""
     logging.disable(logging.WARNING)
     try:
-        with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-            prepared = Path(name) / "prepared.onnx"
-            pre_process(with_per_channel_opset(case.model, Path(name)), prepared)
-            types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-            quantize_static(prepared, output, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, **types)
+        quantize_statically(case.model, output, case.samples)
     except Exception as error:  # noqa: BLE001 - what the other tool cannot do is a result
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:100] if str(error).strip() else ''}"
     return None
-
-
-def times(models: dict[str, Path], feed: Feed, settings: Settings) -> dict[str, list[float]]:
-    """Milliseconds of processor time of one run of each model, round by round."""
-    sessions = {name: session(path) for name, path in models.items()}
-    runs: dict[str, int] = {}
-    for name, running in sessions.items():
-        spent = []
-        for _ in range(WARM_UP_RUNS):
-            start = time.thread_time()
-            running.run(None, feed)
-            spent.append(time.thread_time() - start)
-        runs[name] = max(1, round(settings.slice / 1000 / max(min(spent), 1e-7)))
-    found: dict[str, list[float]] = {name: [] for name in sessions}
-    order = list(sessions)
-    for at in range(settings.rounds):
-        turned = order[at % len(order) :] + order[: at % len(order)]
-        for name in turned:
-            running = sessions[name]
-            start = time.thread_time()
-            for _ in range(runs[name]):
-                running.run(None, feed)
-            found[name].append((time.thread_time() - start) / runs[name] * 1000)
-    return found
-
-
-def ratio(spent: dict[str, list[float]], name: str, other: str = "float") -> float:
-    """The median over rounds of how much longer one takes than the other."""
-    return statistics.median(a / b for a, b in zip(spent[name], spent[other], strict=True))
 
 
 def measure(case: Case, settings: Settings) -> Json:
@@ -211,7 +135,7 @@ def measure(case: Case, settings: Settings) -> Json:
             models[tool] = output
         else:
             result["errors"][tool] = error
-    spent = times(models, case.samples[0], settings)
+    spent = times(models, case.samples[0], settings.rounds, settings.slice)
     result["noise"] = abs(ratio(spent, "float again") - 1)
     result["ms"] = {name: statistics.median(found) for name, found in spent.items()}
     result["ratio"] = {name: ratio(spent, name) for name in spent}

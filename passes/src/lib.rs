@@ -2,8 +2,8 @@
 //! quantize it.
 //!
 //! A [`Pass`] is a small value; a [`Pipeline`] runs an ordered list of them and, in debug and test builds, validates the
-//! model after each. All pipelines are in [`pipelines`]. Nothing here runs a model: what has to be computed by running is handed in through a pass's
-//! fields.
+//! model after each. All pipelines are in [`pipelines`]. Nothing here runs a model: what has to be computed by running is
+//! handed in through a pass's fields.
 
 pub mod analysis;
 mod form;

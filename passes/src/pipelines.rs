@@ -1,11 +1,11 @@
 //! Every ordered list of passes of the program. No other place puts passes in order.
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
-//! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`], [`canonicalize`],
-//! [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`] and [`examine`] run on
-//! copies. Each entry says why it stands where it stands: `before` and `after` another pass are constraints that a test
-//! keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of the same lists that
-//! run.
+//! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
+//! [`canonicalize`], [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`] and
+//! [`examine`] run on copies. Each entry says why it stands where it stands: `before` and `after` another pass are
+//! constraints that a test keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of
+//! the same lists that run.
 
 use crate::analysis::Placement;
 use crate::form::{FuseQlinear, LowerInteger};
@@ -71,7 +71,7 @@ pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
 }
 
 /// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them; products
-/// and sums of the operators `kept` stay as they are.
+/// and sums of the operators `kept`, which the caller wants in float, are not folded.
 pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a> {
     Pipeline::new("canonicalize", "few forms of the same thing, each layer with all that it can take in")
         .with(
@@ -93,7 +93,10 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             FuseBatchNorm,
             "before `fuse-affine`: a batch-norm may stand between a layer and an affine",
         )
-        .with(FuseAffine { kept: kept.to_vec() }, "before `rewrite-activations`: an affine may stand between a layer and its activation")
+        .with(
+            FuseAffine { kept: kept.to_vec() },
+            "before `rewrite-activations`: an affine may stand between a layer and its activation",
+        )
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
@@ -135,17 +138,17 @@ pub struct Decisions<'a> {
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
-    let Decisions { placement, activations, requantized: narrower, on_integers: layers, weight_only, stored } =
-        decisions;
+    let Decisions { placement, activations, requantized, on_integers: layers, weight_only, stored } = decisions;
     Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
         .with(
-            InsertQdq { placement, activations, narrower, layers },
+            InsertQdq { placement, activations, requantized, layers },
             "before `store-weights`: the placement holds handles of nodes and values as they are now",
         )
         .with(StoreWeights { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
         .with(
             StoreConstants { constants: stored },
-            "after `insert-qdq` and after `store-weights`: layers that read the same tensor have their own integers then",
+            "after `insert-qdq` and after `store-weights`: layers that read the same tensor have their own integers \
+             then",
         )
         .with(EliminateDeadNodes, "after `insert-qdq` and after `store-weights`: the float weights are unread now")
 }

@@ -1,6 +1,6 @@
 //! Placement and `insert-qdq` on small graphs: where quantizers go, what is absorbed, what stays float and why.
 //!
-//! Scales are made up (0.5, 0.25, … in graph order, so that a wrong one shows), weights are rounded to one scale of
+//! Scales are synthetic (0.5, 0.25, … in graph order, so that a wrong one shows), weights are rounded to one scale of
 //! 1/64 a channel. `# with profile: NAME` and `# with bits: N` at the head of a fixture choose the target and the bits
 //! of activations; `# with narrower: LAYER N` gives a layer a quantizer of N bits in front of it.
 
@@ -65,7 +65,7 @@ fn report(fixture: &str) -> String {
     let narrower = narrower(&placement, fixture);
     let layers = placement.layers().map(|l| (l.name.clone(), rounded(&model, &placement, l))).collect();
     let before = text::print(&export(&model));
-    let pass = InsertQdq { placement: &placement, activations: &activations, narrower: &narrower, layers: &layers };
+    let pass = InsertQdq { placement: &placement, activations: &activations, requantized: &narrower, layers: &layers };
     let outcome = run_pass(&pass, &mut model, true).unwrap().outcome;
     let mut report = format!("insert-qdq: {outcome}\n");
     for kept in &placement.kept {
@@ -115,7 +115,7 @@ fn with_scales(granularity: Granularity, scales: Vec<f32>, zero_points: Vec<i8>)
     let quantized = QuantizedLayer { granularity, scales, zero_points, ..rounded(&model, &placement, layer) };
     let layers = IndexMap::from([(layer.name.clone(), quantized)]);
     let (activations, narrower) = (activations(&model, &placement, 8), IndexMap::new());
-    let pass = InsertQdq { placement: &placement, activations: &activations, narrower: &narrower, layers: &layers };
+    let pass = InsertQdq { placement: &placement, activations: &activations, requantized: &narrower, layers: &layers };
     run_pass(&pass, &mut model, true).map_err(|error| error.to_string())?;
     Ok(text::print(&export(&model)))
 }

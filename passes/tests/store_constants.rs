@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, import, text};
 use msq_passes::{StoreConstants, StoredTensor, run_pass};
 
-/// A table `[4, 6]` with one scale along an axis, and the nodes that read it, one a line.
+/// A table `[4, 6]` with one scale along an axis, and the nodes that read it, one per line.
 fn stored(scale_shape: [usize; 2], element: DataType, body: &str) -> Vec<String> {
     let text = format!(
         "<ir_version: 8, opset_import: [\"\": 17]> g (int64[2,3] i, bool c) => ({element}[a,b,d] y, {element}[e,f] z)

@@ -1,7 +1,7 @@
 //! `store-weights` on small graphs: what is written in place of float weights, what is declined and why.
 //!
-//! `# with LAYER: WORDS` at the head of a fixture names a layer to store. Weights are rounded to made-up scales, 1/64,
-//! 2/64, … along the layer's axis. Words: `one-scale`, `coarse` (scales of 1/8), `bias` (0, 1, …: one a channel),
+//! `# with LAYER: WORDS` at the head of a fixture names a layer to store. Weights are rounded to synthetic scales, 1/64,
+//! 2/64, … along the layer's axis. Words: `one-scale`, `coarse` (scales of 1/8), `bias` (0, 1, …: one per channel),
 //! `int32-bias`, and `short-weight`, `short-scales`, `short-bias` for lists that lack an element.
 
 #![allow(clippy::unwrap_used)]

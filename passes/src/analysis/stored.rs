@@ -14,7 +14,7 @@
 //! that is neither float nor float16.
 
 use super::{LayerOp, layers};
-use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, ValueId};
+use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, ValueId, axis_of};
 use crate::ops::{Trait, facts};
 use std::collections::{HashMap, HashSet};
 
@@ -188,7 +188,7 @@ impl<'a> View<'a> {
 fn role(node: &View, slot: usize, rank: usize, layer: impl Fn(LayerOp) -> bool) -> Option<(StoredKind, Vec<usize>)> {
     let known = facts(node.op);
     match (node.domain, node.op, slot) {
-        ("", "Gather", 0) => Some((StoredKind::Embedding, vec![axis(&node.int, rank)?])),
+        ("", "Gather", 0) => Some((StoredKind::Embedding, vec![axis_of((node.int)("axis", 0), rank)?])),
         ("", "Slice", 0) => Some((StoredKind::Embedding, (0..rank - 1).collect())),
         ("", "GatherND", 0) if (node.int)("batch_dims", 0) == 0 => Some((StoredKind::Embedding, vec![0])),
         ("com.microsoft", "EmbedLayerNormalization", 2..=4) => Some((StoredKind::Embedding, vec![0])),
@@ -208,12 +208,6 @@ fn role(node: &View, slot: usize, rank: usize, layer: impl Fn(LayerOp) -> bool) 
         }
         _ => None,
     }
-}
-
-fn axis(int: &dyn Fn(&str, i64) -> i64, rank: usize) -> Option<usize> {
-    let axis = int("axis", 0);
-    let axis = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(axis).ok().filter(|&axis| axis < rank)
 }
 
 /// The axes of an operand that only it has of those in the result.
@@ -241,7 +235,7 @@ fn branch_weights(graph: &Graph, body: &GraphProto, add: &mut impl FnMut(ValueId
                 add(value, node.op_type(), axes);
             }
         }
-        for nested in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+        for nested in node.subgraphs() {
             branch_weights(graph, nested, add);
         }
     }

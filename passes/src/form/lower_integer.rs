@@ -1,6 +1,6 @@
 //! Pass `lower-integer`: layers between quantizers become a sum of integer products and one affine in float.
 //!
-//! With x = (q − z)·s and w = (p − u)·t, where t is one number or one an output channel,
+//! With x = (q − z)·s and w = (p − u)·t, where t is one number or one per output channel,
 //!
 //! Σ x·w + b = m·acc + b,  acc = Σ (q − z)(p − u) exact in int32,  m = s·t,
 //!

@@ -263,7 +263,7 @@ impl Graph {
 
     fn captured_values(&mut self, proto: &NodeProto) -> Vec<ValueId> {
         let mut free = Vec::new();
-        for graph in proto.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+        for graph in proto.subgraphs() {
             subgraph::free_names(graph, &mut free);
             subgraph::all_names(graph, &mut self.reserved);
         }

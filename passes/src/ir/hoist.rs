@@ -72,7 +72,7 @@ fn take(body: &mut GraphProto, holder: NodeId, wanted: &impl Fn(&TensorProto) ->
         taken.push(Taken { holder, read_as, tensor });
     }
     for node in &mut body.node {
-        for nested in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+        for nested in node.subgraphs_mut() {
             take(nested, holder, wanted, taken);
         }
     }

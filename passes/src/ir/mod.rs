@@ -36,4 +36,4 @@ pub use proto::{
 };
 pub use save::{SaveError, check_writable, save_model, write_file, write_file_with};
 pub use tensor::TensorError;
-pub use value::{Use, Value, ValueId};
+pub use value::{Use, Value, ValueId, axis_of};

@@ -116,11 +116,11 @@ impl Node {
 
     /// The node's sub-graphs, in attribute order.
     pub fn subgraphs(&self) -> impl Iterator<Item = &GraphProto> {
-        self.proto.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
+        self.proto.subgraphs()
     }
 
     pub(super) fn subgraphs_mut(&mut self) -> impl Iterator<Item = &mut GraphProto> {
-        self.proto.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+        self.proto.subgraphs_mut()
     }
 
     /// The node in messages: its name, or its operator and first output.

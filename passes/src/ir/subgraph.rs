@@ -17,7 +17,7 @@ pub(super) fn free_names(graph: &GraphProto, found: &mut Vec<String>) {
     let mut inner = Vec::new();
     for node in &graph.node {
         inner.extend(node.input.iter().filter(|n| !n.is_empty()).cloned());
-        for nested in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+        for nested in node.subgraphs() {
             free_names(nested, &mut inner);
         }
     }
@@ -32,7 +32,7 @@ pub(super) fn rename_free(graph: &mut GraphProto, from: &str, to: &str) {
     }
     for node in &mut graph.node {
         node.input.iter_mut().filter(|n| *n == from).for_each(|n| to.clone_into(n));
-        for nested in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+        for nested in node.subgraphs_mut() {
             rename_free(nested, from, to);
         }
     }
@@ -45,7 +45,7 @@ pub(super) fn rename_free(graph: &mut GraphProto, from: &str, to: &str) {
 pub(super) fn all_names(graph: &GraphProto, names: &mut HashSet<String>) {
     names.extend(defined(graph).into_iter().filter(|n| !n.is_empty()).map(str::to_owned));
     for node in &graph.node {
-        for nested in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+        for nested in node.subgraphs() {
             all_names(nested, names);
         }
     }

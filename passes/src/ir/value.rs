@@ -115,3 +115,9 @@ impl TypeProto {
         tensor.shape.iter().flat_map(|shape| &shape.dim).map(symbol).collect()
     }
 }
+
+/// The axis that a number stands for among `rank` axes; negative numbers count from the end.
+pub fn axis_of(number: i64, rank: usize) -> Option<usize> {
+    let number = if number < 0 { number + rank as i64 } else { number };
+    usize::try_from(number).ok().filter(|&axis| axis < rank)
+}

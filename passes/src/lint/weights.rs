@@ -89,7 +89,7 @@ pub(super) fn int4_blocks(view: &View) -> Vec<Site> {
         match (element, weight.block, layer.input) {
             (DataType::Int4, 1.., None) => None,
             (DataType::Int4, 1.., Some(_)) => Some("the activation of an int4 weight is quantized".to_owned()),
-            (DataType::Int4, ..) => Some("the int4 weight has no scale a block".to_owned()),
+            (DataType::Int4, ..) => Some("the int4 weight has no scale per block".to_owned()),
             _ => Some(format!("the weight is {element}, not int4")),
         }
     })

@@ -146,6 +146,8 @@ pub enum Trait {
     Clamp,
     /// Writes each element in its place, as another type or grid.
     Conversion,
+    /// Computes a layer together with what onnxruntime fused into it; the weight is input 1.
+    FusedLayer,
     /// f(c·x) = c·f(x) for each channel and every c > 0, where input 0 is x.
     Homogeneous,
     /// With one operand, writes that operand.
@@ -156,10 +158,12 @@ pub enum Trait {
     Random,
     /// Writes each element of input 0 once, in its place or elsewhere, as the same type or another.
     Rearrangement,
-    /// Runs over a sequence, with weights for what it reads and for its state at inputs 1 and 2, `[directions, gates, …]`.
+    /// Runs over a sequence. The weights of its input and of its state are inputs 1 and 2, `[directions, gates, …]`.
     Recurrent,
     /// Is the input where this is positive, up to a bound: an activation function behind a layer.
     Rectifier,
+    /// Chooses between inputs 1 and 2, element by element, by the condition at input 0.
+    Selection,
     /// Computes shapes, indices and masks more often than values: no user asks why it stays float.
     ShapeArithmetic,
     /// Reduces spatial axes of an image within each channel.
@@ -174,6 +178,11 @@ impl Facts {
     /// Whether the operator has a property.
     pub fn has(&self, property: Trait) -> bool {
         self.traits.contains(&property)
+    }
+
+    /// The first input that is data: all but the condition of a selection are.
+    pub fn first_data_slot(&self) -> usize {
+        usize::from(self.has(Trait::Selection))
     }
 
     /// The layer that the operator computes on floats.

@@ -2,8 +2,8 @@
 
 use super::facts::IntegerForm::{self, Convolution, Joining, Layer, Movement, Padding, Product, Softmax};
 use super::facts::Trait::{
-    Arithmetic, Clamp, Conversion, Homogeneous, IdentityOfOne, Pooling, Quantized, Random, Rearrangement, Rectifier,
-    Recurrent, ShapeArithmetic,
+    Arithmetic, Clamp, Conversion, FusedLayer, Homogeneous, IdentityOfOne, Pooling, Quantized, Random, Rearrangement,
+    Rectifier, Recurrent, Selection, ShapeArithmetic,
 };
 use super::facts::{Facts, LayerOp, Operands, WeightLayout};
 
@@ -70,6 +70,9 @@ pub(super) const FACTS: &[Facts] = &[
     op("Equal").traits(&[ShapeArithmetic]),
     op("Expand").integer(Movement).traits(&[ShapeArithmetic]),
     op("Flatten").integer(Movement).traits(&[Rearrangement]),
+    op("FusedConv").of_onnxruntime().traits(&[FusedLayer]),
+    op("FusedGemm").of_onnxruntime().traits(&[FusedLayer]),
+    op("FusedMatMul").of_onnxruntime().traits(&[FusedLayer]),
     op("GRU").traits(&[Recurrent]),
     op("Gather").integer(Movement).traits(&[ShapeArithmetic]),
     op("GatherElements").integer(Movement),
@@ -117,5 +120,5 @@ pub(super) const FACTS: &[Facts] = &[
     op("Tile").integer(Movement),
     op("Transpose").integer(Movement).traits(&[Rearrangement]),
     op("Unsqueeze").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
-    op("Where").traits(&[ShapeArithmetic]),
+    op("Where").traits(&[Selection, ShapeArithmetic]),
 ];

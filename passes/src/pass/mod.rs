@@ -6,7 +6,7 @@ mod rewrite;
 pub use pipeline::{PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass};
 pub(crate) use rewrite::{Found, Miss, Operand, Plan, Rewrite, in_turn, shared_with};
 
-use crate::ir::{CheckError, CycleError, ExternalError, Model, TensorError};
+use crate::ir::{CheckError, CycleError, ExternalError, ImportError, Model, TensorError};
 use std::fmt;
 
 /// A graph-to-graph rewrite: a small value with a name. Whatever it needs beyond the model is in its fields.
@@ -43,6 +43,13 @@ pub struct Declined {
     pub site: String,
     /// Why.
     pub reason: String,
+}
+
+/// A message that a pass has changed does not become a model: what the file said leads there.
+impl From<ImportError> for PassError {
+    fn from(error: ImportError) -> Self {
+        Self::Input(error.to_string())
+    }
 }
 
 impl Outcome {
@@ -91,7 +98,7 @@ pub enum PassError {
         /// What must run before.
         earlier: &'static str,
     },
-    /// What the caller handed in does not fit the model.
+    /// What the caller handed in, or the model itself, does not fit.
     #[error("{0}")]
     Input(String),
     /// The model was not valid before the pass.

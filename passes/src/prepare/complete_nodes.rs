@@ -35,7 +35,7 @@ impl Pass for CompleteNodes {
             changed += function.node.iter_mut().map(node).sum::<usize>();
         }
         if changed > 0 {
-            model.replace(message).map_err(|error| PassError::Input(error.to_string()))?;
+            model.replace(message)?;
         }
         Ok(Outcome { changed, ..Outcome::default() })
     }

@@ -11,7 +11,7 @@
 //! What is left is meant to be fed, such as an initial state or a threshold. Frozen values are no inputs any more; a
 //! caller who feeds them gets an error from the runtime. Files of IR version 3 and less are for `lift-constants`.
 
-use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, TensorProto, ValueId};
+use crate::ir::{DataType, Graph, GraphProto, Model, Node, TensorProto, ValueId};
 use crate::ops::{Trait, facts};
 use crate::pass::{Outcome, Pass, PassError};
 use std::collections::HashSet;
@@ -105,7 +105,7 @@ fn moved(node: &Node, slot: usize) -> Option<ValueId> {
 }
 
 fn is_weight_inside(graph: &GraphProto, name: &str, tensor: &TensorProto) -> bool {
-    graph.node.iter().any(|node: &NodeProto| {
+    graph.node.iter().any(|node| {
         let mut slots = node.input.iter().enumerate().filter(|(_, read)| *read == name);
         slots.any(|(slot, _)| is_parameter(node.op_type(), slot, tensor))
             || node.subgraphs().any(|inner| is_weight_inside(inner, name, tensor))
@@ -121,11 +121,12 @@ fn is_parameter(op: &str, slot: usize, tensor: &TensorProto) -> bool {
     let elements = tensor.element_count().unwrap_or_default();
     match op {
         "BatchNormalization" => (1..=4).contains(&slot),
-        "LSTM" | "GRU" | "RNN" => (1..=3).contains(&slot),
-        "FusedConv" | "FusedGemm" | "FusedMatMul" | "PRelu" => slot > 0,
+        "PRelu" => slot > 0,
         "Gather" => slot == 0 && tensor.is_float() && tensor.dims.len() >= 2,
         "Einsum" => tensor.is_float() && tensor.dims.len() >= 2,
         op if op.ends_with("Normalization") => slot > 0,
+        _ if facts.has(Trait::Recurrent) => (1..=3).contains(&slot),
+        _ if facts.has(Trait::FusedLayer) => slot > 0,
         _ if facts.has(Trait::Arithmetic) => tensor.element_type().is_some_and(DataType::is_float) && elements > 1,
         _ => false,
     }

@@ -1,6 +1,6 @@
 //! Pass `fuse-affine`: folds products and sums with constants into the layer before them.
 //!
-//! `Mul`, `Div`, `Add` and `Sub` of a layer's output with a constant that is one number or one a channel are a
+//! `Mul`, `Div`, `Add` and `Sub` of a layer's output with a constant that is one number or one per channel are a
 //! per-channel affine y = a·x + b, which the layer takes into weights and bias exactly as it does a batch-norm:
 //! y = (a·W)·u + (a·c + b). Networks with learnable affine blocks have two of them after every convolution; left in
 //! place, each would be rounded to 8 bits of its own.
@@ -165,7 +165,7 @@ fn channel_values(tensor: &TensorProto, rank: usize, channels: usize) -> Result<
     let axis = (shape.len() + 1).checked_sub(rank).ok_or("its constant does not reach the channels")?;
     let varies_elsewhere = shape.iter().enumerate().any(|(i, &n)| i != axis && n != 1);
     if varies_elsewhere || shape.get(axis) != Some(&channels) {
-        return Err(format!("its constant of shape {shape:?} is not one number a channel"));
+        return Err(format!("its constant of shape {shape:?} is not one number per channel"));
     }
     Ok(values)
 }

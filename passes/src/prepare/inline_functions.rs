@@ -26,9 +26,9 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InlineFunctions;
 
-/// Calls may be nested so deep.
+/// How deep calls may be nested.
 const DEEPEST: usize = 64;
-/// Inlining may make so many nodes: functions that call each other twice double with every level.
+/// How many nodes inlining may make: where each function calls another one twice, they double with every level.
 const MOST_NODES: usize = 1_000_000;
 
 impl Pass for InlineFunctions {
@@ -47,7 +47,7 @@ impl Pass for InlineFunctions {
         let mut message = export(model);
         let outcome = inline_calls(&mut message);
         if outcome.changed > 0 {
-            model.replace(message).map_err(|error| PassError::Input(error.to_string()))?;
+            model.replace(message)?;
         }
         Ok(outcome)
     }
@@ -76,7 +76,7 @@ pub fn inline_calls(message: &mut ModelProto) -> Outcome {
     outcome
 }
 
-/// What a call and a function go by.
+/// What identifies a function, and the function that a node calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     domain: String,
@@ -177,11 +177,7 @@ impl Inliner<'_> {
         if own > of_model {
             return Err(differs);
         }
-        let body = upgrade_nodes(body, (own, of_model), self.names.all()).map_err(|why| format!("{differs}: {why}"))?;
-        for node in &body {
-            self.names.take(node);
-        }
-        Ok(body)
+        upgrade_nodes(body, (own, of_model), &mut self.names).map_err(|why| format!("{differs}: {why}"))
     }
 
     /// Adds the operator sets of a function that the model does not state.

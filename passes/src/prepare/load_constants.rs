@@ -46,7 +46,7 @@ impl Pass for LoadConstants {
         }
         let outcome = loading.outcome;
         if outcome.changed > 0 {
-            model.replace(message).map_err(|error| PassError::Input(error.to_string()))?;
+            model.replace(message)?;
         }
         Ok(outcome)
     }

@@ -1,10 +1,10 @@
-//! Names that a message uses, and new ones beside them.
+//! The names of the values of a message, and new names that differ from all of them.
 
-use crate::ir::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::ir::{GraphProto, TensorProto, ValueInfoProto};
 use std::collections::{HashMap, HashSet};
 
 /// Names of the values of a graph and of its sub-graphs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     taken: HashSet<String>,
     /// The number with which the next search for a stem begins: names never become free.
@@ -30,17 +30,7 @@ impl Names {
         }
     }
 
-    /// All names.
-    pub(super) fn all(&self) -> impl Iterator<Item = &String> {
-        self.taken.iter()
-    }
-
-    /// Takes names that a node made elsewhere brings in.
-    pub(super) fn take(&mut self, node: &NodeProto) {
-        self.taken.extend(node.output.iter().cloned());
-    }
-
-    /// `stem`, or that with a number, whatever nobody has.
+    /// A new name: `stem`, or that with the lowest number that makes it one.
     pub(super) fn fresh(&mut self, stem: &str) -> String {
         let next = self.next.entry(stem.to_owned()).or_default();
         loop {

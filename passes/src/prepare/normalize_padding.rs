@@ -11,7 +11,7 @@
 //! does not know negative paddings and `wrap`. Declined: axes that are not constant, an unknown rank where axes are
 //! given, and `wrap` where paddings or the length of an axis are unknown or the paddings are longer.
 
-use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId, axis_of};
 use crate::pass::{Found, Operand, Outcome, Pass, PassError, Plan, Rewrite};
 
 /// Writes paddings for all axes and none that are negative.
@@ -69,9 +69,8 @@ fn of_all(graph: &Graph, axes: ValueId, rank: Option<usize>) -> Result<Vec<Optio
     let rank = rank.ok_or("the rank of its input is unknown")?;
     let mut places = vec![None; rank];
     for (at, &axis) in axes.iter().enumerate() {
-        let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok();
-        let place = axis.and_then(|axis| places.get_mut(axis)).ok_or("its axes do not fit its input")?;
-        *place = Some(at);
+        let axis = axis_of(axis, rank).ok_or("its axes do not fit its input")?;
+        places[axis] = Some(at);
     }
     Ok(places)
 }

@@ -14,7 +14,7 @@ use crate::analysis::element_types::element_types;
 use crate::ir::{
     AttributeProto, DataType, GraphProto, Model, NodeProto, TensorProto, TypeProto, TypeValue, ValueInfoProto, export,
 };
-use crate::ops::facts;
+use crate::ops::{Trait, facts};
 use crate::pass::{Outcome, Pass, PassError};
 use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
@@ -67,7 +67,7 @@ impl Pass for SinglePrecision {
             function.node.iter_mut().try_for_each(|node| conversion.node(node))?;
         }
         outcome.changed = conversion.changed + boundary.sources.len() + boundary.results.len();
-        model.replace(message).map_err(|error| PassError::Input(error.to_string()))?;
+        model.replace(message)?;
         boundary.cast(model);
         Ok(outcome)
     }
@@ -97,7 +97,8 @@ fn computed_in(nodes: &[NodeProto], known: &mut HashMap<String, DataType>, found
 }
 
 fn is_layer(op: &str) -> bool {
-    facts(op).operands.is_some() || matches!(op, "LSTM" | "GRU" | "RNN" | "FusedConv" | "FusedGemm" | "FusedMatMul")
+    let facts = facts(op);
+    facts.operands.is_some() || facts.has(Trait::Recurrent) || facts.has(Trait::FusedLayer)
 }
 
 /// An input or output of the graph whose type holds such elements, but is no tensor.

@@ -21,6 +21,7 @@
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ops::facts;
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::{Granularity, Integers};
 use indexmap::IndexMap;
@@ -79,7 +80,7 @@ pub struct InsertQdq<'a> {
     /// Parameters of every value that has its own, by value name.
     pub activations: &'a IndexMap<String, ActivationQuantizer>,
     /// Parameters of a layer's input, by layer name, where they differ from those of the value.
-    pub narrower: &'a IndexMap<String, ActivationQuantizer>,
+    pub requantized: &'a IndexMap<String, ActivationQuantizer>,
     /// Weights of every layer placed, by layer name.
     pub layers: &'a IndexMap<String, QuantizedLayer>,
 }
@@ -235,7 +236,7 @@ impl Work<'_, '_> {
         for reader in readers {
             let reads = match self.pass.placement.nodes.get(&reader.node) {
                 Some(Role::Layer(layer)) => layer.input == value && reader.slot == 1 - layer.weight_slot,
-                Some(Role::Arithmetic) => !(self.graph.node(reader.node).is("Where") && reader.slot == 0),
+                Some(Role::Arithmetic) => reader.slot >= facts(self.graph.node(reader.node).op()).first_data_slot(),
                 Some(Role::Product) => true,
                 Some(&Role::ResidualSum { quantized }) => reader.slot == quantized,
                 Some(Role::Movement) => reader.slot == 0,
@@ -342,7 +343,7 @@ impl Work<'_, '_> {
             let reason = format!("layer `{}`: weights in blocks of {size} cannot be written as QDQ", layer.name);
             return Err(PassError::Input(reason));
         }
-        let input_scale = if let Some(&quantizer) = self.pass.narrower.get(&layer.name) {
+        let input_scale = if let Some(&quantizer) = self.pass.requantized.get(&layer.name) {
             self.narrow(layer, quantizer);
             quantizer.scale
         } else {

@@ -12,9 +12,10 @@
 //! readers, sub-graphs among them, read `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when they load the
 //! model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
 //!
-//! Of a float16 tensor the product is cast to float16. The integers take the name of the float tensor. Declined: a constant that is a graph output, or that nothing reads.
+//! Of a float16 tensor the product is cast to float16. The integers take the name of the float tensor. Declined: a
+//! constant that is a graph output, or that nothing reads.
 
-use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, Use, ValueId};
+use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, Use, ValueId, axis_of};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::{Integers, StoreWeights};
 use indexmap::IndexMap;
@@ -140,7 +141,7 @@ fn lookup(graph: &Graph, node: NodeId, slot: usize, scale_shape: &[usize]) -> Op
         return None;
     }
     let given = node.int_or("axis", 0);
-    let axis = usize::try_from(if given < 0 { given + scale_shape.len() as i64 } else { given }).ok()?;
+    let axis = axis_of(given, scale_shape.len())?;
     let mut along = scale_shape.iter().enumerate().filter(|(_, n)| **n > 1).map(|(axis, _)| axis);
     match (along.next(), along.next()) {
         (None, _) => Some(Lookup::Broadcast(Vec::new())),

@@ -189,7 +189,7 @@ fn bias_unfit(graph: &Graph, layer: &Layer) -> Option<&'static str> {
     let wanted = bias_shape(graph, layer);
     let expected = wanted.iter().rev().copied().chain(iter::repeat(1));
     let a_channel = tensor.dims.iter().rev().zip(expected).all(|(&n, wanted)| n == 1 || n == wanted as i64);
-    (!a_channel).then_some("its bias is not one number a channel: it stays")
+    (!a_channel).then_some("its bias is not one number per channel: it stays")
 }
 
 /// The shape in which one number per channel is added to the layer's output.

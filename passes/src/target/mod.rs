@@ -22,7 +22,7 @@ mod tests;
 pub use kernel::{Kernel, Support};
 pub use note::{Choice, Note};
 pub use price::Prices;
-pub(crate) use price::{ConvolutionPrices, ProductPrices};
+pub(crate) use price::{ConvolutionPrices, Counted, ProductPrices};
 pub use rule::{RuleId, Severity};
 
 /// The integers of activations.

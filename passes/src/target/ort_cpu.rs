@@ -4,7 +4,7 @@
 //! optimization switched on; `tests/lint.rs` compares its predictions with real sessions.
 
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
-use super::price::{ConvolutionPrices, OperatorPrice, Prices, ProductPrices};
+use super::price::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
 use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
@@ -20,7 +20,7 @@ pub(super) const KERNELS: &[Kernel] = &[
     arithmetic("AveragePool"),
     arithmetic("Concat"),
     arithmetic("Where"),
-    // Three to five times slower than in float, measured in 1.32.
+    // Slower than in float.
     arithmetic("Softmax").not_placed(),
     movement("MaxPool").crossed(),
     movement("Reshape").crossed(),
@@ -85,15 +85,17 @@ const PRICES: Prices = Prices {
     integer_product: ProductPrices { weight: 0.025, product: 0.005 },
     operators: &[
         price("Add", 0.15, 0.17),
-        price("AveragePool", 0.03, 0.96),
+        price("AveragePool", 0.03, 0.96).per(Counted::Windows),
         price("Concat", 0.2, 0.08),
         price("DepthToSpace", 1.9, 1.2),
         price("Flatten", 0.0, 0.0),
-        price("GlobalAveragePool", 0.3, 0.3),
+        price("GlobalAveragePool", 0.3, 0.3).per(Counted::Input),
         price("LeakyRelu", 0.18, 0.28),
-        price("MaxPool", 0.03, 0.03),
+        price("MaxPool", 0.03, 0.03).per(Counted::Windows),
         price("Mul", 0.18, 0.25),
         price("Pad", 0.5, 0.5),
+        price("ReduceMax", 0.17, 0.08).per(Counted::Input),
+        price("ReduceMin", 0.17, 0.08).per(Counted::Input),
         price("Reshape", 0.0, 0.0),
         price("Resize", 0.5, 0.8),
         price("Sigmoid", 0.32, 0.28),
@@ -101,11 +103,18 @@ const PRICES: Prices = Prices {
         price("Unsqueeze", 0.0, 0.0),
         price("Where", 3.8, 3.5),
     ],
+    movement: price("", 0.17, 0.08),
 };
 
-/// Prices per element of an operator in float and on integers. What has no row is moved.
+/// Prices of an operator in float and on integers, per element of its output.
 const fn price(op: &'static str, float: f64, integer: f64) -> OperatorPrice {
-    OperatorPrice { op, float, integer }
+    OperatorPrice { op, counted: Counted::Output, float, integer }
+}
+
+impl OperatorPrice {
+    const fn per(self, counted: Counted) -> Self {
+        Self { counted, ..self }
+    }
 }
 
 const NOTES: &[Note] = &[

@@ -3,7 +3,7 @@
 //! Prices are nanoseconds on one thread of a current CPU, fitted to single nodes of many shapes. They decide where
 //! integers do not pay, so what matters is the ratio of two prices and not the processor.
 
-/// Prices of a runtime. Elements are those of the output where nothing else is said.
+/// Prices of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
     /// A node in float, or a quantizer, whatever it does.
@@ -24,13 +24,28 @@ pub struct Prices {
     pub integer_product: ProductPrices,
     /// Other operators.
     pub operators: &'static [OperatorPrice],
+    /// Any operator without a row: it moves elements.
+    pub movement: OperatorPrice,
 }
 
-/// An operator's prices per element, or per element and kernel position for pooling.
+/// What the prices of an operator are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Elements of the output.
+    Output,
+    /// Elements of input 0.
+    Input,
+    /// Elements of the output times positions of the kernel.
+    Windows,
+}
+
+/// An operator's prices, in nanoseconds for each of what is counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OperatorPrice {
     /// The operator.
     pub op: &'static str,
+    /// What is counted.
+    pub counted: Counted,
     /// In float.
     pub float: f64,
     /// On integers.

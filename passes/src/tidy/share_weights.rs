@@ -9,8 +9,8 @@
 //! The nodes read constants alone, so runtimes evaluate them once, when they load the model, and then find the weights
 //! where they look for them.
 //!
-//! The first of several stays. Not changed: tensors of fewer than 256 bytes, or 1,024 where a node is needed, external tensors, strings, and
-//! initializers that the caller knows by name as an input or output of the graph.
+//! The first of several stays. Not changed: tensors of fewer than 256 bytes, or 1,024 where a node is needed, external
+//! tensors, strings, and initializers that the caller knows by name as an input or output of the graph.
 
 use crate::ir::{AttributeProto, DataType, Graph, Model, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};

@@ -9,7 +9,7 @@ use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
 
-/// Why what could run on integers does not.
+/// The reason for an operator with an integer kernel that feeds no other one.
 const UNREAD: &str = "no integer kernel reads its output";
 
 pub(super) struct Draft<'a> {
@@ -38,7 +38,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Everything placed.
+    /// Places all nodes.
     pub(super) fn drawn(mut self) -> Self {
         self.choose_layers();
         self.grow_forward();
@@ -47,7 +47,7 @@ impl<'a> Draft<'a> {
         self
     }
 
-    /// Whether a node runs on integers, or a quantizer does its work.
+    /// Whether a node runs on integers or is absorbed by a quantizer.
     pub(super) fn is_on_integers(&self, id: NodeId) -> bool {
         self.roles.contains_key(&id) || self.absorbed.contains_key(&id)
     }

@@ -59,7 +59,7 @@ pub enum Absorbed {
     },
     /// Multiplies with a positive constant.
     Scale(f32),
-    /// Multiplies and adds a channel, in the weights' scales and the bias of the layer before.
+    /// Multiplies and adds per channel, in the weights' scales and the bias of the layer before.
     Affine,
 }
 

@@ -7,24 +7,24 @@
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.25 times the sum of its f.
 //!
-//! Both only where the difference is more than a few microseconds, which no one can measure in a session. Open axes
-//! besides the first, or unknown shapes, decide nothing: the layer stays on integers.
+//! Both only where the difference is more than 6 µs: less cannot be told from noise. Where a shape is unknown, or an axis
+//! other than the first is open, there is no price, and the layer stays on integers.
 
 use super::Role;
 use super::draft::Draft;
 use crate::analysis::Layer;
 use crate::ir::{Graph, Node, NodeId, ValueId};
-use crate::target::{ConvolutionPrices, Prices, ProductPrices};
+use crate::target::{ConvolutionPrices, Counted, Prices, ProductPrices};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
-/// The difference in nanoseconds that is never worth a word.
+/// Differences of at most so many nanoseconds leave a layer on integers.
 const SLACK: f64 = 6_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
 const REGION_RATIO: f64 = 1.25;
-/// Nodes at a border between float and integers inside of a region: a quantizer and two changes of the layout.
+/// Nodes that a border between float and integers inside a region adds: a quantizer and two changes of the layout.
 const BORDER_NODES: f64 = 3.0;
 
 /// Layers to leave in float, with the reason.
@@ -153,17 +153,15 @@ impl Account<'_> {
     }
 
     fn operator(&self, node: &Node) -> Option<Cost> {
-        const MOVED: (f64, f64) = (0.17, 0.08);
-        let found = self.prices.operators.iter().find(|price| node.is(price.op));
-        let (float, integer) = found.map_or(MOVED, |price| (price.float, price.integer));
+        let price = self.prices.operators.iter().find(|price| node.is(price.op)).unwrap_or(&self.prices.movement);
         let written = self.elements(node.output(0)?)?;
-        let elements = match node.op() {
-            "GlobalAveragePool" | "ReduceMax" | "ReduceMin" => self.elements(node.input(0)?)?,
-            "AveragePool" | "MaxPool" => written * node.ints("kernel_shape").iter().product::<i64>() as f64,
-            _ => written,
+        let elements = match price.counted {
+            Counted::Output => written,
+            Counted::Input => self.elements(node.input(0)?)?,
+            Counted::Windows => written * node.ints("kernel_shape").iter().product::<i64>() as f64,
         };
-        let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + float * elements };
-        Some(Cost { float, integer: self.prices.integer_node + integer * elements })
+        let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + price.float * elements };
+        Some(Cost { float, integer: self.prices.integer_node + price.integer * elements })
     }
 
     /// Whether the float kernel before the node does its work too: x·σ(x) is one operator, and a convolution adds what

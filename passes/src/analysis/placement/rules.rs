@@ -129,14 +129,14 @@ fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
     }
 }
 
-/// Whether an arithmetic operator can read a constant through a quantizer. What a `Where` fills in is often far outside
-/// of the range of what it lets pass, as in a mask: only zero is on every grid.
+/// Whether an arithmetic operator can read a constant through a quantizer. What a selection fills in is often far
+/// outside of the range of what it lets pass, as in a mask: only zero is on every grid.
 pub(super) fn reads_constant(node: &Node, tensor: &crate::ir::TensorProto) -> bool {
     let zeros = || tensor.to_f32().is_ok_and(|values| values.iter().all(|&v| v == 0.0));
-    tensor.is_float() && (!node.is("Where") || zeros())
+    tensor.is_float() && (!facts(node.op()).has(Trait::Selection) || zeros())
 }
 
-/// The operands of arithmetic: all but the condition of a `Where`.
+/// The operands of arithmetic: all but the condition of a selection.
 pub(super) fn operands(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
-    node.inputs().iter().skip(usize::from(node.is("Where"))).flatten().copied()
+    node.inputs().iter().skip(facts(node.op()).first_data_slot()).flatten().copied()
 }

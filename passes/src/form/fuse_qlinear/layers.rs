@@ -34,7 +34,7 @@ impl Fusion<'_> {
         let rank = self.qdq.rank(b.integers);
         let columns = rank == Some(2) && b.lies_along(1, rank);
         if !b.per_tensor() && !columns {
-            return Err("its right operand has more than one scale, but not one a column of a matrix".to_owned());
+            return Err("its right operand has more than one scale, but not one per column of a matrix".to_owned());
         }
         let mut inputs = triple(&a).to_vec();
         inputs.extend(self.columns(&b));

@@ -6,6 +6,7 @@ use super::types::{TYPES_DIFFER, is_byte, same_type};
 use crate::analysis::LayerOp;
 use crate::analysis::quantized::Parameters;
 use crate::ir::Node;
+use crate::ops::facts;
 use crate::target::Support;
 
 /// Whether an integer kernel takes the node, or why not.
@@ -29,8 +30,7 @@ pub(super) fn verdict(links: &Links, node: &Node) -> Result<(), String> {
 
 /// Computes: every operand dequantized, the output quantized.
 fn arithmetic(links: &Links, node: &Node) -> Result<(), String> {
-    // The condition of a `Where` is not data.
-    let first = usize::from(node.is("Where"));
+    let first = facts(node.op()).first_data_slot();
     let mut element = None;
     for &value in node.inputs().iter().skip(first).flatten() {
         let name = links.view.name(value);

@@ -1,7 +1,7 @@
 //! What onnxruntime wants of layers: `Conv`, `Gemm`, `MatMul`.
 //!
 //! A float weight or bias of a `Conv` or `Gemm` is no obstacle where input and output are quantized: the session
-//! rounds it itself, weights to one scale a tensor. The bias scale of a `Conv` must be `s_x·s_w` within 1 %, that of a
+//! rounds it itself, weights to one scale per tensor. The bias scale of a `Conv` must be `s_x·s_w` within 1 %, that of a
 //! `Gemm` is never looked at. Products write integers, or floats where no quantizer is near. A product whose weight
 //! alone is quantized runs in a kernel of its own where scales lie along the columns.
 
@@ -162,7 +162,7 @@ fn data_operand(links: &Links, value: ValueId) -> Result<Parameters, String> {
         return Err(format!("operand `{}` is not of 8 bits", links.view.name(value)));
     }
     if !links.has_one_scale(&input) {
-        return Err(format!("operand `{}` has a scale a channel", links.view.name(value)));
+        return Err(format!("operand `{}` has one scale per channel", links.view.name(value)));
     }
     Ok(input)
 }
@@ -215,7 +215,7 @@ fn rounded_bias(links: &Links, bias: ValueId, weight: Option<Parameters>, axis: 
     if turned { Err(format!("its weight has scales along axis {}, not {axis}", weight.axis)) } else { Ok(()) }
 }
 
-/// Whether the kernel for quantized weights and float data takes the weight: a matrix with scales a column, by block
+/// Whether the kernel for quantized weights and float data takes the weight: a matrix with scales per column, by block
 /// along its rows, or one scale; neither is read by anyone else.
 fn weight_alone(links: &Links, value: ValueId) -> bool {
     let Some(weight) = links.view.dequantized(value).filter(|w| links.view.is_constant(w.integers)) else {

@@ -3,8 +3,8 @@
 //! onnxruntime matches `DequantizeLinear → operator → QuantizeLinear` and puts an integer kernel in its place. Before
 //! that it gives every reader a `DequantizeLinear` of its own, moves quantizers across operators that only move data
 //! (`links`), rounds float biases and weights of layers that read and write integers, and turns a product and a sum
-//! into one `Gemm`. What is predicted here is what its version 1.32 does with every
-//! optimization switched on; `tests/lint.rs` compares.
+//! into one `Gemm`. Predicted is what its version 1.32 does with every optimization switched on; `tests/lint.rs` compares
+//! with the version pinned in `tests/runtime/requirements.txt`.
 
 mod kernels;
 mod layers;

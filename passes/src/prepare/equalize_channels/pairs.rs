@@ -1,4 +1,4 @@
-//! Two layers with nothing between them that a factor a channel does not pass through.
+//! Two layers with nothing between them that a factor per channel does not pass through.
 
 use crate::analysis::{Layer, LayerOp};
 use crate::ir::{DataType, Graph, Node, NodeId, Use, ValueId};

@@ -18,10 +18,9 @@ mod scope;
 mod since_14;
 mod steps;
 
+use super::names::Names;
 use crate::analysis::element_types::element_types;
-use crate::ir::{
-    AttributeProto, GraphProto, Model, NodeProto, TensorProto, ValueInfoProto, export, import, normal_domain,
-};
+use crate::ir::{AttributeProto, GraphProto, Model, NodeProto, TensorProto, export, import, normal_domain};
 use crate::ops::{first_opset, ir_version_of_opset};
 use crate::pass::{Outcome, Pass, PassError};
 use scope::{Scope, Site};
@@ -30,7 +29,7 @@ use steps::step;
 
 /// The lowest operator set that can be raised.
 const LOWEST: i64 = 7;
-/// The first with a scale a channel.
+/// The first opset whose quantizers have one scale per channel.
 const PER_CHANNEL: i64 = 13;
 
 /// Raises the operator set of the default domain; never lowers it.
@@ -83,13 +82,14 @@ impl Pass for UpgradeOpset {
         let Some(graph) = &mut message.graph else { return Ok(outcome) };
         let types = element_types(&model.graph);
         let types = types.into_iter().map(|(value, ty)| (model.graph.value(value).name().to_owned(), ty));
-        let mut upgrade = Upgrade { from, scope: Scope::new(graph, types.collect(), self.to), changed: 1 };
+        let mut upgrade =
+            Upgrade { from, scope: Scope::new(graph, Names::of(graph), types.collect(), self.to), changed: 1 };
         if let Err((node, reason)) = upgrade.graph(graph) {
             outcome.decline(node, reason);
             return Ok(outcome);
         }
         outcome.changed = upgrade.changed;
-        model.graph = import(message).map_err(|e| PassError::Input(e.to_string()))?.graph;
+        model.graph = import(message)?.graph;
         model.set_opset("", self.to);
         model.set_ir_version(model.ir_version().max(ir_version_of_opset(self.to)));
         Ok(outcome)
@@ -114,19 +114,19 @@ impl UpgradeOpset {
 }
 
 /// Carries nodes over from one operator set to a newer one, at most 21; constants that they need then stand in front of
-/// them as nodes. No new name is one of `taken`. Nothing is known of what the nodes read from outside.
-pub(super) fn upgrade_nodes<'a>(
+/// them as nodes. New names are added to `names`. Nothing is known of what the nodes read from outside.
+pub(super) fn upgrade_nodes(
     nodes: Vec<NodeProto>,
     (from, to): (i64, i64),
-    taken: impl Iterator<Item = &'a String>,
+    names: &mut Names,
 ) -> Result<Vec<NodeProto>, String> {
     if from < LOWEST || to > UpgradeOpset::HIGHEST {
         return Err(format!("opset {from} cannot be raised to {to}"));
     }
-    let named = |name: &String| ValueInfoProto { name: Some(name.clone()), ..ValueInfoProto::default() };
-    let mut graph = GraphProto { node: nodes, value_info: taken.map(named).collect(), ..GraphProto::default() };
-    let mut upgrade = Upgrade { from, scope: Scope::new(&graph, HashMap::new(), to), changed: 0 };
+    let mut graph = GraphProto { node: nodes, ..GraphProto::default() };
+    let mut upgrade = Upgrade { from, scope: Scope::new(&graph, names.clone(), HashMap::new(), to), changed: 0 };
     upgrade.graph(&mut graph).map_err(|(node, reason)| format!("`{node}`: {reason}"))?;
+    *names = upgrade.scope.into_names();
     let constant = |tensor: TensorProto| NodeProto {
         output: vec![tensor.name().to_owned()],
         ..NodeProto::of("Constant", "", vec![AttributeProto::tensor("value", TensorProto { name: None, ..tensor })])
@@ -147,7 +147,7 @@ impl Upgrade {
     fn graph(&mut self, graph: &mut GraphProto) -> Result<(), Refusal> {
         let mut nodes = Vec::with_capacity(graph.node.len());
         for mut node in std::mem::take(&mut graph.node) {
-            for nested in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+            for nested in node.subgraphs_mut() {
                 self.graph(nested)?;
             }
             self.node(node, &mut nodes, graph)?;

@@ -1,11 +1,12 @@
 //! What is known around a node, and the node while it changes.
 
 use crate::ir::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto};
+use crate::prepare::names::Names;
 use std::collections::{HashMap, HashSet};
 
 /// Names, types and constants of a model. Names are unique across sub-graphs, so one table serves for all.
 pub(super) struct Scope {
-    names: HashSet<String>,
+    names: Names,
     /// What nodes read and callers get.
     read: HashSet<String>,
     types: HashMap<String, DataType>,
@@ -15,9 +16,10 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn new(graph: &GraphProto, types: HashMap<String, DataType>, to: i64) -> Self {
-        let (names, read) = (HashSet::new(), HashSet::new());
-        let mut scope = Self { names, read, types, shapes: HashMap::new(), constants: HashMap::new(), to };
+    /// `names` are those of the graph, and of whatever else new names must differ from.
+    pub(super) fn new(graph: &GraphProto, names: Names, types: HashMap<String, DataType>, to: i64) -> Self {
+        let mut scope =
+            Self { names, read: HashSet::new(), types, shapes: HashMap::new(), constants: HashMap::new(), to };
         scope.add(graph);
         scope
     }
@@ -25,7 +27,6 @@ impl Scope {
     fn add(&mut self, graph: &GraphProto) {
         let defaults: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
         for value in graph.input.iter().chain(&graph.output).chain(&graph.value_info) {
-            self.names.insert(value.name().to_owned());
             let Some(ty) = &value.r#type else { continue };
             let name = || value.name().to_owned();
             self.types.extend(ty.element_type().map(|element| (name(), element)));
@@ -33,28 +34,23 @@ impl Scope {
         }
         self.read.extend(graph.output.iter().map(|value| value.name().to_owned()));
         for tensor in &graph.initializer {
-            self.names.insert(tensor.name().to_owned());
             self.types.extend(tensor.element_type().map(|element| (tensor.name().to_owned(), element)));
             if !defaults.contains(tensor.name()) {
                 self.constants.insert(tensor.name().to_owned(), tensor.clone());
             }
         }
         for node in &graph.node {
-            self.names.extend(node.input.iter().chain(&node.output).cloned());
             self.read.extend(node.input.iter().cloned());
             if let ("Constant", [output], [attribute]) = (node.op_type(), &node.output[..], &node.attribute[..]) {
                 self.constants.extend(attribute.t.clone().map(|tensor| (output.clone(), tensor)));
             }
-            node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).for_each(|nested| self.add(nested));
+            node.subgraphs().for_each(|nested| self.add(nested));
         }
     }
 
-    fn fresh(&mut self, stem: &str) -> String {
-        let numbered = (1_u64..).map(|i| format!("{stem}_{i}"));
-        let free = std::iter::once(stem.to_owned()).chain(numbered).find(|n| !self.names.contains(n));
-        let name = free.unwrap_or_default();
-        self.names.insert(name.clone());
-        name
+    /// All names, with those made so far.
+    pub(super) fn into_names(self) -> Names {
+        self.names
     }
 }
 
@@ -148,7 +144,7 @@ impl<'a> Site<'a> {
     /// A name nobody has, after the node's first output.
     pub(super) fn fresh(&mut self, role: &str) -> String {
         let stem = format!("{}_{role}", self.node.output.first().map_or("", String::as_str));
-        self.scope.fresh(&stem)
+        self.scope.names.fresh(&stem)
     }
 
     /// The element type of input 0, if it is known.

@@ -13,32 +13,48 @@ pub(super) fn call(model: &mut Model, planes: &[ValueId], code: Code, low: i32) 
         model.add_function(define(&name, planes.len(), code, low, model.opset("").unwrap_or_default())?);
         model.set_opset(DOMAIN, 1);
     }
-    let graph = &mut model.graph;
-    let output = graph.add_value("unpacked");
-    let node = NodeProto {
-        op_type: Some(name),
-        domain: Some(DOMAIN.to_owned()),
-        name: Some(graph.value(output).name().to_owned()),
-        ..NodeProto::default()
-    };
-    let inputs: Vec<Option<ValueId>> = planes.iter().copied().map(Some).collect();
-    graph.add_node(node, &inputs, &[Some(output)]);
-    Ok(output)
+    Ok(call_named(&mut model.graph, &name, planes, "unpacked"))
 }
 
+/// The function that unpacks planes of a code, the lowest digit being `low`.
 fn define(name: &str, planes: usize, code: Code, low: i32, opset: i64) -> Result<FunctionProto, PassError> {
     let mut body = Graph::default();
     let inputs: Vec<ValueId> = ["low", "high", "top"][..planes].iter().map(|plane| body.add_value(plane)).collect();
     let output = Unpacker::default().integers(&mut body, &inputs, code, low);
+    function_of(name, body, &inputs, output, opset)
+}
+
+/// A function of the domain `msq` with the nodes of `body`.
+pub(super) fn function_of(
+    name: &str,
+    mut body: Graph,
+    inputs: &[ValueId],
+    output: ValueId,
+    opset: i64,
+) -> Result<FunctionProto, PassError> {
     body.sort()?;
     let names = |values: &[ValueId]| values.iter().map(|&v| body.value(v).name().to_owned()).collect();
     Ok(FunctionProto {
         name: Some(name.to_owned()),
         domain: Some(DOMAIN.to_owned()),
-        input: names(&inputs),
+        input: names(inputs),
         output: names(&[output]),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
         node: function_body(&body),
         ..FunctionProto::default()
     })
+}
+
+/// Calls a function of the domain `msq`; returns the value it computes, named after `output`.
+pub(super) fn call_named(graph: &mut Graph, name: &str, inputs: &[ValueId], output: &str) -> ValueId {
+    let output = graph.add_value(output);
+    let node = NodeProto {
+        op_type: Some(name.to_owned()),
+        domain: Some(DOMAIN.to_owned()),
+        name: Some(graph.value(output).name().to_owned()),
+        ..NodeProto::default()
+    };
+    let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
+    graph.add_node(node, &inputs, &[Some(output)]);
+    output
 }

@@ -28,13 +28,13 @@ mod function;
 mod trellis;
 mod unpack;
 
-use crate::ir::{DataType, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ir::{DataType, Graph, Model, NodeId, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::trellis::TrellisRate;
 use code::Code;
 use indexmap::IndexMap;
 use trellis::{Coded, Decoder};
-use unpack::{Unpacker, cast, flatten, reshape};
+use unpack::{Unpacker, cast, flatten, reshape, split};
 
 /// How the integers of a weight are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -58,7 +58,7 @@ pub enum Packing {
 /// Packs the weights of quantized layers.
 #[derive(Clone, Debug)]
 pub struct PackWeights {
-    /// The packing of each weight, by the layer's name, or by the tensor's where no layer reads it.
+    /// The packing of each weight, by the name of the layer, or of the tensor where no layer reads it.
     pub layers: IndexMap<String, Packing>,
     /// Whether unpacking is written as functions of the model.
     pub functions: bool,
@@ -317,14 +317,7 @@ impl Packer<'_> {
         let flat = flatten(graph, unpacked);
         let mut lengths: Vec<i64> = weights.iter().map(|w| w.integers.len() as i64).collect();
         lengths.extend((padding > 0).then_some(padding as i64));
-        let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], &lengths));
-        let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
-        let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
-        // A name that no other split has: there is one split per pool and codebook.
-        let name = graph.value(pieces[0]).name().to_owned();
-        let split = NodeProto { op_type: Some("Split".to_owned()), name: Some(name), ..NodeProto::default() };
-        graph.add_node(split, &[Some(flat), Some(sizes)], &outputs);
-        pieces
+        split(graph, flat, &lengths, 0)
     }
 
     /// A weight with its own list of integers.

@@ -17,11 +17,10 @@
 //! Weights of one rate whose columns are equally long share a pool. Where channels come first, as for `Conv`, the pool is
 //! transposed as a whole and then cut; where they come last, as for `MatMul`, it is cut as it is.
 
-use super::unpack::{cast, reshape, scalar};
+use super::function::{call_named, function_of};
+use super::unpack::{cast, reshape, scalar, split};
 use super::{DOMAIN, Weight};
-use crate::ir::{
-    AttributeProto, FunctionProto, Graph, Model, NodeProto, OperatorSetIdProto, TensorProto, ValueId, function_body,
-};
+use crate::ir::{AttributeProto, FunctionProto, Graph, Model, TensorProto, ValueId};
 use crate::pass::PassError;
 use crate::quantize::trellis::{TrellisCode, TrellisRate};
 use indexmap::IndexMap;
@@ -98,8 +97,8 @@ fn strings(code: &TrellisCode, integers: &[i8], length: usize, inner: usize) -> 
 
 /// Writes decoding into a model; what several pools need is written once.
 pub(super) struct Decoder<'a> {
-    pub(super) model: &'a mut Model,
-    pub(super) functions: bool,
+    model: &'a mut Model,
+    functions: bool,
     tables: HashMap<TrellisRate, ValueId>,
     vectors: HashMap<Vec<i32>, ValueId>,
 }
@@ -142,7 +141,7 @@ impl<'a> Decoder<'a> {
         let graph = &mut self.model.graph;
         let whole =
             if kind.first { graph.add_op("Transpose", &[Some(picked)], Vec::new(), "channels") } else { picked };
-        let pieces = if let [_] = coded { vec![whole] } else { split(graph, whole, &columns, kind.first) };
+        let pieces = if let [_] = coded { vec![whole] } else { split(graph, whole, &columns, i64::from(kind.first)) };
         for (one, piece) in coded.iter().zip(pieces) {
             let arranged = one.arranged(graph, piece, kind.length);
             graph.replace_uses(one.weight.value, arranged);
@@ -164,16 +163,7 @@ impl<'a> Decoder<'a> {
             self.model.add_function(function);
             self.model.set_opset(DOMAIN, 1);
         }
-        let graph = &mut self.model.graph;
-        let output = graph.add_value("decoded");
-        let node = NodeProto {
-            op_type: Some(name),
-            domain: Some(DOMAIN.to_owned()),
-            name: Some(graph.value(output).name().to_owned()),
-            ..NodeProto::default()
-        };
-        graph.add_node(node, &[Some(strings), Some(previous)], &[Some(output)]);
-        Ok(output)
+        Ok(call_named(&mut self.model.graph, &name, &[strings, previous], "decoded"))
     }
 
     /// The columns `[columns, n]` out of all windows.
@@ -260,36 +250,11 @@ fn gather(graph: &mut Graph, of: ValueId, places: ValueId, axis: i64, output: &s
     graph.add_op("Gather", &[Some(of), Some(places)], attributes, output)
 }
 
-/// One piece per weight.
-fn split(graph: &mut Graph, whole: ValueId, lengths: &[i64], last: bool) -> Vec<ValueId> {
-    let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], lengths));
-    let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
-    let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
-    let node = NodeProto {
-        op_type: Some("Split".to_owned()),
-        name: Some(graph.value(pieces[0]).name().to_owned()),
-        attribute: if last { vec![AttributeProto::int("axis", 1)] } else { Vec::new() },
-        ..NodeProto::default()
-    };
-    graph.add_node(node, &[Some(whole), Some(sizes)], &outputs);
-    pieces
-}
-
 /// The function that decodes strings of a rate.
 fn define(name: &str, rate: TrellisRate, opset: i64) -> Result<FunctionProto, PassError> {
     let mut body = Graph::default();
     let inputs = ["strings", "previous"].map(|input| body.add_value(input));
     let table = table(&mut body, rate);
     let output = windows(&mut body, inputs[0], inputs[1], table);
-    body.sort()?;
-    let names = |values: &[ValueId]| values.iter().map(|&v| body.value(v).name().to_owned()).collect();
-    Ok(FunctionProto {
-        name: Some(name.to_owned()),
-        domain: Some(DOMAIN.to_owned()),
-        input: names(&inputs),
-        output: names(&[output]),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
-        node: function_body(&body),
-        ..FunctionProto::default()
-    })
+    function_of(name, body, &inputs, output, opset)
 }

@@ -10,7 +10,7 @@
 //! arithmetic on 8 bits.
 
 use super::code::Code;
-use crate::ir::{AttributeProto, DataType, Graph, TensorProto, ValueId};
+use crate::ir::{AttributeProto, DataType, Graph, NodeProto, TensorProto, ValueId};
 use std::collections::HashMap;
 
 /// A table of digits.
@@ -122,4 +122,16 @@ pub(super) fn flatten(graph: &mut Graph, value: ValueId) -> ValueId {
 pub(super) fn reshape(graph: &mut Graph, value: ValueId, shape: &[i64], output: &str) -> ValueId {
     let shape = graph.add_initializer(TensorProto::from_i64("shape", &[shape.len()], shape));
     graph.add_op("Reshape", &[Some(value), Some(shape)], Vec::new(), output)
+}
+
+/// Cuts a value along an axis into pieces of these lengths.
+pub(super) fn split(graph: &mut Graph, whole: ValueId, lengths: &[i64], axis: i64) -> Vec<ValueId> {
+    let sizes = graph.add_initializer(TensorProto::from_i64("lengths", &[lengths.len()], lengths));
+    let pieces: Vec<ValueId> = lengths.iter().map(|_| graph.add_value("piece")).collect();
+    let outputs: Vec<Option<ValueId>> = pieces.iter().copied().map(Some).collect();
+    let attributes = if axis == 0 { Vec::new() } else { vec![AttributeProto::int("axis", axis)] };
+    // A name that no other split has: that of its first piece.
+    let node = NodeProto::of("Split", graph.value(pieces[0]).name(), attributes);
+    graph.add_node(node, &[Some(whole), Some(sizes)], &outputs);
+    pieces
 }
