@@ -88,9 +88,11 @@ pub(crate) fn see(
     let mut means: IndexMap<String, ChannelMeans> = IndexMap::new();
     for first in (0..data.len()).step_by(at_once) {
         let part = Part { first, total: data.len(), data: data.range(first, first.saturating_add(at_once)) };
-        let visit = |name: &str, statistics: &Statistics, of_channels: &ChannelMeans| {
-            seen.statistics.entry(name.to_owned()).or_default().merge(statistics);
-            means.entry(name.to_owned()).or_default().merge(of_channels);
+        let visit = |tap: &Tap, statistics: &Statistics, of_channels: &ChannelMeans| {
+            if tap.range {
+                seen.statistics.entry(tap.name.clone()).or_default().merge(statistics);
+            }
+            means.entry(tap.name.clone()).or_default().merge(of_channels);
         };
         let outputs = see_part(&stages, &part, wanted.clone(), &masked, watch.outputs, runtime, visit)?;
         seen.outputs.extend(outputs);
@@ -117,7 +119,7 @@ fn see_part(
     masked: &Masked,
     outputs: usize,
     runtime: &Runtime,
-    mut visit: impl FnMut(&str, &Statistics, &ChannelMeans),
+    mut visit: impl FnMut(&Tap, &Statistics, &ChannelMeans),
 ) -> Result<Vec<Vec<Vec<f32>>>, CalibrateError> {
     let mut data = part.data.clone();
     for at in 0..stages.len() {
@@ -134,7 +136,7 @@ fn see_part(
         let taps = Taps { kept: handed, samples, first: part.first, total: part.total, counted };
         let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, masked, runtime)?;
         for ((tap, statistics), means) in taps.counted.iter().zip(&statistics).zip(&means) {
-            visit(&tap.name, statistics, means);
+            visit(tap, statistics, means);
         }
         if last && kept.is_empty() {
             return Ok(Vec::new());
@@ -242,13 +244,8 @@ impl Seen {
         } else {
             let name = model.graph.value(value).name();
             let Some(statistics) = self.statistics.get(name) else { return Ok(None) };
-            let limits = Limits {
-                floor: scheme.placement.floor_of(&model.graph, value),
-                bound: scheme.placement.bound_of(&model.graph, value),
-                saturation: scheme.placement.saturation_of(&model.graph, value),
-            };
             let observer = scheme.planned_observer(name).unwrap_or(self.watch.observer);
-            choose(statistics, observer, grid, self.watch.margin, limits)
+            choose(statistics, observer, grid, self.watch.margin, Limits::of(model, scheme, value))
         };
         Ok(Some(quantizer))
     }
@@ -301,13 +298,29 @@ fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
 
 /// Bounds of a value's range that follow from the graph.
 #[derive(Clone, Copy, Debug, Default)]
-struct Limits {
+pub(crate) struct Limits {
     /// The quantizer's range must extend down to this bound if the data do, and no further.
     floor: Option<f32>,
     /// The quantizer replaces a clamp at this bound, which its range must not exceed.
     bound: Option<f32>,
     /// Values of a larger magnitude have the effect of this one.
     saturation: Option<f32>,
+}
+
+impl Limits {
+    /// The bounds of a value where a scheme places its quantizer.
+    pub(crate) fn of(model: &Model, scheme: &Scheme, value: ValueId) -> Self {
+        Self {
+            floor: scheme.placement.floor_of(&model.graph, value),
+            bound: scheme.placement.bound_of(&model.graph, value),
+            saturation: scheme.placement.saturation_of(&model.graph, value),
+        }
+    }
+
+    /// The same bounds have the same key.
+    pub(crate) fn key(self) -> [Option<u32>; 3] {
+        [self.floor, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
+    }
 }
 
 /// Parameters from statistics.

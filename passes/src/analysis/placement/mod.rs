@@ -193,7 +193,8 @@ impl Placement {
             let node = graph.node(reader.node);
             if let Some(offset) = node.is("Add").then(|| scalar_operand(graph, node)).flatten() {
                 let clamp = node.output(0).and_then(|v| graph.only_use(v)).map(|u| u.node)?;
-                if !matches!(self.absorbed.get(&clamp), Some(Absorbed::Clamp { .. })) {
+                // It need not be absorbed: a product that stays float is 0 there as well.
+                if !matches!(rules::absorbable(graph, graph.node(clamp)), Some((_, Absorbed::Clamp { .. }))) {
                     return None;
                 }
                 floor = Some(-offset);

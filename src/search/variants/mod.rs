@@ -5,7 +5,10 @@
 //! the *float* network (C = H in [`crate::solve::gram`]), whose moments are summed in one pass, and keeps what it has
 //! solved. The plan that wins is then solved in full.
 
-use crate::calibrate::observe::{Observed, Seen, Watch, see};
+#[cfg(test)]
+mod tests;
+
+use crate::calibrate::observe::{Limits, Observed, Seen, Watch, see};
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::masks::Masked;
@@ -37,6 +40,10 @@ const WIDE: u8 = 6;
 /// What a layer's integers depend on, besides the network: its plan and the scale of what it reads.
 type Key = (String, LayerPlan, Option<u32>);
 
+/// What an activation's quantizer depends on, besides the network: the value, its bits, its observer if it is not the
+/// usual one, and the bounds that follow from where it stands.
+type QuantizerKey = (String, u8, Option<String>, [Option<u32>; 3]);
+
 /// Builds variants.
 #[derive(Debug)]
 pub(crate) struct Variants<'a> {
@@ -50,7 +57,7 @@ pub(crate) struct Variants<'a> {
     solved: HashMap<Key, Rounded>,
     /// Layers that were solved before, by name: their plan, the scale of their input, and their integers, which stay.
     known: HashMap<String, (LayerPlan, f32, Rounded)>,
-    quantizers: HashMap<(String, u8, Option<String>), ActivationQuantizer>,
+    quantizers: HashMap<QuantizerKey, ActivationQuantizer>,
     sizes: HashMap<String, u64>,
 }
 
@@ -109,10 +116,8 @@ impl<'a> Variants<'a> {
             variants.known.insert(layer.name.clone(), known);
         }
         for value in scheme.placement.roots() {
-            let name = model.graph.value(value).name();
-            if let Some(&quantizer) = observed.activations.get(name) {
-                let observer = scheme.planned_observer(name).map(|observer| observer.to_string());
-                variants.quantizers.insert((name.to_owned(), quantizer.bits, observer), quantizer);
+            if let Some(&quantizer) = observed.activations.get(model.graph.value(value).name()) {
+                variants.quantizers.insert(quantizer_key(model, scheme, value, quantizer.bits), quantizer);
             }
         }
         variants
@@ -187,9 +192,7 @@ impl<'a> Variants<'a> {
         value: ValueId,
         bits: u8,
     ) -> Result<Option<ActivationQuantizer>, SearchError> {
-        let name = self.model.graph.value(value).name().to_owned();
-        let observer = scheme.planned_observer(&name).map(|observer| observer.to_string());
-        let key = (name, bits, observer);
+        let key = quantizer_key(self.model, scheme, value, bits);
         if let Some(&known) = self.quantizers.get(&key) {
             return Ok(Some(known));
         }
@@ -219,6 +222,12 @@ impl<'a> Variants<'a> {
         self.solved.insert(key, rounded.clone());
         Ok(rounded)
     }
+}
+
+fn quantizer_key(model: &Model, scheme: &Scheme, value: ValueId, bits: u8) -> QuantizerKey {
+    let name = model.graph.value(value).name().to_owned();
+    let observer = scheme.planned_observer(&name).map(|observer| observer.to_string());
+    (name, bits, observer, Limits::of(model, scheme, value).key())
 }
 
 /// Statistics with those of what movements write: a movement that no integers reach moves floats, and its output gets a
