@@ -23,6 +23,8 @@ pub(crate) enum Head {
     Sigmoid,
     /// Rows of length 1.
     Normalized,
+    /// Rows brought to one mean and one length, each by itself: only their direction says anything.
+    LayerNorm,
     /// Nothing that says anything.
     Open,
 }
@@ -94,7 +96,7 @@ pub(crate) fn head(graph: &Graph, value: ValueId) -> Head {
             "Transpose" => moved.push(node.ints("perm").to_vec()),
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => reshaped = true,
             op if is_passed(op) => {}
-            _ => return Head::Open,
+            _ => return if moved.is_empty() && is_layer_norm(graph, node) { Head::LayerNorm } else { Head::Open },
         }
         let Some(input) = node.input(0) else { return Head::Open };
         at = input;
@@ -146,6 +148,51 @@ fn is_normalization(graph: &Graph, node: &Node) -> bool {
         }
         let Some(input) = maker.input(0) else { return false };
         at = input;
+    }
+    false
+}
+
+/// A layer norm over the last axis, or one written out: (x − mean(x))/√(mean((x − mean(x))²) + ε), times a constant, plus
+/// a constant.
+fn is_layer_norm(graph: &Graph, node: &Node) -> bool {
+    let maker = |value: ValueId| graph.value(value).producer().map(|(node, _)| graph.node(node));
+    let is_last = |axes: Option<Vec<i64>>, rank: Option<usize>| match axes.as_deref() {
+        Some(&[axis]) => axis == -1 || rank.is_some_and(|rank| axis == rank as i64 - 1),
+        _ => false,
+    };
+    let rank = |value: Option<ValueId>| graph.value(value?).shape().map(|shape| shape.len());
+    let mut at = node;
+    for _ in 0..3 {
+        match at.op() {
+            "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => {
+                return is_last(Some(vec![at.int_or("axis", -1)]), rank(at.input(0)));
+            }
+            "SkipLayerNormalization" | "SkipSimplifiedLayerNormalization" | "EmbedLayerNormalization" => return true,
+            "Add" | "Mul" if at.inputs().iter().flatten().any(|&v| graph.constant(v).is_some()) => {
+                let computed = at.inputs().iter().flatten().find(|&&v| graph.constant(v).is_none());
+                let Some(next) = computed.and_then(|&v| maker(v)) else { return false };
+                at = next;
+            }
+            "Div" | "Mul" => {
+                // Of the two, one is the deviation and the other comes from the mean of its squares.
+                let (mut below, mut rooted) = (at.input(1).and_then(maker), false);
+                for _ in 0..5 {
+                    match below {
+                        Some(node) if node.op() == "ReduceMean" => {
+                            return rooted && is_last(axes(graph, node), rank(node.input(0)));
+                        }
+                        Some(node) if matches!(node.op(), "Sqrt" | "Add" | "Reciprocal" | "Div" | "Cast") => {
+                            rooted |= node.op() == "Sqrt";
+                            let computed = node.inputs().iter().flatten().find(|&&v| graph.constant(v).is_none());
+                            below = computed.and_then(|&v| maker(v));
+                        }
+                        _ => return false,
+                    }
+                }
+                return false;
+            }
+            _ => return false,
+        }
     }
     false
 }

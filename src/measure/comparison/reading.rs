@@ -37,6 +37,7 @@ impl Comparison {
             }
             Head::Sigmoid => read(OutputKind::Values, "ends in a sigmoid, but its numbers are no decisions"),
             Head::Normalized => read(OutputKind::Embedding, "brought to length 1"),
+            Head::LayerNorm => read(OutputKind::Embedding, "ends in a layer norm"),
             _ if evidence.is_normalized() => read(OutputKind::Embedding, "rows have length 1"),
             _ if rank <= 3 && has_rows(spec, &compared.shape) && name.contains("logit") => read(scores, "by its name"),
             _ if rank == 2 && name.contains("embed") => read(OutputKind::Embedding, "by its name"),

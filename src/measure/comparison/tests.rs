@@ -65,6 +65,23 @@ fn landmarks(samples: usize) -> Vec<Vec<f32>> {
 }
 
 /// A matrix alone is no scores: its numbers, its name or the caller has to say so.
+/// Behind a layer norm rows are vectors, whether it is one operator or written out; a sum of a layer and a constant is none.
+#[test]
+fn what_a_layer_norm_leaves() {
+    let one = "m = ReduceMean <axes = [-1]> (h)  d = Sub (h, m)  s = Mul (d, d)  v = ReduceMean <axes = [-1]> (s)
+               e = Add (v, eps)  r = Sqrt (e)  n = Div (d, r)  g = Mul (n, gain)  y = Add (g, gain)";
+    let of = |nodes: &str| {
+        let text = ending("N,10", nodes, "y")
+            .replace("float[10,4] w", "float eps = {1e-5}, float[10] gain = {}, float[10,4] w");
+        kind(&text, &[], &landmarks(64), &[1, 10])
+    };
+    let fused = of("y = LayerNormalization (h, gain)");
+    assert_eq!(fused, (OutputKind::Embedding, "ends in a layer norm".to_owned()));
+    assert_eq!(of(one), fused);
+    assert_eq!(of("y = Add (h, gain)").0, OutputKind::Values);
+    assert_eq!(of("m = ReduceMean <axes = [-1]> (h)  y = Div (h, m)").0, OutputKind::Values);
+}
+
 #[test]
 fn what_a_matrix_holds() {
     let kind = |name: &str, choices: &[&str], samples: &[Vec<f32>]| kind(&gemm(name), choices, samples, &[1, 10]);
