@@ -198,6 +198,13 @@ impl Dataset {
         Self { indices, ..self.clone() }
     }
 
+    /// How many different shapes the samples have.
+    pub(crate) fn shapes(&self) -> Result<usize, DataError> {
+        let found: Result<std::collections::BTreeSet<_>, _> =
+            self.indices.iter().map(|&at| self.source.shapes(at)).collect();
+        Ok(found?.len())
+    }
+
     /// The same samples, those of one shape one after the other, so that what is prepared for a shape serves all of them.
     /// The first `lead` are spread over all shapes: they stand for the rest. Samples that are all alike keep their order.
     pub(crate) fn grouped(&self, lead: usize) -> Result<Self, DataError> {

@@ -81,12 +81,30 @@ impl Guard<'_, '_> {
         if enlarged && self.suffices(reachable, enough) { self.shrink(reachable, enough) } else { Ok(()) }
     }
 
+    /// Whether weights of few bits lose more than activations do.
+    pub(super) fn weights_lose(&mut self) -> Result<bool, SearchError> {
+        if !self.has_few_bits() {
+            return Ok(false);
+        }
+        let all = self.with(&Part::Layers(0..self.units.layers.len()));
+        let Some(without) = self.metrics_of("all layers in float", &all)? else { return Ok(true) };
+        let lose = !self.is_met(&without) && loss(&without) > WORTH * loss(&self.metrics);
+        if lose {
+            self.note("all layers in float".to_owned(), &without, false);
+        }
+        Ok(lose)
+    }
+
+    /// Whether few bits were asked for.
+    fn has_few_bits(&self) -> bool {
+        let eight = |unit: &Unit| self.base.layer(&unit.name).is_none_or(|plan| plan.weights == WeightBits::Bits(8));
+        !self.units.layers.iter().all(eight)
+    }
+
     /// The fewest neighbours whose weights of 8 bits are to blame for most of what is lost with all layers in float: `all`
     /// with these weights in float, and its metrics.
     fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<(Choice, Metrics)>, SearchError> {
-        let eight = |unit: &Unit| self.base.layer(&unit.name).is_none_or(|plan| plan.weights == WeightBits::Bits(8));
-        if !self.units.layers.iter().all(eight) {
-            // Few bits were asked for.
+        if self.has_few_bits() {
             return Ok(None);
         }
         let most = WORTH * loss(without);

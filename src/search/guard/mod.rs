@@ -13,6 +13,8 @@
 //!    stretches of layers, and all nodes of an operator, by gain per work that is done in float: together as many as it
 //!    takes, then as little of each as it takes.
 //!
+//! Few bits are asked for, not a fault: where all activations in float lose nearly as much, nothing else is tried.
+//!
 //! What is tried is limited by a budget of counted work ([`trials`]).
 
 mod float;
@@ -104,7 +106,7 @@ pub(crate) struct Work<'a> {
 pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime) -> Result<Repaired, SearchError> {
     let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
     let units = Units::of(model, scheme, work.data, runtime)?;
-    let budget = Budget::of(&units, options, work);
+    let budget = Budget::of(&units, options, work)?;
     let samples = budget.samples.min(work.data.len());
     let probe = work.data.split(samples).1;
     let layers: Vec<_> = scheme
@@ -135,7 +137,7 @@ pub(in crate::search) fn mend(
     runtime: &Runtime,
 ) -> Result<Repaired, SearchError> {
     let units = Units::of(model, scheme, work.data, runtime)?;
-    let budget = Budget::of(&units, options, work);
+    let budget = Budget::of(&units, options, work)?;
     mended(&units, scheme, options, (budget, work), goal, measure, runtime)
 }
 
@@ -171,9 +173,12 @@ struct Budget {
 }
 
 impl Budget {
-    fn of(units: &Units, options: &Options, work: Work) -> Self {
-        let sample = units.work as f64 / RATE;
-        let calibration = sample * work.calibrated as f64;
+    fn of(units: &Units, options: &Options, work: Work) -> Result<Self, SearchError> {
+        let alone = units.work as f64 / RATE;
+        let calibration = alone * work.calibrated as f64;
+        // A network is prepared anew for each shape of its inputs.
+        let shapes = work.data.shapes()?.saturating_sub(1);
+        let sample = alone + OVERHEAD * shapes as f64 / work.data.len().max(1) as f64;
         let asked = options.repair.repair_time;
         let usual = (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]);
         let room = |seconds: f64, trials: f64| ((seconds / trials - OVERHEAD).max(0.0) / sample.max(1e-9)) as usize;
@@ -182,7 +187,7 @@ impl Budget {
         let samples = room(asked.unwrap_or(usual), TRIALS).max(telling).clamp(SAMPLES[0], SAMPLES[1]);
         let budget = Self { seconds: usual, sample, samples };
         let seconds = asked.unwrap_or_else(|| usual.max(few * budget.of_trial(samples)).min(SECONDS[1]));
-        Self { seconds, ..budget }
+        Ok(Self { seconds, ..budget })
     }
 
     fn of_trial(self, samples: usize) -> f64 {
@@ -241,6 +246,9 @@ impl<'a, 'm> Guard<'a, 'm> {
 
     fn repair(&mut self) -> Result<(), SearchError> {
         if self.is_met(&self.metrics) {
+            return Ok(());
+        }
+        if self.weights_lose()? {
             return Ok(());
         }
         if self.observer == ObserverKind::default() {
