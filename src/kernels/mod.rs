@@ -6,6 +6,7 @@
 //! [`Columns`]: the size of either does not depend on the number of samples.
 
 mod columns;
+pub(crate) mod convolution;
 mod geometry;
 mod gram;
 mod stride;
