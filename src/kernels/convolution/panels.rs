@@ -31,6 +31,11 @@ impl Panels {
         self.depth
     }
 
+    /// Values, with the zeros that fill the last block.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     /// Blocks in order.
     pub(super) fn blocks(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact((self.depth * ROWS).max(1))

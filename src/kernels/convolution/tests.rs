@@ -108,6 +108,25 @@ fn bands_do_not_change_bits() {
     }
 }
 
+/// Sums that are long, and weights that are many, are cut into parts that go on where the last ended.
+#[test]
+fn long_sums_are_those_of_the_definition() {
+    for (inputs, outputs, side) in [(90, 70, 11), (130, 260, 7)] {
+        let axis = Axis { input: side, output: side, kernel: 3, stride: 1, dilation: 1, before: 1 };
+        let window = Window { inputs, outputs, groups: 1, axes: [axis; 2] };
+        let (weights, bias) = (values(outputs * window.depth(), 1), values(outputs, 2));
+        let input = values(window.input_len(), 3);
+        let activation = Activation::Clamp { low: -1.0, high: 8.0 };
+        let layer = Convolution::new(window, &weights, bias.clone()).unwrap().with_activation(activation);
+        let mut found = vec![f32::NAN; window.output_len()];
+        layer.run(&input, &mut found, &mut Scratch::default());
+        let wanted = direct(&window, &weights, &bias, activation, &input);
+        let wrong = found.iter().zip(&wanted).find(|(a, b)| !((*a - *b).abs() < 1e-3));
+        assert!(wrong.is_none(), "{wrong:?}");
+        assert!(window.depth() > 512);
+    }
+}
+
 #[test]
 fn not_a_number_stays_one() {
     let axes = [Axis::SINGLE, Axis { input: 9, output: 9, ..Axis::SINGLE }];
