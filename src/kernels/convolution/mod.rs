@@ -55,7 +55,12 @@ enum Weights {
 
 impl Convolution {
     /// Packs weights `[O, I / groups, H, W]`; `None` where they do not fit the window.
-    pub(crate) fn new(window: Window, weights: &[f32], bias: Vec<f32>) -> Option<Self> {
+    pub(crate) fn new(mut window: Window, weights: &[f32], bias: Vec<f32>) -> Option<Self> {
+        // A column is a row that lies the same way in memory; vectors run along rows.
+        let [tall, wide] = window.axes;
+        if wide == Axis::SINGLE {
+            window.axes = [wide, tall];
+        }
         let Window { inputs, outputs, groups, .. } = window;
         let divides = groups > 0 && inputs % groups == 0 && outputs % groups == 0 && outputs > 0 && inputs > 0;
         let fits = || weights.len() == outputs * window.depth() && bias.len() == outputs;

@@ -79,11 +79,14 @@ impl WithSimd for Product<'_> {
             if panels.len() > WEIGHTS_IN_CACHE { (COLUMNS_IN_CACHE / size.max(1)).clamp(1, MOST_TILES) } else { 1 };
         let furthest = offsets.iter().max().copied().unwrap_or(0);
         let dense: Vec<usize> = (0..depth.min(DEPTH_AT_ONCE)).map(|at| at * vectors * lanes).collect();
-        let mut all = (0..height).flat_map(|y| {
-            (0..width).step_by(lanes).map(move |x| Lane {
+        // Rows that would leave much of their vectors empty are taken as one row, value by value.
+        let gather = pack && height > 1 && 4 * width < 3 * width.next_multiple_of(lanes);
+        let (rows, length) = if gather { (1, height * width) } else { (height, width) };
+        let mut all = (0..rows).flat_map(|y| {
+            (0..length).step_by(lanes).map(move |x| Lane {
                 from: y * stride + x,
                 to: y * width + x,
-                count: lanes.min(width - x),
+                count: lanes.min(length - x),
             })
         });
         let mut room = [0.0; ROOM];
@@ -113,7 +116,9 @@ impl WithSimd for Product<'_> {
                 let stop = depth.min(start + DEPTH_AT_ONCE);
                 let offsets = &offsets[start..stop];
                 for (tile, to) in tiles.iter().take(count).zip(scratch.chunks_exact_mut(size.max(1))) {
-                    if tile.packed {
+                    if gather {
+                        tile.gather(source, offsets, [width, stride], to.chunks_exact_mut(vectors * lanes));
+                    } else if tile.packed {
                         tile.pack(simd, source, offsets, to.chunks_exact_mut(vectors * lanes));
                     }
                 }
@@ -174,6 +179,31 @@ struct Columns {
 }
 
 impl Columns {
+    /// Copies the columns of some terms for outputs that are counted over all rows.
+    #[inline(always)]
+    fn gather<'a>(
+        &self,
+        source: &[f32],
+        offsets: &[usize],
+        [width, stride]: [usize; 2],
+        to: impl Iterator<Item = &'a mut [f32]>,
+    ) {
+        let mut places = [0; VECTORS * 16];
+        let mut count = 0;
+        for lane in self.lanes.iter().take(self.used) {
+            for at in lane.to..lane.to + lane.count {
+                places[count] = at / width * stride + at % width;
+                count += 1;
+            }
+        }
+        for (row, &offset) in to.zip(offsets) {
+            let source = &source[offset..];
+            for (to, &place) in row.iter_mut().zip(&places[..count]) {
+                *to = source[place];
+            }
+        }
+    }
+
     /// Copies the columns of some terms.
     #[inline(always)]
     fn pack<'a, S: Simd>(&self, simd: S, source: &[f32], offsets: &[usize], to: impl Iterator<Item = &'a mut [f32]>) {

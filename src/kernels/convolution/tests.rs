@@ -149,3 +149,22 @@ fn weights_that_do_not_fit_are_declined() {
     assert!(Convolution::new(window, &[0.0; 12], vec![0.0; 5]).is_none());
     assert!(Convolution::new(Window { groups: 4, ..window }, &[0.0; 6], vec![0.0; 6]).is_none());
 }
+
+/// Columns of one position, and narrow rows under many weights, fill vectors as well as wide rows do, and right.
+#[test]
+fn narrow_outputs_are_those_of_the_definition() {
+    let axis = |input, kernel| Axis { input, output: input, kernel, stride: 1, dilation: 1, before: kernel / 2 };
+    for axes in
+        [[axis(50, 5), Axis::SINGLE], [axis(4, 3), axis(4, 3)], [axis(9, 3), axis(2, 3)], [axis(11, 1), axis(3, 3)]]
+    {
+        let window = Window { inputs: 5, outputs: 80, groups: 1, axes };
+        let (weights, bias) = (values(80 * window.depth(), 1), values(80, 2));
+        let input = values(window.input_len(), 3);
+        let layer = Convolution::new(window, &weights, bias.clone()).unwrap();
+        let mut found = vec![f32::NAN; window.output_len()];
+        layer.run(&input, &mut found, &mut Scratch::default());
+        let wanted = direct(&window, &weights, &bias, Activation::Identity, &input);
+        let wrong = found.iter().zip(&wanted).find(|(a, b)| !((*a - *b).abs() < 1e-4));
+        assert!(wrong.is_none(), "{wrong:?} by {window:?}");
+    }
+}
