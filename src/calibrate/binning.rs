@@ -4,6 +4,9 @@
 //! no branches, and conversions to integers separate from the increments. Counting is spread over several tables, since
 //! increments of one address have to wait for each other, and neighbours in an activation often share a bin.
 
+// Compiled into the function that chose the vectors.
+#![allow(clippy::inline_always)]
+
 use crate::quant::Range;
 use pulp::{Arch, Simd, WithSimd};
 

@@ -3,7 +3,10 @@
 //! `y[o, p] = f(b[o] + Σ_k W[o, k]·x[k, p])`, k over the channels and taps that an output reads.
 //!
 //! Weights are packed once. The input is taken as [`Planes`], in which every term of a sum is a row of neighbouring
-//! values; no matrix of columns is built. Bits do not depend on the processor's vectors: see [`product`].
+//! values; no matrix of columns is built. Bits do not depend on the processor's vectors: see `product`.
+
+// What runs on vectors must be compiled into the function that chose them, and its loops are written out: see `product`.
+#![allow(clippy::inline_always, clippy::needless_range_loop)]
 
 mod depthwise;
 mod epilogue;
