@@ -29,7 +29,7 @@ const PROGRAM: [(&str, &str); 20] = [
     ("runtime", "What a run may use and whom it tells: threads, memory, progress, cancellation."),
     ("quant", "Number grids, scales and rounding: arithmetic on slices."),
     ("data", "Samples that feed a model: files, images, synthetic inputs."),
-    ("kernels", "Layers as matrix products: columns and moments of their inputs."),
+    ("kernels", "Layers as matrix products: convolutions, and columns and moments of their inputs."),
     ("engine", "The seam to whatever runs models, and the tract back end behind it."),
     ("execute", "Runs a network, or a part of one, over samples: partition, fold, float beside quantized."),
     ("prepare", "The canonical form of a model, and the reader of quantized ones."),

@@ -4,7 +4,11 @@
 //! no branches, and conversions to integers separate from the increments. Counting is spread over several tables, since
 //! increments of one address have to wait for each other, and neighbours in an activation often share a bin.
 
+// Compiled into the function that chose the vectors.
+#![allow(clippy::inline_always)]
+
 use crate::quant::Range;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Bins on each side of zero.
 pub(super) const SIDE: usize = 2048;
@@ -57,12 +61,13 @@ impl Extremes {
     pub(super) fn of(values: &[f32]) -> Self {
         let mut total = Self::default();
         for block in values.chunks(BLOCK) {
-            total.merge(Self::of_finite(block).unwrap_or_else(|| Self::of_any(block)));
+            total.merge(Arch::new().dispatch(Finite(block)).unwrap_or_else(|| Self::of_any(block)));
         }
         total
     }
 
     /// The extremes of a block that is not empty; none if it holds NaN or infinity.
+    #[inline(always)]
     fn of_finite(block: &[f32]) -> Option<Self> {
         let mut lows = [f32::INFINITY; LANES];
         let mut highs = [f32::NEG_INFINITY; LANES];
@@ -103,6 +108,18 @@ impl Extremes {
             }
         }
         extremes
+    }
+}
+
+/// A block of values, to be read with the vectors that the processor has. The result does not depend on them.
+struct Finite<'a>(&'a [f32]);
+
+impl WithSimd for Finite<'_> {
+    type Output = Option<Extremes>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Option<Extremes> {
+        Extremes::of_finite(self.0)
     }
 }
 

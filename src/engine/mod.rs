@@ -23,6 +23,7 @@ use crate::runtime::Runtime;
 use msq_passes::ir::{Model, NodeId};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that runs ONNX models.
 pub trait Backend: Debug + Send + Sync {
@@ -56,6 +57,12 @@ pub trait Session: Debug {
     /// Runs the model once on the runtime inputs in their order. Nothing is left of the runs before, and the same inputs
     /// give the same bits. After an error the session is of no use.
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError>;
+
+    /// Runs the model once and says how long each operator took, in the order of the run and by its kind in the back end;
+    /// nothing where the back end does not tell.
+    fn profile(&mut self, inputs: &[Array]) -> Result<Vec<(String, Duration)>, EngineError> {
+        self.run(inputs).map(|_| Vec::new())
+    }
 }
 
 /// The back end that is used where none is given.

@@ -1,4 +1,4 @@
-//! Layers as matrix products: how a layer reads its input, and second moments of what it reads.
+//! Layers as matrix products: float convolutions, how a layer reads its input, and second moments of what it reads.
 //!
 //! Every layer with a constant weight is y = W·x at each of its positions, W of shape `[O, K]` and x a column of K
 //! values taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Closed-form solvers need
@@ -6,6 +6,7 @@
 //! [`Columns`]: the size of either does not depend on the number of samples.
 
 mod columns;
+pub(crate) mod convolution;
 mod geometry;
 mod gram;
 mod stride;

@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{blowup, fake_quantize};
+use super::{blowup, convolution, dequantize, fake_quantize};
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use msq_passes::ir::{
@@ -194,6 +194,7 @@ fn with_readable_elements(model: &Model) -> Result<Model, EngineError> {
         let tensor = Narrow::of(&loaded).map_or_else(|| Ok(loaded.clone()), |narrow| narrow.widen(&loaded))?;
         copy.graph.set_initializer(value, tensor);
     }
+    dequantize::fold(&mut copy);
     Ok(copy)
 }
 
@@ -246,10 +247,13 @@ impl Narrow {
 /// Type inference and optimization. The outputs chosen before are kept whatever is fused around them.
 pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError> {
     use tract_onnx::tract_hir::infer::InferenceModelExt;
-    let model = model.into_typed().map_err(EngineError::load)?;
+    let mut model = model.into_typed().map_err(EngineError::load)?;
     refuse_huge(&model)?;
+    model.prop_consts().map_err(EngineError::load)?;
+    convolution::replace(&mut model)?;
     let mut model = model.into_decluttered().map_err(EngineError::load)?;
     fake_quantize::fuse(&mut model)?;
+    convolution::fuse(&mut model)?;
     model.into_optimized().map_err(EngineError::load)
 }
 

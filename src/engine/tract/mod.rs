@@ -4,6 +4,8 @@
 //! batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
 
 mod blowup;
+mod convolution;
+mod dequantize;
 mod facts;
 mod fake_quantize;
 mod load;

@@ -6,8 +6,10 @@ use crate::data::Array;
 use crate::engine::contained::contained;
 use crate::engine::{EngineError, Output, Plan, Session};
 use msq_passes::ir::Model;
+use std::time::{Duration, Instant};
 use tract_onnx::prelude::{Arc, InferenceFact, TValue};
 use tract_onnx::tract_core::internal::{TVec, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::tract_core::plan::eval;
 
 /// A model optimized for one set of input shapes. Cheap to clone; sessions of all threads share it.
 #[derive(Clone, Debug)]
@@ -50,17 +52,38 @@ struct TractSession {
     state: TypedSimpleState,
 }
 
-impl Session for TractSession {
-    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
+impl TractSession {
+    /// Lets a session begin, and hands over the inputs of a run.
+    fn begin(&mut self, inputs: &[Array]) -> Result<TVec<TValue>, EngineError> {
         // A recurrent layer would go on from where it was.
         if self.state.op_states.iter().any(Option::is_some) {
             self.state = self.plan.state()?;
         }
-        let inputs: Result<TVec<TValue>, EngineError> =
-            inputs.iter().map(|array| Ok(to_tract(array)?.into())).collect();
-        let inputs = inputs?;
+        inputs.iter().map(|array| Ok(to_tract(array)?.into())).collect()
+    }
+}
+
+impl Session for TractSession {
+    fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
+        let inputs = self.begin(inputs)?;
         let run = || self.state.run(inputs).map_err(EngineError::run);
         let outputs = contained(run, |reason| EngineError::Run { reason })?;
         Ok(outputs.into_iter().map(|value| Output::new(TractValue(value))).collect())
+    }
+
+    fn profile(&mut self, inputs: &[Array]) -> Result<Vec<(String, Duration)>, EngineError> {
+        let inputs = self.begin(inputs)?;
+        let mut times = Vec::new();
+        let run = || {
+            let outputs = self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+                let start = Instant::now();
+                let outputs = eval(context, state, node, inputs);
+                times.push((node.op.name().into_owned(), start.elapsed()));
+                outputs
+            });
+            outputs.map(drop).map_err(EngineError::run)
+        };
+        contained(run, |reason| EngineError::Run { reason })?;
+        Ok(times)
     }
 }
