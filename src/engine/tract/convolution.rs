@@ -291,7 +291,7 @@ mod tests {
         let scale = folded.add_const("scale", tensor(&[1, 6, 1, 1], 5)).unwrap();
         let scaled = folded.wire_node("scaled", math::mul(), &[output, scale]).unwrap();
         folded.select_output_outlets(&scaled).unwrap();
-        let has = |model: &TypedModel| model.nodes.iter().any(|node| node.op_is::<OwnConvolution>());
+        let has = |model: &TypedModel| model.nodes.iter().any(TypedNode::op_is::<OwnConvolution>);
         assert!(!has(&own(folded)));
         let volume = model(&[1, 2, 4, 4, 4], &[3, 2, 2, 2, 2], 1, |_| {}, false);
         assert!(!has(&own(volume)));

@@ -55,7 +55,9 @@ fn folded(graph: &Graph, node: &Node) -> Option<(ValueId, TensorProto)> {
     for (at, part) in floats.chunks_mut(inner).enumerate() {
         let channel = at % channels;
         let (scale, zero_point) = (scales[channel], zero_points.as_ref().map_or(0.0, |z| z[channel] as f32));
-        part.iter_mut().for_each(|value| *value = (*value - zero_point) * scale);
+        for value in part {
+            *value = (*value - zero_point) * scale;
+        }
     }
     let name = graph.value(result).name();
     Some((result, TensorProto::from_f32(name, &shape, &floats)))

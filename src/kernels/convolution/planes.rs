@@ -3,7 +3,7 @@
 //! With stride s the taps of a kernel fall into s² phases of the input: positions that are equal modulo s. In planes of
 //! one phase each, a tap reads for neighbouring outputs neighbouring values, whatever the stride:
 //!
-//! `plane[phase][y − y0 + t_y][x + t_x]`, (t_y, t_x) the tap's position in its phase,
+//! `plane[phase][y − y0 + t_y][x + t_x]`, `(t_y, t_x)` the tap's position in its phase,
 //!
 //! so one offset per tap says where the row of outputs starts that reads it. Padding is written out as zeros.
 

@@ -121,7 +121,7 @@ fn long_sums_are_those_of_the_definition() {
         let mut found = vec![f32::NAN; window.output_len()];
         layer.run(&input, &mut found, &mut Scratch::default());
         let wanted = direct(&window, &weights, &bias, activation, &input);
-        let wrong = found.iter().zip(&wanted).find(|(a, b)| !((*a - *b).abs() < 1e-3));
+        let wrong = found.iter().zip(&wanted).find(|(a, b)| (*a - *b).abs().total_cmp(&1e-3).is_ge());
         assert!(wrong.is_none(), "{wrong:?}");
         assert!(window.depth() > 512);
     }
@@ -164,7 +164,7 @@ fn narrow_outputs_are_those_of_the_definition() {
         let mut found = vec![f32::NAN; window.output_len()];
         layer.run(&input, &mut found, &mut Scratch::default());
         let wanted = direct(&window, &weights, &bias, Activation::Identity, &input);
-        let wrong = found.iter().zip(&wanted).find(|(a, b)| !((*a - *b).abs() < 1e-4));
+        let wrong = found.iter().zip(&wanted).find(|(a, b)| (*a - *b).abs().total_cmp(&1e-4).is_ge());
         assert!(wrong.is_none(), "{wrong:?} by {window:?}");
     }
 }
