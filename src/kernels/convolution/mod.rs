@@ -67,7 +67,7 @@ impl Convolution {
         let Window { inputs, outputs, groups, .. } = window;
         let divides = groups > 0 && inputs % groups == 0 && outputs % groups == 0 && outputs > 0 && inputs > 0;
         let fits = || weights.len() == outputs * window.depth() && bias.len() == outputs;
-        if !divides || window.axes.iter().any(|axis| axis.kernel == 0 || axis.stride == 0) || !fits() {
+        if !divides || window.axes.iter().any(Axis::is_empty) || !fits() {
             return None;
         }
         let depthwise = groups == inputs && outputs == inputs && window.depth() > 1;

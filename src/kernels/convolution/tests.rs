@@ -147,6 +147,8 @@ fn weights_that_do_not_fit_are_declined() {
     assert!(Convolution::new(window, &[0.0; 12], vec![0.0; 6]).is_some());
     assert!(Convolution::new(window, &[0.0; 11], vec![0.0; 6]).is_none());
     assert!(Convolution::new(window, &[0.0; 12], vec![0.0; 5]).is_none());
+    let empty = Axis { input: 0, output: 0, ..Axis::SINGLE };
+    assert!(Convolution::new(Window { axes: [Axis::SINGLE, empty], ..window }, &[0.0; 12], vec![0.0; 6]).is_none());
     assert!(Convolution::new(Window { groups: 4, ..window }, &[0.0; 6], vec![0.0; 6]).is_none());
 }
 

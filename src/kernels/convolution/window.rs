@@ -32,6 +32,11 @@ impl Axis {
         (self.kernel - 1) * self.dilation / self.stride
     }
 
+    /// Whether nothing is read or written along it.
+    pub(super) fn is_empty(&self) -> bool {
+        [self.input, self.output, self.kernel, self.stride].contains(&0)
+    }
+
     /// Whether every output position reads the input position of the same number and nothing else.
     pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.before == 0 && self.input == self.output
