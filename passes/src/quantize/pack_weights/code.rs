@@ -1,25 +1,27 @@
-//! The arithmetic of packing: integers as digits of words, words as planes of bytes.
+//! The arithmetic of packing: integers as digits of words.
 //!
-//! An integer q of a grid is the digit d = q − low of some base B. A word holds g digits, `Σ_k d_k·B^k`, so it is below
-//! `B^g`. Widths that divide 8, and the base 3, fill a byte with a word:
+//! An integer q of a grid that starts at `low` is the digit d = q − low of some base B. A word holds g digits,
+//! `Σ_k d_k·B^k`. Widths that divide 8, and the base 3, fill words of 8 or of 16 bits:
 //!
-//! | base | digits | bits per weight |
-//! |---|---|---|
-//! | 3 | 5 | 1.6 |
-//! | 4 | 4 | 2 |
-//! | 16 | 2 | 4 |
-//!
-//! The other widths take words of 10 to 14 bits, cut into planes: the low byte of every word, then the next 4 bits (two
-//! words per byte), then the next 2 bits (four words per byte).
-//!
-//! | base | digits | planes | bits per weight |
+//! | base | digits in 8 bits | in 16 bits | bits per weight |
 //! |---|---|---|---|
-//! | 8 | 4 | 8 + 4 | 3 |
-//! | 32 | 2 | 8 + 2 | 5 |
-//! | 64 | 2 | 8 + 4 | 6 |
-//! | 128 | 2 | 8 + 4 + 2 | 7 |
+//! | 2 | 8 | 16 | 1 |
+//! | 3 | 5 | 10 | 1.6 |
+//! | 4 | 4 | 8 | 2 |
+//! | 16 | 2 | 4 | 4 |
 //!
-//! A table of `B^g` rows of g digits turns a word back into its digits.
+//! The other widths leave s bits of a word of 16 bits free. The words of a group carry one more row of g digits there:
+//! s bits of it each, the lowest in the first word.
+//!
+//! | base | digits | free bits | words per group | weights per group |
+//! |---|---|---|---|---|
+//! | 8 | 4 | 4 | 3 | 16 |
+//! | 32 | 3 | 1 | 15 | 48 |
+//! | 64 | 2 | 4 | 3 | 8 |
+//! | 128 | 2 | 2 | 7 | 16 |
+//!
+//! A table of one row of g digits per value of a word turns words back into digits: wide words because an index of 32
+//! bits per word is most of what unpacking keeps in memory.
 
 /// How integers are written as digits of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,63 +30,79 @@ pub(super) struct Code {
     pub(super) base: usize,
     /// Digits g per word.
     pub(super) digits: usize,
-    /// Widths in bits of the planes after the low byte, from low to high.
-    pub(super) high: &'static [usize],
+    /// Bytes of a word.
+    pub(super) width: usize,
+    /// Words that share one more row of digits in their free bits; 0 where no bits are free.
+    pub(super) group: usize,
 }
 
 impl Code {
-    /// Ternary: five trits per byte.
-    pub(super) const TERNARY: Self = Self { base: 3, digits: 5, high: &[] };
-
-    /// Integers of 1 to 7 bits.
-    pub(super) fn of_bits(bits: u8) -> Option<Self> {
-        let (digits, high): (usize, &[usize]) = match bits {
-            1 => (8, &[]),
-            2 => (4, &[]),
-            3 => (4, &[4]),
-            4 => (2, &[]),
-            5 => (2, &[2]),
-            6 => (2, &[4]),
-            7 => (2, &[4, 2]),
-            _ => return None,
-        };
-        Some(Self { base: 1 << bits, digits, high })
+    /// Ternary: five trits per byte. `wide` words have two bytes.
+    pub(super) const fn ternary(wide: bool) -> Self {
+        Self::filling(3, 5, wide)
     }
 
-    /// The number of words for `count` digits, such that every plane ends with a whole byte.
-    fn padded_words(self, count: usize) -> usize {
-        let step = self.high.iter().map(|bits| 8 / bits).max().unwrap_or(1);
-        count.div_ceil(self.digits).next_multiple_of(step)
+    /// Integers of 1 to 7 bits. `wide` words have two bytes, as those of 3, 5, 6 and 7 bits always do.
+    pub(super) fn of_bits(bits: u8, wide: bool) -> Option<Self> {
+        let grouped = |digits, group| Some(Self { base: 1 << bits, digits, width: 2, group });
+        match bits {
+            1 | 2 | 4 => Some(Self::filling(1 << bits, 8 / usize::from(bits), wide)),
+            3 => grouped(4, 3),
+            5 => grouped(3, 15),
+            6 => grouped(2, 3),
+            7 => grouped(2, 7),
+            _ => None,
+        }
+    }
+
+    const fn filling(base: usize, digits_per_byte: usize, wide: bool) -> Self {
+        let width = if wide { 2 } else { 1 };
+        Self { base, digits: width * digits_per_byte, width, group: 0 }
+    }
+
+    /// Values of the digits of a word: `B^g`.
+    pub(super) const fn rows(self) -> usize {
+        self.base.pow(self.digits as u32)
+    }
+
+    /// Bits that a word of a group has for the additional row.
+    pub(super) fn free_bits(self) -> usize {
+        self.rows().ilog2() as usize / self.group.max(1)
+    }
+
+    /// Digits of the words that stand or fall together: a group, or a word.
+    fn unit(self) -> usize {
+        if self.group == 0 { self.digits } else { (self.group + 1) * self.digits }
     }
 
     /// The number of digits after `count` digits are packed and unpacked, padding included.
     pub(super) fn padded(self, count: usize) -> usize {
-        self.padded_words(count) * self.digits
+        count.next_multiple_of(self.unit())
     }
 
-    /// Bytes of all planes for `count` digits.
+    /// Bytes of the words for `count` digits.
     pub(super) fn bytes(self, count: usize) -> usize {
-        let words = self.padded_words(count);
-        words + self.high.iter().map(|bits| words * bits / 8).sum::<usize>()
+        count.div_ceil(self.unit()) * self.group.max(1) * self.width
     }
 
-    /// The planes of the digits, which are below the base; zeros pad the last word.
-    pub(super) fn pack(self, digits: impl ExactSizeIterator<Item = usize>) -> Vec<Vec<u8>> {
-        let mut words = vec![0_usize; self.padded_words(digits.len())];
-        for (i, digit) in digits.enumerate() {
-            words[i / self.digits] += digit * self.base.pow((i % self.digits) as u32);
+    /// The words of the digits, which are below the base; zeros pad the last group.
+    pub(super) fn pack(self, digits: &[usize]) -> Vec<usize> {
+        let word = |digits: &[usize]| digits.iter().rev().fold(0, |word, digit| word * self.base + digit);
+        if self.group == 0 {
+            return digits.chunks(self.digits).map(word).collect();
         }
-        let mut planes = vec![words.iter().map(|word| *word as u8).collect()];
-        let mut shift = 8;
-        for &bits in self.high {
-            let byte = |words: &[usize]| -> u8 {
-                let part = |(k, word): (usize, &usize)| ((word >> shift) & ((1 << bits) - 1)) << (k * bits);
-                words.iter().enumerate().map(part).sum::<usize>() as u8
-            };
-            planes.push(words.chunks(8 / bits).map(byte).collect());
-            shift += bits;
+        let mut words = Vec::with_capacity(self.bytes(digits.len()) / self.width);
+        let bits = self.free_bits();
+        for unit in digits.chunks(self.unit()) {
+            let mut rows = unit.chunks(self.digits).map(word).chain(std::iter::repeat(0));
+            let start = words.len();
+            words.extend(rows.by_ref().take(self.group));
+            let more = rows.next().unwrap_or(0);
+            for (at, word) in words[start..].iter_mut().enumerate() {
+                *word += (more >> (at * bits) & ((1 << bits) - 1)) * self.rows();
+            }
         }
-        planes
+        words
     }
 }
 
@@ -93,32 +111,41 @@ mod tests {
     use super::*;
 
     /// The arithmetic of the unpacking graph.
-    fn unpack(code: Code, planes: &[Vec<u8>]) -> Vec<usize> {
-        let word = |i: usize| {
-            let mut word = usize::from(planes[0][i]);
-            let mut shift = 8;
-            for (plane, bits) in planes[1..].iter().zip(code.high) {
-                let per = 8 / bits;
-                word += (usize::from(plane[i / per]) >> (i % per * bits) & ((1 << bits) - 1)) << shift;
-                shift += bits;
-            }
-            word
+    fn unpack(code: Code, words: &[usize]) -> Vec<usize> {
+        let row = |word: usize| (0..code.digits).map(move |k| word / code.base.pow(k as u32) % code.base);
+        if code.group == 0 {
+            return words.iter().copied().flat_map(row).collect();
+        }
+        let group = |words: &[usize]| {
+            let step = 1 << code.free_bits();
+            let more = words.iter().rev().fold(0, |more, word| more * step + word / code.rows());
+            words.iter().copied().chain([more]).flat_map(row).collect::<Vec<usize>>()
         };
-        let digit = |i: usize| word(i / code.digits) / code.base.pow((i % code.digits) as u32) % code.base;
-        (0..planes[0].len() * code.digits).map(digit).collect()
+        words.chunks(code.group).flat_map(group).collect()
     }
 
     #[test]
     fn digits_come_back() {
-        for code in (1..=7).filter_map(Code::of_bits).chain([Code::TERNARY]) {
-            assert!(code.base.pow(code.digits as u32) <= 1 << (8 + code.high.iter().sum::<usize>()), "{code:?}");
-            for count in 0..70 {
+        let of_bits = |bits| [false, true].map(move |wide| Code::of_bits(bits, wide));
+        for code in (1..=7).flat_map(of_bits).flatten().chain([Code::ternary(false), Code::ternary(true)]) {
+            assert!(code.rows() <= 1 << (8 * code.width), "{code:?}");
+            for count in 0..110 {
                 let digits: Vec<usize> = (0..count).map(|i| (i * i + 5 * i + 3) % code.base).collect();
-                let planes = code.pack(digits.iter().copied());
-                assert_eq!(planes.iter().map(Vec::len).sum::<usize>(), code.bytes(count), "{code:?}");
-                let back = unpack(code, &planes);
+                let words = code.pack(&digits);
+                assert_eq!(words.len() * code.width, code.bytes(count), "{code:?}");
+                assert!(words.iter().all(|word| *word < 1 << (8 * code.width)), "{code:?}");
+                let back = unpack(code, &words);
                 assert_eq!(back.len(), code.padded(count), "{code:?}");
                 assert_eq!(back[..count], digits, "{code:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_waste_no_bit() {
+        for bits in 1..=7 {
+            for code in [false, true].into_iter().filter_map(|wide| Code::of_bits(bits, wide)) {
+                assert_eq!(8 * code.bytes(code.unit()), code.unit() * usize::from(bits), "{code:?}");
             }
         }
     }

@@ -7,21 +7,21 @@ use crate::ir::{FunctionProto, Graph, Model, NodeProto, OperatorSetIdProto, Valu
 use crate::pass::PassError;
 
 /// Calls the function that unpacks the code, adding it to the model if it is missing.
-pub(super) fn call(model: &mut Model, planes: &[ValueId], code: Code, low: i32) -> Result<ValueId, PassError> {
+pub(super) fn call(model: &mut Model, words: ValueId, code: Code, low: i32) -> Result<ValueId, PassError> {
     let name = format!("Unpack{}", code.base);
     if !model.is_function(DOMAIN, &name) {
-        model.add_function(define(&name, planes.len(), code, low, model.opset("").unwrap_or_default())?);
+        model.add_function(define(&name, code, low, model.opset("").unwrap_or_default())?);
         model.set_opset(DOMAIN, 1);
     }
-    Ok(call_named(&mut model.graph, &name, planes, "unpacked"))
+    Ok(call_named(&mut model.graph, &name, &[words], "unpacked"))
 }
 
-/// The function that unpacks planes of a code, the lowest digit being `low`.
-fn define(name: &str, planes: usize, code: Code, low: i32, opset: i64) -> Result<FunctionProto, PassError> {
+/// The function that unpacks words of a code, the lowest digit being `low`.
+fn define(name: &str, code: Code, low: i32, opset: i64) -> Result<FunctionProto, PassError> {
     let mut body = Graph::default();
-    let inputs: Vec<ValueId> = ["low", "high", "top"][..planes].iter().map(|plane| body.add_value(plane)).collect();
-    let output = Unpacker::default().integers(&mut body, &inputs, code, low);
-    function_of(name, body, &inputs, output, opset)
+    let words = body.add_value("packed");
+    let output = Unpacker::default().integers(&mut body, words, code, low);
+    function_of(name, body, &[words], output, opset)
 }
 
 /// A function of the domain `msq` with the nodes of `body`.

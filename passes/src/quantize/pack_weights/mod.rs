@@ -1,18 +1,19 @@
 //! Pass `pack-weights`: int8 weights become packed constants, unpacked by ordinary operators.
 //!
-//! The int8 initializer of a quantized layer is replaced by planes of bytes (`code.rs` has the arithmetic) and a
+//! The int8 initializer of a quantized layer is replaced by words of digits (`code.rs` has the arithmetic) and a
 //! sub-graph that turns them back into exactly those integers (`unpack.rs`). The sub-graph reads only constants:
 //! runtimes fold it when they load the model and then have the int8 weights again, so kernels, speed and results are
 //! those of plain int8.
 //!
 //! ```text
-//! table   = Cast<int8>(Transpose(Range(0, B^g) / B^k mod B) + low)      once per width
+//! table   = Cast<int8>(Transpose(Range(0, rows) / B^k mod B) + low)     once per width
 //! pool    = Reshape(Gather(table, words), [-1])                         once per width
 //! w1, w2… = Split(pool, lengths)
 //! W1      = Reshape(w1, shape)                                          once per layer
 //! ```
 //!
-//! Layers of one width share a pool, because nodes make up most of a small file. There are two exceptions. 4 bits may
+//! Small weights of one width share a pool, because nodes make up most of a small file; a weight that is alone needs
+//! neither the pool's Reshape nor Split. There are two exceptions. 4 bits may
 //! be an INT4 initializer and a Cast (opset 21), 2 bits INT2 (opset 25), for runtimes that support it. A codebook,
 //! whose table of digits maps to its entries, belongs to one layer:
 //!
@@ -20,7 +21,7 @@
 //! W = Reshape(Gather(Gather(codebook, digits), words), shape)
 //! ```
 //!
-//! With `functions` the nodes between planes and integers are a function of the model, one per width, and the unpacking
+//! With `functions` the nodes between words and integers are a function of the model, one per width, and the unpacking
 //! of a layer is one node.
 
 mod code;
@@ -70,8 +71,12 @@ const DOMAIN: &str = "msq";
 /// The most entries of a codebook.
 const LARGEST_CODEBOOK: usize = 128;
 
-/// A pool is closed when it holds this many weights, to bound what a runtime unpacks at once.
-const POOL: usize = 1 << 24;
+/// A weight of this many integers does not share a pool: its nodes are nothing beside its words, and the operators that
+/// cut a pool would copy them.
+const ALONE: usize = 1 << 16;
+
+/// With this many integers of a width, words have two bytes: half the indices, for a table of 65,536 rows.
+const WIDE: usize = 1 << 20;
 
 impl Packing {
     /// Bytes of this number of weights, without the nodes that unpack them.
@@ -79,8 +84,8 @@ impl Packing {
         match self {
             Self::Int4 => weights.div_ceil(2),
             Self::Int2 => weights.div_ceil(4),
-            Self::Ternary => Code::TERNARY.bytes(weights),
-            Self::Bits(bits) => Code::of_bits(bits).map_or(weights, |code| code.bytes(weights)),
+            Self::Ternary => Code::ternary(false).bytes(weights),
+            Self::Bits(bits) => Code::of_bits(bits, false).map_or(weights, |code| code.bytes(weights)),
             Self::Codebook => weights,
             Self::Trellis(rate) => rate.bytes(weights),
         }
@@ -106,10 +111,10 @@ impl Packing {
         }
     }
 
-    fn code(self) -> Option<Code> {
+    fn code(self, wide: bool) -> Option<Code> {
         match self {
-            Self::Ternary => Some(Code::TERNARY),
-            Self::Bits(bits) => Code::of_bits(bits),
+            Self::Ternary => Some(Code::ternary(wide)),
+            Self::Bits(bits) => Code::of_bits(bits, wide),
             Self::Codebook | Self::Int4 | Self::Int2 | Self::Trellis(_) => None,
         }
     }
@@ -158,8 +163,12 @@ impl Pass for PackWeights {
             outcome.count();
         }
         for (packing, weights) in pools {
-            for pool in pools_of(&weights) {
-                packer.pool(packing, pool)?;
+            let count: usize = weights.iter().map(|w| w.integers.len()).sum();
+            let Some(code) = packing.code(count >= WIDE) else { continue };
+            let (alone, shared): (Vec<Weight>, Vec<Weight>) =
+                weights.into_iter().partition(|w| w.integers.len() >= ALONE);
+            for pool in alone.chunks(1).chain([&shared[..]]).filter(|pool| !pool.is_empty()) {
+                packer.pool(packing, code, pool)?;
             }
         }
         Decoder::new(model, self.functions).write(coded)?;
@@ -243,22 +252,6 @@ fn integers_of(graph: &Graph, node: NodeId) -> Option<ValueId> {
     graph.node(node).inputs().iter().flatten().copied().find_map(behind)
 }
 
-/// Cuts the weights into pools of limited size, each of at least one weight.
-fn pools_of(weights: &[Weight]) -> Vec<&[Weight]> {
-    let mut pools = Vec::new();
-    let (mut start, mut held) = (0, 0);
-    for (i, weight) in weights.iter().enumerate() {
-        let count = weight.integers.len();
-        if i > start && held + count > POOL {
-            pools.push(&weights[start..i]);
-            (start, held) = (i, 0);
-        }
-        held += count;
-    }
-    pools.push(&weights[start..]);
-    pools
-}
-
 struct Packer<'a> {
     model: &'a mut Model,
     unpacker: Unpacker,
@@ -277,19 +270,15 @@ impl Packer<'_> {
         graph.remove_value(weight.value);
     }
 
-    /// All weights of one width.
-    fn pool(&mut self, packing: Packing, weights: &[Weight]) -> Result<(), PassError> {
-        let Some(code) = packing.code() else {
-            return Err(PassError::Input(format!("{packing:?} is no packing")));
-        };
+    /// Weights of one width.
+    fn pool(&mut self, packing: Packing, code: Code, weights: &[Weight]) -> Result<(), PassError> {
         let low = i32::from(packing.interval().0);
         let all: Vec<usize> =
             weights.iter().flat_map(|w| &w.integers).map(|&q| (i32::from(q) - low) as usize).collect();
-        let planes = code.pack(all.iter().copied());
         let stem =
             if packing == Packing::Ternary { "ternary".to_owned() } else { format!("bits{}", code.base.ilog2()) };
-        let planes = Unpacker::planes(self.graph(), &stem, &planes);
-        let unpacked = self.unpack(&planes, code, low)?;
+        let words = Unpacker::words(self.graph(), &stem, code, &all);
+        let unpacked = self.unpack(words, code, low)?;
         let padding = code.padded(all.len()) - all.len();
         let pieces = self.split(unpacked, weights, padding);
         for (weight, piece) in weights.iter().zip(pieces) {
@@ -300,11 +289,11 @@ impl Packer<'_> {
     }
 
     /// Integers of all words, as written or behind a function.
-    fn unpack(&mut self, planes: &[ValueId], code: Code, low: i32) -> Result<ValueId, PassError> {
+    fn unpack(&mut self, words: ValueId, code: Code, low: i32) -> Result<ValueId, PassError> {
         if self.functions {
-            function::call(self.model, planes, code, low)
+            function::call(self.model, words, code, low)
         } else {
-            Ok(self.unpacker.integers(&mut self.model.graph, planes, code, low))
+            Ok(self.unpacker.integers(&mut self.model.graph, words, code, low))
         }
     }
 
@@ -324,17 +313,17 @@ impl Packer<'_> {
     fn codebook(&mut self, weight: &Weight) -> Result<(), PassError> {
         let mut entries = entries_of(weight);
         let bits = entries.len().next_power_of_two().ilog2().max(1) as u8;
-        let Some(code) = Code::of_bits(bits) else {
+        // A table of two-byte words belongs to one layer only, and pays where that one is large.
+        let Some(code) = Code::of_bits(bits, weight.integers.len() >= WIDE) else {
             return Err(PassError::Input(format!("{} integers are too many for a codebook", entries.len())));
         };
-        let numbers = weight.integers.iter().map(|q| entries.binary_search(q).unwrap_or(0));
-        let planes = code.pack(numbers);
+        let numbers: Vec<usize> = weight.integers.iter().map(|q| entries.binary_search(q).unwrap_or(0)).collect();
         // Padding reads entry 0; numbers past the last entry do not occur, but the table must cover them.
         entries.resize(code.base, 0);
         let graph = &mut self.model.graph;
-        let planes = Unpacker::planes(graph, "numbers", &planes);
+        let words = Unpacker::words(graph, "numbers", code, &numbers);
         let codebook = graph.add_initializer(TensorProto::from_i8("codebook", &[entries.len()], &entries));
-        let unpacked = self.unpacker.entries(graph, &planes, code, codebook);
+        let unpacked = self.unpacker.entries(graph, words, code, codebook);
         let padding = code.padded(weight.integers.len()) - weight.integers.len();
         let pieces = self.split(unpacked, std::slice::from_ref(weight), padding);
         let integers = reshape(self.graph(), pieces[0], &weight.dims(), "integers");
