@@ -56,7 +56,7 @@ fn decisions(outcome: &Outcome) -> String {
 #[test]
 fn running_from_kept_values_changes_nothing_and_saves_passes() {
     let ladder = |search: &mut SearchOptions| {
-        search.ladder = vec![WeightBits::Bits(8), WeightBits::Bits(4), WeightBits::Bits(2)];
+        search.ladder = vec![WeightBits::whole(8), WeightBits::whole(4), WeightBits::whole(2)];
         search.activations = msq_onnx::Activations::Same;
     };
     for method in [method("msq"), method("auto")] {
@@ -106,7 +106,7 @@ fn msq_lowers_the_layer_that_adds_least() {
             assert!(difference(at) <= difference(other) + 1e-9, "{} against {}", names[at], names[other]);
         }
     }
-    assert!(found.steps.iter().all(|step| step.plan.layers[0].weights == WeightBits::Bits(8)), "the first stays");
+    assert!(found.steps.iter().all(|step| step.plan.layers[0].weights == WeightBits::whole(8)), "the first stays");
     let accuracies = &found.steps[0].accuracies;
     assert!(accuracies[9] > 0.9 && accuracies[0] < accuracies[9], "{accuracies:?}");
 }

@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         let layer = reader.filter(|node| LayerOp::of(node).is_some()).map(|node| node.label(&self.model.graph));
         let plan = self.plan.as_ref().zip(layer).and_then(|(plan, layer)| plan.layer(layer));
         match plan.filter(|plan| !plan.weight_grid().is_list()).map(|plan| plan.weights) {
-            Some(WeightBits::Bits(bits)) => bits.min(stored),
+            Some(WeightBits::Bits(rate)) => rate.ceil().min(stored),
             Some(WeightBits::Ternary) => 2,
             _ => stored,
         }

@@ -142,7 +142,7 @@ fn float_report(model: &Model, layer: &Layer) -> LayerReport {
 pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
     let wide = |plan: LayerPlan| {
         let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases | WeightGrid::Trellis);
-        plan.weights == WeightBits::Bits(8) || listed
+        plan.weights == WeightBits::whole(8) || listed
     };
     let narrow = !scheme.placement.layers().any(|layer| wide(scheme.layer_plan(layer)));
     let on_integers = scheme.placement.layers().next().is_some();

@@ -17,11 +17,11 @@ pub(crate) type Rungs = Vec<usize>;
 pub(crate) enum Measure {
     /// Bytes of all weights as they are packed.
     PackedBytes,
-    /// Tenths of a bit of all weights together, a ternary weight 1.6 bits.
-    TenthBits,
+    /// Twentieths of a bit of all weights together, a ternary weight 1.6 bits.
+    TwentiethBits,
     /// Bytes of the file.
     FileBytes,
-    /// Multiply-accumulates times tenths of a bit of the weight times bits of the activation.
+    /// Multiply-accumulates times twentieths of a bit of the weight times bits of the activation.
     MacBits,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn ladder(weights: &[WeightBits], activations: Activations) -> Vec<La
             Activations::Same => weights.same_of_activations(),
             Activations::Fixed(activations) => activations,
         };
-        let grid = (weights == WeightBits::Bits(2)).then_some(WeightGrid::Codebook);
+        let grid = (weights == WeightBits::whole(2)).then_some(WeightGrid::Codebook);
         LayerPlan { weights, activations, grid, ..LayerPlan::default() }
     };
     weights.iter().map(rung).collect()
@@ -163,20 +163,14 @@ impl Space {
     pub(crate) fn cost(&self, measure: Measure, layer: usize, rung: usize) -> u64 {
         let SpaceLayer { weights, macs, rungs, .. } = &self.layers[layer];
         let rung = rungs[rung];
-        let tenths = match rung.weights {
-            WeightBits::Float => 320,
-            WeightBits::Ternary => 16,
-            WeightBits::Binary => 10,
-            WeightBits::Bits(bits) => 10 * u64::from(bits),
-        };
         let activation = match rung.activations {
             ActivationBits::Float => 32,
             ActivationBits::Bits(bits) => u64::from(bits),
         };
         match measure {
             Measure::PackedBytes | Measure::FileBytes => rung.packed_bytes(*weights) as u64,
-            Measure::TenthBits => *weights as u64 * tenths,
-            Measure::MacBits => macs * tenths * activation,
+            Measure::TwentiethBits => *weights as u64 * rung.weights.twentieths(),
+            Measure::MacBits => macs * rung.weights.twentieths() * activation,
         }
     }
 
@@ -193,7 +187,7 @@ impl Space {
     /// Bits of a weight on average.
     pub(crate) fn average_bits(&self, rungs: &[usize]) -> f64 {
         let weights: usize = self.layers.iter().map(|layer| layer.weights).sum();
-        self.total(Measure::TenthBits, rungs) as f64 / (10.0 * weights.max(1) as f64)
+        self.total(Measure::TwentiethBits, rungs) as f64 / (20.0 * weights.max(1) as f64)
     }
 
     /// Bytes of the weights as floats.

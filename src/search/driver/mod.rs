@@ -225,11 +225,11 @@ impl<'a> Driver<'a> {
                 }
             }
             Target::Bits(bits) => {
-                (Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
+                (Measure::TwentiethBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 20.0) as u64)
             }
             Target::Size(bytes) => (Measure::FileBytes, bytes),
             Target::MacBits(share) => {
-                (Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 80 * 8) * share) as u64)
+                (Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 160 * 8) * share) as u64)
             }
         };
         Goal::Limit(Limit { measure, most })

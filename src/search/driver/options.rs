@@ -95,7 +95,7 @@ impl Default for SearchOptions {
         Self {
             method: Method::default(),
             target: Target::default(),
-            ladder: [8, 7, 6, 5, 4, 3, 2].map(WeightBits::Bits).into_iter().chain([WeightBits::Ternary]).collect(),
+            ladder: [8, 7, 6, 5, 4, 3, 2].map(WeightBits::whole).into_iter().chain([WeightBits::Ternary]).collect(),
             activations: Activations::default(),
             step: 1,
             first_layer: false,
