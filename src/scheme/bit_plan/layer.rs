@@ -37,6 +37,9 @@ pub enum PackingForm {
     Int2,
 }
 
+/// Layers of fewer channels are no trellis code.
+const SHORTEST_COLUMN: usize = 8;
+
 /// What happens to a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,10 +134,14 @@ impl LayerPlan {
         }
     }
 
-    /// Bytes of this number of weights, without the nodes that unpack them.
-    pub fn packed_bytes(self, weights: usize) -> usize {
+    /// Bytes of this number of weights, so many channels of them, without the nodes that unpack them. A trellis code has a
+    /// string per value of a channel, of whole bytes.
+    pub fn packed_bytes(self, weights: usize, channels: usize) -> usize {
         match (self.weights, self.packing(weights)) {
             (WeightBits::Float, _) => 4 * weights,
+            (_, Some(Packing::Trellis(rate))) if channels >= SHORTEST_COLUMN => {
+                rate.bytes(channels) * weights.div_ceil(channels)
+            }
             (_, Some(packing)) => self.width(packing).bytes(weights),
             (_, None) => weights,
         }
@@ -231,11 +238,13 @@ mod tests {
         let narrow = LayerPlan { weights: WeightBits::whole(2), grid: Some(WeightGrid::Narrow), ..layer };
         assert_eq!(narrow.packing(200), Some(Packing::Ternary));
         let binary = LayerPlan { weights: WeightBits::Binary, ..layer };
-        assert_eq!((binary.packing(200), binary.packed_bytes(200)), (Some(Packing::Codebook), 25));
+        assert_eq!((binary.packing(200), binary.packed_bytes(200, 10)), (Some(Packing::Codebook), 25));
         let trellis = LayerPlan { weights: WeightBits::Bits(BitRate::of_quarters(7)), ..layer };
         let packing = TrellisRate::of_quarters(7).map(Packing::Trellis);
-        assert_eq!((trellis.packing(320), trellis.packed_bytes(320)), (packing, 70));
+        assert_eq!((trellis.packing(320), trellis.packed_bytes(320, 16)), (packing, 80));
+        // 17.5 bits take three bytes.
+        assert_eq!(trellis.packed_bytes(640, 10), 64 * 3);
         let powers = LayerPlan { grid: Some(WeightGrid::PowerOfTwo), ..layer };
-        assert_eq!((powers.packing(200), powers.packed_bytes(200)), (Some(Packing::Codebook), 100));
+        assert_eq!((powers.packing(200), powers.packed_bytes(200, 10)), (Some(Packing::Codebook), 100));
     }
 }
