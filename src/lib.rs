@@ -49,6 +49,7 @@ pub use calibrate::synthetic::made_up;
 pub use error::Error;
 pub use measure::{CustomMetric, ScoredOutputs, agreement, compare, evaluate, inspect, metrics};
 pub use pipeline::Quantized;
+pub use quant::BitRate;
 pub use quant::weight_grid::WeightGrid;
 pub use quantizer::{Quantizer, load};
 pub use runtime::progress;

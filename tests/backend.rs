@@ -219,7 +219,7 @@ fn all_phases_run_through_a_back_end_of_ones_own() {
     let backend = Arc::new(Tiny::default());
     let data = data(&model, &*backend);
     for bits in [8, 4] {
-        let plan = BitPlan::uniform(LayerPlan { weights: WeightBits::Bits(bits), ..LayerPlan::default() });
+        let plan = BitPlan::uniform(LayerPlan { weights: WeightBits::whole(bits), ..LayerPlan::default() });
         let mut options = Options::default();
         options.scheme.plan = plan;
         let before = backend.loaded.load(Ordering::Relaxed);

@@ -71,6 +71,41 @@ fn files_hold_what_the_grids_allow() {
     }
 }
 
+/// A plan with a fraction of a bit goes into the file and comes out again: in the metadata, and where there is none from
+/// the integers.
+#[test]
+fn fractions_of_a_bit_are_named() {
+    let scratch = Scratch::new();
+    let args = ["--calib", "--samples", "16", "--verify", "0", "--weight-bits", "1.75", "--keep-names"];
+    let mut more: Vec<OsString> = args.map(OsString::from).to_vec();
+    more.insert(1, digits("calib.npz").into());
+    let file = quantize_digits(&scratch, "out.onnx", &more);
+    let bits = |file: &std::path::Path| {
+        let said = msq(args!["inspect", file, "--json"]).ok().stdout;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let layers = said["layers"].as_array().unwrap().clone();
+        (
+            said["plan"].clone(),
+            layers.iter().map(|layer| layer["bits"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+        )
+    };
+    let (plan, named) = bits(&file);
+    assert_eq!(plan["default"]["weights"], serde_json::json!(1.75));
+    assert_eq!(named, ["1.75"; 10]);
+    // The same file with another key in the place of the plan's.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let key = b"msq-onnx.plan";
+    let at = bytes.windows(key.len()).position(|part| part == key).unwrap();
+    bytes[at..at + key.len()].copy_from_slice(b"other-tool.is");
+    let bare = scratch.out("bare.onnx");
+    std::fs::write(&bare, bytes).unwrap();
+    let (plan, found) = bits(&bare);
+    assert!(plan.is_null());
+    assert!(found.iter().filter(|bits| *bits == "1.75, trellis").count() > 6, "{found:?}");
+    let refused = msq(args![digits("digits.onnx"), "-o", scratch.out("no.onnx"), "--weight-bits", "2.75"]);
+    assert!(refused.error(2).contains("grid `trellis` takes weights of 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4 bits"));
+}
+
 /// One seed is one file, two are two, and the number of threads is neither here nor there.
 #[test]
 fn draws_follow_the_seed() {

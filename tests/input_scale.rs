@@ -69,7 +69,7 @@ fn cosine() -> SolverName {
 
 fn solved(model: &Model, samples: &[Sample], solver: SolverName, bias: BiasForm) -> Model {
     let plan = LayerPlan {
-        weights: WeightBits::Bits(4),
+        weights: WeightBits::whole(4),
         activations: ActivationBits::Bits(4),
         packing: PackingForm::None,
         ..LayerPlan::default()

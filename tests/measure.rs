@@ -87,7 +87,7 @@ fn a_run_and_an_evaluation_agree() {
 #[test]
 fn figures_come_from_samples_held_out_where_a_solver_fits() {
     let model = depth();
-    let four = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+    let four = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
     let run = |count: usize, plan: LayerPlan, solver: Option<SolverName>| {
         let mut options = Options::default();
         options.scheme.plan = BitPlan::uniform(plan);

@@ -56,7 +56,7 @@ fn decisions(outcome: &Outcome) -> String {
 #[test]
 fn running_from_kept_values_changes_nothing_and_saves_passes() {
     let ladder = |search: &mut SearchOptions| {
-        search.ladder = vec![WeightBits::Bits(8), WeightBits::Bits(4), WeightBits::Bits(2)];
+        search.ladder = Some(vec![WeightBits::whole(8), WeightBits::whole(4), WeightBits::whole(2)]);
         search.activations = msq_onnx::Activations::Same;
     };
     for method in [method("msq"), method("auto")] {
@@ -89,6 +89,28 @@ fn every_method_keeps_to_the_limit() {
     }
 }
 
+/// Quarters of a bit make a limit below two bits exact; other grids stay to be chosen.
+#[test]
+fn ladders_have_quarters_of_a_bit_and_other_grids() {
+    let fractions = |found: &Outcome| {
+        let weights = |bits: &&&str| found.plan.layers.values().any(|layer| layer.weights.to_string() == ***bits);
+        ["2.5", "2.25", "1.75", "1.5", "1.25"].iter().filter(weights).count()
+    };
+    for method in [method("msq"), method("ilp")] {
+        let found = search(Target::Bits(1.7), method, &Options::default(), |_| {});
+        assert!(found.reached && found.bits <= 1.7 && found.bits > 1.6, "{}: {}", found.method, found.bits);
+        assert!(fractions(&found) > 0, "{}: {}", found.method, found.plan.to_json());
+    }
+    let of = |grid: &str| {
+        let grid = Some(grid.parse().unwrap());
+        search(Target::Bits(2.5), method("uniform"), &Options::default(), |search| search.grid = grid)
+    };
+    let grids = |found: &Outcome| found.plan.layers.values().map(|l| l.weight_grid().to_string()).collect::<Vec<_>>();
+    assert_eq!(grids(&of("codebook")), ["codebook"; 10]);
+    assert_eq!(grids(&of("full")), ["full"; 10]);
+    assert_eq!(grids(&of("trellis")), ["trellis"; 10]);
+}
+
 /// The steps are those of algorithm 1: one layer at a time, that with the least difference to the one before.
 #[test]
 fn msq_lowers_the_layer_that_adds_least() {
@@ -100,13 +122,13 @@ fn msq_lowers_the_layer_that_adds_least() {
             names.iter().copied().filter(|n| step.plan.layer(n) != next.plan.layer(n)).collect();
         assert_eq!(changed, step.lowered.iter().collect::<Vec<_>>());
         let difference = |i: usize| (step.accuracies[i] - step.accuracies[i - 1]).abs();
-        let lowest = |name: &str| step.plan.layer(name).unwrap().weights == WeightBits::Ternary;
+        let lowest = |name: &str| step.plan.layer(name).unwrap().weights == WeightBits::whole(1);
         let at = names.iter().position(|name| **name == step.lowered[0]).unwrap();
         for other in (1..names.len()).filter(|&other| !lowest(names[other])) {
             assert!(difference(at) <= difference(other) + 1e-9, "{} against {}", names[at], names[other]);
         }
     }
-    assert!(found.steps.iter().all(|step| step.plan.layers[0].weights == WeightBits::Bits(8)), "the first stays");
+    assert!(found.steps.iter().all(|step| step.plan.layers[0].weights == WeightBits::whole(8)), "the first stays");
     let accuracies = &found.steps[0].accuracies;
     assert!(accuracies[9] > 0.9 && accuracies[0] < accuracies[9], "{accuracies:?}");
 }

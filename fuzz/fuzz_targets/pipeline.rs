@@ -30,7 +30,7 @@ impl Wanted {
             0 => WeightBits::Ternary,
             1 => WeightBits::Binary,
             9 => WeightBits::Float,
-            bits => WeightBits::Bits(bits),
+            bits => WeightBits::whole(bits),
         };
         let activations = match self.activations % 8 {
             _ if weights == WeightBits::Float => ActivationBits::Float,

@@ -7,7 +7,7 @@ use msq_onnx::exchange::Encodings;
 use msq_onnx::solve::SolverRow;
 use msq_onnx::{
     Activations, BitPlan, BitsOptions, CalibrateOptions, EndBits, Error, Options, OutputOptions, PrepareOptions,
-    SchemeOptions, SolveOptions, SolverName,
+    SchemeOptions, SolveOptions, SolverName, WeightGrid,
 };
 use std::path::{Path, PathBuf};
 
@@ -53,13 +53,13 @@ pub(crate) struct BitsArgs {
     encodings: Option<PathBuf>,
 }
 
-/// The flag of [`BitsArgs`] that searches take as well: bits of activations are not searched for.
-const OF_SEARCHES: (&str, &str) = ("act_bits", "--act-bits");
+/// The flags of [`BitsArgs`] that searches take as well: bits of activations and grids are not searched for.
+const OF_SEARCHES: [(&str, &str); 2] = [("act_bits", "--act-bits"), ("grid", "--grid")];
 
 /// A command with [`FormArgs`] and the flags of a search: which of them exclude each other, and the names of solvers.
 /// Arguments are named one by one: of a group clap would name all members in its error.
 pub(crate) fn completed(command: Command, searching: &[Id]) -> Command {
-    let fixing = ids::<BitsArgs>().filter(|id| id != OF_SEARCHES.0);
+    let fixing = ids::<BitsArgs>().filter(|id| OF_SEARCHES.iter().all(|(own, _)| id != own));
     let command = fixing.fold(command, |command, id| command.mut_arg(id, |arg| arg.conflicts_with_all(searching)));
     let bits = ids::<BitsOptions>().chain(["first_last_bits".into()]);
     command.mut_arg("plan", |arg| arg.conflicts_with_all(bits)).mut_arg("solver", |arg| arg.value_parser(solvers()))
@@ -72,9 +72,11 @@ fn solvers() -> impl TypedValueParser<Value = SolverName> {
 }
 
 impl FormArgs {
-    fn plan(&self) -> Result<BitPlan, Error> {
+    fn plan(&self, searching: bool) -> Result<BitPlan, Error> {
         match &self.bits.plan {
             Some(path) => Ok(BitPlan::load(path)?),
+            // Of a search the grid is that of its rungs.
+            None if searching => Ok(BitsOptions { grid: None, ..self.bits.options }.plan()),
             None => Ok(self.bits.options.plan()),
         }
     }
@@ -86,7 +88,7 @@ impl FormArgs {
 
     /// A flag that says what weights become, if one is given.
     pub(crate) fn fixes_bits(&self) -> Option<&str> {
-        self.bits.flags().find(|flag| *flag != OF_SEARCHES.1)
+        self.bits.flags().find(|flag| OF_SEARCHES.iter().all(|(_, own)| flag != own))
     }
 
     /// Bits of activations while bits of weights are searched for.
@@ -94,8 +96,13 @@ impl FormArgs {
         self.bits.options.act_bits.unwrap_or_default()
     }
 
-    /// What the flags here choose.
-    pub(crate) fn options(&self) -> Result<Options, Error> {
+    /// The grid of the rungs of a search, where one is given.
+    pub(crate) fn grid(&self) -> Option<WeightGrid> {
+        self.bits.options.grid
+    }
+
+    /// What the flags here choose, for a run with given bits or for a search.
+    pub(crate) fn options(&self, searching: bool) -> Result<Options, Error> {
         let encodings = self.bits.encodings.as_deref().map(Encodings::load).transpose()?;
         // A plan from a file says all there is to say.
         let first_last_bits = if self.bits.plan.is_some() { EndBits::Same } else { self.scheme.first_last_bits };
@@ -105,7 +112,7 @@ impl FormArgs {
                 ..self.prepare.clone()
             },
             scheme: SchemeOptions {
-                plan: self.plan()?,
+                plan: self.plan(searching)?,
                 first_last_bits,
                 encodings: encodings.unwrap_or_default().into(),
                 ..self.scheme.clone()

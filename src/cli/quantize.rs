@@ -73,8 +73,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
         return passes::print().map(|()| ExitCode::SUCCESS);
     }
     let (input, output) = (input(args)?, output_path(args)?);
-    let options = options(args)?;
     let search = args.search.options(&args.form, None)?;
+    let options = options(args, search.is_some())?;
     let model = msq_onnx::load(input)?;
     check_paths(args, &model, input, output)?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
@@ -149,8 +149,8 @@ fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) 
     paths::check(model, reads(args, input), writes.chain([output]))
 }
 
-fn options(args: &QuantizeArgs) -> Result<Options, Error> {
-    let mut options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options()? };
+fn options(args: &QuantizeArgs, searching: bool) -> Result<Options, Error> {
+    let mut options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options(searching)? };
     options.verify = VerifyOptions { details: args.report.is_some(), ..args.verify.clone() };
     options.repair = args.repair.clone();
     options.output.strip_names = (args.strip_names || args.keep_names).then_some(args.strip_names);

@@ -108,14 +108,21 @@ impl Given<SearchArgs> {
             return Err(Usage(format!("{flag} says what weights become, so there is nothing to search for")).into());
         }
         let options = &self.options;
-        if options.ladder.contains(&WeightBits::Float) {
-            return Err(
-                Usage("--ladder takes 2 to 8, ternary and binary: --skip leaves layers float".to_owned()).into()
-            );
+        if options.ladder.iter().flatten().any(|bits| *bits == WeightBits::Float) {
+            return Err(Usage(
+                "--ladder takes numbers of bits, ternary and binary: --skip leaves layers float".to_owned(),
+            )
+            .into());
         }
         let pyramid = Pyramid::new(self.pyramid.clone()).map_err(|error| Usage(format!("--pyramid: {error}")))?;
         let imprinting = Imprinting { pyramid, ..options.imprinting.clone() };
-        Ok(Some(SearchOptions { target, activations: form.activations(), imprinting, ..options.clone() }))
+        Ok(Some(SearchOptions {
+            target,
+            activations: form.activations(),
+            grid: form.grid(),
+            imprinting,
+            ..options.clone()
+        }))
     }
 }
 
@@ -162,7 +169,7 @@ pub(crate) struct SearchCommand {
 
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
-    let options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options()? };
+    let options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options(true)? };
     let Some(search) = args.search.options(&args.form, Some(Target::default()))? else {
         return Err(Usage("name a target".to_owned()).into());
     };

@@ -78,7 +78,7 @@ fn repaired(repair: &Repair) -> String {
 
 /// Bits of weights and activations, where they are not all 8.
 fn bits_line(report: &Report) -> Option<String> {
-    let plain = report.layers.iter().all(|l| l.weight_bits == Some(WeightBits::Bits(8)));
+    let plain = report.layers.iter().all(|l| l.weight_bits == Some(WeightBits::whole(8)));
     let (average, activations) = (report.bits_on_disk(), report.activations());
     let said = format!("weights {average:.2} on disk on average, activations {activations}");
     (!report.layers.is_empty() && (!plain || activations != "8")).then_some(said)

@@ -11,6 +11,7 @@
 use super::ExchangeError;
 use super::{Encoding, Encodings};
 use crate::prepare::quantized::{self, Qdq};
+use crate::quant::weight_grid::WeightGrid;
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::metadata;
 use msq_passes::analysis::LayerOp;
@@ -149,8 +150,11 @@ impl<'a> Reader<'a> {
         let reader = self.model.graph.value(weight).uses().first().map(|u| self.model.graph.node(u.node));
         let layer = reader.filter(|node| LayerOp::of(node).is_some()).map(|node| node.label(&self.model.graph));
         let plan = self.plan.as_ref().zip(layer).and_then(|(plan, layer)| plan.layer(layer));
-        match plan.filter(|plan| !plan.weight_grid().is_list()).map(|plan| plan.weights) {
-            Some(WeightBits::Bits(bits)) => bits.min(stored),
+        match plan
+            .filter(|plan| !plan.weight_grid().is_list() && plan.weight_grid() != WeightGrid::Trellis)
+            .map(|plan| plan.weights)
+        {
+            Some(WeightBits::Bits(rate)) => rate.ceil().min(stored),
             Some(WeightBits::Ternary) => 2,
             _ => stored,
         }

@@ -4,13 +4,14 @@ use super::MeasureError;
 use crate::engine::standard;
 use crate::prepare::quantized::{self, Qdq};
 use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare};
+use crate::quant::BitRate;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::metadata;
-use msq_passes::Profile;
 use msq_passes::analysis::quantized::is_dequantizer;
 use msq_passes::analysis::{Kept, LayerOp, Placement, layers};
 use msq_passes::ir::{Graph, Model, Node, TensorProto, ValueId};
 use msq_passes::ops::facts;
+use msq_passes::{Profile, TrellisCode, TrellisRate};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -73,6 +74,9 @@ pub struct LayerInspection {
     /// Why it would stay float; absent when it would not.
     pub reason: Option<String>,
 }
+
+/// The fewest channels of a layer on a trellis code.
+const SHORTEST_COLUMN: usize = 8;
 
 /// Why a layer of a quantized model computes in float with the weights it had.
 const FLOAT_WEIGHT: &str = "its weight is float";
@@ -236,9 +240,56 @@ fn levels(tensor: &TensorProto) -> Option<String> {
     }
     let uniform = (2..=8).find(|bits| low >= -(1 << (bits - 1)) && high < 1 << (bits - 1)).unwrap_or(8);
     let codebook = values.len().next_power_of_two().ilog2().max(1);
-    Some(if codebook < uniform { format!("{codebook}, codebook") } else { uniform.to_string() })
+    let coded = (uniform > 4).then(|| coded(&tensor.shape().ok()?, &tensor.to_i64().ok()?)).flatten();
+    Some(match coded {
+        Some(rate) => format!("{rate}, trellis"),
+        None if codebook < uniform => format!("{codebook}, codebook"),
+        None => uniform.to_string(),
+    })
+}
+
+/// Bits per weight of the trellis code that integers are of, along whichever axis, if they are of one. Hardly any others
+/// are: each integer allows few of the next.
+fn coded(shape: &[usize], integers: &[i64]) -> Option<BitRate> {
+    let integers: Vec<i8> = integers.iter().map(|&q| i8::try_from(q).ok()).collect::<Option<_>>()?;
+    let is_of = |code: &TrellisCode, axis: usize| {
+        let inner: usize = shape[axis + 1..].iter().product();
+        let parts = integers.chunks((shape[axis] * inner).max(1));
+        let mut columns = parts.flat_map(|part| (0..inner).map(|at| part.iter().skip(at).step_by(inner).copied()));
+        columns.all(|column| code.pack(&column.collect::<Vec<i8>>()).is_some())
+    };
+    let axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] >= SHORTEST_COLUMN).collect();
+    let rates = (0..=u8::MAX).filter_map(TrellisRate::of_quarters);
+    let found = rates.map(TrellisCode::new).find(|code| axes.iter().any(|&axis| is_of(code, axis)))?;
+    Some(BitRate::of_quarters(found.rate().quarters()))
 }
 
 fn stored_as(tensor: &TensorProto) -> String {
     tensor.element_type().map_or_else(String::new, |t| t.name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_weights_say_their_bits() {
+        let said = |shape: &[usize], integers: &[i8]| levels(&TensorProto::from_i8("w", shape, integers)).unwrap();
+        for rate in (0..=u8::MAX).filter_map(TrellisRate::of_quarters) {
+            let code = TrellisCode::new(rate);
+            let column = |at: usize| {
+                let string: Vec<u8> = (0..rate.bytes(16)).map(|i| (i * 151 + at * 57 + 23) as u8).collect();
+                code.unpack(&string, 16)
+            };
+            let columns: Vec<Vec<i8>> = (0..9).map(column).collect();
+            let rows: Vec<i8> = (0..16).flat_map(|row| columns.iter().map(move |column| column[row])).collect();
+            let expected = format!("{}, trellis", BitRate::of_quarters(rate.quarters()));
+            assert_eq!(said(&[16, 1, 3, 3], &rows), expected);
+            assert_eq!(said(&[9, 16], &columns.concat()), expected);
+        }
+        let any: Vec<i8> = (0..144_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 as i8).collect();
+        assert_eq!(said(&[16, 9], &any), "8");
+        assert_eq!(said(&[16, 9], &any.iter().map(|q| q >> 6).collect::<Vec<i8>>()), "2");
+        assert_eq!(said(&[2, 72], &any.iter().map(|q| 100 + (q >> 7)).collect::<Vec<i8>>()), "1, codebook");
+    }
 }

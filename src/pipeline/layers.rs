@@ -32,7 +32,7 @@ fn report(model: &Model, layer: &Layer, scheme: &Scheme, solved: &Solved) -> Lay
         activation_bits,
         weight_sqnr: solved.and_then(|s| decibels(s.weight_sqnr)),
         output_sqnr: solved.and_then(|s| decibels(s.output_sqnr?)),
-        bytes: planned.packed_bytes(layer.weights()),
+        bytes: planned.packed_bytes(layer.weights(), layer.channels()),
         ..float_report(model, layer)
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn stored_reports(scheme: &Scheme, solved: &Solved) -> Vec<StoredRepo
         };
         StoredReport {
             weight_bits: Some(planned.weights),
-            bytes: planned.packed_bytes(weight.weights()),
+            bytes: planned.packed_bytes(weight.weights(), weight.scales()),
             weight_sqnr: Some(rounded.weight_sqnr.decibels()).filter(|sqnr| sqnr.is_finite()),
             ..float(weight, None)
         }
@@ -142,7 +142,7 @@ fn float_report(model: &Model, layer: &Layer) -> LayerReport {
 pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
     let wide = |plan: LayerPlan| {
         let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases | WeightGrid::Trellis);
-        plan.weights == WeightBits::Bits(8) || listed
+        plan.weights == WeightBits::whole(8) || listed
     };
     let narrow = !scheme.placement.layers().any(|layer| wide(scheme.layer_plan(layer)));
     let on_integers = scheme.placement.layers().next().is_some();

@@ -5,6 +5,7 @@
 //! `ReLU` and pruned weights produce it in bulk. Results depend on the inputs alone, never on the number of threads.
 
 mod bias;
+mod bit_rate;
 mod error;
 mod grid;
 pub(crate) mod power_of_two;
@@ -19,6 +20,7 @@ mod weight;
 pub(crate) mod weight_grid;
 
 pub use bias::{QuantizedBias, minimum_weight_scales, quantize_bias};
+pub use bit_rate::BitRate;
 pub use error::QuantError;
 pub use grid::Affine;
 pub use msq_passes::Granularity;

@@ -1,5 +1,7 @@
 //! The integers weights may be rounded to, by name.
 
+use super::BitRate;
+use msq_passes::TrellisRate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +29,7 @@ pub enum WeightGrid {
     BinaryBases,
     /// 2^b integers of 8 bits, chosen for the layer.
     Codebook,
-    /// Integers of a trellis code: as good as some 2^(b+0.35) levels. For layers of fewer than 8 output channels, `codebook`.
+    /// Integers of a trellis code, also of 1 bit and of quarters of a bit: as good as some 2^(b+0.35) levels. For layers of fewer than 8 output channels, `codebook`.
     Trellis,
 }
 
@@ -51,12 +53,23 @@ impl WeightGrid {
         }
     }
 
-    /// What is wrong with so many bits, if anything.
-    pub(crate) fn fault(self, bits: u8) -> Option<String> {
-        let fits = bits <= self.most_bits();
+    /// What is wrong with so many bits, if anything. Ternary and binary weights count as 2 bits and 1.
+    pub(crate) fn fault(self, rate: BitRate) -> Option<String> {
+        let most = self.most_bits();
+        let fits = match self {
+            Self::Trellis => TrellisRate::of_quarters(rate.quarters()).is_some(),
+            Self::Sign => rate == BitRate::whole(1),
+            _ => rate.as_whole().is_some_and(|bits| (2..=most).contains(&bits)),
+        };
         (!fits).then(|| match self {
             Self::Sign => "grid `sign` takes weights that are \"binary\"".to_owned(),
-            _ => format!("grid `{self}` takes weights of 2 to {} bits", self.most_bits()),
+            Self::Trellis => {
+                let rates = (0..=u8::MAX).filter_map(TrellisRate::of_quarters);
+                let rates: Vec<String> = rates.map(|rate| BitRate::of_quarters(rate.quarters()).to_string()).collect();
+                format!("grid `trellis` takes weights of {} bits", rates.join(", "))
+            }
+            _ if rate.as_whole().is_none() => format!("grid `{self}` takes whole numbers of bits, 2 to {most}"),
+            _ => format!("grid `{self}` takes weights of 2 to {most} bits"),
         })
     }
 }

@@ -21,7 +21,7 @@ pub enum Activations {
 #[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Quantization"))]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BitsOptions {
-    /// Bits of the weights: 2 to 8, ternary, binary or float [default: 8 without a target].
+    /// Bits of the weights: 2 to 8, on the grid trellis also 1 and quarters such as 1.75, ternary, binary or float [default: 8 without a target].
     #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
     pub weight_bits: Option<WeightBits>,
     /// Bits of the activations that layers read: 2 to 8, float to quantize weights alone, or same as the weights
@@ -39,7 +39,7 @@ pub struct BitsOptions {
 impl BitsOptions {
     /// The plan that gives every layer these bits.
     pub fn plan(&self) -> BitPlan {
-        let weights = self.weight_bits.unwrap_or(WeightBits::Bits(8));
+        let weights = self.weight_bits.unwrap_or(WeightBits::whole(8));
         let activations = match (self.act_bits, weights) {
             (Some(Activations::Same), _) | (None, WeightBits::Float) => weights.same_of_activations(),
             (Some(Activations::Fixed(bits)), _) => bits,
@@ -73,7 +73,7 @@ impl fmt::Display for Activations {
     }
 }
 
-number_or_word!(Activations, ["float", "same"]);
+number_or_word!(Activations, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float", "same"]);
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +94,7 @@ mod tests {
     fn float_weights_leave_activations_in_float() {
         let plan = |bits: BitsOptions| bits.plan().default.map(|layer| (layer.weights, layer.activations));
         let of = |weight_bits, act_bits| BitsOptions { weight_bits, act_bits, ..BitsOptions::default() };
-        assert_eq!(plan(of(None, None)), Some((WeightBits::Bits(8), ActivationBits::Bits(8))));
+        assert_eq!(plan(of(None, None)), Some((WeightBits::whole(8), ActivationBits::Bits(8))));
         assert_eq!(plan(of(Some(WeightBits::Float), None)), Some((WeightBits::Float, ActivationBits::Float)));
         let ternary = of(Some(WeightBits::Ternary), Some(Activations::Same));
         assert_eq!(plan(ternary), Some((WeightBits::Ternary, ActivationBits::Bits(2))));

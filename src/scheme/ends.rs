@@ -48,7 +48,7 @@ impl fmt::Display for EndBits {
     }
 }
 
-number_or_word!(EndBits, ["same", "activations"]);
+number_or_word!(EndBits, { "type": "integer", "minimum": 2, "maximum": 8 }, ["same", "activations"]);
 
 impl EndBits {
     /// The plan of a first or last layer, given that of the other layers.
@@ -56,7 +56,7 @@ impl EndBits {
         let (bits, weights) = match self {
             Self::Same => return plan,
             Self::Activations => (8, plan.weights),
-            Self::Bits(bits) => (bits, WeightBits::Bits(bits)),
+            Self::Bits(bits) => (bits, WeightBits::whole(bits)),
         };
         let activations = match plan.activations {
             ActivationBits::Float => ActivationBits::Float,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn uniform(weights: u8, activations: u8) -> BitPlan {
-        let (weights, activations) = (WeightBits::Bits(weights), ActivationBits::Bits(activations));
+        let (weights, activations) = (WeightBits::whole(weights), ActivationBits::Bits(activations));
         BitPlan::uniform(LayerPlan { weights, activations, ..LayerPlan::default() })
     }
 
@@ -184,13 +184,13 @@ mod tests {
         let model = model("float y", CHAIN);
         ends(&model, &["a", "c"]);
         let plan = uniform(4, 4).with_ends(&model, EndBits::default());
-        let wide = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        let wide = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
         assert_eq!(plan.layer("a"), Some(wide));
         assert_eq!(plan.layer("b"), uniform(4, 4).default);
         assert_eq!(plan.layer("c"), Some(wide));
         assert_eq!(plan.layers.len(), 2);
         let plan = uniform(2, 4).with_ends(&model, EndBits::Bits(6));
-        let six = LayerPlan { weights: WeightBits::Bits(6), activations: ActivationBits::Bits(6), ..wide };
+        let six = LayerPlan { weights: WeightBits::whole(6), activations: ActivationBits::Bits(6), ..wide };
         assert_eq!((plan.layer("a"), plan.layer("c")), (Some(six), Some(six)));
         assert_eq!(plan.layer("b"), uniform(2, 4).default);
     }
@@ -243,19 +243,19 @@ mod tests {
     fn forms_that_other_bits_do_not_allow() {
         let model = model("float y", CHAIN);
         let check = |every: LayerPlan, ends| BitPlan::uniform(every).resolved(&model, ends, &Profile::ORT_CPU);
-        let four = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        let four = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
         let int4 = LayerPlan { packing: PackingForm::Int4, ..four };
         assert_eq!(check(int4, EndBits::Bits(8)).unwrap().layer("a"), Some(LayerPlan::default()));
         let codebook = LayerPlan { grid: Some(WeightGrid::Codebook), ..four };
         assert_eq!(check(codebook, EndBits::Bits(8)).unwrap().layer("a"), Some(LayerPlan::default()));
-        let kept = LayerPlan { weights: WeightBits::Bits(5), activations: ActivationBits::Bits(5), ..codebook };
+        let kept = LayerPlan { weights: WeightBits::whole(5), activations: ActivationBits::Bits(5), ..codebook };
         assert_eq!(check(codebook, EndBits::Bits(5)).unwrap().layer("a"), Some(kept));
         let float = LayerPlan { activations: ActivationBits::Float, ..four };
-        let wide = LayerPlan { weights: WeightBits::Bits(8), ..float };
+        let wide = LayerPlan { weights: WeightBits::whole(8), ..float };
         assert_eq!(check(float, EndBits::Bits(8)).unwrap().layer("c"), Some(wide));
         // A fault of every layer is reported as such, a fault of a first or last layer with its name.
         let fault = |every, ends| check(every, ends).unwrap_err().to_string();
-        let three = LayerPlan { weights: WeightBits::Bits(3), ..int4 };
+        let three = LayerPlan { weights: WeightBits::whole(3), ..int4 };
         assert!(fault(three, EndBits::Bits(8)).contains("`default`"));
         assert!(fault(four, EndBits::Bits(9)).contains("`a`: weights of 9 bits"));
     }

@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_the_rest_stays() {
-        let four = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        let four = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
         let named = [("a", four), ("b", LayerPlan::default()), ("c", four), ("d", LayerPlan::FLOAT)];
         let full = BitPlan::of_layers(named.map(|(name, layer)| (name.to_owned(), layer)).into_iter().collect());
         let mut model = model(", metadata_props: [\"license\": \"MIT\", \"msq-onnx.plan\": \"old\"]");

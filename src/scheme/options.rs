@@ -291,6 +291,14 @@ impl Default for RepairOptions {
 }
 
 impl Options {
+    /// Whether trellis codes are the grid of few bits unless another is asked for: the target folds what decodes them, and
+    /// the solver chooses them well.
+    pub(crate) fn takes_trellis(&self) -> bool {
+        let gram = self.solve.solver.as_ref().is_none_or(|solver| *solver == SolverName::GRAM);
+        let nearest = self.solve.rounding == RoundingMode::Nearest;
+        self.scheme.profile.trellis && gram && nearest && self.scheme.encodings.tensors.is_empty()
+    }
+
     /// The same with other bits.
     pub(crate) fn with_plan(&self, plan: &BitPlan) -> Self {
         let mut options = self.clone();

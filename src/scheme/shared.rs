@@ -239,7 +239,7 @@ pub(crate) fn agreed_plan(plan: &BitPlan, groups: &[Vec<String>]) -> BitPlan {
     for group in groups {
         let of = |name: &String| plan.layer(name).unwrap_or_default();
         let most = group.iter().map(of).filter(|p| p.weights != WeightBits::Float);
-        let Some(most) = most.reduce(|a, b| if b.weights.width() > a.weights.width() { b } else { a }) else {
+        let Some(most) = most.reduce(|a, b| if b.weights.twentieths() > a.weights.twentieths() { b } else { a }) else {
             continue;
         };
         for name in group {

@@ -99,7 +99,7 @@ fn solve(
     granularity: Granularity,
     bias: BiasForm,
 ) -> Result<QuantizedLayer, SolveError> {
-    let plan = LayerPlan { weights: WeightBits::Bits(4), grid: Some(grid), ..LayerPlan::default() };
+    let plan = LayerPlan { weights: WeightBits::whole(4), grid: Some(grid), ..LayerPlan::default() };
     let rounding = Rounding {
         plan,
         granularity,

@@ -132,7 +132,7 @@ pub trait Solver: std::fmt::Debug + Send + Sync {
 
 /// The solver that a scheme names, or the one that suits its bits: `gram` if any layer has fewer than 8, else `round`.
 pub(crate) fn solver(scheme: &Scheme) -> Result<Box<dyn Solver>, SolveError> {
-    let low = |layer: &Layer| scheme.layer_plan(layer).weights != WeightBits::Bits(8);
+    let low = |layer: &Layer| scheme.layer_plan(layer).weights != WeightBits::whole(8);
     let nearest = scheme.solve.rounding == RoundingMode::Nearest;
     let suits = || if nearest && scheme.layers().any(low) { SolverName::GRAM } else { SolverName::ROUND };
     let row = SolverRow::of(&scheme.solve.solver.clone().unwrap_or_else(suits))?;

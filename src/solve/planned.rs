@@ -29,7 +29,8 @@ pub(super) fn grid(plan: LayerPlan, levels: &[i8], channels: usize) -> Result<Gr
         WeightGrid::Wage => uniform(GridKind::SymmetricNarrow).map(|grid| Grid::Scaled(grid, ScaleSearch::Shift)),
         WeightGrid::Codebook => Ok(Grid::Codebook(bits(plan))),
         WeightGrid::Trellis => {
-            let rate = TrellisRate::of_quarters(4 * bits(plan).min(8)).filter(|_| channels >= SHORTEST);
+            let WeightBits::Bits(rate) = plan.weights else { return Ok(Grid::Codebook(bits(plan))) };
+            let rate = TrellisRate::of_quarters(rate.quarters()).filter(|_| channels >= SHORTEST);
             Ok(rate.map_or(Grid::Codebook(bits(plan)), |rate| Grid::Trellis(TrellisCode::new(rate))))
         }
         WeightGrid::Sign | WeightGrid::PowerOfTwo | WeightGrid::BinaryBases => Ok(Grid::Levels(levels)),
@@ -40,7 +41,7 @@ fn bits(plan: LayerPlan) -> u8 {
     match plan.weights {
         WeightBits::Binary => 1,
         WeightBits::Ternary => 2,
-        WeightBits::Bits(bits) => bits,
+        WeightBits::Bits(rate) => rate.ceil(),
         WeightBits::Float => 8,
     }
 }
@@ -56,7 +57,7 @@ mod tests {
     }
 
     fn solve(bits: u8, grid: WeightGrid, weights: &[f32]) -> Solution {
-        let plan = LayerPlan { weights: WeightBits::Bits(bits), grid: Some(grid), ..LayerPlan::default() };
+        let plan = LayerPlan { weights: WeightBits::whole(bits), grid: Some(grid), ..LayerPlan::default() };
         let levels = levels(plan, &[weights.to_vec()], weights.len());
         let grid = super::grid(plan, &levels, 1).unwrap();
         let groups = [Group { weights, statistics: Statistics::Nothing }];

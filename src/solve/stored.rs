@@ -65,7 +65,7 @@ pub(crate) fn round_stored(
         halve(&mut rounded, (solver.rounds_to_nearest() && !coded).then_some(&*list[0]));
     }
     let weight_sqnr = rounded.sqnr(&list[0]);
-    if plan.weights == WeightBits::Bits(8) && weight_sqnr.decibels() < LEAST {
+    if plan.weights == WeightBits::whole(8) && weight_sqnr.decibels() < LEAST {
         return Ok(None);
     }
     let mut data = rounded.data;

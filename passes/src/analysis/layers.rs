@@ -41,6 +41,11 @@ impl Layer {
         self.shape.iter().product()
     }
 
+    /// Number of output channels of a group; 1 where the weight has none.
+    pub fn channels(&self) -> usize {
+        self.axis.map_or(1, |axis| self.shape[axis])
+    }
+
     /// Multiply-accumulates for an output of the given shape; none where they are more than anything could run: a file
     /// can declare any shape, and what is counted is added up.
     pub fn macs(&self, output: &[usize]) -> Option<u64> {

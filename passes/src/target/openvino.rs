@@ -26,6 +26,7 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: true,
+        trellis: true,
         qlinear: false,
         integer: true,
         functions: false,

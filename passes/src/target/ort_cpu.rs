@@ -143,6 +143,7 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: true,
+        trellis: true,
         qlinear: true,
         integer: true,
         functions: true,

@@ -35,6 +35,7 @@ impl Profile {
         rounds_float_bias: false,
         quantized_outputs: true,
         int4_cast: false,
+        trellis: false,
         qlinear: false,
         integer: false,
         functions: false,

@@ -26,6 +26,7 @@ impl Profile {
         rounds_float_bias: false,
         quantized_outputs: false,
         int4_cast: false,
+        trellis: false,
         qlinear: false,
         integer: false,
         functions: false,

@@ -107,7 +107,7 @@ impl Case {
             Sample { arrays: vec![Array::from_f32(shape.clone(), values).unwrap()] }
         };
         let data = Dataset::stored((0..9).map(sample).collect());
-        let every = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        let every = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
         let mut options = Options::default().with_plan(&BitPlan::uniform(every));
         // Layers as small are faster in float, and activations would stay so.
         options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };

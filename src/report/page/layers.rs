@@ -35,12 +35,7 @@ pub(super) fn rows(report: &Report) -> Vec<Row<'_>> {
 }
 
 fn bits(layer: &LayerReport) -> f64 {
-    match layer.weight_bits {
-        None | Some(WeightBits::Float) => 32.0,
-        Some(WeightBits::Binary) => 1.0,
-        Some(WeightBits::Ternary) => 1.6,
-        Some(WeightBits::Bits(bits)) => bits.into(),
-    }
+    layer.weight_bits.unwrap_or(WeightBits::Float).twentieths() as f64 / 20.0
 }
 
 impl Row<'_> {

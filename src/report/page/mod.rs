@@ -204,7 +204,7 @@ mod tests {
             shape: vec![768, 768],
             weights: 768 * 768,
             macs: Some(1 << 30),
-            weight_bits: (!at.is_multiple_of(7)).then_some(WeightBits::Bits(8)),
+            weight_bits: (!at.is_multiple_of(7)).then_some(WeightBits::whole(8)),
             activation_bits: (!at.is_multiple_of(7)).then_some(8),
             bytes: 768 * 768,
             weight_sqnr: Some(40.0),

@@ -1,5 +1,6 @@
 //! Numbers of bits, and the words that stand in for them in text and JSON.
 
+use crate::quant::BitRate;
 use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +14,8 @@ pub enum WeightBits {
     Binary,
     /// −1, 0 and 1 times a scale: 1.6 bits on disk.
     Ternary,
-    /// 2 to 8.
-    Bits(u8),
+    /// 1 to 8, in quarters of a bit; which of them, the grid says.
+    Bits(BitRate),
 }
 
 /// Bits of the activation a layer reads.
@@ -27,22 +28,37 @@ pub enum ActivationBits {
 }
 
 impl WeightBits {
-    /// Bits that hold the integers; 0 for float.
+    /// A whole number of bits.
+    pub const fn whole(bits: u8) -> Self {
+        Self::Bits(BitRate::whole(bits))
+    }
+
+    /// Bits that number the integers one weight has to choose from, rounded up; 0 for float.
     pub(crate) fn width(self) -> u8 {
         match self {
             Self::Float => 0,
             Self::Binary => 1,
             Self::Ternary => 2,
-            Self::Bits(bits) => bits,
+            Self::Bits(rate) => rate.ceil(),
         }
     }
 
-    /// The same number of bits for an activation: 2 for ternary and binary weights.
+    /// Bits per weight on disk in twentieths of a bit, the largest unit of both 1.6 and quarters.
+    pub(crate) fn twentieths(self) -> u64 {
+        match self {
+            Self::Float => 640,
+            Self::Ternary => 32,
+            Self::Binary => 20,
+            Self::Bits(rate) => 5 * u64::from(rate.quarters()),
+        }
+    }
+
+    /// The same number of bits for an activation, rounded up; at least 2.
     pub fn same_of_activations(self) -> ActivationBits {
         match self {
             Self::Float => ActivationBits::Float,
             Self::Ternary | Self::Binary => ActivationBits::Bits(2),
-            Self::Bits(bits) => ActivationBits::Bits(bits),
+            Self::Bits(rate) => ActivationBits::Bits(rate.ceil().max(2)),
         }
     }
 }
@@ -66,7 +82,14 @@ impl FromStr for WeightBits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_bits(text, &[("binary", Self::Binary), ("ternary", Self::Ternary), ("float", Self::Float)], Self::Bits)
+        match text {
+            "binary" => Ok(Self::Binary),
+            "ternary" => Ok(Self::Ternary),
+            "float" => Ok(Self::Float),
+            _ => BitRate::parse(text)
+                .map(Self::Bits)
+                .ok_or_else(|| format!("`{text}` is none of 1 to 8 in quarters, binary, ternary, float")),
+        }
     }
 }
 
@@ -84,7 +107,7 @@ impl fmt::Display for WeightBits {
             Self::Float => f.write_str("float"),
             Self::Binary => f.write_str("binary"),
             Self::Ternary => f.write_str("ternary"),
-            Self::Bits(bits) => write!(f, "{bits}"),
+            Self::Bits(rate) => rate.fmt(f),
         }
     }
 }
@@ -117,13 +140,14 @@ impl fmt::Display for NumberOrWord {
 
 /// JSON of a type that is a number of bits or a word: what `Display` and `FromStr` say, numbers without quotes.
 macro_rules! number_or_word {
-    ($bits:ident, $words:tt) => {
+    ($bits:ident, $number:tt, $words:tt) => {
         impl serde::Serialize for $bits {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let text = self.to_string();
-                match text.parse() {
-                    Ok(bits) => serializer.serialize_u8(bits),
-                    Err(_) => serializer.serialize_str(&text),
+                match (text.parse(), text.parse()) {
+                    (Ok(bits), _) => serializer.serialize_u8(bits),
+                    (_, Ok(bits)) => serializer.serialize_f64(bits),
+                    _ => serializer.serialize_str(&text),
                 }
             }
         }
@@ -141,12 +165,16 @@ macro_rules! number_or_word {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "anyOf": [{ "type": "integer", "minimum": 2, "maximum": 8 }, { "enum": $words }] })
+                schemars::json_schema!({ "anyOf": [$number, { "enum": $words }] })
             }
         }
     };
 }
 pub(in crate::scheme) use number_or_word;
 
-number_or_word!(WeightBits, ["float", "ternary", "binary"]);
-number_or_word!(ActivationBits, ["float"]);
+number_or_word!(
+    WeightBits,
+    { "type": "number", "minimum": 1, "maximum": 8, "multipleOf": 0.25 },
+    ["float", "ternary", "binary"]
+);
+number_or_word!(ActivationBits, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float"]);

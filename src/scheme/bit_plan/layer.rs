@@ -1,6 +1,7 @@
 //! A plan's entry for one layer: its bits, grid and packing, the bytes they take, and what a target refuses.
 
 use super::bits::{ActivationBits, WeightBits};
+use crate::quant::BitRate;
 use crate::quant::weight_grid::WeightGrid;
 use msq_passes::{Packing, Profile, TrellisRate};
 use schemars::JsonSchema;
@@ -36,15 +37,19 @@ pub enum PackingForm {
     Int2,
 }
 
+/// Layers of fewer channels are no trellis code.
+const SHORTEST_COLUMN: usize = 8;
+
 /// What happens to a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {
-    /// Bits of the weights: `"float"`, `"ternary"`, `"binary"` or 2 to 8.
+    /// Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as 1.75.
     pub weights: WeightBits,
     /// Bits of the activation read: `"float"` or 2 to 8.
     pub activations: ActivationBits,
-    /// The grid of the weights; `narrow` at 8 bits and `full` below unless given.
+    /// The grid of the weights; `narrow` at 8 bits, `trellis` at 1 and between whole numbers, else `full` unless
+    /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<WeightGrid>,
     /// How the weights are stored.
@@ -60,7 +65,7 @@ fn is_auto(form: &PackingForm) -> bool {
 impl Default for LayerPlan {
     fn default() -> Self {
         Self {
-            weights: WeightBits::Bits(8),
+            weights: WeightBits::whole(8),
             activations: ActivationBits::Bits(8),
             grid: None,
             packing: PackingForm::Auto,
@@ -81,8 +86,8 @@ impl LayerPlan {
             PackingForm::Int2 if bits != 2 => PackingForm::Auto,
             packing => packing,
         };
-        let grid = self.grid.filter(|grid| grid.fault(bits).is_none());
-        Self { weights: WeightBits::Bits(bits), grid, packing, ..self }
+        let grid = self.grid.filter(|grid| grid.fault(BitRate::whole(bits)).is_none());
+        Self { weights: WeightBits::whole(bits), grid, packing, ..self }
     }
 
     /// The grid of the weights.
@@ -90,8 +95,12 @@ impl LayerPlan {
         match self.weights {
             WeightBits::Binary => WeightGrid::Sign,
             WeightBits::Ternary => WeightGrid::Narrow,
-            WeightBits::Bits(8) => self.grid.unwrap_or(WeightGrid::Narrow),
-            _ => self.grid.unwrap_or(WeightGrid::Full),
+            WeightBits::Bits(rate) => self.grid.unwrap_or(match rate.as_whole() {
+                None | Some(1) => WeightGrid::Trellis,
+                Some(8) => WeightGrid::Narrow,
+                Some(_) => WeightGrid::Full,
+            }),
+            WeightBits::Float => self.grid.unwrap_or(WeightGrid::Full),
         }
     }
 
@@ -100,18 +109,18 @@ impl LayerPlan {
         // Size in bytes of the nodes and tensors that unpacking adds per weight.
         const OVERHEAD: usize = 48;
         let packing = match (self.packing, self.weights, self.weight_grid()) {
-            (PackingForm::None, ..) | (_, WeightBits::Float | WeightBits::Bits(8..), _) => return None,
+            (PackingForm::None, ..) | (_, WeightBits::Float, _) => return None,
+            (_, WeightBits::Bits(rate), _) if rate >= BitRate::whole(8) => return None,
             (PackingForm::Int4, ..) => Packing::Int4,
             (PackingForm::Int2, ..) => Packing::Int2,
             (_, WeightBits::Binary, _) => Packing::Codebook,
-            (_, WeightBits::Bits(bits), WeightGrid::Trellis) => {
-                Packing::Trellis(TrellisRate::of_quarters(4 * bits.min(8))?)
+            (_, WeightBits::Bits(rate), WeightGrid::Trellis) => {
+                Packing::Trellis(TrellisRate::of_quarters(rate.quarters())?)
             }
             (_, _, grid) if grid.is_list() => Packing::Codebook,
-            (_, WeightBits::Ternary, _) | (_, WeightBits::Bits(2), WeightGrid::Narrow | WeightGrid::Wage) => {
-                Packing::Ternary
-            }
-            (_, WeightBits::Bits(bits), _) => Packing::Bits(bits),
+            (_, WeightBits::Ternary, _) => Packing::Ternary,
+            (_, WeightBits::Bits(rate), WeightGrid::Narrow | WeightGrid::Wage) if rate.ceil() == 2 => Packing::Ternary,
+            (_, WeightBits::Bits(rate), _) => Packing::Bits(rate.ceil()),
         };
         (self.width(packing).bytes(weights) + OVERHEAD < weights).then_some(packing)
     }
@@ -119,16 +128,20 @@ impl LayerPlan {
     /// The packing that determines the bytes of the weights: for a list, that of the indices into it.
     fn width(self, packing: Packing) -> Packing {
         match (packing, self.weights) {
-            (Packing::Codebook, WeightBits::Bits(bits)) => Packing::Bits(bits),
+            (Packing::Codebook, WeightBits::Bits(rate)) => Packing::Bits(rate.ceil()),
             (Packing::Codebook, WeightBits::Binary) => Packing::Bits(1),
             _ => packing,
         }
     }
 
-    /// Bytes of this number of weights, without the nodes that unpack them.
-    pub fn packed_bytes(self, weights: usize) -> usize {
+    /// Bytes of this number of weights, so many channels of them, without the nodes that unpack them. A trellis code has a
+    /// string per value of a channel, of whole bytes.
+    pub fn packed_bytes(self, weights: usize, channels: usize) -> usize {
         match (self.weights, self.packing(weights)) {
             (WeightBits::Float, _) => 4 * weights,
+            (_, Some(Packing::Trellis(rate))) if channels >= SHORTEST_COLUMN => {
+                rate.bytes(channels) * weights.div_ceil(channels)
+            }
             (_, Some(packing)) => self.width(packing).bytes(weights),
             (_, None) => weights,
         }
@@ -136,31 +149,39 @@ impl LayerPlan {
 
     /// Why the target does not support this plan, if it does not.
     pub(super) fn fault(self, profile: &Profile) -> Option<String> {
-        if let WeightBits::Bits(bits) = self.weights
-            && !(2..=8).contains(&bits)
-        {
+        let rate = match self.weights {
+            WeightBits::Bits(rate) => rate,
+            WeightBits::Float => BitRate::whole(0),
+            WeightBits::Binary => BitRate::whole(1),
+            WeightBits::Ternary => BitRate::whole(2),
+        };
+        if matches!(self.weights, WeightBits::Bits(_)) && !(BitRate::whole(1)..=BitRate::whole(8)).contains(&rate) {
             let words = "\"binary\", \"ternary\" or \"float\"";
-            return Some(format!("weights of {bits} bits are not supported, use 2 to 8, {words}"));
+            return Some(format!("weights of {rate} bits are not supported, use 2 to 8, {words}"));
         }
-        let bits = self.weights.width();
         if let ActivationBits::Bits(bits) = self.activations
             && !(2..=8).contains(&bits)
         {
             return Some(format!("activations of {bits} bits are not supported, use 2 to 8 or \"float\""));
         }
-        if bits == 0 && self.activations != ActivationBits::Float {
+        if self.weights == WeightBits::Float && self.activations != ActivationBits::Float {
             return Some("weights are float, so activations must be \"float\" as well".to_owned());
         }
         match (self.packing, self.weight_grid()) {
-            (PackingForm::Int4, _) if bits != 4 => Some("packing `int4` takes weights of 4 bits".to_owned()),
-            (PackingForm::Int2, _) if bits != 2 => Some("packing `int2` takes weights of 2 bits".to_owned()),
+            (PackingForm::Int4, _) if rate != BitRate::whole(4) => {
+                Some("packing `int4` takes weights of 4 bits".to_owned())
+            }
+            (PackingForm::Int2, _) if rate != BitRate::whole(2) => {
+                Some("packing `int2` takes weights of 2 bits".to_owned())
+            }
             (PackingForm::Int4 | PackingForm::Int2, grid) if grid.is_list() || grid == WeightGrid::Trellis => {
                 Some(format!("grid `{grid}` cannot be stored as INT4 or INT2"))
             }
             (PackingForm::Int4, _) if !profile.int4_cast => {
                 Some(format!("`{}` does not run packing `int4`", profile.name))
             }
-            (_, grid) => grid.fault(bits),
+            _ if self.weights == WeightBits::Float => None,
+            (_, grid) => grid.fault(rate),
         }
     }
 }
@@ -175,7 +196,25 @@ mod tests {
             let layer: Result<LayerPlan, _> = serde_json::from_str(text);
             layer.map_or_else(|e| Some(e.to_string()), |layer| layer.fault(&Profile::TRACT)).unwrap_or_default()
         };
-        assert!(fault(r#"{"weights": 9, "activations": 8}"#).contains("`9` is none of 2 to 8, binary, ternary, float"));
+        assert!(
+            fault(r#"{"weights": 9, "activations": 8}"#)
+                .contains("`9` is none of 1 to 8 in quarters, binary, ternary, float")
+        );
+        for (rest, part) in [
+            (r#""weights": 1, "grid": "full""#, "grid `full` takes weights of 2 to 8 bits"),
+            (r#""weights": 2.5, "grid": "codebook""#, "grid `codebook` takes whole numbers of bits, 2 to 7"),
+            (r#""weights": 2.75"#, "grid `trellis` takes weights of 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4 bits"),
+            (r#""weights": 5, "grid": "trellis""#, "grid `trellis` takes weights of 1, 1.25,"),
+            (r#""weights": 2.3"#, "`2.3` is none of 1 to 8 in quarters, binary"),
+            (r#""weights": 2.5, "packing": "int4""#, "takes weights of 4 bits"),
+            (r#""weights": 1.5, "packing": "int2""#, "takes weights of 2 bits"),
+        ] {
+            let found = fault(&format!(r#"{{"activations": 8, {rest}}}"#));
+            assert!(found.contains(part), "{rest}: {found}");
+        }
+        for allowed in ["1", "1.25", "2.5", r#"4, "grid": "trellis""#, r#""float", "grid": "trellis""#] {
+            assert_eq!(fault(&format!(r#"{{"activations": "float", "weights": {allowed}}}"#)), "");
+        }
         assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, float"));
         assert!(fault(r#"{"weights": "float", "activations": 8}"#).contains("must be \"float\" as well"));
         assert!(fault(r#"{"weights": 3, "activations": 8, "packing": "int4"}"#).contains("takes weights of 4 bits"));
@@ -193,14 +232,19 @@ mod tests {
 
     #[test]
     fn small_weights_are_not_packed() {
-        let layer = LayerPlan { weights: WeightBits::Bits(4), ..LayerPlan::default() };
+        let layer = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
         assert_eq!(layer.packing(96), None);
         assert_eq!(layer.packing(200), Some(Packing::Bits(4)));
-        let narrow = LayerPlan { weights: WeightBits::Bits(2), grid: Some(WeightGrid::Narrow), ..layer };
+        let narrow = LayerPlan { weights: WeightBits::whole(2), grid: Some(WeightGrid::Narrow), ..layer };
         assert_eq!(narrow.packing(200), Some(Packing::Ternary));
         let binary = LayerPlan { weights: WeightBits::Binary, ..layer };
-        assert_eq!((binary.packing(200), binary.packed_bytes(200)), (Some(Packing::Codebook), 25));
+        assert_eq!((binary.packing(200), binary.packed_bytes(200, 10)), (Some(Packing::Codebook), 25));
+        let trellis = LayerPlan { weights: WeightBits::Bits(BitRate::of_quarters(7)), ..layer };
+        let packing = TrellisRate::of_quarters(7).map(Packing::Trellis);
+        assert_eq!((trellis.packing(320), trellis.packed_bytes(320, 16)), (packing, 80));
+        // 17.5 bits take three bytes.
+        assert_eq!(trellis.packed_bytes(640, 10), 64 * 3);
         let powers = LayerPlan { grid: Some(WeightGrid::PowerOfTwo), ..layer };
-        assert_eq!((powers.packing(200), powers.packed_bytes(200)), (Some(Packing::Codebook), 100));
+        assert_eq!((powers.packing(200), powers.packed_bytes(200, 10)), (Some(Packing::Codebook), 100));
     }
 }

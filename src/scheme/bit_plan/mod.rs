@@ -195,6 +195,10 @@ mod tests {
       "weights": 4,
       "activations": 8,
       "packing": "int4"
+    },
+    "d": {
+      "weights": 1.75,
+      "activations": 8
     }
   }
 }
@@ -205,7 +209,10 @@ mod tests {
         let plan: BitPlan = serde_json::from_str(EXAMPLE).unwrap();
         assert_eq!(plan.to_json(), EXAMPLE);
         assert_eq!(plan.layer("a").unwrap().weights, WeightBits::Ternary);
+        let seven_quarters = plan.layer("d").unwrap();
+        assert_eq!(seven_quarters.weights, "1.75".parse().unwrap());
+        assert_eq!(seven_quarters.weight_grid(), crate::WeightGrid::Trellis);
         assert_eq!(plan.layer("z"), plan.default);
-        assert!(plan.check(["a", "b", "c", "z"].into_iter(), &Profile::ORT_CPU).is_ok());
+        assert!(plan.check(["a", "b", "c", "d", "z"].into_iter(), &Profile::ORT_CPU).is_ok());
     }
 }

@@ -26,12 +26,12 @@ use crate::search::SearchError;
 use crate::search::allocate::Front;
 use crate::search::evaluator::Evaluator;
 use crate::search::journal::Journal;
-use crate::search::space::{Measure, Rungs, Space, ladder};
+use crate::search::space::{Ladder, Measure, Rungs, Space};
 use crate::search::variants::Variants;
 pub use methods::SearchRow;
 
 use front::FrontPlan;
-use msq_passes::analysis::{Layer, Placement, layers};
+use msq_passes::analysis::{Layer, Placement, StoredWeight, layers};
 use msq_passes::ir::Model;
 use options::{SearchOptions, Target};
 use registry::Method;
@@ -155,7 +155,13 @@ impl<'a> Driver<'a> {
         if parts.calibration.is_empty() || parts.validation.is_empty() {
             return Err(SearchError::NoSamples);
         }
-        let rungs = ladder(&search.ladder, search.activations);
+        let ladder = Ladder {
+            weights: search.ladder.as_deref(),
+            activations: search.activations,
+            grid: search.grid,
+            trellis: options.takes_trellis(),
+        };
+        let rungs = ladder.rungs();
         let Some(&first) = rungs.first() else {
             return Err(SearchError::Refused { reason: "the ladder of bits is empty".to_owned() });
         };
@@ -225,11 +231,11 @@ impl<'a> Driver<'a> {
                 }
             }
             Target::Bits(bits) => {
-                (Measure::TenthBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 10.0) as u64)
+                (Measure::TwentiethBits, (sum(&|layer| self.space.weights(layer) as u64) * bits * 20.0) as u64)
             }
             Target::Size(bytes) => (Measure::FileBytes, bytes),
             Target::MacBits(share) => {
-                (Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 80 * 8) * share) as u64)
+                (Measure::MacBits, (sum(&|layer| self.space.macs(layer) * 160 * 8) * share) as u64)
             }
         };
         Goal::Limit(Limit { measure, most })
@@ -325,6 +331,7 @@ fn beside(model: &Model, scheme: &Scheme, searched: &[Layer]) -> [u64; 2] {
     let floats: u64 = floats.map(|weights| 4 * weights as u64).sum();
     let stored = scheme.stored.iter();
     let as_floats: u64 = stored.clone().map(|weight| 4 * weight.weights() as u64).sum();
-    let bytes: u64 = stored.map(|weight| scheme.stored_plan(weight).packed_bytes(weight.weights()) as u64).sum();
+    let packed = |weight: &StoredWeight| scheme.stored_plan(weight).packed_bytes(weight.weights(), weight.scales());
+    let bytes: u64 = stored.map(|weight| packed(weight) as u64).sum();
     [floats + as_floats, floats + bytes]
 }

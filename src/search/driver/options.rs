@@ -1,6 +1,7 @@
 //! What a caller can choose about a search.
 
 use super::registry::Method;
+use crate::quant::weight_grid::WeightGrid;
 #[cfg(feature = "cli")]
 use crate::runtime::flags::at_least_one;
 use crate::scheme::bit_plan::WeightBits;
@@ -42,12 +43,13 @@ pub struct SearchOptions {
     /// What the plan has to keep to.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub target: Target,
-    /// Bits that the weights of a layer may have, from most to fewest.
-    #[cfg_attr(
-        feature = "cli",
-        arg(long, value_name = "LIST", value_delimiter = ',', default_value = "8,7,6,5,4,3,2,ternary")
-    )]
-    pub ladder: Vec<WeightBits>,
+    /// Bits that the weights of a layer may have, from most to fewest [default:
+    /// 8,7,6,5,4,3,2.5,2.25,2,1.75,1.5,1.25,1; 8,7,6,5,4,3,2,ternary without the grid trellis].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "LIST", value_delimiter = ','))]
+    pub ladder: Option<Vec<WeightBits>>,
+    /// The integers of weights on the rungs whose bits the grid has.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub grid: Option<WeightGrid>,
     /// Bits of activations while bits of weights are searched for.
     #[cfg_attr(feature = "cli", arg(skip))]
     #[serde(rename = "act-bits")]
@@ -95,7 +97,8 @@ impl Default for SearchOptions {
         Self {
             method: Method::default(),
             target: Target::default(),
-            ladder: [8, 7, 6, 5, 4, 3, 2].map(WeightBits::Bits).into_iter().chain([WeightBits::Ternary]).collect(),
+            ladder: None,
+            grid: None,
             activations: Activations::default(),
             step: 1,
             first_layer: false,

@@ -97,7 +97,7 @@ impl Guard<'_, '_> {
 
     /// Whether few bits were asked for.
     fn has_few_bits(&self) -> bool {
-        let eight = |unit: &Unit| self.base.layer(&unit.name).is_none_or(|plan| plan.weights == WeightBits::Bits(8));
+        let eight = |unit: &Unit| self.base.layer(&unit.name).is_none_or(|plan| plan.weights == WeightBits::whole(8));
         !self.units.layers.iter().all(eight)
     }
 

@@ -16,6 +16,7 @@ use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::kernels::Keep;
 use crate::lower::finish;
+use crate::quant::BitRate;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
@@ -35,7 +36,7 @@ use std::collections::HashMap;
 /// Bytes that the moments of all layers may take together, twice over while they are summed.
 const MOMENTS: usize = 1 << 30;
 /// Bits from which on layers are rounded to nearest.
-const WIDE: u8 = 6;
+const WIDE: BitRate = BitRate::whole(6);
 
 /// What a layer's integers depend on, besides the network: its plan and the scale of what it reads.
 type Key = (String, LayerPlan, Option<u32>);
@@ -215,7 +216,7 @@ impl<'a> Variants<'a> {
             return Ok(rounded);
         }
         // With many bits there is little to gain.
-        let wide = matches!(plan.weights, WeightBits::Bits(WIDE..));
+        let wide = matches!(plan.weights, WeightBits::Bits(rate) if rate >= WIDE);
         let statistics = self.statistics.get(&layer.name).filter(|_| !wide);
         let solver: &dyn Solver = if statistics.is_some() { self.solver.as_ref() } else { &Round::default() };
         let rounded = solve_layer(self.model, scheme, observed, layer, solver, statistics)?;

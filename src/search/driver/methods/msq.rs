@@ -12,6 +12,8 @@ use crate::search::SearchError;
 use crate::search::driver::{Driver, EvaluatedPlan, Limit};
 use crate::search::imprint::{Candidate, search_step};
 use crate::search::layer_accuracy::LayerAccuracy;
+use crate::search::space::Rungs;
+use std::collections::HashSet;
 
 /// Samples per class below which images are copied for MSQ, and how often.
 const LEAST_PER_CLASS: usize = 2;
@@ -32,11 +34,13 @@ pub(super) struct Msq;
 
 impl Proposer for Msq {
     fn propose(&self, driver: &mut Driver, limit: Limit) -> Result<EvaluatedPlan, SearchError> {
-        walk(driver, |driver, rungs| {
+        let rungs = walk(driver, |driver, rungs| {
             // Packing adds to what the weights take: far above the limit there is no need to write the file.
             let weights = driver.space.total(limit.measure, rungs);
             Ok(weights <= limit.most && driver.size(limit.measure, rungs)? <= limit.most)
-        })
+        })?;
+        let rungs = raised(driver, rungs, limit)?;
+        driver.evaluate(ROW.name, rungs)
     }
 
     fn descend(&self, driver: &mut Driver, top: EvaluatedPlan, drop: f64) -> Result<EvaluatedPlan, SearchError> {
@@ -57,11 +61,31 @@ impl Proposer for Msq {
     }
 }
 
-/// Lowers layers until a plan is enough, or none can go lower.
+/// Raises the layers that were lowered last by fractions of a bit, as far as the limit allows.
+fn raised(driver: &mut Driver, mut rungs: Rungs, limit: Limit) -> Result<Rungs, SearchError> {
+    let mut lowered: Vec<String> = driver.steps.iter().rev().flat_map(|step| step.lowered.clone()).collect();
+    let mut seen = HashSet::new();
+    lowered.retain(|name| seen.insert(name.clone()));
+    for name in lowered {
+        let Some(layer) = (0..driver.space.len()).find(|&layer| driver.space.name(layer) == name) else { continue };
+        while rungs[layer] > 0 && driver.space.between(rungs[layer] - 1).is_some() {
+            rungs[layer] -= 1;
+            if driver.space.total(limit.measure, &rungs) > limit.most
+                || driver.size(limit.measure, &rungs)? > limit.most
+            {
+                rungs[layer] += 1;
+                break;
+            }
+        }
+    }
+    Ok(rungs)
+}
+
+/// Lowers layers by whole bits until a plan is enough, or none can go lower.
 fn walk(
     driver: &mut Driver,
     mut enough: impl FnMut(&mut Driver, &[usize]) -> Result<bool, SearchError>,
-) -> Result<EvaluatedPlan, SearchError> {
+) -> Result<Rungs, SearchError> {
     let more = enough_per_class(driver)?;
     let mut accuracy = LayerAccuracy::new(
         driver.model,
@@ -74,7 +98,8 @@ fn walk(
     )?;
     let chance = driver.search.first_layer.then(|| 1.0 / accuracy.classes().max(1) as f64);
     let mut rungs = driver.space.top();
-    driver.runtime.begin("msq", (driver.space.len() * (driver.space.rungs() - 1)) as u64);
+    let steps = (1..driver.space.rungs()).filter(|&rung| driver.space.between(rung).is_none()).count();
+    driver.runtime.begin("msq", (driver.space.len() * steps) as u64);
     driver.steps.clear();
     while !enough(driver, &rungs)? {
         let plan = driver.space.plan(&rungs);
@@ -82,7 +107,7 @@ fn walk(
         let candidate = |(layer, &accuracy): (usize, &f64)| Candidate {
             accuracy,
             weights: driver.space.weights(layer),
-            can_go_lower: rungs[layer] + 1 < driver.space.rungs(),
+            can_go_lower: driver.space.next_whole(rungs[layer]).is_some(),
         };
         let candidates: Vec<Candidate> = accuracies.iter().enumerate().map(candidate).collect();
         let lowered = search_step(&candidates, chance, driver.search.step);
@@ -98,13 +123,13 @@ fn walk(
             break;
         }
         for &layer in &lowered {
-            rungs[layer] += 1;
+            rungs[layer] = driver.space.next_whole(rungs[layer]).unwrap_or(rungs[layer]);
         }
         driver.runtime.step(lowered.len() as u64)?;
     }
     driver.runtime.end();
     driver.count(accuracy.spent());
-    driver.evaluate(ROW.name, rungs)
+    Ok(rungs)
 }
 
 /// More samples to imprint, moved and mirrored, where there are too few for the classes.
