@@ -6,6 +6,9 @@
 //!    and a column q costs `Σ s²·A_jj·(q − y)²` more than that. The column is encoded for y, and taken if the error falls.
 //! 3. Scales by least squares, in turns with 2.
 //!
+//! Feedback begins from several scales: targets that make up for errors reach further than the weights, and what lies past
+//! the ends of the table costs most.
+//!
 //! Groups have forms of their own and share columns: a depthwise layer has a column per tap. The layer as a whole is never
 //! worse than rounded to nearest.
 
@@ -23,6 +26,9 @@ use rayon::prelude::*;
 const TURNS: usize = 8;
 /// The same for a quick look.
 const QUICK_TURNS: usize = 2;
+/// How much larger or smaller the next starting scales are, and how often they grow or shrink at most.
+const FACTOR: f64 = 1.15;
+const FACTORS: usize = 6;
 /// A turn that lowers the error by less than this share is the last one.
 const LEAST_GAIN: f64 = 1e-3;
 /// Products of this many numbers are spread over threads.
@@ -52,17 +58,15 @@ struct Lines<'a> {
 /// Solves the groups of a layer.
 pub(super) fn solve(problem: &Problem, groups: &[Prepared], code: TrellisCode) -> Vec<GroupSolution> {
     let plain = |group: &Prepared| group.plain.clone();
-    let mut lines = Lines::new(problem, groups, plain, |group| &group.plain_scales);
+    let scales: Vec<Vec<f64>> = groups.iter().map(|group| group.plain_scales.clone()).collect();
+    let lines = Lines::new(problem, groups, plain, &scales);
+    let quick = groups.iter().any(|group| group.quick);
     let mut best: Vec<GroupSolution> = groups.iter().map(GroupSolution::new).collect();
     lines.give(&mut best);
     for found in &mut best {
         found.plain_errors.clone_from(&found.errors);
     }
-    let start = feedback(problem, groups, code).unwrap_or_else(|| groups.iter().map(|g| g.start.clone()).collect());
-    let mut start = start.into_iter();
-    let next = |group: &Prepared| start.next().unwrap_or_else(|| group.start.clone());
-    lines = Lines::new(problem, groups, next, |group| &group.start_scales);
-    let quick = groups.iter().any(|group| group.quick);
+    let mut lines = begin(problem, groups, code);
     lines.descend(code, if quick { QUICK_TURNS } else { TURNS });
     if lines.error() < best.iter().flat_map(|found| &found.errors).sum() {
         lines.give(&mut best);
@@ -70,8 +74,47 @@ pub(super) fn solve(problem: &Problem, groups: &[Prepared], code: TrellisCode) -
     best
 }
 
-/// Integers by rounding with feedback, for each group; none where the groups have no common order of inputs.
-fn feedback(problem: &Problem, groups: &[Prepared], code: TrellisCode) -> Option<Vec<Mat<f64>>> {
+/// Rounding with feedback, from the starting scales with which it comes closest: they grow, or shrink, as long as that
+/// lowers the error.
+fn begin<'a>(problem: &Problem, groups: &'a [Prepared], code: TrellisCode) -> Lines<'a> {
+    let from = |factor: f64| {
+        let scale = |group: &Prepared, row: usize| group.rule.scale(group.start_scales[row] * factor, group.least[row]);
+        let scales =
+            |group: &Prepared| -> Vec<f64> { (0..group.start_scales.len()).map(|row| scale(group, row)).collect() };
+        let scales: Vec<Vec<f64>> = groups.iter().map(scales).collect();
+        let integers = feedback(problem, groups, &scales, code);
+        let fed_back = integers.is_some();
+        let mut integers = integers.unwrap_or_default().into_iter();
+        let next = |group: &Prepared| integers.next().unwrap_or_else(|| group.start.clone());
+        let mut lines = Lines::new(problem, groups, next, &scales);
+        if !problem.fixed_scales {
+            lines.refit();
+        }
+        (lines.error(), fed_back, lines)
+    };
+    let (mut least, fed_back, mut best) = from(1.0);
+    if problem.fixed_scales || !fed_back {
+        return best;
+    }
+    for step in [FACTOR, FACTOR.recip()] {
+        let mut factor = step;
+        for _ in 0..FACTORS {
+            let (error, _, lines) = from(factor);
+            if error.partial_cmp(&least) != Some(std::cmp::Ordering::Less) {
+                break;
+            }
+            (least, best) = (error, lines);
+            factor *= step;
+        }
+        if factor != step {
+            break;
+        }
+    }
+    best
+}
+
+/// Integers by rounding with feedback on the scales of each group; none where the groups have no common order of inputs.
+fn feedback(problem: &Problem, groups: &[Prepared], scales: &[Vec<f64>], code: TrellisCode) -> Option<Vec<Mat<f64>>> {
     let order = groups.first()?.system.order();
     let factors: Option<Vec<&Mat<f64>>> = groups
         .iter()
@@ -100,13 +143,13 @@ fn feedback(problem: &Problem, groups: &[Prepared], code: TrellisCode) -> Option
         } else {
             rows.par_iter().zip(&errors).map(wanted).collect()
         };
-        let scale = |&(g, row): &(usize, usize)| groups[g].start_scales[row];
+        let scale = |&(g, row): &(usize, usize)| scales[g][row];
         let targets: Vec<f64> = wanted.iter().zip(&rows).map(|(w, at)| w / scale(at)).collect();
         let weight = |at: &(usize, usize)| groups[at.0].system.unit() * pivots[at.0][input] * scale(at).powi(2);
         let column = encode_column(&mut encoder, &targets, &rows.iter().map(weight).collect::<Vec<f64>>());
         for ((&(g, row), &q), errors) in rows.iter().zip(&column).zip(&mut errors) {
             integers[g][(input, row)] = f64::from(q);
-            errors[input] = groups[g].start_scales[row] * f64::from(q) - groups[g].target[(input, row)];
+            errors[input] = scales[g][row] * f64::from(q) - groups[g].target[(input, row)];
         }
     }
     Some(integers)
@@ -117,12 +160,12 @@ impl<'a> Lines<'a> {
         problem: &Problem,
         groups: &'a [Prepared],
         mut integers: impl FnMut(&Prepared) -> Mat<f64>,
-        scales: impl Fn(&'a Prepared) -> &'a Vec<f64>,
+        scales: &[Vec<f64>],
     ) -> Self {
         let mut lines = Vec::new();
         let mut of_row = Vec::new();
         for (at, group) in groups.iter().enumerate() {
-            let rows = starts(group, 0, integers(group).as_ref(), scales(group));
+            let rows = starts(group, 0, integers(group).as_ref(), &scales[at]);
             of_row.extend(rows.iter().map(|_| at));
             lines.extend(rows.into_iter().map(|row| {
                 let outputs = match &group.system.form {

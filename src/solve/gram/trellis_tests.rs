@@ -56,6 +56,23 @@ fn beats_grids_and_codebooks_of_as_many_bits() {
     }
 }
 
+/// With feedback targets reach further than the weights do: on scales that fit the weights alone, much of the gain of 4 bits
+/// is lost past the ends of the table.
+#[test]
+fn scales_leave_room_for_what_feedback_adds() {
+    let (size, rows) = (48, 32);
+    let moments = moments(&correlated(1500, size, 1), size);
+    let draws: Vec<f32> = noise(6 * rows * size, 12);
+    let weights: Vec<f32> = draws.chunks(6).map(|six| six.iter().sum()).collect();
+    let groups = [Group { weights: &weights, statistics: Statistics::Moments(&moments) }];
+    for bits in [2, 3, 4] {
+        let [trellis, uniform, codebook] =
+            [Grid::Trellis(code(bits)), Grid::Uniform(GridSpec::weight(bits).unwrap()), Grid::Codebook(bits)]
+                .map(|grid| solve(&Problem::new(&groups, size, grid)).ratio.decibels());
+        assert!(trellis > uniform.max(codebook) + 0.3, "{bits}: {trellis} {uniform} {codebook}");
+    }
+}
+
 /// Each channel has moments of its own, some none at all; columns go over all of them.
 #[test]
 fn depthwise_layers_have_a_column_per_tap() {
