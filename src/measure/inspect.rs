@@ -175,6 +175,10 @@ fn quantized_layers(model: &Model, plan: Option<&BitPlan>) -> Vec<LayerInspectio
 
 /// A layer with constant weights, and these.
 fn weighted(model: &Model, qdq: &Qdq, plan: Option<&BitPlan>, node: &Node) -> Option<(LayerInspection, ValueId)> {
+    if node.output(0).is_some_and(|value| qdq.is_constant(value)) {
+        // A product that unpacks weights.
+        return None;
+    }
     let (op, weight, on_integers) = weight_of(&model.graph, node)?;
     let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
     let integers = !element.is_float();

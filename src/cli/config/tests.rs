@@ -164,7 +164,7 @@ fn the_command_line_wins() {
         ("quiet = true", &["-v"]),
         ("target-ratio = 8", &["--target-bits", "4"]),
         ("target-ratio = 8\nsearch = 'msq'\nladder = [8, 4]", &["--weight-bits", "4"]),
-        ("weight-bits = 4\ngrid = 'full'\npacking = 'int4'", &["--max-drop", "1%"]),
+        ("weight-bits = 4\npacking = 'int4'", &["--max-drop", "1%"]),
         ("plan = 'p.json'", &["--target-size", "2MB"]),
     ] {
         let file = File::new(text);

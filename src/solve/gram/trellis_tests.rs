@@ -87,7 +87,8 @@ fn depthwise_layers_have_a_column_per_tap() {
                 }
             })
             .collect();
-    let weights = noise(channels as usize * size, 3);
+    let draws: Vec<f32> = noise(6 * channels as usize * size, 3);
+    let weights: Vec<f32> = draws.chunks(6).map(|six| six.iter().sum()).collect();
     let groups: Vec<Group> = weights
         .chunks(size)
         .zip(&all)
