@@ -294,7 +294,7 @@ fn period(rate: TrellisRate) -> Vec<Vec<usize>> {
         ends.resize(ends.len().max(end.div_ceil(8)), Vec::new());
         ends[(end - 1) / 8].push((end - 1) % 8 + 1);
         // Where windows end with a byte at a whole number of bits, everything begins anew.
-        if end % 8 == 0 && (i + 1) * usize::from(rate.quarters()) % 4 == 0 {
+        if end.is_multiple_of(8) && ((i + 1) * usize::from(rate.quarters())).is_multiple_of(4) {
             break;
         }
     }
