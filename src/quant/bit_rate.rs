@@ -20,7 +20,7 @@ impl BitRate {
     /// A decimal number from 1 to 8.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let quarters = text.parse::<f64>().ok()? * 4.0;
-        (quarters.fract() == 0.0 && (4.0..=32.0).contains(&quarters)).then(|| Self(quarters as u8))
+        (quarters.fract() == 0.0 && (4.0..=32.0).contains(&quarters)).then_some(Self(quarters as u8))
     }
 
     /// The rate in quarters of a bit.

@@ -1,6 +1,6 @@
 //! Trellis codes by moments: better than grids and codebooks, packable, and what is special about them.
 
-use super::ClosedForm;
+use super::{ClosedForm, assemble, prepare, trellis};
 use crate::kernels::Moments;
 use crate::quant::{Granularity, GridSpec};
 use crate::solve::synthetic::{correlated, noise};
@@ -95,11 +95,16 @@ fn depthwise_layers_have_a_column_per_tap() {
         .map(|(weights, moments)| Group { weights, statistics: Statistics::Moments(moments) })
         .collect();
     let problem = Problem::new(&groups, size, Grid::Trellis(code(3)));
-    let solution = solve(&problem);
+    // Whether or not a codebook is better.
+    let coded = || {
+        let prepared = prepare(&problem, false).unwrap();
+        assemble(&problem, &prepared, &trellis::solve(&problem, &prepared, code(3)))
+    };
+    let solution = coded();
     assert!(is_coded(&solution, size, &code(3)));
     assert!(solution.ratio.decibels() > solution.plain_ratio.decibels());
     let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    assert_eq!(threads.install(|| solve(&problem)), solution);
+    assert_eq!(threads.install(coded), solution);
 }
 
 /// A codebook takes over where columns are too short for a code to pay.
