@@ -31,6 +31,8 @@ FORMS = {
     "ternary": "--weight-bits ternary --solver round",
     "codebook 4": "--weight-bits 4 --grid codebook",
     "codebook 2": "--weight-bits 2 --grid codebook",
+    "int4": "--weight-bits 4 --solver round --grid full --packing int4",
+    "weights only 4": "--weight-bits 4 --solver round --grid full --act-bits float",
     "functions 3": "--weight-bits 3 --solver round --grid full --functions",
     **{f"trellis {bits}": f"--weight-bits {bits} --grid trellis" for bits in (4, 3, 2)},
 }
