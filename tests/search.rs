@@ -97,7 +97,8 @@ fn ladders_have_quarters_of_a_bit_and_other_grids() {
         ["2.5", "2.25", "1.75", "1.5", "1.25"].iter().filter(weights).count()
     };
     for method in [method("msq"), method("ilp")] {
-        let found = search(Target::Bits(1.7), method, &Options::default(), |_| {});
+        let trellis = Some("trellis".parse().unwrap());
+        let found = search(Target::Bits(1.7), method, &Options::default(), |search| search.grid = trellis);
         assert!(found.reached && found.bits <= 1.7 && found.bits > 1.6, "{}: {}", found.method, found.bits);
         assert!(fractions(&found) > 0, "{}: {}", found.method, found.plan.to_json());
     }
@@ -122,7 +123,7 @@ fn msq_lowers_the_layer_that_adds_least() {
             names.iter().copied().filter(|n| step.plan.layer(n) != next.plan.layer(n)).collect();
         assert_eq!(changed, step.lowered.iter().collect::<Vec<_>>());
         let difference = |i: usize| (step.accuracies[i] - step.accuracies[i - 1]).abs();
-        let lowest = |name: &str| step.plan.layer(name).unwrap().weights == WeightBits::whole(1);
+        let lowest = |name: &str| step.plan.layer(name).unwrap().weights == WeightBits::Ternary;
         let at = names.iter().position(|name| **name == step.lowered[0]).unwrap();
         for other in (1..names.len()).filter(|&other| !lowest(names[other])) {
             assert!(difference(at) <= difference(other) + 1e-9, "{} against {}", names[at], names[other]);
