@@ -94,7 +94,7 @@ fn equalization_saves_weights_with_one_scale_a_tensor() {
     };
     let [without, with, said] = ["--no-equalize", "", "--equalize"].map(decibels);
     assert!(with > without + 10.0, "{without:.1} dB became {with:.1}");
-    assert!(with.to_bits() == said.to_bits(), "it is the default where weights have one scale a tensor");
+    assert!(with.to_bits() == said.to_bits(), "it is the default where weights have one scale per tensor");
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn models_of_other_tools() {
     let w = Encoding { scales: vec![0.125, 0.0625], zero_points: vec![0, 0], signed: true, bits: 8, axis: Some(0) };
     assert_eq!(found.tensors["w"], w);
     let reasons: Vec<(&str, &str)> = left_out.iter().map(|l| (l.tensor.as_str(), l.reason.as_str())).collect();
-    assert_eq!(reasons, [("p", "an activation with a scale a channel"), ("w", "it is quantized in blocks")]);
+    assert_eq!(reasons, [("p", "an activation with one scale per channel"), ("w", "it is quantized in blocks")]);
 }
 
 #[test]

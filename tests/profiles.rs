@@ -194,7 +194,7 @@ fn openvino() {
     );
 }
 
-/// In our engine, which is tract, and in onnxruntime: one scale a tensor, the same numbers.
+/// In our engine, which is tract, and in onnxruntime: one scale per tensor, the same numbers.
 #[test]
 fn tract() {
     let scratch = Scratch::new();
@@ -208,7 +208,7 @@ fn tract() {
     let scales = model.graph.nodes().filter(|(_, n)| n.is("DequantizeLinear")).filter_map(|(_, n)| n.input(1));
     assert!(
         scales.filter_map(|s| model.graph.initializer(s)).all(|s| s.element_count() == Ok(1)),
-        "one scale a tensor"
+        "one scale per tensor"
     );
     let Some(theirs) = close_to_float(&cases) else { return };
     for ((case, own), theirs) in cases.iter().zip(&own).zip(&theirs) {

@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
             None => vec![0; scales.len()],
         };
         if !site.parameter && scales.len() > 1 {
-            return Err("an activation with a scale a channel".to_owned());
+            return Err("an activation with one scale per channel".to_owned());
         }
         let zero_points = zero_points.into_iter().map(|zero_point| zero_point as i32).collect();
         let axis = site.axis.filter(|_| scales.len() > 1);

@@ -134,22 +134,15 @@ fn is_softmax_division(graph: &Graph, node: &Node) -> bool {
 /// x / ‖x‖, written out: the divisor comes from a norm of the dividend.
 fn is_normalization(graph: &Graph, node: &Node) -> bool {
     let Some(own) = node.input(0) else { return false };
-    let Some(mut at) = node.input(1) else { return false };
-    for _ in 0..8 {
-        let Some(maker) = graph.value(at).producer().map(|(node, _)| graph.node(node)) else { return false };
-        match maker.op() {
-            "ReduceL2" | "ReduceSumSquare" => return maker.input(0) == Some(own),
-            "ReduceSum" => {
-                let square = maker.input(0).and_then(|v| graph.value(v).producer());
-                return square.is_some_and(|(node, _)| graph.node(node).input(0) == Some(own));
-            }
-            "Sqrt" | "Clip" | "Max" | "Add" | "Expand" | "Reciprocal" | "Unsqueeze" | "Cast" | "Identity" => {}
-            _ => return false,
+    let Some((norm, _)) = node.input(1).and_then(|divisor| made_of(graph, divisor)) else { return false };
+    match norm.op() {
+        "ReduceL2" | "ReduceSumSquare" => norm.input(0) == Some(own),
+        "ReduceSum" => {
+            let square = norm.input(0).and_then(|v| graph.value(v).producer());
+            square.is_some_and(|(node, _)| graph.node(node).input(0) == Some(own))
         }
-        let Some(input) = maker.input(0) else { return false };
-        at = input;
+        _ => false,
     }
-    false
 }
 
 /// A layer norm over the last axis, or one written out: (x − mean(x))/√(mean((x − mean(x))²) + ε), times a constant, plus
@@ -175,26 +168,30 @@ fn is_layer_norm(graph: &Graph, node: &Node) -> bool {
             }
             "Div" | "Mul" => {
                 // Of the two, one is the deviation and the other comes from the mean of its squares.
-                let (mut below, mut rooted) = (at.input(1).and_then(maker), false);
-                for _ in 0..5 {
-                    match below {
-                        Some(node) if node.op() == "ReduceMean" => {
-                            return rooted && is_last(axes(graph, node), rank(node.input(0)));
-                        }
-                        Some(node) if matches!(node.op(), "Sqrt" | "Add" | "Reciprocal" | "Div" | "Cast") => {
-                            rooted |= node.op() == "Sqrt";
-                            let computed = node.inputs().iter().flatten().find(|&&v| graph.constant(v).is_none());
-                            below = computed.and_then(|&v| maker(v));
-                        }
-                        _ => return false,
-                    }
-                }
-                return false;
+                return at.input(1).and_then(|below| made_of(graph, below)).is_some_and(|(mean, rooted)| {
+                    rooted && mean.is("ReduceMean") && is_last(axes(graph, mean), rank(mean.input(0)))
+                });
             }
             _ => return false,
         }
     }
     false
+}
+
+/// The node that a divisor comes from, past what takes roots and reciprocals and keeps it from being 0; whether there is a
+/// root among these.
+fn made_of(graph: &Graph, divisor: ValueId) -> Option<(&Node, bool)> {
+    let (mut at, mut rooted) = (divisor, false);
+    for _ in 0..8 {
+        let node = graph.node(graph.value(at).producer()?.0);
+        match node.op() {
+            "Sqrt" => rooted = true,
+            "Clip" | "Max" | "Add" | "Div" | "Expand" | "Reciprocal" | "Unsqueeze" | "Cast" | "Identity" => {}
+            _ => return Some((node, rooted)),
+        }
+        at = node.inputs().iter().flatten().copied().find(|&value| graph.constant(value).is_none())?;
+    }
+    None
 }
 
 /// Whether the value is put together behind the last layers from several parts, some of them between 0 and 1: boxes and

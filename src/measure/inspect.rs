@@ -75,9 +75,6 @@ pub struct LayerInspection {
     pub reason: Option<String>,
 }
 
-/// The fewest channels of a layer on a trellis code.
-const SHORTEST_COLUMN: usize = 8;
-
 /// Why a layer of a quantized model computes in float with the weights it had.
 const FLOAT_WEIGHT: &str = "its weight is float";
 
@@ -262,7 +259,7 @@ fn coded(shape: &[usize], integers: &[i64]) -> Option<BitRate> {
         let mut columns = parts.flat_map(|part| (0..inner).map(|at| part.iter().skip(at).step_by(inner).copied()));
         columns.all(|column| code.pack(&column.collect::<Vec<i8>>()).is_some())
     };
-    let axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] >= SHORTEST_COLUMN).collect();
+    let axes: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] >= TrellisCode::SHORTEST).collect();
     let rates = (0..=u8::MAX).filter_map(TrellisRate::of_quarters);
     let found = rates.map(TrellisCode::new).find(|code| axes.iter().any(|&axis| is_of(code, axis)))?;
     Some(BitRate::of_quarters(found.rate().quarters()))

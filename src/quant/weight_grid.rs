@@ -29,7 +29,8 @@ pub enum WeightGrid {
     BinaryBases,
     /// 2^b integers of 8 bits, chosen for the layer.
     Codebook,
-    /// Integers of a trellis code, also of 1 bit and of quarters of a bit: as good as some 2^(b+0.35) levels. For layers of fewer than 8 output channels, `codebook`.
+    /// Integers of a trellis code, also of 1 bit and of quarters of a bit. Layers of fewer than 8 output channels get a
+    /// `codebook`.
     Trellis,
 }
 

@@ -5,7 +5,6 @@ use super::{Grid, binary_bases};
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{GridKind, GridSpec, QuantError, ScaleSearch};
 use crate::scheme::bit_plan::{LayerPlan, WeightBits};
-use crate::solve::trellis::SHORTEST;
 use msq_passes::{TrellisCode, TrellisRate};
 
 /// The list of integers for the weights of some groups, whose channels have `size` values; empty where the grid is no
@@ -30,7 +29,7 @@ pub(super) fn grid(plan: LayerPlan, levels: &[i8], channels: usize) -> Result<Gr
         WeightGrid::Codebook => Ok(Grid::Codebook(bits(plan))),
         WeightGrid::Trellis => {
             let WeightBits::Bits(rate) = plan.weights else { return Ok(Grid::Codebook(bits(plan))) };
-            let rate = TrellisRate::of_quarters(rate.quarters()).filter(|_| channels >= SHORTEST);
+            let rate = TrellisRate::of_quarters(rate.quarters()).filter(|_| channels >= TrellisCode::SHORTEST);
             Ok(rate.map_or(Grid::Codebook(bits(plan)), |rate| Grid::Trellis(TrellisCode::new(rate))))
         }
         WeightGrid::Sign | WeightGrid::PowerOfTwo | WeightGrid::BinaryBases => Ok(Grid::Levels(levels)),

@@ -16,9 +16,6 @@ const TURNS: usize = 2;
 /// The scale of a row of zeros, as a share of the largest scale.
 const NEGLIGIBLE: f64 = 1.0 / (1 << 20) as f64;
 
-/// Columns shorter than this are not worth a string: what fills its last byte is too much of it.
-pub(super) const SHORTEST: usize = 8;
-
 /// The scale for a row of zeros beside others.
 pub(super) fn negligible_scale(others: impl Iterator<Item = f32>) -> f32 {
     let largest = others.fold(0.0_f32, f32::max);

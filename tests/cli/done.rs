@@ -51,8 +51,8 @@ fn weights_are_int8_and_biases_int32() {
     let count = |element, min: usize| {
         tensors.iter().filter(|t| t.element_type() == Some(element) && t.element_count().unwrap() >= min).count()
     };
-    assert_eq!(count(DataType::Int8, 200), 10, "one weight a layer");
-    assert_eq!(count(DataType::Int32, 10), 10, "one bias a layer");
+    assert_eq!(count(DataType::Int8, 200), 10, "one weight per layer");
+    assert_eq!(count(DataType::Int32, 10), 10, "one bias per layer");
     let floats = tensors.iter().filter(|t| t.is_float() && t.element_count().unwrap() > 80);
     assert_eq!(floats.count(), 0, "no float weight is left; the longest scale has 80 channels");
 }

@@ -92,7 +92,7 @@ const NORMS: &str = "<ir_version: 8, opset_import: [\"\": 17]>
         g0 = GlobalAveragePool (t5)  g1 = Flatten (g0)  y = Gemm <transB = 1> (g1, h, i)
     }";
 
-/// With a scale a channel the factor of a batch-norm is as good in the scale as in the weights: the integers are those
+/// With one scale per channel the factor of a batch-norm is as good in the scale as in the weights: the integers are those
 /// of the folded weights, but for ties and channels of factor zero.
 #[test]
 fn batch_norms_go_into_scales_or_weights() {

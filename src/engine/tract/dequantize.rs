@@ -3,7 +3,7 @@
 //! `y = (x − z)·s`, one scale and zero point for all or one per index along an axis. tract computes the same number with
 //! three operators that broadcast; a network of integer weights takes a tenth of the time to load without them.
 
-use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId};
+use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId, axis_of};
 
 /// Replaces every dequantizer whose inputs are constants by its result.
 pub(super) fn fold(model: &mut Model) {
@@ -40,9 +40,8 @@ fn folded(graph: &Graph, node: &Node) -> Option<(ValueId, TensorProto)> {
     let (channels, inner) = match (scale.dims.len(), scales.len()) {
         (_, 1) => (1, floats.len().max(1)),
         (1, channels) => {
-            let axis = node.int_or("axis", 1);
-            let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
-            if shape.get(axis) != Some(&channels) {
+            let axis = axis_of(node.int_or("axis", 1), shape.len())?;
+            if shape[axis] != channels {
                 return None;
             }
             (channels, shape[axis + 1..].iter().product::<usize>().max(1))

@@ -66,7 +66,7 @@ impl Comparison {
         }
     }
 
-    /// Adds a sample, given its number: the float network's outputs, those of the network, and labels, one a row, if
+    /// Adds a sample, given its number: the float network's outputs, those of the network, and labels, one per row, if
     /// there are any. Positions that masks leave out count nowhere.
     pub(crate) fn observe(
         &mut self,

@@ -3,7 +3,7 @@
 use super::bits::{ActivationBits, WeightBits};
 use crate::quant::BitRate;
 use crate::quant::weight_grid::WeightGrid;
-use msq_passes::{Packing, Profile, TrellisRate};
+use msq_passes::{Packing, Profile, TrellisCode, TrellisRate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +36,6 @@ pub enum PackingForm {
     /// An INT2 tensor and a Cast, for 2 bits. Opset 25: few runtimes take it.
     Int2,
 }
-
-/// Layers of fewer channels are no trellis code.
-const SHORTEST_COLUMN: usize = 8;
 
 /// What happens to a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -139,7 +136,7 @@ impl LayerPlan {
     pub fn packed_bytes(self, weights: usize, channels: usize) -> usize {
         match (self.weights, self.packing(weights)) {
             (WeightBits::Float, _) => 4 * weights,
-            (_, Some(Packing::Trellis(rate))) if channels >= SHORTEST_COLUMN => {
+            (_, Some(Packing::Trellis(rate))) if channels >= TrellisCode::SHORTEST => {
                 rate.bytes(channels) * weights.div_ceil(channels)
             }
             (_, Some(packing)) => self.width(packing).bytes(weights),

@@ -66,6 +66,9 @@ impl TrellisRate {
 }
 
 impl TrellisCode {
+    /// Columns of fewer weights are not worth a string: what fills its last byte is too much of it.
+    pub const SHORTEST: usize = 8;
+
     /// The code of a rate, with the table learned on Gaussian columns.
     pub fn new(rate: TrellisRate) -> Self {
         let listed = tables::TABLES.iter().find(|(quarters, _)| *quarters == rate.0);
