@@ -75,11 +75,14 @@ fn first_scales(problem: &Problem, code: &TrellisCode, weights: &[f32]) -> Vec<f
 /// The integers of all columns on the scales of rows.
 fn encode(code: TrellisCode, weights: &[f32], importance: &[f64], size: usize, scales: &[f32]) -> Vec<i8> {
     let rows = scales.len();
-    let column = |encoder: &mut Encoder, input: usize| {
-        let targets: Vec<f64> =
-            (0..rows).map(|r| f64::from(weights[r * size + input]) / f64::from(scales[r])).collect();
-        let weight = |r: usize| importance[r * size + input] * f64::from(scales[r]).powi(2);
-        encode_column(encoder, &targets, &(0..rows).map(weight).collect::<Vec<f64>>())
+    let column = |encoder: &mut Encoder, input: usize| -> Vec<i8> {
+        let mut targets = Targets::default();
+        for (row, &scale) in scales.iter().enumerate() {
+            let (at, scale) = (row * size + input, f64::from(scale));
+            targets.push(f64::from(weights[at]) / scale, importance[at] * scale.powi(2));
+        }
+        let windows = targets.encode(encoder).to_vec();
+        windows.into_iter().map(|window| encoder.integer(window)).collect()
     };
     let columns: Vec<Vec<i8>> = (0..size)
         .into_par_iter()
@@ -92,14 +95,46 @@ fn encode(code: TrellisCode, weights: &[f32], importance: &[f64], size: usize, s
     integers
 }
 
-/// The integers nearest to the targets of a column, in the units of the integers.
-pub(super) fn encode_column(encoder: &mut Encoder, targets: &[f64], importance: &[f64]) -> Vec<i8> {
-    // Beyond that a target is as good as at the end, and single precision holds all sums.
-    const FAR: f64 = 1e4;
-    let largest = importance.iter().copied().filter(|w| w.is_finite()).fold(0.0, f64::max);
-    let targets: Vec<f32> = targets.iter().map(|y| if y.is_nan() { 0.0 } else { y.clamp(-FAR, FAR) as f32 }).collect();
-    let weight = |w: &f64| if largest > 0.0 && w.is_finite() { (w / largest) as f32 } else { 1.0 };
-    encoder.encode(&targets, &importance.iter().map(weight).collect::<Vec<f32>>())
+/// What a column is to come close to, in the units of the integers, and how much each error counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Targets {
+    wanted: Vec<f32>,
+    weights: Vec<f64>,
+    importance: Vec<f32>,
+}
+
+impl Targets {
+    pub(super) fn clear(&mut self) {
+        self.wanted.clear();
+        self.weights.clear();
+    }
+
+    /// Adds a row.
+    pub(super) fn push(&mut self, wanted: f64, weight: f64) {
+        // Beyond that a target is as good as at the end, and single precision holds all sums.
+        const FAR: f64 = 1e4;
+        self.wanted.push(if wanted.is_nan() { 0.0 } else { wanted.clamp(-FAR, FAR) as f32 });
+        self.weights.push(weight);
+    }
+
+    /// The windows that come closest.
+    pub(super) fn encode<'a>(&mut self, encoder: &'a mut Encoder) -> &'a [u8] {
+        self.weigh();
+        encoder.encode(&self.wanted, &self.importance)
+    }
+
+    /// The closest windows of those that are as they were where row `seam` begins.
+    pub(super) fn improve<'a>(&mut self, encoder: &'a mut Encoder, windows: &[u8], seam: usize) -> &'a [u8] {
+        self.weigh();
+        encoder.improve(windows, seam, &self.wanted, &self.importance)
+    }
+
+    fn weigh(&mut self) {
+        let largest = self.weights.iter().copied().filter(|w| w.is_finite()).fold(0.0, f64::max);
+        let weight = |w: &f64| if largest > 0.0 && w.is_finite() { (w / largest) as f32 } else { 1.0 };
+        self.importance.clear();
+        self.importance.extend(self.weights.iter().map(weight));
+    }
 }
 
 /// Fits scales by least squares.

@@ -7,14 +7,19 @@
 //!
 //! is a minimum of 2^k runs of consecutive windows, element by element, which vectorises.
 //!
+//!
+//! The lowest k bits of the single-precision number of an error say which run it came from: one minimum of integers finds
+//! both, and what that changes in an error is less than its rounding in the sum of all.
+//!
 //! A string is circular: the first element follows the last. In front of an element of k new bits, all that counts of the
-//! window before are its lower 8 − k bits, and with these given the search is exact. For short columns they are all tried,
-//! in front of the element with the most new bits, those first that a search with free ends finds best: its error is a
-//! bound, and most need not be tried. For long ones they are found by a search over the string turned by half, whose ends
-//! are free: far from them, their freedom hardly matters. Then the search goes round from there, and once more from the
-//! bits it finds opposite, which can only lower the error.
+//! window before are its lower 8 − k bits, the seam, and with these given the search is exact. For short columns all seams
+//! are tried, in front of the element with the most new bits, those first that a search with free ends finds best: its error
+//! is a bound, and most need not be tried. For long ones the seam is that of a search over some elements on either side,
+//! whose ends are free: far from them, their freedom hardly matters. A column that has windows already is improved in one
+//! search from a seam of theirs, which can only lower its error.
 
 use msq_passes::{TrellisCode, WINDOWS};
+use pulp::{Arch, Simd, WithSimd};
 
 /// Bits of a window.
 const BITS: usize = WINDOWS.ilog2() as usize;
@@ -22,18 +27,25 @@ const BITS: usize = WINDOWS.ilog2() as usize;
 /// Columns of at most so many elements are searched exactly: with more, what is lost where the ends meet is little of all.
 const SHORT: usize = 48;
 
+/// Elements on either side of a seam that decide about it: decisions further away hardly depend on each other.
+const NEAR: usize = 32;
+
 /// The error of a way that is not allowed.
 const NEVER: f32 = 1e30;
+
+/// After so many elements the least error is taken from all: small numbers are more precise.
+const SETTLE: usize = 32;
 
 /// Searches of one code, with memory for one column.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
     code: TrellisCode,
-    table: Vec<f32>,
+    table: [f32; WINDOWS],
     /// New bits of each element.
     steps: Vec<usize>,
-    cost: Vec<f32>,
-    next: Vec<f32>,
+    cost: [f32; WINDOWS],
+    /// What was taken from all of `cost`.
+    taken: f32,
     /// Which run of windows an element was best reached from, for each of its windows without the new bits.
     from: Vec<u8>,
     path: Vec<u8>,
@@ -44,39 +56,54 @@ impl Encoder {
     pub(crate) fn new(code: TrellisCode, length: usize) -> Self {
         Self {
             code,
-            table: code.table().iter().map(|&q| f32::from(q)).collect(),
+            table: code.table().map(f32::from),
             steps: code.rate().steps(length).map(|step| step.min(BITS)).collect(),
-            cost: vec![0.0; WINDOWS],
-            next: vec![0.0; WINDOWS],
+            cost: [0.0; WINDOWS],
+            taken: 0.0,
             from: vec![0; length * WINDOWS],
             path: vec![0; length],
         }
     }
 
-    /// The integers closest to `targets`, each error weighed by its importance.
-    pub(crate) fn encode(&mut self, targets: &[f32], importance: &[f32]) -> Vec<i8> {
+    /// The integer of a window.
+    pub(crate) fn integer(&self, window: u8) -> i8 {
+        self.code.table()[usize::from(window)]
+    }
+
+    /// The windows closest to `targets`, each error weighed by its importance.
+    pub(crate) fn encode(&mut self, targets: &[f32], importance: &[f32]) -> &[u8] {
         let length = self.steps.len();
         if length <= SHORT {
             self.exact(targets, importance);
         } else {
-            let half = length / 2;
-            self.search(targets, importance, half, Seam::FREE);
-            for start in [0, half] {
-                let before = self.path[(start + length - 1) % length];
-                let seam = Seam::of(self.steps[start], usize::from(before));
-                self.search(targets, importance, start, seam);
-            }
+            self.search(targets, importance, Stretch { start: length - NEAR, count: 2 * NEAR }, Seam::FREE);
+            let seam = Seam::of(self.steps[0], usize::from(self.path[length - 1]));
+            self.search(targets, importance, Stretch { start: 0, count: length }, seam);
         }
-        self.path.iter().map(|&window| self.code.table()[usize::from(window)]).collect()
+        &self.path
+    }
+
+    /// The closest windows of those that agree with `path` where element `start` begins: none worse than it.
+    pub(crate) fn improve(&mut self, path: &[u8], start: usize, targets: &[f32], importance: &[f32]) -> &[u8] {
+        let length = self.steps.len();
+        if length > 0 {
+            let before = path[(start + length - 1) % length];
+            let seam = Seam::of(self.steps[start], usize::from(before));
+            self.search(targets, importance, Stretch { start, count: length }, seam);
+        }
+        &self.path
     }
 
     /// The best windows of all.
     fn exact(&mut self, targets: &[f32], importance: &[f32]) {
-        let Some(start) = (0..self.steps.len()).max_by_key(|&at| self.steps[at]) else { return };
+        let length = self.steps.len();
+        let Some(start) = (0..length).max_by_key(|&at| self.steps[at]) else { return };
         let step = self.steps[start];
-        self.search(targets, importance, start, Seam::FREE);
+        let round = Stretch { start, count: length };
+        self.search(targets, importance, round, Seam::FREE);
         // What any string costs at least that has the bits at its seam.
-        let bound = |seam: Seam| seam.windows().map(|window| self.cost[window]).fold(f32::INFINITY, f32::min);
+        let bound =
+            |seam: Seam| self.taken + seam.windows().map(|window| self.cost[window]).fold(f32::INFINITY, f32::min);
         let mut seams: Vec<(f32, Seam)> =
             (0..WINDOWS >> step).map(|bits| Seam::of(step, bits)).map(|seam| (bound(seam), seam)).collect();
         seams.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -86,7 +113,7 @@ impl Encoder {
             if bound >= least {
                 break;
             }
-            let error = self.search(targets, importance, start, seam);
+            let error = self.search(targets, importance, round, seam);
             if error < least {
                 least = error;
                 path.copy_from_slice(&self.path);
@@ -95,42 +122,35 @@ impl Encoder {
         self.path = path;
     }
 
-    /// The best windows from element `start` round to it, and their error; the last window is one of the seam, and so is
-    /// the one before the first.
-    fn search(&mut self, targets: &[f32], importance: &[f32], start: usize, seam: Seam) -> f32 {
-        let length = self.steps.len();
+    /// The best windows of a stretch of elements, and their error; the last window is one of the seam, and so is the one
+    /// before the first.
+    fn search(&mut self, targets: &[f32], importance: &[f32], stretch: Stretch, seam: Seam) -> f32 {
         self.cost.fill(NEVER);
         seam.windows().for_each(|window| self.cost[window] = 0.0);
-        let places = (start..length).chain(0..start);
-        for at in places.clone() {
-            let from = &mut self.from[at * WINDOWS..][..WINDOWS >> self.steps[at]];
-            match self.steps[at] {
-                1 => advance::<1>(&mut self.cost, from),
-                2 => advance::<2>(&mut self.cost, from),
-                3 => advance::<3>(&mut self.cost, from),
-                4 => advance::<4>(&mut self.cost, from),
-                5 => advance::<5>(&mut self.cost, from),
-                6 => advance::<6>(&mut self.cost, from),
-                7 => advance::<7>(&mut self.cost, from),
-                _ => advance::<8>(&mut self.cost, from),
-            }
-            let (target, weight) = (targets[at], importance[at]);
-            let reached = self.cost.iter().zip(&self.table);
-            for (next, (cost, entry)) in self.next.iter_mut().zip(reached) {
-                let error = target - entry;
-                *next = cost + weight * error * error;
-            }
-            std::mem::swap(&mut self.cost, &mut self.next);
-        }
+        let Self { table, steps, cost, from, .. } = self;
+        self.taken = Arch::new().dispatch(Forward { table, steps, cost, from, targets, importance, stretch });
         let last = seam.windows().min_by(|&a, &b| self.cost[a].total_cmp(&self.cost[b]));
         let mut window = last.unwrap_or(0);
-        let error = self.cost[window];
-        for at in places.rev() {
+        let error = self.cost[window] + self.taken;
+        for at in stretch.places(self.steps.len()).rev() {
             self.path[at] = window as u8;
             let (step, kept) = (self.steps[at], window >> self.steps[at]);
             window = usize::from(self.from[at * WINDOWS + kept]) << (BITS - step) | kept;
         }
         error
+    }
+}
+
+/// Elements one after the other, round the end of a column.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    start: usize,
+    count: usize,
+}
+
+impl Stretch {
+    fn places(self, length: usize) -> impl DoubleEndedIterator<Item = usize> {
+        (self.start..self.start + self.count).map(move |at| if at < length { at } else { at - length })
     }
 }
 
@@ -157,22 +177,74 @@ impl Seam {
     }
 }
 
+/// The errors of all windows from element to element of a stretch. Returns what was taken from all of them.
+struct Forward<'a> {
+    table: &'a [f32; WINDOWS],
+    steps: &'a [usize],
+    cost: &'a mut [f32; WINDOWS],
+    from: &'a mut [u8],
+    targets: &'a [f32],
+    importance: &'a [f32],
+    stretch: Stretch,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = f32;
+
+    // Plain loops, which the compiler turns into the vectors of S.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let mut taken = 0.0;
+        for (done, at) in self.stretch.places(self.steps.len()).enumerate() {
+            if done % SETTLE == SETTLE - 1 {
+                let least =
+                    self.cost.iter().copied().fold(NEVER, |least, cost| if cost < least { cost } else { least });
+                self.cost.iter_mut().for_each(|cost| *cost -= least);
+                taken += least;
+            }
+            let (target, weight) = (self.targets[at], self.importance[at]);
+            let from = &mut self.from[at * WINDOWS..][..WINDOWS];
+            match self.steps[at] {
+                1 => advance::<1>(self.cost, from, self.table, target, weight),
+                2 => advance::<2>(self.cost, from, self.table, target, weight),
+                3 => advance::<3>(self.cost, from, self.table, target, weight),
+                4 => advance::<4>(self.cost, from, self.table, target, weight),
+                5 => advance::<5>(self.cost, from, self.table, target, weight),
+                6 => advance::<6>(self.cost, from, self.table, target, weight),
+                7 => advance::<7>(self.cost, from, self.table, target, weight),
+                _ => advance::<8>(self.cost, from, self.table, target, weight),
+            }
+        }
+        taken
+    }
+}
+
 /// Replaces the errors of windows by those of the windows that K new bits lead to.
-fn advance<const K: usize>(cost: &mut [f32], from: &mut [u8]) {
+#[inline(always)]
+fn advance<const K: usize>(
+    cost: &mut [f32; WINDOWS],
+    from: &mut [u8],
+    table: &[f32; WINDOWS],
+    target: f32,
+    weight: f32,
+) {
     let runs = WINDOWS >> K;
-    let mut best = [0.0_f32; WINDOWS];
+    let mask = (1_u32 << K) - 1;
+    let mut best = [u32::MAX; WINDOWS];
     let best = &mut best[..runs];
-    let (first, others) = cost.split_at(runs);
-    best.copy_from_slice(first);
-    from.fill(0);
-    for (run, costs) in others.chunks_exact(runs).enumerate() {
-        for ((best, from), &cost) in best.iter_mut().zip(from.iter_mut()).zip(costs) {
-            let less = cost < *best;
-            *best = if less { cost } else { *best };
-            *from = if less { run as u8 + 1 } else { *from };
+    for (run, costs) in cost.chunks_exact(runs).enumerate() {
+        for (best, cost) in best.iter_mut().zip(costs) {
+            *best = (*best).min(cost.to_bits() & !mask | run as u32);
         }
     }
-    for (costs, &best) in cost.chunks_exact_mut(1 << K).zip(best.iter()) {
-        costs.fill(best);
+    for (from, best) in from.iter_mut().zip(&*best) {
+        *from = (best & mask) as u8;
+    }
+    for ((costs, entries), best) in cost.chunks_exact_mut(1 << K).zip(table.chunks_exact(1 << K)).zip(best) {
+        let best = f32::from_bits(*best);
+        for (cost, entry) in costs.iter_mut().zip(entries) {
+            let error = target - entry;
+            *cost = best + weight * error * error;
+        }
     }
 }

@@ -44,6 +44,7 @@ use crate::scheme::options::SolveOptions;
 use crate::solve::SolverRow;
 use crate::solve::levels::Levels;
 use descent::ScaleRule;
+use msq_passes::TrellisCode;
 use rayon::prelude::*;
 use system::System;
 
@@ -115,8 +116,9 @@ impl Solver for ClosedForm {
             Grid::Levels(levels) => descend(problem, &prepared, &Levels::listed(levels)),
             Grid::Codebook(_) => codebook::solve(problem, &prepared),
             Grid::Trellis(code) => {
-                let found = assemble(problem, &prepared, &trellis::solve(problem, &prepared, code));
-                return self.better_than_a_codebook(problem, found);
+                let coded = || assemble(problem, &prepared, &trellis::solve(problem, &prepared, code));
+                let (found, codebook) = rayon::join(coded, || self.quick_codebook(problem, code));
+                return self.better(problem, code, found, codebook?);
             }
         };
         Ok(assemble(problem, &prepared, &found))
@@ -124,21 +126,33 @@ impl Solver for ClosedForm {
 }
 
 impl ClosedForm {
-    /// A solution of a trellis code, or a codebook of as many bits where that is better, as for few or unlike rows.
-    fn better_than_a_codebook(self, problem: &Problem, found: Solution) -> Result<Solution, SolveError> {
-        let Grid::Trellis(code) = problem.grid else { return Ok(found) };
-        if problem.fixed_scales {
-            return Ok(found);
-        }
-        let grid = Grid::Codebook((code.rate().quarters() / 4).max(1));
-        let mut other = Self { quick: true, ..self }.solve(&Problem { grid, ..*problem })?;
+    /// A codebook of about as many bits as a trellis code, which is better for few or unlike rows. None on fixed scales.
+    fn quick_codebook(self, problem: &Problem, code: TrellisCode) -> Result<Option<Solution>, SolveError> {
+        let quick = Self { quick: true, ..self };
+        (!problem.fixed_scales).then(|| quick.solve(&with_codebook(problem, code))).transpose()
+    }
+
+    /// The better one of a code and a codebook.
+    fn better(
+        self,
+        problem: &Problem,
+        code: TrellisCode,
+        found: Solution,
+        codebook: Option<Solution>,
+    ) -> Result<Solution, SolveError> {
+        let Some(mut other) = codebook else { return Ok(found) };
         // Few codebooks come near a code. Those that do are solved as thoroughly as the code.
         if !self.quick && other.ratio.noise < found.ratio.noise * NEAR {
-            let full = self.solve(&Problem { grid, ..*problem })?;
+            let full = self.solve(&with_codebook(problem, code))?;
             other = if full.ratio.noise < other.ratio.noise { full } else { other };
         }
         Ok(if other.ratio.noise < found.ratio.noise { other } else { found })
     }
+}
+
+/// The problem with a codebook of about as many bits as a trellis code.
+fn with_codebook<'a>(problem: &Problem<'a>, code: TrellisCode) -> Problem<'a> {
+    Problem { grid: Grid::Codebook((code.rate().quarters() / 4).max(1)), ..*problem }
 }
 
 /// A group ready to be solved. Columns of matrices are rows of weights, in the system's order of inputs.

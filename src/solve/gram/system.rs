@@ -57,7 +57,7 @@ pub(super) enum Form {
 
 impl System {
     /// The form of a group's columns, where they are few.
-    fn of_columns(columns: &Columns, problem: &Problem) -> Option<Self> {
+    fn of_columns(columns: &Columns, problem: &Problem, order: Option<&[usize]>) -> Option<Self> {
         let (size, count) = (problem.size, columns.count());
         let finite = columns.quantized.iter().chain(&columns.float).all(|v| v.is_finite());
         let means = columns.means();
@@ -70,8 +70,12 @@ impl System {
         if !finite || unit < f64::MIN_POSITIVE * 1e6 {
             return None;
         }
-        let mut order: Vec<usize> = (0..size).collect();
-        order.sort_by(|&a, &b| squares[a].total_cmp(&squares[b]).then(b.cmp(&a)));
+        let rising = || {
+            let mut order: Vec<usize> = (0..size).collect();
+            order.sort_by(|&a, &b| squares[a].total_cmp(&squares[b]).then(b.cmp(&a)));
+            order
+        };
+        let order = order.map_or_else(rising, <[usize]>::to_vec);
         let root = unit.sqrt();
         let own = Mat::from_fn(count, size, |at, i| value(at, order[i]) / root);
         let difference = (columns.float != columns.quantized).then(|| {
@@ -107,9 +111,16 @@ impl System {
         let size = problem.size;
         let mut sums = vec![0.0; size];
         for group in problem.groups {
-            let Statistics::Moments(moments) = group.statistics else { continue };
-            let diagonal = (0..size).map(|i| f64::from(moments.product[i * size + i]));
-            let total: f64 = diagonal.clone().sum();
+            let diagonal: Vec<f64> = match group.statistics {
+                Statistics::Moments(moments) => (0..size).map(|i| f64::from(moments.product[i * size + i])).collect(),
+                Statistics::Columns(columns) => {
+                    let square =
+                        |input| columns.quantized.iter().skip(input).step_by(size).map(|&v| f64::from(v).powi(2)).sum();
+                    (0..size).map(square).collect()
+                }
+                _ => continue,
+            };
+            let total: f64 = diagonal.iter().sum();
             if total.is_normal() && total > 0.0 {
                 sums.iter_mut().zip(diagonal).for_each(|(sum, value)| *sum += value / total);
             }
@@ -124,7 +135,7 @@ impl System {
         let moments = match group.statistics {
             Statistics::Moments(moments) => moments,
             Statistics::Columns(columns) => {
-                return Self::of_columns(columns, problem);
+                return Self::of_columns(columns, problem, order);
             }
             _ => return None,
         };
@@ -191,11 +202,6 @@ impl System {
             unit: 1.0,
             cross: None,
         }
-    }
-
-    /// The input at each place.
-    pub(super) fn order(&self) -> &[usize] {
-        &self.order
     }
 
     /// The squares of the diagonal of the Cholesky factor; 1 where there is none.

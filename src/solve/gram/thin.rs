@@ -50,6 +50,26 @@ impl Thin {
         Some(Self { columns, difference, damping, gains, pivots })
     }
 
+    /// X, `[P, K]`.
+    pub(super) fn columns(&self) -> MatRef<'_, f64> {
+        self.columns.as_ref()
+    }
+
+    /// `g_j` in the columns, `[P, K]`.
+    pub(super) fn gains(&self) -> MatRef<'_, f64> {
+        self.gains.as_ref()
+    }
+
+    /// `D_j`.
+    pub(super) fn pivots(&self) -> &[f64] {
+        &self.pivots
+    }
+
+    /// An element of Λ.
+    pub(super) fn damping(&self, input: usize) -> f64 {
+        self.damping[input]
+    }
+
     /// The diagonal of A.
     pub(super) fn diagonal(&self, input: usize) -> f64 {
         let column = self.columns.col_as_slice(input);

@@ -1,7 +1,7 @@
 //! Trellis codes by moments: better than grids and codebooks, packable, and what is special about them.
 
 use super::{ClosedForm, assemble, prepare, trellis};
-use crate::kernels::Moments;
+use crate::kernels::{Columns, Moments};
 use crate::quant::{Granularity, GridSpec};
 use crate::solve::synthetic::{correlated, noise};
 use crate::solve::{Grid, Group, Problem, Solution, Solver, Statistics};
@@ -105,6 +105,36 @@ fn depthwise_layers_have_a_column_per_tap() {
     assert!(solution.ratio.decibels() > solution.plain_ratio.decibels());
     let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     assert_eq!(threads.install(coded), solution);
+}
+
+/// Fewer samples than inputs: the form is that of the samples. Its integers are those of its moments, nearly.
+#[test]
+fn few_samples_are_as_good_as_their_moments() {
+    let (size, rows, samples) = (90, 24, 40);
+    let values = correlated(2 * samples, size, 21);
+    let weights: Vec<f32> = noise(2 * rows * size, 22);
+    for groups in [1, 2] {
+        let parts: Vec<&[f32]> = values.chunks(samples * size).take(groups).collect();
+        let columns: Vec<Columns> =
+            parts.iter().map(|part| Columns { size, float: part.to_vec(), quantized: part.to_vec() }).collect();
+        let moments: Vec<Moments> = parts.iter().map(|part| moments(part, size)).collect();
+        let weights: Vec<&[f32]> = weights.chunks(rows * size).collect();
+        let decibels = |statistics: Vec<Statistics>| {
+            let groups: Vec<Group> = statistics
+                .into_iter()
+                .zip(&weights)
+                .map(|(statistics, weights)| Group { weights, statistics })
+                .collect();
+            let problem = Problem::new(&groups, size, Grid::Trellis(code(2)));
+            let prepared = prepare(&problem, false).unwrap();
+            let found = assemble(&problem, &prepared, &trellis::solve(&problem, &prepared, code(2)));
+            assert!(is_coded(&found, size, &code(2)), "{}", groups.len());
+            found.ratio.decibels()
+        };
+        let thin = decibels(columns.iter().map(Statistics::Columns).collect());
+        let full = decibels(moments.iter().map(Statistics::Moments).collect());
+        assert!((thin - full).abs() < 0.5, "{groups}: {thin} {full}");
+    }
 }
 
 /// A codebook takes over where columns are too short for a code to pay.
