@@ -315,6 +315,7 @@ fn check_choices(options: &Options) -> Result<(), Error> {
 fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
     let chosen = &options.scheme;
     let plan = chosen.plan.resolved(model, chosen.first_last_bits, &chosen.profile)?;
+    let plan = if options.takes_trellis(model) { plan.with_trellis() } else { plan };
     if chosen.encodings.tensors.is_empty() {
         return Ok(plan);
     }

@@ -28,7 +28,8 @@ pub struct BitsOptions {
     /// [default: 8].
     #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
     pub act_bits: Option<Activations>,
-    /// Integers that weights are rounded to [default: full below 8 bits, narrow at 8].
+    /// Integers that weights are rounded to [default: narrow at 8 bits, full below; trellis up to 4
+    /// where the target folds it and the solver is gram].
     #[cfg_attr(feature = "cli", arg(long, value_name = "GRID"))]
     pub grid: Option<WeightGrid>,
     /// How weights below 8 bits are stored [default: auto].

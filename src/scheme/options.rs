@@ -14,6 +14,7 @@ pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
 use crate::runtime::flags::{at_least_one, positive};
 use msq_passes::Profile;
+use msq_passes::ir::Model;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -290,13 +291,21 @@ impl Default for RepairOptions {
     }
 }
 
+/// Weights from which on trellis codes pay: each number of bits that is used stores a table and what decodes it.
+const TABLES_PAY: usize = 1 << 17;
+
 impl Options {
-    /// Whether trellis codes are the grid of few bits unless another is asked for: the target folds what decodes them, and
-    /// the solver chooses them well.
-    pub(crate) fn takes_trellis(&self) -> bool {
+    /// Whether trellis codes are the grid of few bits in a model unless another is asked for: the target folds what decodes
+    /// them, the solver chooses them well, and the weights are so many that tables pay.
+    pub(crate) fn takes_trellis(&self, model: &Model) -> bool {
+        let weights: usize = msq_passes::analysis::layers(model).iter().map(msq_passes::analysis::Layer::weights).sum();
         let gram = self.solve.solver.as_ref().is_none_or(|solver| *solver == SolverName::GRAM);
         let nearest = self.solve.rounding == RoundingMode::Nearest;
-        self.scheme.profile.trellis && gram && nearest && self.scheme.encodings.tensors.is_empty()
+        weights >= TABLES_PAY
+            && self.scheme.profile.trellis
+            && gram
+            && nearest
+            && self.scheme.encodings.tensors.is_empty()
     }
 
     /// The same with other bits.
@@ -342,6 +351,29 @@ mod tests {
         assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
         let unknown = serde_json::from_str::<Options>(r#"{"solve": {"solver_steps": 3}}"#);
         assert!(unknown.is_err_and(|error| error.to_string().contains("unknown field `solver_steps`")));
+    }
+
+    /// Trellis codes are the default of larger networks, where a target folds them and `gram` chooses them.
+    #[test]
+    fn few_bits_of_large_networks_are_trellis_codes() {
+        let network = |columns: usize| {
+            let source = format!(
+                "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,512] x) => (float[1,{columns}] y)
+                 <float[512,{columns}] w = {{{}}}> {{ y = MatMul (x, w) }}",
+                vec!["1"; 512 * columns].join(", ")
+            );
+            msq_passes::ir::import(msq_passes::ir::text::parse(&source).unwrap()).unwrap()
+        };
+        let takes = |change: fn(&mut Options), columns: usize| {
+            let mut options = Options::default();
+            change(&mut options);
+            options.takes_trellis(&network(columns))
+        };
+        assert!(takes(|_| {}, 256) && !takes(|_| {}, 255));
+        assert!(takes(|options| options.scheme.profile = Profile::by_name("openvino").unwrap(), 256));
+        assert!(!takes(|options| options.scheme.profile = Profile::by_name("tract").unwrap(), 256));
+        assert!(!takes(|options| options.solve.rounding = RoundingMode::Stochastic, 256));
+        assert!(!takes(|options| options.solve.solver = Some("round".parse().unwrap()), 256));
     }
 
     /// A word is the same for `Display`, `FromStr`, JSON and the command line.

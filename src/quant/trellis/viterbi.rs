@@ -18,6 +18,8 @@
 //! whose ends are free: far from them, their freedom hardly matters. A column that has windows already is improved in one
 //! search from a seam of theirs, which can only lower its error.
 
+#![allow(clippy::inline_always)] // What is not inlined is compiled without the vectors of the processor.
+
 use msq_passes::{TrellisCode, WINDOWS};
 use pulp::{Arch, Simd, WithSimd};
 

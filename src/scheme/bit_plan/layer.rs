@@ -45,8 +45,8 @@ pub struct LayerPlan {
     pub weights: WeightBits,
     /// Bits of the activation read: `"float"` or 2 to 8.
     pub activations: ActivationBits,
-    /// The grid of the weights; `narrow` at 8 bits, `trellis` at 1 and between whole numbers, else `full` unless
-    /// given.
+    /// The grid of the weights; unless given, `narrow` at 8 bits, `trellis` up to 4 where the target folds it and
+    /// the solver is `gram`, else `full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grid: Option<WeightGrid>,
     /// How the weights are stored.
@@ -85,6 +85,14 @@ impl LayerPlan {
         };
         let grid = self.grid.filter(|grid| grid.fault(BitRate::whole(bits)).is_none());
         Self { weights: WeightBits::whole(bits), grid, packing, ..self }
+    }
+
+    /// This plan on trellis codes, where it asks for no grid or packing and has so few bits that they have them.
+    #[must_use]
+    pub(super) fn with_trellis(self) -> Self {
+        let few = matches!(self.weights, WeightBits::Bits(rate) if WeightGrid::Trellis.fault(rate).is_none());
+        let grid = self.grid.or((few && self.packing == PackingForm::Auto).then_some(WeightGrid::Trellis));
+        Self { grid, ..self }
     }
 
     /// The grid of the weights.

@@ -84,6 +84,13 @@ impl BitPlan {
         Self { layers, default: None, ..self.clone() }
     }
 
+    /// The plan with trellis codes as the grid of few bits, where it asks for no other.
+    #[must_use]
+    pub(crate) fn with_trellis(&self) -> Self {
+        let layers = self.layers.iter().map(|(name, layer)| (name.clone(), layer.with_trellis()));
+        Self { default: self.default.map(LayerPlan::with_trellis), ..self.with_layers(layers.collect()) }
+    }
+
     /// Reads a plan from a JSON document.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let plan: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
@@ -203,6 +210,16 @@ mod tests {
   }
 }
 "#;
+
+    #[test]
+    fn few_bits_are_trellis_codes_unless_something_else_is_asked_for() {
+        let plan: BitPlan = serde_json::from_str(EXAMPLE).unwrap();
+        let coded = plan.with_trellis();
+        let grid = |name: &str| coded.layer(name).unwrap().weight_grid().to_string();
+        let found = ["a", "b", "c", "d", "z"].map(grid);
+        assert_eq!(found, ["narrow", "codebook", "full", "trellis", "trellis"]);
+        assert_eq!(BitPlan::default().with_trellis(), BitPlan::default());
+    }
 
     #[test]
     fn a_plan_is_read_and_written() {

@@ -144,9 +144,6 @@ pub(in crate::search) struct Driver<'a> {
     best: Option<f64>,
 }
 
-/// Weights from which on rungs of trellis codes pay: each rung that is used stores a table and what decodes it.
-const TABLES_PAY: usize = 1 << 17;
-
 impl<'a> Driver<'a> {
     fn new(
         model: &'a Model,
@@ -158,12 +155,11 @@ impl<'a> Driver<'a> {
         if parts.calibration.is_empty() || parts.validation.is_empty() {
             return Err(SearchError::NoSamples);
         }
-        let weights: usize = msq_passes::analysis::layers(model).iter().map(Layer::weights).sum();
         let ladder = Ladder {
             weights: search.ladder.as_deref(),
             activations: search.activations,
             grid: search.grid,
-            trellis: options.takes_trellis() && weights >= TABLES_PAY,
+            trellis: options.takes_trellis(model),
         };
         let rungs = ladder.rungs();
         let Some(&first) = rungs.first() else {

@@ -113,9 +113,13 @@ impl Descent<'_> {
             if change < 0.0 {
                 any = true;
                 windows.copy_from_slice(&found);
-                open.iter_mut().for_each(|open| open.carry(at));
-            } else {
-                open.iter_mut().for_each(|open| open.steps.row_mut(at).fill(0.0));
+            }
+            for open in &mut open {
+                if change < 0.0 {
+                    open.carry(at);
+                } else {
+                    open.steps.row_mut(at).fill(0.0);
+                }
             }
         }
         self.rows.par_iter_mut().zip(&open).for_each(|(rows, open)| rows.close(block.clone(), open.steps.as_ref()));

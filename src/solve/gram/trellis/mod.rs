@@ -36,7 +36,9 @@ const FACTORS: usize = 6;
 pub(super) fn solve(problem: &Problem, groups: &[Prepared], code: TrellisCode) -> Vec<GroupSolution> {
     let plain: Vec<_> = groups.iter().map(|group| (group.plain.clone(), group.plain_scales.clone())).collect();
     let mut best: Vec<GroupSolution> = groups.iter().map(GroupSolution::new).collect();
-    Rows::all(groups, plain).iter().for_each(|rows| rows.give(&mut best));
+    for rows in Rows::all(groups, plain) {
+        rows.give(&mut best);
+    }
     for found in &mut best {
         found.plain_errors.clone_from(&found.errors);
     }
