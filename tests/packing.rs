@@ -13,7 +13,7 @@ use common::python::{check_model, python};
 use common::{Scratch, args, models};
 use msq_onnx::data::{Array, ArrayData};
 use msq_onnx::engine::standard;
-use msq_passes::ir::{self, Model, ValueId, save_model};
+use msq_passes::ir::{self, Model, TensorProto, ValueId, save_model};
 use msq_passes::{EliminateDeadNodes, PackWeights, Packing, TrellisCode, TrellisRate, run_pass};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -132,11 +132,7 @@ fn unpacked(sites: &[Site], pattern: Pattern) -> Model {
     };
     let outputs = commas(numbered(&|i, _| format!("float y{i}")));
     let mut constants = vec!["float s = {0.5}".to_owned()];
-    constants.extend(numbered(&|i, site| {
-        let shape = commas(site.shape.iter().map(usize::to_string).collect());
-        let integers = commas(site.integers.iter().map(i8::to_string).collect());
-        format!("int8[{shape}] w{i} = {{{integers}}}")
-    }));
+    constants.extend(numbered(&|i, _| format!("int8[1] w{i} = {{0}}")));
     let nodes = numbered(&|i, site| {
         let scaled = match pattern {
             Pattern::Dequantized => format!("d{i} = DequantizeLinear(w{i}, s)"),
@@ -150,7 +146,13 @@ fn unpacked(sites: &[Site], pattern: Pattern) -> Model {
     let text = format!(
         "<ir_version: {ir}, opset_import: [\"\": {opset}]> graph (float[1] x) => ({outputs}) <{constants}> {{ {nodes} }}"
     );
-    ir::import(models::parse(&text)).unwrap()
+    let mut model = ir::import(models::parse(&text)).unwrap();
+    for (i, site) in sites.iter().enumerate() {
+        let name = format!("w{i}");
+        let value = model.graph.find(&name).unwrap();
+        model.graph.set_initializer(value, TensorProto::from_i8(&name, &site.shape, &site.integers));
+    }
+    model
 }
 
 /// The model with packed weights, and what unpacking gives as its outputs, in the order of the sites.
@@ -208,6 +210,23 @@ fn has_function(packing: Packing) -> bool {
     matches!(packing, Packing::Ternary | Packing::Bits(_) | Packing::Trellis(_))
 }
 
+/// Weights that are unpacked alone, by tables of trellis codes and by words of two bytes, beside small ones of the same
+/// codes.
+fn large() -> Vec<Site> {
+    let sites = [
+        (&[2048, 256][..], "MatMul(x, d)", trellis(8)),
+        (&[64, 1040], "Gemm<transB: int = 1>(x, d)", trellis(6)),
+        (&[1024, 1025], "MatMul(x, d)", Packing::Bits(2)),
+    ];
+    let sites = sites.into_iter().enumerate();
+    let mut sites: Vec<Site> =
+        sites.map(|(i, (shape, call, packing))| Site::new((shape, call), packing, i as u64)).collect();
+    for packing in [trellis(6), trellis(8), trellis(12), Packing::Bits(2)] {
+        sites.extend(together(packing));
+    }
+    sites
+}
+
 /// Every model: what it is, its layers, the pattern, whether functions are wanted.
 fn cases() -> Vec<(String, Vec<Site>, Pattern, bool)> {
     let mut cases = Vec::new();
@@ -221,6 +240,7 @@ fn cases() -> Vec<(String, Vec<Site>, Pattern, bool)> {
         cases.push((format!("mixed {pattern:?}"), mixed(), pattern, false));
         cases.push((format!("mixed functions {pattern:?}"), mixed(), pattern, true));
     }
+    cases.push(("large".to_owned(), large(), Pattern::Dequantized, false));
     for packing in PACKINGS {
         let alone = alone(packing).enumerate();
         cases.extend(alone.map(|(i, sites)| (format!("{packing:?} alone {i}"), sites, Pattern::Dequantized, false)));
@@ -239,8 +259,8 @@ fn integers_come_back_in_our_engine() {
             asked += 1;
         }
     }
-    // Each packing twice together and five times alone, and two mixtures.
-    assert_eq!(asked, PACKINGS.len() * 7 + 2);
+    // Each packing twice together and five times alone, two mixtures, and large weights.
+    assert_eq!(asked, PACKINGS.len() * 7 + 3);
 }
 
 #[test]
@@ -264,7 +284,7 @@ fn integers_come_back_in_onnx_and_onnxruntime() {
     let report = check_model(args!["integers", list]).unwrap();
     assert_eq!(report["ok"], true, "{report}");
     let functions = PACKINGS.iter().filter(|&&packing| has_function(packing)).count();
-    assert_eq!(report["models"], PACKINGS.len() * 7 + 4 + 2 * functions, "{report}");
+    assert_eq!(report["models"], PACKINGS.len() * 7 + 5 + 2 * functions, "{report}");
     assert!(report["compared"].as_u64().unwrap() > 100_000, "{report}");
 }
 
@@ -295,6 +315,20 @@ fn another_integer_is_noticed() {
     let list = scratch.write("list.json", job.to_string());
     let report = check_model(args!["integers", list]).unwrap();
     assert_eq!(report["faults"].as_array().unwrap().len(), 2, "{report}");
+}
+
+/// Tables serve networks of many weights: an operator on all weights of a code less, for a file of a few hundred bytes
+/// more.
+#[test]
+fn many_weights_are_decoded_by_tables() {
+    let operators = |sites: &[Site]| -> Vec<String> {
+        let model = packed(sites, Pattern::Dequantized, false);
+        model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect()
+    };
+    let few = operators(&[Site::new(LAYERS[9], trellis(8), 1)]);
+    assert!(!few.iter().any(|op| op == "Range"), "{few:?}");
+    let many = operators(&large());
+    assert!(many.iter().filter(|op| *op == "Range").count() > 3, "{many:?}");
 }
 
 /// The engine gets its models without calls.

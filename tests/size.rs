@@ -7,7 +7,7 @@ mod common;
 
 use common::arrays::{Npy, write_npz};
 use common::python::{check_model, python};
-use common::{Scratch, args, models, msq};
+use common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_passes::ir::ModelProto;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -51,6 +51,44 @@ fn of(proto: &ModelProto, more: &[OsString]) -> Made {
         assert_eq!(valid["ok"], true, "{valid}");
     }
     Made { _scratch: scratch, output, report }
+}
+
+/// Ceilings of what the sample takes, a few bytes above what it took: a pass that adds more than it saves is noticed.
+#[test]
+fn files_of_the_sample_do_not_grow() {
+    for (flags, most) in [
+        ("--weight-bits 8 --strip-names", 29_950),
+        ("--weight-bits 4 --keep-names", 31_184),
+        ("--weight-bits 4", 16_900),
+        ("--weight-bits 2 --grid full", 11_100),
+        ("--weight-bits 2 --grid trellis", 12_030),
+        ("--weight-bits 2 --grid trellis --functions", 12_500),
+        ("--weight-bits 1.5", 11_330),
+        ("--weight-bits ternary", 9_900),
+    ] {
+        let scratch = Scratch::new();
+        let mut more =
+            args!["--calib", digits("calib.npz"), "--samples", "16", "--verify", "0", "--no-repair"].to_vec();
+        more.extend("--solver round".split(' ').chain(flags.split(' ')).map(OsString::from));
+        let bytes = std::fs::metadata(quantize_digits(&scratch, "out.onnx", &more)).unwrap().len();
+        assert!(bytes <= most, "{flags}: {bytes}");
+    }
+}
+
+/// Single precision is kept where it is asked for, and takes more bytes.
+#[test]
+fn scales_are_halves_below_eight_bits() {
+    let scratch = Scratch::new();
+    let bytes = |flags: &str| {
+        let mut more =
+            args!["--calib", digits("calib.npz"), "--samples", "16", "--verify", "0", "--no-repair"].to_vec();
+        more.extend("--solver round".split(' ').chain(flags.split(' ')).map(OsString::from));
+        std::fs::read(quantize_digits(&scratch, "out.onnx", &more)).unwrap()
+    };
+    let four = bytes("--weight-bits 4");
+    assert_eq!(four, bytes("--weight-bits 4 --half-scales"));
+    assert!(four.len() + 500 < bytes("--weight-bits 4 --full-scales").len());
+    assert_eq!(bytes("--weight-bits 8"), bytes("--weight-bits 8 --full-scales"));
 }
 
 fn indices(shape: &[usize]) -> Npy {

@@ -26,7 +26,8 @@ pub use pass::{
 pub use prepare::{
     CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
     FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
-    NormalizeGemm, NormalizePadding, NormalizePooling, RewriteActivations, SinglePrecision, UpgradeOpset, inline_calls,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, SinglePrecision,
+    UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,

@@ -15,7 +15,8 @@ use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
     CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
     FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
-    NormalizeGemm, NormalizePadding, NormalizePooling, RewriteActivations, SinglePrecision, UpgradeOpset,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, SinglePrecision,
+    UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreConstants, StoreWeights, StoredTensor,
@@ -82,6 +83,11 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
         .with(
             NormalizePadding,
             "after `upgrade-opset`, which makes paddings an operand, and after `eliminate-identities`",
+        )
+        .with(
+            NormalizeReshape,
+            "after `fold-constants` and `lift-constants`, which show what of a shape is constant, and after \
+             `eliminate-identities`",
         )
         .with(
             NormalizeGemm,

@@ -10,8 +10,8 @@ use msq_passes::{
     CleanNames, CompleteNodes, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment,
     FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants,
     InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm, NormalizePadding,
-    NormalizePooling, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision,
-    TrellisRate, UpgradeOpset, run_pass,
+    NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights,
+    SinglePrecision, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "normalize-gemm" => Box::new(NormalizeGemm),
         "normalize-padding" => Box::new(NormalizePadding),
         "normalize-pooling" => Box::new(NormalizePooling),
+        "normalize-reshape" => Box::new(NormalizeReshape),
         "pack-weights" => Box::new(PackWeights {
             layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), packing(text)?))).collect(),
             functions: fields.contains_key("functions"),
@@ -196,6 +197,7 @@ passes! {
     normalize_gemm: "normalize-gemm",
     normalize_padding: "normalize-padding",
     normalize_pooling: "normalize-pooling",
+    normalize_reshape: "normalize-reshape",
     pack_weights: "pack-weights",
     rewrite_activations: "rewrite-activations",
     share_constants: "share-constants",

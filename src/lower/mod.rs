@@ -7,12 +7,21 @@ use msq_passes::ir::Model;
 use msq_passes::pipelines::{self, Finish, Form};
 use msq_passes::{CleanNames, PassError, PassObserver};
 
-/// Brings the QDQ graph into the form and size that the scheme requests. Returns the shortened names of inner values.
+/// Names that a file no longer has.
+#[derive(Debug, Default)]
+pub(crate) struct Shortened {
+    /// Of inner values, with the names that they got.
+    pub(crate) values: IndexMap<String, String>,
+    /// Of nodes, in the order of the graph; `None` where nodes have their names.
+    pub(crate) nodes: Option<Vec<String>>,
+}
+
+/// Brings the QDQ graph into the form and size that the scheme requests. Returns the names that were shortened.
 pub(crate) fn finish(
     model: &mut Model,
     scheme: &Scheme,
     observer: Option<&dyn PassObserver>,
-) -> Result<IndexMap<String, String>, PassError> {
+) -> Result<Shortened, PassError> {
     let (output, strip) = (&scheme.output, scheme.is_stripped());
     let form = match output.format {
         Format::Qdq => Form::Qdq,
@@ -23,7 +32,9 @@ pub(crate) fn finish(
     let wanted = Finish { packings, functions, form, half_scales: output.half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let names = CleanNames { strip };
-    let shortened = names.plan(model);
+    let values = names.plan(model);
+    let labels = || model.graph.nodes().map(|(_, node)| node.label(&model.graph).to_owned()).collect();
+    let nodes = strip.then(labels);
     pipelines::rename(names).observed(observer).run(model)?;
-    Ok(shortened)
+    Ok(Shortened { values, nodes })
 }

@@ -107,7 +107,11 @@ pub fn inspect(mut model: Model) -> Result<Inspection, MeasureError> {
         plan: None,
     };
     found.plan = metadata::readable_plan(&model)?;
-    let quantized = quantized_layers(&model, found.plan.as_ref());
+    let in_file = found.plan.as_ref().and_then(|plan| in_file(plan, &model));
+    if let (Some(plan), Some(named)) = (&mut found.plan, &in_file) {
+        *plan = named.compact();
+    }
+    let quantized = quantized_layers(&model, in_file.as_ref());
     if !quantized.is_empty() {
         found.layers = quantized;
         return Ok(found);
@@ -150,7 +154,7 @@ pub(crate) struct Located {
 
 /// Layers of a model, quantized or not, that compute in float or between quantizers.
 pub(crate) fn located_layers(model: &Model) -> Vec<Located> {
-    let plan = metadata::plan(model).and_then(Result::ok);
+    let plan = metadata::plan(model).and_then(Result::ok).and_then(|plan| in_file(&plan, model));
     let qdq = quantized::read(model);
     let located = |node: &Node| {
         LayerOp::of(node)?;
@@ -160,6 +164,15 @@ pub(crate) fn located_layers(model: &Model) -> Vec<Located> {
         Some(Located { layer, input, output: node.output(0)? })
     };
     model.graph.nodes().filter_map(|(_, node)| located(node)).collect()
+}
+
+/// The plan by the names that layers have in the file; `None` where it has other names, or another number of layers.
+fn in_file(plan: &BitPlan, model: &Model) -> Option<BitPlan> {
+    if plan.sequence.is_empty() {
+        return (plan.layers.is_empty() || !metadata::is_stripped(model)).then(|| plan.clone());
+    }
+    let names: Vec<String> = quantized_layers(model, None).into_iter().map(|layer| layer.name).collect();
+    plan.with_names(&names)
 }
 
 /// Layers of a quantized model: their weight is made of integers, stored as they are or packed.
@@ -186,9 +199,7 @@ fn weighted(model: &Model, qdq: &Qdq, plan: Option<&BitPlan>, node: &Node) -> Op
     };
     let (name, shape) = (node.label(&model.graph).to_owned(), qdq.shape(weight)?);
     let weights = shape.iter().product();
-    // Names that were shortened say nothing to a plan, unless it says the same of all layers.
-    let planned = plan.filter(|plan| plan.layers.is_empty() || !node.name().is_empty());
-    let planned = planned.and_then(|plan| plan.layer(&name)).filter(|_| integers);
+    let planned = plan.and_then(|plan| plan.layer(&name)).filter(|_| integers);
     let bits = match (planned, qdq.computed(weight)) {
         (Some(planned), _) => planned.weights.to_string(),
         (None, Some(packed)) if integers => levels(packed)?,

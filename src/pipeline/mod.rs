@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::Masks;
 use crate::execute::stages::Limit;
-use crate::lower::finish;
+use crate::lower::{Shortened, finish};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{admit, annotate, equalize, prepare};
@@ -164,9 +164,9 @@ impl Prepared {
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
-        let names = finish(&mut model, &scheme, runtime.passes())?;
+        let Shortened { values: names, nodes } = finish(&mut model, &scheme, runtime.passes())?;
         let plan = scheme.carried_out(&float);
-        metadata::write(&mut model, &plan);
+        metadata::write(&mut model, &plan, nodes.as_deref());
         let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,

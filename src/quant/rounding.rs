@@ -20,6 +20,17 @@ pub(crate) fn round_half_even_f64(value: f64) -> f64 {
     (value + MAGIC_F64) - MAGIC_F64
 }
 
+/// The nearest number with the 11 significant bits of half precision, ties to even, whatever its exponent: it moves by at
+/// most 2^−12 of itself.
+pub(crate) fn round_to_half(value: f32) -> f32 {
+    const DROPPED: u32 = f32::MANTISSA_DIGITS - 11;
+    let bits = value.to_bits();
+    let (kept, rest) = (bits >> DROPPED, bits & ((1 << DROPPED) - 1));
+    let tie = 1 << (DROPPED - 1);
+    let up = rest > tie || (rest == tie && kept & 1 == 1);
+    f32::from_bits((kept + u32::from(up)) << DROPPED)
+}
+
 /// `value` limited to `[low, high]`. Unlike `f32::clamp` this cannot panic and costs one minimum and one maximum.
 #[inline]
 pub(super) fn limit(value: f32, low: f32, high: f32) -> f32 {

@@ -91,14 +91,15 @@ impl BitPlan {
         ends: EndBits,
         profile: &msq_passes::Profile,
     ) -> Result<Self, SchemeError> {
+        let plan = self.named(model)?;
         let mut names: Vec<String> = layers(model).into_iter().map(|layer| layer.name).collect();
         // A plan need not name the weights beside the layers.
         let beside = stored_weights(model).into_iter().map(|weight| weight.name);
-        names.extend(beside.filter(|name| self.layers.contains_key(name)));
+        names.extend(beside.filter(|name| plan.layers.contains_key(name)));
         // The given plan first, so that a fault of all layers is not reported as a fault of one.
-        self.check(names.iter().map(String::as_str), profile)?;
-        self.check_nodes(model)?;
-        let plan = self.with_ends(model, ends);
+        plan.check(names.iter().map(String::as_str), profile)?;
+        plan.check_nodes(model)?;
+        let plan = plan.with_ends(model, ends);
         plan.check(names.iter().map(String::as_str), profile)?;
         Ok(plan)
     }

@@ -51,6 +51,14 @@ pub enum SchemeError {
         /// Why.
         reason: String,
     },
+    /// A bit plan without names is of another number of layers than the model.
+    #[error("bit plan: it is of {plan} layers without names, the model has {model}")]
+    PlanLayers {
+        /// Layers of the plan.
+        plan: usize,
+        /// Layers of the model.
+        model: usize,
+    },
     /// A bit plan names a node or a value that the model does not have.
     #[error("bit plan: the model has no {what} `{name}` once it is prepared")]
     PlanName {

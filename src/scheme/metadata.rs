@@ -2,10 +2,11 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `msq-onnx.version` | the version that wrote it |
+//! | `msq-onnx.version` | the version that wrote it; not where names were shortened |
 //! | `msq-onnx.plan` | the bit plan of the run, as JSON: the entry of most layers as `default`, the others by name |
 //!
-//! Layers have their names in the float model, even if the file has other names.
+//! Layers have their names in the float model, even if the file has other names. Where names were shortened, the plan is
+//! written without names, as the entries of all layers in the order of the graph, unless it says more than that.
 
 use super::SchemeError;
 use super::bit_plan::BitPlan;
@@ -14,17 +15,29 @@ use msq_passes::ir::Model;
 const VERSION: &str = "msq-onnx.version";
 const PLAN: &str = "msq-onnx.plan";
 
-/// Writes the version of this tool and the plan.
-pub(crate) fn write(model: &mut Model, plan: &BitPlan) {
+const PRODUCER: &str = "msq-onnx";
+
+/// Writes the version of this tool and the plan. `shortened` are the names that the nodes of the graph had in order, where
+/// they have none now.
+pub(crate) fn write(model: &mut Model, plan: &BitPlan, shortened: Option<&[String]>) {
     let version = env!("CARGO_PKG_VERSION");
-    model.set_producer("msq-onnx", version);
-    model.set_metadata(VERSION, version);
-    model.set_metadata(PLAN, &plan.compact().to_line());
+    model.set_producer(PRODUCER, version);
+    let sequence = shortened.and_then(|nodes| {
+        let layers: Vec<String> = nodes.iter().filter(|node| plan.layers.contains_key(*node)).cloned().collect();
+        plan.to_sequence(&layers)
+    });
+    if shortened.is_none() {
+        model.set_metadata(VERSION, version);
+    }
+    let compact = plan.compact();
+    let line = sequence.filter(|_| !compact.layers.is_empty()).or_else(|| compact.to_sequence(&[]));
+    model.set_metadata(PLAN, &line.filter(|_| shortened.is_some()).unwrap_or_else(|| compact.to_line()));
 }
 
-/// The plan that a model was quantized with; `None` for a model without one.
+/// The plan that a model was quantized with, without names where these were shortened; `None` for a model without one.
 pub fn plan(model: &Model) -> Option<Result<BitPlan, String>> {
-    model.metadata(PLAN).map(BitPlan::parse)
+    let line = model.metadata(PLAN)?;
+    Some(if line.starts_with('{') { BitPlan::parse(line) } else { BitPlan::parse_sequence(line) })
 }
 
 /// The plan that a model was quantized with; a damaged plan is an error.
@@ -35,7 +48,8 @@ pub(crate) fn readable_plan(model: &Model) -> Result<Option<BitPlan>, SchemeErro
 /// Whether the names of inner values were shortened when this tool wrote the model.
 pub(crate) fn is_stripped(model: &Model) -> bool {
     // Without shortened names, every node has a name.
-    model.metadata(VERSION).is_some() && model.graph.nodes().all(|(_, node)| node.name().is_empty())
+    let own = model.producer() == PRODUCER || model.metadata(VERSION).is_some();
+    own && model.graph.nodes().all(|(_, node)| node.name().is_empty())
 }
 
 #[cfg(test)]
@@ -57,7 +71,7 @@ mod tests {
         let named = [("a", four), ("b", LayerPlan::default()), ("c", four), ("d", LayerPlan::FLOAT)];
         let full = BitPlan::of_layers(named.map(|(name, layer)| (name.to_owned(), layer)).into_iter().collect());
         let mut model = model(", metadata_props: [\"license\": \"MIT\", \"msq-onnx.plan\": \"old\"]");
-        write(&mut model, &full);
+        write(&mut model, &full, None);
         let written = model.metadata(PLAN).unwrap();
         assert_eq!(
             written,
@@ -75,14 +89,41 @@ mod tests {
         let mut model = model("");
         assert!(plan(&model).is_none() && !is_stripped(&model));
         let same = ["a", "b"].map(|name| (name.to_owned(), LayerPlan::default()));
-        write(&mut model, &BitPlan::of_layers(same.into_iter().collect()));
+        write(&mut model, &BitPlan::of_layers(same.into_iter().collect()), None);
         assert_eq!(model.metadata(PLAN), Some("{\"version\":1,\"default\":{\"weights\":8,\"activations\":8}}"));
         assert!(!is_stripped(&model), "its node has a name");
+    }
+
+    #[test]
+    fn shortened_names_are_left_out_of_the_plan() {
+        let named = |bits: &[u8]| -> BitPlan {
+            let layer = |&bits: &u8| LayerPlan { weights: WeightBits::whole(bits), ..LayerPlan::default() };
+            let named = ["a", "b", "c"].map(str::to_owned).into_iter().zip(bits.iter().map(layer));
+            BitPlan::of_layers(named.collect())
+        };
+        let written = |plan: &BitPlan, nodes: [&str; 4]| {
+            let mut model = model("");
+            let nodes = nodes.map(str::to_owned);
+            let id = model.graph.node_ids().next().unwrap();
+            model.graph.set_node_name(id, None);
+            write(&mut model, plan, Some(&nodes));
+            assert!(is_stripped(&model) && model.metadata(VERSION).is_none());
+            model.metadata(PLAN).unwrap().to_owned()
+        };
+        assert_eq!(written(&named(&[4, 8, 4]), ["a", "relu", "b", "c"]), "4 8 4");
+        assert_eq!(written(&named(&[4, 4, 4]), ["a", "relu", "b", "c"]), "4 *");
+        // In another order, or with a layer that is no node, names are needed.
+        assert!(written(&named(&[4, 8, 4]), ["b", "relu", "a", "c"]).starts_with('{'));
+        assert!(written(&named(&[4, 8, 4]), ["a", "relu", "b", "d"]).starts_with('{'));
+        let read = plan(&model(", metadata_props: [\"msq-onnx.plan\": \"4 8 4\"]")).unwrap().unwrap();
+        assert_eq!(read.sequence, named(&[4, 8, 4]).layers.into_values().collect::<Vec<_>>());
     }
 
     #[test]
     fn a_damaged_plan_is_an_error() {
         let said = plan(&model(", metadata_props: [\"msq-onnx.plan\": \"{}\"]")).unwrap().unwrap_err();
         assert!(said.contains("missing field `version`"), "{said}");
+        let said = plan(&model(", metadata_props: [\"msq-onnx.plan\": \"4 hexagonal\"]")).unwrap().unwrap_err();
+        assert!(said.contains("hexagonal"), "{said}");
     }
 }

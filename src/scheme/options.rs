@@ -163,9 +163,12 @@ pub struct OutputOptions {
     #[cfg_attr(feature = "cli", arg(long))]
     pub functions: bool,
     /// Round the scales of weights to half precision and store them so; biases too, where that moves outputs by less than
-    /// a sixteenth of a step.
-    #[cfg_attr(feature = "cli", arg(long))]
+    /// a sixteenth of a step. So anyway where a weight has fewer than 8 bits, unless names are kept.
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "full_scales"))]
     pub half_scales: bool,
+    /// Keep scales and biases in single precision.
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub full_scales: bool,
     /// Whether names of inner values are shortened and node names dropped; where `None`, if weights are packed.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub strip_names: Option<bool>,

@@ -131,6 +131,10 @@ impl Scheme {
         let given = given.into_iter().map(|(value, _)| value).collect();
         let requantized = requantized(&placement, &bits, plan_of);
         let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
+        let OutputOptions { half_scales, full_scales, .. } = options.output;
+        // Without regard to packing: weights are the same packed and unpacked.
+        let small = options.output.strip_names != Some(false) && has_few_bits(plan);
+        let half_scales = half_scales || small && !full_scales;
         Ok(Self {
             target,
             placement,
@@ -145,7 +149,7 @@ impl Scheme {
             coverage,
             masks: Masks::chosen(model, options.calibrate.masks),
             solve: options.solve.clone(),
-            output: OutputOptions { strip_names, ..options.output.clone() },
+            output: OutputOptions { strip_names, half_scales, ..options.output.clone() },
             seed: options.seed,
             bits,
             requantized,
@@ -277,6 +281,12 @@ impl Scheme {
         let beside = self.stored.iter().map(|weight| (weight.name.clone(), self.stored_plan(weight)));
         self.plan.with_layers(layers(model).into_iter().map(entry).chain(beside).collect())
     }
+}
+
+/// Whether any layer has weights of fewer than 8 bits.
+fn has_few_bits(plan: &BitPlan) -> bool {
+    let few = |layer: &LayerPlan| layer.weights != WeightBits::Float && layer.weights.width() < 8;
+    plan.layers.values().chain(&plan.default).any(few)
 }
 
 /// The weights beside the layers that are stored as integers, and those that are not.

@@ -18,7 +18,6 @@ use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, held
 use crate::quant;
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales};
-use half::f16;
 use msq_passes::analysis::{ChannelAffine, Layer, LayerOp};
 use msq_passes::ir::Model;
 use msq_passes::{BiasForm, LayerBias, QuantizedLayer};
@@ -362,15 +361,16 @@ fn floor(target: &Target, layer: &Layer, input_scale: f32, rounding: Rounding) -
     if one_scale && target.factors.is_empty() { vec![floor.into_iter().fold(0.0, f32::max)] } else { floor }
 }
 
-/// Rounds the scales to half precision, and integers that are the nearest ones for `weight` to what is nearest then.
-/// Scales below the normal halves keep their precision, and so the whole layer does.
+/// The smallest scale that a pool of half constants has room for; no channel of such a scale counts.
+const LEAST_HALF: f32 = 1.0 / (1_u64 << 38) as f32;
+
+/// Rounds the scales to half precision, and integers that are the nearest ones for `weight` to what is nearest then. Scales
+/// below 2^−38 become 2^−38 where that is below 2^−16 of the largest.
 pub(super) fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
-    let normal = f16::MIN_POSITIVE.to_f32()..=f16::MAX.to_f32();
-    if !rounded.scales.iter().all(|scale| normal.contains(scale)) {
-        return;
-    }
+    let largest = rounded.scales.iter().copied().fold(0.0, f32::max);
+    let least = if LEAST_HALF < largest / 65_536.0 { LEAST_HALF } else { 0.0 };
     for scale in &mut rounded.scales {
-        *scale = f16::from_f32(*scale).to_f32();
+        *scale = quant::round_to_half(*scale).max(least);
     }
     let Some(weight) = weight else { return };
     let mut allowed = rounded.data.clone();

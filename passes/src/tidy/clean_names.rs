@@ -4,8 +4,8 @@
 //! messages already used for it, and a repeated name gets a number. Names of values do not change.
 //!
 //! With `strip`, for files where names outweigh the weights, graph inputs and outputs keep their names. Every other
-//! value gets the next of `a, b, …, z, A, …, Z, aa, ab, …`: the values that nodes mention most often first, ties in the
-//! order in which nodes mention them. Fields that no runtime needs are dropped: names of nodes, documentation, the
+//! value gets the next of `a, b, …, z, A, …, Z, aa, ab, …`: the values that nodes and constants mention most often first,
+//! ties in the order in which nodes mention them. Fields that no runtime needs are dropped: names of nodes, documentation, the
 //! metadata that exporters attach to nodes and values, and declared types of values that ONNX operators write, which
 //! every runtime infers. In sub-graphs, references to renamed values follow; values defined in sub-graphs keep their
 //! names, which no other value gets.
@@ -81,14 +81,16 @@ fn drop_types(model: &mut Model) -> usize {
     model.graph.drop_value_info(&values)
 }
 
-/// All values: those that nodes mention most often first, ties in the order in which nodes mention them.
+/// All values: those that the file mentions most often first, ties in the order in which nodes mention them.
 fn mentioned(graph: &Graph) -> Vec<ValueId> {
     let of_nodes = graph.nodes().flat_map(|(_, node)| {
         let read = node.inputs().iter().flatten().chain(node.captures());
         read.chain(node.outputs().iter().flatten()).copied().collect::<Vec<_>>()
     });
     let mut mentions: IndexMap<ValueId, usize> = IndexMap::new();
-    for value in of_nodes.chain(graph.values().map(|(id, _)| id)) {
+    // A constant carries its name itself.
+    let constants = graph.initializers().map(|(id, _)| id);
+    for value in of_nodes.chain(constants).chain(graph.values().map(|(id, _)| id)) {
         *mentions.entry(value).or_default() += 1;
     }
     mentions.sort_by(|_, a, _, b| b.cmp(a));

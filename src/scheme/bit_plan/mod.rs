@@ -17,10 +17,12 @@
 //! Layers have the names that `msq-onnx inspect` shows. `default` applies to layers that the plan does not name;
 //! without it every layer has to be named. `grid` and `packing` may be given too, with the meaning of the fields of
 //! [`LayerPlan`]. `float` lists nodes that are no layers and compute in float. `observer` says how the ranges of values
-//! are chosen (`"min-max"`, `"percentile"` and so on), `ranges` says it for single values.
+//! are chosen (`"min-max"`, `"percentile"` and so on), `ranges` says it for single values. A plan out of a file whose names
+//! were shortened has a `sequence` instead of `layers`: the entries of all layers in the order of the graph.
 
 mod bits;
 mod layer;
+mod sequence;
 
 use super::SchemeError;
 use super::observer::ObserverKind;
@@ -49,6 +51,9 @@ pub struct BitPlan {
     /// By layer name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub layers: IndexMap<String, LayerPlan>,
+    /// Of all layers in the order of the graph, where their names are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sequence: Vec<LayerPlan>,
     /// Nodes that are no layers and compute in float, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub float: Vec<String>,
@@ -75,13 +80,21 @@ impl BitPlan {
 
     /// One entry per layer.
     pub fn of_layers(layers: IndexMap<String, LayerPlan>) -> Self {
-        Self { version: VERSION, default: None, layers, float: Vec::new(), observer: None, ranges: IndexMap::new() }
+        Self {
+            version: VERSION,
+            default: None,
+            layers,
+            sequence: Vec::new(),
+            float: Vec::new(),
+            observer: None,
+            ranges: IndexMap::new(),
+        }
     }
 
     /// The same for nodes and values, with one entry per layer.
     #[must_use]
     pub(crate) fn with_layers(&self, layers: IndexMap<String, LayerPlan>) -> Self {
-        Self { layers, default: None, ..self.clone() }
+        Self { layers, default: None, sequence: Vec::new(), ..self.clone() }
     }
 
     /// The plan with trellis codes as the grid of few bits, where it asks for no other.
@@ -129,7 +142,11 @@ impl BitPlan {
 
     /// Whether the plan is one entry for all layers and says nothing of single layers, nodes or values.
     pub(crate) fn is_uniform(&self) -> bool {
-        self.layers.is_empty() && self.float.is_empty() && self.ranges.is_empty() && self.observer.is_none()
+        self.layers.is_empty()
+            && self.sequence.is_empty()
+            && self.float.is_empty()
+            && self.ranges.is_empty()
+            && self.observer.is_none()
     }
 
     /// How the range of a value is chosen, if the plan says so.

@@ -61,9 +61,10 @@ impl Driver<'_> {
         let layers = layers.collect();
         let fixed = match measure {
             Measure::FileBytes => {
-                let top = self.space.top();
-                let weights = self.space.total(measure, &top);
-                self.size(measure, &top)?.saturating_sub(weights)
+                // Not of the top, where no weight is packed, so that names are kept.
+                let bottom = self.space.bottom();
+                let weights = self.space.total(measure, &bottom);
+                self.size(measure, &bottom)?.saturating_sub(weights)
             }
             _ => 0,
         };

@@ -137,8 +137,8 @@ impl<'a> Variants<'a> {
             return Ok(size);
         }
         let (scheme, mut model) = self.quantized(plan, Biases::Half)?;
-        finish(&mut model, &scheme, None)?;
-        metadata::write(&mut model, &scheme.carried_out(self.model));
+        let shortened = finish(&mut model, &scheme, None)?;
+        metadata::write(&mut model, &scheme.carried_out(self.model), shortened.nodes.as_deref());
         let size = model.stored_bytes();
         self.sizes.insert(key, size);
         Ok(size)

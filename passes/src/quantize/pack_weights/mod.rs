@@ -26,6 +26,7 @@
 
 mod code;
 mod function;
+mod pieces;
 mod trellis;
 mod unpack;
 
@@ -34,6 +35,7 @@ use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::trellis::TrellisRate;
 use code::Code;
 use indexmap::IndexMap;
+use pieces::Piece;
 use trellis::{Coded, Decoder};
 use unpack::{Unpacker, cast, flatten, reshape, split};
 
@@ -273,6 +275,12 @@ impl Packer<'_> {
     /// Weights of one width.
     fn pool(&mut self, packing: Packing, code: Code, weights: &[Weight]) -> Result<(), PassError> {
         let low = i32::from(packing.interval().0);
+        let piece = |weight: &Weight| {
+            let axis = (!weight.shape.is_empty()).then_some(0);
+            Piece { share: weight.integers.len(), shape: weight.shape.clone(), axis }
+        };
+        let groups = pieces::grouped(weights.iter().map(|weight| (weight, piece(weight))));
+        let weights: Vec<&Weight> = groups.iter().flatten().map(|(weight, _)| *weight).collect();
         let all: Vec<usize> =
             weights.iter().flat_map(|w| &w.integers).map(|&q| (i32::from(q) - low) as usize).collect();
         let stem =
@@ -280,9 +288,11 @@ impl Packer<'_> {
         let words = Unpacker::words(self.graph(), &stem, code, &all);
         let unpacked = self.unpack(words, code, low)?;
         let padding = code.padded(all.len()) - all.len();
-        let pieces = self.split(unpacked, weights, padding);
-        for (weight, piece) in weights.iter().zip(pieces) {
-            let integers = reshape(self.graph(), piece, &weight.dims(), "integers");
+        let graph = self.graph();
+        let pool = if pieces::is_one(&groups, padding) { unpacked } else { flatten(graph, unpacked) };
+        let alone = |graph: &mut Graph, weight: &&Weight, piece| reshape(graph, piece, &weight.dims(), "integers");
+        let dealt = pieces::deal(graph, (pool, 0), &groups, padding, alone);
+        for (weight, integers) in weights.into_iter().zip(dealt) {
             self.replace(weight, integers);
         }
         Ok(())
@@ -295,18 +305,6 @@ impl Packer<'_> {
         } else {
             Ok(self.unpacker.integers(&mut self.model.graph, words, code, low))
         }
-    }
-
-    /// One piece per weight, in one dimension; a single weight is not cut.
-    fn split(&mut self, unpacked: ValueId, weights: &[Weight], padding: usize) -> Vec<ValueId> {
-        if weights.len() == 1 && padding == 0 {
-            return vec![unpacked];
-        }
-        let graph = self.graph();
-        let flat = flatten(graph, unpacked);
-        let mut lengths: Vec<i64> = weights.iter().map(|w| w.integers.len() as i64).collect();
-        lengths.extend((padding > 0).then_some(padding as i64));
-        split(graph, flat, &lengths, 0)
     }
 
     /// A weight with its own list of integers.
@@ -325,8 +323,14 @@ impl Packer<'_> {
         let codebook = graph.add_initializer(TensorProto::from_i8("codebook", &[entries.len()], &entries));
         let unpacked = self.unpacker.entries(graph, words, code, codebook);
         let padding = code.padded(weight.integers.len()) - weight.integers.len();
-        let pieces = self.split(unpacked, std::slice::from_ref(weight), padding);
-        let integers = reshape(self.graph(), pieces[0], &weight.dims(), "integers");
+        let graph = self.graph();
+        let piece = if padding == 0 {
+            unpacked
+        } else {
+            let flat = flatten(graph, unpacked);
+            split(graph, flat, &[weight.integers.len() as i64, padding as i64], 0)[0]
+        };
+        let integers = reshape(graph, piece, &weight.dims(), "integers");
         self.replace(weight, integers);
         Ok(())
     }

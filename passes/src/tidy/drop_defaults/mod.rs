@@ -4,7 +4,8 @@
 //! operator schemas, ones for `strides` and `dilations`, zeros for `pads` and `output_padding`. Floats are compared bit
 //! for bit. `kernel_shape` of a convolution is removed if it equals the spatial part of its weight's shape, and that
 //! shape is known without running the model: the weight is a constant, or computed from one by operators that preserve
-//! shapes (as `insert-qdq` and `store-weights` write it), or reshaped to a constant shape, or declares its shape.
+//! shapes (as `insert-qdq` and `store-weights` write it), or reshaped to a constant shape, or cut off a value of such a shape, or
+//! declares its shape.
 //! Pooling has no weight that states the shape.
 //!
 //! Not changed: other domains, operators that the model defines as functions, attributes that refer to an attribute of
@@ -109,10 +110,12 @@ fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
     if let Some(tensor) = graph.constant(value) {
         return tensor.shape().ok();
     }
-    let producer = graph.value(value).producer().map(|(id, _)| graph.node(id)).filter(|n| n.domain().is_empty());
-    let derived = producer.and_then(|node| match node.op() {
+    let producer = graph.value(value).producer().map(|(id, output)| (graph.node(id), output));
+    let producer = producer.filter(|(node, _)| node.domain().is_empty());
+    let derived = producer.and_then(|(node, output)| match node.op() {
         op if facts(op).has(Trait::Conversion) => shape_of(graph, node.input(0)?),
         "Mul" => scaled_shape(graph, node),
+        "Split" => piece_shape(graph, node, output),
         "Reshape" => graph.constant(node.input(1)?)?.to_i64().ok()?.into_iter().map(positive).collect(),
         _ => None,
     });
@@ -124,6 +127,16 @@ fn scaled_shape(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
     let (shape, scale) = (shape_of(graph, node.input(0)?)?, shape_of(graph, node.input(1)?)?);
     let mut aligned = shape.iter().rev().zip(scale.iter().rev());
     (scale.len() <= shape.len() && aligned.all(|(n, s)| *s == 1 || s == n)).then_some(shape)
+}
+
+/// The shape of a piece of a value that is cut into constant lengths.
+fn piece_shape(graph: &Graph, node: &Node, output: usize) -> Option<Vec<usize>> {
+    let mut shape = shape_of(graph, node.input(0)?)?;
+    let lengths = graph.constant(node.input(1)?)?.to_i64().ok()?;
+    let axis = node.int_or("axis", 0);
+    let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
+    *shape.get_mut(axis)? = usize::try_from(*lengths.get(output)?).ok()?;
+    Some(shape)
 }
 
 /// Whether `Reshape` takes the length literally, rather than from its input.

@@ -18,20 +18,34 @@
 //! periods, the bytes of each of these P kinds are decoded apart, with a table of their own, and joined by `Concat`. Columns of
 //! other lengths are decoded with all 8 windows of every byte, of which a `Gather` picks.
 //!
+//! A model of few weights needs no tables, whose operators would be much of its file:
+//!
+//! ```text
+//! windows = Gather(T, words / 2^(8 − end) mod 256)                     [B, m, columns]
+//! ```
+//!
+//! Where windows do not end at the same places in every byte, all 8 of each are decoded, and a `Gather` picks.
+//!
 //! Weights of one rate whose columns are equally long share a pool, unless they are large. Where channels come first, as for
 //! `Conv`, channels are the first axis of the pool; where they come last, as for `MatMul`, the last.
 
-use super::function::{call_named, function_of};
-use super::unpack::{reshape, scalar, split};
+mod parts;
+mod tables;
+
+use super::function::call_named;
+use super::pieces::{self, Piece};
+use super::unpack::reshape;
 use super::{ALONE, DOMAIN, Weight};
-use crate::ir::{AttributeProto, FunctionProto, Graph, Model, TensorProto, ValueId};
+use crate::ir::{AttributeProto, Graph, Model, TensorProto, ValueId};
 use crate::pass::PassError;
 use crate::quantize::trellis::{TrellisCode, TrellisRate};
 use indexmap::IndexMap;
-use std::collections::HashMap;
+use parts::{Part, parts, period};
+use tables::{Shared, define, gather};
 
-/// Words of two bytes.
-const WORDS: i32 = 1 << 16;
+/// A model of fewer weights of trellis codes than this is decoded without tables: their operators would be much of its file,
+/// and the memory that decoding takes is little.
+const FEW: usize = 1 << 19;
 
 /// The place of the channels among the axes of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +58,8 @@ enum Channels {
 /// A weight as strings.
 pub(super) struct Coded<'a> {
     weight: &'a Weight,
+    /// The axis of the channels.
+    axis: usize,
     channels: Channels,
     columns: usize,
     strings: Vec<u8>,
@@ -78,7 +94,7 @@ impl<'a> Coded<'a> {
                 _ => Channels::Between { outer, inner },
             };
             let first = channels == Channels::First;
-            Some((Kind { rate, length, first }, Self { weight, channels, columns, strings }))
+            Some((Kind { rate, length, first }, Self { weight, axis, channels, columns, strings }))
         })
     }
 }
@@ -96,28 +112,11 @@ fn strings(code: &TrellisCode, integers: &[i8], length: usize, inner: usize) -> 
     Some((strings, count))
 }
 
-/// The bytes of strings that windows end in at the same places.
-#[derive(Clone, Debug)]
-struct Part {
-    /// Their places in a string.
-    bytes: Vec<usize>,
-    /// Bits of such a byte up to the end of a window, 1 to 8.
-    ends: Vec<usize>,
-}
-
 /// Writes decoding into a model; what several pools need is written once.
 pub(super) struct Decoder<'a> {
     model: &'a mut Model,
     functions: bool,
     shared: Shared,
-}
-
-/// Constants and tables of a graph, each written once.
-#[derive(Debug, Default)]
-struct Shared {
-    tables: HashMap<(TrellisRate, Vec<usize>), ValueId>,
-    places: HashMap<(Vec<usize>, Vec<i32>), ValueId>,
-    factors: Option<ValueId>,
 }
 
 impl<'a> Decoder<'a> {
@@ -127,24 +126,64 @@ impl<'a> Decoder<'a> {
 
     /// Writes all weights, pool by pool.
     pub(super) fn write(mut self, weights: Vec<(Kind, Coded)>) -> Result<(), PassError> {
+        let count: usize = weights.iter().map(|(_, coded)| coded.weight.integers.len()).sum();
+        let one_by_one = !self.functions && count < FEW;
         let mut kinds: IndexMap<Kind, Vec<Coded>> = IndexMap::new();
         for (kind, coded) in weights {
             kinds.entry(kind).or_default().push(coded);
         }
         for (kind, coded) in kinds {
+            if one_by_one {
+                self.pool(kind, &coded, true)?;
+                continue;
+            }
             let (alone, shared): (Vec<Coded>, Vec<Coded>) =
                 coded.into_iter().partition(|one| one.weight.integers.len() >= ALONE);
             for pool in alone.chunks(1).chain([&shared[..]]).filter(|pool| !pool.is_empty()) {
-                self.pool(kind, pool)?;
+                self.pool(kind, pool, false)?;
             }
         }
         Ok(())
     }
 
-    fn pool(&mut self, kind: Kind, coded: &[Coded]) -> Result<(), PassError> {
-        let columns: Vec<i64> = coded.iter().map(|one| one.columns as i64).collect();
+    fn pool(&mut self, kind: Kind, coded: &[Coded], one_by_one: bool) -> Result<(), PassError> {
+        let groups = pieces::grouped(coded.iter().map(|one| (one, one.piece())));
+        let ordered: Vec<&Coded> = groups.iter().flatten().map(|(one, _)| *one).collect();
+        let strings = self.strings(kind, &ordered);
+        let columns: usize = ordered.iter().map(|one| one.columns).sum();
+        let whole = pieces::is_one(&groups, 0);
+        let (pool, loose) = if one_by_one {
+            self.computed(kind, strings, columns)
+        } else {
+            self.looked_up(kind, strings, columns, whole)?
+        };
+        let graph = &mut self.model.graph;
+        // Columns are the last axis where channels come first, else the first.
+        let axis = if !kind.first {
+            0
+        } else if loose {
+            2
+        } else {
+            1
+        };
+        let alone = |graph: &mut Graph, one: &&Coded, value: ValueId| one.arranged(graph, value, kind.length, loose);
+        let dealt = pieces::deal(graph, (pool, axis), &groups, 0, alone);
+        for (one, integers) in ordered.into_iter().zip(dealt) {
+            graph.replace_uses(one.weight.value, integers);
+            graph.remove_value(one.weight.value);
+        }
+        Ok(())
+    }
+
+    /// The pool by tables, and whether it has more axes than channels and columns, which only a `whole` one may.
+    fn looked_up(
+        &mut self,
+        kind: Kind,
+        strings: ValueId,
+        columns: usize,
+        whole: bool,
+    ) -> Result<(ValueId, bool), PassError> {
         let parts = parts(kind.rate, kind.length);
-        let strings = self.strings(kind, coded);
         let triples: Vec<ValueId> =
             parts.iter().map(|part| self.shared.triples(&mut self.model.graph, part, kind)).collect();
         let windows = self.decode(strings, &triples, &parts, kind.rate)?;
@@ -154,28 +193,39 @@ impl<'a> Decoder<'a> {
         let decoded = graph.add_op("Transpose", &[Some(windows)], order, "decoded");
         // All windows, as many as there are weights where none has to be picked.
         let count: usize = parts.iter().map(|part| part.bytes.len() * part.ends.len()).sum();
-        let whole = coded.len() == 1 && count == kind.length;
-        let pieces = if whole {
-            vec![decoded]
-        } else {
-            let all = [count as i64, columns.iter().sum()];
-            let all = if kind.first { all } else { [all[1], all[0]] };
-            let flat = reshape(graph, decoded, &all, "decoded");
-            let picked = self.picked(flat, kind, &parts, count);
-            let graph = &mut self.model.graph;
-            if let [_] = coded { vec![picked] } else { split(graph, picked, &columns, i64::from(kind.first)) }
-        };
-        let graph = &mut self.model.graph;
-        for (one, piece) in coded.iter().zip(pieces) {
-            let arranged = one.arranged(graph, piece, kind.length, whole);
-            graph.replace_uses(one.weight.value, arranged);
-            graph.remove_value(one.weight.value);
+        if whole && count == kind.length {
+            return Ok((decoded, true));
         }
-        Ok(())
+        let all = [count as i64, columns as i64];
+        let all = if kind.first { all } else { [all[1], all[0]] };
+        let flat = reshape(graph, decoded, &all, "decoded");
+        if count == kind.length {
+            return Ok((flat, false));
+        }
+        // There is one part then: windows of every byte, at the same ends.
+        let picked = self.picked(flat, kind, &parts[0].ends, i64::from(!kind.first));
+        Ok((picked, false))
+    }
+
+    /// The pool one by one, and whether it has three axes.
+    fn computed(&mut self, kind: Kind, strings: ValueId, columns: usize) -> (ValueId, bool) {
+        let (windows, ends) = self.shared.computed(&mut self.model.graph, strings, kind);
+        let graph = &mut self.model.graph;
+        let count = kind.rate.bytes(kind.length) * ends.len();
+        if count == kind.length {
+            let order = vec![AttributeProto::ints("perm", &[2, 0, 1])];
+            let last = !kind.first;
+            return (if last { graph.add_op("Transpose", &[Some(windows)], order, "decoded") } else { windows }, true);
+        }
+        let flat = reshape(graph, windows, &[count as i64, columns as i64], "decoded");
+        let picked = self.picked(flat, kind, &ends, 0);
+        let graph = &mut self.model.graph;
+        let last = !kind.first;
+        (if last { graph.add_op("Transpose", &[Some(picked)], Vec::new(), "decoded") } else { picked }, false)
     }
 
     /// The strings of a pool side by side, `[B, columns]`.
-    fn strings(&mut self, kind: Kind, coded: &[Coded]) -> ValueId {
+    fn strings(&mut self, kind: Kind, coded: &[&Coded]) -> ValueId {
         let bytes = kind.rate.bytes(kind.length);
         let strings: Vec<&[u8]> = coded.iter().flat_map(|one| one.strings.chunks(bytes)).collect();
         let across: Vec<u8> = (0..bytes).flat_map(|at| strings.iter().map(move |string| string[at])).collect();
@@ -192,7 +242,7 @@ impl<'a> Decoder<'a> {
         rate: TrellisRate,
     ) -> Result<ValueId, PassError> {
         if !self.functions {
-            return Ok(self.shared.windows(&mut self.model.graph, strings, triples, parts, rate));
+            return Ok(self.shared.looked_up(&mut self.model.graph, strings, triples, parts, rate));
         }
         let periodic = parts.len() == period(rate).len();
         let name = format!("Trellis{}{}", rate.quarters(), if periodic { "" } else { "Any" });
@@ -205,67 +255,30 @@ impl<'a> Decoder<'a> {
         Ok(call_named(&mut self.model.graph, &name, &inputs, "windows"))
     }
 
-    /// The windows that there are weights for.
-    fn picked(&mut self, all: ValueId, kind: Kind, parts: &[Part], count: usize) -> ValueId {
-        if count == kind.length {
-            return all;
-        }
-        // Otherwise there is one part: windows of every byte, at the same ends.
-        let ends = parts.first().map_or(&[][..], |part| &part.ends);
+    /// The windows that there are weights for, of all windows of every byte along an axis.
+    fn picked(&mut self, all: ValueId, kind: Kind, ends: &[usize], axis: i64) -> ValueId {
         let place = |i: usize| {
             let last = kind.rate.end(i) - 1;
             last / 8 * ends.len() + ends.iter().position(|end| *end == last % 8 + 1).unwrap_or(0)
         };
         let places = (0..kind.length).map(|i| place(i) as i32).collect();
         let places = self.shared.places(&mut self.model.graph, vec![kind.length], places);
-        gather(&mut self.model.graph, all, places, i64::from(!kind.first), "picked")
-    }
-}
-
-impl Shared {
-    fn places(&mut self, graph: &mut Graph, shape: Vec<usize>, values: Vec<i32>) -> ValueId {
-        let new = |(shape, values): &(Vec<usize>, Vec<i32>)| {
-            graph.add_initializer(TensorProto::from_i32("places", shape, values))
-        };
-        *self.places.entry((shape, values)).or_insert_with_key(new)
-    }
-
-    /// Twice the place of the byte before, and that of the byte.
-    fn triples(&mut self, graph: &mut Graph, part: &Part, kind: Kind) -> ValueId {
-        let bytes = kind.rate.bytes(kind.length);
-        let triple = |at: &usize| [(at + bytes - 1) % bytes, (at + bytes - 1) % bytes, *at].map(|at| at as i32);
-        self.places(graph, vec![part.bytes.len(), 3], part.bytes.iter().flat_map(triple).collect())
-    }
-
-    /// The weights of all windows of the strings, `[B / P, 1, columns, windows of P bytes]`.
-    fn windows(
-        &mut self,
-        graph: &mut Graph,
-        strings: ValueId,
-        triples: &[ValueId],
-        parts: &[Part],
-        rate: TrellisRate,
-    ) -> ValueId {
-        // A factor of 256 has no place in a byte, but in two. All are uint8: with int8 some processors saturate.
-        let factors = *self
-            .factors
-            .get_or_insert_with(|| graph.add_initializer(TensorProto::from_u8("factors", &[1, 3], &[128, 128, 1])));
-        let mut decoded = Vec::with_capacity(parts.len());
-        for (part, &triples) in parts.iter().zip(triples) {
-            let table = *self.tables.entry((rate, part.ends.clone())).or_insert_with(|| table(graph, rate, &part.ends));
-            let triples = gather(graph, strings, triples, 0, "triples");
-            let words = graph.add_op("MatMulInteger", &[Some(factors), Some(triples)], Vec::new(), "words");
-            decoded.push(gather(graph, table, words, 0, "windows"));
-        }
-        if let [one] = decoded[..] {
-            return one;
-        }
-        let decoded: Vec<Option<ValueId>> = decoded.into_iter().map(Some).collect();
-        graph.add_op("Concat", &decoded, vec![AttributeProto::int("axis", 3)], "windows")
+        gather(&mut self.model.graph, all, places, axis, "picked")
     }
 }
 
 impl Coded<'_> {
+    /// Its place in a pool: a share of the columns, which are joined along the axis before or behind the channels.
+    fn piece(&self) -> Piece {
+        let axis = match self.channels {
+            // Lengths of 1 before the channels leave them first in order, but not the first axis.
+            Channels::First => (self.weight.shape.len() > 1 && self.axis == 0).then_some(1),
+            Channels::Last => Some(0),
+            Channels::Between { .. } => None,
+        };
+        Piece { share: self.columns, shape: self.weight.shape.clone(), axis }
+    }
+
     /// The weight out of its columns, in the order of `[n, columns]` where channels come first, else of `[columns, n]`;
     /// `loose` where they do not have that shape.
     fn arranged(&self, graph: &mut Graph, piece: ValueId, length: usize, loose: bool) -> ValueId {
@@ -284,62 +297,4 @@ impl Coded<'_> {
         }
         reshape(graph, value, &self.weight.dims(), "integers")
     }
-}
-
-/// The ends of windows in each byte of a period.
-fn period(rate: TrellisRate) -> Vec<Vec<usize>> {
-    let mut ends: Vec<Vec<usize>> = Vec::new();
-    for i in 0.. {
-        let end = rate.end(i);
-        ends.resize(ends.len().max(end.div_ceil(8)), Vec::new());
-        ends[(end - 1) / 8].push((end - 1) % 8 + 1);
-        // Where windows end with a byte at a whole number of bits, everything begins anew.
-        if end.is_multiple_of(8) && ((i + 1) * usize::from(rate.quarters())).is_multiple_of(4) {
-            break;
-        }
-    }
-    ends
-}
-
-/// The bytes of a column, by the ends of their windows.
-fn parts(rate: TrellisRate, length: usize) -> Vec<Part> {
-    let (bytes, period) = (rate.bytes(length), period(rate));
-    let whole = bytes % period.len() == 0 && rate.end(length - 1) == 8 * bytes;
-    if whole || period.len() == 1 {
-        let every = period.len();
-        let part = |(at, ends)| Part { bytes: (at..bytes).step_by(every).collect(), ends };
-        return period.into_iter().enumerate().map(part).collect();
-    }
-    vec![Part { bytes: (0..bytes).collect(), ends: (1..=8).collect() }]
-}
-
-/// The table of all words: row w holds the weights of the windows that end in the low byte of w.
-fn table(graph: &mut Graph, rate: TrellisRate, ends: &[usize]) -> ValueId {
-    let shifts: Vec<i32> = ends.iter().map(|end| 1 << (8 - end)).collect();
-    let stem = format!("table{}", rate.quarters());
-    let entries = TrellisCode::new(rate).table();
-    let entries = graph.add_initializer(TensorProto::from_i8(&stem, &[entries.len()], entries));
-    let [start, limit, step] = [("zero", 0), ("words", WORDS), ("one", 1)].map(|(name, v)| scalar(graph, name, v));
-    let mut value = graph.add_op("Range", &[Some(start), Some(limit), Some(step)], Vec::new(), "word");
-    let shifts = graph.add_initializer(TensorProto::from_i32("shifts", &[shifts.len(), 1], &shifts));
-    value = graph.add_op("Div", &[Some(value), Some(shifts)], Vec::new(), "shifted");
-    let windows = scalar(graph, "windows", 256);
-    value = graph.add_op("Mod", &[Some(value), Some(windows)], Vec::new(), "window");
-    value = graph.add_op("Transpose", &[Some(value)], Vec::new(), "window");
-    graph.add_op("Gather", &[Some(entries), Some(value)], Vec::new(), "table")
-}
-
-fn gather(graph: &mut Graph, of: ValueId, places: ValueId, axis: i64, output: &str) -> ValueId {
-    let attributes = if axis == 0 { Vec::new() } else { vec![AttributeProto::int("axis", axis)] };
-    graph.add_op("Gather", &[Some(of), Some(places)], attributes, output)
-}
-
-/// The function that decodes strings of a rate.
-fn define(name: &str, parts: &[Part], rate: TrellisRate, opset: i64) -> Result<FunctionProto, PassError> {
-    let mut body = Graph::default();
-    let strings = body.add_value("strings");
-    let triples: Vec<ValueId> = parts.iter().map(|_| body.add_value("triples")).collect();
-    let output = Shared::default().windows(&mut body, strings, &triples, parts, rate);
-    let inputs: Vec<ValueId> = std::iter::once(strings).chain(triples).collect();
-    function_of(name, body, &inputs, output, opset)
 }
