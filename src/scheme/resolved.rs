@@ -149,7 +149,7 @@ impl Scheme {
             coverage,
             masks: Masks::chosen(model, options.calibrate.masks),
             solve: options.solve.clone(),
-            output: OutputOptions { strip_names, half_scales, ..options.output.clone() },
+            output: OutputOptions { half_scales, strip_names, ..options.output.clone() },
             seed: options.seed,
             bits,
             requantized,
