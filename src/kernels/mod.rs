@@ -9,6 +9,8 @@ mod columns;
 pub(crate) mod convolution;
 mod geometry;
 mod gram;
+pub(crate) mod matmul;
+pub(crate) mod product;
 mod stride;
 mod unfold;
 

@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{blowup, convolution, dequantize, fake_quantize};
+use super::{blowup, convolution, dequantize, fake_quantize, matmul};
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use msq_passes::ir::{
@@ -11,7 +11,7 @@ use msq_passes::ir::{
 };
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
-use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
+use tract_onnx::prelude::{Arc, Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
 /// A model in tract's hands, before type inference.
@@ -250,10 +250,12 @@ pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError>
     let mut model = model.into_typed().map_err(EngineError::load)?;
     refuse_huge(&model)?;
     model.prop_consts().map_err(EngineError::load)?;
-    convolution::replace(&mut model)?;
+    let outputs = Arc::default();
+    convolution::replace(&mut model, &outputs)?;
     let mut model = model.into_decluttered().map_err(EngineError::load)?;
     fake_quantize::fuse(&mut model)?;
     convolution::fuse(&mut model)?;
+    matmul::replace(&mut model, &outputs)?;
     model.into_optimized().map_err(EngineError::load)
 }
 

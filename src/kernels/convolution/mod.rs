@@ -3,28 +3,23 @@
 //! `y[o, p] = f(b[o] + Σ_k W[o, k]·x[k, p])`, k over the channels and taps that an output reads.
 //!
 //! Weights are packed once. The input is taken as [`Planes`], in which every term of a sum is a row of neighbouring
-//! values; no matrix of columns is built. Bits do not depend on the processor's vectors: see `product`.
+//! values; no matrix of columns is built. Bits do not depend on the processor's vectors: see `product::tile`.
 
-// What runs on vectors must be compiled into the function that chose them, and its loops are written out: see `product`.
+// What runs on vectors must be compiled into the function that chose them, and its loops are written out: see `product::tile`.
 #![allow(clippy::inline_always, clippy::needless_range_loop)]
 
 mod depthwise;
-mod epilogue;
-mod panels;
 mod planes;
-mod product;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use epilogue::Activation;
 pub(crate) use window::{Axis, Window};
 
+use super::product::{Activation, Panels, Product, SLACK};
 use depthwise::Depthwise;
-use panels::Panels;
 use planes::Planes;
-use product::Product;
 use pulp::Arch;
 
 /// Values of a band's planes: a quarter of a second-level cache.
@@ -158,7 +153,7 @@ impl Convolution {
             return;
         }
         for first in (0..tall.output).step_by(self.planes.band()) {
-            self.planes.fill(input, first, product::SLACK, false, &mut scratch.planes);
+            self.planes.fill(input, first, SLACK, false, &mut scratch.planes);
             Arch::new().dispatch(Product {
                 panels,
                 bias,
