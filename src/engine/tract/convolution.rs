@@ -5,13 +5,12 @@
 //! element right behind it become part of it: see `activation`.
 
 use super::activation::{self, Layer};
-use super::outputs::Outputs;
 use super::typed::constant;
 use crate::engine::EngineError;
 use crate::kernels::convolution::{Axis, Convolution, Scratch, Window};
 use crate::kernels::product::Activation;
 use std::cell::RefCell;
-use tract_onnx::prelude::{Arc, Datum, DatumExt, TValue};
+use tract_onnx::prelude::{Arc, Datum, DatumExt, TValue, Tensor};
 use tract_onnx::tract_core::internal::{
     EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op, op_as_typed_op,
     op_out_of_plan, tvec,
@@ -31,7 +30,6 @@ thread_local! {
 struct OwnConvolution {
     layer: Arc<Convolution>,
     shape: TVec<usize>,
-    outputs: Arc<Outputs>,
 }
 
 impl PartialEq for OwnConvolution {
@@ -54,16 +52,17 @@ impl EvalOp for OwnConvolution {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut output = Tensor::zero::<f32>(&self.shape)?;
         let from = inputs[0].try_as_plain_ram()?;
         let from = from.as_slice::<f32>()?;
+        let mut plain = output.try_as_plain_ram_mut()?;
+        let to = plain.as_slice_mut::<f32>()?;
         let window = self.layer.window();
-        let output = self.outputs.written(&self.shape, |to| {
-            SCRATCH.with_borrow_mut(|scratch| {
-                let samples = from.chunks_exact(window.input_len()).zip(to.chunks_exact_mut(window.output_len()));
-                samples.for_each(|(from, to)| self.layer.run(from, to, scratch));
-            });
-        })?;
-        Ok(tvec!(output))
+        SCRATCH.with_borrow_mut(|scratch| {
+            let samples = from.chunks_exact(window.input_len()).zip(to.chunks_exact_mut(window.output_len()));
+            samples.for_each(|(from, to)| self.layer.run(from, to, scratch));
+        });
+        Ok(tvec!(output.into()))
     }
 }
 
@@ -87,14 +86,9 @@ impl Layer for OwnConvolution {
 }
 
 /// Replaces the convolutions of a model that is not yet decluttered.
-pub(super) fn replace(model: &mut TypedModel, outputs: &Arc<Outputs>) -> Result<(), EngineError> {
-    let rule = |outputs: &Arc<Outputs>, model: &TypedModel, node: &TypedNode, _: &str, op: &Conv| {
-        replaced(outputs, model, node, op)
-    };
-    Rewriter::default()
-        .with_rule_for::<Conv>("own-convolution", rule)
-        .rewrite(outputs, model)
-        .map_err(EngineError::load)
+pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
+    let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &Conv| replaced(model, node, op);
+    Rewriter::default().with_rule_for::<Conv>("own-convolution", rule).rewrite(&(), model).map_err(EngineError::load)
 }
 
 /// Takes functions behind convolutions into them.
@@ -106,12 +100,7 @@ pub(super) fn fuse(model: &mut TypedModel) -> Result<(), EngineError> {
     rewriter.rewrite(&(), model).map_err(EngineError::load)
 }
 
-fn replaced(
-    outputs: &Arc<Outputs>,
-    model: &TypedModel,
-    node: &TypedNode,
-    op: &Conv,
-) -> TractResult<Option<TypedModelPatch>> {
+fn replaced(model: &TypedModel, node: &TypedNode, op: &Conv) -> TractResult<Option<TypedModelPatch>> {
     let input = model.outlet_fact(node.inputs[0])?;
     let plain = op.q_params.is_none()
         && op.pool_spec.data_format == DataFormat::NCHW
@@ -142,7 +131,7 @@ fn replaced(
     let output = model.outlet_fact(node.id.into())?;
     let Some(shape) = output.shape.as_concrete() else { return Ok(None) };
     let Some(layer) = Convolution::new(window, &weights, bias) else { return Ok(None) };
-    let own = OwnConvolution { layer: Arc::new(layer), shape: shape.into(), outputs: Arc::clone(outputs) };
+    let own = OwnConvolution { layer: Arc::new(layer), shape: shape.into() };
     TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], own).map(Some)
 }
 
@@ -163,7 +152,7 @@ fn scaled_behind(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
 mod tests {
     use super::*;
     use tract_onnx::prelude::tract_ndarray::ArrayD;
-    use tract_onnx::prelude::{IntoTensor, OutletId, Tensor};
+    use tract_onnx::prelude::{IntoTensor, OutletId};
     use tract_onnx::tract_core::internal::{IntoRunnable, SpecialOps};
     use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec};
     use tract_onnx::tract_core::ops::{math, nn};
@@ -239,7 +228,7 @@ mod tests {
     }
 
     fn own(mut model: TypedModel) -> TypedModel {
-        replace(&mut model, &Arc::default()).unwrap();
+        replace(&mut model).unwrap();
         let mut model = model.into_decluttered().unwrap();
         fuse(&mut model).unwrap();
         model

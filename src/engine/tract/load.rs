@@ -11,7 +11,7 @@ use msq_passes::ir::{
 };
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
-use tract_onnx::prelude::{Arc, Framework, InferenceModel, OutletId};
+use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
 /// A model in tract's hands, before type inference.
@@ -250,12 +250,11 @@ pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError>
     let mut model = model.into_typed().map_err(EngineError::load)?;
     refuse_huge(&model)?;
     model.prop_consts().map_err(EngineError::load)?;
-    let outputs = Arc::default();
-    convolution::replace(&mut model, &outputs)?;
+    convolution::replace(&mut model)?;
     let mut model = model.into_decluttered().map_err(EngineError::load)?;
     fake_quantize::fuse(&mut model)?;
     convolution::fuse(&mut model)?;
-    matmul::replace(&mut model, &outputs)?;
+    matmul::replace(&mut model)?;
     model.into_optimized().map_err(EngineError::load)
 }
 

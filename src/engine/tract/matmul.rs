@@ -5,13 +5,12 @@
 //! nothing else reads what lies between, and so do functions of every element: see `activation`.
 
 use super::activation::{self, Layer};
-use super::outputs::Outputs;
 use super::typed::{behind, constant, other_input};
 use crate::engine::EngineError;
 use crate::kernels::matmul::{Addend, Axis, MatMul, Scratch};
 use crate::kernels::product::Activation;
 use std::cell::RefCell;
-use tract_onnx::prelude::{Arc, DatumExt, DatumType, TValue};
+use tract_onnx::prelude::{Arc, DatumExt, DatumType, TValue, Tensor};
 use tract_onnx::tract_core::internal::{
     Axis as TractAxis, EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op,
     op_as_typed_op, op_out_of_plan, tvec,
@@ -32,7 +31,6 @@ struct OwnMatMul {
     /// Which operands are inputs.
     given: [bool; 2],
     shape: TVec<usize>,
-    outputs: Arc<Outputs>,
 }
 
 impl PartialEq for OwnMatMul {
@@ -59,10 +57,11 @@ impl EvalOp for OwnMatMul {
         let mut slices = plain.iter().map(|plain| plain.as_slice::<f32>());
         let mut next = |given: bool| if given { slices.next().transpose() } else { Ok(None) };
         let operands = [next(self.given[0])?.unwrap_or(&[]), next(self.given[1])?.unwrap_or(&[])];
-        let output = self.outputs.written(&self.shape, |to| {
-            SCRATCH.with_borrow_mut(|scratch| self.product.run(operands, to, scratch));
-        })?;
-        Ok(tvec!(output))
+        let mut output = Tensor::zero::<f32>(&self.shape)?;
+        let mut to = output.try_as_plain_ram_mut()?;
+        let to = to.as_slice_mut::<f32>()?;
+        SCRATCH.with_borrow_mut(|scratch| self.product.run(operands, to, scratch));
+        Ok(tvec!(output.into()))
     }
 }
 
@@ -86,23 +85,16 @@ impl Layer for OwnMatMul {
 }
 
 /// Replaces the products of a simplified model, and takes what stands behind them into them.
-pub(super) fn replace(model: &mut TypedModel, outputs: &Arc<Outputs>) -> Result<(), EngineError> {
-    let product = |outputs: &Arc<Outputs>, model: &TypedModel, node: &TypedNode, _: &str, op: &EinSum| {
-        replaced(outputs, model, node, op)
-    };
+pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
+    let product = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &EinSum| replaced(model, node, op);
     let rewriter = Rewriter::default().with_rule_for::<EinSum>("own-matmul", product);
-    rewriter.rewrite(outputs, model).map_err(EngineError::load)?;
+    rewriter.rewrite(&(), model).map_err(EngineError::load)?;
     let fused = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &OwnMatMul| fused(model, node, op);
     let rewriter = Rewriter::default().with_rule_for::<OwnMatMul>("bias-and-activation", fused);
     rewriter.rewrite(&(), model).map_err(EngineError::load)
 }
 
-fn replaced(
-    outputs: &Arc<Outputs>,
-    model: &TypedModel,
-    node: &TypedNode,
-    op: &EinSum,
-) -> TractResult<Option<TypedModelPatch>> {
+fn replaced(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractResult<Option<TypedModelPatch>> {
     let is_float = |fact: &TypedFact| fact.datum_type == DatumType::F32 && !fact.is_exotic();
     let (inputs, results) = model.node_facts(node.id)?;
     let plain = op.q_params.is_none() && inputs.len() == 2 && inputs.iter().chain(&results).all(|fact| is_float(fact));
@@ -115,7 +107,7 @@ fn replaced(
     let given = [constants[0].is_none(), constants[1].is_none()];
     let [left, right] = &constants;
     let Some(product) = MatMul::new(&axes, [left.as_deref(), right.as_deref()]) else { return Ok(None) };
-    let own = OwnMatMul { product: Arc::new(product), given, shape: shapes[2].into(), outputs: Arc::clone(outputs) };
+    let own = OwnMatMul { product: Arc::new(product), given, shape: shapes[2].into() };
     let inputs: TVec<_> = node.inputs.iter().zip(given).filter(|(_, given)| *given).map(|(input, _)| *input).collect();
     TypedModelPatch::replace_single_op(model, node, &inputs, own).map(Some)
 }
@@ -167,7 +159,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tract_onnx::prelude::tract_ndarray::ArrayD;
-    use tract_onnx::prelude::{IntoTensor, Tensor, tensor1};
+    use tract_onnx::prelude::{IntoTensor, tensor1};
     use tract_onnx::tract_core::internal::{AxesMapping, IntoRunnable, SpecialOps};
     use tract_onnx::tract_core::ops::math;
 
@@ -216,7 +208,7 @@ mod tests {
             for bias in biases.iter().copied().map(Some).chain([None]) {
                 let plain = model(formula, left, right, constant, bias);
                 let mut own = plain.clone();
-                replace(&mut own, &Arc::default()).unwrap();
+                replace(&mut own).unwrap();
                 let names: Vec<_> = own.nodes.iter().map(|node| node.op.name()).collect();
                 assert!(names.iter().all(|name| *name == "Source" || *name == "OwnMatMul"), "{formula} {names:?}");
                 let (wanted, found) = (run(plain), run(own));
@@ -254,7 +246,7 @@ mod tests {
     fn other_sums_stay_operators() {
         let mut apart = model("bmk,bkn->bmn", &[3, 5, 9], &[3, 9, 17], true, Some(&[3, 1, 17]));
         let wanted = run(apart.clone());
-        replace(&mut apart, &Arc::default()).unwrap();
+        replace(&mut apart).unwrap();
         assert!(apart.nodes.iter().any(|node| node.op_is::<TypedBinOp>()));
         let found = run(apart);
         assert!(wanted.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5));
@@ -262,7 +254,7 @@ mod tests {
         let product = twice.nodes.iter().find(|node| node.op_is::<EinSum>()).unwrap().id;
         let last = twice.outputs[0];
         twice.select_output_outlets(&[last, product.into()]).unwrap();
-        replace(&mut twice, &Arc::default()).unwrap();
+        replace(&mut twice).unwrap();
         assert!(twice.nodes.iter().any(|node| node.op_is::<TypedBinOp>()));
     }
 }

@@ -11,7 +11,6 @@ mod facts;
 mod fake_quantize;
 mod load;
 mod matmul;
-mod outputs;
 mod plan;
 mod tensor;
 mod typed;
