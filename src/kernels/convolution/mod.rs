@@ -21,6 +21,7 @@ use super::product::{Activation, Panels, Product, SLACK};
 use depthwise::Depthwise;
 use planes::Planes;
 use pulp::Arch;
+use std::sync::Arc;
 
 /// Values of a band's planes: a quarter of a second-level cache.
 const PLANES: usize = 1 << 16;
@@ -39,7 +40,8 @@ pub(crate) struct Convolution {
     bias: Vec<f32>,
     activation: Activation,
     planes: Planes,
-    weights: Weights,
+    /// Shared by copies.
+    weights: Arc<Weights>,
 }
 
 /// Weights as the kernels read them.
@@ -74,7 +76,7 @@ impl Convolution {
             let matrix = outputs / groups * window.depth();
             Weights::Groups(weights.chunks_exact(matrix).map(|group| Panels::new(group, window.depth())).collect())
         };
-        Some(Self { window, bias, activation: Activation::Identity, planes, weights })
+        Some(Self { window, bias, activation: Activation::Identity, planes, weights: Arc::new(weights) })
     }
 
     /// The same with a function of every output behind it.
@@ -100,7 +102,7 @@ impl Convolution {
         let written = self.window.outputs / self.window.groups * self.window.output_plane();
         let groups = input.chunks_exact(per_group.max(1)).zip(output.chunks_exact_mut(written.max(1)));
         for (group, (input, output)) in groups.enumerate() {
-            match &self.weights {
+            match &*self.weights {
                 Weights::Depthwise(weights) => self.run_channel(group, weights, input, output, scratch),
                 Weights::Groups(panels) => self.run_group(group, &panels[group], input, output, scratch),
             }

@@ -14,6 +14,7 @@ pub(crate) use layout::Axis;
 use super::product::{Activation, Bias, Dense, pack_columns, pack_rows, tile_offsets, tile_width};
 use layout::{Layout, Place, places};
 use pulp::Arch;
+use std::sync::Arc;
 
 /// Values of the rows that are packed at once: half of a second-level cache.
 const ROWS_IN_CACHE: usize = 1 << 16;
@@ -33,10 +34,10 @@ pub(crate) struct MatMul {
     offsets: Vec<usize>,
     /// Rows packed at once.
     rows_at_once: usize,
-    /// Packed rows of a constant left operand by where they start.
-    rows: Option<Packed>,
+    /// Packed rows of a constant left operand by where they start; shared by copies.
+    rows: Option<Arc<Packed>>,
     /// The same of a constant right operand.
-    columns: Option<Packed>,
+    columns: Option<Arc<Packed>>,
     bias: Option<Bias>,
     activation: Activation,
 }
@@ -71,7 +72,7 @@ impl MatMul {
                 pack_rows(&values[start..], &layout.depth[0], &layout.rows, &mut packed);
                 (start, packed)
             };
-            starts(|place| place.left).into_iter().map(pack).collect()
+            Arc::new(starts(|place| place.left).into_iter().map(pack).collect())
         });
         let columns = right.map(|values| {
             let pack = |start: usize| {
@@ -79,7 +80,7 @@ impl MatMul {
                 pack_columns(&values[start..], &layout.depth[1], &layout.columns, &mut packed);
                 (start, packed)
             };
-            starts(|place| place.right).into_iter().map(pack).collect()
+            Arc::new(starts(|place| place.right).into_iter().map(pack).collect())
         });
         let depth = layout.depth[0].len();
         let blocks = (ROWS_IN_CACHE / (depth * super::product::ROWS)).max(1);
