@@ -101,7 +101,7 @@ impl WithSimd for Dense<'_> {
             for (vector, to) in (at * size..width.min((at + 1) * size)).step_by(lanes).enumerate() {
                 tile_lanes[vector] = Lane { from: vector * lanes, to, count: lanes.min(width - to) };
                 from[vector] = vector * lanes;
-                used += 1;
+                used = vector + 1;
             }
             for start in (0..depth).step_by(DEPTH_AT_ONCE) {
                 let stop = depth.min(start + DEPTH_AT_ONCE);
