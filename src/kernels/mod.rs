@@ -1,4 +1,5 @@
-//! Layers as matrix products: float convolutions, how a layer reads its input, and second moments of what it reads.
+//! Layers as matrix products: float convolutions, products of tensors, how a layer reads its input, and second moments of
+//! what it reads.
 //!
 //! Every layer with a constant weight is y = W·x at each of its positions, W of shape `[O, K]` and x a column of K
 //! values taken from the activation ([`Geometry`] says which, [`unfold`](Unfolded) takes them). Closed-form solvers need
@@ -9,6 +10,8 @@ mod columns;
 pub(crate) mod convolution;
 mod geometry;
 mod gram;
+pub(crate) mod matmul;
+pub(crate) mod product;
 mod stride;
 mod unfold;
 

@@ -1,16 +1,19 @@
 //! Convolutions by kernels of our own.
 //!
 //! Where all of a convolution is known (floats, constant weights and bias, a fixed shape, rows of channels, one or two
-//! spatial axes), an operator that holds the packed weights takes its place before tract rewrites it. A lower and an
-//! upper bound right behind it become part of it where nothing else reads what lies between.
+//! spatial axes), an operator that holds the packed weights takes its place before tract rewrites it. Functions of every
+//! element right behind it become part of it: see `activation`.
 
+use super::activation::{self, Layer};
+use super::typed::constant;
 use crate::engine::EngineError;
-use crate::kernels::convolution::{Activation, Axis, Convolution, Scratch, Window};
+use crate::kernels::convolution::{Axis, Convolution, Scratch, Window};
+use crate::kernels::product::Activation;
 use std::cell::RefCell;
 use tract_onnx::prelude::{Arc, Datum, DatumExt, TValue, Tensor};
 use tract_onnx::tract_core::internal::{
-    DatumType, EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op,
-    op_as_typed_op, op_out_of_plan, tvec,
+    EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op, op_as_typed_op,
+    op_out_of_plan, tvec,
 };
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
@@ -71,16 +74,29 @@ impl TypedOp for OwnConvolution {
     }
 }
 
+impl Layer for OwnConvolution {
+    fn activation(&self) -> Activation {
+        self.layer.activation()
+    }
+
+    fn with_activation(&self, activation: Activation) -> Self {
+        let layer = Convolution::clone(&self.layer).with_activation(activation);
+        Self { layer: Arc::new(layer), ..self.clone() }
+    }
+}
+
 /// Replaces the convolutions of a model that is not yet decluttered.
 pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
     let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &Conv| replaced(model, node, op);
     Rewriter::default().with_rule_for::<Conv>("own-convolution", rule).rewrite(&(), model).map_err(EngineError::load)
 }
 
-/// Takes bounds behind convolutions into them.
+/// Takes functions behind convolutions into them.
 pub(super) fn fuse(model: &mut TypedModel) -> Result<(), EngineError> {
-    let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &OwnConvolution| bounded(model, node, op);
-    let rewriter = Rewriter::default().with_rule_for::<OwnConvolution>("bounds", rule);
+    let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &OwnConvolution| {
+        activation::fused(model, node, op)
+    };
+    let rewriter = Rewriter::default().with_rule_for::<OwnConvolution>("activation", rule);
     rewriter.rewrite(&(), model).map_err(EngineError::load)
 }
 
@@ -119,18 +135,6 @@ fn replaced(model: &TypedModel, node: &TypedNode, op: &Conv) -> TractResult<Opti
     TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], own).map(Some)
 }
 
-/// The elements of a constant input, if they are floats.
-fn constant(model: &TypedModel, node: &TypedNode, input: usize) -> TractResult<Option<Vec<f32>>> {
-    let fact = model.outlet_fact(node.inputs[input])?;
-    let Some(tensor) = fact.konst.as_ref().filter(|tensor| tensor.datum_type() == DatumType::F32) else {
-        return Ok(None);
-    };
-    if fact.is_exotic() {
-        return Ok(None);
-    }
-    Ok(Some(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
-}
-
 /// Whether what reads a convolution is arithmetic with one constant per channel, which tract folds into the weights.
 fn scaled_behind(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
     let Some(next) = model.single_succ(node.id)?.filter(|_| !model.outputs.contains(&node.id.into())) else {
@@ -144,54 +148,14 @@ fn scaled_behind(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
     Ok(others.all(|&input| model.outlet_fact(input).is_ok_and(|fact| fact.konst.is_some())))
 }
 
-fn bounded(model: &TypedModel, node: &TypedNode, op: &OwnConvolution) -> TractResult<Option<TypedModelPatch>> {
-    let Some(next) = model.single_succ(node.id)?.filter(|_| !model.outputs.contains(&node.id.into())) else {
-        return Ok(None);
-    };
-    let Some(bound) = bound(model, node, next)? else { return Ok(None) };
-    let (low, high) = match op.layer.activation() {
-        Activation::Identity => (f32::NEG_INFINITY, f32::INFINITY),
-        Activation::Clamp { low, high } => (low, high),
-    };
-    let (low, high) = match bound {
-        Bound::Lower(bound) => (low.max(bound), high),
-        Bound::Upper(bound) => (low, high.min(bound)),
-    };
-    if low > high {
-        return Ok(None);
-    }
-    let layer = Convolution::clone(&op.layer).with_activation(Activation::Clamp { low, high });
-    let own = OwnConvolution { layer: Arc::new(layer), shape: op.shape.clone() };
-    TypedModelPatch::fuse_with_next(model, node, own).map(Some)
-}
-
-/// A bound of every element.
-enum Bound {
-    Lower(f32),
-    Upper(f32),
-}
-
-fn bound(model: &TypedModel, node: &TypedNode, next: &TypedNode) -> TractResult<Option<Bound>> {
-    let Some(op) = next.op_as::<TypedBinOp>() else { return Ok(None) };
-    let Some(at) = next.inputs.iter().position(|input| input.node != node.id) else { return Ok(None) };
-    let same = model.outlet_fact(next.id.into())?.shape == model.outlet_fact(node.id.into())?.shape;
-    let value = constant(model, next, at)?.filter(|values| same && values.len() == 1).map(|values| values[0]);
-    let value = value.filter(|value| !value.is_nan());
-    Ok(value.and_then(|value| match () {
-        () if op.0.is::<Max>() => Some(Bound::Lower(value)),
-        () if op.0.is::<Min>() => Some(Bound::Upper(value)),
-        () => None,
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tract_onnx::prelude::IntoTensor;
     use tract_onnx::prelude::tract_ndarray::ArrayD;
+    use tract_onnx::prelude::{IntoTensor, OutletId};
     use tract_onnx::tract_core::internal::{IntoRunnable, SpecialOps};
     use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec};
-    use tract_onnx::tract_core::ops::math;
+    use tract_onnx::tract_core::ops::{math, nn};
 
     fn tensor(shape: &[usize], seed: u32) -> Tensor {
         let count = shape.iter().product::<usize>() as u32;
@@ -200,13 +164,21 @@ mod tests {
         ArrayD::from_shape_vec(shape, values).unwrap().into_tensor()
     }
 
-    /// A convolution between 0 and 1 where `bounds` says so.
+    /// What stands behind a convolution.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Tail {
+        Nothing,
+        Bounds,
+        Silu,
+        HardSwish,
+    }
+
     fn model(
         input: &[usize],
         kernel: &[usize],
         group: usize,
         change: impl Fn(&mut PoolSpec),
-        bounds: bool,
+        tail: Tail,
     ) -> TypedModel {
         let mut model = TypedModel::default();
         let x = model.add_source("x", f32::fact(input)).unwrap();
@@ -220,18 +192,32 @@ mod tests {
         };
         change(&mut pool_spec);
         let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group, q_params: None };
-        let mut wire = model.wire_node("conv", conv, &[x, weights, bias]).unwrap()[0];
-        for (name, op, value) in [("low", math::max(), 0.0_f32), ("high", math::min(), 1.0)] {
-            if bounds {
-                let shape = vec![1; input.len()];
-                let value = model.add_const(
-                    format!("{name}.value"),
-                    tract_onnx::prelude::tensor1(&[value]).into_shape(&shape).unwrap(),
-                );
-                wire = model.wire_node(name, op, &[wire, value.unwrap()]).unwrap()[0];
+        let conv = model.wire_node("conv", conv, &[x, weights, bias]).unwrap()[0];
+        let scalar = |model: &mut TypedModel, name: &str, op: TypedBinOp, wire: OutletId, value: f32| {
+            let value = tract_onnx::prelude::tensor1(&[value]).into_shape(&vec![1; input.len()]).unwrap();
+            let value = model.add_const(format!("{name}.value"), value).unwrap();
+            model.wire_node(name, op, &[wire, value]).unwrap()[0]
+        };
+        let output = match tail {
+            Tail::Nothing => conv,
+            Tail::Bounds => {
+                let low = scalar(&mut model, "low", math::max(), conv, 0.0);
+                scalar(&mut model, "high", math::min(), low, 1.0)
             }
-        }
-        model.select_output_outlets(&[wire]).unwrap();
+            Tail::Silu => {
+                let gate = model.wire_node("gate", nn::sigmoid(), &[conv]).unwrap()[0];
+                model.wire_node("product", math::mul(), &[conv, gate]).unwrap()[0]
+            }
+            Tail::HardSwish => {
+                let sum = scalar(&mut model, "sum", math::add(), conv, 0.5);
+                let low = scalar(&mut model, "low", math::max(), sum, 0.0);
+                let high = scalar(&mut model, "high", math::min(), low, 1.0);
+                let product = model.wire_node("product", math::mul(), &[high, conv]).unwrap()[0];
+                let scaled = scalar(&mut model, "scaled", math::mul(), product, 0.25);
+                scalar(&mut model, "moved", math::add(), scaled, -0.5)
+            }
+        };
+        model.select_output_outlets(&[output]).unwrap();
         model
     }
 
@@ -250,11 +236,11 @@ mod tests {
 
     #[track_caller]
     fn agrees(input: &[usize], kernel: &[usize], group: usize, change: impl Fn(&mut PoolSpec)) {
-        for bounds in [false, true] {
-            let plain = model(input, kernel, group, &change, bounds);
+        for tail in [Tail::Nothing, Tail::Bounds, Tail::Silu, Tail::HardSwish] {
+            let plain = model(input, kernel, group, &change, tail);
             let replaced = own(plain.clone());
             let names: Vec<_> = replaced.nodes.iter().map(|node| node.op.name()).collect();
-            assert_eq!(names, ["Source", "OwnConvolution"], "{input:?} {kernel:?}");
+            assert_eq!(names, ["Source", "OwnConvolution"], "{input:?} {kernel:?} {tail:?}");
             let (wanted, found) = (run(plain, input), run(replaced, input));
             assert_eq!(wanted.len(), found.len());
             let wrong = wanted.iter().zip(&found).find(|(a, b)| (*a - *b).abs() > 1e-5 * a.abs().max(1.0));
@@ -286,21 +272,21 @@ mod tests {
 
     #[test]
     fn what_is_computed_or_folded_stays_with_tract() {
-        let mut folded = model(&[1, 4, 8, 8], &[6, 4, 3, 3], 1, |_| {}, false);
+        let mut folded = model(&[1, 4, 8, 8], &[6, 4, 3, 3], 1, |_| {}, Tail::Nothing);
         let output = folded.output_outlets().unwrap()[0];
         let scale = folded.add_const("scale", tensor(&[1, 6, 1, 1], 5)).unwrap();
         let scaled = folded.wire_node("scaled", math::mul(), &[output, scale]).unwrap();
         folded.select_output_outlets(&scaled).unwrap();
         let has = |model: &TypedModel| model.nodes.iter().any(TypedNode::op_is::<OwnConvolution>);
         assert!(!has(&own(folded)));
-        let volume = model(&[1, 2, 4, 4, 4], &[3, 2, 2, 2, 2], 1, |_| {}, false);
+        let volume = model(&[1, 2, 4, 4, 4], &[3, 2, 2, 2, 2], 1, |_| {}, Tail::Nothing);
         assert!(!has(&own(volume)));
     }
 
     /// A bound that something else sees the other side of stays an operator.
     #[test]
     fn a_value_that_is_read_twice_is_not_bounded() {
-        let mut model = model(&[1, 4, 8, 8], &[6, 4, 3, 3], 1, |_| {}, true);
+        let mut model = model(&[1, 4, 8, 8], &[6, 4, 3, 3], 1, |_| {}, Tail::Bounds);
         let conv = model.node_by_name("conv").unwrap().id;
         let high = model.output_outlets().unwrap()[0];
         model.select_output_outlets(&[high, conv.into()]).unwrap();

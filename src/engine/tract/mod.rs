@@ -3,14 +3,17 @@
 //! A plan is a model optimized for one set of input shapes; one image at a time on every thread is faster in tract than
 //! batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
 
+mod activation;
 mod blowup;
 mod convolution;
 mod dequantize;
 mod facts;
 mod fake_quantize;
 mod load;
+mod matmul;
 mod plan;
 mod tensor;
+mod typed;
 
 use super::contained::contained;
 use super::{Backend, EngineError, Facts, Plan};

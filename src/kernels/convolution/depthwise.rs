@@ -1,6 +1,6 @@
 //! Convolutions in which every output channel reads one input channel.
 
-use super::epilogue::Activation;
+use crate::kernels::product::Activation;
 use pulp::{Simd, WithSimd};
 
 /// Vectors that are summed at once: enough to hide how long one product takes.

@@ -3,29 +3,25 @@
 //! `y[o, p] = f(b[o] + Σ_k W[o, k]·x[k, p])`, k over the channels and taps that an output reads.
 //!
 //! Weights are packed once. The input is taken as [`Planes`], in which every term of a sum is a row of neighbouring
-//! values; no matrix of columns is built. Bits do not depend on the processor's vectors: see `product`.
+//! values; no matrix of columns is built. Bits do not depend on the processor's vectors: see `product::tile`.
 
-// What runs on vectors must be compiled into the function that chose them, and its loops are written out: see `product`.
+// What runs on vectors must be compiled into the function that chose them, and its loops are written out: see `product::tile`.
 #![allow(clippy::inline_always, clippy::needless_range_loop)]
 
 mod depthwise;
-mod epilogue;
-mod panels;
 mod planes;
-mod product;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use epilogue::Activation;
 pub(crate) use window::{Axis, Window};
 
+use super::product::{Activation, Panels, Product, SLACK};
 use depthwise::Depthwise;
-use panels::Panels;
 use planes::Planes;
-use product::Product;
 use pulp::Arch;
+use std::sync::Arc;
 
 /// Values of a band's planes: a quarter of a second-level cache.
 const PLANES: usize = 1 << 16;
@@ -44,7 +40,8 @@ pub(crate) struct Convolution {
     bias: Vec<f32>,
     activation: Activation,
     planes: Planes,
-    weights: Weights,
+    /// Shared by copies.
+    weights: Arc<Weights>,
 }
 
 /// Weights as the kernels read them.
@@ -79,7 +76,7 @@ impl Convolution {
             let matrix = outputs / groups * window.depth();
             Weights::Groups(weights.chunks_exact(matrix).map(|group| Panels::new(group, window.depth())).collect())
         };
-        Some(Self { window, bias, activation: Activation::Identity, planes, weights })
+        Some(Self { window, bias, activation: Activation::Identity, planes, weights: Arc::new(weights) })
     }
 
     /// The same with a function of every output behind it.
@@ -105,7 +102,7 @@ impl Convolution {
         let written = self.window.outputs / self.window.groups * self.window.output_plane();
         let groups = input.chunks_exact(per_group.max(1)).zip(output.chunks_exact_mut(written.max(1)));
         for (group, (input, output)) in groups.enumerate() {
-            match &self.weights {
+            match &*self.weights {
                 Weights::Depthwise(weights) => self.run_channel(group, weights, input, output, scratch),
                 Weights::Groups(panels) => self.run_group(group, &panels[group], input, output, scratch),
             }
@@ -158,7 +155,7 @@ impl Convolution {
             return;
         }
         for first in (0..tall.output).step_by(self.planes.band()) {
-            self.planes.fill(input, first, product::SLACK, false, &mut scratch.planes);
+            self.planes.fill(input, first, SLACK, false, &mut scratch.planes);
             Arch::new().dispatch(Product {
                 panels,
                 bias,

@@ -35,6 +35,10 @@ fn direct(window: &Window, weights: &[f32], bias: &[f32], activation: Activation
                 all.push(match activation {
                     Activation::Identity => sum as f32,
                     Activation::Clamp { low, high } => (sum as f32).clamp(low, high),
+                    Activation::Silu => (sum / (1.0 + (-sum).exp())) as f32,
+                    Activation::Gate { shift, low, high, scale, offset } => {
+                        (sum as f32) * (sum as f32 + shift).clamp(low, high) * scale + offset
+                    }
                 });
             }
         }
@@ -69,11 +73,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn sums_are_those_of_the_definition(window in window(), clamp in any::<bool>()) {
+    fn sums_are_those_of_the_definition(window in window(), activation in 0..4_usize) {
         let weights = values(window.outputs * window.depth(), 1);
         let bias = values(window.outputs, 2);
         let input = values(window.input_len(), 3);
-        let activation = if clamp { Activation::Clamp { low: -0.25, high: 0.5 } } else { Activation::Identity };
+        let activation = [
+            Activation::Identity,
+            Activation::Clamp { low: -0.25, high: 0.5 },
+            Activation::Silu,
+            Activation::Gate { shift: 3.0, low: 0.0, high: 6.0, scale: 1.0 / 6.0, offset: 0.5 },
+        ][activation];
         let layer = Convolution::new(window, &weights, bias.clone()).unwrap().with_activation(activation);
         let wanted = direct(&window, &weights, &bias, activation, &input);
         let mut scratch = Scratch::default();
@@ -138,6 +147,23 @@ fn not_a_number_stays_one() {
     layer.run(&input.clone(), &mut output, &mut Scratch::default());
     input = vec![0.0, 1.0, 6.0, f32::NAN, 6.0, 0.0, 0.0, 0.0, f32::NAN];
     assert_eq!(format!("{output:?}"), format!("{input:?}"));
+}
+
+#[test]
+fn silu_is_exact_to_rounding() {
+    let count = 4001;
+    let axes = [Axis::SINGLE, Axis { input: count, output: count, ..Axis::SINGLE }];
+    let window = Window { inputs: 1, outputs: 1, groups: 1, axes };
+    let layer = Convolution::new(window, &[1.0], vec![0.0]).unwrap().with_activation(Activation::Silu);
+    let mut input: Vec<f32> = (0..count).map(|at| (at as f32 - 2000.0) * 0.051).collect();
+    (input[0], input[1], input[2]) = (f32::NAN, f32::INFINITY, -0.0);
+    let mut output = vec![0.0; count];
+    layer.run(&input, &mut output, &mut Scratch::default());
+    assert!(output[0].is_nan() && output[1] == f32::INFINITY && output[2] == 0.0);
+    for (x, y) in input.iter().zip(&output).skip(3) {
+        let wanted = f64::from(*x) / (1.0 + (-f64::from(*x)).exp());
+        assert!((f64::from(*y) - wanted).abs() <= 4e-7 * wanted.abs() + 1e-34, "{x}: {y} instead of {wanted}");
+    }
 }
 
 #[test]

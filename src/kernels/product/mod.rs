@@ -1,20 +1,23 @@
-//! Products of packed rows with columns that lie anywhere in a buffer: the inner loops.
-//!
-//! Vectors run along output positions. Each output is one chain of fused multiply-adds in the order of the depth, started
-//! from its bias, so its bits depend neither on the width of vectors, nor on how outputs are cut into tiles.
+//! Products of packed rows with columns: for convolutions columns that lie anywhere in a buffer, here, for products of
+//! tensors packed columns, in `dense`. The inner loops are in `tile`.
 
-use super::epilogue::Activation;
-use super::panels::{Panels, ROWS};
+// What runs on vectors must be compiled into the function that chose them, and its loops are written out: see `tile`.
+#![allow(clippy::inline_always, clippy::needless_range_loop)]
+
+mod dense;
+mod epilogue;
+mod panels;
+mod tile;
+
+pub(super) use dense::{Bias, Dense, pack_columns, tile_offsets, tile_width};
+pub(crate) use epilogue::Activation;
+pub(super) use panels::{Panels, ROWS, pack_rows};
+
 use pulp::{Simd, WithSimd};
-
-/// The most vectors of a tile: with 16 registers two, so that twelve sums, two columns and two weights fill them.
-const VECTORS: usize = 4;
-
-/// Values of a block of rows and a tile.
-const ROOM: usize = ROWS * VECTORS * 16;
+use tile::{DEPTH_AT_ONCE, EMPTY, Lane, Start, Tile, VECTORS, vectors};
 
 /// Values that a buffer must have behind the last column, so that every vector can be read whole.
-pub(super) const SLACK: usize = 16;
+pub(crate) const SLACK: usize = 16;
 
 /// Columns are copied into a dense tile where so many blocks of rows read them.
 const BLOCKS_WORTH_PACKING: usize = 6;
@@ -22,45 +25,35 @@ const BLOCKS_WORTH_PACKING: usize = 6;
 /// Weights of no more values are read from a cache for every tile. Where there are more, several tiles are made ready and
 /// each block of rows goes through all of them.
 const WEIGHTS_IN_CACHE: usize = 1 << 15;
-/// Terms of a sum that are added before other sums go on.
-const DEPTH_AT_ONCE: usize = 512;
 /// Values of the tiles that are made ready.
 const COLUMNS_IN_CACHE: usize = 1 << 17;
 /// The most of them.
 const MOST_TILES: usize = 16;
 
 /// Outputs of one group and one band.
-pub(super) struct Product<'a> {
-    pub(super) panels: &'a Panels,
+pub(crate) struct Product<'a> {
+    pub(crate) panels: &'a Panels,
     /// One value per row.
-    pub(super) bias: &'a [f32],
-    pub(super) activation: Activation,
+    pub(crate) bias: &'a [f32],
+    pub(crate) activation: Activation,
     /// Where the columns lie.
-    pub(super) source: &'a [f32],
+    pub(crate) source: &'a [f32],
     /// Where each term of a sum starts reading, in `source`.
-    pub(super) offsets: &'a [usize],
+    pub(crate) offsets: &'a [usize],
     /// Distance between output rows in `source`.
-    pub(super) stride: usize,
+    pub(crate) stride: usize,
     /// Output rows.
-    pub(super) height: usize,
+    pub(crate) height: usize,
     /// Outputs in a row.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// Written: rows of the matrix `plane` apart, from the band's first element on.
-    pub(super) output: &'a mut [f32],
+    pub(crate) output: &'a mut [f32],
     /// Distance between rows of the matrix in `output`.
-    pub(super) plane: usize,
+    pub(crate) plane: usize,
     /// Elements from the band's first to the end of its plane.
-    pub(super) end: usize,
+    pub(crate) end: usize,
     /// Room for a dense tile.
-    pub(super) scratch: &'a mut Vec<f32>,
-}
-
-/// A vector of outputs: where it starts in the source and in a plane of the output, and how many of its values count.
-#[derive(Clone, Copy, Default)]
-struct Lane {
-    from: usize,
-    to: usize,
-    count: usize,
+    pub(crate) scratch: &'a mut Vec<f32>,
 }
 
 impl WithSimd for Product<'_> {
@@ -71,7 +64,7 @@ impl WithSimd for Product<'_> {
         let Self { panels, bias, activation, source, offsets, stride, height, width, output, plane, end, scratch } =
             self;
         let lanes = S::F32_LANES;
-        let vectors = if S::REGISTER_COUNT >= 32 { VECTORS } else { 2 };
+        let vectors = vectors::<S>();
         let depth = panels.depth();
         let size = depth.min(DEPTH_AT_ONCE) * vectors * lanes;
         let pack = panels.rows().div_ceil(ROWS) >= BLOCKS_WORTH_PACKING;
@@ -89,7 +82,7 @@ impl WithSimd for Product<'_> {
                 count: lanes.min(length - x),
             })
         });
-        let mut room = [0.0; ROOM];
+        let mut room = EMPTY;
         let mut tiles = [Columns::default(); MOST_TILES];
         loop {
             let mut count = 0;
@@ -139,28 +132,19 @@ impl WithSimd for Product<'_> {
                         for (vector, from) in from.iter_mut().enumerate() {
                             *from = if columns.packed { vector * lanes } else { columns.lanes[vector].from };
                         }
-                        let lanes = &columns.lanes;
-                        let (starts, ends) = (start == 0, stop == depth);
-                        let bias = own;
                         let tile = Tile {
                             block,
                             rows,
-                            bias,
-                            activation,
+                            start: if start == 0 { Start::Rows(own) } else { Start::Output },
+                            activation: (stop == depth).then_some(activation),
                             source,
                             offsets,
                             from,
-                            lanes,
+                            lanes: &columns.lanes,
                             plane,
                             end,
-                            starts,
-                            ends,
                         };
-                        match rows {
-                            1 | 2 => tile.write::<S, 2>(simd, columns.used, &mut room, output),
-                            3 | 4 => tile.write::<S, 4>(simd, columns.used, &mut room, output),
-                            _ => tile.write::<S, ROWS>(simd, columns.used, &mut room, output),
-                        }
+                        tile.run(simd, columns.used, &mut room, output);
                     }
                 }
             }
@@ -218,112 +202,5 @@ impl Columns {
                 };
             }
         }
-    }
-}
-
-/// A block of rows and vectors of columns.
-struct Tile<'a> {
-    block: &'a [f32],
-    rows: usize,
-    bias: [f32; ROWS],
-    activation: Activation,
-    source: &'a [f32],
-    offsets: &'a [usize],
-    /// Where each vector starts in `source`.
-    from: [usize; VECTORS],
-    lanes: &'a [Lane; VECTORS],
-    plane: usize,
-    end: usize,
-    /// Whether these are the first terms of the sums; otherwise the sums so far are in the output.
-    starts: bool,
-    /// Whether these are the last terms.
-    ends: bool,
-}
-
-impl Tile<'_> {
-    /// Computes `R` rows, at least as many as there are, for `used` vectors and writes them.
-    #[inline(always)]
-    fn write<S: Simd, const R: usize>(&self, simd: S, used: usize, room: &mut [f32; ROOM], output: &mut [f32]) {
-        match used {
-            1 => self.write_vectors::<S, R, 1>(simd, room, output),
-            2 => self.write_vectors::<S, R, 2>(simd, room, output),
-            3 if S::REGISTER_COUNT >= 32 => self.write_vectors::<S, R, 3>(simd, room, output),
-            4 if S::REGISTER_COUNT >= 32 => self.write_vectors::<S, R, 4>(simd, room, output),
-            _ => {}
-        }
-    }
-
-    #[inline(always)]
-    fn write_vectors<S: Simd, const R: usize, const V: usize>(
-        &self,
-        simd: S,
-        room: &mut [f32; ROOM],
-        output: &mut [f32],
-    ) {
-        let lanes = S::F32_LANES;
-        if !self.starts {
-            let room = S::as_mut_simd_f32s(room).0;
-            for (row, sums) in room.chunks_exact_mut(V).enumerate().take(self.rows) {
-                for (sum, lane) in sums.iter_mut().zip(self.lanes) {
-                    *sum = simd.partial_load_f32s(&output[row * self.plane + lane.to..][..lane.count]);
-                }
-            }
-        }
-        let sums = self.sums::<S, R, V>(simd, room);
-        // Written to memory at constant places first: sums at places that depend on data would never be in registers.
-        let room = &mut S::as_mut_simd_f32s(room).0[..R * V];
-        for row in 0..R {
-            for vector in 0..V {
-                room[row * V + vector] = sums[row][vector];
-            }
-        }
-        for (row, sums) in room.chunks_exact(V).enumerate().take(self.rows) {
-            let output = &mut output[row * self.plane..];
-            for (sum, lane) in sums.iter().zip(self.lanes) {
-                let value = if self.ends { self.activation.apply(simd, *sum) } else { *sum };
-                // What a vector writes behind its row of outputs, the next vector or band writes over; behind the plane
-                // are results.
-                if lane.count == lanes || (self.starts && self.ends && lane.to + lanes <= self.end) {
-                    S::as_mut_simd_f32s(&mut output[lane.to..lane.to + lanes]).0[0] = value;
-                } else {
-                    simd.partial_store_f32s(&mut output[lane.to..lane.to + lane.count], value);
-                }
-            }
-        }
-    }
-
-    /// `R` rows times `V` vectors of columns, on top of the bias. All loops over sums have constant lengths, so that the
-    /// sums stay in registers, and are written out: a closure would not be compiled for the processor's vectors.
-    #[inline(always)]
-    fn sums<S: Simd, const R: usize, const V: usize>(&self, simd: S, room: &[f32; ROOM]) -> [[S::f32s; V]; R] {
-        let lanes = S::F32_LANES;
-        let mut sums = [[simd.splat_f32s(0.0); V]; R];
-        let room = &S::as_simd_f32s(room).0[..R * V];
-        for row in 0..R {
-            let bias = simd.splat_f32s(self.bias[row]);
-            for vector in 0..V {
-                sums[row][vector] = if self.starts { bias } else { room[row * V + vector] };
-            }
-        }
-        // Slices of one length need one check of an offset for all. The last vector is the furthest.
-        let length = self.source.len() - self.from[V - 1];
-        let mut sources = [self.source; V];
-        for vector in 0..V {
-            let from = self.from[vector];
-            sources[vector] = &self.source[from..from + length];
-        }
-        for (weights, &offset) in self.block.as_chunks::<ROWS>().0.iter().zip(self.offsets) {
-            let mut columns = [simd.splat_f32s(0.0); V];
-            for vector in 0..V {
-                columns[vector] = S::as_simd_f32s(&sources[vector][offset..offset + lanes]).0[0];
-            }
-            for row in 0..R {
-                let weight = simd.splat_f32s(weights[row]);
-                for vector in 0..V {
-                    sums[row][vector] = simd.mul_add_f32s(weight, columns[vector], sums[row][vector]);
-                }
-            }
-        }
-        sums
     }
 }
