@@ -10,7 +10,7 @@ use crate::engine::EngineError;
 use crate::kernels::matmul::{Addend, Axis, MatMul, Scratch};
 use crate::kernels::product::Activation;
 use std::cell::RefCell;
-use tract_onnx::prelude::{Arc, DatumExt, DatumType, TValue, Tensor};
+use tract_onnx::prelude::{Arc, DatumExt, DatumType, PlainView, TValue, Tensor};
 use tract_onnx::tract_core::internal::{
     Axis as TractAxis, EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op,
     op_as_typed_op, op_out_of_plan, tvec,
@@ -54,7 +54,7 @@ impl EvalOp for OwnMatMul {
 
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let plain = inputs.iter().map(|input| input.try_as_plain_ram()).collect::<TractResult<TVec<_>>>()?;
-        let mut slices = plain.iter().map(|plain| plain.as_slice::<f32>());
+        let mut slices = plain.iter().map(PlainView::as_slice::<f32>);
         let mut next = |given: bool| if given { slices.next().transpose() } else { Ok(None) };
         let operands = [next(self.given[0])?.unwrap_or(&[]), next(self.given[1])?.unwrap_or(&[])];
         let mut output = Tensor::zero::<f32>(&self.shape)?;
@@ -247,7 +247,7 @@ mod tests {
         let mut apart = model("bmk,bkn->bmn", &[3, 5, 9], &[3, 9, 17], true, Some(&[3, 1, 17]));
         let wanted = run(apart.clone());
         replace(&mut apart).unwrap();
-        assert!(apart.nodes.iter().any(|node| node.op_is::<TypedBinOp>()));
+        assert!(apart.nodes.iter().any(TypedNode::op_is::<TypedBinOp>));
         let found = run(apart);
         assert!(wanted.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5));
         let mut twice = model("mk,kn->mn", &[5, 9], &[9, 17], true, Some(&[1, 17]));
@@ -255,6 +255,6 @@ mod tests {
         let last = twice.outputs[0];
         twice.select_output_outlets(&[last, product.into()]).unwrap();
         replace(&mut twice).unwrap();
-        assert!(twice.nodes.iter().any(|node| node.op_is::<TypedBinOp>()));
+        assert!(twice.nodes.iter().any(TypedNode::op_is::<TypedBinOp>));
     }
 }

@@ -57,7 +57,9 @@ impl Layout {
         let summed = axes.partition_point(|axis| axis.output == 0);
         let swapped = axes.get(summed).is_some_and(|axis| axis.left > 0);
         if swapped {
-            axes.iter_mut().for_each(|axis| (axis.left, axis.right) = (axis.right, axis.left));
+            for axis in &mut axes {
+                (axis.left, axis.right) = (axis.right, axis.left);
+            }
         }
         let mut outer = axes.split_off(summed);
         if outer.first().is_some_and(|axis| axis.left > 0 || axis.right == 0) {

@@ -141,15 +141,14 @@ impl MatMul {
         let [left, right] = if layout.swapped { [operands[1], operands[0]] } else { operands };
         let mut ready = None;
         for place in &layout.places {
-            let columns = match &self.columns {
-                Some(packed) => find(packed, place.right),
-                None => {
-                    if ready != Some(place.right) {
-                        pack_columns(&right[place.right..], &layout.depth[1], &layout.columns, &mut scratch.columns);
-                        ready = Some(place.right);
-                    }
-                    &scratch.columns[..]
+            let columns = if let Some(packed) = &self.columns {
+                find(packed, place.right)
+            } else {
+                if ready != Some(place.right) {
+                    pack_columns(&right[place.right..], &layout.depth[1], &layout.columns, &mut scratch.columns);
+                    ready = Some(place.right);
                 }
+                &scratch.columns[..]
             };
             let output = &mut output[place.output..];
             match &self.rows {

@@ -54,7 +54,7 @@ fn run(product: &MatMul, operands: [&[f32]; 2], size: usize) -> Vec<f32> {
 
 #[track_caller]
 fn assert_close(found: &[f32], wanted: &[f64], what: &dyn std::fmt::Debug) {
-    let wrong = found.iter().zip(wanted).position(|(a, b)| !((f64::from(*a) - b).abs() < 1e-4));
+    let wrong = found.iter().zip(wanted).position(|(a, b)| (f64::from(*a) - b).abs() >= 1e-4 || a.is_nan());
     assert!(wrong.is_none() && found.len() == wanted.len(), "{wrong:?} of {what:?}");
 }
 

@@ -61,7 +61,7 @@ const LARGEST_EXPONENT: f32 = 87.0;
 /// Adding it leaves the nearest integer in the lowest bits.
 const ROUNDING: f32 = 12_582_912.0;
 /// ln 2 in two parts, the first of few enough bits that its multiples are exact.
-const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
 /// Of `(exp(r) − 1 − r) / r²` where `|r| ≤ ln 2 / 2`, highest power first (Cephes, `expf`).
 const POLYNOMIAL: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
