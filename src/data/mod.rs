@@ -38,6 +38,7 @@ mod test_data;
 mod tests;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -198,11 +199,14 @@ impl Dataset {
         Self { indices, ..self.clone() }
     }
 
+    /// The shapes of the inputs in each sample; `None` for one that would have to be read for that.
+    pub(crate) fn sample_shapes(&self) -> Result<Vec<Option<Vec<Vec<usize>>>>, DataError> {
+        self.indices.iter().map(|&at| self.source.shapes(at)).collect()
+    }
+
     /// How many different shapes the samples have.
     pub(crate) fn shapes(&self) -> Result<usize, DataError> {
-        let found: Result<std::collections::BTreeSet<_>, _> =
-            self.indices.iter().map(|&at| self.source.shapes(at)).collect();
-        Ok(found?.len())
+        Ok(self.sample_shapes()?.into_iter().collect::<BTreeSet<_>>().len())
     }
 
     /// The same samples, those of one shape one after the other, so that what is prepared for a shape serves all of them.
@@ -210,7 +214,7 @@ impl Dataset {
     pub(crate) fn grouped(&self, lead: usize) -> Result<Self, DataError> {
         let shapes = |&at: &usize| self.source.shapes(at);
         let Some(first) = self.indices.first().map(shapes).transpose()?.flatten() else { return Ok(self.clone()) };
-        let found: Vec<Option<Vec<Vec<usize>>>> = self.indices.iter().map(shapes).collect::<Result<_, _>>()?;
+        let found = self.sample_shapes()?;
         if found.iter().all(|shapes| shapes.as_ref() == Some(&first)) {
             return Ok(self.clone());
         }

@@ -37,6 +37,12 @@ pub trait Backend: Debug + Send + Sync {
     /// graph outputs in their order, each with the bits it has when it is the only output, as far as fusions allow.
     fn load(&self, model: &Model, shapes: &[Vec<usize>]) -> Result<Arc<dyn Plan>, EngineError>;
 
+    /// Prepares a model to be run on inputs of different lengths; `None` where the back end has no such plans or not of
+    /// this model. Everything else is as for [`Backend::load`].
+    fn load_any_length(&self, _: &Model, _: &[Vec<Length>]) -> Result<Option<Arc<dyn Plan>>, EngineError> {
+        Ok(None)
+    }
+
     /// What can be said of the values of a model without running it. An operator that is not known leaves what follows
     /// it open and is no error.
     fn infer(&self, model: &Model) -> Result<Facts, EngineError>;
@@ -46,7 +52,16 @@ pub trait Backend: Debug + Send + Sync {
     fn unknown(&self, model: &Model) -> Vec<(NodeId, String)>;
 }
 
-/// A model prepared for one set of input shapes, shared by all threads.
+/// The length of an axis of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Length {
+    /// Always the same.
+    Fixed(usize),
+    /// Any; axes with the same number are as long as each other.
+    Free(usize),
+}
+
+/// A model prepared for one set of input shapes, or for some lengths left free, shared by all threads.
 pub trait Plan: Debug + Send + Sync {
     /// A session for one thread.
     fn session(&self) -> Result<Box<dyn Session>, EngineError>;

@@ -3,16 +3,18 @@
 //! Samples are dealt out in shards of fixed size. Each shard starts from nothing, sees its samples in order, and shards
 //! are merged in their order, so what a fold yields has the same bits for any number of threads. Of several errors that
 //! of the lowest sample counts; a sum that cannot be merged is an error of the shard's last sample. With a limit on memory
-//! only as many threads run as fit, judged by the first sample.
+//! only as many threads run as fit, judged by the first sample. Samples of many lengths share one plan where the back end
+//! has plans for that.
 
 use super::ExecuteError;
+use super::lengths::Lengths;
 use super::segment::{Ran, Segment};
 use crate::data::{Array, Dataset, Sample};
 use crate::engine::{Backend, EngineError, Output, Plan, Session, stopped};
 use crate::runtime::Runtime;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Samples in a shard.
 pub(crate) const SHARD: usize = 4;
@@ -35,6 +37,14 @@ pub(crate) struct Pool<'a> {
     plans: Mutex<Vec<(Shapes, Slot)>>,
     /// How many plans are kept.
     most: usize,
+    /// A plan for the samples of many lengths, once data with such samples have come.
+    general: OnceLock<Option<General>>,
+}
+
+/// A plan with lengths left free.
+struct General {
+    lengths: Lengths,
+    plan: Arc<dyn Plan>,
 }
 
 impl<'a> Pool<'a> {
@@ -43,7 +53,7 @@ impl<'a> Pool<'a> {
         let each = (HELD * segment.model.stored_bytes()).max(1);
         let fitting = usize::try_from(PLAN_BYTES / each).unwrap_or(usize::MAX).clamp(PLANS, MOST_PLANS);
         let most = if runtime.memory.is_some() { PLANS } else { fitting };
-        Self { segment, backend: runtime.backend(), plans: Mutex::new(Vec::new()), most }
+        Self { segment, backend: runtime.backend(), plans: Mutex::new(Vec::new()), most, general: OnceLock::new() }
     }
 
     /// Runs every sample. `begin` makes an empty sum, `visit` adds a sample to it, given the sample's index, and `merge`
@@ -56,6 +66,7 @@ impl<'a> Pool<'a> {
         visit: impl Fn(&mut S, usize, Ran) -> Result<(), E> + Sync,
         merge: impl FnMut(S) -> Result<(), E> + Send,
     ) -> Result<(), E> {
+        self.prepare(data)?;
         let threads = threads_within(&[(self, data)], runtime)?;
         let one = |lane: &mut Lane, sum: &mut S, index: usize| {
             let sample = data.sample(index).map_err(ExecuteError::from)?;
@@ -76,7 +87,18 @@ impl<'a> Pool<'a> {
     }
 
     fn lane(&self) -> Lane<'_, 'a> {
-        Lane { pool: self, sessions: Vec::new() }
+        Lane { pool: self, sessions: Vec::new(), general: None }
+    }
+
+    /// Builds one plan for samples of many lengths: a plan for each of them takes longer.
+    fn prepare(&self, data: &Dataset) -> Result<(), ExecuteError> {
+        if self.general.get().is_some() || self.segment.model.graph.outputs().len() == 0 {
+            return Ok(());
+        }
+        let Some(lengths) = Lengths::of(&data.sample_shapes()?) else { return Ok(()) };
+        let plan = self.backend.load_any_length(&self.segment.model, lengths.shapes())?;
+        self.general.get_or_init(|| plan.map(|plan| General { lengths, plan }));
+        Ok(())
     }
 
     /// The plan for these shapes, built once whichever worker comes first; others are built meanwhile.
@@ -117,6 +139,8 @@ pub(crate) fn fold_pair<S: Send, E: Send + From<ExecuteError>>(
     visit: impl Fn(&mut S, usize, [Ran; 2]) -> Result<(), E> + Sync,
     merge: impl FnMut(S) -> Result<(), E> + Send,
 ) -> Result<(), E> {
+    first.prepare(data)?;
+    second.prepare(other)?;
     let threads = threads_within(&[(first, data), (second, other)], runtime)?;
     let run = |lane: &mut Lane, data: &Dataset, index| -> Result<(Sample, Vec<Output>), ExecuteError> {
         let sample = data.sample(index)?;
@@ -148,6 +172,8 @@ fn threads_within(pools: &[(&Pool, &Dataset)], runtime: &Runtime) -> Result<usiz
 struct Lane<'p, 'a> {
     pool: &'p Pool<'a>,
     sessions: Vec<(Shapes, Box<dyn Session>)>,
+    /// That of the plan for many lengths.
+    general: Option<Box<dyn Session>>,
 }
 
 impl Lane<'_, '_> {
@@ -157,6 +183,16 @@ impl Lane<'_, '_> {
             return Ok(Vec::new());
         }
         let shapes: Shapes = inputs.iter().map(|a| a.shape().to_vec()).collect();
+        if let Some(Some(general)) = self.pool.general.get()
+            && general.lengths.include(&shapes)
+        {
+            let mut session = self.general.take().map_or_else(|| general.plan.session(), Ok)?;
+            // Where a length cannot be left open after all, the sample gets a plan of its own.
+            if let Ok(outputs) = session.run(inputs) {
+                self.general = Some(session);
+                return Ok(outputs);
+            }
+        }
         if self.sessions.first().is_none_or(|(last, _)| *last != shapes) {
             let known = self.sessions.iter().position(|(known, _)| *known == shapes);
             let entry = if let Some(at) = known {

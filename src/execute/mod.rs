@@ -14,6 +14,7 @@
 pub(crate) mod coverage;
 mod error;
 pub(crate) mod fold;
+mod lengths;
 pub(crate) mod masks;
 pub(crate) mod partition;
 pub(crate) mod prefixes;

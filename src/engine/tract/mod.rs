@@ -1,6 +1,6 @@
 //! The back end that is built in: tract. The only folder that names it.
 //!
-//! A plan is a model optimized for one set of input shapes; one image at a time on every thread is faster in tract than
+//! A plan is a model optimized for one set of input shapes, or for lengths that are symbols; one image at a time on every thread is faster in tract than
 //! batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
 
 mod activation;
@@ -16,7 +16,7 @@ mod tensor;
 mod typed;
 
 use super::contained::contained;
-use super::{Backend, EngineError, Facts, Plan};
+use super::{Backend, EngineError, Facts, Length, Plan};
 use msq_passes::ir::{Model, NodeId};
 use std::sync::Arc;
 
@@ -39,6 +39,12 @@ impl Backend for Tract {
     fn load(&self, model: &Model, shapes: &[Vec<usize>]) -> Result<Arc<dyn Plan>, EngineError> {
         let plan = contained(|| plan::TractPlan::new(model, shapes), |reason| EngineError::Load { reason })?;
         Ok(Arc::new(plan))
+    }
+
+    fn load_any_length(&self, model: &Model, shapes: &[Vec<Length>]) -> Result<Option<Arc<dyn Plan>>, EngineError> {
+        let plan = contained(|| plan::TractPlan::of_lengths(model, shapes), |reason| EngineError::Load { reason });
+        // What it cannot do with a length that is left open, it may do with one that is given.
+        Ok(plan.ok().map(|plan| Arc::new(plan) as Arc<dyn Plan>))
     }
 
     fn infer(&self, model: &Model) -> Result<Facts, EngineError> {

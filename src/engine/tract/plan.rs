@@ -4,14 +4,14 @@ use super::load;
 use super::tensor::{TractValue, datum_type, to_tract};
 use crate::data::Array;
 use crate::engine::contained::contained;
-use crate::engine::{EngineError, Output, Plan, Session};
+use crate::engine::{EngineError, Length, Output, Plan, Session};
 use msq_passes::ir::Model;
 use std::time::{Duration, Instant};
-use tract_onnx::prelude::{Arc, InferenceFact, TValue};
+use tract_onnx::prelude::{Arc, InferenceFact, TDim, TValue, ToDim};
 use tract_onnx::tract_core::internal::{TVec, TypedSimplePlan, TypedSimpleState};
 use tract_onnx::tract_core::plan::eval;
 
-/// A model optimized for one set of input shapes. Cheap to clone; sessions of all threads share it.
+/// A model optimized for its input shapes. Cheap to clone; sessions of all threads share it.
 #[derive(Clone, Debug)]
 pub(super) struct TractPlan(Arc<TypedSimplePlan>);
 
@@ -19,9 +19,21 @@ impl TractPlan {
     /// Optimizes a model for runtime inputs of these shapes, in the model's order. Its graph outputs, taps among them,
     /// are the plan's outputs in the same order.
     pub(super) fn new(model: &Model, shapes: &[Vec<usize>]) -> Result<Self, EngineError> {
+        let fixed = |shape: &Vec<usize>| shape.iter().map(|&length| Length::Fixed(length)).collect();
+        Self::of_lengths(model, &shapes.iter().map(fixed).collect::<Vec<_>>())
+    }
+
+    /// The same for shapes with lengths left free, which become symbols.
+    pub(super) fn of_lengths(model: &Model, shapes: &[Vec<Length>]) -> Result<Self, EngineError> {
         load::check(model)?;
         let mut loaded = load::load(model)?;
+        let symbols = loaded.model.symbols.clone();
+        let dimension = |length: &Length| match length {
+            Length::Fixed(length) => length.to_dim(),
+            Length::Free(number) => symbols.sym(&format!("length_{number}")).to_dim(),
+        };
         for (index, (value, shape)) in model.graph.runtime_inputs().zip(shapes).enumerate() {
+            let shape: TVec<TDim> = shape.iter().map(dimension).collect();
             let element = model.graph.value(value).element_type();
             let fact = match element.and_then(datum_type) {
                 Some(datum) => InferenceFact::dt_shape(datum, shape),
