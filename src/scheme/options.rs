@@ -163,7 +163,8 @@ pub struct OutputOptions {
     #[cfg_attr(feature = "cli", arg(long))]
     pub functions: bool,
     /// Round the scales of weights to half precision and store them so; biases too, where that moves outputs by less than
-    /// a sixteenth of a step. So anyway where a weight has fewer than 8 bits, unless names are kept.
+    /// a sixteenth of a step. So anyway where a weight has fewer than 8 bits and the target folds the casts, unless
+    /// names are kept.
     #[cfg_attr(feature = "cli", arg(long, conflicts_with = "full_scales"))]
     pub half_scales: bool,
     /// Keep scales and biases in single precision.

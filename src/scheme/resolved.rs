@@ -133,7 +133,8 @@ impl Scheme {
         let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
         let OutputOptions { half_scales, full_scales, .. } = options.output;
         // Without regard to packing: weights are the same packed and unpacked.
-        let small = options.output.strip_names != Some(false) && has_few_bits(plan);
+        let folded = options.scheme.profile.trellis;
+        let small = folded && options.output.strip_names != Some(false) && has_few_bits(plan);
         let half_scales = half_scales || small && !full_scales;
         Ok(Self {
             target,

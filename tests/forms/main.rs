@@ -85,8 +85,10 @@ fn every_width_gives_the_numbers_of_plain_int8() {
     let scratch = Scratch::new();
     let widths = ["ternary", "2", "3", "4", "5", "6", "7", "8"];
     let pair = |width: &&str| {
+        // Below 8 bits scales are halves where names are not kept.
+        let halves = if *width == "8" { "" } else { "--half-scales" };
         let flags = format!("--weight-bits {width}");
-        [digits_with(&scratch, &flags), digits_with(&scratch, &format!("{flags} --packing none --keep-names"))]
+        [digits_with(&scratch, &flags), digits_with(&scratch, &format!("{flags} {halves} --packing none --keep-names"))]
     };
     let files: Vec<PathBuf> = widths.iter().flat_map(pair).collect();
     let ran = ran_on_digits(&files).unwrap();
@@ -130,7 +132,9 @@ fn every_packing_gives_the_numbers_of_plain_int8() {
         ("--weight-bits 2 --grid wage --rounding stochastic", "--weight-bits 2 --grid wage --rounding stochastic"),
     ];
     let pair = |(packed, plain): &(&str, &str)| {
-        [digits_with(&scratch, packed), digits_with(&scratch, &format!("{plain} --packing none --keep-names"))]
+        let halves =
+            if packed.contains("--keep-names") || plain.contains("--half-scales") { "" } else { "--half-scales" };
+        [digits_with(&scratch, packed), digits_with(&scratch, &format!("{plain} {halves} --packing none --keep-names"))]
     };
     let files: Vec<PathBuf> = pairs.iter().flat_map(pair).collect();
     let ran = ran_on_digits(&files).unwrap();
@@ -216,9 +220,11 @@ fn weight_only_is_the_float_model_with_rounded_weights() {
         return;
     }
     let scratch = Scratch::new();
-    for flags in
-        ["--weight-bits 2", "--weight-bits 4", "--weight-bits 4 --packing int4", "--weight-bits 3 --half-scales"]
-    {
+    for flags in [
+        "--weight-bits 2 --full-scales",
+        "--weight-bits 4 --half-scales",
+        "--weight-bits 4 --half-scales --packing int4",
+    ] {
         let flags = format!("{flags} --act-bits float");
         let packed = digits_with(&scratch, &flags);
         let plain =
@@ -316,8 +322,8 @@ fn a_mixed_plan_runs_layer_by_layer() {
     let files = [
         digits_with(&scratch, &format!("--plan {}", mixed.display())),
         // Several pools and tables beside each other, with all their names.
-        digits_with(&scratch, &format!("--plan {} --keep-names", mixed.display())),
-        digits_with(&scratch, &format!("--plan {} --keep-names", plain.display())),
+        digits_with(&scratch, &format!("--plan {} --half-scales --keep-names", mixed.display())),
+        digits_with(&scratch, &format!("--plan {} --half-scales --keep-names", plain.display())),
     ];
     let data = digits("test.npz");
     let report = msq(args!["evaluate", files[1], "--calib", data, "--json"]).ok().json();

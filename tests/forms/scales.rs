@@ -50,8 +50,8 @@ fn extreme_weights_run() {
         multiply(&mut proto, "i", |_| 0.0);
         let float = models::write(&scratch.path(&format!("{i}.onnx")), &proto);
         files.push(float.clone());
-        for flags in ["--weight-bits 4", "--weight-bits 4 --packing none --keep-names", "--weight-bits 4 --half-scales"]
-        {
+        let plain = "--weight-bits 4 --packing none --half-scales --keep-names";
+        for flags in ["--weight-bits 4", plain, "--weight-bits 4 --full-scales"] {
             let output = scratch.out(&format!("{i}-{}.onnx", files.len()));
             let mut all =
                 args![float, "-o", output, "--calib", data, "-q", "--placement", "all", "--no-repair"].to_vec();

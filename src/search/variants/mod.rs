@@ -38,8 +38,8 @@ const MOMENTS: usize = 1 << 30;
 /// Bits from which on layers are rounded to nearest.
 const WIDE: BitRate = BitRate::whole(6);
 
-/// What a layer's integers depend on, besides the network: its plan and the scale of what it reads.
-type Key = (String, LayerPlan, Option<u32>);
+/// What a layer's integers depend on, besides the network: its plan, the scale of what it reads, and whether scales are halves.
+type Key = (String, LayerPlan, Option<u32>, bool);
 
 /// What an activation's quantizer depends on, besides the network: the value, its bits, its observer if it is not the
 /// usual one, and the bounds that follow from where it stands.
@@ -158,7 +158,7 @@ impl<'a> Variants<'a> {
             agree(self.model, &scheme, &observed, layer, &mut solved)?;
         }
         for weight in scheme.stored.iter().filter(|weight| !scheme.twins.contains_key(&weight.name)) {
-            let key = (weight.name.clone(), scheme.stored_plan(weight), None);
+            let key = (weight.name.clone(), scheme.stored_plan(weight), None, scheme.output.half_scales);
             if !self.solved.contains_key(&key) {
                 let Some(rounded) = round_stored(self.model, &scheme, weight)? else { continue };
                 self.solved.insert(key.clone(), rounded);
@@ -205,7 +205,7 @@ impl<'a> Variants<'a> {
     fn solve(&mut self, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Rounded, SearchError> {
         let scale = observed.read_by(self.model, &scheme.placement, layer).map(|quantizer| quantizer.scale.to_bits());
         let plan = scheme.layer_plan(layer);
-        let key = (layer.name.clone(), plan, scale);
+        let key = (layer.name.clone(), plan, scale, scheme.output.half_scales);
         if let Some(rounded) = self.solved.get(&key) {
             return Ok(rounded.clone());
         }
