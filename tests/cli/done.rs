@@ -228,7 +228,7 @@ fn inspect_shows_the_bits_of_a_quantized_model() {
     let found = msq(args!["inspect", stripped, "--json"]).ok().json();
     assert_eq!(bits(&found), wanted(["8", "ternary", "4", "4"]));
     let text = msq(args!["inspect", stripped]).ok().stdout;
-    for part in ["msq-onnx 0.", "`res.conv1.conv`: weights ternary, activations 5", "others: weights 4, activations 8"]
+    for part in ["msq-onnx 0.", "5,184     ?  ternary  5      int8", "1,728     ?  4        8      int8"]
     {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
