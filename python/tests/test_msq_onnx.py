@@ -11,11 +11,12 @@ import time
 import unittest
 from pathlib import Path
 
-import msq_onnx
 import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader
+
+import msq_onnx
 
 DIGITS = Path(os.environ["DIGITS"])
 MODEL = DIGITS / "digits.onnx"

@@ -23,8 +23,8 @@ def binary() -> str:
     if given:
         return given
     name = "msq-onnx.exe" if sys.platform == "win32" else "msq-onnx"
-    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
-        path = Path(sysconfig.get_path("scripts", scheme)) / name
+    for folder in (sysconfig.get_path("scripts"), sysconfig.get_path("scripts", f"{os.name}_user")):
+        path = Path(folder) / name
         if path.is_file():
             return str(path)
     found = shutil.which(name)

@@ -19,7 +19,7 @@ class _Reader(Protocol):
 class _Proto(Protocol):
     """``onnx.ModelProto``."""
 
-    def SerializeToString(self) -> bytes: ...  # noqa: N802
+    def SerializeToString(self) -> bytes: ...
 
 
 Model = Union[str, "os.PathLike[str]", bytes, _Proto]
@@ -58,7 +58,8 @@ def write_data(data: Data | None, folder: Path, flag: str) -> list[str]:
         return [flag, str(path)]
     if isinstance(data, Mapping):
         path = folder / "samples.npz"
-        np.savez(path, **{name: np.asarray(array) for name, array in data.items()})
+        arrays: dict[str, Any] = {str(name): np.asarray(array) for name, array in data.items()}
+        np.savez(path, **arrays)
         return [flag, str(path)]
     path = folder / "samples"
     path.mkdir()

@@ -14,11 +14,11 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 import numpy as np
 
-Metric = Callable[[Dict[str, "np.ndarray[Any, Any]"], Dict[str, "np.ndarray[Any, Any]"]], float]
+Metric = Callable[["dict[str, np.ndarray[Any, Any]]", "dict[str, np.ndarray[Any, Any]]"], float]
 """From outputs by name, the first axis counting samples, and labels (``index``, the number of each sample in the data, and
 ``y`` if there are labels) to a number; more is better."""
 

@@ -57,7 +57,10 @@ class Report(_Document):
     def _repr_html_(self) -> str:
         """A table for notebooks."""
         keys = [key for key in ("name", "weights", "activations", "bytes", "sqnr") if self.layers and key in self.layers[0]]
-        cell = lambda value: html.escape(f"{value:.1f}" if isinstance(value, float) else str(value))  # noqa: E731
+
+        def cell(value: object) -> str:
+            return html.escape(f"{value:.1f}" if isinstance(value, float) else str(value))
+
         rows = "".join(
             "<tr>" + "".join(f"<td>{cell(layer.get(key))}</td>" for key in keys) + "</tr>" for layer in self.layers
         )
