@@ -228,8 +228,7 @@ fn inspect_shows_the_bits_of_a_quantized_model() {
     let found = msq(args!["inspect", stripped, "--json"]).ok().json();
     assert_eq!(bits(&found), wanted(["8", "ternary", "4", "4"]));
     let text = msq(args!["inspect", stripped]).ok().stdout;
-    for part in ["msq-onnx 0.", "5,184     ?  ternary  5      int8", "1,728     ?  4        8      int8"]
-    {
+    for part in ["msq-onnx 0.", "5,184     ?  ternary  5      int8", "1,728     ?  4        8      int8"] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     // The plan of a model is a plan: the same file again.
