@@ -1,0 +1,51 @@
+"""Quantizes ONNX models to 1 to 8 bits.
+
+    import msq_onnx
+
+    report = msq_onnx.quantize("model.onnx", data, output="small.onnx", weight_bits=4)
+
+Each function runs the command line `msq-onnx`, which is installed with this module, and returns what it reports.
+Options have the names of its long flags. Log lines go to the logger `msq_onnx`; `verbose=1` gives more of them.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from ._errors import DataError, Error, InterruptedRun, ModelError, RunError, TargetError, UsageError
+from ._functions import compare, evaluate, inspect, lint, quantize, search
+from ._reports import CompareReport, EvaluateReport, InspectReport, LintReport, Report, SearchReport
+from ._types import CalibrationDataReader, Data, Metric, Model, PathLike
+
+try:
+    __version__ = version("msq-onnx")
+except PackageNotFoundError:
+    # The folder is on the path without being installed, as it is for the tests.
+    __version__ = "0"
+
+__all__ = [
+    "CalibrationDataReader",
+    "CompareReport",
+    "Data",
+    "DataError",
+    "Error",
+    "EvaluateReport",
+    "InspectReport",
+    "InterruptedRun",
+    "LintReport",
+    "Metric",
+    "Model",
+    "ModelError",
+    "PathLike",
+    "Report",
+    "RunError",
+    "SearchReport",
+    "TargetError",
+    "UsageError",
+    "compare",
+    "evaluate",
+    "inspect",
+    "lint",
+    "quantize",
+    "search",
+]
