@@ -185,7 +185,7 @@ class _Column:
     @classmethod
     def new(cls, folder: Path, number: int, array: Array) -> _Column:
         path = folder / f"column_{number}.npy"
-        file = path.open("w+b")  # noqa: SIM115
+        file = path.open("w+b")
         file.write(b" " * _HEADER_BYTES)
         return cls(path, file, array.dtype)
 
@@ -226,7 +226,7 @@ def _store_columns(spool: Mapping[str, _Column], rows: int, folder: Path) -> Sto
     for column in spool.values():
         column.write_header(rows)
     if len(spool) == 1:
-        return Stored(next(iter(spool.values())).path)
+        return Stored(next(iter(spool.values())).path.rename(folder / "data.npy"))
     path = folder / "data.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, column in spool.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -74,7 +73,7 @@ def from_json(kind: type[T], document: Mapping[str, Any], **own: Any) -> T:
 
 @cache
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind, vars(sys.modules[kind.__module__]))
+    return typing.get_type_hints(kind)
 
 
 def _value(kind: Any, value: Any) -> Any:

@@ -330,5 +330,7 @@ class _Run:
 
     def _error(self, finished: _process.Finished) -> Error:
         # Files of the temporary folder are called by their names: the caller never sees the folder.
-        message = finished.error.replace(f"{self.folder}{os.sep}", "")
+        message = finished.error
+        for folder in (self.folder / "data", self.folder / "valid", self.folder):
+            message = message.replace(f"{folder}{os.sep}", "")
         return error_of(finished.exit_code, message)

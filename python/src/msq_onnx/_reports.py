@@ -106,6 +106,7 @@ class BitPlan:
     Attributes:
         default: For layers not named.
         layers: By layer name.
+        sequence: Of all layers in the order of the graph, where their names are not known.
         float: Nodes that are no layers and compute in float, by name.
         observer: How the ranges of values are chosen, where not as the options say.
         ranges: The same for single values, by name.
@@ -114,6 +115,7 @@ class BitPlan:
     version: int
     default: LayerPlan | None = None
     layers: Mapping[str, LayerPlan] = field(default_factory=dict)
+    sequence: tuple[LayerPlan, ...] = ()
     float: tuple[str, ...] = ()
     observer: ObserverKind | None = None
     ranges: Mapping[str, ObserverKind] = field(default_factory=dict)
@@ -127,8 +129,8 @@ class LayerPlan:
         weights: Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as
             1.75.
         activations: Bits of the activation read: `"float"` or 2 to 8.
-        grid: The grid of the weights; `narrow` at 8 bits, `trellis` at 1 and between whole numbers, else `full`
-            unless given.
+        grid: The grid of the weights; unless given, `narrow` at 8 bits, `trellis` up to 4 where the target folds it
+            and the solver is `gram`, else `full`.
         packing: How the weights are stored.
     """
 
@@ -180,7 +182,9 @@ class OutputOptions:
         format: The operators that quantized layers are written as.
         functions: Unpack packed weights by functions of the model, for onnxruntime.
         half_scales: Round the scales of weights to half precision and store them so; biases too, where that moves
-            outputs by less than a sixteenth of a step.
+            outputs by less than a sixteenth of a step. So anyway where a weight has fewer than 8 bits and the
+            target folds the casts, unless names are kept.
+        full_scales: Keep scales and biases in single precision.
         strip_names: Whether names of inner values are shortened and node names dropped; where `None`, if weights
             are packed.
     """
@@ -188,6 +192,7 @@ class OutputOptions:
     format: Format
     functions: bool
     half_scales: bool = field(metadata={"key": "half-scales"})
+    full_scales: bool = field(metadata={"key": "full-scales"})
     strip_names: bool | None = field(metadata={"key": "strip-names"})
 
 
