@@ -9,8 +9,9 @@ with the arrays `image` and `label`.
 import sys
 from collections.abc import Iterator
 
-import msq_onnx
 import numpy as np
+
+import msq_onnx
 
 
 def batches(path: str, size: int = 32) -> Iterator[dict[str, np.ndarray]]:

@@ -11,9 +11,10 @@ ARRAYS is an `.npz` with an array `image`. Before:
 
 import sys
 
-import msq_onnx
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
+
+import msq_onnx
 
 
 class Reader(CalibrationDataReader):

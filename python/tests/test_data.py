@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msq_onnx
 import numpy as np
 import onnxruntime.quantization
 import pytest
+
+import msq_onnx
 from conftest import DIGITS, sequence_feed, sequence_model
 from msq_onnx import _data
 
 
-class Reader(onnxruntime.quantization.CalibrationDataReader):  # type: ignore[misc]
+class Reader(onnxruntime.quantization.CalibrationDataReader):
     """The reader of onnxruntime's examples."""
 
     def __init__(self, images: Any) -> None:
@@ -130,9 +131,12 @@ def test_arrays_are_those_of_numpy(tmp_path: Path) -> None:
         ([(1, 2)], "an item of the data is of type `tuple`"),
         ([{"image": np.array(["text"])}], "array `image` has elements of type `<U4`"),
         ([{"a": np.zeros(1)}, {"b": np.zeros(1)}], "sample 1 has arrays `b`; the first has `a`"),
-        ([{"a": np.zeros(1)}, {"a": np.zeros(1, np.float32)}], "array `a` has elements of type `float32` and of type `f"),
+        (
+            [{"a": np.zeros(1)}, {"a": np.zeros(1, np.float32)}],
+            "array `a` has elements of type `float32` and of type `f",
+        ),
         ({"image": np.zeros((4, 3, 8, 8), np.float32)}, "`data.npz`: array `image` has shape [4, 3, 8, 8]"),
-        ([{"image": np.full((4, 1, 8, 8), np.nan, np.float32)}], "`data.npy`, sample 0: element 0 is NaN"),
+        ([{"image": np.full((4, 1, 8, 8), np.nan, np.float32)}], "`data.npy`: the array, sample 0: element 0 is NaN"),
         ("nowhere.npz", "nowhere.npz"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import onnx
+
 from conftest import DIGITS, PYTHON
 
 

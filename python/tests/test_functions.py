@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msq_onnx
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
+import msq_onnx
 
 
 def accuracy(model: bytes, arrays: dict[str, Any]) -> float:

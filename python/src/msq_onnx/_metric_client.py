@@ -19,7 +19,4 @@ def _main() -> str:
 
 
 if __name__ == "__main__":
-    score = _main()
-    if not score:
-        sys.exit("the metric function raised an exception")
-    print(score)
+    print(_main() or sys.exit("the metric function raised an exception"))

@@ -143,8 +143,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         pass
     finally:
         if process.poll() is None:
-            process.kill()
+            _kill(process)
             process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends it with the metric command that it may have started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read_log(stderr: IO[bytes], lines: list[str]) -> None:
