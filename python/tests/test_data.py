@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,25 @@ def test_every_form_gives_the_same_model(model: Path, arrays: dict[str, Any]) ->
     written = {name: msq_onnx.quantize(model, form, verify=0).model_bytes for name, form in forms.items()}
     different = [name for name, content in written.items() if content != written["path"]]
     assert different == []
+
+
+class Tensor:
+    """Stands for the tensors of other libraries."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+def test_tensors_of_other_libraries(model: Path, arrays: dict[str, Any]) -> None:
+    images = arrays["image"]
+    results = {
+        msq_onnx.quantize(model, form, verify=0).model_bytes
+        for form in (images, Tensor(images), {"image": Tensor(images)}, [UserDict(image=Tensor(images))])
+    }
+    assert len(results) == 1
 
 
 def test_whole_feeds_give_the_same_ranges(model: Path, arrays: dict[str, Any]) -> None:

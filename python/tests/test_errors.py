@@ -91,7 +91,7 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(model: Path, arrays: dict[str, A
     timer.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        msq_onnx.quantize(model, arrays, output=output, weight_bits=4, solver="adaround", solver_steps=20_000)
+        msq_onnx.quantize(model, arrays, output=output, weight_bits=4, solver="adaround", solver_steps=10_000)
     timer.join()
     assert time.monotonic() - start < 60
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
@@ -106,7 +106,7 @@ def test_ctrl_c_of_a_terminal_reaches_the_run_once(model: Path, tmp_path: Path) 
         import msq_onnx
         print("go", flush=True)
         try:
-            msq_onnx.quantize(sys.argv[1], output=sys.argv[2], weight_bits=4, solver="adaround", solver_steps=20_000)
+            msq_onnx.quantize(sys.argv[1], output=sys.argv[2], weight_bits=4, solver="adaround", solver_steps=10_000)
         except KeyboardInterrupt:
             sys.exit(7)
         """

@@ -23,6 +23,10 @@ except PackageNotFoundError:
     # The folder is on the path without being installed, as it is for the tests.
     __version__ = "0"
 
+for _kind in (Error, RunError, UsageError, ModelError, DataError, TargetError, InterruptedRun):
+    # Tracebacks name them as they are caught.
+    _kind.__module__ = __name__
+
 __all__ = [
     "CalibrationDataReader",
     "CompareReport",
