@@ -11,6 +11,7 @@ every option as a parameter. Needs nothing but the standard library.
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import keyword
 import re
@@ -106,7 +107,8 @@ def options_module(options: dict[str, dict[str, Option]]) -> str:
         "from __future__ import annotations\n",
         "from typing import NamedTuple\n\n",
         "class Option(NamedTuple):",
-        f'    """{(Option.__doc__ or "").rstrip()}\n    """\n',
+        # Versions of Python differ in the indentation that docstrings keep.
+        textwrap.indent(f'"""{inspect.cleandoc(Option.__doc__ or "")}\n"""\n', "    "),
         "    kind: str",
         "    many: bool",
         "    choices: tuple[str, ...]\n\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,11 @@ def test_lint(model: Path, arrays: dict[str, Any]) -> None:
     tensorrt = msq_onnx.lint(small, profile="tensorrt")
     assert tensorrt.errors > 0
     assert {finding.severity for finding in tensorrt.findings} <= {"error", "warning"}
+
+
+def test_the_log_goes_to_a_logger(model: Path, arrays: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "msq_onnx"):
+        msq_onnx.quantize(model, arrays, samples=32, verbose=2)
+    passes = [record for record in caplog.records if 'pass="fold-constants"' in record.message]
+    assert passes
+    assert passes[0].levelname == "DEBUG"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import msq_onnx
+from msq_onnx._metric import MetricServer
 
 
 def test_a_function_scores_outputs(model: Path, arrays: dict[str, Any], held_out: Path) -> None:
@@ -58,3 +60,17 @@ def test_a_score_is_a_finite_number(model: Path, arrays: dict[str, Any]) -> None
 
 def test_a_command_scores_as_well(model: Path, arrays: dict[str, Any]) -> None:
     assert msq_onnx.evaluate(model, arrays, metric="echo 0.5").metric == 0.5
+
+
+def test_nobody_else_is_answered(tmp_path: Path) -> None:
+    def metric(outputs: dict[str, Any], labels: dict[str, Any]) -> float:
+        raise AssertionError("called")
+
+    with MetricServer(metric) as server:
+        port = int(server.environment["MSQ_ONNX_METRIC"].split()[0])
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b'["guess", "a", "b"]\n', b"7\n", b"\xff\n", b""):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(said)
+                client.shutdown(socket.SHUT_WR)
+                server.serve(5)
+                assert client.recv(10) == b""

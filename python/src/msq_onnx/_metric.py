@@ -27,6 +27,7 @@ from ._types import Metric
 
 _CLIENT = Path(__file__).with_name("_metric_client.py")
 _REQUEST_BYTES = 1 << 20
+_REQUEST_SECONDS = 10
 
 
 class MetricServer:
@@ -68,13 +69,20 @@ class MetricServer:
             return
         connection, _ = self._listener.accept()
         with connection:
-            connection.settimeout(10)
-            with connection.makefile("r", encoding="utf-8") as lines:
-                request = json.loads(lines.readline(_REQUEST_BYTES))
-            if not secrets.compare_digest(str(request.get("token")), self._token):
-                return
-            score = self._score(request["outputs"], request["labels"])
-            connection.sendall(json.dumps(score).encode())
+            paths = self._request(connection)
+            if paths:
+                score = self._score(*paths)
+                connection.sendall(json.dumps(score).encode())
+
+    def _request(self, connection: socket.socket) -> tuple[str, str] | None:
+        """The paths that a client sends; none from whatever else has found the port."""
+        connection.settimeout(_REQUEST_SECONDS)
+        try:
+            with connection.makefile("rb") as lines:
+                token, outputs, labels = json.loads(lines.readline(_REQUEST_BYTES))
+        except (OSError, TypeError, ValueError):
+            return None
+        return (outputs, labels) if secrets.compare_digest(str(token).encode(), self._token.encode()) else None
 
     def _score(self, outputs: str, labels: str) -> float:
         score = float(self._metric(_arrays(outputs), _arrays(labels)))

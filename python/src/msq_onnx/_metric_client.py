@@ -11,9 +11,8 @@ import sys
 
 def _main() -> str:
     port, token = os.environ["MSQ_ONNX_METRIC"].split()
-    request = {"token": token, "outputs": sys.argv[1], "labels": sys.argv[2]}
     with socket.create_connection(("127.0.0.1", int(port))) as connection:
-        connection.sendall(json.dumps(request).encode() + b"\n")
+        connection.sendall(json.dumps([token, sys.argv[1], sys.argv[2]]).encode() + b"\n")
         with connection.makefile("r", encoding="utf-8") as answer:
             return answer.read()
 
