@@ -51,6 +51,15 @@ def test_models(model: Path) -> None:
         msq_onnx.inspect(7)  # type: ignore[arg-type]
 
 
+def test_a_model_too_large_to_serialize() -> None:
+    class Large:
+        def SerializeToString(self) -> bytes:
+            raise ValueError("exceeds maximum protobuf size of 2GB")
+
+    with pytest.raises(msq_onnx.UsageError, match="save it with external data and give the path"):
+        msq_onnx.inspect(Large())  # type: ignore[arg-type]
+
+
 def test_outputs(model: Path) -> None:
     with pytest.raises(msq_onnx.RunError) as raised:
         msq_onnx.quantize(model, output=model)

@@ -266,15 +266,16 @@ class _Run:
         if not hasattr(model, "SerializeToString"):
             kind = type(model).__name__
             raise UsageError(f"the model is of type `{kind}`; expected a path, bytes or `onnx.ModelProto`")
-        path = self.folder / name
         try:
-            path.write_bytes(model.SerializeToString())
-        except Exception:
-            # A message of more than 2 GB cannot be serialized; its weights go into a file of their own.
-            import onnx
-
-            onnx.save_model(model, str(path), save_as_external_data=True, location=f"{name}.data")
-        return str(path)
+            content = model.SerializeToString()
+        except Exception as error:
+            # Each version of protobuf raises another class. `onnx.save_model` could write the weights to a file of
+            # their own, but would take them out of the caller's model.
+            raise UsageError(
+                "the model cannot be serialized, as those of more than 2 GB cannot: save it with external data and "
+                "give the path"
+            ) from error
+        return str(self._written(name, content))
 
     def data(self, data: Data | None, batched: bool) -> None:
         """Adds the data, that of the option `valid`, and all other options."""
