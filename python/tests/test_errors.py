@@ -93,15 +93,43 @@ def test_a_binary_that_is_not_there(model: Path, monkeypatch: pytest.MonkeyPatch
         msq_onnx.inspect(model)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("script", "kind", "code", "message"),
+    [
+        ("echo 'error: cancelled' >&2; exit 130", msq_onnx.InterruptedRun, 130, "cancelled"),
+        ("kill -9 $$", msq_onnx.RunError, -9, "the run ended with exit code -9"),
+    ],
+)
+def test_a_run_that_something_else_ended(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    kind: type[msq_onnx.Error],
+    code: int,
+    message: str,
+) -> None:
+    binary = tmp_path / "ended"
+    binary.write_text(f"#!/bin/sh\n{script}\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv(_process.BINARY_VARIABLE, str(binary))
+    with pytest.raises(kind) as raised:
+        msq_onnx.inspect(model)
+    assert (raised.value.exit_code, raised.value.message) == (code, message)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_ctrl_c_ends_the_run_and_leaves_nothing(model: Path, arrays: dict[str, Any], tmp_path: Path) -> None:
     output = tmp_path / "small.onnx"
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        msq_onnx.quantize(model, arrays, output=output, weight_bits=4, solver="adaround", solver_steps=10_000)
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            msq_onnx.quantize(model, arrays, output=output, weight_bits=4, solver="adaround", solver_steps=5_000)
+    finally:
+        timer.cancel()
     assert time.monotonic() - start < 60
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
 
@@ -115,7 +143,7 @@ def test_ctrl_c_of_a_terminal_reaches_the_run_once(model: Path, tmp_path: Path) 
         import msq_onnx
         print("go", flush=True)
         try:
-            msq_onnx.quantize(sys.argv[1], output=sys.argv[2], weight_bits=4, solver="adaround", solver_steps=10_000)
+            msq_onnx.quantize(sys.argv[1], output=sys.argv[2], weight_bits=4, solver="adaround", solver_steps=5_000)
         except KeyboardInterrupt:
             sys.exit(7)
         """

@@ -47,6 +47,7 @@ def test_the_result_in_memory_is_the_file(model: Path, arrays: dict[str, Any], t
     in_memory = msq_onnx.quantize(model, arrays, weight_bits=4)
     on_disk = msq_onnx.quantize(model, arrays, weight_bits=4, output=tmp_path / "small.onnx")
     assert in_memory.model_bytes == (tmp_path / "small.onnx").read_bytes()
+    assert in_memory.output is None
     loaded = in_memory.load_model()
     onnx.checker.check_model(loaded)
     assert loaded == on_disk.load_model()

@@ -327,7 +327,9 @@ class _Run:
                 raise RunError("the weights of the quantized model need a file beside it: give `output`")
             model_bytes = kept.read_bytes()
         page = _document.read_page(self._page) if self._page else None
-        return _document.from_json(kind, document, raw=document, html=page, model_bytes=model_bytes)
+        # The file of a model that is kept in memory is gone when the caller gets the report.
+        shown = {**document, "output": None} if kept is not None else document
+        return _document.from_json(kind, shown, raw=document, html=page, model_bytes=model_bytes)
 
     def _error(self, finished: _process.Finished) -> Error:
         # Files of the temporary folder are called by their names: the caller never sees the folder.
