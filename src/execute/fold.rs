@@ -7,7 +7,7 @@
 //! has plans for that.
 
 use super::ExecuteError;
-use super::lengths::Lengths;
+use super::lengths::{self, Lengths};
 use super::segment::{Ran, Segment};
 use crate::data::{Array, Dataset, Sample};
 use crate::engine::{Backend, EngineError, Output, Plan, Session, stopped};
@@ -37,7 +37,7 @@ pub(crate) struct Pool<'a> {
     plans: Mutex<Vec<(Shapes, Slot)>>,
     /// How many plans are kept.
     most: usize,
-    /// A plan for the samples of many lengths, once data with such samples have come.
+    /// A plan for the samples of many lengths, if the first data are such.
     general: OnceLock<Option<General>>,
 }
 
@@ -95,9 +95,17 @@ impl<'a> Pool<'a> {
         if self.general.get().is_some() || self.segment.model.graph.outputs().len() == 0 {
             return Ok(());
         }
-        let Some(lengths) = Lengths::of(&data.sample_shapes()?) else { return Ok(()) };
-        let plan = self.backend.load_any_length(&self.segment.model, lengths.shapes())?;
-        self.general.get_or_init(|| plan.map(|plan| General { lengths, plan }));
+        let general = match Lengths::of(&data.sample_shapes()?) {
+            None => None,
+            Some(lengths) => {
+                let plan = self.backend.load_any_length(&self.segment.model, lengths.shapes())?;
+                plan.map(|plan| General { lengths, plan })
+            }
+        };
+        // Few samples do not tell what others are like.
+        if general.is_some() || data.len() > lengths::FEW {
+            self.general.get_or_init(|| general);
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use crate::engine::Length;
 
 /// Of so many different shapes each gets a plan of its own: it runs faster than one for all lengths.
-const FEW: usize = 4;
+pub(crate) const FEW: usize = 4;
 
 /// The axes of inputs that samples share.
 #[derive(Clone, Debug, PartialEq, Eq)]

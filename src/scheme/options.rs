@@ -14,6 +14,7 @@ pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
 use crate::runtime::flags::{at_least_one, positive};
 use msq_passes::Profile;
+use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -302,14 +303,14 @@ impl Options {
     /// Whether trellis codes are the grid of few bits in a model unless another is asked for: the target folds what decodes
     /// them, the solver chooses them well, and the weights are so many that tables pay.
     pub(crate) fn takes_trellis(&self, model: &Model) -> bool {
-        let weights: usize = msq_passes::analysis::layers(model).iter().map(msq_passes::analysis::Layer::weights).sum();
+        let weights = || layers(model).iter().map(Layer::weights).sum::<usize>();
         let gram = self.solve.solver.as_ref().is_none_or(|solver| *solver == SolverName::GRAM);
         let nearest = self.solve.rounding == RoundingMode::Nearest;
-        weights >= TABLES_PAY
-            && self.scheme.profile.trellis
+        self.scheme.profile.folds_decoders
             && gram
             && nearest
             && self.scheme.encodings.tensors.is_empty()
+            && weights() >= TABLES_PAY
     }
 
     /// The same with other bits.

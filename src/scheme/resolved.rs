@@ -133,7 +133,7 @@ impl Scheme {
         let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
         let OutputOptions { half_scales, full_scales, .. } = options.output;
         // Without regard to packing: weights are the same packed and unpacked.
-        let folded = options.scheme.profile.trellis;
+        let folded = options.scheme.profile.folds_decoders;
         let small = folded && options.output.strip_names != Some(false) && has_few_bits(plan);
         let half_scales = half_scales || small && !full_scales;
         Ok(Self {

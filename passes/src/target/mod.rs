@@ -68,9 +68,9 @@ pub struct Profile {
     pub quantized_outputs: bool,
     /// Whether INT4 constants may be cast to int8.
     pub int4_cast: bool,
-    /// Whether the operators that decode trellis codes are folded when the file is loaded, so that few bits mean these
-    /// codes unless something else is asked for.
-    pub trellis: bool,
+    /// Whether operators on constants are folded when the file is loaded: gathers that decode trellis codes, so that few
+    /// bits mean these codes unless something else is asked for, and casts of scales that are stored in half precision.
+    pub folds_decoders: bool,
     /// Whether `QLinearConv` and `QLinearMatMul` are run.
     pub qlinear: bool,
     /// Whether `ConvInteger` and `MatMulInteger` are run.

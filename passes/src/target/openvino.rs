@@ -26,7 +26,7 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: true,
-        trellis: true,
+        folds_decoders: true,
         qlinear: false,
         integer: true,
         functions: false,

@@ -143,7 +143,7 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: true,
-        trellis: true,
+        folds_decoders: true,
         qlinear: true,
         integer: true,
         functions: true,

@@ -35,7 +35,7 @@ impl Profile {
         rounds_float_bias: false,
         quantized_outputs: true,
         int4_cast: false,
-        trellis: false,
+        folds_decoders: false,
         qlinear: false,
         integer: false,
         functions: false,

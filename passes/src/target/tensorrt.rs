@@ -26,7 +26,7 @@ impl Profile {
         rounds_float_bias: false,
         quantized_outputs: false,
         int4_cast: false,
-        trellis: false,
+        folds_decoders: false,
         qlinear: false,
         integer: false,
         functions: false,

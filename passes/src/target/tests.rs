@@ -146,7 +146,7 @@ fn tables() -> String {
         if p.quantized_outputs { "quantized" } else { "float" }.to_owned()
     });
     row("packing `int4`", &|p| yes(p.int4_cast));
-    row("folds grid `trellis`", &|p| yes(p.trellis));
+    row("folds what decodes weights", &|p| yes(p.folds_decoders));
     row("`--format qlinear`", &|p| yes(p.qlinear));
     row("`--format integer`", &|p| yes(p.integer));
     row("`--functions`", &|p| yes(p.functions));

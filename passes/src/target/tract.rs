@@ -28,7 +28,7 @@ impl Profile {
         rounds_float_bias: true,
         quantized_outputs: true,
         int4_cast: false,
-        trellis: false,
+        folds_decoders: false,
         qlinear: true,
         integer: true,
         functions: false,

@@ -1,91 +1,96 @@
-"""A metric that is a function of this process, called by the command through a socket of this machine.
+"""A metric that is a function of this process.
 
-``--metric-command`` starts ``python -m msq_onnx._metric``, which hands over the paths of the outputs and the labels, and
-prints the number that comes back.
+The binary scores a network by a command that gets paths of arrays and prints a number (`--metric-command`). Here the
+command is a small client that hands the paths to a socket of this process, which calls the function in the thread that
+started the run and sends the number back: nothing is pickled, and the function keeps its state.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
+import math
 import os
+import secrets
+import selectors
 import shlex
+import socket
+import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from multiprocessing.connection import Client, Listener
 from pathlib import Path
-from typing import Any, Callable
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 
-Metric = Callable[["dict[str, np.ndarray[Any, Any]]", "dict[str, np.ndarray[Any, Any]]"], float]
-"""From outputs by name, the first axis counting samples, and labels (``index``, the number of each sample in the data, and
-``y`` if there are labels) to a number; more is better."""
+from ._errors import UsageError
+from ._types import Metric
 
-KEY = "MSQ_ONNX_METRIC_KEY"
-
-
-def _read(path: str) -> dict[str, np.ndarray[Any, Any]]:
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+_CLIENT = Path(__file__).with_name("_metric_client.py")
+_REQUEST_BYTES = 1 << 20
+_REQUEST_SECONDS = 10
 
 
-@contextlib.contextmanager
-def serving(metric: Metric | None) -> Iterator[list[str]]:
-    """Serves a metric meanwhile; gives the arguments that name it. What it raises is raised here."""
-    if metric is None:
-        yield []
-        return
-    key = os.urandom(32)
-    failed: list[BaseException] = []
-    with Listener(("localhost", 0), authkey=key) as listener:
-        host, port = listener.address[0], int(listener.address[1])
+class MetricServer:
+    """Listens for the clients of one run, on the loopback interface."""
 
-        def serve() -> None:
-            while True:
-                try:
-                    with listener.accept() as connection:
-                        paths = connection.recv()
-                        if paths is None:
-                            return
-                        try:
-                            connection.send(float(metric(*map(_read, paths))))
-                        except BaseException as error:  # noqa: BLE001 - raised again where the metric was given
-                            failed.append(error)
-                            connection.send(None)
-                except (OSError, EOFError):
-                    return
+    def __init__(self, metric: Metric) -> None:
+        if not sys.executable:
+            raise UsageError("a metric function needs `sys.executable`, which this interpreter does not know")
+        self._metric = metric
+        self._token = secrets.token_hex(16)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        before = os.environ.get(KEY)
-        os.environ[KEY] = key.hex()
-        start = [sys.executable, str(Path(__file__).resolve()), host, str(port)]
+    def __enter__(self) -> MetricServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._selector.close()
+        self._listener.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that the client needs."""
+        return {"MSQ_ONNX_METRIC": f"{self._listener.getsockname()[1]} {self._token}"}
+
+    @property
+    def command(self) -> str:
+        """The value of `--metric-command`."""
+        # Isolated and without packages, an interpreter starts in some 20 ms.
+        words = [sys.executable, "-I", "-S", str(_CLIENT)]
+        line = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+        return f"{line} {{outputs}} {{labels}}"
+
+    def serve(self, seconds: float) -> None:
+        """Waits that long for a client and answers it. What the function raises is raised."""
+        if not self._selector.select(seconds):
+            return
+        connection, _ = self._listener.accept()
+        with connection:
+            paths = self._request(connection)
+            if paths:
+                score = self._score(*paths)
+                connection.sendall(json.dumps(score).encode())
+
+    def _request(self, connection: socket.socket) -> tuple[str, str] | None:
+        """The paths that a client sends; none from whatever else has found the port."""
+        connection.settimeout(_REQUEST_SECONDS)
         try:
-            yield ["--metric-command", f"{shlex.join(start)} {{outputs}} {{labels}}"]
-        except BaseException:
-            if failed:
-                raise failed[0] from None
-            raise
-        finally:
-            if before is None:
-                del os.environ[KEY]
-            else:
-                os.environ[KEY] = before
-            with contextlib.suppress(OSError, EOFError), Client((host, port), authkey=key) as connection:
-                connection.send(None)
-            thread.join()
+            with connection.makefile("rb") as lines:
+                token, outputs, labels = json.loads(lines.readline(_REQUEST_BYTES))
+        except (OSError, TypeError, ValueError):
+            return None
+        return (outputs, labels) if secrets.compare_digest(str(token).encode(), self._token.encode()) else None
+
+    def _score(self, outputs: str, labels: str) -> float:
+        score = float(self._metric(_arrays(outputs), _arrays(labels)))
+        if not math.isfinite(score):
+            raise UsageError(f"the metric function returned {score}; expected a finite number")
+        return score
 
 
-def _ask(host: str, port: str, outputs: str, labels: str) -> int:
-    with Client((host, int(port)), authkey=bytes.fromhex(os.environ[KEY])) as connection:
-        connection.send((outputs, labels))
-        number = connection.recv()
-    if number is None:
-        return 1
-    print(repr(number))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_ask(*sys.argv[1:]))
+def _arrays(path: str) -> dict[str, np.ndarray[Any, Any]]:
+    with np.load(path) as arrays:
+        return dict(arrays)

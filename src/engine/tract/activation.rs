@@ -1,37 +1,35 @@
 //! Functions of every element behind layers of our own become part of them, where nothing else reads what lies between:
 //! bounds, `x · sigmoid(x)`, and `x · clamp(x + c)` with its factor and offset.
 
+use super::own::{Kernel, Own};
 use super::typed::{behind, constant, other_input};
 use crate::kernels::product::Activation;
-use tract_onnx::tract_core::internal::{TractResult, TypedOp};
+use tract_onnx::tract_core::internal::TractResult;
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::{Add, Max, Min, Mul};
 use tract_onnx::tract_core::ops::nn::Silu;
 
-/// A layer of our own.
-pub(super) trait Layer: TypedOp + Clone {
-    /// The function of every output.
-    fn activation(&self) -> Activation;
-
-    /// The same with another function.
-    fn with_activation(&self, activation: Activation) -> Self;
-}
-
 /// The rule: takes what stands behind a layer into it.
-pub(super) fn fused(model: &TypedModel, node: &TypedNode, op: &impl Layer) -> TractResult<Option<TypedModelPatch>> {
+pub(super) fn fused<K: Kernel>(
+    model: &TypedModel,
+    node: &TypedNode,
+    op: &Own<K>,
+) -> TractResult<Option<TypedModelPatch>> {
+    let before = op.kernel.activation();
     if let Some(next) = behind(model, node)? {
-        let Some(activation) = followed(model, node, next, op.activation())? else { return Ok(None) };
-        return TypedModelPatch::fuse_with_next(model, node, op.with_activation(activation)).map(Some);
+        let Some(activation) = followed(model, node, next, before)? else { return Ok(None) };
+        return TypedModelPatch::fuse_with_next(model, node, op.with(|kernel| kernel.with_activation(activation)))
+            .map(Some);
     }
-    if op.activation() != Activation::Identity {
+    if before != Activation::Identity {
         return Ok(None);
     }
     let Some((product, activation)) = gate(model, node)? else { return Ok(None) };
     let mut patch = TypedModelPatch::default();
     let inputs = patch.taps(model, &node.inputs)?;
-    let output = patch.wire_node(&node.name, op.with_activation(activation), &inputs)?;
+    let output = patch.wire_node(&node.name, op.with(|kernel| kernel.with_activation(activation)), &inputs)?;
     patch.shunt_outside(model, product.id.into(), output[0])?;
     Ok(Some(patch))
 }

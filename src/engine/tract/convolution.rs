@@ -4,17 +4,15 @@
 //! spatial axes), an operator that holds the packed weights takes its place before tract rewrites it. Functions of every
 //! element right behind it become part of it: see `activation`.
 
-use super::activation::{self, Layer};
+use super::activation;
+use super::own::{Kernel, Own, rewrite};
 use super::typed::constant;
 use crate::engine::EngineError;
 use crate::kernels::convolution::{Axis, Convolution, Scratch, Window};
 use crate::kernels::product::Activation;
 use std::cell::RefCell;
-use tract_onnx::prelude::{Arc, Datum, DatumExt, TValue, Tensor};
-use tract_onnx::tract_core::internal::{
-    EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op, op_as_typed_op,
-    op_out_of_plan, tvec,
-};
+use tract_onnx::prelude::Datum;
+use tract_onnx::tract_core::internal::TractResult;
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::{Conv, KernelFormat};
@@ -25,79 +23,36 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The operator.
-#[derive(Clone, Debug)]
-struct OwnConvolution {
-    layer: Arc<Convolution>,
-    shape: TVec<usize>,
-}
+impl Kernel for Convolution {
+    const NAME: &'static str = "OwnConvolution";
 
-impl PartialEq for OwnConvolution {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.layer, &other.layer) && self.shape == other.shape
-    }
-}
-
-impl Eq for OwnConvolution {}
-
-impl Op for OwnConvolution {
-    fn name(&self) -> StaticName {
-        "OwnConvolution".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for OwnConvolution {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut output = Tensor::zero::<f32>(&self.shape)?;
-        let from = inputs[0].try_as_plain_ram()?;
-        let from = from.as_slice::<f32>()?;
-        let mut plain = output.try_as_plain_ram_mut()?;
-        let to = plain.as_slice_mut::<f32>()?;
-        let window = self.layer.window();
+    /// Sample by sample.
+    fn run(&self, inputs: &[&[f32]], output: &mut [f32]) {
+        let window = self.window();
         SCRATCH.with_borrow_mut(|scratch| {
-            let samples = from.chunks_exact(window.input_len()).zip(to.chunks_exact_mut(window.output_len()));
-            samples.for_each(|(from, to)| self.layer.run(from, to, scratch));
+            let outputs = output.chunks_exact_mut(window.output_len());
+            let samples = inputs.iter().flat_map(|input| input.chunks_exact(window.input_len())).zip(outputs);
+            samples.for_each(|(from, to)| self.run(from, to, scratch));
         });
-        Ok(tvec!(output.into()))
     }
-}
 
-impl TypedOp for OwnConvolution {
-    as_op!();
-
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(f32::fact(&self.shape)))
-    }
-}
-
-impl Layer for OwnConvolution {
     fn activation(&self) -> Activation {
-        self.layer.activation()
+        self.activation()
     }
 
-    fn with_activation(&self, activation: Activation) -> Self {
-        let layer = Convolution::clone(&self.layer).with_activation(activation);
-        Self { layer: Arc::new(layer), ..self.clone() }
+    fn with_activation(self, activation: Activation) -> Self {
+        self.with_activation(activation)
     }
 }
 
 /// Replaces the convolutions of a model that is not yet decluttered.
 pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
-    let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &Conv| replaced(model, node, op);
-    Rewriter::default().with_rule_for::<Conv>("own-convolution", rule).rewrite(&(), model).map_err(EngineError::load)
+    rewrite(model, "own-convolution", replaced)
 }
 
 /// Takes functions behind convolutions into them.
 pub(super) fn fuse(model: &mut TypedModel) -> Result<(), EngineError> {
-    let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &OwnConvolution| {
-        activation::fused(model, node, op)
-    };
-    let rewriter = Rewriter::default().with_rule_for::<OwnConvolution>("activation", rule);
-    rewriter.rewrite(&(), model).map_err(EngineError::load)
+    rewrite::<Own<Convolution>>(model, "activation", activation::fused)
 }
 
 fn replaced(model: &TypedModel, node: &TypedNode, op: &Conv) -> TractResult<Option<TypedModelPatch>> {
@@ -131,8 +86,7 @@ fn replaced(model: &TypedModel, node: &TypedNode, op: &Conv) -> TractResult<Opti
     let output = model.outlet_fact(node.id.into())?;
     let Some(shape) = output.shape.as_concrete() else { return Ok(None) };
     let Some(layer) = Convolution::new(window, &weights, bias) else { return Ok(None) };
-    let own = OwnConvolution { layer: Arc::new(layer), shape: shape.into() };
-    TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], own).map(Some)
+    TypedModelPatch::replace_single_op(model, node, &node.inputs[..1], Own::new(layer, shape)).map(Some)
 }
 
 /// Whether what reads a convolution is arithmetic with one constant per channel, which tract folds into the weights.
@@ -152,8 +106,8 @@ fn scaled_behind(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
 mod tests {
     use super::*;
     use tract_onnx::prelude::tract_ndarray::ArrayD;
-    use tract_onnx::prelude::{IntoTensor, OutletId};
-    use tract_onnx::tract_core::internal::{IntoRunnable, SpecialOps};
+    use tract_onnx::prelude::{DatumExt, IntoTensor, OutletId, Tensor};
+    use tract_onnx::tract_core::internal::{IntoRunnable, SpecialOps, tvec};
     use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec};
     use tract_onnx::tract_core::ops::{math, nn};
 
@@ -277,7 +231,7 @@ mod tests {
         let scale = folded.add_const("scale", tensor(&[1, 6, 1, 1], 5)).unwrap();
         let scaled = folded.wire_node("scaled", math::mul(), &[output, scale]).unwrap();
         folded.select_output_outlets(&scaled).unwrap();
-        let has = |model: &TypedModel| model.nodes.iter().any(TypedNode::op_is::<OwnConvolution>);
+        let has = |model: &TypedModel| model.nodes.iter().any(TypedNode::op_is::<Own<Convolution>>);
         assert!(!has(&own(folded)));
         let volume = model(&[1, 2, 4, 4, 4], &[3, 2, 2, 2, 2], 1, |_| {}, Tail::Nothing);
         assert!(!has(&own(volume)));

@@ -7,8 +7,9 @@
 //! is the same number, since the ends are integers: one pass over floats. Rounding to even is done by adding and taking
 //! away 1.5·2^23, which is exact for what is clamped so.
 
+use super::own::rewrite;
 use crate::engine::EngineError;
-use tract_onnx::tract_core::internal::{Datum, DatumType, Rewriter, Tensor, TractResult};
+use tract_onnx::tract_core::internal::{Datum, DatumType, Tensor, TractResult};
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
 use tract_onnx::tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLinearU8};
@@ -48,11 +49,7 @@ impl ElementWiseMiniOp for FakeQuantize {
 
 /// Replaces pairs whose bytes nothing else reads.
 pub(super) fn fuse(model: &mut TypedModel) -> Result<(), EngineError> {
-    let rule = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &ElementWiseOp| fused(model, node, op);
-    Rewriter::default()
-        .with_rule_for::<ElementWiseOp>("fake-quantize", rule)
-        .rewrite(&(), model)
-        .map_err(EngineError::load)
+    rewrite(model, "fake-quantize", fused)
 }
 
 fn fused(model: &TypedModel, node: &TypedNode, op: &ElementWiseOp) -> TractResult<Option<TypedModelPatch>> {

@@ -4,17 +4,15 @@
 //! operator that holds its constant operand packed. A constant that is added right behind it becomes part of it where
 //! nothing else reads what lies between, and so do functions of every element: see `activation`.
 
-use super::activation::{self, Layer};
+use super::activation;
+use super::own::{Kernel, Own, rewrite};
 use super::typed::{behind, constant, other_input};
 use crate::engine::EngineError;
 use crate::kernels::matmul::{Addend, Axis, MatMul, Scratch};
 use crate::kernels::product::Activation;
 use std::cell::RefCell;
-use tract_onnx::prelude::{Arc, DatumExt, DatumType, PlainView, TValue, Tensor};
-use tract_onnx::tract_core::internal::{
-    Axis as TractAxis, EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op,
-    op_as_typed_op, op_out_of_plan, tvec,
-};
+use tract_onnx::prelude::DatumType;
+use tract_onnx::tract_core::internal::{Axis as TractAxis, TVec, TractResult, TypedFact};
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -24,74 +22,36 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// The operator. Its inputs are the operands that are not constant.
+/// The kernel. Its inputs are the operands that are not constant.
 #[derive(Clone, Debug)]
-struct OwnMatMul {
-    product: Arc<MatMul>,
+struct Given {
+    product: MatMul,
     /// Which operands are inputs.
     given: [bool; 2],
-    shape: TVec<usize>,
 }
 
-impl PartialEq for OwnMatMul {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.product, &other.product) && self.shape == other.shape
-    }
-}
+impl Kernel for Given {
+    const NAME: &'static str = "OwnMatMul";
 
-impl Eq for OwnMatMul {}
-
-impl Op for OwnMatMul {
-    fn name(&self) -> StaticName {
-        "OwnMatMul".into()
+    fn run(&self, inputs: &[&[f32]], output: &mut [f32]) {
+        let mut inputs = inputs.iter().copied();
+        let operands = self.given.map(|given| given.then(|| inputs.next()).flatten().unwrap_or(&[]));
+        SCRATCH.with_borrow_mut(|scratch| self.product.run(operands, output, scratch));
     }
 
-    op_as_typed_op!();
-}
-
-impl EvalOp for OwnMatMul {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let plain = inputs.iter().map(|input| input.try_as_plain_ram()).collect::<TractResult<TVec<_>>>()?;
-        let mut slices = plain.iter().map(PlainView::as_slice::<f32>);
-        let mut next = |given: bool| if given { slices.next().transpose() } else { Ok(None) };
-        let operands = [next(self.given[0])?.unwrap_or(&[]), next(self.given[1])?.unwrap_or(&[])];
-        let mut output = Tensor::zero::<f32>(&self.shape)?;
-        let mut to = output.try_as_plain_ram_mut()?;
-        let to = to.as_slice_mut::<f32>()?;
-        SCRATCH.with_borrow_mut(|scratch| self.product.run(operands, to, scratch));
-        Ok(tvec!(output.into()))
-    }
-}
-
-impl TypedOp for OwnMatMul {
-    as_op!();
-
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(f32::fact(&self.shape)))
-    }
-}
-
-impl Layer for OwnMatMul {
     fn activation(&self) -> Activation {
         self.product.activation()
     }
 
-    fn with_activation(&self, activation: Activation) -> Self {
-        let product = MatMul::clone(&self.product).with_activation(activation);
-        Self { product: Arc::new(product), ..self.clone() }
+    fn with_activation(self, activation: Activation) -> Self {
+        Self { product: self.product.with_activation(activation), ..self }
     }
 }
 
 /// Replaces the products of a simplified model, and takes what stands behind them into them.
 pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
-    let product = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &EinSum| replaced(model, node, op);
-    let rewriter = Rewriter::default().with_rule_for::<EinSum>("own-matmul", product);
-    rewriter.rewrite(&(), model).map_err(EngineError::load)?;
-    let fused = |(): &(), model: &TypedModel, node: &TypedNode, _: &str, op: &OwnMatMul| fused(model, node, op);
-    let rewriter = Rewriter::default().with_rule_for::<OwnMatMul>("bias-and-activation", fused);
-    rewriter.rewrite(&(), model).map_err(EngineError::load)
+    rewrite(model, "own-matmul", replaced)?;
+    rewrite(model, "bias-and-activation", fused)
 }
 
 fn replaced(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractResult<Option<TypedModelPatch>> {
@@ -107,7 +67,7 @@ fn replaced(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractResult<Op
     let given = [constants[0].is_none(), constants[1].is_none()];
     let [left, right] = &constants;
     let Some(product) = MatMul::new(&axes, [left.as_deref(), right.as_deref()]) else { return Ok(None) };
-    let own = OwnMatMul { product: Arc::new(product), given, shape: shapes[2].into() };
+    let own = Own::new(Given { product, given }, shapes[2]);
     let inputs: TVec<_> = node.inputs.iter().zip(given).filter(|(_, given)| *given).map(|(input, _)| *input).collect();
     TypedModelPatch::replace_single_op(model, node, &inputs, own).map(Some)
 }
@@ -130,11 +90,10 @@ fn product_axis(axis: &TractAxis, shapes: &[&[usize]]) -> Option<Axis> {
     (!summed_alone && length > 0).then_some(Axis { length, left, right, output })
 }
 
-fn fused(model: &TypedModel, node: &TypedNode, op: &OwnMatMul) -> TractResult<Option<TypedModelPatch>> {
-    let product = behind(model, node)?.map(|next| with_addend(model, node, next, MatMul::clone(&op.product)));
+fn fused(model: &TypedModel, node: &TypedNode, op: &Own<Given>) -> TractResult<Option<TypedModelPatch>> {
+    let product = behind(model, node)?.map(|next| with_addend(model, node, next, MatMul::clone(&op.kernel.product)));
     let Some(product) = product.transpose()?.flatten() else { return activation::fused(model, node, op) };
-    let own = OwnMatMul { product: Arc::new(product), ..op.clone() };
-    TypedModelPatch::fuse_with_next(model, node, own).map(Some)
+    TypedModelPatch::fuse_with_next(model, node, op.with(|given| Given { product, ..given })).map(Some)
 }
 
 /// The product with the constant that the node behind it adds.
@@ -159,7 +118,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tract_onnx::prelude::tract_ndarray::ArrayD;
-    use tract_onnx::prelude::{IntoTensor, tensor1};
+    use tract_onnx::prelude::{DatumExt, IntoTensor, Tensor, tensor1};
     use tract_onnx::tract_core::internal::{AxesMapping, IntoRunnable, SpecialOps};
     use tract_onnx::tract_core::ops::math;
 

@@ -1,7 +1,7 @@
 //! The back end that is built in: tract. The only folder that names it.
 //!
-//! A plan is a model optimized for one set of input shapes, or for lengths that are symbols; one image at a time on every thread is faster in tract than
-//! batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
+//! A plan is a model optimized for one set of input shapes, or for lengths that are symbols; one image at a time on every
+//! thread is faster in tract than batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
 
 mod activation;
 mod blowup;
@@ -11,6 +11,7 @@ mod facts;
 mod fake_quantize;
 mod load;
 mod matmul;
+mod own;
 mod plan;
 mod tensor;
 mod typed;
@@ -44,7 +45,8 @@ impl Backend for Tract {
     fn load_any_length(&self, model: &Model, shapes: &[Vec<Length>]) -> Result<Option<Arc<dyn Plan>>, EngineError> {
         let plan = contained(|| plan::TractPlan::of_lengths(model, shapes), |reason| EngineError::Load { reason });
         // What it cannot do with a length that is left open, it may do with one that is given.
-        Ok(plan.ok().map(|plan| Arc::new(plan) as Arc<dyn Plan>))
+        let failed = |error: &EngineError| tracing::info!(%error, "no plan for samples of any length");
+        Ok(plan.inspect_err(failed).ok().map(|plan| Arc::new(plan) as Arc<dyn Plan>))
     }
 
     fn infer(&self, model: &Model) -> Result<Facts, EngineError> {

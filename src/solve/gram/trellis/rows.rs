@@ -11,7 +11,6 @@ use std::ops::Range;
 const TOGETHER: usize = 64;
 
 /// Some rows of a group. Matrices `[K, R]` have a row of weights in each column.
-#[derive(Clone)]
 pub(super) struct Rows<'a> {
     pub(super) group: &'a Prepared,
     /// Which group.

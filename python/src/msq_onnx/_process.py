@@ -1,0 +1,178 @@
+"""Runs the binary: finds it, reads what it prints, passes an interruption on to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ._errors import RunError
+
+if TYPE_CHECKING:
+    from ._metric import MetricServer
+
+#: Names the binary to run in the place of the installed one.
+BINARY_VARIABLE = "MSQ_ONNX_BINARY"
+
+#: Seconds an interrupted run may take to its next step where the system cannot pass the interruption on.
+_GRACE_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+_LEVELS = {
+    "ERROR": logging.ERROR,
+    "WARN": logging.WARNING,
+    "INFO": logging.INFO,
+    "DEBUG": logging.DEBUG,
+    "TRACE": logging.DEBUG,
+}
+_LOG_LINE = re.compile(r"\s*(?:\S+Z\s+)?(ERROR|WARN|INFO|DEBUG|TRACE)\s+(.*)")
+
+_logger = logging.getLogger("msq_onnx")
+
+
+def find_binary() -> Path:
+    """The binary: what `MSQ_ONNX_BINARY` names, else the one that was installed with this module.
+
+    Raises:
+        RunError: there is none.
+    """
+    named = os.environ.get(BINARY_VARIABLE)
+    if named:
+        return Path(named)
+    name = "msq-onnx.exe" if sys.platform == "win32" else "msq-onnx"
+    user_scheme = sysconfig.get_preferred_scheme("user")
+    folders = [
+        Path(sysconfig.get_path("scripts")),
+        Path(sysconfig.get_path("scripts", user_scheme)),
+        # `pip install --target FOLDER` puts scripts into FOLDER/bin, beside the module.
+        Path(__file__).resolve().parent.parent / "bin",
+        Path(sys.executable).parent,
+    ]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    looked = ", ".join(f"`{folder}`" for folder in folders)
+    raise RunError(f"the binary `{name}` is not installed: it is not in {looked}, and {BINARY_VARIABLE} is not set")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left.
+
+    Attributes:
+        exit_code: negative where a signal ended the process.
+        output: bytes of stdout.
+        error: the message behind `error: ` on stderr, in one line; empty where there is none.
+    """
+
+    exit_code: int
+    output: bytes
+    error: str
+
+
+def run(arguments: Sequence[str], folder: Path, metric: MetricServer | None = None) -> Finished:
+    """Runs the binary and waits for its end; an exception, `KeyboardInterrupt` above all, ends it first.
+
+    Args:
+        arguments: behind the program's name.
+        folder: a temporary folder, in which the binary keeps its temporary files too.
+        metric: answers the metric command of this run, in this thread.
+    """
+    environment = {**os.environ, "TMPDIR": str(folder), **(metric.environment if metric else {})}
+    if sys.platform == "win32":
+        environment |= {"TMP": str(folder), "TEMP": str(folder)}
+    with (folder / "stdout").open("w+b") as stdout:
+        process = _start([str(find_binary()), *arguments], environment, stdout)
+        assert process.stderr is not None
+        lines: list[str] = []
+        reader = threading.Thread(target=_read_log, args=(process.stderr, lines), daemon=True)
+        reader.start()
+        try:
+            _wait(process, metric)
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            reader.join(timeout=_GRACE_SECONDS)
+        stdout.seek(0)
+        return Finished(process.returncode, stdout.read(), _message(lines))
+
+
+def _start(command: list[str], environment: Mapping[str, str], stdout: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            # A terminal sends Ctrl-C to all processes of its foreground group. The binary takes a second request as
+            # one to stop at once, so that it must get the one that `_end` sends and no other.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RunError(f"the binary `{command[0]}` cannot be started: {error.strerror}") from error
+
+
+def _wait(process: subprocess.Popen[bytes], metric: MetricServer | None) -> None:
+    if metric is None:
+        process.wait()
+        return
+    while process.poll() is None:
+        metric.serve(_POLL_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Asks the process to stop at its next step, which leaves no files behind; another Ctrl-C kills it."""
+    try:
+        if sys.platform == "win32":
+            # The console has sent it the same Ctrl-C.
+            process.wait(_GRACE_SECONDS)
+        else:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        pass
+    finally:
+        if process.poll() is None:
+            _kill(process)
+            process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends it with the metric command that it may have started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read_log(stderr: IO[bytes], lines: list[str]) -> None:
+    for raw in stderr:
+        line = raw.decode("utf-8", "replace").rstrip()
+        logged = _LOG_LINE.fullmatch(line)
+        if logged:
+            _logger.log(_LEVELS[logged[1]], "%s", logged[2])
+        else:
+            lines.append(line)
+
+
+def _message(lines: list[str]) -> str:
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if not starts:
+        return "\n".join(lines).strip()
+    # Of bad flags the command line says more: how it is used stands behind an empty line.
+    message = [lines[starts[-1]].removeprefix("error: ")]
+    for line in lines[starts[-1] + 1 :]:
+        if not line.strip():
+            break
+        message.append(line.strip())
+    return " ".join(message)
