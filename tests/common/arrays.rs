@@ -71,17 +71,17 @@ pub(crate) fn read_npz(path: &Path) -> BTreeMap<String, Vec<f32>> {
 }
 
 fn read_npy(bytes: &[u8]) -> Vec<f32> {
-    let npy = npyz::NpyFile::new(bytes).unwrap();
-    match npy.dtype().descr().trim_matches('\'') {
-        "<f4" => npy.into_vec().unwrap(),
-        "|u1" => npy.into_vec::<u8>().unwrap().into_iter().map(f32::from).collect(),
-        "<f8" => npy.into_vec::<f64>().unwrap().into_iter().map(|v| v as f32).collect(),
-        "<i8" => npy.into_vec::<i64>().unwrap().into_iter().map(|v| v as f32).collect(),
-        "<f2" => {
-            let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-            bytes[start..].as_chunks::<2>().0.iter().map(|&half| half::f16::from_le_bytes(half).to_f32()).collect()
-        }
-        "|i1" => npy.into_vec::<i8>().unwrap().into_iter().map(f32::from).collect(),
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let (header, elements) = bytes.split_at(start);
+    let header = String::from_utf8_lossy(header);
+    let (_, after) = header.split_once("'descr': '").unwrap();
+    match after.split_once('\'').unwrap().0 {
+        "<f4" => elements.as_chunks().0.iter().map(|&v| f32::from_le_bytes(v)).collect(),
+        "<f8" => elements.as_chunks().0.iter().map(|&v| f64::from_le_bytes(v) as f32).collect(),
+        "<i8" => elements.as_chunks().0.iter().map(|&v| i64::from_le_bytes(v) as f32).collect(),
+        "<f2" => elements.as_chunks().0.iter().map(|&v| half::f16::from_le_bytes(v).to_f32()).collect(),
+        "|u1" => elements.iter().map(|&v| f32::from(v)).collect(),
+        "|i1" => elements.iter().map(|&v| f32::from(v.cast_signed())).collect(),
         other => panic!("elements of type {other}"),
     }
 }

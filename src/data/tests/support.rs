@@ -5,7 +5,6 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use msq_passes::ir::DataType;
-use npyz::WriterBuilder;
 use tempfile::TempDir;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -22,14 +21,31 @@ pub(super) fn floats(name: &str, shape: &[usize]) -> Vec<InputSpec> {
     vec![input(name, DataType::Float, shape)]
 }
 
-/// The bytes of an `.npy` file, written by another implementation.
-pub(super) fn npy<T: npyz::AutoSerialize + Copy>(shape: &[u64], data: &[T]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let options = npyz::WriteOptions::new().default_dtype().shape(shape);
-    let mut writer = options.writer(Cursor::new(&mut bytes)).begin_nd().unwrap();
-    writer.extend(data.iter().copied()).unwrap();
-    writer.finish().unwrap();
-    bytes
+/// An element type of arrays: its name in a header, and its bytes.
+pub(super) trait Element: Copy {
+    const DESCRIPTION: &'static str;
+    fn bytes(self) -> Vec<u8>;
+}
+
+macro_rules! elements {
+    ($($element:ty = $description:literal),*) => {
+        $(impl Element for $element {
+            const DESCRIPTION: &'static str = $description;
+
+            fn bytes(self) -> Vec<u8> {
+                self.to_le_bytes().to_vec()
+            }
+        })*
+    };
+}
+
+elements!(f32 = "<f4", f64 = "<f8", i16 = "<i2", i32 = "<i4", i64 = "<i8", u8 = "|u1", u16 = "<u2");
+
+/// The bytes of an `.npy` file as `NumPy` writes it.
+pub(super) fn npy<T: Element>(shape: &[u64], data: &[T]) -> Vec<u8> {
+    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
+    let header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}\n", T::DESCRIPTION);
+    npy_with_header(&header, &data.iter().flat_map(|element| element.bytes()).collect::<Vec<u8>>())
 }
 
 /// Counting numbers from 0.
