@@ -123,13 +123,32 @@ def lite_msq_args(data: Path, work: Path) -> list[str]:
 
 
 def lite_evaluation(data: Path) -> EvalSet:
-    """All images; those at odd positions are judged."""
-    files = lite_files(data)
-    rows = (line.rsplit(",", 1) for line in (data / "imagenet/labels.csv").read_text().splitlines()[1:])
-    by_name = {name: int(label) for name, label in rows}
-    labels = np.array([by_name[path.name] for path in files])
-    inputs = np.concatenate([lite_image(path) for path in files])
-    return EvalSet("input", inputs, labels, np.arange(1, len(files), 2), top1)
+    """The images that do not calibrate: those at odd positions, and the crops where there are any."""
+    images = [(path, lite_image(path)) for path in lite_files(data)[1::2]]
+    crops = data / "imagenet/crops"
+    if crops.is_dir():
+        images += [(path, lite_crop(path)) for path in sorted(crops.iterdir())]
+    labels = lite_labels(data / "imagenet/labels.csv") | lite_labels(data / "imagenet/crops_labels.csv")
+    wanted = np.array([labels[path.name] for path, _ in images])
+    inputs = np.concatenate([image for _, image in images])
+    return EvalSet("input", inputs, wanted, np.arange(len(images)), top1)
+
+
+def lite_crop(path: Path) -> np.ndarray:
+    """An image that is cropped already, (x - 127) / 128, shape [1,3,224,224]."""
+    from PIL import Image
+
+    with Image.open(path) as file:
+        pixels = np.asarray(file.convert("RGB"), np.float32)
+    return np.ascontiguousarray(((pixels - 127) / 128).transpose(2, 0, 1)[None])
+
+
+def lite_labels(path: Path) -> dict[str, int]:
+    """Labels by the names of files; none where there is no list."""
+    if not path.is_file():
+        return {}
+    rows = (line.rsplit(",", 1) for line in path.read_text().splitlines()[1:])
+    return {name: int(label) for name, label in rows}
 
 
 def ocr_lines(data: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -86,12 +86,13 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let quantizer = quantizer.pass_observer(&dumps);
     let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
-    if let Some(search) = search {
-        let (journal, best) = (Some(search::journal(output)), Some(search::best(output)));
-        let search = SearchOptions { journal, best, ..search };
+    let files = search.is_some().then(|| [search::journal(output), search::best(output)]);
+    if let Some((search, [journal, best])) = search.zip(files.clone()) {
+        let search = SearchOptions { journal: Some(journal), best: Some(best), ..search };
         quantizer = args.search.applied(quantizer, &args.data)?.search_options(search);
     }
-    let quantized = quantizer.run().map_err(|error| search::stopped(error, &search::journal(output)))?;
+    let quantized =
+        quantizer.run().map_err(|error| search::stopped(error, files.as_ref().map(|[journal, _]| &**journal)))?;
     dumps.report();
     if quantized.report.synthetic && !args.common.quiet {
         tracing::warn!(
@@ -103,11 +104,9 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.form.save_plan {
         quantized.report.plan.save(path)?;
     }
-    for path in [search::journal(output), search::best(output)] {
-        if quantized.report.search.is_some() {
-            // The model is there: what a search could go on from is not needed any more.
-            let _ = std::fs::remove_file(path);
-        }
+    for path in files.iter().flatten() {
+        // The model is there: what a search could go on from is not needed any more.
+        let _ = std::fs::remove_file(path);
     }
     let report = Report { bytes: written, ..quantized.report };
     let document = Document::new(this_run(input, Some(output), Some(args.run.seed)), report);

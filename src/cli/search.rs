@@ -189,10 +189,8 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
         );
     }
     let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
-    let found = quantizer.clone().search_options(search.clone()).search().map_err(|error| match &search.journal {
-        Some(journal) => stopped(error, journal),
-        None => error.into(),
-    })?;
+    let found = quantizer.clone().search_options(search.clone()).search();
+    let found = found.map_err(|error| stopped(error, search.journal.as_deref()))?;
     let run = this_run(&args.model, args.output.as_deref(), Some(args.run.seed));
     let found = Document::new(run, found);
     let json = document::text(&found)?;
@@ -243,15 +241,14 @@ pub(crate) fn journal(output: &Path) -> PathBuf {
 }
 
 /// An error that says what is kept, where a search was cancelled.
-pub(crate) fn stopped(error: Error, journal: &Path) -> anyhow::Error {
-    let goes_on = error.kind() == ErrorKind::Cancelled && journal.exists();
+pub(crate) fn stopped(error: Error, journal: Option<&Path>) -> anyhow::Error {
+    let journal = journal.filter(|journal| error.kind() == ErrorKind::Cancelled && journal.exists());
     let error = anyhow::Error::from(error);
-    if goes_on {
-        let kept =
-            format!("cancelled; what was measured is in `{}`: the same command goes on from there", journal.display());
-        return error.context(kept);
-    }
-    error
+    let Some(journal) = journal else { return error };
+    error.context(format!(
+        "cancelled; what was measured is in `{}`: the same command goes on from there",
+        journal.display()
+    ))
 }
 
 /// Where the best plan so far is written.

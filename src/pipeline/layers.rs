@@ -138,8 +138,23 @@ fn float_report(model: &Model, layer: &Layer) -> LayerReport {
     }
 }
 
-/// Warnings about how the target runtime will execute this file, and about parts of the model that were not calibrated.
-pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
+/// Layers whose solution was given up.
+fn fallen_back(solved: &Solved) -> Option<String> {
+    let layers: Vec<&str> =
+        solved.iter().filter(|(_, rounded)| rounded.fell_back).map(|(name, _)| name.as_str()).collect();
+    (!layers.is_empty()).then(|| {
+        format!(
+            "{} of {} weights are rounded to nearest, because what the solver found is worse than that on held-out \
+             samples: `{}`; more samples may help",
+            layers.len(),
+            solved.len(),
+            layers.join("`, `")
+        )
+    })
+}
+
+/// Warnings about how the target runtime will execute this file, and about what was not calibrated or not solved.
+pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
     let wide = |plan: LayerPlan| {
         let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases | WeightGrid::Trellis);
         plan.weights == WeightBits::whole(8) || listed
@@ -156,5 +171,5 @@ pub(super) fn notes(scheme: &Scheme) -> Vec<String> {
         _ => false,
     };
     let notes = scheme.target.notes_about(made).map(str::to_owned);
-    scheme.coverage.note().into_iter().chain(notes).collect()
+    scheme.coverage.note().into_iter().chain(fallen_back(solved)).chain(notes).collect()
 }

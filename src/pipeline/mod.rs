@@ -182,7 +182,7 @@ impl Prepared {
             layers,
             float_layers: layers::float_reports(&float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
-            notes: self.notes.iter().cloned().chain(layers::notes(&scheme)).collect(),
+            notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
             kept: scheme.placement.kept.clone(),
             quality,
             repair,

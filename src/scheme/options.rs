@@ -144,7 +144,7 @@ pub struct SolveOptions {
     )]
     pub bias_correction: bool,
     /// Stride between the positions of an activation that `gram` samples, 1 for all; at least 32 positions per sample are
-    /// taken.
+    /// taken, and more where samples are few.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one))]
     pub position_step: usize,
     /// Mini-batches per layer for the solvers that learn, `adaround` and `lsq`.

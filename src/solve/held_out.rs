@@ -66,7 +66,7 @@ fn shift(problem: &Problem, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>>
 }
 
 /// Signal and noise of the layer's output on held-out columns, about the mean of the signal where the bias takes it up.
-fn error(problem: &Problem, solution: &Solution, held_out: &[Columns]) -> Sqnr {
+pub(super) fn error(problem: &Problem, solution: &Solution, held_out: &[Columns]) -> Sqnr {
     let mut total = Sqnr::default();
     let mut first = 0;
     for (group, columns) in problem.groups.iter().zip(held_out) {

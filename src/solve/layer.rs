@@ -14,7 +14,7 @@ use super::random::seed_of;
 use super::registry::taking;
 use super::rounding::{LayerInput, Rounded, Rounding};
 use super::rows::Rows;
-use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, held_out, planned, trellis};
+use super::{Group, Problem, Solution, SolveError, Solver, Statistics, Unit, held_out, planned, redundancy, trellis};
 use crate::quant;
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantizedWeight, Sqnr, ZERO_CHANNEL_SCALE, minimum_weight_scales};
@@ -193,6 +193,8 @@ impl<'a> Target<'a> {
             seed: seed_of(rounding.seed, &layer.name),
             ..Problem::new(&groups, size, grid)
         };
+        let held_out = rounding.statistics.map_or(&[][..], super::LayerStatistics::held_out);
+        let problem = Problem { redundancy: redundancy::of(&problem, held_out)?, ..problem };
         let solution = only(rounding.solver.solve_unit(&Unit { layers: &[problem] })?, rounding.solver)?;
         let (solution, fell_back) = better(solution, &problem, layer, rounding)?;
         check_counts(

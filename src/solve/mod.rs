@@ -39,6 +39,7 @@ mod planned;
 mod problem;
 mod random;
 pub(crate) mod reconstruct;
+mod redundancy;
 pub mod registry;
 pub mod round;
 mod rounding;

@@ -47,6 +47,8 @@ pub struct Problem<'a> {
     pub granularity: Granularity,
     /// λ as a fraction of the mean diagonal of H; [`gram::DAMPING`](super::gram::DAMPING) unless there is a reason.
     pub damping: f64,
+    /// How many columns say as much about correlations as one that depends on no other.
+    pub redundancy: f64,
     /// Whether the bias of the layer will take up the mean error ([`Solution::bias_shift`]).
     pub centered: bool,
     /// Lower limits for scales, one per row or one for all; empty for none.
@@ -118,6 +120,7 @@ impl<'a> Problem<'a> {
             grid,
             granularity: Granularity::Channel,
             damping: super::gram::DAMPING,
+            redundancy: 1.0,
             centered: false,
             least_scales: &[],
             fixed_scales: false,

@@ -50,7 +50,6 @@ pub(crate) fn reconstruct(
     let mut walk = Walk::new([model, model], data, budget, runtime);
     // What the readers of a shared weight that have been passed read.
     let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
-    let mut worse: Vec<&str> = Vec::new();
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
         if scheme.given_weight_scales(model, layer).is_some() || scheme.one_scale.contains_key(&layer.name) {
@@ -94,9 +93,6 @@ pub(crate) fn reconstruct(
                 if let (Some(quantizer), Some(scale)) = (quantizer, rounded.input_scale) {
                     quantizer.scale = scale;
                 }
-                if rounded.fell_back {
-                    worse.push(layer.name.as_str());
-                }
                 solved.insert(layer.name.clone(), rounded);
                 agree(model, scheme, observed, layer, solved)?;
                 follow(scheme, solved);
@@ -112,14 +108,6 @@ pub(crate) fn reconstruct(
         runtime.step(1)?;
     }
     runtime.end();
-    if !worse.is_empty() {
-        let (solver, count, layers) = (solver.name(), worse.len(), worse.join("`, `"));
-        tracing::warn!(
-            "{count} of {} layers are rounded to nearest, because `{solver}` is worse than that on held-out samples: \
-             `{layers}`; more samples may help",
-            order.len()
-        );
-    }
     Ok(())
 }
 

@@ -25,6 +25,11 @@ const LEAST_COLUMNS: usize = 16_384;
 const COLUMNS_PER_VALUE: usize = 32;
 const LEAST_SAMPLES: usize = 96;
 
+/// How many columns are enough.
+fn columns_wanted(geometry: &Geometry) -> usize {
+    LEAST_COLUMNS.max(COLUMNS_PER_VALUE * geometry.inputs())
+}
+
 /// The statistics that a solver needs of the input of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatisticsKind {
@@ -34,7 +39,7 @@ pub enum StatisticsKind {
     /// [`Statistics::Columns`] where less than half as many were seen as they have values.
     Moments {
         /// Stride between the positions of an activation that are summed; 1 for all. At least 32 positions of each
-        /// sample are taken.
+        /// sample are taken, and of few samples more.
         stride: usize,
     },
     /// A limited number of columns: [`Statistics::Columns`].
@@ -150,7 +155,10 @@ impl StatisticsCollector {
             StatisticsKind::Nothing => Sums::Nothing,
             StatisticsKind::Columns => Sums::Columns(ColumnSampler::new(geometry.clone(), samples)),
             StatisticsKind::Moments { stride } => {
-                Sums::Moments(Gram::new(geometry.clone(), Sampling { stride, ..Sampling::default() })?)
+                let default = Sampling::default();
+                // Of few samples each tells more.
+                let least = default.least.max(columns_wanted(&geometry).div_ceil(samples.max(1)));
+                Sums::Moments(Gram::new(geometry.clone(), Sampling { stride, least })?)
             }
         };
         let period = HELD_OUT.min(samples);
@@ -180,7 +188,7 @@ impl StatisticsCollector {
     /// How many samples give enough columns, where all would only cost time: many times as many as a column has values.
     pub(crate) fn enough(&self, shape: &[usize]) -> usize {
         let Sums::Moments(gram) = &self.sums else { return usize::MAX };
-        let columns = LEAST_COLUMNS.max(COLUMNS_PER_VALUE * self.geometry.inputs());
+        let columns = columns_wanted(&self.geometry);
         gram.positions(shape).map_or(usize::MAX, |each| columns.div_ceil(each.max(1)).max(LEAST_SAMPLES))
     }
 

@@ -90,7 +90,7 @@ impl System {
         let products = product(standard.as_ref(), standard.transpose());
         let correlations = products.col_iter().flat_map(|column| column.iter().map(|v| v * v)).sum();
         let used = deviations.iter().filter(|d| **d > 0.0).count();
-        let shrinkage = shrinkage_of(correlations, used, count as u64);
+        let shrinkage = shrinkage_of(correlations, used, count as f64 / problem.redundancy);
         let damping =
             order.iter().map(|&input| problem.damping.max(LEAST_DAMPING) + shrinkage * squares[input] / unit).collect();
         let form = Form::Thin(Thin::new(own, difference, damping)?);
@@ -157,7 +157,7 @@ impl System {
         };
         let order = order.map_or_else(rising, <[usize]>::to_vec);
         let form = Mat::from_fn(size, size, |i, j| product(order[i], order[j]) / unit);
-        let shrinkage = shrinkage(form.as_ref(), moments.count);
+        let shrinkage = shrinkage(form.as_ref(), moments.count as f64 / problem.redundancy);
         let cross = moments.cross.as_ref().map(|cross| {
             let value =
                 |i: usize, j: usize| f64::from(cross[i * size + j]) - means.float[i] * means.quantized[j] * means.count;
@@ -280,7 +280,7 @@ impl System {
 }
 
 /// γ for the form of so many columns.
-fn shrinkage(form: MatRef<f64>, count: u64) -> f64 {
+fn shrinkage(form: MatRef<f64>, count: f64) -> f64 {
     let used: Vec<usize> = (0..form.nrows()).filter(|&i| form[(i, i)] > 0.0).collect();
     let squares: f64 = used
         .iter()
@@ -291,13 +291,13 @@ fn shrinkage(form: MatRef<f64>, count: u64) -> f64 {
 }
 
 /// γ, given the squares of all correlations of so many inputs.
-fn shrinkage_of(squares: f64, used: usize, count: u64) -> f64 {
+fn shrinkage_of(squares: f64, used: usize, count: f64) -> f64 {
     let size = used as f64;
     let (kept, correlated) = (1.0 - 2.0 / size, squares - size);
     if size < 2.0 || correlated <= 0.0 {
         return 0.0;
     }
-    let share = (kept * squares + size * size) / ((count as f64 + kept) * correlated);
+    let share = (kept * squares + size * size) / ((count + kept) * correlated);
     let share = share.clamp(0.0, MOST_SHRUNK);
     share / (1.0 - share)
 }
