@@ -330,6 +330,23 @@ def test_jobs_give_the_same_bytes_and_share_the_cores(folder: Path) -> None:
         assert any(argument.startswith("--memory=") for argument in run.raw["report"]["arguments"])
 
 
+def test_large_models_have_no_limit_of_memory_that_was_not_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("joblib", reason="joblib is not installed: sweeps with several jobs are not tested")
+    size = (folder / "digits.onnx").stat().st_size
+    plan = folder / "plan.toml"
+
+    def limits(free: int, **given: Any) -> set[bool]:
+        monkeypatch.setattr(executors, "available_memory", lambda: free)
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        arguments = [run.raw["report"]["arguments"] for run in msq_onnx.sweep(plan, jobs=2, **given).runs]
+        return {any(each.startswith("--memory=") for each in line) for line in arguments}
+
+    assert limits(40 * size) == {True}
+    assert limits(20 * size) == {False}
+    assert limits(20 * size, memory="100MB") == {True}
+    assert limits(0) == {False}
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of a head without cores and two nodes of one core each, as processes of this machine."""

@@ -137,7 +137,8 @@ def sweep(
         ray: the address of a Ray cluster to run on, or `auto`, or `local` for one that is started here. Its machines
             need this package, and the folders of the plan and of the results under the same paths.
         threads: of each run; unless given, the cores of the machine are shared among the runs.
-        memory: of each run, in bytes or as `4GiB`; unless given, a share of what is free.
+        memory: of each run, in bytes or as `4GiB`; unless given, of several runs at once each has a share of what is
+            free.
         retry: repeat the runs that failed.
         progress: called after each run with the run, the number of runs done, and that of all.
 
@@ -207,6 +208,7 @@ def _tasks(read: Plan, fingerprints: Fingerprints, folder: Path) -> list[execute
             pages=read.write.pages,
             threads=1,
             memory=None,
+            weights=fingerprints.weights(run.model.path),
         )
         for run in read.runs
     ]

@@ -50,6 +50,7 @@ class Task:
         pages: whether a page is written.
         threads: of the run.
         memory: in bytes; None for no limit.
+        weights: bytes of the float model, files with its weights included.
     """
 
     run: Run
@@ -61,6 +62,7 @@ class Task:
     pages: bool
     threads: int
     memory: int | None
+    weights: int
 
 
 def execute(task: Task) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from .execute import STOP, Task, execute, failure
 
 #: Share of the machine's memory that runs may take together.
 _MEMORY_SHARE = 0.8
+#: A layer may take this part of `--memory`.
+_STAGES = 12
 #: How often Ray gives a run to another worker after one has died with it.
 _RETRIES = 5
 
@@ -44,11 +46,12 @@ class Local:
             _joblib()
         self._jobs = jobs
         self._threads = threads or max(1, cores() // jobs)
-        self._memory = memory or (int(available_memory() * _MEMORY_SHARE) // jobs or None)
+        self._memory = memory
+        self._share = int(available_memory() * _MEMORY_SHARE) // jobs if jobs > 1 else 0
 
     def run(self, tasks: Sequence[Task]) -> Results:
         """Executes tasks; an interruption ends those that run."""
-        tasks = [replace(task, threads=self._threads, memory=self._memory) for task in tasks]
+        tasks = [_with_resources(task, self._threads, self._memory, self._share) for task in tasks]
         with _interruptible():
             if self._jobs == 1:
                 for number, task in enumerate(tasks):
@@ -78,13 +81,13 @@ class Ray:
         if not tasks:
             return
         with self._connection():
-            threads, memory = self._shares(len(tasks))
+            threads, share = self._shares(len(tasks))
             options: dict[str, Any] = {"num_cpus": threads, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
-            if memory:
-                options["memory"] = memory
+            if self._memory or share:
+                options["memory"] = self._memory or share
             remote = self._ray.remote(**options)(_execute)
             waiting = {
-                remote.remote(number, replace(task, threads=threads, memory=memory)): (number, task)
+                remote.remote(number, _with_resources(task, threads, self._memory, share)): (number, task)
                 for number, task in enumerate(tasks)
             }
             try:
@@ -130,7 +133,7 @@ class Ray:
         finally:
             self._ray.shutdown()
 
-    def _shares(self, tasks: int) -> tuple[int, int | None]:
+    def _shares(self, tasks: int) -> tuple[int, int]:
         """Threads and memory of a run: one core, or more where there are fewer runs than cores."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         if not nodes:
@@ -138,7 +141,18 @@ class Ray:
         smallest = int(min(node["CPU"] for node in nodes))
         threads = self._threads or max(1, min(smallest, int(sum(node["CPU"] for node in nodes)) // tasks))
         per_core = min(node.get("memory", 0) / node["CPU"] for node in nodes)
-        return threads, self._memory or (int(per_core * _MEMORY_SHARE) * min(threads, smallest) or None)
+        return threads, int(per_core * _MEMORY_SHARE) * min(threads, smallest)
+
+
+def _with_resources(task: Task, threads: int, memory: int | None, share: int) -> Task:
+    """The task with its threads and memory, its share unless memory is given.
+
+    Of a model whose layers are large for its limit the program quantizes weights alone. Results must not depend on what
+    the machine has free, so such a model runs without a limit unless one is given.
+    """
+    if memory is None and share >= _STAGES * task.weights:
+        memory = share or None
+    return replace(task, threads=threads, memory=memory)
 
 
 def cores() -> int:

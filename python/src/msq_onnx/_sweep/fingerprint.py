@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from .._options import OPTIONS
-from .plan import RESOURCES, Run
+from .plan import Run
 
 #: Raised when results with the same inputs would be recorded in another way.
 _FORMAT = 1
@@ -51,7 +51,8 @@ class Fingerprints:
         model = run.model
         paths = [model.path, *self._external(model.path)]
         paths += [path for path in (model.data, model.labels, model.judge, model.judge_labels) if path]
-        options = {key: value for key, value in run.options.items() if key not in RESOURCES}
+        # Threads change no result; memory may, of models that are large for it.
+        options = {key: value for key, value in run.options.items() if key != "threads"}
         paths += [str(value) for key, value in options.items() if OPTIONS[run.command][key].kind == "path"]
         if model.metric:
             paths += [word for word in _words(model.metric) if (self._folder / word).is_file()]
@@ -65,6 +66,11 @@ class Fingerprints:
             "files": {path: self.of_path(self._folder / path) for path in paths},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def weights(self, model: str) -> int:
+        """Bytes of a model and of the files with its weights."""
+        paths = [self._folder / each for each in (model, *self._external(model))]
+        return sum(path.stat().st_size for path in paths if path.is_file())
 
     def of_path(self, path: Path) -> str | None:
         """The hash of a file, or of the names and contents in a folder; None where there is neither."""

@@ -34,7 +34,7 @@ _WRITTEN = {
     "front": "run `msq-onnx search --front` for that",
     "dump-after": "run `msq-onnx --dump-after` for that",
 }
-#: Options that neither change results nor are wanted on every line.
+#: Options that an executor sets where a plan does not.
 RESOURCES = ("threads", "memory")
 _WILDCARDS = re.compile(r"[*?\[]")
 
