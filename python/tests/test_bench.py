@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conftest import PYTHON
 from msq_onnx import _process
 
@@ -115,14 +113,22 @@ def engines(out: Path, path: Path, *arguments: str) -> tuple[int, str, dict[str,
     return finished.returncode, finished.stderr, json.loads(report.read_text()) if report.exists() else {}
 
 
-@pytest.mark.parametrize(("count", "missing"), [(None, "`tensorrt` cannot be imported"), (0, "there is no GPU here")])
-def test_without_a_gpu_files_are_made_and_it_is_said(tmp_path: Path, count: int | None, missing: str) -> None:
-    install(tmp_path, count)
+def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
+    install(tmp_path, None)
+    path = os.pathsep.join([str(BENCH), str(tmp_path / "packages")])
+    line = [sys.executable, "-c", "import tensorrt_engines; tensorrt_engines.Gpu()"]
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    finished = subprocess.run(line, env=environment, capture_output=True, encoding="utf-8")
+    assert finished.stderr.endswith("LookupError: `tensorrt` cannot be imported (gone): pip install tensorrt\n")
+
+
+def test_without_a_gpu_files_are_made_and_it_is_said(tmp_path: Path) -> None:
+    install(tmp_path, 0)
     code, said, report = engines(tmp_path / "out", tmp_path / "packages")
     assert code == 3, said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: no engine was built: ")
-    assert missing in line
+    assert "there is no GPU here" in line
     assert [row["form"] for row in report["rows"]] == ["float", "int8", "w4a8", "w4", "ort"]
     for row in report["rows"]:
         assert (tmp_path / "out/digits" / f"{row['form']}.onnx").is_file()

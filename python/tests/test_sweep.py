@@ -280,10 +280,13 @@ def test_a_killed_sweep_goes_on_and_gives_the_same_bytes(folder: Path, counted: 
     assert written(folder / "out") == written(whole.folder)
 
 
-def test_ctrl_c_ends_runs_and_keeps_what_is_done(folder: Path, counted: CountedBinary, tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_runs_and_keeps_what_is_done(folder: Path, counted: CountedBinary, jobs: int) -> None:
+    if jobs > 1:
+        pytest.importorskip("joblib", reason="joblib is not installed: sweeps with several jobs are not tested")
     slow = PLAN.replace("[4, 3, 2]", "[4]") + '[settings.slow]\nweight-bits = 3\nsolver = "adaround"\nsamples = 512\n'
     (folder / "plan.toml").write_text(slow.replace("[settings.slow]", "solver-steps = 10\n[settings.slow]"))
-    process = command(folder / "plan.toml", start_new_session=True)
+    process = command(folder / "plan.toml", "--jobs", str(jobs), start_new_session=True)
     while not (folder / "out/.work").exists() or not list((folder / "out/runs/digits").glob("low*.json")):
         assert process.poll() is None
         time.sleep(0.02)

@@ -193,10 +193,11 @@ def _joblib() -> Any:
 def _interruptible() -> Iterator[None]:
     """Lets Ctrl-C end the runs of all threads."""
     STOP.clear()
-    if threading.current_thread() is not threading.main_thread():
+    in_main = threading.current_thread() is threading.main_thread()
+    # Who ignores the signal or handles it in another way goes on doing so.
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
 
     def interrupted(number: int, frame: FrameType | None) -> None:
         STOP.set()
@@ -206,4 +207,4 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
