@@ -339,7 +339,7 @@ def stubs(options: dict[str, dict[str, Option]]) -> str:
                 text = re.sub(r":\n    \.\.\.$", ": ...", text)
             functions.append(re.sub(r"\b(\w+: [^=\n]+?)=None", r"\1 = None", text))
     exported = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
-    imports = re.findall(r"^from \._(?:errors|reports|types) import (?:\([^)]*\)|.+)$", exported, re.MULTILINE)
+    imports = re.findall(r"^from \._(?:errors|reports|sweep|types) import (?:\([^)]*\)|.+)$", exported, re.MULTILINE)
     names = re.search(r"^__all__ = \[.*?^\]", exported, re.MULTILINE | re.DOTALL)
     return "\n".join(
         [

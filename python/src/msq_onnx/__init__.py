@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from ._errors import DataError, Error, InterruptedRun, ModelError, RunError, TargetError, UsageError
 from ._functions import compare, evaluate, inspect, lint, quantize, search
 from ._reports import CompareReport, EvaluateReport, InspectReport, LintReport, Report, SearchReport
+from ._sweep import Sweep, SweepRun, sweep
 from ._types import CalibrationDataReader, Data, Metric, Model, PathLike
 
 try:
@@ -44,6 +45,8 @@ __all__ = [
     "Report",
     "RunError",
     "SearchReport",
+    "Sweep",
+    "SweepRun",
     "TargetError",
     "UsageError",
     "compare",
@@ -52,4 +55,5 @@ __all__ = [
     "lint",
     "quantize",
     "search",
+    "sweep",
 ]

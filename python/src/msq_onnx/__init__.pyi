@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from ._errors import DataError, Error, InterruptedRun, ModelError, RunError, TargetError, UsageError
 from ._reports import CompareReport, EvaluateReport, InspectReport, LintReport, Report, SearchReport
+from ._sweep import Sweep, SweepRun, sweep
 from ._types import CalibrationDataReader, Data, Metric, Model, PathLike
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "Report",
     "RunError",
     "SearchReport",
+    "Sweep",
+    "SweepRun",
     "TargetError",
     "UsageError",
     "compare",
@@ -34,6 +37,7 @@ __all__ = [
     "lint",
     "quantize",
     "search",
+    "sweep",
 ]
 
 __version__: str

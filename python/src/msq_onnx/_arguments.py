@@ -50,11 +50,16 @@ def arguments(command: str, options: Mapping[str, Any]) -> list[str]:
     for name, value in options.items():
         if value is not None:
             key = name.replace("_", "-")
-            found += _argument(name, key, OPTIONS[command][key], value)
+            found += argument(name, key, OPTIONS[command][key], value)
     return found
 
 
-def _argument(name: str, key: str, option: Option, value: Any) -> list[str]:
+def argument(name: str, key: str, option: Option, value: Any) -> list[str]:
+    """The arguments that one option stands for; messages call it by `name`.
+
+    Raises:
+        UsageError: the value has the wrong type or is not one of the choices.
+    """
     if option.kind == "flag":
         return [f"--{key}"] * int(_checked(name, option, value))
     if option.kind == "count":

@@ -98,6 +98,13 @@ def _members(kind: Any) -> tuple[Any, ...]:
     return (kind,)
 
 
+def missed_target(document: Mapping[str, Any]) -> str:
+    """What a run that missed its target says: the command line has it in the document rather than on stderr."""
+    found = document.get("search") or document
+    nearest = found.get("nearest") or "another plan"
+    return f"the target is out of reach: {found['target']}; the nearest is {nearest}"
+
+
 def _tables(document: Mapping[str, Any]) -> str:
     """Single values in one table, each list of objects in one of its own."""
     single = {key: value for key, value in document.items() if not isinstance(value, (list, Mapping))}

@@ -312,10 +312,9 @@ class _Run:
             raise self._error(finished)
         report = self._read(kind, document, kept)
         if finished.exit_code == TargetError.exit_code:
-            error = self._error(finished)
-            if isinstance(error, TargetError):
-                error.report = report
-            raise error
+            missed = TargetError(finished.error or _document.missed_target(document))
+            missed.report = report
+            raise missed
         if finished.exit_code and kind is not LintReport:
             raise self._error(finished)
         return report

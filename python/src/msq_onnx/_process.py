@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ BINARY_VARIABLE = "MSQ_ONNX_BINARY"
 #: Seconds an interrupted run may take to its next step where the system cannot pass the interruption on.
 _GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_GUARD = Path(__file__).with_name("_guard.py")
 _LEVELS = {
     "ERROR": logging.ERROR,
     "WARN": logging.WARNING,
@@ -46,7 +49,9 @@ def find_binary() -> Path:
     """
     named = os.environ.get(BINARY_VARIABLE)
     if named:
-        return Path(named)
+        # Runs may be in another folder.
+        found = shutil.which(named)
+        return Path(found).absolute() if found else Path(named)
     name = "msq-onnx.exe" if sys.platform == "win32" else "msq-onnx"
     user_scheme = sysconfig.get_preferred_scheme("user")
     folders = [
@@ -78,25 +83,44 @@ class Finished:
     error: str
 
 
-def run(arguments: Sequence[str], folder: Path, metric: MetricServer | None = None) -> Finished:
+class Stopped(Exception):
+    """The run was ended since the event given with it was set."""
+
+
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    metric: MetricServer | None = None,
+    *,
+    working_folder: Path | None = None,
+    stop: threading.Event | None = None,
+) -> Finished:
     """Runs the binary and waits for its end; an exception, `KeyboardInterrupt` above all, ends it first.
 
     Args:
         arguments: behind the program's name.
         folder: a temporary folder, in which the binary keeps its temporary files too.
         metric: answers the metric command of this run, in this thread.
+        working_folder: where the binary runs; here unless given.
+        stop: ends the run when it is set. On Linux such a run also ends with this process, however that ends.
+
+    Raises:
+        Stopped: `stop` was set.
     """
     environment = {**os.environ, "TMPDIR": str(folder), **(metric.environment if metric else {})}
     if sys.platform == "win32":
         environment |= {"TMP": str(folder), "TEMP": str(folder)}
     with (folder / "stdout").open("w+b") as stdout:
-        process = _start([str(find_binary()), *arguments], environment, stdout)
+        command = [str(find_binary()), *arguments]
+        if stop and sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+        process = _start(command, environment, stdout, working_folder)
         assert process.stderr is not None
         lines: list[str] = []
         reader = threading.Thread(target=_read_log, args=(process.stderr, lines), daemon=True)
         reader.start()
         try:
-            _wait(process, metric)
+            _wait(process, metric, stop)
         except BaseException:
             _end(process)
             raise
@@ -106,11 +130,14 @@ def run(arguments: Sequence[str], folder: Path, metric: MetricServer | None = No
         return Finished(process.returncode, stdout.read(), _message(lines))
 
 
-def _start(command: list[str], environment: Mapping[str, str], stdout: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], environment: Mapping[str, str], stdout: IO[bytes], working_folder: Path | None
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,
             env=environment,
+            cwd=working_folder,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -122,12 +149,18 @@ def _start(command: list[str], environment: Mapping[str, str], stdout: IO[bytes]
         raise RunError(f"the binary `{command[0]}` cannot be started: {error.strerror}") from error
 
 
-def _wait(process: subprocess.Popen[bytes], metric: MetricServer | None) -> None:
-    if metric is None:
+def _wait(process: subprocess.Popen[bytes], metric: MetricServer | None, stop: threading.Event | None) -> None:
+    if metric is None and stop is None:
         process.wait()
         return
     while process.poll() is None:
-        metric.serve(_POLL_SECONDS)
+        if metric:
+            metric.serve(_POLL_SECONDS)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+        if stop and stop.is_set():
+            raise Stopped
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
