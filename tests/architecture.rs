@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The folders of `msq-passes`, bottom to top, with what each is for.
-const PASSES: [(&str, &str); 13] = [
+const PASSES: [(&str, &str); 14] = [
     ("ops", "What the ONNX operator set says of each operator, as data."),
     ("ir", "The model in memory, lossless: graph, nodes, tensors, the file and text forms, the validator."),
     ("pass", "What a pass is, and how a list of passes is run."),
@@ -16,6 +16,7 @@ const PASSES: [(&str, &str); 13] = [
     ("analysis", "What a graph contains: layers, placement, quantizers, data flow."),
     ("prepare", "Passes that keep what a model computes and bring it into few forms."),
     ("partition", "Passes that cut a part out of a model, or add outputs to it."),
+    ("gradient", "The pass that writes the gradient of a graph into the graph, one rule per operator."),
     ("quantize", "Passes that write integers and quantizers into the graph."),
     ("form", "Passes that turn a QDQ graph into operators on integers."),
     ("tidy", "Passes that make a finished file smaller without changing what it computes."),

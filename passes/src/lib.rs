@@ -7,6 +7,7 @@
 
 pub mod analysis;
 mod form;
+mod gradient;
 pub mod ir;
 pub mod lint;
 pub mod ops;
@@ -19,6 +20,7 @@ mod target;
 mod tidy;
 
 pub use form::{FuseQlinear, LowerInteger};
+pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};
 pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,

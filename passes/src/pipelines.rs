@@ -2,13 +2,14 @@
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
 //! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
-//! [`canonicalize`], [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`] and
-//! [`examine`] run on copies. Each entry says why it stands where it stands: `before` and `after` another pass are
+//! [`canonicalize`], [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`],
+//! [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before` and `after` another pass are
 //! constraints that a test keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of
 //! the same lists that run.
 
 use crate::analysis::Placement;
 use crate::form::{FuseQlinear, LowerInteger};
+use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
@@ -255,6 +256,12 @@ pub fn extract<'a>(inputs: Vec<(String, TypeProto)>, outputs: Vec<String>) -> Pi
         .with(ExtractSegment { inputs, outputs }, "alone: values are found by the names they have in the model")
 }
 
+/// Writes gradients into the graph.
+pub fn differentiate<'a>(seeds: Vec<String>, wanted: Vec<String>) -> Pipeline<'a> {
+    Pipeline::new("differentiate", "on a copy: gradients of inner values")
+        .with(Differentiate { seeds, wanted }, "alone: rules exist for the operators of a prepared model")
+}
+
 /// Makes constants readable in a model that is not prepared.
 pub fn examine<'a>() -> Pipeline<'a> {
     Pipeline::new("examine", "on a copy of the model as it comes: what synthetic inputs have to look like")
@@ -293,6 +300,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         rename(CleanNames::default()),
         tap(Vec::new()),
         extract(Vec::new(), Vec::new()),
+        differentiate(Vec::new(), Vec::new()),
         examine(),
     ];
     pipelines.iter().map(Pipeline::describe).collect()

@@ -7,11 +7,11 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, CompleteNodes, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, ExtractSegment,
-    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants, HoistConstants,
-    InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm, NormalizePadding,
-    NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations, ShareConstants, ShareWeights,
-    SinglePrecision, TrellisRate, UpgradeOpset, run_pass,
+    CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants,
+    HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm,
+    NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations,
+    ShareConstants, ShareWeights, SinglePrecision, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
     match name {
         "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
         "complete-nodes" => Box::new(CompleteNodes),
+        "differentiate" => Box::new(Differentiate {
+            seeds: words(fields.get("seeds").unwrap_or(&"")),
+            wanted: words(fields.get("wanted").unwrap_or(&"")),
+        }),
         "drop-defaults" => Box::new(DropDefaults),
         "eliminate-dead-nodes" => Box::new(EliminateDeadNodes),
         "eliminate-identities" => Box::new(EliminateIdentities),
@@ -177,6 +181,7 @@ macro_rules! passes {
 passes! {
     clean_names: "clean-names",
     complete_nodes: "complete-nodes",
+    differentiate: "differentiate",
     drop_defaults: "drop-defaults",
     eliminate_dead_nodes: "eliminate-dead-nodes",
     eliminate_identities: "eliminate-identities",

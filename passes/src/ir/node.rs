@@ -14,7 +14,7 @@ impl NodeId {
 }
 
 /// An operation. Everything except its inputs and outputs stays in the imported message.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     pub(super) proto: NodeProto,
     pub(super) inputs: Vec<Option<ValueId>>,
