@@ -193,6 +193,17 @@ pages = true
     assert not list(result.folder.rglob("*.onnx"))
 
 
+def test_long_values_make_names_that_file_systems_take(folder: Path) -> None:
+    plan = {
+        "models": {"d": {"path": str(folder / "digits.onnx")}},
+        "settings": {"s": {"skip": [["a" * 300, "b"], ["a" * 300, "c"]], "samples": 4}},
+    }
+    result = msq_onnx.sweep(plan, folder / "out")
+    assert [run.exit_code for run in result.runs] == [2, 2]
+    assert len({run.document for run in result.runs}) == 2
+    assert all(run.document.is_file() for run in result.runs)
+
+
 def test_failed_runs_are_rows(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plan = PLAN.replace("[4, 3, 2]", "[4]") + '[settings.broken]\nskip = ["nothing"]\n'
     (folder / "plan.toml").write_text(plan, encoding="utf-8")
@@ -278,6 +289,40 @@ def test_a_killed_sweep_goes_on_and_gives_the_same_bytes(folder: Path, counted: 
     assert process.returncode == 0
     assert counted.runs() == NAMES[2:]
     assert written(folder / "out") == written(whole.folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
+def test_a_search_that_was_killed_goes_on_from_its_journal(folder: Path) -> None:
+    plan = PLAN.split("[settings.int8]")[0] + '[settings.find]\nsearch = "ilp"\ntarget-bits = 3\nsamples = 160\n'
+    (folder / "plan.toml").write_text(plan, encoding="utf-8")
+    process = command(folder / "plan.toml", "--threads", "1")
+    journal = f"{folder / 'out' / '.work'}/"
+    while sum(len(path.read_bytes()) for path in Path(journal).rglob("*.search.jsonl")) < 2000:
+        assert process.poll() is None
+        time.sleep(0.02)
+    (runner,) = [
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if journal.encode() in read(path)
+    ]
+    os.kill(runner, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == 1
+    (run,) = msq_onnx.sweep(folder / "plan.toml").runs
+    assert run.executed
+    assert isinstance(run.report, msq_onnx.Report)
+    assert run.report.search is not None
+    assert run.report.search.resumed > 0
+    assert not Path(journal).exists()
+    (whole,) = msq_onnx.sweep(folder / "plan.toml", folder / "whole").runs
+    assert written(folder / "out") == written(folder / "whole")
+    assert whole.raw["report"]["search"]["resumed"] == 0
+
+
+def read(path: Path) -> bytes:
+    """The contents of a file that may be gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

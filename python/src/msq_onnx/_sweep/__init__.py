@@ -157,7 +157,8 @@ def sweep(
     executor = executors.Local(jobs, threads, size) if ray is None else executors.Ray(ray, threads, size)
     with _locked(folder):
         rows = _execute(read, folder, executor, retry, progress)
-        shutil.rmtree(folder / execute.WORK, ignore_errors=True)
+        if not any(execute.is_transient(row.exit_code) for row in rows):
+            shutil.rmtree(folder / execute.WORK, ignore_errors=True)
         return _written(read, folder, rows)
 
 

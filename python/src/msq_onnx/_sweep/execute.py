@@ -84,7 +84,8 @@ def execute(task: Task) -> dict[str, Any]:
     _publish(task, work, document)
     document["seconds"] = round(time.monotonic() - started, 3)
     _write_document(task, work, document)
-    shutil.rmtree(work, ignore_errors=True)
+    # The journal of a search that was killed is for the next time.
+    shutil.rmtree(work / "temporary" if is_transient(document["exit_code"]) else work, ignore_errors=True)
     return document
 
 

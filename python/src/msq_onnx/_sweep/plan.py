@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import hashlib
 import itertools
 import re
 import sys
@@ -36,6 +37,7 @@ _WRITTEN = {
 }
 #: Options that an executor sets where a plan does not.
 RESOURCES = ("threads", "memory")
+_LONGEST_NAME = 150
 _WILDCARDS = re.compile(r"[*?\[]")
 
 
@@ -354,4 +356,11 @@ def _plain(value: Any) -> str:
 def _file_name(text: str) -> str:
     """Text as a path below a folder: letters, digits and a few signs."""
     parts = re.sub(r"[^\w.=,+/-]", "_", text, flags=re.ASCII).split("/")
-    return "/".join(part.strip(".") or "_" for part in parts if part) or "_"
+    return "/".join(_shortened(part.strip(".") or "_") for part in parts if part) or "_"
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for suffixes where file systems take 255 bytes."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
