@@ -6,7 +6,7 @@ mod common;
 
 use common::{BINARY, Scratch, args, digits, msq};
 use msq_onnx::data::{DataOptions, Dataset, InputSpec};
-use msq_onnx::search::{Method, Outcome, SearchOptions, Target};
+use msq_onnx::search::{Costs, Method, Outcome, SearchOptions, Target};
 use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, load};
 use msq_passes::ir::import;
 use std::ffi::OsString;
@@ -347,4 +347,80 @@ fn a_killed_search_goes_on_and_ends_the_same() {
     assert!(killed >= 3, "killed only {killed} times");
     assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&output).unwrap());
     assert_eq!(scratch.outputs(), ["out.onnx", "whole.onnx"]);
+}
+
+/// Costs of every layer and width, from the second width on.
+fn costs(outcome: &Outcome) -> Vec<f64> {
+    outcome.sensitivities.iter().flat_map(|layer| layer.costs[1..].iter().map(|(_, cost)| *cost)).collect()
+}
+
+/// Spearman's rank correlation.
+fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+    let rank = |values: &[f64], value: f64| {
+        let (below, same) = values.iter().fold((0, 0), |(below, same), &other| {
+            (below + usize::from(other < value), same + usize::from(other == value))
+        });
+        f64::from(below as u32) + (f64::from(same as u32) - 1.0) / 2.0
+    };
+    let middle = (a.len() as f64 - 1.0) / 2.0;
+    let centred = |values: &[f64]| values.iter().map(|&v| rank(values, v) - middle).collect::<Vec<f64>>();
+    let (a, b) = (centred(a), centred(b));
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
+}
+
+/// To second order what is added to the distance is what gradients say; with more bits it is closer.
+#[test]
+fn costs_from_gradients_are_those_measured() {
+    let widths = |search: &mut SearchOptions| {
+        search.ladder = Some([8, 5, 4, 3].map(WeightBits::whole).to_vec());
+        search.samples = 48;
+    };
+    let by = |how| {
+        search(Target::Bits(4.0), method("ilp"), &Options::default(), |search| {
+            widths(search);
+            search.costs = how;
+        })
+    };
+    let (measured, gradient) = (by(Costs::Measured), by(Costs::Gradient));
+    let (a, b) = (costs(&measured), costs(&gradient));
+    assert_ne!(a, b, "the costs are measured all the same");
+    let alike = rank_correlation(&a, &b);
+    assert!(alike > 0.8, "{alike}: measured {a:?}, from gradients {b:?}");
+    let (measured, gradient) = (a.iter().sum::<f64>(), b.iter().sum::<f64>());
+    assert!((0.4..2.5).contains(&(gradient / measured)), "{gradient} for {measured}");
+}
+
+/// Where there is no gradient the costs are measured.
+#[test]
+fn costs_are_measured_behind_an_operator_without_a_rule() {
+    let mut proto = common::models::parse(
+        "<ir_version: 8, opset_import: [\"\": 17]>
+         g (float[1,8] x) => (float[1,4] y)
+         <float[8,12] a = {}, float[12,4] b = {}, int64 axis = {1}>
+         { t0 = MatMul(x, a)  t1 = Relu(t0)  t2 = CumSum(t1, axis)
+           y = MatMul(t2, b) }",
+    );
+    common::models::fill(&mut proto);
+    let model = import(proto).unwrap();
+    let found = |costs| {
+        let wanted = SearchOptions { method: method("ilp"), costs, ..SearchOptions::new(Target::Bits(4.0)) };
+        decisions(&Quantizer::new(model.clone()).search_options(wanted).search().unwrap())
+    };
+    assert_eq!(found(Costs::Gradient), found(Costs::Measured));
+}
+
+#[test]
+fn costs_from_gradients_do_not_depend_on_threads_or_memory() {
+    let scratch = Scratch::new();
+    let made = |name: &str, more: &[&str]| {
+        let given = ["--target-bits", "3", "--search", "ilp", "--costs", "gradient"];
+        let (run, output) = run(&scratch, name, &[&given, more].concat());
+        run.ok();
+        std::fs::read(output).unwrap()
+    };
+    let one = made("one.onnx", &["--threads", "1"]);
+    assert!(one == made("three.onnx", &["--threads", "3"]));
+    // Few samples go through at once.
+    assert!(one == made("little.onnx", &["--memory", "64MB"]));
 }

@@ -42,6 +42,22 @@ impl OutputSpec {
     pub(crate) fn kind(&self) -> Option<OutputKind> {
         self.asked.as_ref().map(|reading| reading.kind)
     }
+
+    /// Whether a sigmoid makes it.
+    pub(crate) fn is_behind_sigmoid(&self) -> bool {
+        self.head == Head::Sigmoid
+    }
+
+    /// The axis that rows of scores or vectors lie along.
+    pub(crate) fn row_axis(&self, shape: &[usize]) -> Option<usize> {
+        match (self.head, shape.len()) {
+            (_, 0 | 1) => None,
+            (Head::Softmax(Some(axis)), rank) if axis < rank => Some(axis),
+            (Head::Softmax(None), rank @ 2..=3) => Some(rank - 1),
+            (_, 2) => Some(1),
+            (_, rank) => self.channels.of_rank(rank).or(Some(rank - 1)),
+        }
+    }
 }
 
 /// The outputs that are compared, and on how many samples.

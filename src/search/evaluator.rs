@@ -108,6 +108,11 @@ impl Evaluator {
         self.has_classes
     }
 
+    /// The samples on which plans are compared.
+    pub(crate) fn data(&self) -> &Dataset {
+        &self.data
+    }
+
     /// The outputs, with what each holds.
     pub(crate) fn outputs(&self) -> &Outputs {
         &self.compared

@@ -16,6 +16,7 @@
 //!        ├─ variants   networks by plan, layers solved once per width
 //!        ├─ evaluator  distance from float, agreement, accuracy
 //!        ├─ layer_accuracy   MSQ's Acc_i
+//!        ├─ gradient   costs of all layers from gradients
 //!        ├─ allocate   plans from costs
 //!        └─ journal    what was measured, on disk
 //! ```
@@ -24,6 +25,7 @@ pub mod allocate;
 mod driver;
 mod error;
 mod evaluator;
+mod gradient;
 pub(crate) mod guard;
 pub mod imprint;
 mod journal;
@@ -33,7 +35,7 @@ mod variants;
 
 pub use crate::measure::metrics::Metrics;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
-pub use driver::options::{SearchOptions, Target};
+pub use driver::options::{Costs, SearchOptions, Target};
 pub use driver::registry::{self, Method};
 pub use driver::{Parts, SearchRow, parts, search};
 pub use error::SearchError;

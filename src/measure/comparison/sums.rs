@@ -100,7 +100,7 @@ impl Compared {
         if spec.head == Head::Sigmoid || spec.kind() == Some(OutputKind::Scores) {
             sums.decisions.observe(values, element);
         }
-        let Some(layout) = row_axis(spec, shape).and_then(|axis| RowLayout::of(shape, axis)) else { return };
+        let Some(layout) = spec.row_axis(shape).and_then(|axis| RowLayout::of(shape, axis)) else { return };
         if layout.width >= 2 {
             self.observe_rows(spec, slot, values, (layout, shape), positions);
         } else if spec.asked.is_none() {
@@ -165,20 +165,9 @@ pub(super) fn sum<'s>(parts: impl Iterator<Item = &'s Sums>) -> Sums {
     })
 }
 
-/// The axis that rows of scores or vectors lie along.
-fn row_axis(spec: &OutputSpec, shape: &[usize]) -> Option<usize> {
-    match (spec.head, shape.len()) {
-        (_, 0 | 1) => None,
-        (Head::Softmax(Some(axis)), rank) if axis < rank => Some(axis),
-        (Head::Softmax(None), rank @ 2..=3) => Some(rank - 1),
-        (_, 2) => Some(1),
-        (_, rank) => spec.channels.of_rank(rank).or(Some(rank - 1)),
-    }
-}
-
 /// Whether an output may hold rows of scores: maps only behind a softmax.
 pub(super) fn has_rows(spec: &OutputSpec, shape: &[usize]) -> bool {
     let flat = shape.iter().skip(2).all(|&dim| dim == 1);
-    let wide = row_axis(spec, shape).is_some_and(|axis| shape[axis] >= 2);
+    let wide = spec.row_axis(shape).is_some_and(|axis| shape[axis] >= 2);
     wide && (matches!(spec.head, Head::Softmax(_)) || shape.len() <= 3 || flat)
 }

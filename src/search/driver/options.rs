@@ -31,6 +31,21 @@ pub enum Target {
     MacBits(f64),
 }
 
+/// How it is found out what each layer costs at each width.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
+)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum Costs {
+    /// By a run for each layer and width.
+    #[default]
+    Measured,
+    /// By the gradients of all layers at once, to second order; measured where there are none.
+    Gradient,
+}
+
 /// Choices of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::Args), command(next_help_heading = "Search"))]
@@ -72,6 +87,9 @@ pub struct SearchOptions {
     #[cfg_attr(feature = "cli", arg(value_parser = at_least_one))]
     #[serde(rename = "search-samples")]
     pub samples: usize,
+    /// How it is found out what each layer costs at each width.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value_t))]
+    pub costs: Costs,
     /// Exchanges of bits between layers that are tried at most.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 40))]
     pub repairs: usize,
@@ -104,6 +122,7 @@ impl Default for SearchOptions {
             first_layer: false,
             imprinting: Imprinting::default(),
             samples: 256,
+            costs: Costs::default(),
             repairs: 40,
             journal: None,
             best: None,

@@ -1,4 +1,5 @@
-//! Sensitivities: what is added to the distance when one layer alone leaves the first rung of the ladder.
+//! Sensitivities: what is added to the distance when one layer alone leaves the first rung of the ladder, measured by a run
+//! for each, or from gradients ([`gradient`]).
 //!
 //! Fractions of a bit are not measured: between two whole numbers of bits the error of a code falls by the same factor
 //! with every quarter of a bit, 4^−¼ in the bound of rate and distortion, and the distance with it,
@@ -6,8 +7,11 @@
 //! `d(R) = d(a)^(1−t)·d(b)^t`, `t = (a − R)/(a − b)` for a > R > b.
 
 use super::Driver;
+use super::options::Costs;
+use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use crate::search::allocate::{self, Problem};
+use crate::search::gradient::{self, Network};
 use crate::search::space::Measure;
 
 impl Driver<'_> {
@@ -20,19 +24,15 @@ impl Driver<'_> {
         let between: Vec<_> = (0..rungs).map(|rung| self.space.between(rung)).collect();
         let measured: Vec<usize> = (1..rungs).filter(|&rung| between[rung].is_none()).collect();
         self.runtime.begin("sensitivity", (layers * measured.len()) as u64);
-        let top = self.space.top();
-        let base = self.quick.evaluate(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
-        let mut costs = vec![vec![0.0; rungs]; layers];
-        for (layer, costs) in costs.iter_mut().enumerate() {
-            for &rung in &measured {
-                let mut alone = top.clone();
-                alone[layer] = rung;
-                let plan = self.space.plan(&alone);
-                let metrics = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
-                // By chance a layer may do better with fewer bits; more bits are not worse for that.
-                costs[rung] = (metrics.distance - base).max(0.0);
-                self.runtime.step(1)?;
-            }
+        let found = match self.search.costs {
+            Costs::Measured => None,
+            Costs::Gradient => self.from_gradients(&measured)?,
+        };
+        let mut costs = match found {
+            Some(costs) => costs,
+            None => self.measured_alone(&measured)?,
+        };
+        for costs in &mut costs {
             for (rung, between) in between.iter().enumerate() {
                 if let &Some((above, below, share)) = between {
                     costs[rung] = interpolated(costs[above], costs[below], share);
@@ -47,6 +47,62 @@ impl Driver<'_> {
         self.runtime.end();
         self.sensitivities = Some(costs.clone());
         Ok(costs)
+    }
+
+    /// Costs on the rungs measured, each by a run.
+    fn measured_alone(&mut self, measured: &[usize]) -> Result<Vec<Vec<f64>>, SearchError> {
+        let top = self.space.top();
+        let base = self.quick.evaluate(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
+        let mut costs = vec![vec![0.0; self.space.rungs()]; self.space.len()];
+        for (layer, costs) in costs.iter_mut().enumerate() {
+            for &rung in measured {
+                let mut alone = top.clone();
+                alone[layer] = rung;
+                let plan = self.space.plan(&alone);
+                let metrics = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
+                // By chance a layer may do better with fewer bits; more bits are not worse for that.
+                costs[rung] = (metrics.distance - base).max(0.0);
+                self.runtime.step(1)?;
+            }
+        }
+        Ok(costs)
+    }
+
+    /// Costs on the rungs measured, from gradients; nothing where these give none.
+    fn from_gradients(&mut self, measured: &[usize]) -> Result<Option<Vec<Vec<f64>>>, SearchError> {
+        let uniform = |&rung: &usize| self.space.plan(&vec![rung; self.space.len()]);
+        let plans: Vec<BitPlan> = [0].iter().chain(measured).map(uniform).collect();
+        let key = format!("gradient {}", plans.iter().map(BitPlan::to_json).collect::<Vec<_>>().join(" "));
+        let found = match self.journal.get::<Vec<Vec<f64>>>(&key) {
+            Some(known) => known,
+            None => {
+                let network = Network {
+                    model: self.model,
+                    placement: &self.placement,
+                    layers: &self.layers,
+                    outputs: self.quick.outputs(),
+                    data: self.quick.data(),
+                    budget: self.budget(),
+                    seed: self.options.seed,
+                };
+                match gradient::costs(&network, &mut self.variants, &plans, self.runtime)? {
+                    Ok(costs) => costs,
+                    Err(reason) => {
+                        tracing::warn!(%reason, "costs are measured: there are no gradients");
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        self.journal.put(&key, &found)?;
+        let mut costs = vec![vec![0.0; self.space.rungs()]; self.space.len()];
+        for (costs, found) in costs.iter_mut().zip(&found) {
+            for (&rung, cost) in measured.iter().zip(&found[1..]) {
+                costs[rung] = (cost - found[0]).max(0.0);
+            }
+        }
+        self.runtime.step((self.space.len() * measured.len()) as u64)?;
+        Ok(Some(costs))
     }
 
     /// The allocation of bits as a problem: sensitivities as costs, and a budget in bytes of the file or whatever is

@@ -12,7 +12,7 @@ pub(in crate::search) const ROW: SearchRow = SearchRow {
     name: "auto",
     help: "The better of ilp and, for classifiers, msq, repaired by exchanges of bits between layers",
     measures: "what both measure, and each exchange",
-    options: &["search_samples", "repairs"],
+    options: &["search_samples", "costs", "repairs"],
     needs_classes: false,
     repairs: true,
     proposer: &Auto,

@@ -20,7 +20,7 @@ pub(in crate::search) const ROW: SearchRow = SearchRow {
     name: "ilp",
     help: "The plan of least total cost within the limit, by an integer program over the same costs",
     measures: "every layer at every width, alone",
-    options: &["search_samples"],
+    options: &["search_samples", "costs"],
     needs_classes: false,
     repairs: false,
     proposer: &Program,

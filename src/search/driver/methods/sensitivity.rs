@@ -12,7 +12,7 @@ pub(in crate::search) const ROW: SearchRow = SearchRow {
     name: "sensitivity",
     help: "Bits go where the output moves least when that layer alone has fewer, greedily",
     measures: "every layer at every width, alone",
-    options: &["search_samples"],
+    options: &["search_samples", "costs"],
     needs_classes: false,
     repairs: false,
     proposer: &Sensitivity,
