@@ -138,7 +138,9 @@ impl Case {
                 let mut values = apart(seed, count);
                 if self.inputs.iter().any(|(input, _)| *input == name) {
                     if self.name.ends_with("positive") {
-                        values.iter_mut().for_each(|v| *v = v.abs() + 0.3);
+                        for v in &mut values {
+                            *v = v.abs() + 0.3;
+                        }
                     }
                     let direction = uniform(seed + 50, count);
                     values.iter_mut().zip(direction).for_each(|(v, d)| *v += step * d);

@@ -56,7 +56,7 @@ pub(super) fn prelu(site: &mut Site) -> Handed {
         let product = site.mul(g, x);
         let zero = site.scalar(0.0);
         let part = site.op("Where", &[positive, zero, product]);
-        handed[1] = Some(site.to_input(part, 1)?);
+        handed[1] = Some(site.for_input(part, 1)?);
     }
     Ok(handed)
 }

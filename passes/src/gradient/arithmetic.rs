@@ -10,7 +10,7 @@ fn each(site: &mut Site, mut part: impl FnMut(&mut Site, usize, ValueId) -> Resu
     for slot in 0..site.node.inputs().len() {
         handed.push(if site.wants(slot) {
             let full = part(site, slot, g)?;
-            Some(site.to_input(full, slot)?)
+            Some(site.for_input(full, slot)?)
         } else {
             None
         });

@@ -1,7 +1,7 @@
 //! Operators that only arrange elements: the gradient is arranged back.
 
 use super::functions::of;
-use super::site::{Handed, Site};
+use super::site::{Handed, Site, axis_at};
 use crate::ir::ValueId;
 
 /// `Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`.
@@ -14,7 +14,7 @@ pub(super) fn transpose(site: &mut Site) -> Handed {
     let rank = site.shape(site.input(0)?)?.len();
     let mut back: Vec<usize> = (0..rank).rev().collect();
     for (to, &from) in site.node.ints("perm").iter().enumerate() {
-        back[site.axis(from, rank)?] = to;
+        back[axis_at(from, rank)?] = to;
     }
     of(site, |s, [_, _, g]| s.transpose(g, &back))
 }
@@ -23,7 +23,7 @@ pub(super) fn transpose(site: &mut Site) -> Handed {
 pub(super) fn expand(site: &mut Site) -> Handed {
     site.only_before(1)?;
     let g = site.gradient()?;
-    Ok(vec![Some(site.to_input(g, 0)?)])
+    Ok(vec![Some(site.for_input(g, 0)?)])
 }
 
 /// The sum over the copies.
@@ -46,7 +46,7 @@ fn cut(site: &mut Site, value: ValueId, axis: usize, [start, end]: [usize; 2]) -
 pub(super) fn concat(site: &mut Site) -> Handed {
     let g = site.gradient()?;
     let rank = site.shape(site.output()?)?.len();
-    let axis = site.axis(site.node.int_or("axis", 0), rank)?;
+    let axis = axis_at(site.node.int_or("axis", 0), rank)?;
     let (mut handed, mut start) = (Vec::new(), 0);
     for slot in 0..site.node.inputs().len() {
         let end = start + site.shape(site.input(slot)?)?[axis];
@@ -60,7 +60,7 @@ pub(super) fn concat(site: &mut Site) -> Handed {
 /// The parts one behind the other; zeros where a part has no gradient.
 pub(super) fn split(site: &mut Site) -> Handed {
     let rank = site.shape(site.input(0)?)?.len();
-    let axis = site.axis(site.node.int_or("axis", 0), rank)?;
+    let axis = axis_at(site.node.int_or("axis", 0), rank)?;
     let mut parts = Vec::new();
     for slot in 0..site.node.outputs().len() {
         let part = match (site.given(slot), site.node.output(slot)) {
@@ -103,7 +103,7 @@ pub(super) fn slice(site: &mut Site) -> Handed {
     };
     let mut pads = [vec![0; shape.len()], vec![0; shape.len()]];
     for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-        let axis = site.axis(axis, shape.len())?;
+        let axis = axis_at(axis, shape.len())?;
         let (length, stride) = (shape[axis] as i64, step.unsigned_abs() as usize);
         let first = if start < 0 { start.saturating_add(length) } else { start };
         let first = if step < 0 { first.clamp(-1, length - 1) } else { first.clamp(0, length) };
@@ -160,7 +160,7 @@ pub(super) fn pad(site: &mut Site) -> Handed {
     };
     let mut back = [vec![0; rank], vec![0; rank]];
     for (at, &axis) in axes.iter().enumerate() {
-        let axis = site.axis(axis, rank)?;
+        let axis = axis_at(axis, rank)?;
         let (Some(front), Some(behind)) = (pads.get(at), pads.get(at + axes.len())) else {
             return Err("its padding does not have its axes".to_owned());
         };
@@ -189,9 +189,10 @@ impl Blocks {
     fn of(shape: &[usize], size: usize, channels_first: bool) -> Result<Self, String> {
         let &[images, depth, height, width] = shape else { return Err("it does not read images".to_owned()) };
         let channels = depth / (size * size);
-        Ok(match channels_first {
-            false => Self { apart: [images, size, size, channels, height, width], order: [1, 2, 3] },
-            true => Self { apart: [images, channels, size, size, height, width], order: [2, 3, 1] },
+        Ok(if channels_first {
+            Self { apart: [images, channels, size, size, height, width], order: [2, 3, 1] }
+        } else {
+            Self { apart: [images, size, size, channels, height, width], order: [1, 2, 3] }
         })
     }
 }

@@ -15,7 +15,8 @@ pub(super) fn identity(site: &mut Site) -> Handed {
 }
 
 /// Steps: 0 wherever there is a derivative.
-pub(super) fn constant(_: &mut Site) -> Handed {
+pub(super) fn constant(site: &mut Site) -> Handed {
+    site.only_before(1)?;
     Ok(Vec::new())
 }
 

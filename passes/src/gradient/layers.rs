@@ -71,20 +71,22 @@ pub(super) fn gemm(site: &mut Site) -> Handed {
         Some(site.op_with("Gemm", &operands.map(|(value, _)| value), attributes))
     };
     if site.wants(0) {
-        handed[0] = match turned_a {
-            false => product(site, [(g, false), (b, !turned_b)]),
-            true => product(site, [(b, turned_b), (g, true)]),
+        handed[0] = if turned_a {
+            product(site, [(b, turned_b), (g, true)])
+        } else {
+            product(site, [(g, false), (b, !turned_b)])
         };
     }
     if site.wants(1) {
-        handed[1] = match turned_b {
-            false => product(site, [(a, !turned_a), (g, false)]),
-            true => product(site, [(g, true), (a, turned_a)]),
+        handed[1] = if turned_b {
+            product(site, [(g, true), (a, turned_a)])
+        } else {
+            product(site, [(a, !turned_a), (g, false)])
         };
     }
     if site.wants(2) {
         let scaled = site.scale(g, beta);
-        handed[2] = Some(site.to_input(scaled, 2)?);
+        handed[2] = Some(site.for_input(scaled, 2)?);
     }
     Ok(handed)
 }
@@ -105,16 +107,12 @@ pub(super) fn matmul(site: &mut Site) -> Handed {
     let batch = broadcast(&shape_a[..rank_a - 2], &shape_b[..rank_b - 2]);
     let [rows, inner, columns] = [shape_a[rank_a - 2], shape_a[rank_a - 1], shape_b[rank_b - 1]];
     let full = |matrix: [usize; 2]| [&batch[..], &matrix].concat();
-    let as_matrix = |site: &mut Site, value, own: &[usize], shape: &[usize]| match own == shape {
-        true => value,
-        false => site.reshape(value, shape),
+    let as_matrix = |site: &mut Site, value, own: &[usize], shape: &[usize]| {
+        if own == shape { value } else { site.reshape(value, shape) }
     };
     let a = as_matrix(site, a, &own_a, &shape_a);
     let b = as_matrix(site, b, &own_b, &shape_b);
-    let g = match own_a.len() == 1 || own_b.len() == 1 {
-        true => site.reshape(g, &full([rows, columns])),
-        false => g,
-    };
+    let g = if own_a.len() == 1 || own_b.len() == 1 { site.reshape(g, &full([rows, columns])) } else { g };
     let mut handed = vec![None, None];
     if site.wants(0) {
         let turned = swapped(site, b, rank_b);

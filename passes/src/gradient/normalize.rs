@@ -1,12 +1,12 @@
 //! Softmax and normalizations.
 
-use super::site::{Handed, Site};
+use super::site::{Handed, Site, axis_at};
 use crate::ir::ValueId;
 
 /// The sum over one axis.
 fn over(site: &mut Site, value: ValueId) -> Result<(ValueId, usize), String> {
     let rank = site.shape(site.input(0)?)?.len();
-    let axis = site.axis(site.node.int_or("axis", -1), rank)?;
+    let axis = axis_at(site.node.int_or("axis", -1), rank)?;
     Ok((site.reduce(value, &[axis]), axis))
 }
 
@@ -75,7 +75,7 @@ pub(super) fn layer(site: &mut Site) -> Handed {
     site.only_before(1)?;
     let (x, scale, g) = (site.input(0)?, site.input(1)?, site.gradient()?);
     let rank = site.shape(x)?.len();
-    let axis = site.axis(site.node.int_or("axis", -1), rank)?;
+    let axis = axis_at(site.node.int_or("axis", -1), rank)?;
     let epsilon = site.node.float_or("epsilon", 1e-5);
     let scaled = site.mul(g, scale);
     Ok(vec![Some(centred(site, x, scaled, &(axis..rank).collect::<Vec<usize>>(), epsilon)?)])

@@ -1,6 +1,6 @@
 //! `Resize`: a matrix along each axis, whose transpose takes the gradient back.
 
-use super::site::{Handed, Site};
+use super::site::{Handed, Site, axis_at};
 
 /// How one axis is resampled.
 struct Axis {
@@ -20,7 +20,7 @@ pub(super) fn resize(site: &mut Site) -> Handed {
             axes => axes.to_vec(),
         };
         for (axis, scale) in axes.into_iter().zip(site.floats(stated)?) {
-            scales[site.axis(axis, before.len())?] = f64::from(scale);
+            scales[axis_at(axis, before.len())?] = f64::from(scale);
         }
     }
     let mut shape = after.clone();
@@ -71,15 +71,13 @@ impl Axis {
     fn place(&self, output: usize, mode: &str) -> Result<f64, String> {
         let (at, input, length) = (output as f64, self.input as f64, self.output as f64);
         Ok(match mode {
-            "half_pixel" => (at + 0.5) / self.scale - 0.5,
-            "pytorch_half_pixel" if self.output <= 1 => 0.0,
-            "pytorch_half_pixel" => (at + 0.5) / self.scale - 0.5,
+            "pytorch_half_pixel" | "align_corners" if self.output <= 1 => 0.0,
+            "half_pixel" | "pytorch_half_pixel" => (at + 0.5) / self.scale - 0.5,
             "half_pixel_symmetric" => {
                 let centre = input / 2.0 * (1.0 - length / (self.scale * input));
                 centre + (at + 0.5) / self.scale - 0.5
             }
             "asymmetric" => at / self.scale,
-            "align_corners" if self.output <= 1 => 0.0,
             "align_corners" => at * (input - 1.0) / (length - 1.0),
             other => return Err(format!("there is no rule for its coordinates `{other}`")),
         })

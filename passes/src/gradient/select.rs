@@ -1,6 +1,6 @@
 //! Operators that choose elements.
 
-use super::site::{Handed, Site};
+use super::site::{Handed, Site, axis_at};
 use crate::ir::{AttributeProto, TensorProto, ValueId};
 
 /// `Where`: dy for the operand that was chosen, 0 for the other.
@@ -11,7 +11,7 @@ pub(super) fn choose(site: &mut Site) -> Handed {
         if site.wants(slot) {
             let operands = if slot == 1 { [condition, g, zero] } else { [condition, zero, g] };
             let part = site.op("Where", &operands);
-            handed[slot] = Some(site.to_input(part, slot)?);
+            handed[slot] = Some(site.for_input(part, slot)?);
         }
     }
     Ok(handed)
@@ -22,7 +22,7 @@ pub(super) fn gather(site: &mut Site) -> Handed {
     site.only_before(1)?;
     let (data, indices, g) = (site.input(0)?, site.input(1)?, site.gradient()?);
     let (shape, chosen) = (site.shape(data)?, site.shape(indices)?);
-    let axis = site.axis(site.node.int_or("axis", 0), shape.len())?;
+    let axis = axis_at(site.node.int_or("axis", 0), shape.len())?;
     let count: usize = chosen.iter().product();
     let matrix = match site.integers(indices) {
         Ok(known) => constant(site, &known, shape[axis])?,
@@ -37,7 +37,7 @@ pub(super) fn gather(site: &mut Site) -> Handed {
 fn constant(site: &mut Site, indices: &[i64], length: usize) -> Result<ValueId, String> {
     let mut matrix = vec![0.0; length * indices.len()];
     for (at, &index) in indices.iter().enumerate() {
-        matrix[site.axis(index, length)? * indices.len() + at] = 1.0;
+        matrix[axis_at(index, length)? * indices.len() + at] = 1.0;
     }
     Ok(site.tensor(&[length, indices.len()], &matrix))
 }

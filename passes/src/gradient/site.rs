@@ -87,12 +87,7 @@ impl<'g> Site<'g> {
             None if self.node.attribute("axes").is_none() => return Ok(None),
             None => self.node.ints("axes").to_vec(),
         };
-        numbers.into_iter().map(|axis| self.axis(axis, rank)).collect::<Result<_, _>>().map(Some)
-    }
-
-    /// The axis that a number stands for.
-    pub(super) fn axis(&self, number: i64, rank: usize) -> Result<usize, String> {
-        crate::ir::axis_of(number, rank).ok_or_else(|| format!("there is no axis {number} among {rank}"))
+        numbers.into_iter().map(|axis| axis_at(axis, rank)).collect::<Result<_, _>>().map(Some)
     }
 
     /// The elements of a constant of integers.
@@ -244,7 +239,7 @@ impl<'g> Site<'g> {
     }
 
     /// What reaches input `slot` of a node whose operands are broadcast to the shape of its output.
-    pub(super) fn to_input(&mut self, value: ValueId, slot: usize) -> Result<ValueId, String> {
+    pub(super) fn for_input(&mut self, value: ValueId, slot: usize) -> Result<ValueId, String> {
         let (input, output) = (self.input(slot)?, self.output()?);
         // Of one type with named axes, without knowing their lengths.
         if self.graph.value(input).ty().is_some() && self.graph.value(input).ty() == self.graph.value(output).ty() {
@@ -269,4 +264,9 @@ impl<'g> Site<'g> {
         shape[axis] = rows;
         self.reshape(product, &shape)
     }
+}
+
+/// The axis that a number stands for.
+pub(super) fn axis_at(number: i64, rank: usize) -> Result<usize, String> {
+    crate::ir::axis_of(number, rank).ok_or_else(|| format!("there is no axis {number} among {rank}"))
 }

@@ -97,12 +97,13 @@ impl Window {
     /// How many elements of the image, or of the image and `pads` around it, each position's window holds.
     pub(super) fn counts(&self, pads: &[Vec<i64>; 2]) -> Vec<f32> {
         let mut counts = vec![1.0];
-        for axis in 0..self.kernel.len() {
-            let last = self.image[axis] as i64 + pads[1][axis];
+        let sides = pads[0].iter().zip(&pads[1]);
+        for (axis, (&front, &behind)) in sides.enumerate() {
+            let last = self.image[axis] as i64 + behind;
             let along = (0..self.positions[axis]).map(|position| {
                 let start = (position * self.strides[axis]) as i64 - self.pads[0][axis];
                 let places = (0..self.kernel[axis]).map(|k| start + (k * self.dilations[axis]) as i64);
-                places.filter(|&place| place >= -pads[0][axis] && place < last).count() as f32
+                places.filter(|&place| place >= -front && place < last).count() as f32
             });
             let along: Vec<f32> = along.collect();
             counts = counts.iter().flat_map(|count| along.iter().map(move |n| count * n)).collect();

@@ -26,7 +26,7 @@ impl Driver<'_> {
         self.runtime.begin("sensitivity", (layers * measured.len()) as u64);
         let found = match self.search.costs {
             Costs::Measured => None,
-            Costs::Gradient => self.from_gradients(&measured)?,
+            Costs::Gradient => self.gradient_costs(&measured)?,
         };
         let mut costs = match found {
             Some(costs) => costs,
@@ -69,28 +69,27 @@ impl Driver<'_> {
     }
 
     /// Costs on the rungs measured, from gradients; nothing where these give none.
-    fn from_gradients(&mut self, measured: &[usize]) -> Result<Option<Vec<Vec<f64>>>, SearchError> {
+    fn gradient_costs(&mut self, measured: &[usize]) -> Result<Option<Vec<Vec<f64>>>, SearchError> {
         let uniform = |&rung: &usize| self.space.plan(&vec![rung; self.space.len()]);
         let plans: Vec<BitPlan> = [0].iter().chain(measured).map(uniform).collect();
         let key = format!("gradient {}", plans.iter().map(BitPlan::to_json).collect::<Vec<_>>().join(" "));
-        let found = match self.journal.get::<Vec<Vec<f64>>>(&key) {
-            Some(known) => known,
-            None => {
-                let network = Network {
-                    model: self.model,
-                    placement: &self.placement,
-                    layers: &self.layers,
-                    outputs: self.quick.outputs(),
-                    data: self.quick.data(),
-                    budget: self.budget(),
-                    seed: self.options.seed,
-                };
-                match gradient::costs(&network, &mut self.variants, &plans, self.runtime)? {
-                    Ok(costs) => costs,
-                    Err(reason) => {
-                        tracing::warn!(%reason, "costs are measured: there are no gradients");
-                        return Ok(None);
-                    }
+        let found = if let Some(known) = self.journal.get::<Vec<Vec<f64>>>(&key) {
+            known
+        } else {
+            let network = Network {
+                model: self.model,
+                placement: &self.placement,
+                layers: &self.layers,
+                outputs: self.quick.outputs(),
+                data: self.quick.data(),
+                budget: self.budget(),
+                seed: self.options.seed,
+            };
+            match gradient::costs(&network, &mut self.variants, &plans, self.runtime)? {
+                Ok(costs) => costs,
+                Err(reason) => {
+                    tracing::warn!(%reason, "costs are measured: there are no gradients");
+                    return Ok(None);
                 }
             }
         };

@@ -1,8 +1,8 @@
 //! What gradients start from: vectors s by an output with `E ssᵀ = F`, the second derivative of the distance.
 //!
-//! * Rows of scores, compared by KL(p ‖ q): F = diag p − ppᵀ by the logits. Of up to [`ENUMERATED`] classes s is
-//!   √p_y·(e_y − p) for every class y, e_y its unit vector: p_y times the square of the gradient of log p_y, summed. Of
-//!   more classes, or with several rows, s = √p ⊙ ε − p·(√p·ε) for normal ε, some times.
+//! * Rows of scores, compared by KL(p ‖ q): `F = diag p − ppᵀ` by the logits. Of up to [`ENUMERATED`] classes s is
+//!   `√p_y·(e_y − p)` for every class y, `e_y` its unit vector: the squared gradients of `log p_y`, weighted by `p_y`. Of
+//!   more classes, or with several rows, `s = √p ⊙ ε − p·(√p·ε)` for normal ε, some times.
 //! * Rows that are probabilities: the softmax takes s/p to the same.
 //! * Scores that each decide alone: 1/(p(1 − p)) by the probability p.
 //! * Values: 1/σ², the variance of the float network's channel.
@@ -143,24 +143,16 @@ impl Drawn<'_> {
         (layout.count(self.ran.values.len()) == 1).then_some(layout.width)
     }
 
-    /// For each class y the vector √p_y·(e_y − p), with its square.
+    /// For each class y the vector `√p_y·(e_y − p)`, with its square.
     fn enumerated(&self) -> Vec<Vec<(Vec<f64>, f64)>> {
         let p = probabilities(&self.ran.values);
         let vector = |y: usize| {
             let unit = |at: usize| if at == y { 1.0 } else { 0.0 };
             let logits: Vec<f64> = p.iter().enumerate().map(|(at, q)| p[y].sqrt() * (unit(at) - q)).collect();
             let weight = logits.iter().map(|v| v * v).sum();
-            vec![(self.by_output(logits, &p, &self.ran.values), weight)]
+            vec![(by_output(logits, &p, &self.ran.values), weight)]
         };
         (0..p.len()).map(vector).collect()
-    }
-
-    /// The vector by the output itself, where it holds probabilities.
-    fn by_output(&self, logits: Vec<f64>, p: &[f64], row: &[f32]) -> Vec<f64> {
-        match is_probabilities(row) {
-            true => logits.into_iter().zip(p).map(|(v, p)| v / p.max(LEAST)).collect(),
-            false => logits,
-        }
     }
 
     /// A vector with `E ssᵀ = F/draws`, and its share of the trace.
@@ -183,7 +175,7 @@ impl Drawn<'_> {
                     let sum: f64 = roots.iter().sum();
                     let logits: Vec<f64> = p.iter().zip(&roots).map(|(p, root)| scale * (root - p * sum)).collect();
                     weight += scale * scale * p.iter().map(|p| p * (1.0 - p)).sum::<f64>();
-                    for (at, value) in self.by_output(logits, &p, &scores).into_iter().enumerate() {
+                    for (at, value) in by_output(logits, &p, &scores).into_iter().enumerate() {
                         found[layout.start(row) + at * layout.inner] = value;
                     }
                 }
@@ -212,10 +204,16 @@ impl Drawn<'_> {
     }
 }
 
+/// The vector by the output itself, where it holds probabilities.
+fn by_output(logits: Vec<f64>, p: &[f64], row: &[f32]) -> Vec<f64> {
+    if is_probabilities(row) { logits.into_iter().zip(p).map(|(v, p)| v / p.max(LEAST)).collect() } else { logits }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{DRAWS, Drawn, Form, Ran};
     use crate::data::random::Random;
+    use crate::execute::masks::Masks;
     use crate::measure::agreement::probabilities;
     use crate::measure::outputs::{OutputSpec, Reading};
     use crate::scheme::output_kind::OutputKind;
@@ -224,7 +222,7 @@ mod tests {
     fn spec(kind: OutputKind) -> OutputSpec {
         let model = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,3] x) => (float[1,3] y) { y = Neg(x) }";
         let model = import(text::parse(model).unwrap()).unwrap();
-        let outputs = crate::measure::outputs::Outputs::of(&model, &[], Default::default(), 1).unwrap();
+        let outputs = crate::measure::outputs::Outputs::of(&model, &[], Masks::default(), 1).unwrap();
         let asked = Some(Reading { kind, because: "test".into() });
         OutputSpec { asked, ..outputs.list[0].clone() }
     }
