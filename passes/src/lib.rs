@@ -19,7 +19,7 @@ mod quantize;
 mod target;
 mod tidy;
 
-pub use form::{FuseQlinear, LowerInteger};
+pub use form::{FuseNBits, FuseQlinear, LowerInteger};
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};
 pub use pass::{
@@ -32,8 +32,8 @@ pub use prepare::{
     UpgradeOpset, inline_calls,
 };
 pub use quantize::{
-    ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizedLayer,
-    StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
+    ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,
+    QuantizedLayer, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
 };
-pub use target::{ActivationGrid, BiasForm, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
+pub use target::{ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

@@ -8,7 +8,7 @@
 //! the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseQlinear, LowerInteger};
+use crate::form::{FuseNBits, FuseQlinear, LowerInteger};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -20,7 +20,8 @@ use crate::prepare::{
     UpgradeOpset,
 };
 use crate::quantize::{
-    ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizedLayer, StoreConstants, StoreWeights, StoredTensor,
+    ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
+    StoreConstants, StoreWeights, StoredTensor,
 };
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
@@ -139,29 +140,34 @@ pub struct Decisions<'a> {
     pub on_integers: &'a IndexMap<String, QuantizedLayer>,
     /// Weights of the layers that compute in float, by layer name.
     pub weight_only: &'a IndexMap<String, QuantizedLayer>,
+    /// Weights of the layers that quantize their input at run time, by layer name.
+    pub dynamic: &'a IndexMap<String, QuantizedLayer>,
     /// Weights beside the layers, by the names they have in bit plans.
     pub stored: &'a IndexMap<String, StoredTensor>,
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
-    let Decisions { placement, activations, requantized, on_integers: layers, weight_only, stored } = decisions;
+    let Decisions { placement, activations, requantized, on_integers: layers, weight_only, dynamic, stored } =
+        decisions;
     Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
         .with(
             InsertQdq { placement, activations, requantized, layers },
             "before `store-weights`: the placement holds handles of nodes and values as they are now",
         )
         .with(StoreWeights { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
+        .with(StoreBlocks { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
+        .with(QuantizeDynamically { layers: dynamic }, "after `insert-qdq`: it finds layers by name")
         .with(
             StoreConstants { constants: stored },
-            "after `insert-qdq` and after `store-weights`: layers that read the same tensor have their own integers \
-             then",
+            "after `insert-qdq`, after `store-weights` and after `store-blocks`: layers that read the same tensor have \
+             their own integers then",
         )
         .with(EliminateDeadNodes, "after `insert-qdq` and after `store-weights`: the float weights are unread now")
 }
 
 /// How the operators of a quantized file compute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Form {
     /// In float, between quantizers.
     #[default]
@@ -173,6 +179,11 @@ pub enum Form {
     },
     /// On integers up to the sum, as `ConvInteger`.
     Integer,
+    /// As QDQ, but for products with weights in blocks: `MatMulNBits` of onnxruntime.
+    NBits {
+        /// Bits of these weights by layer name; 8 for those without an entry.
+        bits: IndexMap<String, u8>,
+    },
 }
 
 /// What [`finish`] makes of a QDQ graph.
@@ -195,13 +206,21 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
     let Finish { packings, functions, form, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
-        Form::Qdq | Form::Integer => (false, false),
+        Form::Qdq | Form::Integer | Form::NBits { .. } => (false, false),
     };
+    let integer = form == Form::Integer;
+    let nbits = if let Form::NBits { bits } = form { Some(bits) } else { None };
     Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
         .with(
             ShareWeights,
             "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \
              `pack-weights`, so that what is shared is packed once",
+        )
+        .with_if(
+            nbits.is_some(),
+            "format = nbits",
+            FuseNBits { bits: nbits.unwrap_or_default() },
+            "before `pack-weights`, which makes other types of the integers",
         )
         .with_if(
             !packings.is_empty(),
@@ -211,7 +230,7 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
         )
         .with_if(qlinear, "format = qlinear", FuseQlinear { contrib }, "after `insert-qdq` and after `pack-weights`")
         .with_if(
-            form == Form::Integer,
+            integer,
             "format = integer",
             LowerInteger,
             "after `insert-qdq` and after `pack-weights`, in place of `fuse-qlinear`",
@@ -285,6 +304,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         requantized: &quantizers,
         on_integers: &layers,
         weight_only: &layers,
+        dynamic: &layers,
         stored: &stored,
     };
     let pipelines = [

@@ -94,7 +94,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let quantized =
         quantizer.run().map_err(|error| search::stopped(error, files.as_ref().map(|[journal, _]| &**journal)))?;
     dumps.report();
-    if quantized.report.synthetic && !args.common.quiet {
+    let ranges = quantized.report.plan.layers.values().any(|layer| layer.activations.is_static());
+    if quantized.report.synthetic && ranges && !args.common.quiet {
         tracing::warn!(
             "no calibration data: activation ranges come from made-up inputs, and nothing is verified or repaired; give real \
              ones with --calib"

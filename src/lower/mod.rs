@@ -27,8 +27,12 @@ pub(crate) fn finish(
         Format::Qdq => Form::Qdq,
         Format::Qlinear => Form::Qlinear { contrib: scheme.target.contrib },
         Format::Integer => Form::Integer,
+        Format::Nbits => Form::NBits { bits: bits_of_blocks(scheme) },
     };
-    let (packings, functions) = (scheme.packings.clone(), output.functions);
+    let (mut packings, functions) = (scheme.packings.clone(), output.functions);
+    if let Form::NBits { bits } = &form {
+        packings.retain(|name, _| !bits.contains_key(name));
+    }
     let wanted = Finish { packings, functions, form, half_scales: output.half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let names = CleanNames { strip };
@@ -37,4 +41,11 @@ pub(crate) fn finish(
     let nodes = strip.then(labels);
     pipelines::rename(names).observed(observer).run(model)?;
     Ok(Shortened { values, nodes })
+}
+
+/// Bits of the weights that have one scale per block, by layer name.
+fn bits_of_blocks(scheme: &Scheme) -> IndexMap<String, u8> {
+    let planned = scheme.layers().map(|layer| (layer, scheme.layer_plan(layer)));
+    let blocks = planned.filter(|(_, plan)| plan.block().is_some());
+    blocks.map(|(layer, plan)| (layer.name.clone(), plan.weights.width())).collect()
 }

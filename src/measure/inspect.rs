@@ -78,6 +78,9 @@ pub struct LayerInspection {
 /// Why a layer of a quantized model computes in float with the weights it had.
 const FLOAT_WEIGHT: &str = "its weight is float";
 
+/// Why a layer with integer weights computes in float.
+const STORED: &str = "it computes in float, its weight is stored as integers";
+
 impl LayerInspection {
     /// Whether it is a layer of a quantized model with float weights.
     pub(crate) fn is_float(&self) -> bool {
@@ -189,12 +192,15 @@ fn weighted(model: &Model, qdq: &Qdq, plan: Option<&BitPlan>, node: &Node) -> Op
         // A product that unpacks weights.
         return None;
     }
+    if node.op() == "MatMulNBits" {
+        return product_of_blocks(model, qdq, node);
+    }
     let (op, weight, on_integers) = weight_of(&model.graph, node)?;
     let element = qdq.element_of(weight).filter(|_| qdq.is_constant(weight))?;
     let integers = !element.is_float();
     let reason = match (integers, on_integers) {
         (false, _) => Some(FLOAT_WEIGHT),
-        (true, false) => Some("it computes in float, its weight is stored as integers"),
+        (true, false) => Some(STORED),
         (true, true) => None,
     };
     let (name, shape) = (node.label(&model.graph).to_owned(), qdq.shape(weight)?);
@@ -208,6 +214,24 @@ fn weighted(model: &Model, qdq: &Qdq, plan: Option<&BitPlan>, node: &Node) -> Op
     let activation_bits = on_integers.then(|| activation_bits(qdq, node, weight)).flatten();
     let reason = reason.map(str::to_owned);
     Some((LayerInspection { name, op, shape, weights, macs: None, bits, activation_bits, reason }, weight))
+}
+
+/// A `MatMulNBits` of onnxruntime: a product in float whose weight has one scale per block.
+fn product_of_blocks(model: &Model, qdq: &Qdq, node: &Node) -> Option<(LayerInspection, ValueId)> {
+    let size = |name| node.int(name).and_then(|n| usize::try_from(n).ok());
+    let (inputs, outputs) = (size("K")?, size("N")?);
+    let weight = node.input(1).filter(|&value| qdq.is_constant(value))?;
+    let layer = LayerInspection {
+        name: node.label(&model.graph).to_owned(),
+        op: LayerOp::MatMul,
+        shape: vec![inputs, outputs],
+        weights: inputs.checked_mul(outputs)?,
+        macs: None,
+        bits: node.int_or("bits", 4).to_string(),
+        activation_bits: None,
+        reason: Some(STORED.to_owned()),
+    };
+    Some((layer, weight))
 }
 
 /// Bits of the activation a layer on integers reads.
@@ -237,7 +261,8 @@ fn weight_of(graph: &Graph, node: &Node) -> Option<(LayerOp, ValueId, bool)> {
     let integers = scaled.input(0)?;
     match behind(integers) {
         Some(cast) if scaled.is("Mul") && cast.is("Cast") => Some((op, cast.input(0)?, false)),
-        _ => Some((op, integers, scaled.is("DequantizeLinear"))),
+        // Weights in blocks belong to products in float.
+        _ => Some((op, integers, scaled.is("DequantizeLinear") && scaled.int_or("block_size", 0) == 0)),
     }
 }
 

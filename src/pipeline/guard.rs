@@ -21,6 +21,10 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     if !is_asked_for(run) || !made.quality.as_ref().is_some_and(loses_too_much) {
         return Ok((made, None));
     }
+    if made.scheme.placement.roots().next().is_none() {
+        // Repairs change what activations are, and all are float.
+        return Ok((made, None));
+    }
     let Run { float, outputs, calibration, validation, options, pool, runtime } = run;
     let (Made { scheme, observed, solved, .. }, model) = (&made, float);
     let compared = (outputs, calibration.metric);

@@ -8,7 +8,7 @@ use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::Format;
 use crate::solve::network::Solved;
 use msq_passes::analysis::quantized::QuantizedGraph;
-use msq_passes::analysis::{Layer, LayerOp, StoredWeight, layers};
+use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::Model;
 use msq_passes::{Choice, Packing};
 
@@ -25,6 +25,7 @@ fn report(model: &Model, layer: &Layer, scheme: &Scheme, solved: &Solved) -> Lay
     let decibels = |sqnr: Sqnr| Some(sqnr.decibels()).filter(|s| s.is_finite());
     let activation_bits = match planned.activations {
         ActivationBits::Bits(bits) if scheme.is_on_integers(layer) => Some(bits),
+        ActivationBits::Dynamic if scheme.is_dynamic(layer) => Some(8),
         _ => None,
     };
     LayerReport {
@@ -74,6 +75,12 @@ fn computed_reports(model: &Model) -> Vec<LayerReport> {
         })
     };
     graph.nodes().filter_map(report).collect()
+}
+
+/// What stays float: not the layers that quantize their input at run time, around which no quantizers are placed.
+pub(super) fn kept(scheme: &Scheme) -> Vec<Kept> {
+    let dynamic = |name: &str| scheme.weight_only.iter().any(|layer| layer.name == name && scheme.is_dynamic(layer));
+    scheme.placement.kept.iter().filter(|kept| !dynamic(&kept.node)).cloned().collect()
 }
 
 /// The weights beside the layers, those stored as integers first.

@@ -40,7 +40,7 @@ use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
 use msq_passes::ir::{Model, save_model};
-use msq_passes::{UpgradeOpset, pipelines};
+use msq_passes::{StoreBlocks, UpgradeOpset, pipelines};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
@@ -136,7 +136,7 @@ impl Prepared {
     ) -> Result<Quantized, Error> {
         // Layers have their names now.
         let plan = resolved_plan(&model, options)?;
-        raise_opset(&mut model, &plan, runtime)?;
+        raise_opset(&mut model, &plan, options.output.format, runtime)?;
         let float = model;
         let pool = thread_pool(runtime)?;
         let masks = Masks::chosen(&float, options.calibrate.masks);
@@ -183,7 +183,7 @@ impl Prepared {
             float_layers: layers::float_reports(&float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
-            kept: scheme.placement.kept.clone(),
+            kept: layers::kept(&scheme),
             quality,
             repair,
             search: None,
@@ -298,6 +298,7 @@ fn check_choices(options: &Options) -> Result<(), Error> {
     let refused = match options.output.format {
         Format::Qlinear if !profile.qlinear => Some("QLinearConv and its kin"),
         Format::Integer if !profile.integer => Some("ConvInteger and its kin"),
+        Format::Nbits if !profile.contrib || profile.blocks.is_none() => Some("MatMulNBits"),
         _ if options.output.functions && !profile.functions => Some("functions of the model"),
         _ => None,
     };
@@ -315,6 +316,7 @@ fn check_choices(options: &Options) -> Result<(), Error> {
 fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
     let chosen = &options.scheme;
     let plan = chosen.plan.resolved(model, chosen.first_last_bits, &chosen.profile)?;
+    let plan = plan.with_fitting_products(model, &chosen.profile);
     let plan = if options.takes_trellis(model) { plan.with_trellis() } else { plan };
     if chosen.encodings.tensors.is_empty() {
         return Ok(plan);
@@ -324,9 +326,14 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
 }
 
 /// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack.
-fn raise_opset(model: &mut Model, plan: &BitPlan, runtime: &Runtime) -> Result<(), Error> {
-    let packings = packings(msq_passes::analysis::layers(model).iter(), plan);
-    let wanted = packings.values().map(|packing| packing.lowest_opset()).max().unwrap_or_default();
+fn raise_opset(model: &mut Model, plan: &BitPlan, format: Format, runtime: &Runtime) -> Result<(), Error> {
+    let layers = msq_passes::analysis::layers(model);
+    let blocks = |layer: &&msq_passes::analysis::Layer| plan.layer(&layer.name).is_some_and(|p| p.block().is_some());
+    let any = layers.iter().any(|layer| blocks(&layer));
+    // `MatMulNBits` has bytes of any number of integers.
+    let typed = layers.iter().filter(|layer| format != Format::Nbits || !blocks(layer));
+    let packed = packings(typed, plan).values().map(|packing| packing.lowest_opset()).max();
+    let wanted = packed.max(any.then_some(StoreBlocks::LOWEST_OPSET)).unwrap_or_default();
     if model.opset("").unwrap_or_default() >= wanted {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 
 mod bias;
 mod bit_rate;
+mod block_search;
 mod error;
 mod grid;
 pub(crate) mod power_of_two;
@@ -21,6 +22,7 @@ pub(crate) mod weight_grid;
 
 pub use bias::{QuantizedBias, minimum_weight_scales, quantize_bias};
 pub use bit_rate::BitRate;
+pub(crate) use block_search::{BlockScale, round_blocks};
 pub use error::QuantError;
 pub use grid::Affine;
 pub use msq_passes::Granularity;

@@ -17,6 +17,8 @@ pub enum WeightGrid {
     Narrow,
     /// −2^(b−1) to 2^(b−1) − 1.
     Full,
+    /// −2^(b−1) to 2^(b−1) − 1 with a zero point that follows the range; of weights with one scale per block.
+    Asymmetric,
     /// −2^(b−1) to 2^(b−1) − 1, scales 2^−FL: fixed point of Gupta et al. (2015).
     FixedPoint,
     /// −(2^(b−1) − 1) to 2^(b−1) − 1, scales 2^(1−b) times a power of two: Wu et al. (2018).
@@ -50,7 +52,7 @@ impl WeightGrid {
             // A list has 128 entries at most, and a channel that computes nothing adds 0.
             Self::BinaryBases => 6,
             Self::Codebook => 7,
-            Self::Narrow | Self::Full | Self::FixedPoint | Self::Wage => 8,
+            Self::Narrow | Self::Full | Self::Asymmetric | Self::FixedPoint | Self::Wage => 8,
         }
     }
 

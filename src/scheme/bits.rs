@@ -2,6 +2,7 @@
 
 use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, number_or_word, parse_bits};
 use crate::quant::weight_grid::WeightGrid;
+use msq_passes::Granularity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -24,14 +25,18 @@ pub struct BitsOptions {
     /// Bits of the weights: 2 to 8, on the grid trellis also 1 and quarters such as 1.75, ternary, binary or float [default: 8 without a target].
     #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
     pub weight_bits: Option<WeightBits>,
-    /// Bits of the activations that layers read: 2 to 8, float to quantize weights alone, or same as the weights
-    /// [default: 8].
-    #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
+    /// Bits of the activations that layers read: 2 to 8, float to quantize weights alone, dynamic for 8 on ranges that
+    /// products find at run time, without calibration, or same as the weights [default: 8].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BITS", visible_alias = "activations"))]
     pub act_bits: Option<Activations>,
     /// Integers that weights are rounded to [default: narrow at 8 bits, full below; trellis up to 4
     /// where the target folds it and the solver is gram].
     #[cfg_attr(feature = "cli", arg(long, value_name = "GRID"))]
     pub grid: Option<WeightGrid>,
+    /// How much of a weight shares a scale: tensor, channel, or block:N for N consecutive values of a channel, 16 to 256,
+    /// of products, which compute in float then [default: channel, or as the target needs it].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
+    pub granularity: Option<Granularity>,
     /// How weights below 8 bits are stored [default: auto].
     #[cfg_attr(feature = "cli", arg(long, value_name = "FORM", help_heading = "Output"))]
     pub packing: Option<PackingForm>,
@@ -44,9 +49,11 @@ impl BitsOptions {
         let activations = match (self.act_bits, weights) {
             (Some(Activations::Same), _) | (None, WeightBits::Float) => weights.same_of_activations(),
             (Some(Activations::Fixed(bits)), _) => bits,
+            (None, _) if matches!(self.granularity, Some(Granularity::Block(_))) => ActivationBits::Float,
             (None, _) => ActivationBits::Bits(8),
         };
-        BitPlan::uniform(LayerPlan { weights, activations, grid: self.grid, packing: self.packing.unwrap_or_default() })
+        let (grid, packing, granularity) = (self.grid, self.packing.unwrap_or_default(), self.granularity);
+        BitPlan::uniform(LayerPlan { weights, activations, grid, packing, granularity })
     }
 }
 
@@ -60,7 +67,12 @@ impl FromStr for Activations {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let words = [("float", Self::Fixed(ActivationBits::Float)), ("same", Self::Same)];
+        let fixed = |bits| Self::Fixed(bits);
+        let words = [
+            ("float", fixed(ActivationBits::Float)),
+            ("dynamic", fixed(ActivationBits::Dynamic)),
+            ("same", Self::Same),
+        ];
         parse_bits(text, &words, |bits| Self::Fixed(ActivationBits::Bits(bits)))
     }
 }
@@ -74,7 +86,7 @@ impl fmt::Display for Activations {
     }
 }
 
-number_or_word!(Activations, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float", "same"]);
+number_or_word!(Activations, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float", "dynamic", "same"]);
 
 #[cfg(test)]
 mod tests {
@@ -82,13 +94,13 @@ mod tests {
 
     #[test]
     fn activations_in_words() {
-        for text in ["3", "float", "same"] {
+        for text in ["3", "float", "dynamic", "same"] {
             let bits: Activations = text.parse().unwrap();
             assert_eq!(bits.to_string(), text);
             let json = serde_json::to_string(&bits).unwrap();
             assert_eq!(serde_json::from_str::<Activations>(&json).unwrap(), bits);
         }
-        assert_eq!("9".parse::<Activations>(), Err("`9` is none of 2 to 8, float, same".to_owned()));
+        assert_eq!("9".parse::<Activations>(), Err("`9` is none of 2 to 8, float, dynamic, same".to_owned()));
     }
 
     #[test]

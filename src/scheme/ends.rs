@@ -59,7 +59,7 @@ impl EndBits {
             Self::Bits(bits) => (bits, WeightBits::whole(bits)),
         };
         let activations = match plan.activations {
-            ActivationBits::Float => ActivationBits::Float,
+            kept @ (ActivationBits::Float | ActivationBits::Dynamic) => kept,
             ActivationBits::Bits(_) => ActivationBits::Bits(bits),
         };
         if weights == plan.weights {

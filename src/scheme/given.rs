@@ -54,6 +54,10 @@ impl Encodings {
                 refuse_bits(model.graph.value(layer.weight).name(), weight)?;
                 after = before.with_weight_bits(weight.bits);
             }
+            if self.of(&model.graph, layer.weight).is_some() {
+                // Its scales are one per channel or tensor.
+                after = after.without_blocks();
+            }
             let read = self.of(&model.graph, placement.root(layer.input));
             if let (Some(read), ActivationBits::Bits(_)) = (read, before.activations) {
                 after.activations = ActivationBits::Bits(read.bits);

@@ -35,6 +35,9 @@ pub enum Format {
     Qlinear,
     /// `ConvInteger` and `MatMulInteger`, scales and offsets per channel in float; slow in onnxruntime.
     Integer,
+    /// As `qdq`, but for products with one scale per block: `MatMulNBits` of onnxruntime, which it makes of them by itself
+    /// where the file is of opset 21 (25 for 2 bits).
+    Nbits,
 }
 
 /// What to do with nodes that the target runs on integers, but slower than in float.

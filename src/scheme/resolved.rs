@@ -13,7 +13,7 @@ use crate::quant::GridSpec;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
-use msq_passes::{ActivationQuantizer, Packing, Profile};
+use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -107,8 +107,13 @@ impl Scheme {
             return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
         }
         let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();
-        let shared: Vec<&Layer> = placement.layers().chain(&weight_only).filter(affine).collect();
-        let Sharing { groups, one_scale } = groups(model, &shared, plan, target.per_channel);
+        let shared = placement.layers().chain(&weight_only).filter(affine);
+        // Weights in blocks share their integers with such alone.
+        let (in_blocks, shared): (Vec<&Layer>, Vec<&Layer>) =
+            shared.partition(|layer| plan_of(&layer.name).block().is_some());
+        let Sharing { groups: mut sharing, one_scale } = groups(model, &shared, plan, target.per_channel);
+        sharing.extend(groups(model, &in_blocks, plan, target.per_channel).groups);
+        let groups = sharing;
         let plan = &agreed_plan(plan, &groups);
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let mut twins = IndexMap::new();
@@ -184,6 +189,21 @@ impl Scheme {
     /// Bits, grid and packing of a layer.
     pub(crate) fn layer_plan(&self, layer: &Layer) -> LayerPlan {
         self.plan.layer(&layer.name).unwrap_or_default()
+    }
+
+    /// How much of a layer's weight shares a scale.
+    pub(crate) fn granularity(&self, layer: &Layer) -> Granularity {
+        match self.layer_plan(layer).granularity {
+            Some(Granularity::Block(size)) => Granularity::Block(size),
+            Some(Granularity::Tensor) => Granularity::Tensor,
+            _ if self.target.per_channel && !self.one_scale.contains_key(&layer.name) => Granularity::Channel,
+            _ => Granularity::Tensor,
+        }
+    }
+
+    /// Whether a layer quantizes its input at run time.
+    pub(crate) fn is_dynamic(&self, layer: &Layer) -> bool {
+        self.is_weight_only(layer) && self.layer_plan(layer).activations == ActivationBits::Dynamic
     }
 
     /// Whether a layer computes on integers.
@@ -274,6 +294,7 @@ impl Scheme {
             let planned = self.layer_plan(&layer);
             let done = match (self.is_on_integers(&layer), self.is_weight_only(&layer)) {
                 (true, _) => planned,
+                (false, true) if planned.activations == ActivationBits::Dynamic => planned,
                 (false, true) => LayerPlan { activations: ActivationBits::Float, ..planned },
                 (false, false) => LayerPlan::FLOAT,
             };
@@ -310,7 +331,7 @@ fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWe
 fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
     let named = plan.layers.get(&weight.name).copied();
     let of_all = plan.default.filter(|all| weight.kind != StoredKind::Embedding || all.weights == WeightBits::Float);
-    LayerPlan { activations: ActivationBits::Float, ..named.or(of_all).unwrap_or_default() }
+    LayerPlan { activations: ActivationBits::Float, ..named.or(of_all).unwrap_or_default().without_blocks() }
 }
 
 /// How each layer is packed, by name; layers with one byte per integer have no entry.
@@ -324,6 +345,8 @@ fn planned_float(plan: LayerPlan) -> Option<&'static str> {
     match (plan.weights, plan.activations) {
         (WeightBits::Float, _) => Some(PLANNED_FLOAT),
         (_, ActivationBits::Float) => Some("its activations are float in the plan"),
+        (_, ActivationBits::Dynamic) => Some("its activations are quantized at run time"),
+        _ if plan.block().is_some() => Some("its weight has one scale per block"),
         _ => None,
     }
 }

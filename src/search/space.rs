@@ -134,7 +134,7 @@ impl Space {
 
     /// The same with what a plan repairs: layers that compute in float, nodes in float and ranges.
     pub(crate) fn repaired(&self, plan: &BitPlan) -> Self {
-        let is_float = |name: &str| plan.layer(name).is_some_and(|layer| layer.activations == ActivationBits::Float);
+        let is_float = |name: &str| plan.layer(name).is_some_and(|layer| !layer.activations.is_static());
         let float: Vec<usize> = (0..self.len()).filter(|&layer| is_float(self.name(layer))).collect();
         let mut space = Self { beside: plan.with_layers(IndexMap::new()), ..self.with_float(&float) };
         for layer in &mut space.layers {
@@ -147,7 +147,7 @@ impl Space {
 
     /// Whether any layer computes on integers on the first rung.
     pub(crate) fn is_on_integers(&self) -> bool {
-        let integers = |layer: &SpaceLayer| layer.rungs.first().is_some_and(|r| r.activations != ActivationBits::Float);
+        let integers = |layer: &SpaceLayer| layer.rungs.first().is_some_and(|r| r.activations.is_static());
         self.layers.iter().any(integers)
     }
 
@@ -226,6 +226,7 @@ impl Space {
         let activation = match rung.activations {
             ActivationBits::Float => 32,
             ActivationBits::Bits(bits) => u64::from(bits),
+            ActivationBits::Dynamic => 8,
         };
         match measure {
             Measure::PackedBytes | Measure::FileBytes => rung.packed_bytes(*weights, *channels) as u64,

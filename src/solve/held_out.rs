@@ -4,9 +4,9 @@
 //! network, the error of a row is `W·x − V·x̂ − d`, where d is the shift of the bias that was fitted along with V. A
 //! solver that fits few columns, or columns that are not like others, makes it larger than rounding to nearest does.
 
-use super::{Group, Problem, Solution, SolveError, Statistics};
+use super::{Group, Problem, Solution, SolveError};
 use crate::kernels::Columns;
-use crate::quant::Sqnr;
+use crate::quant::{Granularity, Sqnr};
 use crate::solve::Solver;
 use crate::solve::round::Round;
 use faer::linalg::matmul::matmul;
@@ -30,36 +30,32 @@ pub(super) fn compare(
     held_out: &[Columns],
 ) -> Result<Option<Comparison>, SolveError> {
     let any = held_out.first().is_some_and(|columns| columns.count() > 0);
-    // Another scale of the input makes other columns; a scale per block has another form of V.
+    // Another scale of the input makes other columns.
     if !any || held_out.len() != problem.groups.len() || solution.input_scale.is_some() {
         return Ok(None);
     }
     let mut rounded = Round::default().solve(problem)?;
     if solution.bias_shift.is_some() {
-        let rows = rounded.integers.len() / problem.size.max(1);
-        let scales: Vec<f64> = (0..rows).map(|row| scale_of(&rounded, row)).collect();
-        rounded.bias_shift = shift(problem, &rounded.integers, &scales);
+        rounded.bias_shift = shift(problem, &rounded);
     }
     let [found, nearest] = [solution, &rounded].map(|solution| error(problem, solution, held_out));
     rounded.ratio = nearest;
     Ok(Some(Comparison { found, nearest, rounded }))
 }
 
-fn scale_of(solution: &Solution, row: usize) -> f64 {
-    solution.scales.get(if solution.scales.len() == 1 { 0 } else { row }).copied().unwrap_or(1.0).into()
+fn values(problem: &Problem, solution: &Solution) -> Vec<f32> {
+    let block = if let Granularity::Block(block) = problem.granularity { Some(block) } else { None };
+    solution.values(problem.size, block)
 }
 
 /// What rounding does to the mean of each row, on the samples of the statistics.
-fn shift(problem: &Problem, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>> {
+fn shift(problem: &Problem, rounded: &Solution) -> Option<Vec<f64>> {
+    let values = values(problem, rounded);
     let mut first = 0;
     let of_group = |group: &Group| {
-        let rows = group.weights.len() / problem.size.max(1);
-        let own = first..first + rows;
+        let own = first..first + group.weights.len();
         first = own.end;
-        if matches!(group.statistics, Statistics::Nothing) {
-            return None;
-        }
-        group.bias_shift(&integers[own.start * problem.size..own.end * problem.size], &scales[own])
+        group.value_shift(&values[own])
     };
     let shifts: Option<Vec<Vec<f64>>> = problem.groups.iter().map(of_group).collect();
     shifts.map(|shifts| shifts.concat())
@@ -67,21 +63,15 @@ fn shift(problem: &Problem, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>>
 
 /// Signal and noise of the layer's output on held-out columns, about the mean of the signal where the bias takes it up.
 pub(super) fn error(problem: &Problem, solution: &Solution, held_out: &[Columns]) -> Sqnr {
+    let all = values(problem, solution);
     let mut total = Sqnr::default();
     let mut first = 0;
     for (group, columns) in problem.groups.iter().zip(held_out) {
         let (size, count) = (problem.size, columns.count());
         let rows = group.weights.len() / size.max(1);
-        let values: Vec<f32> = (0..rows * size)
-            .map(|at| {
-                let (row, element) = (first + at / size, first * size + at);
-                let zero = solution.zero_points.get(row).copied().unwrap_or(0);
-                let integer = f64::from(solution.integers[element]) - f64::from(zero);
-                (scale_of(solution, row) * integer) as f32
-            })
-            .collect();
+        let values = &all[first * size..(first + rows) * size];
         let wanted = product(group.weights, &columns.float, rows, size, count);
-        let found = product(&values, &columns.quantized, rows, size, count);
+        let found = product(values, &columns.quantized, rows, size, count);
         for row in 0..rows {
             let shift = if problem.centered {
                 solution.bias_shift.as_ref().and_then(|shift| shift.get(first + row)).copied().unwrap_or(0.0)
@@ -113,7 +103,7 @@ fn product(weights: &[f32], columns: &[f32], rows: usize, size: usize, count: us
 mod tests {
     use super::*;
     use crate::quant::GridSpec;
-    use crate::solve::Grid;
+    use crate::solve::{Grid, Statistics};
 
     /// Weights fitted to columns that only held two directions are worse everywhere else, and are found out.
     #[test]

@@ -298,9 +298,6 @@ fn better(
     rounding: Rounding,
 ) -> Result<(Solution, bool), SolveError> {
     let held_out = rounding.statistics.map_or(&[][..], super::LayerStatistics::held_out);
-    if matches!(problem.granularity, Granularity::Block(_)) {
-        return Ok((solution, false));
-    }
     let Some(compared) = held_out::compare(problem, &solution, held_out)? else { return Ok((solution, false)) };
     if compared.found.noise > compared.nearest.noise {
         let (found, nearest) = (compared.found.decibels(), compared.nearest.decibels());
@@ -380,7 +377,8 @@ pub(super) fn halve(rounded: &mut QuantizedWeight, weight: Option<&[f32]>) {
     allowed.dedup();
     let groups: Vec<usize> = (0..weight.len()).map(|at| rounded.group_of(at)).collect();
     for ((q, &w), group) in rounded.data.iter_mut().zip(weight).zip(groups) {
-        let value = f64::from(w) / f64::from(rounded.scales[group]);
+        let zero = rounded.zero_points.get(group).map_or(0.0, |&z| f64::from(z));
+        let value = f64::from(w) / f64::from(rounded.scales[group]) + zero;
         let distance = |q: &&i8| (f64::from(**q) - value).abs();
         // A last place of a half moves a weight to a neighbour at most.
         let at = allowed.binary_search(q).unwrap_or(0);

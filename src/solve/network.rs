@@ -7,7 +7,7 @@ use super::rounding::{LayerInput, Rounded, Rounding};
 use super::stored::{of_twin, round_stored, tensor_of};
 use super::{LayerStatistics, SolveError, Solver, StatisticsKind};
 use crate::calibrate::observe::Observed;
-use crate::quant::{Affine, Granularity, minimum_weight_scales};
+use crate::quant::{Affine, minimum_weight_scales};
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::analysis::{ChannelAffine, Layer, is_rectified};
@@ -203,11 +203,7 @@ impl LayerParts {
     ) -> Rounding<'s> {
         Rounding {
             plan: scheme.layer_plan(layer),
-            granularity: if scheme.target.per_channel && !scheme.one_scale.contains_key(&layer.name) {
-                Granularity::Channel
-            } else {
-                Granularity::Tensor
-            },
+            granularity: scheme.granularity(layer),
             half_scales: scheme.output.half_scales,
             bias_correction: scheme.solve.bias_correction,
             seed: scheme.seed,
@@ -258,12 +254,17 @@ pub(crate) fn quantize_graph(
     let written = of_layers.map(|(name, rounded)| (name.clone(), biases.layer(rounded)));
     let (on_integers, weight_only): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
         written.partition(|(name, _)| placed.contains(name.as_str()));
+    let at_run_time: HashSet<&str> =
+        scheme.weight_only.iter().filter(|layer| scheme.is_dynamic(layer)).map(|layer| layer.name.as_str()).collect();
+    let (dynamic, weight_only): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
+        weight_only.into_iter().partition(|(name, _)| at_run_time.contains(name.as_str()));
     let decisions = Decisions {
         placement,
         activations: &observed.activations,
         requantized: &observed.requantized,
         on_integers: &on_integers,
         weight_only: &weight_only,
+        dynamic: &dynamic,
         stored: &stored,
     };
     pipelines::quantize(decisions).observed(observer).run(model)?;

@@ -24,6 +24,7 @@ pub(super) fn grid(plan: LayerPlan, levels: &[i8], channels: usize) -> Result<Gr
     match plan.weight_grid() {
         WeightGrid::Narrow => uniform(GridKind::SymmetricNarrow).map(Grid::Uniform),
         WeightGrid::Full => uniform(GridKind::Symmetric).map(Grid::Uniform),
+        WeightGrid::Asymmetric => uniform(GridKind::Signed).map(Grid::Uniform),
         WeightGrid::FixedPoint => uniform(GridKind::Symmetric).map(|grid| Grid::Scaled(grid, ScaleSearch::PowerOfTwo)),
         WeightGrid::Wage => uniform(GridKind::SymmetricNarrow).map(|grid| Grid::Scaled(grid, ScaleSearch::Shift)),
         WeightGrid::Codebook => Ok(Grid::Codebook(bits(plan))),

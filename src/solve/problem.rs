@@ -1,7 +1,9 @@
 //! The problem that a solver is given, and its solution.
 
 use crate::kernels::{Means, Moments};
-use crate::quant::{Affine, Granularity, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer};
+use crate::quant::{
+    Affine, Granularity, GridSpec, QuantError, QuantizedWeight, ScaleSearch, Sqnr, WeightQuantizer, round_blocks,
+};
 use crate::solve::levels::Levels;
 use crate::solve::{Statistics, codebook, fixed_levels, trellis};
 use msq_passes::TrellisCode;
@@ -143,6 +145,10 @@ impl<'a> Problem<'a> {
 
     /// Weights `[rows, K]` rounded to nearest, codebooks by errors weighed by the importance of each weight.
     pub(super) fn nearest(&self, weights: &[f32], importance: &[f64]) -> Result<QuantizedWeight, QuantError> {
+        if let (Granularity::Block(block), Grid::Uniform(grid)) = (self.granularity, self.grid) {
+            check_finite(weights)?;
+            return Ok(round_blocks(weights, importance, self.size, block, grid));
+        }
         let shape = [weights.len() / self.size.max(1), self.size];
         let axis = self.per_channel().then_some(0);
         let (granularity, zero_points) = (self.granularity, Vec::new());
@@ -234,16 +240,51 @@ fn check_finite(weights: &[f32]) -> Result<(), QuantError> {
     }
 }
 
+impl Solution {
+    /// The values V = s·(q − z) of rows of `size` values, with one scale per row, per block of a row where there are blocks,
+    /// or for all.
+    pub(super) fn values(&self, size: usize, block: Option<usize>) -> Vec<f32> {
+        let size = size.max(1);
+        let blocks = block.map_or(1, |block| size.div_ceil(block.max(1)));
+        let value = |(at, &q): (usize, &i8)| {
+            let group = if self.scales.len() == 1 {
+                0
+            } else {
+                at / size * blocks + block.map_or(0, |block| at % size / block.max(1))
+            };
+            let zero = self.zero_points.get(group).map_or(0, |&z| i16::from(z));
+            f32::from(i16::from(q) - zero) * self.scales.get(group).copied().unwrap_or(1.0)
+        };
+        self.integers.iter().enumerate().map(value).collect()
+    }
+}
+
 impl Group<'_> {
     /// Mean of W·x less mean of s·q·x̂, for each row; `None` without statistics.
     pub(super) fn bias_shift(&self, integers: &[i8], scales: &[f64]) -> Option<Vec<f64>> {
-        let means = match self.statistics {
-            Statistics::Nothing => return None,
-            Statistics::Moments(moments) => moments.means(),
-            Statistics::Blocks(blocks) => Means::joined(blocks.iter().map(Moments::means)),
-            Statistics::Columns(columns) => columns.means(),
+        Some(self.mean_shift(&self.means()?, integers, scales))
+    }
+
+    /// Mean of W·x less mean of V·x̂, for each row of the values V; `None` without statistics.
+    pub(super) fn value_shift(&self, values: &[f32]) -> Option<Vec<f64>> {
+        let means = self.means()?;
+        let size = means.quantized.len().max(1);
+        let sum = |row: &[f32], means: &[f64]| row.iter().zip(means).map(|(&v, x)| f64::from(v) * x).sum::<f64>();
+        let shift = |(weights, values): (&[f32], &[f32])| {
+            let shift = sum(weights, &means.float) - sum(values, &means.quantized);
+            if shift.is_finite() { shift } else { 0.0 }
         };
-        Some(self.mean_shift(&means, integers, scales))
+        Some(self.weights.chunks(size).zip(values.chunks(size)).map(shift).collect())
+    }
+
+    /// Means of x and x̂; `None` without statistics.
+    fn means(&self) -> Option<Means> {
+        match self.statistics {
+            Statistics::Nothing => None,
+            Statistics::Moments(moments) => Some(moments.means()),
+            Statistics::Blocks(blocks) => Some(Means::joined(blocks.iter().map(Moments::means))),
+            Statistics::Columns(columns) => Some(columns.means()),
+        }
     }
 
     /// Mean of W·x less mean of s·q·x̂, for each row, from given means of x and x̂.

@@ -15,7 +15,7 @@
 use super::levels::Levels;
 use super::random::uniform;
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
-use crate::quant::{QuantizedWeight, ScaleSearch, Sqnr, normal_scale, power_of_two};
+use crate::quant::{Granularity, QuantizedWeight, ScaleSearch, Sqnr, normal_scale, power_of_two};
 use crate::scheme::options::RoundingMode;
 use crate::solve::SolverRow;
 
@@ -54,6 +54,10 @@ impl Solver for Round {
         self.mode == RoundingMode::Nearest || !matches!(grid, Grid::Trellis(_))
     }
 
+    fn takes_granularity(&self, granularity: Granularity) -> bool {
+        self.mode == RoundingMode::Nearest || !matches!(granularity, Granularity::Block(_))
+    }
+
     fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
         let weights = problem.weights();
         let mut rounded = problem.nearest(&weights, &vec![1.0; weights.len()])?;
@@ -66,7 +70,7 @@ impl Solver for Round {
             integers: rounded.data,
             scales: rounded.scales,
             bias_shift: None,
-            zero_points: Vec::new(),
+            zero_points: rounded.zero_points,
             input_scale: None,
             ratio,
             plain_ratio: ratio,

@@ -41,6 +41,22 @@ impl Layer {
         self.shape.iter().product()
     }
 
+    /// Whether the layer is the plain product of an activation with a matrix on its right: `MatMul`, or `Gemm` without
+    /// factors and transposed input.
+    pub fn is_matrix_product(&self, graph: &Graph) -> bool {
+        let node = graph.node(self.node);
+        let plain = match self.op {
+            LayerOp::MatMul => true,
+            LayerOp::Gemm => {
+                let factors = [("alpha", true), ("beta", self.bias.is_some())];
+                node.int_or("transA", 0) == 0
+                    && factors.iter().all(|&(factor, counts)| !counts || node.float_or(factor, 1.0) == 1.0)
+            }
+            _ => false,
+        };
+        plain && self.weight_slot == 1 && self.shape.len() == 2 && self.weights() > 0
+    }
+
     /// Number of output channels of a group; 1 where the weight has none.
     pub fn channels(&self) -> usize {
         self.axis.map_or(1, |axis| self.shape[axis])

@@ -180,6 +180,12 @@ pub const RULES: &[Rule] = &[
         check: weights::per_channel,
     },
     Rule {
+        id: "blocks-refused",
+        doc: "The target runs no weights with one scale per block.",
+        severity: |p| only_if(ERROR, p.blocks.is_none()),
+        check: weights::blocks,
+    },
+    Rule {
         id: "low-bit-weight",
         doc: "onnxruntime does not fold a `DequantizeLinear`: with integers below 8 bits the layer runs in float. An \
               int4 constant cast to int8 is folded and runs on integers.",
@@ -188,7 +194,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "two-bit-weight",
-        doc: "onnxruntime fails on `DequantizeLinear` of 2-bit integers.",
+        doc: "onnxruntime fails on `DequantizeLinear` of 2-bit integers, but for those of blocks.",
         severity: |p| p.listed(RuleId::TwoBitWeight),
         check: weights::two_bits,
     },

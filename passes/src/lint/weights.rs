@@ -20,6 +20,15 @@ fn weights(view: &View, problem: impl Fn(&QuantizedLayer, &Parameters) -> Option
     found.collect()
 }
 
+/// The same of weights whose blocks have no scales of their own: products in float with such weights have other kernels.
+fn without_blocks(view: &View, problem: impl Fn(&QuantizedLayer, &Parameters) -> Option<String>) -> Vec<Site> {
+    weights(view, |layer, weight| if runs_in_blocks(layer, weight) { None } else { problem(layer, weight) })
+}
+
+fn runs_in_blocks(layer: &QuantizedLayer, weight: &Parameters) -> bool {
+    weight.block != 0 && layer.input.is_none()
+}
+
 fn is_two_bits(element: DataType) -> bool {
     matches!(element, DataType::Int2 | DataType::Uint2)
 }
@@ -29,7 +38,7 @@ fn is_four_bits(element: DataType) -> bool {
 }
 
 pub(super) fn types(view: &View) -> Vec<Site> {
-    weights(view, |_, weight| {
+    without_blocks(view, |_, weight| {
         let element = weight.element?;
         let byte = element != DataType::Int8 && !is_two_bits(element) && !is_four_bits(element);
         byte.then(|| format!("the weight is {element}, not int8"))
@@ -37,7 +46,7 @@ pub(super) fn types(view: &View) -> Vec<Site> {
 }
 
 pub(super) fn zero_points(view: &View) -> Vec<Site> {
-    weights(view, |_, weight| {
+    without_blocks(view, |_, weight| {
         let zeros = view.zero_points(weight)?;
         let shifted = zeros.iter().filter(|&&z| z != 0).count();
         let channels =
@@ -77,7 +86,7 @@ pub(super) fn four_bits(view: &View) -> Vec<Site> {
 }
 
 pub(super) fn two_bits(view: &View) -> Vec<Site> {
-    weights(view, |_, weight| {
+    without_blocks(view, |_, weight| {
         let element = weight.element.filter(|&e| is_two_bits(e))?;
         Some(format!("the weight is {element} and dequantized from that"))
     })
@@ -92,6 +101,12 @@ pub(super) fn int4_blocks(view: &View) -> Vec<Site> {
             (DataType::Int4, ..) => Some("the int4 weight has no scale per block".to_owned()),
             _ => Some(format!("the weight is {element}, not int4")),
         }
+    })
+}
+
+pub(super) fn blocks(view: &View) -> Vec<Site> {
+    weights(view, |_, weight| {
+        (weight.block != 0).then(|| format!("the weight has one scale per block of {}", weight.block))
     })
 }
 

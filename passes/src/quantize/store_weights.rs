@@ -15,8 +15,8 @@
 //! scales share the written constants. Other readers of the float weight and bias still read these.
 //!
 //! Declined: a weight that is not float32, or is empty. Declined for the bias alone: a `MatMul`, which has none; a bias
-//! that is computed, or not one number per channel; a `Gemm` that multiplies its bias. Layers without integers are not
-//! changed.
+//! that is computed, or not one number per channel; a `Gemm` that multiplies its bias. Layers without integers, and those
+//! with one scale per block (`store-blocks`), are not changed.
 
 use crate::analysis::{Layer, LayerOp, layers};
 use crate::ir::{AttributeProto, DataType, Graph, Model, TensorProto, ValueId};
@@ -78,6 +78,9 @@ impl StoreWeights<'_> {
         let mut sites = Vec::new();
         for layer in layers(model) {
             let Some(quantized) = self.layers.get(&layer.name) else { continue };
+            if matches!(quantized.granularity, Granularity::Block(_)) {
+                continue;
+            }
             if let Some(reason) = unfit(&model.graph, &layer) {
                 outcome.decline(&layer.name, reason);
                 continue;
@@ -142,9 +145,8 @@ fn channels(layer: &Layer) -> usize {
 
 /// Integers and scale of the weight.
 fn weight(layer: &Layer, quantized: &QuantizedLayer, stem: &str) -> Result<(TensorProto, TensorProto), PassError> {
-    if matches!(quantized.granularity, Granularity::Block(_)) || !quantized.zero_points.is_empty() {
-        let reason =
-            format!("layer `{}`: weights stored beside float layers have no blocks or zero points", layer.name);
+    if !quantized.zero_points.is_empty() {
+        let reason = format!("layer `{}`: weights stored beside float layers have no zero points", layer.name);
         return Err(PassError::Input(reason));
     }
     let (integers, scales) = (&quantized.weight, &quantized.scales);

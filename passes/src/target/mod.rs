@@ -4,6 +4,7 @@
 //! Everything else derives from here: where quantizers go ([`analysis`](crate::analysis)), what
 //! [`lint`](crate::lint) says, the tables of `docs/profiles.md`. No code outside asks which target it has.
 
+mod blocks;
 mod kernel;
 mod note;
 mod price;
@@ -19,6 +20,7 @@ mod tract;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::Blocks;
 pub use kernel::{Kernel, Support};
 pub use note::{Choice, Note};
 pub use price::Prices;
@@ -60,6 +62,8 @@ pub struct Profile {
     pub wide_activations: bool,
     /// Whether weights have one scale per channel rather than one per tensor.
     pub per_channel: bool,
+    /// What is run of weights with one scale per block; nothing where none are.
+    pub blocks: Option<Blocks>,
     /// How biases are written.
     pub bias: BiasForm,
     /// Whether convolutions with a float bias run on integers all the same, so that the smallest file leaves it float.
@@ -75,6 +79,8 @@ pub struct Profile {
     pub qlinear: bool,
     /// Whether `ConvInteger` and `MatMulInteger` are run.
     pub integer: bool,
+    /// Whether products of integers on ranges found at run time are fast: `DynamicQuantizeLinear` and `MatMulInteger`.
+    pub dynamic: bool,
     /// Whether functions of the model itself are run.
     pub functions: bool,
     /// Whether operators of the domain `com.microsoft` are run.

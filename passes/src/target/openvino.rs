@@ -1,7 +1,7 @@
 //! `OpenVINO` on CPUs and integrated GPUs.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, note};
 
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
@@ -22,6 +22,7 @@ impl Profile {
         activations: ActivationGrid::Unsigned,
         wide_activations: false,
         per_channel: true,
+        blocks: Some(Blocks { bits: &[4, 8], sizes: &[16, 32, 64, 128, 256], zero_points: true, partial: false }),
         bias: BiasForm::Float,
         rounds_float_bias: true,
         quantized_outputs: true,
@@ -29,6 +30,7 @@ impl Profile {
         folds_decoders: true,
         qlinear: false,
         integer: true,
+        dynamic: false,
         functions: false,
         contrib: false,
         highest_opset: 21,

@@ -3,6 +3,7 @@
 //! The linter's rule `stays-float` reads the rows of this table as onnxruntime 1.32 matches them, with every
 //! optimization switched on; `tests/lint.rs` compares its predictions with real sessions.
 
+use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
 use super::price::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
 use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, note};
@@ -139,6 +140,7 @@ impl Profile {
         activations: ActivationGrid::Unsigned,
         wide_activations: false,
         per_channel: true,
+        blocks: Some(blocks::ORT),
         bias: BiasForm::Int32,
         rounds_float_bias: true,
         quantized_outputs: true,
@@ -146,6 +148,7 @@ impl Profile {
         folds_decoders: true,
         qlinear: true,
         integer: true,
+        dynamic: true,
         functions: true,
         contrib: true,
         highest_opset: 26,

@@ -2,7 +2,7 @@
 //! convolution before it when only the other operand is quantized.
 
 use super::kernel::{ABSORBED, arithmetic, layer_or_float, residual_sum};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, note};
 
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
@@ -22,6 +22,7 @@ impl Profile {
         activations: ActivationGrid::Symmetric,
         wide_activations: false,
         per_channel: true,
+        blocks: Some(Blocks { bits: &[4], sizes: &[64, 128], zero_points: false, partial: false }),
         bias: BiasForm::Float,
         rounds_float_bias: false,
         quantized_outputs: false,
@@ -29,6 +30,7 @@ impl Profile {
         folds_decoders: false,
         qlinear: false,
         integer: false,
+        dynamic: false,
         functions: false,
         contrib: false,
         highest_opset: 22,

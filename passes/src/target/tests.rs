@@ -127,6 +127,7 @@ fn tables() -> String {
     row("weights, int8, zero point 0", &|p| {
         if p.per_channel { "one scale per channel" } else { "one scale per tensor" }.to_owned()
     });
+    row("weights with one scale per block", &blocks);
     row("bias", &|p| match (p.bias, p.rounds_float_bias) {
         (BiasForm::Float, _) => "float".to_owned(),
         (BiasForm::Int32, true) => "int32 ¹".to_owned(),
@@ -149,6 +150,7 @@ fn tables() -> String {
     row("folds what decodes weights", &|p| yes(p.folds_decoders));
     row("`--format qlinear`", &|p| yes(p.qlinear));
     row("`--format integer`", &|p| yes(p.integer));
+    row("`--act-bits dynamic`", &|p| yes(p.dynamic));
     row("`--functions`", &|p| yes(p.functions));
     row("`com.microsoft` in `--format qlinear`", &|p| yes(p.contrib));
     row("highest opset ³", &|p| p.highest_opset.to_string());
@@ -186,6 +188,15 @@ fn activations(profile: &Profile) -> String {
         ActivationGrid::Symmetric => "int8, zero point 0",
     }
     .to_owned()
+}
+
+fn blocks(profile: &Profile) -> String {
+    let Some(blocks) = profile.blocks else { return "no".to_owned() };
+    let bits: Vec<String> = blocks.bits.iter().map(u8::to_string).collect();
+    let (first, last) = (blocks.sizes.first().unwrap(), blocks.sizes.last().unwrap());
+    let zero_points = if blocks.zero_points { "" } else { ", zero point 0" };
+    let partial = if blocks.partial { "" } else { ", whole ones" };
+    format!("{} bits, blocks of {first} to {last}{partial}{zero_points}", bits.join(", "))
 }
 
 fn yes(flag: bool) -> String {

@@ -62,6 +62,7 @@ fn another(arg: &Arg) -> &'static str {
         ("batch-norm", _) => "'affine'",
         ("format", _) => "'integer'",
         ("packing", _) => "'int4'",
+        ("granularity", _) => "'block:32'",
         ("target-size" | "memory", _) => "'2MB'",
         ("resize" | "crop", _) => "24",
         ("ladder", _) => "[8, 'ternary']",

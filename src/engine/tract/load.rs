@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{blowup, convolution, dequantize, fake_quantize, matmul};
+use super::{blowup, convolution, dequantize, fake_quantize, matmul, nbits};
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use msq_passes::ir::{
@@ -127,7 +127,7 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
                 format!("the engine does not know `{inner}`, which is in the function of node `{label}`"),
             ));
         }
-        if !known(node.domain(), node.op()) {
+        if !known(node.domain(), node.op()) && !nbits::is_replaced(&model.graph, node) {
             let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
             return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
         }
@@ -195,6 +195,7 @@ fn with_readable_elements(model: &Model) -> Result<Model, EngineError> {
         copy.graph.set_initializer(value, tensor);
     }
     dequantize::fold(&mut copy);
+    nbits::fold(&mut copy);
     Ok(copy)
 }
 

@@ -11,6 +11,7 @@ mod facts;
 mod fake_quantize;
 mod load;
 mod matmul;
+mod nbits;
 mod own;
 mod plan;
 mod tensor;

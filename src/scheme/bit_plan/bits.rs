@@ -25,6 +25,15 @@ pub enum ActivationBits {
     Float,
     /// 2 to 8.
     Bits(u8),
+    /// 8, on a range found at run time, for each input anew.
+    Dynamic,
+}
+
+impl ActivationBits {
+    /// Whether the value that a layer reads has a quantizer with stored parameters.
+    pub fn is_static(self) -> bool {
+        matches!(self, Self::Bits(_))
+    }
 }
 
 impl WeightBits {
@@ -97,7 +106,7 @@ impl FromStr for ActivationBits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_bits(text, &[("float", Self::Float)], Self::Bits)
+        parse_bits(text, &[("float", Self::Float), ("dynamic", Self::Dynamic)], Self::Bits)
     }
 }
 
@@ -116,6 +125,7 @@ impl fmt::Display for ActivationBits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Float => f.write_str("float"),
+            Self::Dynamic => f.write_str("dynamic"),
             Self::Bits(bits) => write!(f, "{bits}"),
         }
     }
@@ -177,4 +187,4 @@ number_or_word!(
     { "type": "number", "minimum": 1, "maximum": 8, "multipleOf": 0.25 },
     ["float", "ternary", "binary"]
 );
-number_or_word!(ActivationBits, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float"]);
+number_or_word!(ActivationBits, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float", "dynamic"]);

@@ -3,7 +3,7 @@
 use super::bits::{ActivationBits, WeightBits};
 use crate::quant::BitRate;
 use crate::quant::weight_grid::WeightGrid;
-use msq_passes::{Packing, Profile, TrellisCode, TrellisRate};
+use msq_passes::{Blocks, Granularity, Packing, Profile, TrellisCode, TrellisRate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub enum PackingForm {
 pub struct LayerPlan {
     /// Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as 1.75.
     pub weights: WeightBits,
-    /// Bits of the activation read: `"float"` or 2 to 8.
+    /// Bits of the activation read: `"float"`, 2 to 8, or `"dynamic"` for 8 on ranges found at run time.
     pub activations: ActivationBits,
     /// The grid of the weights; unless given, `narrow` at 8 bits, `trellis` up to 4 where the target folds it and
     /// the solver is `gram`, else `full`.
@@ -52,6 +52,10 @@ pub struct LayerPlan {
     /// How the weights are stored.
     #[serde(default, skip_serializing_if = "is_auto")]
     pub packing: PackingForm,
+    /// How much of the weight shares a scale: `"tensor"`, `"channel"`, or `"block:32"` for blocks of 32 values of a channel,
+    /// in products that compute in float; unless given, a channel where the target has one scale per channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granularity: Option<Granularity>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
@@ -66,14 +70,35 @@ impl Default for LayerPlan {
             activations: ActivationBits::Bits(8),
             grid: None,
             packing: PackingForm::Auto,
+            granularity: None,
         }
     }
 }
 
 impl LayerPlan {
     /// A layer that is left in float.
-    pub const FLOAT: Self =
-        Self { weights: WeightBits::Float, activations: ActivationBits::Float, grid: None, packing: PackingForm::Auto };
+    pub const FLOAT: Self = Self {
+        weights: WeightBits::Float,
+        activations: ActivationBits::Float,
+        grid: None,
+        packing: PackingForm::Auto,
+        granularity: None,
+    };
+
+    /// The values in a block that has its own scale, where the plan asks for such.
+    pub fn block(self) -> Option<usize> {
+        match self.granularity {
+            Some(Granularity::Block(size)) if self.weights != WeightBits::Float => Some(size),
+            _ => None,
+        }
+    }
+
+    /// This plan for a layer whose weight has no blocks.
+    #[must_use]
+    pub(crate) fn without_blocks(self) -> Self {
+        let grid = self.grid.filter(|&grid| grid != WeightGrid::Asymmetric);
+        Self { granularity: self.granularity.filter(|g| !matches!(g, Granularity::Block(_))), grid, ..self }
+    }
 
     /// This plan with other bits, on a grid and in a packing that these bits allow.
     #[must_use]
@@ -91,7 +116,8 @@ impl LayerPlan {
     #[must_use]
     pub(super) fn with_trellis(self) -> Self {
         let few = matches!(self.weights, WeightBits::Bits(rate) if WeightGrid::Trellis.fault(rate).is_none());
-        let grid = self.grid.or((few && self.packing == PackingForm::Auto).then_some(WeightGrid::Trellis));
+        let few = few && self.packing == PackingForm::Auto && self.block().is_none();
+        let grid = self.grid.or(few.then_some(WeightGrid::Trellis));
         Self { grid, ..self }
     }
 
@@ -113,6 +139,17 @@ impl LayerPlan {
     pub fn packing(self, weights: usize) -> Option<Packing> {
         // Size in bytes of the nodes and tensors that unpacking adds per weight.
         const OVERHEAD: usize = 48;
+        if self.block().is_some() {
+            // Read as they are: nothing unpacks them.
+            return match self.weights {
+                WeightBits::Bits(rate) if self.packing != PackingForm::None => match rate.as_whole() {
+                    Some(4) => Some(Packing::Int4),
+                    Some(2) => Some(Packing::Int2),
+                    _ => None,
+                },
+                _ => None,
+            };
+        }
         let packing = match (self.packing, self.weights, self.weight_grid()) {
             (PackingForm::None, ..) | (_, WeightBits::Float, _) => return None,
             (_, WeightBits::Bits(rate), _) if rate >= BitRate::whole(8) => return None,
@@ -140,16 +177,20 @@ impl LayerPlan {
     }
 
     /// Bytes of this number of weights, so many channels of them, without the nodes that unpack them. A trellis code has a
-    /// string per value of a channel, of whole bytes.
+    /// string per value of a channel, of whole bytes. Scales count where each block has one.
     pub fn packed_bytes(self, weights: usize, channels: usize) -> usize {
-        match (self.weights, self.packing(weights)) {
-            (WeightBits::Float, _) => 4 * weights,
-            (_, Some(Packing::Trellis(rate))) if channels >= TrellisCode::SHORTEST => {
-                rate.bytes(channels) * weights.div_ceil(channels)
+        let channels = channels.max(1);
+        let blocks = self.block().map_or(0, |block| channels * (weights / channels).div_ceil(block.max(1)));
+        let scales = blocks * size_of::<f32>();
+        scales
+            + match (self.weights, self.packing(weights)) {
+                (WeightBits::Float, _) => 4 * weights,
+                (_, Some(Packing::Trellis(rate))) if channels >= TrellisCode::SHORTEST => {
+                    rate.bytes(channels) * weights.div_ceil(channels)
+                }
+                (_, Some(packing)) => self.width(packing).bytes(weights),
+                (_, None) => weights,
             }
-            (_, Some(packing)) => self.width(packing).bytes(weights),
-            (_, None) => weights,
-        }
     }
 
     /// Why the target does not support this plan, if it does not.
@@ -172,6 +213,12 @@ impl LayerPlan {
         if self.weights == WeightBits::Float && self.activations != ActivationBits::Float {
             return Some("weights are float, so activations must be \"float\" as well".to_owned());
         }
+        if self.activations == ActivationBits::Dynamic && !profile.dynamic {
+            return Some(format!("`{}` does not quantize activations at run time", profile.name));
+        }
+        if let Some(fault) = self.granularity_fault(profile) {
+            return Some(fault);
+        }
         match (self.packing, self.weight_grid()) {
             (PackingForm::Int4, _) if rate != BitRate::whole(4) => {
                 Some("packing `int4` takes weights of 4 bits".to_owned())
@@ -182,11 +229,41 @@ impl LayerPlan {
             (PackingForm::Int4 | PackingForm::Int2, grid) if grid.is_list() || grid == WeightGrid::Trellis => {
                 Some(format!("grid `{grid}` cannot be stored as INT4 or INT2"))
             }
-            (PackingForm::Int4, _) if !profile.int4_cast => {
+            (PackingForm::Int4, _) if !profile.int4_cast && self.block().is_none() => {
                 Some(format!("`{}` does not run packing `int4`", profile.name))
             }
             _ if self.weights == WeightBits::Float => None,
             (_, grid) => grid.fault(rate),
+        }
+    }
+
+    /// Why the target does not run weights whose scales lie so.
+    fn granularity_fault(self, profile: &Profile) -> Option<String> {
+        let (name, grid) = (profile.name, self.weight_grid());
+        let asymmetric = grid == WeightGrid::Asymmetric;
+        let Some(size) = self.block() else {
+            let channel = self.granularity == Some(Granularity::Channel) && !profile.per_channel;
+            return match () {
+                () if asymmetric => Some("grid `asymmetric` takes weights with one scale per block".to_owned()),
+                () if channel => Some(format!("`{name}` takes one scale per tensor")),
+                () => None,
+            };
+        };
+        let Some(Blocks { bits, sizes, zero_points, .. }) = profile.blocks else {
+            return Some(format!("`{name}` does not run weights with one scale per block"));
+        };
+        let listed = |of: &[usize]| of.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let width: Vec<usize> = bits.iter().map(|&bits| usize::from(bits)).collect();
+        let whole =
+            matches!(self.weights, WeightBits::Bits(rate) if rate.as_whole().is_some_and(|b| bits.contains(&b)));
+        match grid {
+            _ if !sizes.contains(&size) => Some(format!("`{name}` takes blocks of {}", listed(sizes))),
+            _ if !whole => Some(format!("`{name}` takes weights of {} bits in blocks", listed(&width))),
+            WeightGrid::Asymmetric if !zero_points => {
+                Some(format!("`{name}` takes no zero points of blocks, leave out grid `asymmetric`"))
+            }
+            WeightGrid::Narrow | WeightGrid::Full | WeightGrid::Asymmetric => None,
+            _ => Some(format!("grid `{grid}` takes no scales per block, use narrow, full or asymmetric")),
         }
     }
 }
@@ -233,6 +310,36 @@ mod tests {
         );
         assert!(fault(r#"{"weights": 8, "activations": 8, "bits": 3}"#).contains("unknown field `bits`"));
         assert_eq!(fault(r#"{"weights": 4, "activations": 8}"#), "");
+    }
+
+    #[test]
+    fn blocks_are_what_the_target_runs() {
+        let fault = |text: &str, profile: &Profile| {
+            let text = format!(r#"{{"activations": "float", {text}}}"#);
+            serde_json::from_str::<LayerPlan>(&text).unwrap().fault(profile).unwrap_or_default()
+        };
+        let four = r#""weights": 4, "granularity": "block:32""#;
+        assert_eq!(fault(four, &Profile::ORT_CPU), "");
+        assert_eq!(fault(&format!(r#"{four}, "grid": "asymmetric""#), &Profile::ORT_CPU), "");
+        for (text, profile, part) in [
+            (four, Profile::TRACT, "`tract` does not run weights with one scale per block"),
+            (four, Profile::TENSORRT, "`tensorrt` takes blocks of 64, 128"),
+            (r#""weights": 4, "granularity": "block:64", "grid": "asymmetric""#, Profile::TENSORRT, "no zero points"),
+            (r#""weights": 4, "granularity": "block:48""#, Profile::ORT_CPU, "blocks of 16, 32, 64, 128, 256"),
+            (r#""weights": 3, "granularity": "block:32""#, Profile::ORT_CPU, "weights of 2, 4, 8 bits in blocks"),
+            (r#""weights": 2, "granularity": "block:32""#, Profile::OPENVINO, "weights of 4, 8 bits in blocks"),
+            (r#""weights": 4, "granularity": "block:32", "grid": "trellis""#, Profile::ORT_CPU, "no scales per block"),
+            (r#""weights": 4, "grid": "asymmetric""#, Profile::ORT_CPU, "one scale per block"),
+            (r#""weights": 4, "granularity": "channel""#, Profile::TRACT, "one scale per tensor"),
+        ] {
+            let found = fault(text, &profile);
+            assert!(found.contains(part), "{text}: {found}");
+        }
+        let plan: LayerPlan = serde_json::from_str(&format!(r#"{{"activations": 8, {four}}}"#)).unwrap();
+        assert_eq!(plan.packing(8), Some(Packing::Int4));
+        assert_eq!(plan.packed_bytes(64 * 10, 10), 320 + 4 * 20);
+        assert_eq!(plan.with_trellis(), plan);
+        assert_eq!(plan.without_blocks(), LayerPlan { granularity: None, ..plan });
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) use bits::{NumberOrWord, number_or_word};
 use indexmap::IndexMap;
 pub use layer::{LayerPlan, PackingForm};
 use msq_passes::Profile;
+use msq_passes::analysis::layers;
 use msq_passes::ir::Model;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ use std::collections::HashSet;
 
 /// The version of the document.
 const VERSION: u32 = 1;
+
+/// Layers that a message names.
+const NAMED: usize = 8;
 
 /// What happens to every layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +106,36 @@ impl BitPlan {
     pub(crate) fn with_trellis(&self) -> Self {
         let layers = self.layers.iter().map(|(name, layer)| (name.clone(), layer.with_trellis()));
         Self { default: self.default.map(LayerPlan::with_trellis), ..self.with_layers(layers.collect()) }
+    }
+
+    /// The plan of a prepared model, without blocks and ranges found at run time for layers that have none of these: which
+    /// are no plain products with a matrix, or whose blocks the target does not run. Says which these are. A product with
+    /// blocks quantizes its input by itself, if it does.
+    #[must_use]
+    pub(crate) fn with_fitting_products(&self, model: &Model, profile: &Profile) -> Self {
+        let mut plan = self.clone();
+        let partial = profile.blocks.is_some_and(|blocks| blocks.partial);
+        let (mut others, mut float) = (Vec::new(), Vec::new());
+        for layer in layers(model) {
+            let Some(planned) = self.layer(&layer.name) else { continue };
+            let inputs = layer.weights() / layer.channels().max(1);
+            let product = layer.is_matrix_product(&model.graph);
+            let mut fitting = planned;
+            if planned.block().is_some_and(|block| !product || !(partial || inputs.is_multiple_of(block))) {
+                fitting = fitting.without_blocks();
+                others.push(layer.name.clone());
+            }
+            if planned.activations == ActivationBits::Dynamic && (!product || fitting.block().is_some()) {
+                fitting.activations = ActivationBits::Float;
+                float.extend((!product).then(|| layer.name.clone()));
+            }
+            if fitting != planned {
+                plan.layers.insert(layer.name, fitting);
+            }
+        }
+        tell(&others, "have one scale per channel, because their weights have no whole blocks");
+        tell(&float, "compute in float, because they are no products with a matrix");
+        plan
     }
 
     /// Reads a plan from a JSON document.
@@ -192,6 +226,15 @@ impl BitPlan {
             Some(name) => Err(SchemeError::PlanName { what: "value", name: name.clone() }),
             None => Ok(()),
         }
+    }
+}
+
+/// Says what became of layers, if there are any.
+fn tell(layers: &[String], what: &str) {
+    let named: Vec<String> = layers.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = if layers.len() > NAMED { ", …" } else { "" };
+    if !layers.is_empty() {
+        tracing::info!("{} layers {what}: {}{more}", layers.len(), named.join(", "));
     }
 }
 

@@ -5,8 +5,9 @@
 //! 4//trellis 2 1.75 2 8/4/-
 //! ```
 //!
-//! An entry is `weights/activations/grid/packing`; what is left out or empty is as for the layer before, at first as for
-//! layers that no plan names. `-` is the grid that follows from the bits. An entry before `*` is that of all layers.
+//! An entry is `weights/activations/grid/packing/granularity`; what is left out or empty is as for the layer before, at first as for
+//! layers that no plan names. `-` is the grid that follows from the bits, or the granularity
+//! of the target. An entry before `*` is that of all layers.
 
 use super::{BitPlan, LayerPlan};
 use crate::scheme::SchemeError;
@@ -18,8 +19,8 @@ use std::str::FromStr;
 /// Stands behind the entry of all layers.
 const ALL: &str = "*";
 
-/// Stands for the grid that follows from the bits.
-const NO_GRID: &str = "-";
+/// Stands for the grid that follows from the bits, and for the granularity of the target.
+const NONE: &str = "-";
 
 impl BitPlan {
     /// The line; `None` for a plan that speaks of nodes, of values, or of other layers than `order` lists in that order.
@@ -80,8 +81,9 @@ impl BitPlan {
 /// What differs from the layer before.
 fn entry(layer: LayerPlan, before: LayerPlan) -> String {
     let parts = |layer: LayerPlan| {
-        let grid = layer.grid.map_or_else(|| NO_GRID.to_owned(), |grid| grid.to_string());
-        [layer.weights.to_string(), layer.activations.to_string(), grid, layer.packing.to_string()]
+        let grid = layer.grid.map_or_else(|| NONE.to_owned(), |grid| grid.to_string());
+        let granularity = layer.granularity.map_or_else(|| NONE.to_owned(), |granularity| granularity.to_string());
+        [layer.weights.to_string(), layer.activations.to_string(), grid, layer.packing.to_string(), granularity]
     };
     let changed = parts(layer)
         .into_iter()
@@ -101,12 +103,17 @@ fn read(text: &str, before: LayerPlan) -> Result<LayerPlan, String> {
         activations: part().map_or(Ok(before.activations), FromStr::from_str)?,
         grid: match part() {
             None => before.grid,
-            Some(NO_GRID) => None,
+            Some(NONE) => None,
             Some(grid) => Some(grid.parse().map_err(|_| format!("`{grid}` is no grid"))?),
         },
         packing: match part() {
             None => before.packing,
             Some(packing) => packing.parse().map_err(|_| format!("`{packing}` is no packing"))?,
+        },
+        granularity: match part() {
+            None => before.granularity,
+            Some(NONE) => None,
+            Some(granularity) => Some(granularity.parse()?),
         },
     };
     match parts.next() {
@@ -120,14 +127,16 @@ mod tests {
     use super::*;
     use crate::scheme::bit_plan::{ActivationBits, WeightBits};
     use crate::{PackingForm, WeightGrid};
+    use msq_passes::Granularity;
 
     fn plan() -> (BitPlan, Vec<String>) {
         let four = LayerPlan { grid: Some(WeightGrid::Trellis), weights: WeightBits::whole(4), ..LayerPlan::default() };
         let quarters = LayerPlan { weights: "1.75".parse().unwrap(), ..four };
         let plain = LayerPlan { activations: ActivationBits::Bits(4), ..LayerPlan::default() };
         let narrow = LayerPlan { weights: WeightBits::whole(4), packing: PackingForm::Int4, ..plain };
-        let entries = [four, quarters, quarters, plain, narrow, LayerPlan::FLOAT, four];
-        let names: Vec<String> = ('a'..'h').map(String::from).collect();
+        let blocks = LayerPlan { granularity: Some(Granularity::Block(32)), ..four };
+        let entries = [four, quarters, quarters, plain, narrow, LayerPlan::FLOAT, four, blocks, four];
+        let names: Vec<String> = ('a'..'j').map(String::from).collect();
         (BitPlan::of_layers(names.iter().cloned().zip(entries).collect()), names)
     }
 
@@ -135,7 +144,7 @@ mod tests {
     fn a_sequence_is_written_and_read() {
         let (plan, names) = plan();
         let line = plan.to_sequence(&names).unwrap();
-        assert_eq!(line, "4//trellis 1.75 1.75 8/4/- 4///int4 float/float//auto 4/8/trellis");
+        assert_eq!(line, "4//trellis 1.75 1.75 8/4/- 4///int4 float/float//auto 4/8/trellis ////block:32 ////-");
         let read = BitPlan::parse_sequence(&line).unwrap();
         assert!(read.layers.is_empty());
         assert_eq!(read.with_names(&names), Some(plan.clone()));
@@ -170,7 +179,8 @@ mod tests {
             ("4 2 *", "behind one entry"),
             ("4/8/hexagonal", "`hexagonal` is no grid"),
             ("4/8/-/box", "`box` is no packing"),
-            ("4/8/-/auto/1", "nothing is called `1`"),
+            ("4/8/-/auto/1", "`1` is none of tensor, channel, block:N"),
+            ("4/8/-/auto/-/1", "nothing is called `1`"),
             ("17", "`17` is none"),
         ] {
             let said = BitPlan::parse_sequence(line).unwrap_err();

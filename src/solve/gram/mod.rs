@@ -19,6 +19,8 @@
 //! 3. the best for each row of these and of the same descent from plain rounding is kept, so that no row is worse than
 //!    rounded to nearest on the scale of least squared error.
 //!
+//! Rows with one scale per block of inputs (`per_block`) are solved the same way, with as many scales.
+//!
 //! Rows do not influence each other unless they share a scale (`shared`) or a codebook (`codebook`); then it is the
 //! layer as a whole that is no worse. The result does not depend on the number of
 //! threads.
@@ -27,6 +29,7 @@ mod blocks;
 mod codebook;
 mod descent;
 mod feedback;
+mod per_block;
 mod per_row;
 mod shared;
 mod system;
@@ -39,7 +42,7 @@ mod trellis_tests;
 
 use super::round::Round;
 use super::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics, StatisticsKind};
-use crate::quant::{QuantError, Sqnr};
+use crate::quant::{Granularity, QuantError, Sqnr};
 use crate::scheme::options::SolveOptions;
 use crate::solve::SolverRow;
 use crate::solve::levels::Levels;
@@ -102,7 +105,14 @@ impl Solver for ClosedForm {
         true
     }
 
+    fn takes_granularity(&self, _: Granularity) -> bool {
+        true
+    }
+
     fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
+        if let Granularity::Block(block) = problem.granularity {
+            return per_block::solve(*self, problem, block.max(1));
+        }
         if problem.groups.iter().any(|group| matches!(group.statistics, Statistics::Blocks(_))) {
             return match problem.grid {
                 // The blocks of a group have no columns of their own where groups share them.

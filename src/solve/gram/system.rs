@@ -177,10 +177,7 @@ impl System {
                 matrix[(i, i)] += damping + parts.shrinkage * form[(i, i)];
             }
             if let Ok(factor) = matrix.llt(Side::Lower) {
-                let lower = factor.L();
-                let unit_lower =
-                    Mat::from_fn(size, size, |i, j| if i < j { 0.0 } else { lower[(i, j)] / lower[(j, j)] });
-                if unit_lower.col_iter().all(|c| c.iter().all(|v| v.is_finite())) {
+                if let Some(unit_lower) = unit_lower(&factor, size) {
                     let undamped = (0..size).map(|i| form[(i, i)]).collect();
                     let form = Form::Full { matrix, unit_lower };
                     return Some(Self { form, factor: Some(factor), damping, undamped, ..parts });
@@ -208,6 +205,21 @@ impl System {
     pub(super) fn pivots(&self) -> Vec<f64> {
         let root = |place: usize| self.factor.as_ref().map_or(1.0, |factor| factor.L()[(place, place)]);
         (0..self.order.len()).map(|place| root(place).powi(2)).collect()
+    }
+
+    /// The input at each place.
+    pub(super) fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// The same form with all of its elements written down; none where it has no Cholesky factor.
+    pub(super) fn dense(self) -> Option<Self> {
+        let Form::Thin(thin) = &self.form else { return Some(self) };
+        let size = self.order.len();
+        let matrix = thin.times(Mat::identity(size, size).as_ref());
+        let factor = matrix.llt(Side::Lower).ok()?;
+        let unit_lower = unit_lower(&factor, size)?;
+        Some(Self { form: Form::Full { matrix, unit_lower }, factor: Some(factor), ..self })
     }
 
     /// What errors have to be multiplied with to be those of the moments.
@@ -277,6 +289,14 @@ impl System {
         }
         Some(factor.solve(right))
     }
+}
+
+/// A Cholesky factor with each column divided by its diagonal; none where it is not finite.
+fn unit_lower(factor: &Llt<f64>, size: usize) -> Option<Mat<f64>> {
+    let lower = factor.L();
+    let divided = Mat::from_fn(size, size, |i, j| if i < j { 0.0 } else { lower[(i, j)] / lower[(j, j)] });
+    let finite = divided.col_iter().all(|column| column.iter().all(|value| value.is_finite()));
+    finite.then_some(divided)
 }
 
 /// γ for the form of so many columns.

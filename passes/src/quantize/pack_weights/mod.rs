@@ -14,7 +14,8 @@
 //!
 //! Small weights of one width share a pool, because nodes make up most of a small file; a weight that is alone needs
 //! neither the pool's Reshape nor Split. There are two exceptions. 4 bits may
-//! be an INT4 initializer and a Cast (opset 21), 2 bits INT2 (opset 25), for runtimes that support it. A codebook,
+//! be an INT4 initializer and a Cast (opset 21), 2 bits INT2 (opset 25), for runtimes that support it; dequantizers of
+//! blocks read these types as they are, without a Cast. A codebook,
 //! whose table of digits maps to its entries, belongs to one layer:
 //!
 //! ```text
@@ -30,7 +31,7 @@ mod pieces;
 mod trellis;
 mod unpack;
 
-use crate::ir::{DataType, Graph, Model, NodeId, TensorProto, ValueId};
+use crate::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::trellis::TrellisRate;
 use code::Code;
@@ -159,7 +160,7 @@ impl Pass for PackWeights {
                     }
                 },
                 Packing::Codebook => packer.codebook(weight)?,
-                Packing::Int4 | Packing::Int2 => packer.narrow(weight),
+                Packing::Int4 | Packing::Int2 => packer.narrow(weight)?,
                 Packing::Ternary | Packing::Bits(_) => pools.entry(weight.packing).or_default().push(weight.clone()),
             }
             outcome.count();
@@ -335,19 +336,57 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// A tensor of a type narrower than a byte, cast to int8. Elements fill bytes from the low end.
-    fn narrow(&mut self, weight: &Weight) {
-        let (bits, element) = if weight.packing == Packing::Int4 { (4, DataType::Int4) } else { (2, DataType::Int2) };
-        let mask = (1_u8 << bits) - 1;
-        let byte = |chunk: &[i8]| {
-            chunk.iter().enumerate().fold(0, |byte, (k, &q)| byte | ((q.to_le_bytes()[0] & mask) << (k * bits)))
-        };
-        let raw: Vec<u8> = weight.integers.chunks(8 / bits).map(byte).collect();
+    /// A tensor of a type narrower than a byte: cast to int8, or read as it is by dequantizers of blocks, whose zero points
+    /// are of the same type. Elements fill bytes from the low end.
+    fn narrow(&mut self, weight: &Weight) -> Result<(), PassError> {
+        let element = if weight.packing == Packing::Int4 { DataType::Int4 } else { DataType::Int2 };
         let stem = self.model.graph.value(weight.value).name().to_owned();
+        let packed = narrow_tensor(&format!("{stem}_packed"), element, &weight.shape, &weight.integers);
         let graph = self.graph();
-        let packed =
-            graph.add_initializer(TensorProto::from_raw(&format!("{stem}_packed"), element, &weight.shape, raw));
-        let integers = cast(graph, packed, DataType::Int8, "integers");
-        self.replace(weight, integers);
+        let readers: Vec<NodeId> = graph.value(weight.value).uses().iter().map(|u| u.node).collect();
+        let packed = graph.add_initializer(packed);
+        if !readers.iter().all(|&node| dequantizes_blocks(graph.node(node))) {
+            let integers = cast(graph, packed, DataType::Int8, "integers");
+            self.replace(weight, integers);
+            return Ok(());
+        }
+        let mut zero_points: IndexMap<ValueId, ValueId> = IndexMap::new();
+        for node in readers {
+            let Some(zero_point) = graph.node(node).input(2) else { continue };
+            let narrow = match zero_points.get(&zero_point) {
+                Some(&narrow) => narrow,
+                None => {
+                    let Some(tensor) = graph.constant(zero_point) else { continue };
+                    let values: Vec<i8> = tensor.to_i64()?.into_iter().map(|z| z as i8).collect();
+                    let name = graph.value(zero_point).name();
+                    let tensor = narrow_tensor(&format!("{name}_packed"), element, &tensor.shape()?, &values);
+                    let narrow = graph.add_initializer(tensor);
+                    zero_points.insert(zero_point, narrow);
+                    narrow
+                }
+            };
+            graph.set_input(node, 2, Some(narrow));
+        }
+        for &zero_point in zero_points.keys() {
+            graph.remove_value(zero_point);
+        }
+        self.replace(weight, packed);
+        Ok(())
     }
+}
+
+/// Whether a node reads integers of a type narrower than a byte as they are.
+fn dequantizes_blocks(node: &Node) -> bool {
+    node.is("DequantizeLinear") && node.int_or("block_size", 0) != 0
+}
+
+/// A tensor of signed integers of 4 or 2 bits.
+fn narrow_tensor(name: &str, element: DataType, shape: &[usize], integers: &[i8]) -> TensorProto {
+    let bits = if element == DataType::Int4 { 4 } else { 2 };
+    let mask = (1_u8 << bits) - 1;
+    let byte = |chunk: &[i8]| {
+        chunk.iter().enumerate().fold(0, |byte, (k, &q)| byte | ((q.to_le_bytes()[0] & mask) << (k * bits)))
+    };
+    let raw: Vec<u8> = integers.chunks(8 / bits).map(byte).collect();
+    TensorProto::from_raw(name, element, shape, raw)
 }

@@ -1,0 +1,173 @@
+//! Pass `fuse-nbits`: a product with a weight in blocks becomes `MatMulNBits` of onnxruntime.
+//!
+//! ```text
+//! y = MatMul(x, DequantizeLinear<axis = 0, block_size>(q, s, z))   q [K, N], s and z [⌈K/block⌉, N]
+//! y = com.microsoft.MatMulNBits<K, N, bits, block_size, accuracy_level>(x, B, scales, zero_points)
+//! ```
+//!
+//! B is `[N, ⌈K/block⌉, block·bits/8]`: the integers u = q + 2^(b−1) of an output channel block by block, from the low end of
+//! each byte, u = 2^(b−1), which stands for 0, behind the last ones; scales and zero points lie channel by channel. The
+//! kernel computes Σ (u − z − 2^(b−1))·s·x, the same product; with accuracy level 4 it rounds blocks of x to 8 bits. This is
+//! what onnxruntime makes of the pattern by itself when it loads a model, at opset 21 and with as many bits as there are
+//! element types. Written here it needs neither.
+//!
+//! Declined: a weight that is not constant, and blocks along another axis.
+
+use crate::analysis::quantized::is_dequantizer;
+use crate::ir::{AttributeProto, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::pass::{Outcome, Pass, PassError};
+use indexmap::IndexMap;
+
+/// The domain of onnxruntime's own operators.
+const CONTRIB: &str = "com.microsoft";
+
+/// The level at which onnxruntime rounds activations to 8 bits.
+const INT8: i64 = 4;
+
+/// Fuses products with weights in blocks.
+#[derive(Clone, Debug, Default)]
+pub struct FuseNBits {
+    /// Bits of the weight by layer name; 8 for those without an entry.
+    pub bits: IndexMap<String, u8>,
+}
+
+impl Pass for FuseNBits {
+    fn name(&self) -> &'static str {
+        "fuse-nbits"
+    }
+
+    fn about(&self) -> &'static str {
+        "products with weights in blocks become MatMulNBits of onnxruntime"
+    }
+
+    fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let mut sites = Vec::new();
+        for (id, node) in model.graph.nodes().filter(|(_, node)| node.is("MatMul")) {
+            let label = node.label(&model.graph);
+            match self.site(model, id, label)? {
+                Some(Ok(site)) => sites.push(site),
+                Some(Err(reason)) => outcome.decline(label, reason),
+                None => {}
+            }
+        }
+        if !sites.is_empty() && model.opset(CONTRIB).is_none() {
+            model.set_opset(CONTRIB, 1);
+        }
+        let mut written: IndexMap<ValueId, Vec<Option<ValueId>>> = IndexMap::new();
+        for site in sites {
+            let graph = &mut model.graph;
+            let constants = written.entry(site.weight).or_insert_with(|| {
+                let mut add = |tensor: &TensorProto| Some(graph.add_initializer(tensor.clone()));
+                let mut values = vec![add(&site.integers), add(&site.scales)];
+                values.extend(site.zero_points.as_ref().map(&mut add));
+                values
+            });
+            let inputs: Vec<Option<ValueId>> =
+                [Some(site.input)].into_iter().chain(constants.iter().copied()).collect();
+            let node = graph.node(site.node);
+            let (name, output) = (node.name().to_owned(), node.output(0));
+            let mut proto = NodeProto::of("MatMulNBits", &name, site.attributes);
+            proto.domain = Some(CONTRIB.to_owned());
+            graph.remove_node(site.node);
+            graph.add_node(proto, &inputs, &[output]);
+            outcome.count();
+        }
+        Ok(outcome)
+    }
+}
+
+/// A product, and what takes its place.
+struct Site {
+    node: NodeId,
+    input: ValueId,
+    /// The dequantized weight.
+    weight: ValueId,
+    integers: TensorProto,
+    scales: TensorProto,
+    zero_points: Option<TensorProto>,
+    attributes: Vec<AttributeProto>,
+}
+
+impl FuseNBits {
+    fn site(&self, model: &Model, id: NodeId, label: &str) -> Result<Option<Result<Site, String>>, PassError> {
+        let graph = &model.graph;
+        let Some([input, weight]) = graph.node(id).two_inputs() else { return Ok(None) };
+        let Some((dequantizer, _)) = graph.value(weight).producer() else { return Ok(None) };
+        let read = graph.node(dequantizer);
+        let block = usize::try_from(read.int_or("block_size", 0)).unwrap_or_default();
+        if !is_dequantizer(read) || block == 0 {
+            return Ok(None);
+        }
+        let constant = |slot| Ok::<_, PassError>(read.input(slot).and_then(|v| model.constant(v)).transpose()?);
+        let (Some(integers), Some(scales)) = (constant(0)?, constant(1)?) else {
+            return Ok(Some(Err("its weight is not constant".to_owned())));
+        };
+        let zero_points = constant(2)?;
+        let (&[size, channels], 0) = (&integers.shape()?[..], read.int_or("axis", 1)) else {
+            return Ok(Some(Err("the blocks of its weight do not lie along its inputs".to_owned())));
+        };
+        let bits = self.bits.get(label).copied().unwrap_or(8);
+        let blocks = size.div_ceil(block);
+        let weight_integers: Vec<u8> = integers.to_i64()?.into_iter().map(|q| unsigned(q, bits)).collect();
+        let stem = graph.value(weight).name();
+        let words = words(&weight_integers, channels, block, bits);
+        let bytes = block * usize::from(bits) / 8;
+        let scales = by_channel(&scales.to_f32()?, channels);
+        let zero_points = match zero_points {
+            None => None,
+            Some(tensor) => {
+                let values: Vec<u8> = tensor.to_i64()?.into_iter().map(|z| unsigned(z, bits)).collect();
+                let rows: Vec<u8> =
+                    by_channel(&values, channels).chunks(blocks).flat_map(|row| packed(row, bits)).collect();
+                let width = rows.len() / channels.max(1);
+                Some(TensorProto::from_u8(&format!("{stem}_zero_points"), &[channels, width], &rows))
+            }
+        };
+        let attributes = [
+            ("K", size as i64),
+            ("N", channels as i64),
+            ("bits", i64::from(bits)),
+            ("block_size", block as i64),
+            ("accuracy_level", INT8),
+        ];
+        Ok(Some(Ok(Site {
+            node: id,
+            input,
+            weight,
+            integers: TensorProto::from_u8(&format!("{stem}_words"), &[channels, blocks, bytes], &words),
+            scales: TensorProto::from_f32(&format!("{stem}_scales"), &[channels, blocks], &scales),
+            zero_points,
+            attributes: attributes.map(|(name, value)| AttributeProto::int(name, value)).to_vec(),
+        })))
+    }
+}
+
+/// q + 2^(b−1).
+fn unsigned(q: i64, bits: u8) -> u8 {
+    (q + (1 << (bits - 1))) as u8
+}
+
+/// Values `[blocks, N]` channel by channel.
+fn by_channel<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
+    (0..channels).flat_map(|channel| values.iter().skip(channel).step_by(channels.max(1)).copied()).collect()
+}
+
+/// The integers `[K, N]` in words, each channel filled up to whole blocks with what stands for 0.
+fn words(integers: &[u8], channels: usize, block: usize, bits: u8) -> Vec<u8> {
+    let size = integers.len() / channels.max(1);
+    let padded = size.div_ceil(block) * block;
+    let zero = unsigned(0, bits);
+    let channel = |channel: usize| {
+        let row = integers.iter().skip(channel).step_by(channels).copied();
+        packed(&row.chain(std::iter::repeat(zero)).take(padded).collect::<Vec<u8>>(), bits)
+    };
+    (0..channels).flat_map(channel).collect()
+}
+
+/// Integers of so many bits, from the low end of each byte.
+fn packed(integers: &[u8], bits: u8) -> Vec<u8> {
+    let per = usize::from(8 / bits.clamp(1, 8));
+    let byte = |chunk: &[u8]| chunk.iter().enumerate().fold(0, |byte, (k, q)| byte | q << (k * usize::from(bits)));
+    integers.chunks(per).map(byte).collect()
+}
