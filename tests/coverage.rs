@@ -40,6 +40,19 @@ fn operators(path: &Path) -> Vec<String> {
     model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect()
 }
 
+/// What the engine would compute wrongly is left to the runtime.
+#[test]
+fn an_operator_that_the_engine_gets_wrong_stays_float() {
+    for (alpha, stays) in [("1.0", false), ("0.5", true)] {
+        let text = PARTLY.replace("acme.OPERATOR <gain = 2.0>", &format!("Celu <alpha = {alpha}>"));
+        let scratch = Scratch::new();
+        let (float, data) = model(&scratch, &text, "");
+        let output = scratch.out("out.onnx");
+        let run = msq(args![float, "-o", output, "--calib", data, "--json"]).ok();
+        assert_eq!(run.stdout.contains("wrongly where alpha is not 1"), stays, "{}", run.stdout);
+    }
+}
+
 /// The name of an operator the engine knows means nothing in another domain.
 #[test]
 fn what_depends_on_a_custom_operator_stays_float() {

@@ -14,17 +14,18 @@ from ._document import Document
 BatchNorm: TypeAlias = Literal["fold", "affine"]
 FreezeInitializers: TypeAlias = Literal["weights", "all", "none"]
 WeightBits: TypeAlias = float | Literal["float", "ternary", "binary"]
-ActivationBits: TypeAlias = int | Literal["float"]
+ActivationBits: TypeAlias = int | Literal["float", "dynamic"]
 WeightGrid: TypeAlias = Literal[
-    "narrow", "full", "fixed-point", "wage", "sign", "power-of-two", "binary-bases", "codebook", "trellis"
+    "narrow", "full", "asymmetric", "fixed-point", "wage", "sign", "power-of-two", "binary-bases", "codebook", "trellis"
 ]
 PackingForm: TypeAlias = Literal["auto", "none", "int4", "int2"]
+Granularity: TypeAlias = str
 ObserverKind: TypeAlias = str
 EndBits: TypeAlias = int | Literal["same", "activations"]
 PlacementMode: TypeAlias = Literal["faster", "all"]
 SolverName: TypeAlias = str
 RoundingMode: TypeAlias = Literal["nearest", "stochastic"]
-Format: TypeAlias = Literal["qdq", "qlinear", "integer"]
+Format: TypeAlias = Literal["qdq", "qlinear", "integer", "nbits"]
 OutputChoice: TypeAlias = str
 LayerOp: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
 StoredKind: TypeAlias = Literal["embedding", "recurrent", "branch", "operator"]
@@ -128,16 +129,21 @@ class LayerPlan:
     Attributes:
         weights: Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as
             1.75.
-        activations: Bits of the activation read: `"float"` or 2 to 8.
+        activations: Bits of the activation read: `"float"`, 2 to 8, or `"dynamic"` for 8 on ranges found at run
+            time.
         grid: The grid of the weights; unless given, `narrow` at 8 bits, `trellis` up to 4 where the target folds it
             and the solver is `gram`, else `full`.
         packing: How the weights are stored.
+        granularity: How much of the weight shares a scale: `"tensor"`, `"channel"`, or `"block:32"` for blocks of
+            32 values of a channel, in products that compute in float; unless given, a channel where the target has
+            one scale per channel.
     """
 
     weights: WeightBits
     activations: ActivationBits
     grid: WeightGrid | None = None
     packing: PackingForm | None = None
+    granularity: Granularity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,7 @@ class SolveOptions:
         rounding: How the solver `round` rounds; `stochastic` makes it the solver where none is named.
         bias_correction: Whether the bias takes back what rounding the weights does to the mean of a layer's output.
         position_step: Stride between the positions of an activation that `gram` samples, 1 for all; at least 32
-            positions per sample are taken.
+            positions per sample are taken, and more where samples are few.
         solver_steps: Mini-batches per layer for the solvers that learn, `adaround` and `lsq`.
     """
 

@@ -131,6 +131,9 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
             let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
             return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
         }
+        if node.op() == "Celu" && node.float_or("alpha", 1.0) != 1.0 {
+            return Some((id, format!("the engine computes `Celu` of node `{label}` wrongly where alpha is not 1")));
+        }
         let inner = node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, &known, 0))?;
         Some((id, format!("the engine does not know `{inner}`, which is inside node `{label}`")))
     };
