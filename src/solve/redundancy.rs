@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn repeated_columns_are_found_out() {
         let held_out = [columns(400, 1, 3)];
-        let (different, repeated) = (columns(4000, 1, 1), columns(20, 200, 1));
+        let (different, repeated) = (columns(600, 1, 1), columns(20, 30, 1));
         let (of_different, of_repeated) = (found(&different, &held_out), found(&repeated, &held_out));
         assert!(of_repeated > of_different, "{of_repeated} {of_different}");
         assert_eq!(found(&repeated, &[]), 1.0);
