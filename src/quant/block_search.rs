@@ -65,9 +65,10 @@ pub(crate) fn round_blocks(
         data: blocks().flat_map(|(_, integers)| integers).copied().collect(),
         granularity: Granularity::Block(block),
         scales: blocks().map(|(found, _)| found.scale).collect(),
-        zero_points: match grid.is_symmetric() {
-            true => Vec::new(),
-            false => blocks().map(|(found, _)| found.zero_point as i8).collect(),
+        zero_points: if grid.is_symmetric() {
+            Vec::new()
+        } else {
+            blocks().map(|(found, _)| found.zero_point as i8).collect()
         },
         shape: vec![weights.len() / size, size],
         axis: Some(0),

@@ -13,8 +13,6 @@ use crate::quant::GridSpec;
 /// How much more redundant the next guess is, and how many there are at most.
 const FACTOR: f64 = 8.0;
 const GUESSES: i32 = 4;
-/// The share of the error that must not be left for a guess to be better than the one before.
-const CLEARLY: f64 = 0.99;
 /// Rows that are looked at, of all groups.
 const ROWS: usize = 64;
 /// Of fewer values in a column there are always columns enough.
@@ -40,8 +38,7 @@ pub(super) fn of(problem: &Problem, held_out: &[Columns]) -> Result<f64, SolveEr
     for guess in 1..GUESSES {
         let redundancy = FACTOR.powi(guess);
         let found = noise(redundancy)?;
-        // A little less may be chance.
-        if found.is_nan() || found >= CLEARLY * least {
+        if found.is_nan() || found >= least {
             break;
         }
         (best, least) = (redundancy, found);

@@ -5,10 +5,10 @@
 //! y = Add(Mul(Cast<float>(MatMulInteger(q, W_quantized, z, W_zero_point)), Mul(s, W_scale)), b)
 //! ```
 //!
-//! With `x ≈ (q − z)·s`, q uint8, and `W ≈ W_quantized·W_scale`, int8 with one scale or one per output channel, the product is
-//! Σ (q − z)·W_quantized, exact in int32, times both scales. The range is that of the input's smallest and largest value
-//! and of zero, so no calibration is needed; it holds for all rows of the input together. Layers that read the same value
-//! share its quantizer. onnxruntime makes `DynamicQuantizeMatMul` or `MatMulIntegerToFloat` of these nodes in this order.
+//! With `x ≈ (q − z)·s`, q uint8, and `W ≈ W_quantized·W_scale`, int8 with one scale or one per output channel, the
+//! product is Σ (q − z)·v, v the integers of W, exact in int32, times both scales. The range is that of the input's
+//! smallest and largest value and of zero, so no calibration is needed; it holds for all rows of the input together.
+//! Layers that read the same value share its quantizer. onnxruntime makes `DynamicQuantizeMatMul` or `MatMulIntegerToFloat` of these nodes in this order.
 //!
 //! A `Gemm` becomes a product and a sum, its transposed weight is transposed back. `MatMulInteger` has the name of the
 //! layer. Layers without integers are not changed. A layer that is no plain product with a matrix

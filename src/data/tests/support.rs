@@ -43,7 +43,9 @@ elements!(f32 = "<f4", f64 = "<f8", i16 = "<i2", i32 = "<i4", i64 = "<i8", u8 = 
 
 /// The bytes of an `.npy` file as `NumPy` writes it.
 pub(super) fn npy<T: Element>(shape: &[u64], data: &[T]) -> Vec<u8> {
-    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
+    let axes: Vec<String> = shape.iter().map(u64::to_string).collect();
+    // A tuple of one needs the comma.
+    let axes = axes.join(", ") + if axes.len() == 1 { "," } else { "" };
     let header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}\n", T::DESCRIPTION);
     npy_with_header(&header, &data.iter().flat_map(|element| element.bytes()).collect::<Vec<u8>>())
 }

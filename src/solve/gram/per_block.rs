@@ -1,6 +1,6 @@
 //! Rows with one scale per block of consecutive inputs, and a zero point where the grid has one.
 //!
-//! With V = s_b·(q − z_b), b the block of an input, p = V·A and t = w*·A the error of a row is `V·p − 2·V·t + w*·t`.
+//! With `V = s_b·(q − z_b)`, b the block of an input, p = V·A and t = w*·A the error of a row is `V·p − 2·V·t + w*·t`.
 //!
 //! * Start: scales and zero points block by block, by the error of rounding to nearest weighed with the diagonal of A;
 //!   then rounding with feedback on these, and on smaller and larger ones, because feedback makes weights larger than they

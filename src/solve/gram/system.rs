@@ -176,12 +176,12 @@ impl System {
             for i in 0..size {
                 matrix[(i, i)] += damping + parts.shrinkage * form[(i, i)];
             }
-            if let Ok(factor) = matrix.llt(Side::Lower) {
-                if let Some(unit_lower) = unit_lower(&factor, size) {
-                    let undamped = (0..size).map(|i| form[(i, i)]).collect();
-                    let form = Form::Full { matrix, unit_lower };
-                    return Some(Self { form, factor: Some(factor), damping, undamped, ..parts });
-                }
+            if let Ok(factor) = matrix.llt(Side::Lower)
+                && let Some(unit_lower) = unit_lower(&factor, size)
+            {
+                let undamped = (0..size).map(|i| form[(i, i)]).collect();
+                let form = Form::Full { matrix, unit_lower };
+                return Some(Self { form, factor: Some(factor), damping, undamped, ..parts });
             }
             damping = (damping * 10.0).max(LEAST_DAMPING);
         }

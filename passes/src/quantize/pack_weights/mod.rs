@@ -353,17 +353,16 @@ impl Packer<'_> {
         let mut zero_points: IndexMap<ValueId, ValueId> = IndexMap::new();
         for node in readers {
             let Some(zero_point) = graph.node(node).input(2) else { continue };
-            let narrow = match zero_points.get(&zero_point) {
-                Some(&narrow) => narrow,
-                None => {
-                    let Some(tensor) = graph.constant(zero_point) else { continue };
-                    let values: Vec<i8> = tensor.to_i64()?.into_iter().map(|z| z as i8).collect();
-                    let name = graph.value(zero_point).name();
-                    let tensor = narrow_tensor(&format!("{name}_packed"), element, &tensor.shape()?, &values);
-                    let narrow = graph.add_initializer(tensor);
-                    zero_points.insert(zero_point, narrow);
-                    narrow
-                }
+            let narrow = if let Some(&narrow) = zero_points.get(&zero_point) {
+                narrow
+            } else {
+                let Some(tensor) = graph.constant(zero_point) else { continue };
+                let values: Vec<i8> = tensor.to_i64()?.into_iter().map(|z| z as i8).collect();
+                let name = graph.value(zero_point).name();
+                let tensor = narrow_tensor(&format!("{name}_packed"), element, &tensor.shape()?, &values);
+                let narrow = graph.add_initializer(tensor);
+                zero_points.insert(zero_point, narrow);
+                narrow
             };
             graph.set_input(node, 2, Some(narrow));
         }
