@@ -24,7 +24,7 @@ from msq_onnx import _errors, _process
         ({"weight_bit": 4}, "`weight_bit` is no option of `quantize`; did you mean `weight_bits`?"),
         ({"weight-bits": 4}, "`weight-bits` is no option of `quantize`; did you mean `weight_bits`?"),
         ({"json": True}, "`json` is no option of `quantize`"),
-        ({"format": "qdqq"}, "`format` is `qdqq`; expected `qdq`, `qlinear`, `integer`; did you mean `qdq`?"),
+        ({"format": "qdqq"}, "`format` is `qdqq`; expected `qdq`, `qlinear`, `integer`, `nbits`; did you mean `qdq`?"),
         ({"samples": "many"}, "`samples` is of type `str`; expected a whole number"),
         ({"samples": True}, "`samples` is of type `bool`; expected a whole number"),
         ({"half_scales": 1}, "`half_scales` is of type `int`; expected True or False"),
