@@ -1,13 +1,9 @@
 //! Whatever onnxruntime loads is taken: models that break the letter of the format, that compute in other types, that
 //! hide their layers in functions. Each is quantized, and onnxruntime compares the file with the float model.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, ran};
-use common::{Scratch, args, models, msq};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::python::{check_model, ran};
+use crate::common::{Scratch, args, models, msq};
 use msq_passes::ir::{DimValue, ModelProto, SparseTensorProto, StringStringEntryProto, TensorProto, TypeValue};
 use serde_json::Value;
 use std::ffi::OsString;

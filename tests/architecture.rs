@@ -2,8 +2,6 @@
 //!
 //! `docs/architecture.md` tells this order as a story; its tables are compared with the lists here.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

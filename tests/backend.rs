@@ -1,11 +1,7 @@
 //! A back end of a user's own: a few operators in plain Rust, one of which no other engine knows. All phases run through
 //! it, and nothing in the library names the one that is built in.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{files, models, repository};
+use crate::common::{files, models, repository};
 use msq_onnx::data::{Array, Dataset, InputSpec, SyntheticOptions};
 use msq_onnx::engine::{Backend, EngineError, Facts, Output, Plan, Session};
 use msq_onnx::evaluate::evaluate;

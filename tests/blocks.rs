@@ -2,15 +2,11 @@
 //! weights; both forms compute the same, our engine and the reader of other files know them; what a target does not run is
 //! refused.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, python, ran};
-use common::{Scratch, args, models, msq};
+use crate::common::arrays::Npy;
+use crate::common::models::{Network, operators};
+use crate::common::python::{check_model, python, ran};
+use crate::common::{args, msq};
 use msq_passes::ir::DataType;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A transposed `Gemm` whose last block is shorter, products with and without a vector behind them, a convolution that has no
@@ -31,52 +27,30 @@ network (float[N,70] x) => (float[N,33] y)
   [out] y = MatMul (z, c)
 }"#;
 
-struct Network {
-    scratch: Scratch,
-    float: PathBuf,
-    data: PathBuf,
+/// The network with samples of five waves: inputs that go together, as those of real networks do.
+fn network() -> Network {
+    let random = |i: u32| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5;
+    let value = |at: u32| {
+        let (sample, input) = (at / 70, at % 70);
+        let wave = |wave: u32| random(sample * 5 + wave) * ((input * (wave + 1)) as f32 * 0.1 + wave as f32).sin();
+        (0..5).map(wave).sum::<f32>() + 0.02 * random(at + 1_000_000)
+    };
+    Network::new(NETWORK, Npy::floats(&[96, 70], &(0..96 * 70).map(value).collect::<Vec<f32>>()))
 }
 
-impl Network {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let mut proto = models::parse(NETWORK);
-        models::fill(&mut proto);
-        let float = models::write(&scratch.path("float.onnx"), &proto);
-        let data = scratch.path("data.npz");
-        // Five waves: inputs that go together, as those of real networks do.
-        let random = |i: u32| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5;
-        let value = |at: u32| {
-            let (sample, input) = (at / 70, at % 70);
-            let wave = |wave: u32| random(sample * 5 + wave) * ((input * (wave + 1)) as f32 * 0.1 + wave as f32).sin();
-            (0..5).map(wave).sum::<f32>() + 0.02 * random(at + 1_000_000)
-        };
-        let values: Vec<f32> = (0..96 * 70).map(value).collect();
-        write_npz(&data, &[("x", Npy::floats(&[96, 70], &values))]);
-        Self { scratch, float, data }
-    }
-
-    #[track_caller]
-    fn quantized(&self, flags: &str) -> PathBuf {
-        let out = self.scratch.out(&format!("{}.onnx", flags.replace([' ', ':'], "-")));
-        let mut all = args![&self.float, "-o", &out, "--calib", &self.data, "-q"].to_vec();
-        all.extend(flags.split_whitespace().map(std::ffi::OsString::from));
-        msq(&all).ok();
-        out
-    }
-
-    /// The decibels of our engine's outputs against float.
-    #[track_caller]
-    fn sqnr(&self, model: &Path) -> f64 {
-        let said = msq(args!["compare", &self.float, model, "--calib", &self.data, "--json"]).ok().stdout;
-        let said: Value = serde_json::from_str(&said).unwrap();
-        said["outputs"][0]["sqnr"].as_f64().or(said["agreement"]["sqnr"].as_f64()).unwrap_or_else(|| panic!("{said}"))
-    }
+/// The quantized model, by weights of blocks unless flags say otherwise.
+#[track_caller]
+fn quantized(network: &Network, flags: &str) -> PathBuf {
+    let (out, run) = network.run(&format!("{flags} -q --calib {}", network.data.display()));
+    run.ok();
+    out
 }
 
-fn operators(model: &Path) -> Vec<String> {
-    let model = msq_onnx::load(model).unwrap();
-    model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect()
+/// The decibels of our engine's outputs against float.
+#[track_caller]
+fn sqnr(network: &Network, model: &Path) -> f64 {
+    let said = msq(args!["compare", &network.float, model, "--calib", &network.data, "--json"]).ok().json();
+    said["outputs"][0]["sqnr"].as_f64().or(said["agreement"]["sqnr"].as_f64()).unwrap_or_else(|| panic!("{said}"))
 }
 
 fn elements(model: &Path) -> Vec<DataType> {
@@ -93,8 +67,8 @@ fn decibels(float: &[f32], other: &[f32]) -> f64 {
 
 #[test]
 fn products_read_integers_in_blocks() {
-    let network = Network::new();
-    let four = network.quantized("--granularity block:16 --weight-bits 4 --keep-names");
+    let network = network();
+    let four = quantized(&network, "--granularity block:16 --weight-bits 4 --keep-names");
     let found = operators(&four);
     let count = |op: &str| found.iter().filter(|found| *found == op).count();
     assert_eq!((count("DequantizeLinear"), count("MatMul"), count("Gemm"), count("Add")), (3, 3, 0, 2), "{found:?}");
@@ -109,9 +83,9 @@ fn products_read_integers_in_blocks() {
     let bytes = std::fs::metadata(&four).unwrap().len() as usize;
     let weights = 48 * 70 + 48 * 64 + 64 * 33;
     assert!(bytes < weights / 2 + 4 * (5 * 48 + 3 * 64 + 4 * 33) + 3000, "{bytes}");
-    let eight = network.quantized("--granularity block:16 --weight-bits 8");
+    let eight = quantized(&network, "--granularity block:16 --weight-bits 8");
     assert_eq!(elements(&eight), [DataType::Int8; 3]);
-    let [few, many] = [&four, &eight].map(|model| network.sqnr(model));
+    let [few, many] = [&four, &eight].map(|model| sqnr(&network, model));
     assert!(few > 15.0 && many > few.max(30.0), "{few} {many}");
     let said = msq(args!["inspect", &four]).ok().stdout;
     assert!(said.contains("48×64") && !said.contains("int8"), "{said}");
@@ -123,15 +97,15 @@ fn products_read_integers_in_blocks() {
 
 #[test]
 fn solvers_and_zero_points_lose_less() {
-    let network = Network::new();
-    let sqnr =
-        |flags: &str| network.sqnr(&network.quantized(&format!("--granularity block:16 --weight-bits 4 {flags}")));
-    let (solved, rounded) = (sqnr(""), sqnr("--solver round"));
+    let network = network();
+    let found =
+        |flags: &str| sqnr(&network, &quantized(&network, &format!("--granularity block:16 --weight-bits 4 {flags}")));
+    let (solved, rounded) = (found(""), found("--solver round"));
     assert!(solved > rounded + 0.5, "{solved} {rounded}");
-    let shifted = sqnr("--grid asymmetric --solver round");
+    let shifted = found("--grid asymmetric --solver round");
     // These weights lie around 0.
     assert!(shifted > rounded - 1.0, "{shifted} {rounded}");
-    let channels = network.sqnr(&network.quantized("--weight-bits 4 --grid full --act-bits float --solver round"));
+    let channels = sqnr(&network, &quantized(&network, "--weight-bits 4 --grid full --act-bits float --solver round"));
     assert!(rounded > channels, "{rounded} {channels}");
 }
 
@@ -140,7 +114,7 @@ fn onnxruntime_runs_what_is_written() {
     if python().is_none() {
         return;
     }
-    let network = Network::new();
+    let network = network();
     let cases = [
         ("--weight-bits 4", 15.0),
         ("--weight-bits 4 --grid asymmetric", 15.0),
@@ -151,14 +125,14 @@ fn onnxruntime_runs_what_is_written() {
         ("--weight-bits 8 --format nbits --grid asymmetric", 30.0),
     ];
     let files: Vec<PathBuf> =
-        cases.iter().map(|(flags, _)| network.quantized(&format!("--granularity block:32 {flags}"))).collect();
+        cases.iter().map(|(flags, _)| quantized(&network, &format!("--granularity block:32 {flags}"))).collect();
     let all = [&network.float].into_iter().chain(&files);
     let runs: Vec<(&Path, &Path)> = all.map(|file| (file.as_path(), network.data.as_path())).collect();
     let ran = ran("survey", &runs).unwrap();
     for ((file, (flags, least)), run) in files.iter().zip(cases).zip(&ran[1..]) {
         let found = decibels(&ran[0].outputs["y"], &run.outputs["y"]);
         assert!(found > least, "{flags}: {found}");
-        let own = network.sqnr(file);
+        let own = sqnr(&network, file);
         assert!(own > least, "{flags}: {own} in our engine, {found}");
         let fused = check_model(args!["fusion", file]).unwrap();
         // The runtime joins products and sums of matrices before it looks for blocks.
@@ -171,10 +145,10 @@ fn onnxruntime_runs_what_is_written() {
 /// A form of the same function: our engine computes the same of both.
 #[test]
 fn both_forms_are_the_same_function() {
-    let network = Network::new();
+    let network = network();
     for flags in ["--weight-bits 4", "--weight-bits 4 --grid asymmetric", "--weight-bits 8"] {
-        let [plain, fused] =
-            ["qdq", "nbits"].map(|form| network.quantized(&format!("--granularity block:32 --format {form} {flags}")));
+        let [plain, fused] = ["qdq", "nbits"]
+            .map(|form| quantized(&network, &format!("--granularity block:32 --format {form} {flags}")));
         let said = msq(args!["compare", &plain, &fused, "--calib", &network.data]).ok().stdout;
         assert!(said.contains("output     equal"), "{flags}: {said}");
     }
@@ -182,11 +156,10 @@ fn both_forms_are_the_same_function() {
 
 #[test]
 fn what_a_target_does_not_run_is_refused() {
-    let network = Network::new();
+    let network = network();
     let refused = |flags: &str| {
-        let mut all = args![&network.float, "-o", network.scratch.out("no.onnx"), "--calib", &network.data].to_vec();
-        all.extend(flags.split_whitespace().map(std::ffi::OsString::from));
-        msq(&all).error(2).to_owned()
+        let (_, run) = network.run(&format!("{flags} --calib {}", network.data.display()));
+        run.error(2).to_owned()
     };
     for (flags, part) in [
         ("--granularity block:32 --profile tract", "`tract` does not run weights with one scale per block"),

@@ -1,10 +1,6 @@
 //! `msq-onnx compare`: the layer at which two models part is found, whatever became of names.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Scratch, args, digits, models, msq, quantize_digits};
+use crate::common::{Scratch, args, digits, models, msq, quantize_digits};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

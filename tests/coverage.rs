@@ -1,12 +1,9 @@
 //! Models that the engine runs in part, or not at all: what it runs is quantized as usual, the rest is left float with a
 //! reason, its weights stored as integers, and custom operators stay as they are.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::{Scratch, args, models, msq};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::models::operators;
+use crate::common::{Scratch, args, models, msq};
 use msq_passes::ir::{ModelProto, StringStringEntryProto};
 use std::path::{Path, PathBuf};
 
@@ -33,11 +30,6 @@ fn model(scratch: &Scratch, text: &str, operator: &str) -> (PathBuf, PathBuf) {
     let data = scratch.path("data.npz");
     write_npz(&data, &[("x", Npy::ramp(&[8, 3, 8, 8]))]);
     (models::write(&scratch.path("float.onnx"), &proto), data)
-}
-
-fn operators(path: &Path) -> Vec<String> {
-    let model = msq_onnx::load(path).unwrap();
-    model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect()
 }
 
 /// What the engine would compute wrongly is left to the runtime.

@@ -1,13 +1,10 @@
 //! Activations quantized at run time: no calibration data, the operators that onnxruntime fuses, close to float, and
 //! understood by our own commands.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, python, ran};
-use common::{Scratch, args, models, msq};
+use crate::common::arrays::Npy;
+use crate::common::models::{Network, operators};
+use crate::common::python::{check_model, python, ran};
+use crate::common::{args, msq};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -26,46 +23,23 @@ network (float[N,4,32] x) => (float[N,4,24] y, float[K,40] z)
   [fc] z = Gemm <transB = 1> (f, c, cb)
 }"#;
 
-struct Network {
-    scratch: Scratch,
-    float: PathBuf,
-    data: PathBuf,
+fn network() -> Network {
+    let value = |i: u32| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5;
+    Network::new(NETWORK, Npy::floats(&[16, 4, 32], &(0..16 * 128).map(value).collect::<Vec<f32>>()))
 }
 
-impl Network {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let mut proto = models::parse(NETWORK);
-        models::fill(&mut proto);
-        let float = models::write(&scratch.path("float.onnx"), &proto);
-        let data = scratch.path("data.npz");
-        let values: Vec<f32> =
-            (0..16 * 128_u32).map(|i| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5).collect();
-        write_npz(&data, &[("x", Npy::floats(&[16, 4, 32], &values))]);
-        Self { scratch, float, data }
-    }
-
-    /// Without data.
-    #[track_caller]
-    fn quantized(&self, flags: &str) -> PathBuf {
-        let out = self.scratch.out(&format!("{}.onnx", flags.replace([' ', ':'], "-")));
-        let mut all = args![&self.float, "-o", &out].to_vec();
-        all.extend(flags.split_whitespace().map(std::ffi::OsString::from));
-        let run = msq(&all).ok();
-        assert!(!run.stderr.contains("calibration"), "{}", run.stderr);
-        out
-    }
-}
-
-fn operators(model: &Path) -> Vec<String> {
-    let model = msq_onnx::load(model).unwrap();
-    model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect()
+/// The quantized model, made without data.
+#[track_caller]
+fn quantized(network: &Network, flags: &str) -> PathBuf {
+    let (out, run) = network.run(flags);
+    assert!(!run.ok().stderr.contains("calibration"));
+    out
 }
 
 #[test]
 fn products_quantize_what_they_read() {
-    let network = Network::new();
-    let dynamic = network.quantized("--act-bits dynamic");
+    let network = network();
+    let dynamic = quantized(&network, "--act-bits dynamic");
     let found = operators(&dynamic);
     let count = |op: &str| found.iter().filter(|found| *found == op).count();
     // One for the two products that read one value.
@@ -80,7 +54,7 @@ fn products_quantize_what_they_read() {
     assert_eq!(inspected["plan"]["default"]["activations"], "dynamic", "{inspected}");
     assert_eq!(inspected["layers"].as_array().unwrap().len(), 4, "{inspected}");
     // The flag has two names, and a plan says the same.
-    let same = network.quantized("--activations dynamic --keep-names");
+    let same = quantized(&network, "--activations dynamic --keep-names");
     let plan = network.scratch.path("plan.json");
     std::fs::write(&plan, r#"{"version": 1, "default": {"weights": 8, "activations": "dynamic"}}"#).unwrap();
     let planned = network.scratch.out("planned.onnx");
@@ -93,9 +67,9 @@ fn onnxruntime_fuses_them() {
     if python().is_none() {
         return;
     }
-    let network = Network::new();
+    let network = network();
     let files = ["--act-bits dynamic", "--act-bits dynamic --weight-bits 4 --solver round"]
-        .map(|flags| (network.quantized(flags), if flags.contains('4') { 10.0 } else { 28.0 }));
+        .map(|flags| (quantized(&network, flags), if flags.contains('4') { 10.0 } else { 28.0 }));
     let all = [network.float.clone()].into_iter().chain(files.iter().map(|(file, _)| file.clone()));
     let all: Vec<PathBuf> = all.collect();
     let runs: Vec<(&Path, &Path)> = all.iter().map(|file| (file.as_path(), network.data.as_path())).collect();
@@ -119,7 +93,7 @@ fn onnxruntime_fuses_them() {
 
 #[test]
 fn what_a_target_does_not_run_is_refused() {
-    let network = Network::new();
+    let network = network();
     for profile in ["tensorrt", "openvino", "qnn", "tract"] {
         let out = network.scratch.out("no.onnx");
         let run = msq(args![&network.float, "-o", out, "--act-bits", "dynamic", "--profile", profile]);

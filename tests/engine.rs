@@ -1,16 +1,12 @@
 //! The engine: taps change nothing, runs do not depend on those before, results do not depend on threads,
 //! memory does not depend on the number of samples.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::Npy;
-use common::{Scratch, args, child, digits, models, msq, quantize_digits, repository};
+use crate::common::arrays::Npy;
+use crate::common::{Scratch, args, child, digits, models, msq, quantize_digits, repository};
 use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, DataOptions, Dataset};
 use msq_onnx::engine::{Output, Session, standard};
-use msq_onnx::{Options, PlacementMode, Quantized, Quantizer};
+use msq_onnx::{Options, Quantized, Quantizer};
 use msq_passes::ir::{DataType, Model};
 use msq_passes::pipelines;
 use std::path::Path;
@@ -203,8 +199,6 @@ fn quantized(path: &Path, repair: bool) -> Quantized {
     let data = Dataset::open(path, &specs, &DataOptions::default()).unwrap();
     let mut options = Options::default();
     options.repair.repair = repair;
-    // Repairs are for what runs on integers, which does not pay here.
-    options.scheme.placement = PlacementMode::All;
     Quantizer::new(model).calibration(data).options(options).threads(2).run().unwrap()
 }
 

@@ -1,11 +1,7 @@
 //! What becomes of weights before and after rounding them: channels between layers are equalized, biases corrected.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::{Scratch, args, digits, models, msq, quantize_digits};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_onnx::data::InputSpec;
 use msq_onnx::data::{DataOptions, Dataset};
 use msq_onnx::engine::standard;

@@ -1,10 +1,6 @@
 //! Encodings from a quantized model to files of other tools and back.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Scratch, args, digits, msq, quantize_digits};
+use crate::common::{Scratch, args, digits, msq, quantize_digits};
 use msq_onnx::exchange::{Encoding, Encodings, EncodingsFormat, read};
 use msq_passes::ir;
 use std::ffi::OsString;

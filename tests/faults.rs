@@ -2,12 +2,8 @@
 //! nothing else stays behind.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::Npy;
-use common::{BINARY, Scratch, args, digits, models, msq};
+use crate::common::arrays::Npy;
+use crate::common::{BINARY, Scratch, args, digits, models, msq};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,14 +1,10 @@
 //! The gradients that the pass `differentiate` writes, beside central differences: each rule on small graphs, and whole
 //! networks. The engine runs what it knows; onnxruntime checks and runs all of them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{python, ran};
-use common::random_network::random_network;
-use common::{Scratch, models, repository};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::python::{python, ran};
+use crate::common::random_network::random_network;
+use crate::common::{Scratch, models, repository};
 use msq_onnx::data::Array;
 use msq_onnx::engine::standard;
 use msq_passes::ir::{self, Model, TypeProto, ValueId};

@@ -1,11 +1,7 @@
 //! Grids and rounding by name: the integers and scales in the file are those the grid allows, whatever the solver, and
 //! what cannot be is refused in one line.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Scratch, args, digits, msq, quantize_digits};
+use crate::common::{Scratch, args, digits, msq, quantize_digits};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 

@@ -1,11 +1,7 @@
 //! A solver may give the input of a layer another scale: only where nothing else reads it, and the file, the bias and
 //! the layers behind it follow.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Scratch, models};
+use crate::common::{Scratch, models};
 use msq_onnx::data::{Array, Dataset, Sample};
 use msq_onnx::engine::standard;
 use msq_onnx::{

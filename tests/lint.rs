@@ -1,13 +1,9 @@
 //! What `lint` says about models: that onnxruntime leaves in float exactly what is predicted, and how the command
 //! behaves.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, python};
-use common::{Scratch, args, digits, models, msq, quantize_digits, repository};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::python::{check_model, python};
+use crate::common::{Scratch, args, digits, models, msq, quantize_digits, repository};
 use msq_passes::ir::{DataType, Model, ModelProto, ValueInfoProto, import, save_model};
 use msq_passes::lint::{lint, predict_float};
 use msq_passes::{Profile, Support};
@@ -115,7 +111,7 @@ fn networks_as_predicted() {
     if python().is_none() {
         return;
     }
-    for file in common::files(&repository("tests/networks"), "onnxtxt") {
+    for file in crate::common::files(&repository("tests/networks"), "onnxtxt") {
         if UNFOLDED.iter().any(|name| file.file_stem().is_some_and(|stem| stem == *name)) {
             continue;
         }

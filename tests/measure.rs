@@ -1,10 +1,6 @@
 //! One measure everywhere: what a run, an evaluation and `--max-drop` say of outputs that hold no scores.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Scratch, args, digits, models, msq};
+use crate::common::{Scratch, args, digits, models, msq};
 use msq_onnx::data::{Dataset, InputSpec, SyntheticOptions};
 use msq_onnx::evaluate::evaluate;
 use msq_onnx::runtime::Runtime;
@@ -42,7 +38,7 @@ fn share_lost(float: &Model, other: &Model, data: &Dataset) -> f64 {
     let outputs = |model: &Model, name: &str| -> Vec<f64> {
         let path = scratch.path(name);
         evaluate(model, None, data, &MeasureOptions::default(), Some(&path), &Runtime::default()).unwrap();
-        let read = common::arrays::read_npz(&path);
+        let read = crate::common::arrays::read_npz(&path);
         read.into_values().next().unwrap().iter().map(|&v| f64::from(v)).collect()
     };
     let (a, b) = (outputs(float, "a.npz"), outputs(other, "b.npz"));

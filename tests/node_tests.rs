@@ -2,12 +2,8 @@
 //! quantizing it gives a model or an error. With their inputs made weights, those that quantize are valid, and run where
 //! the float model does.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::python::{check_model, python, script};
-use common::{args, files};
+use crate::common::python::{check_model, python, script};
+use crate::common::{args, files};
 use msq_onnx::data::SyntheticOptions;
 use msq_onnx::{Options, Quantizer, VerifyOptions};
 use msq_passes::ir;

@@ -1,12 +1,8 @@
 //! The passes that prepare a model keep its function: on digits after each of them, on every fixture of the passes
 //! that the engine can run after all of them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::random_network::random_network;
-use common::{digits, models, repository};
+use crate::common::random_network::random_network;
+use crate::common::{digits, models, repository};
 use msq_onnx::data::InputSpec;
 use msq_onnx::data::{Array, ArrayData, DataOptions, Dataset};
 use msq_onnx::engine::{EngineError, standard};
@@ -116,7 +112,7 @@ const ENGINE_DIFFERS: [&str; 2] = ["swish-alpha", "double-beyond-the-range"];
 #[test]
 fn every_fixture_keeps_its_function() {
     let mut compared = 0;
-    for path in common::files(&repository("testdata/passes"), "onnxtxt") {
+    for path in crate::common::files(&repository("testdata/passes"), "onnxtxt") {
         if ENGINE_DIFFERS.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name)) {
             continue;
         }
@@ -159,7 +155,7 @@ fn every_random_network_keeps_its_function() {
 #[test]
 fn raising_to_the_highest_operator_set_keeps_the_function() {
     let mut compared = 0;
-    for path in common::files(&repository("testdata/passes"), "onnxtxt") {
+    for path in crate::common::files(&repository("testdata/passes"), "onnxtxt") {
         let Some(mut model) = fixture(&std::fs::read_to_string(&path).unwrap()) else { continue };
         let Some(samples) = inputs(&model).map(|inputs| vec![inputs]) else { continue };
         let Ok(wanted) = outputs(&model, &samples) else { continue };

@@ -1,11 +1,7 @@
 //! The operator table holds what the schemas of ONNX say.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::python::python;
-use common::repository;
+use crate::common::python::python;
+use crate::common::repository;
 use std::process::Command;
 
 #[test]

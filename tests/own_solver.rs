@@ -1,7 +1,5 @@
 //! A solver given by a library user: it sees the layers, and its integers are those of the model.
 
-#![allow(clippy::unwrap_used)]
-
 use msq_onnx::data::SyntheticOptions;
 use msq_onnx::quant::Sqnr;
 use msq_onnx::solve::{Problem, Solution, SolveError, Solver, StatisticsKind};

@@ -4,13 +4,9 @@
 //!
 //! Our engine is left out where functions are called: it has none. Every other combination is asked of all three.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, python};
-use common::{Scratch, args, models};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::python::{check_model, python};
+use crate::common::{Scratch, args, models};
 use msq_onnx::data::{Array, ArrayData};
 use msq_onnx::engine::standard;
 use msq_passes::ir::{self, Model, TensorProto, ValueId, save_model};

@@ -1,14 +1,10 @@
 //! Small networks, one a pattern of layers, quantized and run in onnxruntime: valid, close to float, what our own
 //! emulation says, and on integers as far as the pattern can be.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, python};
-use common::random_network::random_network;
-use common::{Scratch, args, models, msq, repository};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::python::{check_model, python};
+use crate::common::random_network::random_network;
+use crate::common::{Scratch, args, models, msq, repository};
 use std::path::{Path, PathBuf};
 
 /// Least signal-to-noise ratio of the outputs against float, in decibels, for weights and inputs spread evenly.
@@ -123,7 +119,7 @@ macro_rules! networks {
 
         #[test]
         fn every_network_is_tested() {
-            let files = common::files(&repository("tests/networks"), "onnxtxt");
+            let files = crate::common::files(&repository("tests/networks"), "onnxtxt");
             let names: Vec<_> = files.iter().map(|f| f.file_stem().unwrap().to_str().unwrap()).collect();
             assert_eq!(names, [$(stringify!($name)),*]);
         }

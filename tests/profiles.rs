@@ -2,13 +2,9 @@
 //! `OpenVINO` and our engine, which is tract, can; the files for `TensorRT` and QNN are run in onnxruntime, which says
 //! that they are valid and compute what they should, not that those targets run them fast.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, read_npz, write_npz};
-use common::python::{Ran, python, ran};
-use common::{Scratch, args, digits, models, msq, repository};
+use crate::common::arrays::{Npy, read_npz, write_npz};
+use crate::common::python::{Ran, python, ran};
+use crate::common::{Scratch, args, digits, models, msq, repository};
 use msq_passes::Profile;
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,7 @@
 //! The Python module: its own tests, run against the binary under test.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::python::python;
-use common::{BINARY, repository};
+use crate::common::python::python;
+use crate::common::{BINARY, repository};
 use std::process::Command;
 
 /// Tests that need packages of their own, or minutes: `.ci/run` runs them against a wheel.

@@ -1,10 +1,6 @@
 //! The guard: what loses too much is repaired, and said; and what would lose too much for a known reason is not placed so.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::models;
+use crate::common::models;
 use msq_onnx::data::{Dataset, InputSpec, SyntheticOptions};
 use msq_onnx::search::{SearchOptions, Target};
 use msq_onnx::{ActivationBits, Options, Quantized, Quantizer};

@@ -3,12 +3,8 @@
 //! Each test quantizes the digits model in another way and asks onnxruntime: is the file valid, does everything run on
 //! integers, is the accuracy what it was, and are the numbers those of our own emulation?
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::python::{check_model, python};
-use common::{Scratch, args, digits, msq, quantize_digits};
+use crate::common::python::{check_model, python};
+use crate::common::{Scratch, args, digits, msq, quantize_digits};
 use msq_passes::ir::{Model, save_model};
 use serde_json::Value;
 use std::ffi::OsString;

@@ -1,10 +1,6 @@
 //! The search for bits: targets are kept to, kept values change nothing, a killed search goes on.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{BINARY, Scratch, args, digits, msq};
+use crate::common::{BINARY, Scratch, args, digits, msq};
 use msq_onnx::data::{DataOptions, Dataset, InputSpec};
 use msq_onnx::search::{Costs, Method, Outcome, SearchOptions, Target};
 use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, load};
@@ -145,7 +141,7 @@ fn auto_is_no_worse_than_what_it_chooses_from() {
     assert!(front.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 > pair[1].1), "{front:?}");
 }
 
-fn run(scratch: &Scratch, name: &str, more: &[&str]) -> (common::Run, std::path::PathBuf) {
+fn run(scratch: &Scratch, name: &str, more: &[&str]) -> (crate::common::Run, std::path::PathBuf) {
     let output = scratch.out(name);
     let mut all =
         args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--samples", "96"].to_vec();
@@ -193,7 +189,7 @@ fn the_smallest_model_within_a_drop() {
 /// do not, and weights lose bits all the same.
 #[test]
 fn layers_are_left_in_float_for_a_drop_out_of_reach() {
-    let mut proto = common::models::parse(
+    let mut proto = crate::common::models::parse(
         "<ir_version: 8, opset_import: [\"\": 17]>
          g (float[1,2,8,8] x) => (float[1,4,8,8] y)
          <float[12,2,3,3] a = {}, float[12,12,3,3] b = {}, float[12,12,3,3] c = {}, float[4,12,1,1] d = {}>
@@ -202,7 +198,7 @@ fn layers_are_left_in_float_for_a_drop_out_of_reach() {
            t4 = Conv<pads: ints = [1,1,1,1]>(t3, c)  t5 = Relu(t4)
            y = Conv(t5, d) }",
     );
-    common::models::fill(&mut proto);
+    crate::common::models::fill(&mut proto);
     let model = import(proto).unwrap();
     let found = |drop| {
         let activations = msq_onnx::Activations::Fixed(ActivationBits::Bits(3));
@@ -283,14 +279,14 @@ fn flags_that_contradict_each_other() {
 #[test]
 fn networks_that_are_no_classifiers() {
     let scratch = Scratch::new();
-    let mut model = common::models::parse(
+    let mut model = crate::common::models::parse(
         "<ir_version: 8, opset_import: [\"\": 17]>
          g (float[1,2,8,8] x) => (float[1,3,8,8] y, float[1,2,8,8] z)
          <float[12,2,3,3] a = {}, float[3,12,3,3] b = {}, float[2,12,1,1] c = {}>
          { h = Conv<pads: ints = [1,1,1,1]>(x, a) r = Relu(h) y = Conv<pads: ints = [1,1,1,1]>(r, b) z = Conv(r, c) }",
     );
-    common::models::fill(&mut model);
-    let path = common::models::write(&scratch.path("two.onnx"), &model);
+    crate::common::models::fill(&mut model);
+    let path = crate::common::models::write(&scratch.path("two.onnx"), &model);
     let out = scratch.out("out.onnx");
     let msq_search = msq(args![path, "-o", out, "--target-bits", "4", "--search", "msq"]);
     assert!(
@@ -394,14 +390,14 @@ fn costs_from_gradients_are_those_measured() {
 /// Where there is no gradient the costs are measured.
 #[test]
 fn costs_are_measured_behind_an_operator_without_a_rule() {
-    let mut proto = common::models::parse(
+    let mut proto = crate::common::models::parse(
         "<ir_version: 8, opset_import: [\"\": 17]>
          g (float[1,8] x) => (float[1,4] y)
          <float[8,12] a = {}, float[12,4] b = {}, int64 axis = {1}>
          { t0 = MatMul(x, a)  t1 = Relu(t0)  t2 = CumSum(t1, axis)
            y = MatMul(t2, b) }",
     );
-    common::models::fill(&mut proto);
+    crate::common::models::fill(&mut proto);
     let model = import(proto).unwrap();
     let found = |costs| {
         let wanted = SearchOptions { method: method("ilp"), costs, ..SearchOptions::new(Target::Bits(4.0)) };

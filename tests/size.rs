@@ -1,13 +1,9 @@
 //! The written file is as small as the weights allow: one copy of each, integers for those beside the layers, and a word
 //! where a file grows.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::arrays::{Npy, write_npz};
-use common::python::{check_model, python};
-use common::{Scratch, args, digits, models, msq, quantize_digits};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::python::{check_model, python};
+use crate::common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_passes::ir::ModelProto;
 use serde_json::Value;
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use crate::pipeline::calibrate;
 use crate::report::Quality;
 use crate::report::repair::Repair;
 use crate::scheme::Scheme;
+use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::search::guard::{Goal, Guarded, Work, is_worse, repair};
 
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
@@ -21,8 +22,10 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     if !is_asked_for(run) || !made.quality.as_ref().is_some_and(loses_too_much) {
         return Ok((made, None));
     }
-    if made.scheme.placement.roots().next().is_none() {
-        // Repairs change what activations are, and all are float.
+    let scheme = &made.scheme;
+    let eight = |plan: LayerPlan| plan.weights == WeightBits::whole(8);
+    if scheme.placement.roots().next().is_none() && !scheme.layers().all(|layer| eight(scheme.layer_plan(layer))) {
+        // Activations lose nothing here, and weights of few bits are what was asked for.
         return Ok((made, None));
     }
     let Run { float, outputs, calibration, validation, options, pool, runtime } = run;

@@ -93,6 +93,21 @@ pub struct Solution {
     pub plain_ratio: Sqnr,
 }
 
+impl Solution {
+    /// Weights rounded to nearest, with nothing said of their errors or of the bias.
+    pub(super) fn plain(rounded: QuantizedWeight) -> Self {
+        Self {
+            integers: rounded.data,
+            scales: rounded.scales,
+            zero_points: rounded.zero_points,
+            bias_shift: None,
+            input_scale: None,
+            ratio: Sqnr::default(),
+            plain_ratio: Sqnr::default(),
+        }
+    }
+}
+
 impl Grid<'_> {
     /// The bits of an integer on disk.
     pub fn bits(self) -> u8 {

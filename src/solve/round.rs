@@ -66,15 +66,7 @@ impl Solver for Round {
             draw(problem, &weights, &mut rounded);
         }
         let ratio: Sqnr = rounded.sqnr(&weights);
-        Ok(Solution {
-            integers: rounded.data,
-            scales: rounded.scales,
-            bias_shift: None,
-            zero_points: rounded.zero_points,
-            input_scale: None,
-            ratio,
-            plain_ratio: ratio,
-        })
+        Ok(Solution { ratio, plain_ratio: ratio, ..Solution::plain(rounded) })
     }
 }
 

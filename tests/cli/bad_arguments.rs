@@ -1,8 +1,8 @@
 //! Calls that cannot be served: flags, patterns, paths.
 
-use super::common::arrays::{Npy, write_npz};
-use super::common::{Scratch, args, digits, msq};
 use super::refused_with;
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::{Scratch, args, digits, msq};
 use std::ffi::OsString;
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! Calibration data that does not fit.
 
-use super::common::arrays::{Npy, write_npz};
-use super::common::{Scratch, args, digits, models, msq};
 use super::refused_with;
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::{Scratch, args, digits, models, msq};
 use std::path::Path;
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! Input models that are no models, or none to quantize.
 
-use super::common::models::{digits_proto, graph, initializer, parse, set_element, write};
-use super::common::{Scratch, args, digits, msq, quantize_digits};
 use super::{refused, refused_with};
+use crate::common::models::{digits_proto, graph, initializer, parse, set_element, write};
+use crate::common::{Scratch, args, digits, msq, quantize_digits};
 use msq_passes::ir::{DataType, ModelProto};
 
 /// Digits with a change, refused.

@@ -1,6 +1,6 @@
 //! Options in a file, and what a package carries.
 
-use super::common::{Scratch, args, digits, msq};
+use crate::common::{Scratch, args, digits, msq};
 
 /// Relative paths are those of the file's folder, not of the run's; the bytes are those of the flags.
 #[test]
@@ -113,7 +113,7 @@ fn manual_pages_are_printed_or_written() {
 
 #[test]
 fn the_version_names_the_engine_of_the_lock_file() {
-    let lock = std::fs::read_to_string(super::common::repository("Cargo.lock")).unwrap();
+    let lock = std::fs::read_to_string(crate::common::repository("Cargo.lock")).unwrap();
     let (_, tract) = lock.split_once("name = \"tract-core\"\nversion = \"").unwrap();
     let tract = format!("tract    {}", tract.split('"').next().unwrap());
     let long = msq(args!["--version"]).ok().stdout;

@@ -1,8 +1,8 @@
 //! Runs that succeed.
 
-use super::common::arrays::{Npy, write_npz};
-use super::common::models::{digits_proto, graph, write};
-use super::common::{Scratch, args, digits, models, msq, quantize_digits};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::models::{digits_proto, graph, write};
+use crate::common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_passes::ir::{DataType, TypeProto};
 
 #[test]

@@ -1,6 +1,6 @@
 //! `--print-passes` and `--dump-after`.
 
-use super::common::{Scratch, args, digits, msq, quantize_digits};
+use crate::common::{Scratch, args, digits, msq, quantize_digits};
 use msq_passes::ir;
 use std::ffi::OsString;
 use std::fs;

@@ -1,6 +1,6 @@
 //! The report as an HTML page: what it says, what it refuses, and what it does in a browser.
 
-use super::common::{Scratch, args, browser, digits, models, msq};
+use crate::common::{Scratch, args, browser, digits, models, msq};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The schemas in `docs/schema` are those of the documents.
 
-use super::common::{args, digits, msq, repository};
+use crate::common::{args, digits, msq, repository};
 use serde_json::Value;
 
 #[test]

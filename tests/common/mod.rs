@@ -1,7 +1,4 @@
-//! Helpers of the integration tests. Each test binary uses some of them.
-
-#![allow(clippy::unwrap_used, dead_code, unused_imports)]
-
+//! Helpers of the integration tests.
 pub(crate) mod arrays;
 pub(crate) mod browser;
 pub(crate) mod child;

@@ -1,6 +1,7 @@
 //! Models that tests make: from text, or digits with a change.
 
-use super::digits;
+use super::arrays::{Npy, write_npz};
+use super::{Run, Scratch, args, digits, msq};
 use msq_passes::ir::{self, GraphProto, Model, ModelProto, TensorProto};
 use std::path::{Path, PathBuf};
 
@@ -61,5 +62,39 @@ pub(crate) fn fill(model: &mut ModelProto) {
             ((state >> 40) as f32 / 8_388_608.0 - 1.0) * reach
         };
         tensor.float_data = std::iter::repeat_with(next).take(count).collect();
+    }
+}
+
+/// The operators of a model's main graph.
+pub(crate) fn operators(path: &Path) -> Vec<String> {
+    let model = msq_onnx::load(path).unwrap();
+    model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect()
+}
+
+/// A float model with data, in files.
+pub(crate) struct Network {
+    pub(crate) scratch: Scratch,
+    pub(crate) float: PathBuf,
+    pub(crate) data: PathBuf,
+}
+
+impl Network {
+    /// From text, its weights filled, with samples for its input `x`.
+    pub(crate) fn new(text: &str, samples: Npy) -> Self {
+        let scratch = Scratch::new();
+        let mut proto = parse(text);
+        fill(&mut proto);
+        let float = write(&scratch.path("float.onnx"), &proto);
+        let data = scratch.path("data.npz");
+        write_npz(&data, &[("x", samples)]);
+        Self { scratch, float, data }
+    }
+
+    /// Quantizes with some flags into a file of their name.
+    pub(crate) fn run(&self, flags: &str) -> (PathBuf, Run) {
+        let out = self.scratch.out(&format!("{}.onnx", flags.replace([' ', ':', '/'], "-")));
+        let mut all = args![&self.float, "-o", &out].to_vec();
+        all.extend(flags.split_whitespace().map(std::ffi::OsString::from));
+        (out, msq(&all))
     }
 }

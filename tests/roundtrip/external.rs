@@ -1,7 +1,7 @@
 //! Tensors in files beside the model.
 
-use super::common::arrays::{Npy, write_npz};
-use super::common::{Scratch, args, child, models, msq};
+use crate::common::arrays::{Npy, write_npz};
+use crate::common::{Scratch, args, child, models, msq};
 use msq_passes::ir::{
     self, DataType, ExternalError, Model, ModelProto, SaveError, StringStringEntryProto, TensorProto, save_model,
 };
@@ -65,7 +65,7 @@ fn far_offsets_are_read() {
 fn far_offsets_take_little_memory() {
     let scratch = Scratch::new();
     let path = write_far(&scratch);
-    let peak = child::peak_of("external::child_reads_far", &path);
+    let peak = child::peak_of("roundtrip::external::child_reads_far", &path);
     assert!(peak < 200 << 20, "reading 32 bytes took {} MiB", peak >> 20);
 }
 

@@ -1,7 +1,7 @@
 //! The messages declared in Rust are those of the `onnx` package: no field is lost, none has another type.
 
-use super::common::python::{check_model, script};
-use super::common::{Scratch, args};
+use crate::common::python::{check_model, script};
+use crate::common::{Scratch, args};
 use msq_passes::ir::{self, DataType};
 use std::fs;
 use std::path::Path;

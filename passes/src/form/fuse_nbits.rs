@@ -16,6 +16,7 @@
 use crate::analysis::quantized::is_dequantizer;
 use crate::ir::{AttributeProto, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::quantize::{packed, transposed};
 use indexmap::IndexMap;
 
 /// The domain of onnxruntime's own operators.
@@ -113,13 +114,13 @@ impl FuseNBits {
         let stem = graph.value(weight).name();
         let words = words(&weight_integers, channels, block, bits);
         let bytes = block * usize::from(bits) / 8;
-        let scales = by_channel(&scales.to_f32()?, channels);
+        let scales = transposed(&scales.to_f32()?, blocks);
         let zero_points = match zero_points {
             None => None,
             Some(tensor) => {
                 let values: Vec<u8> = tensor.to_i64()?.into_iter().map(|z| unsigned(z, bits)).collect();
                 let rows: Vec<u8> =
-                    by_channel(&values, channels).chunks(blocks).flat_map(|row| packed(row, bits)).collect();
+                    transposed(&values, blocks).chunks(blocks).flat_map(|row| packed(row, bits)).collect();
                 let width = rows.len() / channels.max(1);
                 Some(TensorProto::from_u8(&format!("{stem}_zero_points"), &[channels, width], &rows))
             }
@@ -148,11 +149,6 @@ fn unsigned(q: i64, bits: u8) -> u8 {
     (q + (1 << (bits - 1))) as u8
 }
 
-/// Values `[blocks, N]` channel by channel.
-fn by_channel<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
-    (0..channels).flat_map(|channel| values.iter().skip(channel).step_by(channels.max(1)).copied()).collect()
-}
-
 /// The integers `[K, N]` in words, each channel filled up to whole blocks with what stands for 0.
 fn words(integers: &[u8], channels: usize, block: usize, bits: u8) -> Vec<u8> {
     let size = integers.len() / channels.max(1);
@@ -163,11 +159,4 @@ fn words(integers: &[u8], channels: usize, block: usize, bits: u8) -> Vec<u8> {
         packed(&row.chain(std::iter::repeat(zero)).take(padded).collect::<Vec<u8>>(), bits)
     };
     (0..channels).flat_map(channel).collect()
-}
-
-/// Integers of so many bits, from the low end of each byte.
-fn packed(integers: &[u8], bits: u8) -> Vec<u8> {
-    let per = usize::from(8 / bits.clamp(1, 8));
-    let byte = |chunk: &[u8]| chunk.iter().enumerate().fold(0, |byte, (k, q)| byte | q << (k * usize::from(bits)));
-    integers.chunks(per).map(byte).collect()
 }

@@ -42,6 +42,19 @@ impl FromIterator<i8> for Integers {
     }
 }
 
+/// The transpose of a matrix of so many rows.
+pub(crate) fn transposed<T: Copy>(values: &[T], rows: usize) -> Vec<T> {
+    let columns = values.len() / rows.max(1);
+    (0..values.len()).map(|at| values[at % rows * columns + at / rows]).collect()
+}
+
+/// Integers of 1, 2, 4 or 8 bits, from the low end of each byte; bits above are cut off.
+pub(crate) fn packed(integers: &[u8], bits: u8) -> Vec<u8> {
+    let mask = u8::MAX >> (8 - bits.clamp(1, 8));
+    let byte = |chunk: &[u8]| chunk.iter().zip(0..).fold(0, |byte, (q, at)| byte | (q & mask) << (at * bits));
+    integers.chunks(usize::from(8 / bits.clamp(1, 8))).map(byte).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +66,13 @@ mod tests {
         assert_eq!(tensor, TensorProto::from_i8("w", &[2, 2], &[-128, -1, 0, 127]));
         assert!(integers.iter().eq([-128, -1, 0, 127]));
         assert_eq!(tensor.raw_data.unwrap().as_ptr(), integers.0.as_ptr());
+    }
+
+    #[test]
+    fn bytes_fill_from_the_low_end() {
+        assert_eq!(packed(&[1, 2, 0xff], 4), [0x21, 0x0f]);
+        assert_eq!(packed(&[3, 0, 1, 2, 1], 2), [0b10_01_00_11, 1]);
+        assert_eq!(packed(&[7, 255], 8), [7, 255]);
+        assert_eq!(transposed(&[1, 2, 3, 4, 5, 6], 2), [1, 4, 2, 5, 3, 6]);
     }
 }

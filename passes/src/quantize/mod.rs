@@ -13,6 +13,7 @@ pub(crate) mod trellis;
 pub use granularity::Granularity;
 pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
 pub use integers::Integers;
+pub(crate) use integers::{packed, transposed};
 pub use pack_weights::{PackWeights, Packing};
 pub use quantize_dynamically::QuantizeDynamically;
 pub use store_blocks::StoreBlocks;

@@ -15,8 +15,8 @@
 //! ([`Layer::is_matrix_product`]), scales per block, zero points, an int32 bias and wrong numbers of integers or scales are
 //! errors.
 
-use super::Granularity;
 use super::insert_qdq::{LayerBias, QuantizedLayer};
+use super::{Granularity, transposed};
 use crate::analysis::{Layer, LayerOp, layers};
 use crate::ir::{AttributeProto, DataType, Graph, Model, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -114,8 +114,7 @@ impl Site {
         let integers = if axis == 1 {
             quantized.weight.clone()
         } else {
-            let rows: Vec<i8> = quantized.weight.iter().collect();
-            (0..rows.len()).map(|at| rows[at % channels * size + at / channels]).collect()
+            transposed(&quantized.weight.iter().collect::<Vec<i8>>(), channels).into()
         };
         let bias = match &quantized.bias {
             Some(LayerBias::Int32(_)) => return refused("its bias is int32, it is added in float"),

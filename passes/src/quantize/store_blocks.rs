@@ -16,8 +16,8 @@
 //! Layers without integers, or with scales of another granularity, are not changed. A layer that is no plain product with a
 //! matrix ([`Layer::is_matrix_product`]) is an error, and so is a wrong number of integers or scales.
 
-use super::Granularity;
 use super::insert_qdq::{LayerBias, QuantizedLayer};
+use super::{Granularity, transposed};
 use crate::analysis::{Layer, LayerOp, layers};
 use crate::ir::{AttributeProto, Graph, Model, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
@@ -179,10 +179,4 @@ impl Site {
             }
         }
     }
-}
-
-/// The transpose of a matrix of so many rows.
-fn transposed<T: Copy>(values: &[T], rows: usize) -> Vec<T> {
-    let columns = values.len() / rows.max(1);
-    (0..values.len()).map(|at| values[at % rows * columns + at / rows]).collect()
 }

@@ -1,7 +1,8 @@
 //! The back end that is built in: tract. The only folder that names it.
 //!
 //! A plan is a model optimized for one set of input shapes, or for lengths that are symbols; one image at a time on every
-//! thread is faster in tract than batches. What tract says of an error, and its panics, become [`EngineError`]s here and go no further.
+//! thread is faster in tract than batches. What tract says of an error, and its panics, become [`EngineError`]s here and
+//! go no further.
 
 mod activation;
 mod blowup;

@@ -8,20 +8,18 @@ use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, NodeProto, TensorProt
 
 /// The name of the operator.
 const OPERATOR: &str = "MatMulNBits";
+const DOMAIN: &str = "com.microsoft";
 
 /// Whether a node is one that [`fold`] replaces.
 pub(super) fn is_replaced(graph: &Graph, node: &Node) -> bool {
-    node.op() == OPERATOR && weight(graph, node).is_some()
+    Weight::of(graph, node).is_some()
 }
 
 /// Replaces every product with constant weights.
 pub(super) fn fold(model: &mut Model) {
     let graph = &model.graph;
-    let found: Vec<(NodeId, TensorProto)> = graph
-        .nodes()
-        .filter(|(_, node)| node.op() == OPERATOR)
-        .filter_map(|(id, node)| Some((id, weight(graph, node)?)))
-        .collect();
+    let weight = |(id, node)| Some((id, Weight::of(graph, node)?.dequantized(graph, node)?));
+    let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(weight).collect();
     for (id, weight) in found {
         replace(&mut model.graph, id, weight);
     }
@@ -44,44 +42,82 @@ fn replace(graph: &mut Graph, id: NodeId, weight: TensorProto) {
     graph.add_node(NodeProto::of("Add", &name, Vec::new()), &[Some(product), Some(bias)], &[output]);
 }
 
-/// The weight `[K, N]`; `None` where it cannot be read.
-fn weight(graph: &Graph, node: &Node) -> Option<TensorProto> {
-    let size = |name, default: Option<i64>| usize::try_from(node.int(name).or(default)?).ok();
-    let (inputs, channels) = (size("K", None)?, size("N", None)?);
-    let (block, bits) = (size("block_size", None).filter(|&block| block > 0)?, size("bits", Some(4))?);
-    let per = 8_usize.checked_div(bits).filter(|&per| per * bits == 8)?;
-    let constant = |slot| graph.initializer(node.input(slot)?).filter(|tensor| !tensor.is_external());
-    if node.input(4).is_some() {
-        return None;
-    }
-    let (blocks, words) = (inputs.div_ceil(block), constant(1)?.to_i64().ok()?);
-    let scales = constant(2)?.to_f32().ok()?;
-    let zero_points = match node.input(3) {
-        None => None,
-        Some(_) => Some(ZeroPoints::read(constant(3)?, blocks)?),
-    };
-    let width = blocks * block / per;
-    if words.len() != channels * width || scales.len() != channels * blocks {
-        return None;
-    }
-    let digit = |row: usize, at: usize, width: usize, words: &[i64]| {
-        let word = words.get(row * width + at / per)?;
-        Some((word >> (at % per * bits) & ((1 << bits) - 1)) as f32)
-    };
-    let mut values = vec![0.0; inputs.checked_mul(channels)?];
-    for channel in 0..channels {
-        for input in 0..inputs {
-            let group = channel * blocks + input / block;
-            let zero = match &zero_points {
-                None => (1 << (bits - 1)) as f32,
-                Some(ZeroPoints::Floats(floats)) => *floats.get(group)?,
-                Some(ZeroPoints::Words(words)) => digit(channel, input / block, blocks.div_ceil(per), words)?,
-            };
-            values[input * channels + channel] = (digit(channel, input, width, &words)? - zero) * scales[group];
+/// A constant weight in blocks, whose parts fit each other.
+struct Weight<'a> {
+    inputs: usize,
+    channels: usize,
+    block: usize,
+    bits: usize,
+    words: &'a TensorProto,
+    scales: &'a TensorProto,
+    zero_points: Option<&'a TensorProto>,
+}
+
+impl<'a> Weight<'a> {
+    /// That of a node, if it is such a product and can be read.
+    fn of(graph: &'a Graph, node: &Node) -> Option<Self> {
+        // With `g_idx` inputs are in an order of their own.
+        if node.op() != OPERATOR || node.domain() != DOMAIN || node.input(4).is_some() {
+            return None;
         }
+        let size = |name, default: Option<i64>| usize::try_from(node.int(name).or(default)?).ok();
+        let constant = |slot| graph.initializer(node.input(slot)?).filter(|tensor| !tensor.is_external());
+        let weight = Self {
+            inputs: size("K", None)?,
+            channels: size("N", None)?,
+            block: size("block_size", None).filter(|&block| block > 0)?,
+            bits: size("bits", Some(4)).filter(|bits| [1, 2, 4, 8].contains(bits))?,
+            words: constant(1)?,
+            scales: constant(2)?,
+            zero_points: constant(3),
+        };
+        let count = |tensor: &TensorProto| Some(tensor.shape().ok()?.iter().product::<usize>());
+        let (blocks, per) = (weight.inputs.div_ceil(weight.block), weight.per_byte());
+        let packed = |values: usize| weight.channels.checked_mul(values.div_ceil(per));
+        let fits = count(weight.words) == packed(blocks.checked_mul(weight.block)?)
+            && count(weight.scales) == weight.channels.checked_mul(blocks)
+            && weight.zero_points.is_some() == node.input(3).is_some()
+            && weight.zero_points.is_none_or(|tensor| match tensor.element_type() {
+                Some(DataType::Uint8) => count(tensor) == packed(blocks),
+                _ => tensor.is_float() && count(tensor) == count(weight.scales),
+            });
+        fits.then_some(weight)
     }
-    let name = graph.fresh_name(&format!("{}_weight", graph.value(node.output(0)?).name()));
-    Some(TensorProto::from_f32(&name, &[inputs, channels], &values))
+
+    fn per_byte(&self) -> usize {
+        8 / self.bits
+    }
+
+    /// The weight `[K, N]` in floats.
+    fn dequantized(&self, graph: &Graph, node: &Node) -> Option<TensorProto> {
+        let Self { inputs, channels, block, bits, .. } = *self;
+        let per = self.per_byte();
+        let blocks = inputs.div_ceil(block);
+        let (words, scales) = (self.words.to_i64().ok()?, self.scales.to_f32().ok()?);
+        let zero_points = match self.zero_points {
+            Some(tensor) => Some(ZeroPoints::read(tensor)?),
+            None => None,
+        };
+        let digit = |row: usize, at: usize, width: usize, words: &[i64]| {
+            let word = words.get(row * width + at / per)?;
+            Some((word >> (at % per * bits) & ((1 << bits) - 1)) as f32)
+        };
+        let mut values = vec![0.0; inputs.checked_mul(channels)?];
+        for channel in 0..channels {
+            for input in 0..inputs {
+                let group = channel * blocks + input / block;
+                let zero = match &zero_points {
+                    None => (1 << (bits - 1)) as f32,
+                    Some(ZeroPoints::Floats(floats)) => *floats.get(group)?,
+                    Some(ZeroPoints::Words(words)) => digit(channel, input / block, blocks.div_ceil(per), words)?,
+                };
+                let integer = digit(channel, input, (blocks * block).div_ceil(per), &words)?;
+                values[input * channels + channel] = (integer - zero) * scales.get(group)?;
+            }
+        }
+        let name = graph.fresh_name(&format!("{}_weight", graph.value(node.output(0)?).name()));
+        Some(TensorProto::from_f32(&name, &[inputs, channels], &values))
+    }
 }
 
 /// Zero points, packed as the integers are, or one float per block.
@@ -91,11 +127,49 @@ enum ZeroPoints {
 }
 
 impl ZeroPoints {
-    fn read(tensor: &TensorProto, blocks: usize) -> Option<Self> {
+    fn read(tensor: &TensorProto) -> Option<Self> {
         match tensor.element_type()? {
             DataType::Uint8 => Some(Self::Words(tensor.to_i64().ok()?)),
-            _ if tensor.is_float() && blocks > 0 => Some(Self::Floats(tensor.to_f32().ok()?)),
-            _ => None,
+            _ => Some(Self::Floats(tensor.to_f32().ok()?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use msq_passes::ir;
+
+    /// A product of three inputs and two outputs, with blocks of 16 and weights of 4 bits.
+    fn model(domain: &str, words: usize, zero_points: &str) -> Model {
+        let bytes = vec!["154"; words].join(", ");
+        let text = format!(
+            "<ir_version: 10, opset_import: [\"\" : 21, \"{domain}\" : 1]>\n\
+             g (float[1,3] x) => (float[1,2] y)\n\
+             <uint8[2,1,{}] w = {{{bytes}}}, float[2,1] s = {{1, 2}}, uint8[2,1] z = {{9, 7}}, float[2,1] f = {{1.5, 0}}>\n\
+             {{\n y = {domain}.MatMulNBits <K = 3, N = 2, bits = 4, block_size = 16> (x, w, s{zero_points})\n}}",
+            words / 2
+        );
+        ir::import(ir::text::parse(&text).unwrap()).unwrap()
+    }
+
+    fn weight(mut model: Model) -> Option<Vec<f32>> {
+        fold(&mut model);
+        let (_, node) = model.graph.nodes().find(|(_, node)| node.op() == "MatMul")?;
+        Some(model.graph.initializer(node.input(1)?)?.to_f32().unwrap())
+    }
+
+    #[test]
+    fn integers_are_read_from_the_low_end() {
+        let of = |zero_points| weight(model("com.microsoft", 16, zero_points)).unwrap();
+        assert_eq!(of(""), [2.0, 4.0, 1.0, 2.0, 2.0, 4.0]);
+        assert_eq!(of(", z"), [1.0, 6.0, 0.0, 4.0, 1.0, 6.0]);
+        assert_eq!(of(", f"), [8.5, 20.0, 7.5, 18.0, 8.5, 20.0]);
+    }
+
+    #[test]
+    fn other_operators_and_broken_weights_stay() {
+        assert!(weight(model("acme", 16, "")).is_none());
+        assert!(weight(model("com.microsoft", 14, "")).is_none());
     }
 }

@@ -5,7 +5,7 @@
 //! rounding to nearest stay. A codebook keeps the entries of plain rounding.
 
 use super::ClosedForm;
-use crate::quant::{Granularity, Sqnr};
+use crate::quant::Granularity;
 use crate::solve::{Grid, Group, Problem, Solution, SolveError, Solver, Statistics};
 
 /// Solves block by block. No row is worse than rounded to nearest.
@@ -18,15 +18,7 @@ pub(super) fn solve(solver: ClosedForm, problem: &Problem) -> Result<Solution, S
     entries.sort_unstable();
     entries.dedup();
     let grid = if matches!(problem.grid, Grid::Codebook(_)) { Grid::Levels(&entries) } else { problem.grid };
-    let mut solution = Solution {
-        integers: plain.data,
-        scales: plain.scales,
-        zero_points: Vec::new(),
-        bias_shift: Some(vec![0.0; rows]),
-        input_scale: None,
-        ratio: Sqnr::default(),
-        plain_ratio: Sqnr::default(),
-    };
+    let mut solution = Solution { bias_shift: Some(vec![0.0; rows]), ..Solution::plain(plain) };
     let mut first = 0;
     for group in problem.groups {
         let rows = group.weights.len() / problem.size.max(1);

@@ -37,15 +37,7 @@ const LONGEST: usize = 4096;
 pub(super) fn solve(solver: ClosedForm, problem: &Problem, block: usize) -> Result<Solution, SolveError> {
     let Grid::Uniform(grid) = problem.grid else { return Round::default().solve(problem) };
     let plain = problem.nearest(&problem.weights(), &vec![1.0; problem.weights().len()])?;
-    let mut solution = Solution {
-        integers: plain.data,
-        scales: plain.scales,
-        zero_points: plain.zero_points,
-        bias_shift: Some(Vec::new()),
-        input_scale: None,
-        ratio: Sqnr::default(),
-        plain_ratio: Sqnr::default(),
-    };
+    let mut solution = Solution::plain(plain);
     let mut first = 0;
     for group in problem.groups {
         let rows = group.weights.len() / problem.size.max(1);

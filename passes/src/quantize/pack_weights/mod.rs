@@ -33,6 +33,7 @@ mod unpack;
 
 use crate::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use crate::quantize::packed;
 use crate::quantize::trellis::TrellisRate;
 use code::Code;
 use indexmap::IndexMap;
@@ -382,10 +383,6 @@ fn dequantizes_blocks(node: &Node) -> bool {
 /// A tensor of signed integers of 4 or 2 bits.
 fn narrow_tensor(name: &str, element: DataType, shape: &[usize], integers: &[i8]) -> TensorProto {
     let bits = if element == DataType::Int4 { 4 } else { 2 };
-    let mask = (1_u8 << bits) - 1;
-    let byte = |chunk: &[i8]| {
-        chunk.iter().enumerate().fold(0, |byte, (k, &q)| byte | ((q.to_le_bytes()[0] & mask) << (k * bits)))
-    };
-    let raw: Vec<u8> = integers.chunks(8 / bits).map(byte).collect();
+    let raw = packed(&integers.iter().map(|q| q.cast_unsigned()).collect::<Vec<u8>>(), bits);
     TensorProto::from_raw(name, element, shape, raw)
 }

@@ -8,24 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .table import shown
+from .table import FIGURES, shown
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _LEFT = ("model", "data", "setting")
-_FIGURES = (
-    "state",
-    "bytes",
-    "ratio",
-    "bits",
-    "float_accuracy",
-    "accuracy",
-    "float_metric",
-    "metric",
-    "agreement",
-    "lost",
-    "sqnr",
-    "measured_on",
-)
+#: Columns of the CSV that the page says in another way, or not.
+_NOT_SHOWN = ("exit_code", "message", "float_bytes", "measured", "file")
+_FIGURES = tuple(name for name in FIGURES if name not in _NOT_SHOWN)
 #: What columns are called.
 _TITLES = {
     "bytes": "size",

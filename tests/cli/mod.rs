@@ -1,10 +1,5 @@
 //! The command line from end to end: what it writes, what it says, what it refuses and how.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../common/mod.rs"]
-mod common;
-
 mod bad_arguments;
 mod bad_data;
 mod bad_models;
@@ -14,7 +9,7 @@ mod passes;
 mod report;
 mod schema;
 
-use common::{Scratch, digits, msq};
+use crate::common::{Scratch, digits, msq};
 use std::ffi::OsString;
 use std::path::Path;
 

@@ -1,15 +1,10 @@
 //! Models come out of the in-memory form as they went in, wherever their elements are.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../common/mod.rs"]
-mod common;
-
 #[cfg(unix)]
 mod external;
 mod fields;
 
-use common::{files, models, repository};
+use crate::common::{files, models, repository};
 use msq_passes::ir::{self, DataType, ModelProto, NEWEST_IR_VERSION, TensorProto, TypeProto};
 use std::fs;
 
@@ -106,7 +101,7 @@ fn every_element_type() {
 
 #[test]
 fn saved_models_load_as_they_were() {
-    let scratch = common::Scratch::new();
+    let scratch = crate::common::Scratch::new();
     let model = models::digits_model();
     let path = scratch.out("copy.onnx");
     let written = ir::save_model(&model, &path).unwrap();

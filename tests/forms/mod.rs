@@ -1,16 +1,11 @@
 //! The forms low-bit models are written in, in onnxruntime: every width, packing, format and treatment of batch-norms
 //! is valid, runs on the kernels it should run on, and gives the numbers of the plain form of the same integers.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../common/mod.rs"]
-mod common;
-
 mod activations;
 mod scales;
 
-use common::python::{Ran, check_model, python, ran};
-use common::{Scratch, args, digits, models, msq, quantize_digits};
+use crate::common::python::{Ran, check_model, python, ran};
+use crate::common::{Scratch, args, digits, models, msq, quantize_digits};
 use msq_passes::ir::{Model, TensorProto, ValueId, save_model};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -180,7 +175,7 @@ fn evaluate_reads_int4_and_functions() {
         let model = digits_with(&scratch, flags);
         msq(args!["evaluate", model, "--calib", digits("test.npz"), "--json", "--samples", "100"])
     };
-    let accuracy = |run: common::Run| run.ok().json()["accuracy"].as_f64().unwrap();
+    let accuracy = |run: crate::common::Run| run.ok().json()["accuracy"].as_f64().unwrap();
     let int4 = accuracy(evaluated("--weight-bits 4 --packing int4"));
     assert_eq!(int4, accuracy(evaluated("--weight-bits 4 --packing none")));
     assert!(int4 > 0.9, "{int4}");

@@ -1,0 +1,51 @@
+//! Integration tests, in one binary: each of its own would link the whole engine once more, which takes more time than
+//! to run most of them.
+//!
+//! A part runs alone by its module: `cargo test --test integration lint::`.
+
+#![allow(clippy::unwrap_used)]
+
+mod admit;
+mod architecture;
+mod backend;
+mod blocks;
+mod cli;
+mod common;
+mod compare;
+mod coverage;
+mod dynamic;
+mod engine;
+mod equalize;
+mod exchange;
+mod faults;
+mod forms;
+mod gradient;
+mod grids;
+mod input_scale;
+mod lint;
+mod measure;
+mod node_tests;
+mod numerics;
+mod operators;
+mod own_solver;
+mod packing;
+mod patterns;
+mod profiles;
+mod python;
+mod repair;
+mod roundtrip;
+mod runtime;
+mod search;
+mod size;
+
+/// A file that is no module here would never run.
+#[test]
+fn every_file_is_a_module() {
+    let listed = include_str!("main.rs");
+    for file in common::repository("tests").read_dir().unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_module = path.extension().is_some_and(|e| e == "rs") || path.join("mod.rs").exists();
+        assert!(!is_module || name == "main" || listed.contains(&format!("mod {name};\n")), "{name}");
+    }
+}
