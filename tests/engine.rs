@@ -180,7 +180,7 @@ fn memory_does_not_grow_with_the_data() {
         child::peak_of(test, &path)
     };
     // Whatever is kept of samples shows from the first on. Repairs keep inner values of as many as 128, to start from.
-    for (test, few, many) in [("child_quantizes", 64, 512), ("child_repairs", 128, 576)] {
+    for (test, few, many) in [("engine::child_quantizes", 64, 512), ("engine::child_repairs", 128, 576)] {
         let peaks = [few, many].map(|count| peak(test, count));
         assert!(
             peaks[1] < peaks[0] + (3 << 20),
