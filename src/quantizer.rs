@@ -1,6 +1,7 @@
 //! The front door of the library.
 
 use crate::calibrate::synthetic::made_up;
+use crate::calibrate::{Shard, ShardStatistics};
 use crate::data::{Dataset, InputSpec, SyntheticOptions};
 use crate::engine::Backend;
 use crate::error::Error;
@@ -50,6 +51,7 @@ pub struct Quantizer<'a> {
     search: Option<SearchOptions>,
     solver: Option<Arc<dyn Solver>>,
     metric: Option<CustomMetric>,
+    statistics: Option<Arc<[ShardStatistics]>>,
     runtime: Runtime<'a>,
 }
 
@@ -70,6 +72,7 @@ impl<'a> Quantizer<'a> {
             search: None,
             solver: None,
             metric: None,
+            statistics: None,
             runtime: Runtime::default(),
         }
     }
@@ -115,6 +118,12 @@ impl<'a> Quantizer<'a> {
     /// agreement, a drop is counted.
     pub fn metric(self, metric: CustomMetric) -> Self {
         Self { metric: Some(metric), ..self }
+    }
+
+    /// What [`count`](Self::count) found in all parts of the calibration data, in any order: the data are not run again for
+    /// that, and what comes out has the same bytes. Searches, solvers and the comparison of outputs still read data.
+    pub fn statistics(self, parts: Vec<ShardStatistics>) -> Self {
+        Self { statistics: Some(parts.into()), ..self }
     }
 
     /// What the result has to keep to; the bits of every layer are searched for then, and those of the options do not
@@ -164,38 +173,59 @@ impl<'a> Quantizer<'a> {
 
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
-        let command = || self.options.measure.metric_command.as_ref().map(CustomMetric::command);
-        let metric = self.metric.clone().or_else(command);
-        let solver = self.solver.clone();
         let Some(search) = self.search.clone() else {
             let (data, synthetic, unfed) = self.data_or_reason()?;
+            let (metric, solver, statistics) = (self.chosen_metric(), self.solver.clone(), self.statistics.clone());
             let calibration = Calibration {
                 data: &data,
                 synthetic,
                 solver: solver.as_deref(),
                 unfed: unfed.as_deref(),
                 metric: metric.as_ref(),
+                statistics: statistics.as_deref(),
             };
             return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
         };
-        let (data, synthetic) = self.data()?;
-        let [calibration, validation] = in_parts(data, self.validation);
-        let solver = solver.as_deref();
-        let calibration = Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
-        pipeline::search_and_quantize(self.model, calibration, &validation, &self.options, &search, &self.runtime)
+        self.searching(|model, calibration, validation, options, runtime| {
+            pipeline::search_and_quantize(model, calibration, validation, options, &search, runtime)
+        })
     }
 
     /// Searches for the bits of every layer and leaves it at that. Without a target, one point of accuracy, or of
     /// agreement with the float model, may be lost.
     pub fn search(self) -> Result<Outcome, Error> {
+        let search = self.search.clone().unwrap_or_default();
+        self.searching(|model, calibration, validation, options, runtime| {
+            pipeline::search_only(model, calibration, validation, options, &search, runtime)
+        })
+    }
+
+    /// Looks at the activations for a part of the calibration data and leaves it at that: for
+    /// [`statistics`](Self::statistics), with the same model, data and options.
+    pub fn count(self, shard: Shard) -> Result<ShardStatistics, Error> {
         let (data, synthetic) = self.data()?;
-        let command = || self.options.measure.metric_command.as_ref().map(CustomMetric::command);
-        let metric = self.metric.clone().or_else(command);
-        let search = self.search.unwrap_or_default();
-        let [calibration, validation] = in_parts(data, self.validation);
         let solver = self.solver.as_deref();
-        let calibration = Calibration { data: &calibration, synthetic, solver, unfed: None, metric: metric.as_ref() };
-        pipeline::search_only(self.model, calibration, &validation, &self.options, &search, &self.runtime)
+        let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric: None, statistics: None };
+        pipeline::count(self.model, calibration, shard, &self.options, &self.runtime)
+    }
+
+    /// With the data in two parts, and what else a search goes by.
+    fn searching<T>(
+        self,
+        run: impl FnOnce(Model, Calibration, &Dataset, &Options, &Runtime) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (data, synthetic) = self.data()?;
+        let metric = self.chosen_metric();
+        let [data, validation] = in_parts(data, self.validation);
+        let (solver, metric) = (self.solver.as_deref(), metric.as_ref());
+        let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric, statistics: None };
+        run(self.model, calibration, &validation, &self.options, &self.runtime)
+    }
+
+    /// The caller's own metric, or the command that the options name.
+    fn chosen_metric(&self) -> Option<CustomMetric> {
+        let command = || self.options.measure.metric_command.as_ref().map(CustomMetric::command);
+        self.metric.clone().or_else(command)
     }
 
     /// The data to calibrate on, and whether it is made up; none, with the reason, for a model for which nothing can be

@@ -36,6 +36,7 @@ mod repair;
 mod roundtrip;
 mod runtime;
 mod search;
+mod shards;
 mod size;
 
 /// A file that is no module here would never run.

@@ -1,10 +1,12 @@
 //! Mean of each channel of an activation.
 
+use super::dyadic::Sum;
 use crate::kernels::Keep;
+use serde::{Deserialize, Serialize};
 
 /// Sums along one axis of an activation; parts merge. Sums are floating-point: the same parts in the same order give
 /// the same bits.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChannelMeans {
     sums: Vec<f64>,
     /// Number of values per channel.
@@ -59,6 +61,12 @@ impl ChannelMeans {
     /// The means, in the units of the activation; empty before the first activation.
     pub fn means(&self) -> Vec<f64> {
         self.sums.iter().map(|sum| sum / self.count.max(1) as f64).collect()
+    }
+}
+
+impl Sum for ChannelMeans {
+    fn add(&mut self, later: &Self) {
+        self.merge(later);
     }
 }
 

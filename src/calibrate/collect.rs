@@ -1,21 +1,23 @@
 //! Streams a data set through a segment into one [`Statistics`] per tap.
 //!
 //! Histograms merge exactly in any order, so finished shards pass theirs on to later shards. Moving averages depend on
-//! the order of samples, and sums on the order of additions, so each shard has its own and they merge in shard order.
-//! The result is therefore the same for any number of threads, and memory does not grow with the number of samples.
+//! the order of samples, and sums on the order of additions, so each shard has its own, and they are added as the leaves
+//! of a tree over all samples ([`Dyadic`]). The result is therefore the same for any number of threads and wherever the
+//! data are cut into parts, and memory grows with the logarithm of the number of samples only.
 //!
 //! Positions that a mask leaves out are in none of the statistics, nor is −∞, which stands for nothing wherever it comes
 //! from: a mask that is added.
 
-use super::CalibrateError;
-use super::{ChannelMeans, Histogram, MovingAverage, Statistics};
+use super::dyadic::Dyadic;
+use super::{CalibrateError, ChannelMeans, Histogram, MovingAverage, Statistics};
 use crate::data::{Dataset, Sample};
 use crate::execute::ExecuteError;
-use crate::execute::fold::Pool;
+use crate::execute::fold::{Pool, SHARD};
 use crate::execute::masks::Masked;
 use crate::execute::segment::Ran;
 use crate::kernels::{coprime_stride, start};
 use crate::runtime::Runtime;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
@@ -26,22 +28,47 @@ const BINNED_A_SAMPLE: usize = 1024;
 
 /// Statistics of the activations.
 #[derive(Clone, Debug)]
-pub(crate) struct Collected {
+pub(super) struct Collected {
     /// One entry per tap, in the order of the taps.
-    pub taps: Vec<Statistics>,
-    /// Mean of each channel of the taps that request it.
-    pub means: Vec<ChannelMeans>,
+    pub taps: Vec<Sums>,
     /// The values kept of the first samples.
     pub kept: Vec<Sample>,
 }
 
+/// What is counted of a tap; parts of the data merge, with the same bits wherever they are cut.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sums {
+    histogram: Histogram,
+    averages: Dyadic<MovingAverage>,
+    means: Dyadic<ChannelMeans>,
+}
+
+impl Sums {
+    /// Appends what is counted of the samples that come next.
+    pub(super) fn append(&mut self, later: Self) {
+        self.histogram.merge(&later.histogram);
+        self.averages.append(later.averages);
+        self.means.append(later.means);
+    }
+
+    /// What an observer chooses a range by.
+    pub(super) fn statistics(&self) -> Statistics {
+        Statistics { histogram: self.histogram.clone(), moving_average: self.averages.total() }
+    }
+
+    /// The mean of each channel; empty where it is not collected.
+    pub(super) fn means(&self) -> Vec<f64> {
+        self.means.total().means()
+    }
+}
+
 /// The values collected when a segment runs.
-pub(crate) struct Taps {
+pub(super) struct Taps {
     /// Number of the segment's outputs that are kept whole: the first ones.
     pub kept: usize,
     /// Number of samples whose outputs are kept: the first ones of all.
     pub samples: usize,
-    /// The number of the first sample of the data.
+    /// The number of the first sample of the data, a multiple of [`SHARD`].
     pub first: usize,
     /// How many samples there are, with those that are run before and after.
     pub total: usize,
@@ -50,7 +77,7 @@ pub(crate) struct Taps {
 }
 
 /// A tapped value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tap {
     /// Its name.
     pub name: String,
@@ -63,7 +90,7 @@ pub(crate) struct Tap {
 }
 
 /// Runs the data through a segment whose outputs are first the values to keep, then the taps.
-pub(crate) fn collect(
+pub(super) fn collect(
     taps: &Taps,
     pool: &Pool,
     data: &Dataset,
@@ -79,24 +106,25 @@ pub(crate) fn collect(
         means: vec![ChannelMeans::default(); count],
         kept: Vec::new(),
     };
-    let mut total = Collected { taps: Vec::new(), means: vec![ChannelMeans::default(); count], kept: Vec::new() };
-    let mut averages = vec![MovingAverage::default(); count];
+    let mut total = Collected { taps: vec![Sums::default(); count], kept: Vec::new() };
+    let mut number = (taps.first / SHARD) as u64;
     let merge = |shard: Shard| {
-        averages.iter_mut().zip(&shard.averages).for_each(|(a, b)| a.merge(b));
-        total.means.iter_mut().zip(&shard.means).for_each(|(a, b)| a.merge(b));
+        let parts = shard.averages.into_iter().zip(shard.means);
+        for (sums, (average, means)) in total.taps.iter_mut().zip(parts) {
+            sums.averages.append(Dyadic::piece(number, average));
+            sums.means.append(Dyadic::piece(number, means));
+        }
         total.kept.extend(shard.kept);
         lock(&lent).push(shard.histograms);
+        number += 1;
         Ok(())
     };
     let visit =
         |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, taps.first + sample, ran, masked, wanted);
     pool.fold(data, runtime, begin, visit, merge)?;
-    let mut histograms = vec![Histogram::new(); count];
     for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        histograms.iter_mut().zip(&part).for_each(|(a, b)| a.merge(b));
+        total.taps.iter_mut().zip(&part).for_each(|(sums, histogram)| sums.histogram.merge(histogram));
     }
-    let statistics = histograms.into_iter().zip(averages);
-    total.taps = statistics.map(|(histogram, moving_average)| Statistics { histogram, moving_average }).collect();
     Ok(total)
 }
 

@@ -7,6 +7,7 @@ use crate::quant::QuantError;
 use crate::runtime::ErrorKind;
 use msq_passes::PassError;
 use msq_passes::ir::{ExternalError, TensorError};
+use std::path::PathBuf;
 
 /// Why activations cannot be observed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,14 @@ pub enum CalibrateError {
         value: String,
         /// The sample.
         sample: usize,
+    },
+    /// Statistics counted elsewhere that do not fit.
+    #[error("`{path}`: {reason}", path = path.display())]
+    Statistics {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// No grid of activations has the requested bits.
     #[error("layer `activations`: {0}")]
@@ -46,7 +55,7 @@ impl CalibrateError {
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSamples | Self::NonFiniteActivation { .. } => ErrorKind::Data,
+            Self::NoSamples | Self::NonFiniteActivation { .. } | Self::Statistics { .. } => ErrorKind::Data,
             Self::Execute(error) => error.kind(),
             Self::Tensor(_) | Self::External(_) => ErrorKind::Model,
             Self::Grid(_) | Self::Pass(_) => ErrorKind::Other,

@@ -11,6 +11,7 @@ mod binning;
 mod channel_means;
 mod collect;
 mod cosine;
+mod dyadic;
 mod entropy;
 mod error;
 mod histogram;
@@ -21,16 +22,17 @@ pub(crate) mod observe;
 mod observer;
 mod percentile;
 mod search;
+mod shard;
 pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 
 pub use crate::scheme::observer::{DEFAULT_PERCENTILE, ObserverKind, ParseObserverError};
 pub use channel_means::ChannelMeans;
-pub(crate) use collect::{Collected, Tap, Taps, collect};
 pub use cosine::cosine_similarity;
 pub use error::CalibrateError;
 pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;
 pub use observer::{Statistics, widen};
+pub use shard::{Shard, ShardStatistics};

@@ -8,9 +8,9 @@
 //! determined by `(n, x_1, S)`, and a sequence a followed by b is `(n_a + n_b, x_1 of a, (1 − c)^(n_b)·S_a + S_b)`. The
 //! order of samples matters; the division into sequences does not, up to rounding in double precision.
 
-use serde::{Deserialize, Serialize};
-
+use super::dyadic::Sum;
 use crate::quant::Range;
+use serde::{Deserialize, Serialize};
 
 /// c: the weight of the newest sample.
 pub const AVERAGING_CONSTANT: f64 = 0.01;
@@ -58,6 +58,12 @@ impl MovingAverage {
     pub fn range(&self) -> Option<Range> {
         let end = |index: usize| (decay(self.samples) * f64::from(self.first[index]) + self.weighted_sum[index]) as f32;
         (self.samples > 0).then(|| Range::new(end(0), end(1)))
+    }
+}
+
+impl Sum for MovingAverage {
+    fn add(&mut self, later: &Self) {
+        self.merge(later);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
+use super::collect::{Collected, Tap, Taps, collect};
+use super::shard::{Counted, Shard, ShardStatistics, joined};
 use super::{CalibrateError, alike};
-use crate::calibrate::{ChannelMeans, Collected, ObserverKind, Statistics, Tap, Taps, collect, widen};
+use crate::calibrate::{ObserverKind, Statistics, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
@@ -16,6 +18,7 @@ use msq_passes::analysis::{Layer, LayerOp, Placement};
 use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationGrid, ActivationQuantizer};
 use rayon::prelude::*;
+use std::hash::{Hash, Hasher};
 
 /// How ranges are chosen, and what else a calibration run returns.
 #[derive(Clone, Copy, Debug)]
@@ -70,36 +73,74 @@ pub(crate) fn see(
     watch: Watch,
     runtime: &Runtime,
 ) -> Result<Seen, CalibrateError> {
-    let mut seen = Seen { statistics: IndexMap::new(), means: IndexMap::new(), outputs: Vec::new(), watch };
+    let counted = count(model, scheme, data, 0..data.len(), watch, runtime)?;
+    Ok(Seen::new(counted, watch))
+}
+
+/// Runs a part of the data through the model.
+pub(crate) fn see_shard(
+    model: &Model,
+    scheme: &Scheme,
+    (data, shard): (&Dataset, Shard),
+    watch: Watch,
+    runtime: &Runtime,
+) -> Result<ShardStatistics, CalibrateError> {
+    let samples = shard.samples(data.len());
+    let counted = count(model, scheme, data, samples.clone(), watch, runtime)?;
+    Ok(ShardStatistics::new(hash(model), data.len(), samples, counted))
+}
+
+/// What the parts saw, in the place of running `samples` samples.
+pub(crate) fn seen_by(
+    parts: &[ShardStatistics],
+    model: &Model,
+    scheme: &Scheme,
+    samples: usize,
+    watch: Watch,
+) -> Result<Seen, CalibrateError> {
+    let counted = joined(parts, hash(model), samples, &wanted(model, scheme))?;
+    Ok(Seen::new(counted, watch))
+}
+
+/// A hash of what the model computes.
+fn hash(model: &Model) -> u64 {
+    let mut hasher = twox_hash::XxHash3_64::new();
+    let hashes = msq_passes::analysis::content_hashes(&model.graph);
+    model.graph.outputs().for_each(|output| hashes.get(&output).hash(&mut hasher));
+    hasher.finish()
+}
+
+/// Runs some of the samples through the model.
+fn count(
+    model: &Model,
+    scheme: &Scheme,
+    data: &Dataset,
+    samples: std::ops::Range<usize>,
+    watch: Watch,
+    runtime: &Runtime,
+) -> Result<Counted, CalibrateError> {
+    let mut counted = Counted::default();
     let wanted = wanted(model, scheme);
     if !scheme.coverage.is_whole() && wanted.is_empty() {
-        return Ok(seen);
+        return Ok(counted);
     }
     if data.is_empty() {
         return Err(CalibrateError::NoSamples);
     }
     let part = Segment::whole(&scheme.coverage.part(model));
     let stages = Stages::new(&part, Limit::of(model, runtime.memory))?;
-    runtime.begin("calibrate", (stages.len() * data.len()) as u64);
+    runtime.begin("calibrate", (stages.len() * samples.len()) as u64);
     scheme.masks.notes().iter().for_each(|note| tracing::info!("{note}"));
     let masked = Masked::new(&scheme.masks, data);
     // Where stages hand on more than there is room for, some samples after the other go through all of them.
     let at_once = if stages.len() > 1 { stages.at_once(data, runtime)? } else { data.len() };
-    let mut means: IndexMap<String, ChannelMeans> = IndexMap::new();
-    for first in (0..data.len()).step_by(at_once) {
-        let part = Part { first, total: data.len(), data: data.range(first, first.saturating_add(at_once)) };
-        let visit = |tap: &Tap, statistics: &Statistics, of_channels: &ChannelMeans| {
-            if tap.range {
-                seen.statistics.entry(tap.name.clone()).or_default().merge(statistics);
-            }
-            means.entry(tap.name.clone()).or_default().merge(of_channels);
-        };
-        let outputs = see_part(&stages, &part, wanted.clone(), &masked, watch.outputs, runtime, visit)?;
-        seen.outputs.extend(outputs);
+    for first in samples.clone().step_by(at_once) {
+        let end = first.saturating_add(at_once).min(samples.end);
+        let part = Part { first, total: data.len(), data: data.range(first, end) };
+        counted.append(count_part(&stages, &part, wanted.clone(), &masked, watch.outputs, runtime)?);
     }
     runtime.end();
-    seen.means = means.into_iter().map(|(name, means)| (name, means.means())).collect();
-    Ok(seen)
+    Ok(counted)
 }
 
 /// Samples that go through all stages together.
@@ -111,16 +152,16 @@ struct Part {
     data: Dataset,
 }
 
-/// Runs some samples through all stages; the outputs of the first samples. `visit` gets the statistics of each tap.
-fn see_part(
+/// Runs some samples through all stages.
+fn count_part(
     stages: &Stages,
     part: &Part,
     mut wanted: Vec<Tap>,
     masked: &Masked,
     outputs: usize,
     runtime: &Runtime,
-    mut visit: impl FnMut(&Tap, &Statistics, &ChannelMeans),
-) -> Result<Vec<Vec<Vec<f32>>>, CalibrateError> {
+) -> Result<Counted, CalibrateError> {
+    let mut found = Counted::default();
     let mut data = part.data.clone();
     for at in 0..stages.len() {
         let first = data.sample(0)?;
@@ -134,19 +175,28 @@ fn see_part(
         }
         let samples = if last { outputs } else { part.total };
         let taps = Taps { kept: handed, samples, first: part.first, total: part.total, counted };
-        let Collected { taps: statistics, means, kept } = collect(&taps, &pool, &data, masked, runtime)?;
-        for ((tap, statistics), means) in taps.counted.iter().zip(&statistics).zip(&means) {
-            visit(tap, statistics, means);
+        let Collected { taps: sums, kept } = collect(&taps, &pool, &data, masked, runtime)?;
+        let named = taps.counted.into_iter().zip(sums);
+        found.taps.extend(named.map(|(tap, sums)| (tap.name.clone(), (tap, sums))));
+        if last {
+            let values = kept.iter().map(|sample| sample.arrays.iter().map(Array::to_f32).collect());
+            found.outputs = values.collect();
+        } else {
+            data = Dataset::stored(kept);
         }
-        if last && kept.is_empty() {
-            return Ok(Vec::new());
-        }
-        data = Dataset::stored(kept);
     }
-    (0..data.len()).map(|index| Ok(data.sample(index)?.arrays.iter().map(Array::to_f32).collect())).collect()
+    Ok(found)
 }
 
 impl Seen {
+    pub(super) fn new(counted: Counted, watch: Watch) -> Self {
+        let Counted { taps, outputs } = counted;
+        let ranges = taps.iter().filter(|(_, (tap, _))| tap.range);
+        let statistics = ranges.map(|(name, (_, sums))| (name.clone(), sums.statistics())).collect();
+        let means = taps.iter().map(|(name, (_, sums))| (name.clone(), sums.means())).collect();
+        Self { statistics, means, outputs, watch }
+    }
+
     /// The parameters of every value that needs its own.
     pub(crate) fn observed(
         &self,

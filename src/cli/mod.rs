@@ -1,5 +1,6 @@
 //! Arguments and sub-commands, one file each.
 
+mod calibrate;
 mod compare;
 mod config;
 mod data;
@@ -68,6 +69,8 @@ enum Command {
     Lint(lint::LintArgs),
     /// Write the scales and zero points of a quantized model for other tools
     ExportEncodings(export_encodings::ExportEncodingsArgs),
+    /// Look at the activations for a part of the data, on one of several machines; --statistics takes all parts
+    Calibrate(calibrate::CalibrateArgs),
     /// Write the model in the ONNX textual syntax
     Print(print::PrintArgs),
     /// Accuracy with labels, agreement with a reference, error of each layer
@@ -91,6 +94,7 @@ fn command() -> clap::Command {
     let searching: Vec<clap::Id> = given::ids::<search::SearchArgs>().collect();
     let completed = |command| search::completed(form::completed(command, &searching));
     let command = completed(Cli::command()).mut_subcommand("search", completed);
+    let command = command.mut_subcommand("calibrate", |command| form::completed(command, &[]));
     plain(command.mut_subcommands(plain))
 }
 
@@ -180,6 +184,10 @@ fn run_command(command: Command) -> ExitCode {
         Command::ExportEncodings(args) => {
             log(&args.common);
             export_encodings::run(&args)
+        }
+        Command::Calibrate(args) => {
+            log(&args.common);
+            calibrate::run(&args)
         }
         Command::Print(args) => print::run(&args),
         Command::Compare(args) => {

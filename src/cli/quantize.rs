@@ -1,6 +1,7 @@
 //! The main command: quantize a model.
 
 use super::CommonArgs;
+use super::calibrate;
 use super::config::ConfigArgs;
 use super::data::{self, DataArgs};
 use super::document::{self, this_run};
@@ -37,6 +38,9 @@ pub(crate) struct QuantizeArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
+    /// What `calibrate` counted, all parts, with the same data and options: the data are not run again for that
+    #[arg(long, value_name = "PATH", num_args = 1.., help_heading = "Data")]
+    statistics: Vec<PathBuf>,
     #[command(flatten)]
     search: Given<SearchArgs>,
     #[command(flatten)]
@@ -86,6 +90,12 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let quantizer = quantizer.pass_observer(&dumps);
     let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
+    if !args.statistics.is_empty() {
+        if search.is_some() {
+            return Err(Usage("--statistics are of a run without a search: give a --plan that was found".to_owned()).into());
+        }
+        quantizer = quantizer.statistics(calibrate::load(&args.statistics)?);
+    }
     let files = search.is_some().then(|| [search::journal(output), search::best(output)]);
     if let Some((search, [journal, best])) = search.zip(files.clone()) {
         let search = SearchOptions { journal: Some(journal), best: Some(best), ..search };
@@ -140,7 +150,7 @@ fn output_path(args: &QuantizeArgs) -> anyhow::Result<&Path> {
 /// The files that are read, but for the weights of the model.
 fn reads<'a>(args: &'a QuantizeArgs, input: &'a Path) -> impl Iterator<Item = &'a Path> {
     let more = args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads());
-    more.chain([input])
+    more.chain(args.statistics.iter().map(PathBuf::as_path)).chain([input])
 }
 
 fn check_paths(args: &QuantizeArgs, model: &Model, input: &Path, output: &Path) -> anyhow::Result<()> {

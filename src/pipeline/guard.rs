@@ -1,6 +1,6 @@
 //! The guard: a result that loses too much is repaired, and made again by the plan that repairs it.
 
-use super::{Made, Run};
+use super::{Calibration, Made, Run};
 use crate::calibrate::observe::Seen;
 use crate::error::Error;
 use crate::measure::metrics::OutputMetrics;
@@ -47,6 +47,8 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     let again = if known {
         run.make(scheme, seen)?
     } else {
+        // Values are looked at that were not when statistics were counted elsewhere.
+        let calibration = Calibration { statistics: None, ..calibration };
         let (scheme, seen) = calibrate(float, &found.plan, calibration, options, runtime)?;
         run.make(scheme, &seen)?
     };

@@ -21,7 +21,8 @@ mod verify;
 
 pub(crate) use search::{search_and_quantize, search_only};
 
-use crate::calibrate::observe::{Observed, Seen, Watch, see};
+use crate::calibrate::observe::{Observed, Seen, Watch, see, see_shard, seen_by};
+use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::execute::coverage::Coverage;
@@ -77,6 +78,8 @@ pub(crate) struct Calibration<'a> {
     pub unfed: Option<&'a str>,
     /// The caller's own metric.
     pub metric: Option<&'a CustomMetric>,
+    /// What was counted of the samples elsewhere, in parts, so that they are not run here for that.
+    pub statistics: Option<&'a [ShardStatistics]>,
 }
 
 impl Calibration<'_> {
@@ -94,6 +97,31 @@ pub(crate) fn quantize(
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
     prepared.quantize(model, calibration, None, options, runtime)
+}
+
+/// Counts what a part of the samples says of the activations: [`quantize`] goes on from all parts.
+pub(crate) fn count(
+    mut model: Model,
+    calibration: Calibration,
+    shard: Shard,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<ShardStatistics, Error> {
+    Prepared::new(&mut model, options, runtime)?;
+    let plan = planned(&mut model, options, runtime)?;
+    let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
+    let watch = watch(calibration, options);
+    let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
+    let calibration = Calibration { data: &kept, ..calibration };
+    Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
+}
+
+/// The bits of the layers of a prepared model, whose operator set is raised to what they need.
+fn planned(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<BitPlan, Error> {
+    // Layers have their names now.
+    let plan = resolved_plan(model, options)?;
+    raise_opset(model, &plan, options.output.format, runtime)?;
+    Ok(plan)
 }
 
 /// Facts of a float model from before it was prepared.
@@ -134,9 +162,7 @@ impl Prepared {
         options: &Options,
         runtime: &Runtime,
     ) -> Result<Quantized, Error> {
-        // Layers have their names now.
-        let plan = resolved_plan(&model, options)?;
-        raise_opset(&mut model, &plan, options.output.format, runtime)?;
+        let plan = planned(&mut model, options, runtime)?;
         let float = model;
         let pool = thread_pool(runtime)?;
         let masks = Masks::chosen(&float, options.calibrate.masks);
@@ -244,12 +270,33 @@ fn calibrate(
     options: &Options,
     runtime: &Runtime,
 ) -> Result<(Scheme, Seen), Error> {
-    let watch = Watch {
+    let (watch, data) = (watch(calibration, options), calibration.data);
+    let see = |scheme: &Scheme| match calibration.statistics {
+        Some(parts) => seen_by(parts, model, scheme, data.len(), watch),
+        None => see(model, scheme, data, watch, runtime),
+    };
+    seen_in_scheme(model, plan, calibration, options, runtime, see)
+}
+
+/// How activations are looked at.
+fn watch(calibration: Calibration, options: &Options) -> Watch {
+    Watch {
         observer: options.calibrate.observer,
         margin: calibration.margin(),
         outputs: options.verify.verify,
         distributions: options.verify.details,
-    };
+    }
+}
+
+/// The scheme for as much of the model as the engine runs, and what `see` sees of it.
+fn seen_in_scheme<T>(
+    model: &Model,
+    plan: &BitPlan,
+    calibration: Calibration,
+    options: &Options,
+    runtime: &Runtime,
+    see: impl Fn(&Scheme) -> Result<T, CalibrateError>,
+) -> Result<(Scheme, T), Error> {
     let mut coverage = match calibration.unfed {
         Some(reason) => Coverage::nothing(model, reason.to_owned()),
         None => Coverage::within(model, runtime.memory),
@@ -257,7 +304,7 @@ fn calibrate(
     loop {
         let scheme = Scheme::within(model, plan, options, coverage)?;
         scheme.check_encodings(model)?;
-        match see(model, &scheme, calibration.data, watch, runtime) {
+        match see(&scheme) {
             Ok(seen) => {
                 if let Some(note) = scheme.coverage.note() {
                     tracing::warn!("{note}");

@@ -95,6 +95,7 @@ fn manual_pages_are_printed_or_written() {
     assert!(!page.contains("simd"), "the page tells of this machine");
     msq(args!["man", scratch.path("out")]).ok();
     let names = [
+        "-calibrate",
         "-compare",
         "-config",
         "-evaluate",

@@ -1,0 +1,203 @@
+//! Calibration in parts: which samples a machine sees, and what it has counted, as a file.
+
+use super::CalibrateError;
+use super::collect::{Sums, Tap};
+use crate::execute::fold::SHARD;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What the files begin with.
+const FORMAT: &str = "msq-onnx statistics 1";
+
+/// One of several parts of the data, as `3/8`: numbered from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    number: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// All of the data.
+    pub const WHOLE: Self = Self { number: 1, of: 1 };
+
+    /// The samples of this part of so many. Parts are of equal size, but for a few samples.
+    pub fn samples(self, samples: usize) -> Range<usize> {
+        // What is added at once is never cut.
+        let pieces = samples.div_ceil(SHARD);
+        let end = |part: usize| (pieces * part / self.of * SHARD).min(samples);
+        end(self.number - 1)..end(self.number)
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err(format!("`{text}` is no part: give 1/8 to 8/8 for eight of them")),
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+/// Statistics of the activations over some of the samples. Those of all parts, in any order, are what one machine would
+/// have counted, bit for bit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardStatistics {
+    format: String,
+    /// A hash of the model that was run.
+    model: u64,
+    /// How many samples there are in all.
+    total: usize,
+    samples: Range<usize>,
+    counted: Counted,
+    /// Where it was read from.
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// What was counted of consecutive samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counted {
+    /// By the name of the value.
+    pub taps: IndexMap<String, (Tap, Sums)>,
+    /// The float model's outputs for the first samples.
+    pub outputs: Vec<Vec<Vec<f32>>>,
+}
+
+impl Counted {
+    /// Appends what was counted of the samples that come next.
+    pub(super) fn append(&mut self, later: Self) {
+        for (name, (tap, sums)) in later.taps {
+            self.taps.entry(name).or_insert_with(|| (tap, Sums::default())).1.append(sums);
+        }
+        self.outputs.extend(later.outputs);
+    }
+}
+
+impl ShardStatistics {
+    pub(super) fn new(model: u64, total: usize, samples: Range<usize>, counted: Counted) -> Self {
+        Self { format: FORMAT.to_owned(), model, total, samples, counted, path: PathBuf::new() }
+    }
+
+    /// The samples that were counted.
+    pub fn samples(&self) -> Range<usize> {
+        self.samples.clone()
+    }
+
+    /// How many samples there are, with those of the other parts.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// How many values were looked at.
+    pub fn values(&self) -> usize {
+        self.counted.taps.len()
+    }
+
+    /// Reads a file that [`bytes`](Self::bytes) makes.
+    pub fn load(path: &Path) -> Result<Self, CalibrateError> {
+        let refused = |reason: String| CalibrateError::Statistics { path: path.to_owned(), reason };
+        let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+        let read: Result<Self, _> = ciborium::from_reader(&bytes[..]);
+        match read {
+            Ok(read) if read.format == FORMAT => Ok(Self { path: path.to_owned(), ..read }),
+            Ok(read) => Err(refused(format!("is `{}`, and this version reads `{FORMAT}`", read.format))),
+            Err(error) => Err(refused(format!("is no file that the command `calibrate` writes, or a damaged one: {error}"))),
+        }
+    }
+
+    /// The file: CBOR (RFC 8949).
+    pub fn bytes(&self) -> Result<Vec<u8>, CalibrateError> {
+        let mut bytes = Vec::new();
+        let failed = |error: ciborium::ser::Error<_>| {
+            CalibrateError::Statistics { path: self.path.clone(), reason: format!("cannot be written: {error}") }
+        };
+        ciborium::into_writer(self, &mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn refused(&self, reason: String) -> CalibrateError {
+        CalibrateError::Statistics { path: self.path.clone(), reason }
+    }
+}
+
+/// Joins the parts of a run over `total` samples of the model with this hash, which looks at these values.
+pub(super) fn joined(
+    parts: &[ShardStatistics],
+    model: u64,
+    total: usize,
+    wanted: &[Tap],
+) -> Result<Counted, CalibrateError> {
+    let mut parts: Vec<&ShardStatistics> = parts.iter().collect();
+    parts.sort_by_key(|part| (part.samples.start, part.samples.end));
+    let mut counted = Counted::default();
+    let mut next = 0;
+    let missing = |part: &ShardStatistics, from: usize, to: usize| {
+        part.refused(format!("samples {from} to {} are in none of the files", to.saturating_sub(1)))
+    };
+    for part in &parts {
+        if part.model != model {
+            let reason = "statistics of another model, or of options or a version with which it is another: run \
+                          `calibrate` with the same model and options";
+            return Err(part.refused(reason.to_owned()));
+        }
+        if part.total != total {
+            let reason = format!("statistics of {} samples in all, where this run has {total}", part.total);
+            return Err(part.refused(reason));
+        }
+        if part.samples.start > next {
+            return Err(missing(part, next, part.samples.start));
+        }
+        if part.samples.start < next && !part.samples.is_empty() {
+            return Err(part.refused(format!("sample {} is in another file too", part.samples.start)));
+        }
+        let lacking = wanted.iter().find(|tap| part.counted.taps.get(&tap.name).is_none_or(|(own, _)| own != *tap));
+        if let Some(tap) = lacking.filter(|_| !part.samples.is_empty()) {
+            let reason = format!("no statistics of value `{}` as these options need: give `calibrate` the same", tap.name);
+            return Err(part.refused(reason));
+        }
+        counted.append(part.counted.clone());
+        next = part.samples.end.max(next);
+    }
+    match parts.last() {
+        Some(last) if next < total => Err(missing(last, next, total)),
+        None => Err(CalibrateError::NoSamples),
+        Some(_) => Ok(counted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_hold_each_sample_once() {
+        for samples in 0..70 {
+            for of in 1..9 {
+                let ends: Vec<Range<usize>> =
+                    (1..=of).map(|number| Shard { number, of }.samples(samples)).collect();
+                assert!(ends.windows(2).all(|pair| pair[0].end == pair[1].start), "{samples} {ends:?}");
+                assert_eq!((ends[0].start, ends[of - 1].end), (0, samples));
+                assert!(ends.iter().all(|part| part.start % SHARD == 0));
+            }
+        }
+    }
+
+    #[test]
+    fn only_numbers_from_one_on_are_parts() {
+        assert_eq!("3/8".parse::<Shard>().unwrap().to_string(), "3/8");
+        assert!(["0/8", "9/8", "3", "a/b", "1/0", "/"].iter().all(|text| text.parse::<Shard>().is_err()));
+    }
+}
