@@ -85,8 +85,8 @@ fn parts_that_do_not_belong_together_are_refused() {
     assert!(end_missing.contains("are in none of the files"), "{end_missing}");
     let twice = refusal(quantized(&scratch, &of(&[0, 1, 1, 2]), options), &three[1]);
     assert!(twice.contains("is in another file too"), "{twice}");
-    // Scaled channels are another model.
-    let other = refusal(quantized(&scratch, &three, &[options, &["--equalize"]].concat()), &three[2]);
+    // Batch-norms that are not folded are another model.
+    let other = refusal(quantized(&scratch, &three, &[options, &["--batch-norm", "affine"]].concat()), &three[2]);
     assert!(other.contains("another model"), "{other}");
     // Without the solver that fits the data nothing is held out.
     let other = refusal(quantized(&scratch, &three, &["--weight-bits", "4"]), &three[2]);

@@ -55,7 +55,7 @@ fn commands_that_are_none() {
         msq(args!["inspekt", model]).error(2),
         "error: `inspekt` is neither a command nor a file; did you mean `inspect`?"
     );
-    assert_eq!(msq(args!["frobnicate"]).error(2), "error: `frobnicate` is neither a command nor a file");
+    assert_eq!(msq(args!["nosuch"]).error(2), "error: `nosuch` is neither a command nor a file");
 }
 
 /// There is no writing to a pipe.

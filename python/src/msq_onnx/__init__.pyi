@@ -63,6 +63,7 @@ def quantize(
     resize: str | float | None = None,
     crop: str | float | None = None,
     filter: Literal["bilinear", "bicubic"] | None = None,
+    statistics: PathLike | Sequence[PathLike] | None = None,
     target_ratio: float | None = None,
     target_bits: float | None = None,
     target_size: str | float | None = None,

@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "resize": Option("size", False, ()),
         "crop": Option("size", False, ()),
         "filter": Option("text", False, ("bilinear", "bicubic")),
+        "statistics": Option("path", True, ()),
         "target-ratio": Option("number", False, ()),
         "target-bits": Option("number", False, ()),
         "target-size": Option("size", False, ()),
