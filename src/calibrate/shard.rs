@@ -114,15 +114,18 @@ impl ShardStatistics {
         match read {
             Ok(read) if read.format == FORMAT => Ok(Self { path: path.to_owned(), ..read }),
             Ok(read) => Err(refused(format!("is `{}`, and this version reads `{FORMAT}`", read.format))),
-            Err(error) => Err(refused(format!("is no file that the command `calibrate` writes, or a damaged one: {error}"))),
+            Err(error) => {
+                Err(refused(format!("is no file that the command `calibrate` writes, or a damaged one: {error}")))
+            }
         }
     }
 
     /// The file: CBOR (RFC 8949).
     pub fn bytes(&self) -> Result<Vec<u8>, CalibrateError> {
         let mut bytes = Vec::new();
-        let failed = |error: ciborium::ser::Error<_>| {
-            CalibrateError::Statistics { path: self.path.clone(), reason: format!("cannot be written: {error}") }
+        let failed = |error: ciborium::ser::Error<_>| CalibrateError::Statistics {
+            path: self.path.clone(),
+            reason: format!("cannot be written: {error}"),
         };
         ciborium::into_writer(self, &mut bytes).map_err(failed)?;
         Ok(bytes)
@@ -165,7 +168,8 @@ pub(super) fn joined(
         }
         let lacking = wanted.iter().find(|tap| part.counted.taps.get(&tap.name).is_none_or(|(own, _)| own != *tap));
         if let Some(tap) = lacking.filter(|_| !part.samples.is_empty()) {
-            let reason = format!("no statistics of value `{}` as these options need: give `calibrate` the same", tap.name);
+            let reason =
+                format!("no statistics of value `{}` as these options need: give `calibrate` the same", tap.name);
             return Err(part.refused(reason));
         }
         counted.append(part.counted.clone());
@@ -186,8 +190,7 @@ mod tests {
     fn parts_hold_each_sample_once() {
         for samples in 0..70 {
             for of in 1..9 {
-                let ends: Vec<Range<usize>> =
-                    (1..=of).map(|number| Shard { number, of }.samples(samples)).collect();
+                let ends: Vec<Range<usize>> = (1..=of).map(|number| Shard { number, of }.samples(samples)).collect();
                 assert!(ends.windows(2).all(|pair| pair[0].end == pair[1].start), "{samples} {ends:?}");
                 assert_eq!((ends[0].start, ends[of - 1].end), (0, samples));
                 assert!(ends.iter().all(|part| part.start % SHARD == 0));

@@ -92,7 +92,9 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
     if !args.statistics.is_empty() {
         if search.is_some() {
-            return Err(Usage("--statistics are of a run without a search: give a --plan that was found".to_owned()).into());
+            return Err(
+                Usage("--statistics are of a run without a search: give a --plan that was found".to_owned()).into()
+            );
         }
         quantizer = quantizer.statistics(calibrate::load(&args.statistics)?);
     }
