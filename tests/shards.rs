@@ -88,6 +88,10 @@ fn parts_that_do_not_belong_together_are_refused() {
     // Batch-norms that are not folded are another model.
     let other = refusal(quantized(&scratch, &three, &[options, &["--batch-norm", "affine"]].concat()), &three[2]);
     assert!(other.contains("another model"), "{other}");
+    let other = refusal(quantized(&scratch, &three, &[options, &["--verify", "3"]].concat()), &three[2]);
+    assert!(other.contains("`verify`"), "{other}");
+    let other = refusal(quantized(&scratch, &three, &[options, &["--scale", "0.5"]].concat()), &three[2]);
+    assert!(other.contains("other data"), "{other}");
     // Without the solver that fits the data nothing is held out.
     let other = refusal(quantized(&scratch, &three, &["--weight-bits", "4"]), &three[2]);
     assert!(other.contains("samples in all"), "{other}");
@@ -104,6 +108,18 @@ fn statistics_are_not_for_searches() {
     let scratch = Scratch::new();
     let run = quantized(&scratch, &[scratch.path("any.stats")], &["--target-bits", "4"]).unwrap_err();
     assert!(run.usage().contains("--statistics"), "{}", run.stderr);
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let scratch = Scratch::new();
+    let (model, path) = (digits("digits.onnx"), scratch.path("part.stats"));
+    assert!(msq(args!["calibrate", model, "-o", path]).usage().contains("--calib"));
+    assert!(msq(args![model, "-o", scratch.path("o.onnx"), "--statistics", path]).usage().contains("--calib"));
+    let plan = scratch.path("plan.json");
+    let run = on_digits(args!["calibrate", model, "-o", path, "--save-plan", plan], &[]);
+    assert!(run.usage().contains("--save-plan"));
+    assert!(!path.exists() && !plan.exists());
 }
 
 #[test]

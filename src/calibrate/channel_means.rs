@@ -54,7 +54,7 @@ impl ChannelMeans {
             self.clone_from(later);
         } else if self.sums.len() == later.sums.len() {
             self.sums.iter_mut().zip(&later.sums).for_each(|(a, b)| *a += b);
-            self.count += later.count;
+            self.count = self.count.saturating_add(later.count);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::kernels::{coprime_stride, start};
 use crate::runtime::Runtime;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Approximate number of values binned per tap over the whole run; extremes are taken over all values.
@@ -49,6 +50,11 @@ impl Sums {
         self.histogram.merge(&later.histogram);
         self.averages.append(later.averages);
         self.means.append(later.means);
+    }
+
+    /// Whether these are sums over exactly so many pieces, as those of a file must be.
+    pub(super) fn cover(&self, pieces: Range<u64>) -> bool {
+        self.averages.covers(pieces.clone()) && self.means.covers(pieces)
     }
 
     /// What an observer chooses a range by.
@@ -100,7 +106,7 @@ pub(super) fn collect(
     let count = taps.counted.len();
     let wanted = (BINNED / taps.total.max(1)).max(BINNED_A_SAMPLE);
     let lent: Mutex<Vec<Vec<Histogram>>> = Mutex::new(Vec::new());
-    let begin = || Shard {
+    let begin = || Piece {
         histograms: lock(&lent).pop().unwrap_or_else(|| vec![Histogram::new(); count]),
         averages: vec![MovingAverage::default(); count],
         means: vec![ChannelMeans::default(); count],
@@ -108,19 +114,19 @@ pub(super) fn collect(
     };
     let mut total = Collected { taps: vec![Sums::default(); count], kept: Vec::new() };
     let mut number = (taps.first / SHARD) as u64;
-    let merge = |shard: Shard| {
-        let parts = shard.averages.into_iter().zip(shard.means);
+    let merge = |piece: Piece| {
+        let parts = piece.averages.into_iter().zip(piece.means);
         for (sums, (average, means)) in total.taps.iter_mut().zip(parts) {
             sums.averages.append(Dyadic::piece(number, average));
             sums.means.append(Dyadic::piece(number, means));
         }
-        total.kept.extend(shard.kept);
-        lock(&lent).push(shard.histograms);
+        total.kept.extend(piece.kept);
+        lock(&lent).push(piece.histograms);
         number += 1;
         Ok(())
     };
     let visit =
-        |shard: &mut Shard, sample: usize, ran: Ran| taps.observe(shard, taps.first + sample, ran, masked, wanted);
+        |piece: &mut Piece, sample: usize, ran: Ran| taps.observe(piece, taps.first + sample, ran, masked, wanted);
     pool.fold(data, runtime, begin, visit, merge)?;
     for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {
         total.taps.iter_mut().zip(&part).for_each(|(sums, histogram)| sums.histogram.merge(histogram));
@@ -132,8 +138,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Shard {
-    /// Histograms of this shard and of the shards that used them before.
+/// What one thread counts of a few samples.
+struct Piece {
+    /// Histograms of this piece and of the pieces that used them before.
     histograms: Vec<Histogram>,
     averages: Vec<MovingAverage>,
     means: Vec<ChannelMeans>,
@@ -143,7 +150,7 @@ struct Shard {
 impl Taps {
     fn observe(
         &self,
-        shard: &mut Shard,
+        piece: &mut Piece,
         sample: usize,
         ran: Ran,
         masked: &Masked,
@@ -156,17 +163,17 @@ impl Taps {
             if tap.range {
                 let counting: Cow<[f32]> =
                     positions.as_ref().map_or(Cow::Borrowed(&values), |p| p.retain(&values).into());
-                tap.observe(&mut shard.histograms[at], &mut shard.averages[at], sample, &counting, wanted)?;
+                tap.observe(&mut piece.histograms[at], &mut piece.averages[at], sample, &counting, wanted)?;
             }
             if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
                 match &positions {
-                    None => shard.means[at].observe(&values, shape, axis),
-                    Some(positions) => shard.means[at].observe_kept(&values, shape, axis, &|at| positions.keeps(at)),
+                    None => piece.means[at].observe(&values, shape, axis),
+                    Some(positions) => piece.means[at].observe_kept(&values, shape, axis, &|at| positions.keeps(at)),
                 }
             }
         }
         if sample < self.samples {
-            shard.kept.push(ran.sample(self.kept)?);
+            piece.kept.push(ran.sample(self.kept)?);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! adds up to follows from the number of pieces alone.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// What can be added to, in order.
 pub(super) trait Sum {
@@ -63,6 +64,16 @@ impl<T: Sum + Clone + Default> Dyadic<T> {
         }
     }
 
+    /// Whether it is the sum over exactly these pieces.
+    pub(super) fn covers(&self, pieces: Range<u64>) -> bool {
+        let end = self.subtrees.iter().try_fold(pieces.start, |next, subtree| {
+            let size = 1_u64.checked_shl(subtree.level)?;
+            let begins = subtree.number.checked_mul(size)? == next;
+            begins.then(|| next.checked_add(size))?
+        });
+        end == Some(pieces.end)
+    }
+
     /// The sum over all pieces.
     pub(super) fn total(&self) -> T {
         let mut sums = self.subtrees.iter().map(|subtree| &subtree.sum);
@@ -107,7 +118,17 @@ mod tests {
             let whole = sum(&values, 0);
             prop_assert_eq!(parts.total().to_bits(), whole.total().to_bits());
             prop_assert!(parts == whole);
+            prop_assert!(whole.covers(0..values.len() as u64));
+            prop_assert!(!whole.covers(0..values.len() as u64 + 1) && !whole.covers(1..values.len() as u64));
             prop_assert!(whole.subtrees.len() <= 7, "as many as 70 has ones in binary, at most");
+        }
+    }
+
+    #[test]
+    fn no_subtree_from_a_file_is_too_large_to_count() {
+        for (level, number) in [(64, 0), (63, 2), (200, 1), (0, u64::MAX)] {
+            let sum = Dyadic { subtrees: vec![Subtree { level, number, sum: 1.0_f32 }] };
+            assert!(!sum.covers(0..u64::MAX) && !sum.covers(number..0), "{level} {number}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Parameters of every activation: taps, calibration, ranges.
 
 use super::collect::{Collected, Tap, Taps, collect};
-use super::shard::{Counted, Shard, ShardStatistics, joined};
+use super::shard::{Counted, Origin, Shard, ShardStatistics, joined};
 use super::{CalibrateError, alike};
 use crate::calibrate::{ObserverKind, Statistics, widen};
 use crate::data::{Array, Dataset};
@@ -14,7 +14,7 @@ use crate::report::Distribution;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement};
+use msq_passes::analysis::{Layer, LayerOp, Placement, content_hash};
 use msq_passes::ir::{Model, ValueId};
 use msq_passes::{ActivationGrid, ActivationQuantizer};
 use rayon::prelude::*;
@@ -87,27 +87,26 @@ pub(crate) fn see_shard(
 ) -> Result<ShardStatistics, CalibrateError> {
     let samples = shard.samples(data.len());
     let counted = count(model, scheme, data, samples.clone(), watch, runtime)?;
-    Ok(ShardStatistics::new(hash(model), data.len(), samples, counted))
+    Ok(ShardStatistics::new(origin(model, scheme, data, watch)?, samples, counted))
 }
 
-/// What the parts saw, in the place of running `samples` samples.
+/// What the parts saw, in the place of running the data.
 pub(crate) fn seen_by(
     parts: &[ShardStatistics],
     model: &Model,
     scheme: &Scheme,
-    samples: usize,
+    data: &Dataset,
     watch: Watch,
 ) -> Result<Seen, CalibrateError> {
-    let counted = joined(parts, hash(model), samples, &wanted(model, scheme))?;
+    let counted = joined(parts, &origin(model, scheme, data, watch)?, &wanted(model, scheme))?;
     Ok(Seen::new(counted, watch))
 }
 
-/// A hash of what the model computes.
-fn hash(model: &Model) -> u64 {
+fn origin(model: &Model, scheme: &Scheme, data: &Dataset, watch: Watch) -> Result<Origin, CalibrateError> {
     let mut hasher = twox_hash::XxHash3_64::new();
-    let hashes = msq_passes::analysis::content_hashes(&model.graph);
-    model.graph.outputs().for_each(|output| hashes.get(&output).hash(&mut hasher));
-    hasher.finish()
+    data.sample(0)?.hash(&mut hasher);
+    let (samples, outputs, masks) = (data.len(), watch.outputs, scheme.masks.notes());
+    Ok(Origin { model: content_hash(&model.graph), data: hasher.finish(), samples, outputs, masks })
 }
 
 /// Runs some of the samples through the model.

@@ -56,15 +56,45 @@ impl fmt::Display for Shard {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShardStatistics {
     format: String,
-    /// A hash of the model that was run.
-    model: u64,
-    /// How many samples there are in all.
-    total: usize,
+    origin: Origin,
     samples: Range<usize>,
     counted: Counted,
     /// Where it was read from.
     #[serde(skip)]
     path: PathBuf,
+}
+
+/// What counts follow from, besides which samples they are of: alike in all parts and in the run that joins them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// A hash of the model.
+    pub model: u64,
+    /// A hash of the first sample: other data, or the same read in another way, differ in it.
+    pub data: u64,
+    /// How many samples there are in all.
+    pub samples: usize,
+    /// Of how many samples the outputs are kept.
+    pub outputs: usize,
+    /// What is taken for a mask, in words.
+    pub masks: Vec<String>,
+}
+
+impl Origin {
+    /// What of this run is not as it was for these statistics.
+    fn differs_from(&self, counted: &Self) -> Option<String> {
+        if self.model != counted.model {
+            return Some("statistics of another model, or of options with which it is another".to_owned());
+        }
+        if self.samples != counted.samples {
+            return Some(format!("statistics of {} samples in all, not {}", counted.samples, self.samples));
+        }
+        if self.data != counted.data {
+            return Some("statistics of other data, or of the same read in another way".to_owned());
+        }
+        let words =
+            [(self.masks != counted.masks, "other masks"), (self.outputs != counted.outputs, "another `verify`")];
+        words.iter().find(|(differs, _)| *differs).map(|(_, what)| format!("statistics with {what}"))
+    }
 }
 
 /// What was counted of consecutive samples.
@@ -87,8 +117,8 @@ impl Counted {
 }
 
 impl ShardStatistics {
-    pub(super) fn new(model: u64, total: usize, samples: Range<usize>, counted: Counted) -> Self {
-        Self { format: FORMAT.to_owned(), model, total, samples, counted, path: PathBuf::new() }
+    pub(super) fn new(origin: Origin, samples: Range<usize>, counted: Counted) -> Self {
+        Self { format: FORMAT.to_owned(), origin, samples, counted, path: PathBuf::new() }
     }
 
     /// The samples that were counted.
@@ -98,7 +128,7 @@ impl ShardStatistics {
 
     /// How many samples there are, with those of the other parts.
     pub fn total(&self) -> usize {
-        self.total
+        self.origin.samples
     }
 
     /// How many values were looked at.
@@ -112,8 +142,11 @@ impl ShardStatistics {
         let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
         let read: Result<Self, _> = ciborium::from_reader(&bytes[..]);
         match read {
-            Ok(read) if read.format == FORMAT => Ok(Self { path: path.to_owned(), ..read }),
-            Ok(read) => Err(refused(format!("is `{}`, and this version reads `{FORMAT}`", read.format))),
+            Ok(read) if read.format != FORMAT => {
+                Err(refused(format!("is `{}`, and this version reads `{FORMAT}`", read.format)))
+            }
+            Ok(read) if read.is_whole() => Ok(Self { path: path.to_owned(), ..read }),
+            Ok(_) => Err(refused("a damaged file: its sums are not over the samples that it names".to_owned())),
             Err(error) => {
                 Err(refused(format!("is no file that the command `calibrate` writes, or a damaged one: {error}")))
             }
@@ -131,18 +164,21 @@ impl ShardStatistics {
         Ok(bytes)
     }
 
+    /// Whether the sums are over the samples named.
+    fn is_whole(&self) -> bool {
+        let Range { start, end } = self.samples;
+        let ordered = start <= end && end <= self.origin.samples && start % SHARD == 0;
+        let pieces = (start / SHARD) as u64..end.div_ceil(SHARD) as u64;
+        ordered && (start == end || self.counted.taps.values().all(|(_, sums)| sums.cover(pieces.clone())))
+    }
+
     fn refused(&self, reason: String) -> CalibrateError {
         CalibrateError::Statistics { path: self.path.clone(), reason }
     }
 }
 
-/// Joins the parts of a run over `total` samples of the model with this hash, which looks at these values.
-pub(super) fn joined(
-    parts: &[ShardStatistics],
-    model: u64,
-    total: usize,
-    wanted: &[Tap],
-) -> Result<Counted, CalibrateError> {
+/// Joins all parts of a run that looks at these values.
+pub(super) fn joined(parts: &[ShardStatistics], origin: &Origin, wanted: &[Tap]) -> Result<Counted, CalibrateError> {
     let mut parts: Vec<&ShardStatistics> = parts.iter().collect();
     parts.sort_by_key(|part| (part.samples.start, part.samples.end));
     let mut counted = Counted::default();
@@ -151,14 +187,8 @@ pub(super) fn joined(
         part.refused(format!("samples {from} to {} are in none of the files", to.saturating_sub(1)))
     };
     for part in &parts {
-        if part.model != model {
-            let reason = "statistics of another model, or of options or a version with which it is another: run \
-                          `calibrate` with the same model and options";
-            return Err(part.refused(reason.to_owned()));
-        }
-        if part.total != total {
-            let reason = format!("statistics of {} samples in all, where this run has {total}", part.total);
-            return Err(part.refused(reason));
+        if let Some(reason) = origin.differs_from(&part.origin) {
+            return Err(part.refused(format!("{reason}: run `calibrate` with the same model, data and options")));
         }
         if part.samples.start > next {
             return Err(missing(part, next, part.samples.start));
@@ -176,7 +206,7 @@ pub(super) fn joined(
         next = part.samples.end.max(next);
     }
     match parts.last() {
-        Some(last) if next < total => Err(missing(last, next, total)),
+        Some(last) if next < origin.samples => Err(missing(last, next, origin.samples)),
         None => Err(CalibrateError::NoSamples),
         Some(_) => Ok(counted),
     }

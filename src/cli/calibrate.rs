@@ -6,7 +6,7 @@ use super::data::{self, DataArgs};
 use super::document;
 use super::form::FormArgs;
 use super::interrupt;
-use super::output::{self, line};
+use super::output::{self, Usage, line};
 use super::paths;
 use super::progress::Bars;
 use super::run::RunArgs;
@@ -59,11 +59,18 @@ struct Report {
 
 /// Looks at the activations and writes the statistics.
 pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
+    if !args.data.is_given() {
+        return Err(Usage("no data are named: add --calib".to_owned()).into());
+    }
+    if args.form.save_plan.is_some() {
+        return Err(
+            Usage("--save-plan is of the run that takes the --statistics: calibrate makes no plan".to_owned()).into()
+        );
+    }
     let options = Options { seed: args.run.seed, verify: args.verify.clone(), ..args.form.options(false)? };
     let model = msq_onnx::load(&args.model)?;
     let reads = args.data.reads().chain(args.form.reads()).chain(args.config.reads());
-    let writes = args.form.save_plan.iter().chain([&args.output]).map(PathBuf::as_path);
-    paths::check(&model, reads.chain([args.model.as_path()]), writes)?;
+    paths::check(&model, reads.chain([args.model.as_path()]), [args.output.as_path()])?;
     let bars = Bars::new(!args.common.quiet && !args.common.json);
     let cancellation = interrupt::cancellation()?;
     let quantizer =
@@ -89,7 +96,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
 fn text(args: &CalibrateArgs, report: &Report) -> String {
     let mut text = String::new();
     let samples = match report.samples.len() {
-        0 => format!("none of {}: there are fewer than parts", report.total),
+        0 => format!("none of {}, which are too few for so many parts", report.total),
         _ => format!("{} to {} of {}", report.samples.start, report.samples.end - 1, report.total),
     };
     line(&mut text, "samples", &samples);

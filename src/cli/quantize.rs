@@ -96,6 +96,9 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
                 Usage("--statistics are of a run without a search: give a --plan that was found".to_owned()).into()
             );
         }
+        if !args.data.is_given() {
+            return Err(Usage("--statistics need the data they were counted on: add --calib".to_owned()).into());
+        }
         quantizer = quantizer.statistics(calibrate::load(&args.statistics)?);
     }
     let files = search.is_some().then(|| [search::journal(output), search::best(output)]);

@@ -40,6 +40,7 @@ mod write;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,6 +88,15 @@ impl InputSpec {
 pub struct Sample {
     /// One array per input, in the model's order.
     pub arrays: Vec<Array>,
+}
+
+impl Hash for Sample {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for array in &self.arrays {
+            array.shape().hash(state);
+            array.to_f32().iter().for_each(|value| value.to_bits().hash(state));
+        }
+    }
 }
 
 /// Samples that feed a model, or a selection of them. Cheap to clone; the data is shared.

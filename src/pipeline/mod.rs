@@ -272,7 +272,7 @@ fn calibrate(
 ) -> Result<(Scheme, Seen), Error> {
     let (watch, data) = (watch(calibration, options), calibration.data);
     let see = |scheme: &Scheme| match calibration.statistics {
-        Some(parts) => seen_by(parts, model, scheme, data.len(), watch),
+        Some(parts) => seen_by(parts, model, scheme, data, watch),
         None => see(model, scheme, data, watch, runtime),
     };
     seen_in_scheme(model, plan, calibration, options, runtime, see)

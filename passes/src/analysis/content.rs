@@ -39,6 +39,12 @@ pub fn content_hashes(graph: &Graph) -> HashMap<ValueId, u64> {
     hashes
 }
 
+/// The content hash of all outputs of a graph together.
+pub fn content_hash(graph: &Graph) -> u64 {
+    let hashes = content_hashes(graph);
+    hashed(&graph.outputs().map(|output| hashes.get(&output).copied()).collect::<Vec<_>>())
+}
+
 fn of_tensor(tensor: &TensorProto) -> u64 {
     let mut rest = tensor.clone();
     let raw = rest.raw_data.take();

@@ -12,7 +12,7 @@ mod stored;
 pub use crate::ops::LayerOp;
 pub use batch_norm::ChannelAffine;
 pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};
-pub use content::content_hashes;
+pub use content::{content_hash, content_hashes};
 pub use dataflow::{dataflow, dot};
 pub use layers::{Layer, layers};
 pub use placement::{Absorbed, Kept, Placement, Role, is_rectified};

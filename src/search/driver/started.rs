@@ -7,6 +7,7 @@ use crate::scheme::options::Options;
 use crate::search::SearchError;
 use crate::search::driver::options::SearchOptions;
 use indexmap::IndexMap;
+use msq_passes::analysis::content_hash;
 use msq_passes::ir::Model;
 use std::hash::{Hash, Hasher};
 
@@ -18,17 +19,11 @@ pub(super) fn key(
     search: &SearchOptions,
 ) -> Result<String, SearchError> {
     let mut hasher = twox_hash::XxHash3_64::new();
-    let hashes = msq_passes::analysis::content_hashes(&model.graph);
-    for output in model.graph.outputs() {
-        hashes.get(&output).hash(&mut hasher);
-    }
+    content_hash(&model.graph).hash(&mut hasher);
     for data in [parts.calibration, parts.validation] {
         data.len().hash(&mut hasher);
         for index in 0..data.len() {
-            for array in data.sample(index)?.arrays {
-                array.shape().hash(&mut hasher);
-                array.to_f32().iter().for_each(|value| value.to_bits().hash(&mut hasher));
-            }
+            data.sample(index)?.hash(&mut hasher);
             data.labels(index).hash(&mut hasher);
         }
     }
