@@ -41,6 +41,12 @@ pub(crate) struct Pool<'a> {
     general: OnceLock<Option<General>>,
 }
 
+impl std::fmt::Debug for Pool<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Pool").field("segment", self.segment).finish_non_exhaustive()
+    }
+}
+
 /// A plan with lengths left free.
 struct General {
     lengths: Lengths,

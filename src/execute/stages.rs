@@ -18,6 +18,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Bytes of external weights that are loaded at once where no limit on memory is given.
 const AT_ONCE: u64 = 1 << 30;
@@ -68,6 +69,8 @@ pub(crate) struct Stages<'a> {
     handed: Vec<Vec<String>>,
     /// How many nodes of the segment are in front of each cut.
     ends: Vec<usize>,
+    /// What runs the segment where there is one stage: every run takes its plans.
+    whole: OnceLock<Pool<'a>>,
 }
 
 impl<'a> Stages<'a> {
@@ -79,7 +82,7 @@ impl<'a> Stages<'a> {
             cuts => Ok(cuts.unwrap_or_default()),
         };
         let (ends, handed) = limit.map_or(Ok(Vec::new()), cut)?.into_iter().unzip();
-        Ok(Self { segment, handed, ends })
+        Ok(Self { segment, handed, ends, whole: OnceLock::new() })
     }
 
     /// How many nodes of the segment are in front of each cut.
@@ -115,9 +118,14 @@ impl<'a> Stages<'a> {
         for part in parts(data.len(), self.at_once(data, runtime)?) {
             let (last, fed) = self.approach(&data.range(part.start, part.end), runtime)?;
             let visit = |sum: &mut S, index: usize, ran: Ran| visit(sum, part.start + index, ran);
-            Pool::new(&last, runtime).fold(&fed, runtime, &begin, visit, &mut merge)?;
+            self.pool(&Pool::new(&last, runtime), runtime).fold(&fed, runtime, &begin, visit, &mut merge)?;
         }
         Ok(())
+    }
+
+    /// What runs the last stage: where it is the only one, always the same pool, so that a plan is built once.
+    fn pool<'p>(&'p self, last: &'p Pool<'p>, runtime: &Runtime) -> &'p Pool<'p> {
+        if self.len() == 1 { self.whole.get_or_init(|| Pool::new(self.segment, runtime)) } else { last }
     }
 
     /// Runs every sample through all stages, and looks at some values in whichever stage they are found: `visit` gets
@@ -170,7 +178,7 @@ impl<'a> Stages<'a> {
         look: impl FnOnce(Ran) -> T,
     ) -> Result<T, ExecuteError> {
         let (last, fed) = self.approach(&data.range(0, 1), runtime)?;
-        Pool::new(&last, runtime).once(&fed.sample(0)?, look)
+        self.pool(&Pool::new(&last, runtime), runtime).once(&fed.sample(0)?, look)
     }
 
     /// Runs all stages but the last: the last stage, and the samples to feed it with.
@@ -229,19 +237,31 @@ pub(crate) fn fold_within<S: Send, E: Send + From<ExecuteError>>(
 pub(crate) fn fold_pair_within<S: Send, E: Send + From<ExecuteError>>(
     segments: [&Segment; 2],
     limits: [Option<Limit>; 2],
+    data: [&Dataset; 2],
+    runtime: &Runtime,
+    begin: impl Fn() -> S + Sync,
+    visit: impl Fn(&mut S, usize, [Ran; 2]) -> Result<(), E> + Sync,
+    merge: impl FnMut(S) -> Result<(), E> + Send,
+) -> Result<(), E> {
+    let [first, second] = [0, 1].map(|side| Stages::new(segments[side], limits[side]).map_err(ExecuteError::from));
+    fold_stages([&first?, &second?], data, runtime, begin, visit, merge)
+}
+
+/// The same for segments that are cut already.
+pub(crate) fn fold_stages<S: Send, E: Send + From<ExecuteError>>(
+    [first, second]: [&Stages; 2],
     [data, other]: [&Dataset; 2],
     runtime: &Runtime,
     begin: impl Fn() -> S + Sync,
     visit: impl Fn(&mut S, usize, [Ran; 2]) -> Result<(), E> + Sync,
     mut merge: impl FnMut(S) -> Result<(), E> + Send,
 ) -> Result<(), E> {
-    let [first, second] = [0, 1].map(|side| Stages::new(segments[side], limits[side]).map_err(ExecuteError::from));
-    let (first, second) = (first?, second?);
     let at_once = first.at_once(data, runtime)?.min(second.at_once(other, runtime)?);
     for part in parts(data.len(), at_once) {
         let (last, fed) = first.approach(&data.range(part.start, part.end), runtime)?;
         let (other_last, other_fed) = second.approach(&other.range(part.start, part.end), runtime)?;
-        let pools = [&Pool::new(&last, runtime), &Pool::new(&other_last, runtime)];
+        let [last, other_last] = [Pool::new(&last, runtime), Pool::new(&other_last, runtime)];
+        let pools = [first.pool(&last, runtime), second.pool(&other_last, runtime)];
         let visit = |sum: &mut S, index: usize, ran: [Ran; 2]| visit(sum, part.start + index, ran);
         fold_pair(pools, [&fed, &other_fed], runtime, &begin, visit, &mut merge)?;
     }

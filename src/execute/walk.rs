@@ -6,12 +6,13 @@
 //! has been run hands to what has not. A step runs the segment from the cut to the values wanted, and moves the cut behind
 //! them, unless the values there take more memory than allowed; then the cut stays, and the next step runs a longer
 //! segment. Such a step is run with no more samples than its summary asks for: where nothing is handed on, the others need
-//! not be run, and in front of large images they would be run once more for every layer. A comparison of two large networks walks in the same way from stage to stage.
+//! not be run, and in front of large images they would be run once more for every layer. A comparison of two large
+//! networks walks in the same way from stage to stage.
 
 use super::ExecuteError;
 use super::partition::boundary;
 use super::segment::{Ran, Segment, inputs};
-use super::stages::{Limit, Stages, fold_pair_within};
+use super::stages::{Limit, Stages, fold_stages};
 use crate::data::{Dataset, Sample};
 use crate::runtime::Runtime;
 use msq_passes::analysis::Layer;
@@ -152,7 +153,9 @@ impl Walk {
         mut merge: impl FnMut(S) -> Result<(), E> + Send,
     ) -> Result<(), E> {
         let next = [self.sides[0].next(models[0], &stops[0])?, self.sides[1].next(models[1], &stops[1])?];
-        let (moves, enough) = self.can_move(&next, enough)?;
+        let stages = |side: usize| Stages::new(&next[side].segment, self.limits[side]).map_err(ExecuteError::from);
+        let stages = [stages(0)?, stages(1)?];
+        let (moves, enough) = self.can_move(&next, &stages, enough)?;
         let all = self.sides[0].data.len();
         let taken = blocks(all, if moves { all } else { enough });
         let visit = |(sum, kept): &mut (S, [Vec<Sample>; 2]), index: usize, ran: [Ran; 2]| {
@@ -167,10 +170,10 @@ impl Walk {
             kept.iter_mut().zip(part).for_each(|(all, part)| all.extend(part));
             merge(sum)
         };
-        let segments = [&next[0].segment, &next[1].segment];
         let data = [0, 1].map(|side| self.sides[side].data.subset(&taken));
-        let data = [&data[0], &data[1]];
-        fold_pair_within(segments, self.limits, data, &self.runtime, || (begin(), Default::default()), visit, keep)?;
+        let (data, begin) = ([&data[0], &data[1]], || (begin(), Default::default()));
+        fold_stages([&stages[0], &stages[1]], data, &self.runtime, begin, visit, keep)?;
+        drop(stages);
         for ((side, next), (stop, kept)) in self.sides.iter_mut().zip(next).zip(stops.iter().zip(kept)) {
             side.done.extend_from_slice(&stop.done);
             if moves {
@@ -181,17 +184,23 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether the next cuts can be moved to, and how many samples are enough otherwise, judged by the first sample: the values there fit the budget, and all are
-    /// floats. Shapes have to be computed in the segment that uses them, where the engine sees that they are constant.
-    fn can_move(&self, next: &[Next; 2], enough: &dyn Fn(Ran) -> usize) -> Result<(bool, usize), ExecuteError> {
+    /// Whether the next cuts can be moved to, and how many samples are enough otherwise, judged by the first sample: the
+    /// values there fit the budget, and all are floats. Shapes have to be computed in the segment that uses them, where
+    /// the engine sees that they are constant.
+    fn can_move(
+        &self,
+        next: &[Next; 2],
+        stages: &[Stages; 2],
+        enough: &dyn Fn(Ran) -> usize,
+    ) -> Result<(bool, usize), ExecuteError> {
         let (mut bytes, mut samples, mut floats) = (0, usize::MAX, true);
-        for ((next, side), limit) in next.iter().zip(&self.sides).zip(self.limits) {
+        for ((next, side), stages) in next.iter().zip(&self.sides).zip(stages) {
             let look = |ran: Ran| {
                 floats &= (0..next.cut).all(|at| ran.as_f32(at).is_some());
                 bytes += ran.bytes(next.cut);
                 samples = samples.min(enough(ran.skip(next.cut)));
             };
-            Stages::new(&next.segment, limit)?.once(&side.data, &self.runtime, look)?;
+            stages.once(&side.data, &self.runtime, look)?;
         }
         Ok((floats && bytes * self.sides[0].data.len() as u64 <= self.budget, samples))
     }
@@ -214,12 +223,17 @@ impl Side {
     }
 }
 
-/// The stop in front of a layer, found by its name; in front of the quantizer before it, where that may change.
+/// The input of a layer, which is found by its name: in the quantized network, what the quantizers before it write.
+pub(crate) fn input_of(graph: &Graph, layer: &Layer) -> Result<ValueId, ExecuteError> {
+    let node = graph.nodes().find(|(_, node)| node.label(graph) == layer.name);
+    let input = node.and_then(|(_, node)| node.input(1 - layer.weight_slot));
+    input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })
+}
+
+/// The stop in front of a layer; in front of the quantizer before it, where that may change.
 fn in_front_of(model: &Model, layer: &Layer, open: Option<&str>, later: &[Layer]) -> Result<Stop, ExecuteError> {
     let graph = &model.graph;
-    let find = |layer: &Layer| graph.nodes().find(|(_, node)| node.label(graph) == layer.name);
-    let input = find(layer).and_then(|(_, node)| node.input(1 - layer.weight_slot));
-    let input = input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })?;
+    let input = input_of(graph, layer)?;
     let waits: std::collections::HashSet<&str> = later.iter().map(|layer| layer.name.as_str()).collect();
     let waiting = graph.nodes().filter(|(_, node)| waits.contains(node.label(graph))).map(|(id, _)| id).collect();
     let done = open.and_then(|open| graph.find(open)).map_or(input, |open| before_quantizer(graph, open));

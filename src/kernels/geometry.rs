@@ -113,6 +113,11 @@ impl Geometry {
         self.inputs
     }
 
+    /// Whether another layer's columns of the same input are the same: it may have other outputs.
+    pub(crate) fn same_columns(&self, other: &Self) -> bool {
+        (self.groups, self.inputs, &self.window) == (other.groups, other.inputs, &other.window)
+    }
+
     /// Channels of the input, all groups together.
     pub(super) fn channels(&self) -> usize {
         let taps = self.window.as_ref().map_or(1, |window| window.kernel.iter().product());

@@ -186,6 +186,12 @@ impl Scheme {
         self.groups.iter().find(|group| group.iter().any(|name| name == layer)).map(Vec::as_slice)
     }
 
+    /// Whether the integers of a layer are also those of other layers, or of weights beside the layers: solving it changes
+    /// more than the layer.
+    pub(crate) fn is_stored_elsewhere(&self, layer: &str) -> bool {
+        self.group_of(layer).is_some() || self.twins.values().any(|twin| twin.layer == layer)
+    }
+
     /// Bits, grid and packing of a layer.
     pub(crate) fn layer_plan(&self, layer: &Layer) -> LayerPlan {
         self.plan.layer(&layer.name).unwrap_or_default()

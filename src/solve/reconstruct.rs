@@ -9,13 +9,15 @@
 //!
 //! Layers with the same weight ([`Scheme::group_of`]) are solved once, at the last of them, by the sum of the statistics of
 //! all their inputs in the float network; until then the weight is rounded to nearest.
+//!
+//! Layers one after another that read the same value, as query, key and value of attention do, share its statistics.
 
 use super::network::{Biases, Solved, agree, follow, quantize_graph, solve_layer};
 use crate::calibrate::observe::Observed;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::masks::Masked;
-use crate::execute::walk::{Reading, Summary, Walk};
+use crate::execute::walk::{Reading, Summary, Walk, input_of};
 use crate::kernels::Keep;
 use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
@@ -50,6 +52,8 @@ pub(crate) fn reconstruct(
     let mut walk = Walk::new([model, model], data, budget, runtime);
     // What the readers of a shared weight that have been passed read.
     let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
+    // What the last layer read, for the next one.
+    let mut last: Option<Read> = None;
     runtime.begin("solve", order.len() as u64);
     for (at, layer) in order.iter().enumerate() {
         if scheme.given_weight_scales(model, layer).is_some() || scheme.one_scale.contains_key(&layer.name) {
@@ -71,9 +75,16 @@ pub(crate) fn reconstruct(
             let mut quantized = model.clone();
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
             let input = model.graph.value(layer.input).name();
-            let empty = || Collecting { collector: empty.clone(), masked: &masked, input };
-            let sums = walk.read(model, &quantized, (layer, own), &order[at..], empty)?;
-            let mut sums = sums.collector.finish();
+            let quantized_input = quantized.graph.value(input_of(&quantized.graph, layer)?).name();
+            let values = [input.to_owned(), quantized_input.to_owned()];
+            let shared = last.take().filter(|read| read.values == values && group.is_none());
+            let shared = shared.and_then(|read| read.statistics.of_reader(empty.geometry().clone()));
+            let mut sums = if let Some(shared) = shared {
+                shared
+            } else {
+                let empty = || Collecting { collector: empty.clone(), masked: &masked, input };
+                walk.read(model, &quantized, (layer, own), &order[at..], empty)?.collector.finish()
+            };
             if let Some(group) = group {
                 if let Some(earlier) = pending.remove(group) {
                     sums.add(&earlier)?;
@@ -83,7 +94,12 @@ pub(crate) fn reconstruct(
                     return Ok(None);
                 }
             }
-            solve_layer(model, scheme, observed, layer, solver, Some(&sums)).map(Some)
+            let rounded = solve_layer(model, scheme, observed, layer, solver, Some(&sums))?;
+            let next_reads_it = order.get(at + 1).is_some_and(|next| next.input == layer.input);
+            if next_reads_it && own.is_none() && !scheme.is_stored_elsewhere(&layer.name) {
+                last = Some(Read { values, statistics: sums });
+            }
+            Ok(Some(rounded))
         };
         match one() {
             // Rounded to nearest until the last reader of the weight has been seen.
@@ -109,6 +125,13 @@ pub(crate) fn reconstruct(
     }
     runtime.end();
     Ok(())
+}
+
+/// What a layer reads.
+struct Read {
+    /// Names of the value in the float network and in the quantized one.
+    values: [String; 2],
+    statistics: LayerStatistics,
 }
 
 /// A collector and what its samples leave out.

@@ -106,6 +106,12 @@ impl LayerStatistics {
         Ok(())
     }
 
+    /// The statistics as those of another layer that reads the same input in the same network, where its columns are the
+    /// same.
+    pub(crate) fn of_reader(self, geometry: Geometry) -> Option<Self> {
+        self.geometry.same_columns(&geometry).then_some(Self { geometry, ..self })
+    }
+
     /// Columns of samples that none of the statistics know, of each group; empty where there are none.
     pub(crate) fn held_out(&self) -> &[Columns] {
         &self.held_out
@@ -173,6 +179,11 @@ impl StatisticsCollector {
     #[must_use]
     pub(crate) fn of_float(self) -> Self {
         Self { float_only: true, ..self }
+    }
+
+    /// How the layer reads its input as columns.
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     /// Parts that columns are cut into because the moments of whole columns would be too large; else 1.

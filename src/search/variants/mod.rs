@@ -14,7 +14,7 @@ use crate::execute::ExecuteError;
 use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::kernels::Keep;
+use crate::kernels::{Geometry, Keep};
 use crate::lower::finish;
 use crate::quant::BitRate;
 use crate::runtime::Runtime;
@@ -254,10 +254,22 @@ fn statistics(
     let masked = Masked::new(&masks, data);
     let name = |layer: &Layer| model.graph.value(layer.input).name().to_owned();
     collectors.retain(|(layer, _)| whole.has(&name(layer)));
-    let taps: Vec<String> = collectors.iter().map(|(layer, _)| name(layer)).collect();
-    let (layers, empty): (Vec<&Layer>, Vec<StatisticsCollector>) = collectors.into_iter().unzip();
+    // Layers that read one value as the same columns, as query, key and value of attention do, share a collector.
+    let mut distinct: Vec<(String, StatisticsCollector)> = Vec::new();
+    let mut readers = Vec::new();
+    for (layer, collector) in collectors {
+        let (value, geometry) = (name(layer), collector.geometry().clone());
+        let same =
+            |(other, of): &(String, StatisticsCollector)| *other == value && of.geometry().same_columns(&geometry);
+        let at = distinct.iter().position(same).unwrap_or(distinct.len());
+        if at == distinct.len() {
+            distinct.push((value, collector));
+        }
+        readers.push((layer, geometry, at));
+    }
+    let (taps, empty): (Vec<String>, Vec<StatisticsCollector>) = distinct.into_iter().unzip();
     let mut total = empty.clone();
-    let begin = |here: &[usize]| here.iter().map(|&layer| empty[layer].clone()).collect();
+    let begin = |here: &[usize]| here.iter().map(|&tap| empty[tap].clone()).collect();
     let visit =
         |sums: &mut Vec<StatisticsCollector>, here: &[usize], sample: usize, ran: Ran| -> Result<(), SearchError> {
             let kept = masked.sample(sample).map_err(ExecuteError::from)?;
@@ -271,12 +283,16 @@ fn statistics(
             Ok(())
         };
     let merge = |here: &[usize], part: Vec<StatisticsCollector>| {
-        here.iter().zip(part).try_for_each(|(&layer, part)| Ok(total[layer].merge(part)?))
+        here.iter().zip(part).try_for_each(|(&tap, part)| Ok(total[tap].merge(part)?))
     };
     runtime.begin("moments", data.len() as u64);
     Stages::new(&whole, Limit::of(model, runtime.memory))?.fold_taps(&taps, data, runtime, begin, visit, merge)?;
     runtime.end();
-    Ok(layers.into_iter().zip(total).map(|(layer, sum)| (layer.name.clone(), sum.finish())).collect())
+    let found: Vec<LayerStatistics> = total.into_iter().map(StatisticsCollector::finish).collect();
+    let of_layer = |(layer, geometry, at): (&Layer, Geometry, usize)| {
+        Some((layer.name.clone(), found[at].clone().of_reader(geometry)?))
+    };
+    Ok(readers.into_iter().filter_map(of_layer).collect())
 }
 
 /// Empty collectors for the layers whose form the kernels know, as long as together they fit [`MOMENTS`]. The other
