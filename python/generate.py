@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).parent / "src" / "msq_onnx"
 COMMANDS = ("quantize", "search", "evaluate", "compare")
-#: Keys that the module sets itself, or that are parameters of their own.
-OWN_KEYS = {"input", "output", "calib", "json", "quiet", "reference", "metric-command"}
+#: Keys that the module sets itself, that are parameters of their own, or with which a command writes no report.
+OWN_KEYS = {"input", "output", "calib", "json", "quiet", "reference", "metric-command", "shard"}
 #: Documents and the classes they become.
 DOCUMENTS = {
     "quantize": "Report",

@@ -200,6 +200,16 @@ impl<'a> Quantizer<'a> {
         })
     }
 
+    /// Measures a part of what the layers cost alone, into the file that [`SearchOptions::journal`] names, and leaves it at
+    /// that: for [`SearchOptions::measurements`] of searches with the same model, data and options, whatever their target.
+    /// Returns how many costs there are in this part.
+    pub fn measure(self, shard: Shard) -> Result<usize, Error> {
+        let search = self.search.clone().unwrap_or_default();
+        self.searching(|model, calibration, validation, options, runtime| {
+            pipeline::measure_part(model, calibration, validation, options, (&search, shard), runtime)
+        })
+    }
+
     /// Looks at the activations for a part of the calibration data and leaves it at that: for
     /// [`statistics`](Self::statistics), with the same model, data and options.
     pub fn count(self, shard: Shard) -> Result<ShardStatistics, Error> {

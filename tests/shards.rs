@@ -1,4 +1,5 @@
-//! Calibration on several machines: what all parts counted makes the same file as one run, byte for byte.
+//! Calibration and the costs of layers on several machines: what all parts found makes the same file as one run, byte for
+//! byte.
 
 use crate::common::{Run, Scratch, args, digits, msq};
 use std::ffi::OsString;
@@ -134,4 +135,84 @@ fn a_part_says_what_it_holds() {
     assert_eq!(found["bytes"].as_u64().unwrap(), path.metadata().unwrap().len());
     let wrong = on_digits(args!["calibrate", digits("digits.onnx"), "-o", path, "--shard", "6/5"], &[]);
     assert!(wrong.usage().contains("6/5"), "{}", wrong.stderr);
+}
+
+/// Few widths and images: each layer is run once for each of them.
+const SEARCH: [&str; 4] = ["--ladder", "8,4,2", "--samples", "48"];
+
+/// The costs of each of so many parts of the layers.
+fn costs(scratch: &Scratch, of: usize) -> Vec<PathBuf> {
+    let part = |number| {
+        let path = scratch.path(&format!("{number}-of-{of}.costs"));
+        let given = args!["search", digits("digits.onnx"), "--calib", digits("calib.npz"), "-q", "-o", path];
+        let given = given.iter().cloned().chain(SEARCH.map(OsString::from));
+        msq(&given.chain([OsString::from(format!("--shard={number}/{of}"))]).collect::<Vec<_>>()).ok();
+        path
+    };
+    (1..=of).map(part).collect()
+}
+
+/// A search for 3 bits with these costs and options.
+fn searched(scratch: &Scratch, costs: &[PathBuf], options: &[&str]) -> Run {
+    let output = scratch.path("searched.onnx");
+    let [model, data] = ["digits.onnx", "calib.npz"].map(digits);
+    let given = args![model, "-o", output, "--calib", data, "--target-bits", "3", "--search", "ilp", "--json"];
+    let more = SEARCH.iter().chain(options).map(OsString::from);
+    let mut given: Vec<OsString> = given.iter().cloned().chain(more).collect();
+    if !costs.is_empty() {
+        given.push("--measurements".into());
+        given.extend(costs.iter().map(OsString::from));
+    }
+    msq(&given)
+}
+
+#[test]
+fn costs_of_parts_make_the_same_file_as_one_search() {
+    let scratch = Scratch::new();
+    let measured = |run: Run| run.ok().json()["search"]["resumed"].as_u64().unwrap();
+    let file = || std::fs::read(scratch.path("searched.onnx")).unwrap();
+    assert_eq!(measured(searched(&scratch, &[], &[])), 0);
+    let whole = file();
+    for of in [1, 3] {
+        let parts = costs(&scratch, of);
+        // Two rungs of ten layers, and the plan that all parts start from.
+        assert_eq!(measured(searched(&scratch, &parts, &[])), 21);
+        assert!(file() == whole, "{of} parts");
+        assert!(!scratch.path("1-of-3.costs.search.jsonl").exists());
+    }
+    // What is missing is measured.
+    assert_eq!(measured(searched(&scratch, &costs(&scratch, 3)[1..], &[])), 15);
+    assert!(file() == whole);
+}
+
+#[test]
+fn costs_of_another_search_are_refused() {
+    let scratch = Scratch::new();
+    let parts = costs(&scratch, 2);
+    let refused = |costs: &[PathBuf], options: &[&str]| searched(&scratch, costs, options).error(4).to_owned();
+    let other = refused(&parts, &["--scale", "0.5"]);
+    assert!(other.contains("other data"), "{other}");
+    let text = std::fs::read_to_string(&parts[1]).unwrap();
+    let cut = scratch.write("cut.costs", &text.as_bytes()[..text.len() - 9]);
+    let damaged = refused(&[parts[0].clone(), cut.clone()], &[]);
+    assert!(damaged.contains("cut.costs") && damaged.contains("is damaged"), "{damaged}");
+    let not_costs = refused(&[digits("calib.npz")], &[]);
+    assert!(not_costs.contains("calib.npz"), "{not_costs}");
+    assert!(!scratch.path("searched.onnx").exists());
+    let run = msq(args!["search", digits("digits.onnx"), "--calib", digits("calib.npz"), "--shard", "1/2"]);
+    assert!(run.usage().contains("--output"), "{}", run.stderr);
+    let gradient = args![
+        "search",
+        digits("digits.onnx"),
+        "--calib",
+        digits("calib.npz"),
+        "--shard",
+        "1/2",
+        "--costs",
+        "gradient",
+        "-q",
+        "-o",
+        scratch.path("o")
+    ];
+    assert!(msq(gradient).error(1).contains("not in parts"));
 }

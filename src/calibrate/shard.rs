@@ -27,9 +27,13 @@ impl Shard {
     /// The samples of this part of so many. Parts are of equal size, but for a few samples.
     pub fn samples(self, samples: usize) -> Range<usize> {
         // What is added at once is never cut.
-        let pieces = samples.div_ceil(SHARD);
-        let end = |part: usize| (pieces * part / self.of * SHARD).min(samples);
-        end(self.number - 1)..end(self.number)
+        let pieces = self.items(samples.div_ceil(SHARD));
+        (pieces.start * SHARD).min(samples)..(pieces.end * SHARD).min(samples)
+    }
+
+    /// The items of this part of so many. Parts are of equal size, but for one item.
+    pub fn items(self, items: usize) -> Range<usize> {
+        items * (self.number - 1) / self.of..items * self.number / self.of
     }
 }
 

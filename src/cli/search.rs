@@ -13,6 +13,7 @@ use super::progress::Bars;
 use super::run::RunArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command};
+use msq_onnx::calibrate::Shard;
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::bytes;
 use msq_onnx::runtime::ErrorKind;
@@ -129,7 +130,7 @@ impl Given<SearchArgs> {
 impl SearchArgs {
     /// The file it names.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &Path> {
-        self.valid.iter().map(PathBuf::as_path)
+        self.valid.iter().chain(&self.options.measurements).map(PathBuf::as_path)
     }
 
     /// With the data that plans are measured on, if other data is named for that.
@@ -153,6 +154,10 @@ pub(crate) struct SearchCommand {
     form: FormArgs,
     #[command(flatten)]
     measure: MeasureOptions,
+    /// Measure only a part of what layers cost alone, 1/8 to 8/8 for eight machines with the same data and options, and
+    /// write it to --output: the searches that take it as --measurements need not
+    #[arg(long, value_name = "PART", requires = "output", conflicts_with_all = ["front", "save_plan"])]
+    shard: Option<Shard>,
     /// Write what was found, as JSON
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]
     output: Option<PathBuf>,
@@ -189,6 +194,10 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
         );
     }
     let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
+    if let (Some(shard), Some(output), Some(journal)) = (args.shard, &args.output, &search.journal) {
+        let quantizer = quantizer.search_options(search.clone());
+        return measure(args, quantizer, shard, [output, journal]).map(|()| std::process::ExitCode::SUCCESS);
+    }
     let found = quantizer.clone().search_options(search.clone()).search();
     let found = found.map_err(|error| stopped(error, search.journal.as_deref()))?;
     let run = this_run(&args.model, args.output.as_deref(), Some(args.run.seed));
@@ -218,6 +227,41 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
         output::print(&text(&found))?;
     }
     Ok(exit_code(&found))
+}
+
+/// What `--shard` prints with `--json`.
+#[derive(serde::Serialize)]
+struct PartReport {
+    shard: Shard,
+    /// Costs in this part: layers times rungs.
+    costs: usize,
+    /// Bytes written.
+    bytes: usize,
+}
+
+/// Measures a part of what layers cost alone, and writes it.
+fn measure(
+    args: &SearchCommand,
+    quantizer: Quantizer,
+    shard: Shard,
+    [output, journal]: [&PathBuf; 2],
+) -> anyhow::Result<()> {
+    let costs = quantizer.measure(shard).map_err(|error| stopped(error, Some(journal)))?;
+    let failed = |error: std::io::Error| Error::Write { path: journal.clone(), reason: error.to_string() };
+    let measurements = std::fs::read(journal).map_err(failed)?;
+    write_file(output, &measurements).map_err(Error::from)?;
+    // All of it is in the output.
+    let _ = std::fs::remove_file(journal);
+    let report = PartReport { shard, costs, bytes: measurements.len() };
+    if args.common.json {
+        output::print(&document::text(&report)?)?;
+    } else if !args.common.quiet {
+        let mut text = String::new();
+        line(&mut text, "measured", &format!("{costs} costs of layers, part {shard}"));
+        line(&mut text, "wrote", &format!("{} ({})", output.display(), bytes(report.bytes as u64)));
+        output::print(&text)?;
+    }
+    Ok(())
 }
 
 /// Solves and writes the plans of the front.

@@ -19,7 +19,7 @@ mod layers;
 mod search;
 mod verify;
 
-pub(crate) use search::{search_and_quantize, search_only};
+pub(crate) use search::{measure_part, search_and_quantize, search_only};
 
 use crate::calibrate::observe::{Observed, Seen, Watch, see, see_shard, seen_by};
 use crate::calibrate::{CalibrateError, Shard, ShardStatistics};

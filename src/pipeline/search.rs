@@ -1,6 +1,7 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
 use super::{Calibration, Prepared, Quantized, thread_pool};
+use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::report::Report;
@@ -80,6 +81,21 @@ pub(crate) fn search_only(
     seek(&model, calibration, validation, options, search, runtime)
 }
 
+/// Measures a part of what the layers of a float model cost alone, for searches elsewhere.
+pub(crate) fn measure_part(
+    mut model: Model,
+    calibration: Calibration,
+    validation: &Dataset,
+    options: &Options,
+    (search, shard): (&SearchOptions, Shard),
+    runtime: &Runtime,
+) -> Result<usize, Error> {
+    Prepared::new(&mut model, options, runtime)?;
+    let parts = parts(calibration, validation, options)?;
+    let pool = thread_pool(runtime)?;
+    Ok(pool.install(|| crate::search::measure(&model, parts, options, search, shard, runtime))?)
+}
+
 fn seek(
     model: &Model,
     calibration: Calibration,
@@ -88,13 +104,22 @@ fn seek(
     search: &SearchOptions,
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
-    if !options.scheme.encodings.tensors.is_empty() {
-        return Err(SearchError::Refused { reason: "encodings say what the bits are".to_owned() }.into());
-    }
-    let (margin, metric) = (calibration.margin(), calibration.metric);
-    let parts = Parts { calibration: calibration.data, validation, margin, metric };
+    let parts = parts(calibration, validation, options)?;
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::search(model, parts, options, search, runtime))?)
+}
+
+/// The data of a search, where the options leave something to search for.
+fn parts<'a>(
+    calibration: Calibration<'a>,
+    validation: &'a Dataset,
+    options: &Options,
+) -> Result<Parts<'a>, SearchError> {
+    if !options.scheme.encodings.tensors.is_empty() {
+        return Err(SearchError::Refused { reason: "encodings say what the bits are".to_owned() });
+    }
+    let (margin, metric) = (calibration.margin(), calibration.metric);
+    Ok(Parts { calibration: calibration.data, validation, margin, metric })
 }
 
 /// The tighter target for another search, where the file's size or its answers miss the requested one.

@@ -49,6 +49,14 @@ pub enum SearchError {
         /// Why.
         reason: String,
     },
+    /// Measurements of another machine do not belong to this search.
+    #[error("`{path}`: {reason}", path = path.display())]
+    Measurements {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// One of the two parts of the data has no samples.
     #[error("calibration data is empty")]
     NoSamples,
@@ -80,7 +88,7 @@ impl SearchError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotAClassifier { .. } => ErrorKind::Model,
-            Self::NoSamples => ErrorKind::Data,
+            Self::NoSamples | Self::Measurements { .. } => ErrorKind::Data,
             Self::Scheme(error) => error.kind(),
             Self::Calibrate(error) => error.kind(),
             Self::Solve(error) => error.kind(),

@@ -5,7 +5,7 @@
 //! measured before in the journal, and goes on where it was.
 //!
 //! The file is JSON, one record a line: first what the search was started with, then measurements. A last line that was
-//! cut short is left out.
+//! cut short is left out. Journals of other machines, which measured a part each, are [added](Journal::add).
 
 use crate::search::SearchError;
 use serde::de::DeserializeOwned;
@@ -63,7 +63,27 @@ impl Journal {
         Ok(journal)
     }
 
-    /// How many measurements were there when it was opened.
+    /// Adds the measurements of a journal that was finished elsewhere. One of a search started with something else, and one
+    /// that is damaged, is an error.
+    pub(crate) fn add(&mut self, path: &Path, started: &str) -> Result<(), SearchError> {
+        let failed = |reason: String| SearchError::Measurements { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let mut lines = text.lines();
+        let header = lines.next().and_then(|line| serde_json::from_str::<Header>(line).ok());
+        let header = header.ok_or_else(|| failed("these are no measurements of `search --shard`".to_owned()))?;
+        if header.started != started {
+            return Err(failed("measured with another model, other data or options, or another version".to_owned()));
+        }
+        for (at, line) in lines.enumerate() {
+            let record: Record = serde_json::from_str(line)
+                .map_err(|_| failed(format!("line {} is damaged: measure this part again", at + 2)))?;
+            self.known.entry(record.key).or_insert(record.value);
+        }
+        self.resumed = self.known.len();
+        Ok(())
+    }
+
+    /// How many measurements were there before the search began.
     pub(crate) fn resumed(&self) -> usize {
         self.resumed
     }

@@ -37,6 +37,6 @@ pub use crate::measure::metrics::Metrics;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::options::{Costs, SearchOptions, Target};
 pub use driver::registry::{self, Method};
-pub use driver::{Parts, SearchRow, parts, search};
+pub use driver::{Parts, SearchRow, measure, parts, search};
 pub use error::SearchError;
 pub use layer_accuracy::{Imprinting, TapPosition};

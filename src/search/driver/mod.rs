@@ -11,6 +11,7 @@ mod repair;
 mod sensitivities;
 mod started;
 
+use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::execute::masks::Masks;
 use crate::execute::prefixes::Spent;
@@ -80,6 +81,19 @@ pub fn search(
     };
     driver.fill_front()?;
     driver.outcome(found, reached)
+}
+
+/// Measures a part of what layers cost alone and leaves it at that: into the journal, whose file other machines'
+/// searches take as [`SearchOptions::measurements`]. The target has no part in it. Returns how many costs were measured.
+pub fn measure(
+    model: &Model,
+    parts: Parts,
+    options: &Options,
+    search: &SearchOptions,
+    shard: Shard,
+    runtime: &Runtime,
+) -> Result<usize, SearchError> {
+    Driver::new(model, parts, options, search, runtime)?.measure_part(shard)
 }
 
 /// A plan, measured on all validation samples.
@@ -187,10 +201,7 @@ impl<'a> Driver<'a> {
         let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
             Evaluator::new(name, model, &layers, data, (outputs, metric), budget, runtime)
         };
-        let journal = match &search.journal {
-            Some(path) => Journal::open(path, &started::key(model, parts, options, search)?)?,
-            None => Journal::default(),
-        };
+        let journal = journal(model, parts, options, search)?;
         let all = evaluator("all", parts.validation, &outputs, parts.metric)?;
         // Fewer samples show less of what an output holds. Layers are compared by distance, not by the caller's metric.
         let quick = evaluator("some", &fewer, all.outputs(), None)?;
@@ -317,6 +328,20 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// What was measured before, here or elsewhere.
+fn journal(model: &Model, parts: Parts, options: &Options, search: &SearchOptions) -> Result<Journal, SearchError> {
+    if search.journal.is_none() && search.measurements.is_empty() {
+        return Ok(Journal::default());
+    }
+    let started = started::key(model, parts, options, search)?;
+    let mut journal = match &search.journal {
+        Some(path) => Journal::open(path, &started)?,
+        None => Journal::default(),
+    };
+    search.measurements.iter().try_for_each(|path| journal.add(path, &started))?;
+    Ok(journal)
 }
 
 fn budget(runtime: &Runtime) -> u64 {

@@ -90,6 +90,10 @@ pub struct SearchOptions {
     /// How it is found out what each layer costs at each width.
     #[cfg_attr(feature = "cli", arg(long, value_name = "HOW", default_value_t))]
     pub costs: Costs,
+    /// What layers cost, measured elsewhere: the files that `search --shard` wrote.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATH", num_args = 1..))]
+    #[serde(skip)]
+    pub measurements: Vec<PathBuf>,
     /// Exchanges of bits between layers that are tried at most.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 40))]
     pub repairs: usize,
@@ -123,6 +127,7 @@ impl Default for SearchOptions {
             imprinting: Imprinting::default(),
             samples: 256,
             costs: Costs::default(),
+            measurements: Vec::new(),
             repairs: 40,
             journal: None,
             best: None,

@@ -8,11 +8,13 @@
 
 use super::Driver;
 use super::options::Costs;
+use crate::calibrate::Shard;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use crate::search::allocate::{self, Problem};
 use crate::search::gradient::{self, Network};
 use crate::search::space::Measure;
+use std::ops::Range;
 
 impl Driver<'_> {
     /// What each layer adds to the distance on each rung, alone; measured on the fewer samples.
@@ -20,17 +22,16 @@ impl Driver<'_> {
         if let Some(costs) = &self.sensitivities {
             return Ok(costs.clone());
         }
-        let (layers, rungs) = (self.space.len(), self.space.rungs());
-        let between: Vec<_> = (0..rungs).map(|rung| self.space.between(rung)).collect();
-        let measured: Vec<usize> = (1..rungs).filter(|&rung| between[rung].is_none()).collect();
-        self.runtime.begin("sensitivity", (layers * measured.len()) as u64);
+        let between: Vec<_> = (0..self.space.rungs()).map(|rung| self.space.between(rung)).collect();
+        let measured = self.rungs_measured();
+        self.runtime.begin("sensitivity", (self.space.len() * measured.len()) as u64);
         let found = match self.search.costs {
             Costs::Measured => None,
             Costs::Gradient => self.gradient_costs(&measured)?,
         };
         let mut costs = match found {
             Some(costs) => costs,
-            None => self.measured_alone(&measured)?,
+            None => self.measured_alone(0..self.space.len(), &measured)?,
         };
         for costs in &mut costs {
             for (rung, between) in between.iter().enumerate() {
@@ -49,12 +50,31 @@ impl Driver<'_> {
         Ok(costs)
     }
 
-    /// Costs on the rungs measured, each by a run.
-    fn measured_alone(&mut self, measured: &[usize]) -> Result<Vec<Vec<f64>>, SearchError> {
+    /// The rungs that are measured, all but the first and those between two others.
+    fn rungs_measured(&self) -> Vec<usize> {
+        (1..self.space.rungs()).filter(|&rung| self.space.between(rung).is_none()).collect()
+    }
+
+    /// Measures the costs of a part of the layers; returns how many there are.
+    pub(super) fn measure_part(&mut self, shard: Shard) -> Result<usize, SearchError> {
+        if self.search.costs == Costs::Gradient {
+            let reason = "costs from gradients are found for all layers at once, not in parts".to_owned();
+            return Err(SearchError::Refused { reason });
+        }
+        let (layers, rungs) = (shard.items(self.space.len()), self.rungs_measured());
+        let count = layers.len() * rungs.len();
+        self.runtime.begin("sensitivity", count as u64);
+        self.measured_alone(layers, &rungs)?;
+        self.runtime.end();
+        Ok(count)
+    }
+
+    /// Costs of some layers on the rungs measured, each by a run.
+    fn measured_alone(&mut self, layers: Range<usize>, measured: &[usize]) -> Result<Vec<Vec<f64>>, SearchError> {
         let top = self.space.top();
         let base = self.quick.evaluate(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
-        let mut costs = vec![vec![0.0; self.space.rungs()]; self.space.len()];
-        for (layer, costs) in costs.iter_mut().enumerate() {
+        let mut costs = vec![vec![0.0; self.space.rungs()]; layers.len()];
+        for (layer, costs) in layers.zip(&mut costs) {
             for &rung in measured {
                 let mut alone = top.clone();
                 alone[layer] = rung;

@@ -28,7 +28,8 @@ pub(super) fn key(
         }
     }
     let mut options = options.with_plan(&BitPlan::of_layers(IndexMap::new()));
-    options.verify.details = false;
+    // What is done with the plan once it is found.
+    (options.verify, options.repair) = Default::default();
     format!("{options:?} {:?} {} {} {:?}", search.imprinting, search.samples, parts.margin, parts.metric)
         .hash(&mut hasher);
     Ok(format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hasher.finish()))
