@@ -1,9 +1,10 @@
 //! Layers and operators in float, as few as it takes.
 //!
 //! Errors of the parts of a network nearly add up in what the outputs lose, so the loss without the part's quantizers says
-//! what the part adds. Parts are stretches of neighbouring layers and the nodes of one operator; those that add most for
-//! their work come first. Once they are enough together, halves of stretches go back to integers where that is still
-//! enough, the most costly ones first.
+//! what the part adds, unless errors cancel. How many layers from the front are enough is found by halving: later layers
+//! enlarge what the first ones add. Where the budget allows, so is how many parts are enough of those that add most for
+//! their work: stretches of neighbouring layers, and the nodes of one operator. Of the choice that does less work in float,
+//! halves of stretches go back to integers where that is still enough, the most costly ones first.
 
 use super::{Choice, Guard, Metrics, Unit, loss};
 use crate::scheme::bit_plan::WeightBits;
@@ -14,6 +15,10 @@ use std::ops::Range;
 /// Stretches of layers that are tried, at least and at most, and trials that are to be left for each.
 const STRETCHES: [usize; 2] = [4, 8];
 const EACH: usize = 3;
+/// Stretches of which the first are tried together.
+const FRONT: usize = 8;
+/// Trials that are left for parts together.
+const HALVINGS: usize = 4;
 /// Share of the loss that activations must have for layers in float to be worth it.
 const WORTH: f64 = 0.5;
 
@@ -24,6 +29,17 @@ enum Part {
     Layers(Range<usize>),
     /// All nodes of an operator.
     Operator(usize),
+}
+
+impl Choice {
+    /// With one more part in float.
+    fn with(mut self, part: &Part) -> Self {
+        match part {
+            Part::Layers(layers) => self.layers.extend(layers.clone()),
+            Part::Operator(operator) => self.operators.extend([*operator]),
+        }
+        self
+    }
 }
 
 impl Guard<'_, '_> {
@@ -54,31 +70,58 @@ impl Guard<'_, '_> {
         // Where weights lose too, what activations add is taken away as far as it goes.
         let enough = loss(&without) + 0.1 * (loss(&self.metrics) - loss(&without));
         let reachable = self.is_met(&without);
-        let ranked = self.ranked()?;
-        let mut enlarged = false;
-        for part in ranked {
-            let choice = self.with(&part);
-            if choice == self.best {
+        let is_enough = |guard: &Self, metrics: &Metrics| guard.is_enough(metrics, reachable, enough);
+        let from_front = self.stretches_of(FRONT);
+        let mut found = self.fewest(&from_front, None, (all, without), &is_enough)?;
+        if self.trials.left() >= self.stretches() + self.units.operators.len() + HALVINGS {
+            let (parts, alone) = self.ranked()?;
+            let least = |found: &Option<(Choice, Metrics)>| {
+                found.clone().filter(|(_, metrics)| is_enough(self, metrics)).map(|(choice, _)| self.work(&choice))
+            };
+            let known = least(&found);
+            let ranked = match found.clone() {
+                Some(known) => self.fewest(&parts, alone, known, &is_enough)?,
+                None => alone,
+            };
+            if ranked.as_ref().is_some_and(|(choice, _)| known.is_none_or(|known| self.work(choice) < known)) {
+                found = ranked;
+            }
+        }
+        let Some((choice, metrics)) = found else { return Ok(()) };
+        self.keep(choice, metrics);
+        if self.is_enough(&self.metrics, reachable, enough) { self.shrink(reachable, enough) } else { Ok(()) }
+    }
+
+    /// The fewest parts from the front of a list that are enough together, found by halving; `all` layers, which are known
+    /// to be enough, where no fewer are. Where the budget ends before that is known, the best that was tried, such as the
+    /// best part `alone`.
+    fn fewest(
+        &mut self,
+        parts: &[Part],
+        alone: Option<(Choice, Metrics)>,
+        all: (Choice, Metrics),
+        is_enough: &impl Fn(&Self, &Metrics) -> bool,
+    ) -> Result<Option<(Choice, Metrics)>, SearchError> {
+        let (mut too_few, mut enough) = (0, parts.len() + 1);
+        let (mut found, mut best) = (None, alone);
+        while enough > too_few + 1 {
+            let middle = usize::midpoint(too_few, enough);
+            let choice = parts[..middle].iter().fold(self.best.clone(), |choice, part| choice.with(part));
+            let what = joined(&parts[..middle]).iter().map(|part| self.words(part)).collect::<Vec<_>>().join(", ");
+            let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
+            let kept = is_enough(self, &metrics);
+            self.note(what, &metrics, kept);
+            if kept {
+                (enough, found) = (middle, Some((choice, metrics)));
                 continue;
             }
-            let what = self.words(&part);
-            let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
-            let kept = loss(&metrics) < loss(&self.metrics);
-            self.note(format!("also {what}"), &metrics, kept);
-            if kept {
-                self.keep(choice, metrics);
-                enlarged = true;
-            }
-            if self.suffices(reachable, enough) {
-                break;
+            too_few = middle;
+            let least = best.as_ref().map_or(loss(&self.metrics), |(_, metrics)| loss(metrics));
+            if loss(&metrics) < least {
+                best = Some((choice, metrics));
             }
         }
-        // Where the budget has ended, that parts are not enough is not known: the best so far stays.
-        if !self.suffices(reachable, enough) && reachable && !self.trials.cut_short {
-            self.keep(all, without);
-            enlarged = true;
-        }
-        if enlarged && self.suffices(reachable, enough) { self.shrink(reachable, enough) } else { Ok(()) }
+        Ok(found.or(if self.trials.cut_short { best } else { Some(all) }))
     }
 
     /// Whether weights of few bits lose more than activations do.
@@ -138,34 +181,42 @@ impl Guard<'_, '_> {
         (self.trials.left() / EACH).clamp(STRETCHES[0], STRETCHES[1])
     }
 
-    fn suffices(&self, reachable: bool, enough: f64) -> bool {
-        self.is_enough(&self.metrics, reachable, enough)
+    /// All layers in so many stretches, in graph order.
+    fn stretches_of(&self, pieces: usize) -> Vec<Part> {
+        let count = self.units.layers.len();
+        let length = count.div_ceil(pieces).max(1);
+        (0..count).step_by(length).map(|start| Part::Layers(start..count.min(start + length))).collect()
     }
 
     fn is_enough(&self, metrics: &Metrics, reachable: bool, enough: f64) -> bool {
         if reachable { self.is_met(metrics) } else { loss(metrics) <= enough }
     }
 
-    /// The parts that help, by gain per work.
-    fn ranked(&mut self) -> Result<Vec<Part>, SearchError> {
-        let count = self.units.layers.len();
-        let length = count.div_ceil(self.stretches()).max(1);
-        let stretches = (0..count).step_by(length).map(|start| Part::Layers(start..count.min(start + length)));
+    /// The parts in the order of what each gains per work, alone; operators that gain nothing are left out, but not
+    /// stretches: where errors cancel, what a part adds shows only beside others. With them comes the part that gains most.
+    fn ranked(&mut self) -> Result<(Vec<Part>, Option<(Choice, Metrics)>), SearchError> {
+        let stretches = self.stretches_of(self.stretches()).into_iter();
         let parts: Vec<Part> = stretches.chain((0..self.units.operators.len()).map(Part::Operator)).collect();
-        let mut ranked = Vec::new();
+        let (mut ranked, mut best) = (Vec::new(), None);
         for part in parts {
+            if matches!(part, Part::Operator(_)) && self.trials.left() <= HALVINGS {
+                break;
+            }
             let choice = self.with(&part);
             let what = self.words(&part);
             let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
             self.note(what, &metrics, false);
             let gain = loss(&self.metrics) - loss(&metrics);
             let work = self.work(&choice) - self.work(&self.best);
-            if gain > 0.0 {
+            if gain > 0.0 || matches!(part, Part::Layers(_)) {
                 ranked.push((gain / work.max(1e-6), part));
+            }
+            if loss(&metrics) < best.as_ref().map_or(loss(&self.metrics), |(_, metrics)| loss(metrics)) {
+                best = Some((choice, metrics));
             }
         }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        Ok(ranked.into_iter().map(|(_, part)| part).collect())
+        Ok((ranked.into_iter().map(|(_, part)| part).collect(), best))
     }
 
     /// Puts parts of what is in float back on integers.
@@ -218,12 +269,7 @@ impl Guard<'_, '_> {
 
     /// The best choice with one more part in float.
     fn with(&self, part: &Part) -> Choice {
-        let mut choice = self.best.clone();
-        match part {
-            Part::Layers(layers) => choice.layers.extend(layers.clone()),
-            Part::Operator(operator) => choice.operators.extend([*operator]),
-        }
-        choice
+        self.best.clone().with(part)
     }
 
     fn words(&self, part: &Part) -> String {
@@ -238,6 +284,18 @@ impl Guard<'_, '_> {
             Part::Operator(operator) => format!("every {} in float", self.units.operators[*operator].name),
         }
     }
+}
+
+/// Parts, of which stretches that follow one another are one.
+fn joined(parts: &[Part]) -> Vec<Part> {
+    let mut found: Vec<Part> = Vec::new();
+    for part in parts {
+        match (found.last_mut(), part) {
+            (Some(Part::Layers(last)), Part::Layers(next)) if last.end == next.start => last.end = next.end,
+            _ => found.push(part.clone()),
+        }
+    }
+    found
 }
 
 /// The runs of neighbours in a set, in pieces of at most `length`.

@@ -50,7 +50,7 @@ const SAMPLES: [usize; 2] = [16, 128];
 /// Trials that the budget is to have room for, if fewer samples give it.
 const TRIALS: f64 = 48.0;
 /// Samples of which a share of answers can be told from [`Goal::allowed`], and trials that are enough then.
-const TELLING: (usize, f64) = (64, 12.0);
+const TELLING: (usize, f64) = (64, 18.0);
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
 /// How much better a network has to be for a change that costs nothing where it runs.
