@@ -13,6 +13,7 @@ mod cli;
 mod common;
 mod compare;
 mod coverage;
+mod detectors;
 mod dynamic;
 mod engine;
 mod equalize;
