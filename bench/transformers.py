@@ -27,6 +27,7 @@ from sessions import feeds, ratio, session, times
 MASK = "attention_mask"
 OURS = {
     "int8, static": "",
+    "int8, static, no factors": "--no-smooth",
     "int8, dynamic": "--act-bits dynamic",
     "4 bits, blocks of 32": "--weight-bits 4 --granularity block:32",
     "4 bits, blocks of 32, rounded": "--weight-bits 4 --granularity block:32 --solver round",

@@ -13,6 +13,7 @@ mod cli;
 mod common;
 mod compare;
 mod coverage;
+mod detectors;
 mod dynamic;
 mod engine;
 mod equalize;
@@ -38,6 +39,7 @@ mod runtime;
 mod search;
 mod shards;
 mod size;
+mod smooth;
 
 /// A file that is no module here would never run.
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
 //! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
-//! [`canonicalize`], [`equalize`], [`raise_opset`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`],
+//! [`canonicalize`], [`equalize`], [`raise_opset`], [`smooth`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`],
 //! [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before` and `after` another pass are
 //! constraints that a test keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of
 //! the same lists that run.
@@ -17,7 +17,7 @@ use crate::prepare::{
     CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
     FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
     NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, SinglePrecision,
-    UpgradeOpset,
+    SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
@@ -124,6 +124,15 @@ pub fn raise_opset<'a>(opset: i64) -> Pipeline<'a> {
     Pipeline::new("raise-opset", "the operator set that a bit plan needs: types narrower than a byte are new").with(
         UpgradeOpset::to(opset),
         "before `insert-qdq`: quantizers are written in the operator set of the file; bits are not known earlier",
+    )
+}
+
+/// Divides channels of activations by the factors found for them, by name: for quantization only.
+pub fn smooth<'a>(factors: IndexMap<String, Vec<f32>>) -> Pipeline<'a> {
+    Pipeline::new("smooth", "like ranges for the channels of what products read, where that loses less").with(
+        SmoothActivations { factors },
+        "after `equalize-channels`, which asks no data; before `insert-qdq` and before calibration, which has to see the \
+         divided activations",
     )
 }
 
@@ -315,6 +324,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         canonicalize(true, &[]),
         equalize(),
         raise_opset(UpgradeOpset::HIGHEST),
+        smooth(IndexMap::new()),
         quantize(decisions),
         finish(Finish::default()),
         rename(CleanNames::default()),

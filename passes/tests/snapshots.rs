@@ -11,7 +11,7 @@ use msq_passes::{
     ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants,
     HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm,
     NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations,
-    ShareConstants, ShareWeights, SinglePrecision, TrellisRate, UpgradeOpset, run_pass,
+    ShareConstants, ShareWeights, SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "share-constants" => Box::new(ShareConstants),
         "share-weights" => Box::new(ShareWeights),
         "single-precision" => Box::new(SinglePrecision),
+        "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
@@ -102,6 +103,12 @@ fn constant((name, elements): (&&str, &&str)) -> (String, TensorProto) {
         None => elements.split_whitespace().map(number).collect(),
     };
     ((*name).to_owned(), TensorProto::from_i64(name, &[elements.len()], &elements))
+}
+
+/// `2 0.5`: a factor per channel.
+fn factors((name, factors): (&&str, &&str)) -> (String, Vec<f32>) {
+    let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("`{word}` is no number"));
+    ((*name).to_owned(), factors.split_whitespace().map(number).collect())
 }
 
 fn fields(fixture: &str) -> Fields<'_> {
@@ -208,6 +215,7 @@ passes! {
     share_constants: "share-constants",
     share_weights: "share-weights",
     single_precision: "single-precision",
+    smooth_activations: "smooth-activations",
     upgrade_opset: "upgrade-opset",
 }
 

@@ -23,6 +23,7 @@ mod observer;
 mod percentile;
 mod search;
 mod shard;
+pub(crate) mod smooth;
 pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;

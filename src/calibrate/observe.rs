@@ -300,7 +300,8 @@ impl Seen {
     }
 }
 
-fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, CalibrateError> {
+/// The grid of activations of a target.
+pub(super) fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, CalibrateError> {
     let kind = match grid {
         ActivationGrid::Unsigned => GridKind::Unsigned,
         ActivationGrid::Signed => GridKind::Signed,

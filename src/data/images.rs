@@ -12,14 +12,16 @@ use super::labels::LabelFile;
 use super::picture::{self, Picture};
 use super::preprocess::{Geometry, ImageForm};
 use super::source::{Labels, Opened, Skipped, Source, only_input, spread};
-use super::{DataOptions, InputSpec};
+use super::{Color, DataOptions, InputSpec, Layout, Preset};
 
 /// Images in order, one or several per sample.
 struct Images {
+    folder: PathBuf,
     files: Vec<PathBuf>,
     spec: InputSpec,
     rules: Rules,
     geometry: Geometry,
+    layout: Layout,
     batch: usize,
 }
 
@@ -49,8 +51,31 @@ impl Source for Images {
         Ok(vec![feed.apply(array, &place, index)?])
     }
 
+    /// Known without decoding, and asked for only where images may end with different sizes.
+    fn shapes(&self, index: usize) -> Result<Option<Vec<Vec<usize>>>, DataError> {
+        let file = self.files.get(index * self.batch).filter(|_| !self.geometry.is_fixed());
+        let Some(file) = file else { return Ok(None) };
+        let Some(size) = self.geometry.result(picture::size(file)?) else { return Ok(None) };
+        let channels = if self.geometry.color == Color::Gray { 1 } else { 3 };
+        let (height, width) = (size.height as usize, size.width as usize);
+        let mut shape = match self.layout {
+            Layout::Nchw => vec![channels, height, width],
+            Layout::Nhwc => vec![height, width, channels],
+        };
+        if self.spec.shape.as_ref().is_none_or(|shape| shape.len() == 4) {
+            shape.insert(0, self.batch);
+        }
+        Ok(Some(vec![shape]))
+    }
+
     fn batch(&self) -> usize {
         self.batch
+    }
+
+    fn files(&self, index: usize) -> Vec<String> {
+        let start = index * self.batch;
+        let files = self.files.get(start..start + self.batch).unwrap_or_default();
+        files.iter().map(|file| relative(file, &self.folder)).collect()
     }
 
     fn noun(&self) -> &'static str {
@@ -71,6 +96,10 @@ pub(super) fn open(
     let form = ImageForm::of(spec.shape.as_deref(), options.preprocessing.model_layout, true)
         .ok_or_else(|| preprocess("images were given, and the input does not have the shape of images"))?;
     let preprocessing = options.preprocessing.clone();
+    let crops = options.preprocessing.crop.is_some();
+    if crops && (options.preprocessing.letterbox.is_some() || options.preprocessing.preset == Some(Preset::Yolo)) {
+        return Err(preprocess("a letterbox takes whole images, and a crop is asked for: leave out one of them"));
+    }
     let rules = Rules { only_input: true, images: true, preprocessing };
     let geometry = Geometry::of(&options.preprocessing, form);
     let has_batch_axis = spec.shape.as_ref().is_none_or(|s| s.len() == 4);
@@ -86,11 +115,18 @@ pub(super) fn open(
     if files.len() < batch {
         return Err(DataError::FewSamples { path: path.to_owned(), count: files.len(), batch });
     }
-    let source = Images { files, spec, rules, geometry, batch };
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) }.to_owned();
+    let source = Images { folder, files, spec, rules, geometry, layout: form.layout, batch };
     // A first image that does not fit is an error on opening.
     source.arrays(0)?;
     let labels = labels.map(|values| Labels { values, per_sample: batch });
     Ok(Opened { labels, skipped: kept.skipped, ..Opened::new(source) })
+}
+
+/// The path of a file below a folder, parts separated by `/`.
+fn relative(file: &Path, folder: &Path) -> String {
+    let parts = file.strip_prefix(folder).unwrap_or(file).components();
+    parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 /// The images to use, and the skipped ones.

@@ -48,12 +48,12 @@ use msq_passes::ir::{DataType, Model, TypeProto};
 
 pub use array::{Array, ArrayData, CastError, LengthError};
 pub use error::{DataError, NpyError, Place, ShapeText};
-pub use options::{Color, DataOptions, Filter, Layout, ParseError, Preprocess, Preset, Resize, Size};
+pub use options::{Color, DataOptions, Filter, Layout, Letterbox, ParseError, Preprocess, Preset, Resize, Size};
 pub use source::Skipped;
 pub use synthetic::{SyntheticOptions, SyntheticScale, SyntheticValues};
 pub use tensor::TensorError;
 pub use write::write_npz;
-pub(crate) use write::write_npz_of_integers;
+pub(crate) use write::write_npz_of_labels;
 
 use source::{Labels, Opened, Source, spread};
 
@@ -174,6 +174,12 @@ impl Dataset {
     /// The number of a sample in the data as it was opened.
     pub(crate) fn number(&self, index: usize) -> Option<usize> {
         self.indices.get(index).copied()
+    }
+
+    /// The files of a sample, one per row of its batch, as paths below the folder that was opened; none where the samples are
+    /// no files of their own.
+    pub(crate) fn files(&self, index: usize) -> Vec<String> {
+        self.indices.get(index).map(|&at| self.source.files(at)).unwrap_or_default()
     }
 
     /// The images that were skipped because they could not be decoded.

@@ -74,6 +74,17 @@ pub struct Preprocess {
     /// How images are resized.
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub filter: Option<Filter>,
+    /// Fit the whole image into the model's size (or `resize`) without a crop, and pad the rest [default: center with the
+    /// preset yolo, else no].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHERE", conflicts_with = "crop"))]
+    pub letterbox: Option<Letterbox>,
+    /// Pixel value, 0..255, of what a letterbox pads [default: 114].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "V"))]
+    pub pad_value: Option<u8>,
+    /// Pad a letterbox only to multiples of this many pixels, for models of free height and width [default: to the whole
+    /// size].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
+    pub pad_multiple: Option<u32>,
 }
 
 impl Preprocess {
@@ -106,6 +117,20 @@ pub enum Preset {
     ImageNet,
     /// RGB, short side 256 bicubic, centre crop 224, `(pixel − 127) / 128`.
     Lite,
+    /// RGB, letterbox into the model's size or 640×640, padded with 114, divided by 255, as Ultralytics' YOLO.
+    Yolo,
+}
+
+/// Where a letterbox puts the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum Letterbox {
+    /// In the middle, as Ultralytics: of an odd number of padded rows the larger part is below.
+    Center,
+    /// At the top left, as YOLOX and `MMDetection`.
+    Corner,
 }
 
 /// Where the channels are.
@@ -134,16 +159,18 @@ pub enum Color {
     Gray,
 }
 
-/// The kernel that images are resized with. Both are widened when they shrink, as in Pillow.
+/// The kernel that images are resized with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
-    /// Triangle.
+    /// Triangle, widened when an image shrinks, as in Pillow.
     Bilinear,
-    /// Cubic with a = −0.5.
+    /// Cubic with a = −0.5, widened when an image shrinks, as in Pillow.
     Bicubic,
+    /// Triangle between the nearest pixels whatever the size, as `INTER_LINEAR` of `OpenCV`.
+    Linear,
 }
 
 /// A size in pixels, written `WIDTHxHEIGHT` or as one number for a square.

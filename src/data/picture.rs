@@ -4,11 +4,12 @@ use std::io::Cursor;
 use std::path::Path;
 
 use fast_image_resize as fir;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use super::error::DataError;
 use super::options::{Color, Filter, Size};
-use super::preprocess::{Geometry, Step, resized};
+use super::preprocess::{Border, Geometry, Step, resized};
 
 /// The largest decoded image, in bytes: an image file may declare any size.
 const DECODED_LIMIT: u64 = 1 << 30;
@@ -21,7 +22,7 @@ pub(super) struct Picture {
     pub(super) pixels: Vec<u8>,
 }
 
-/// Decodes, resizes and crops the image of a file.
+/// Decodes, resizes and crops the image of a file, or pads it.
 pub(super) fn load(path: &Path, geometry: Geometry) -> Result<Picture, DataError> {
     let bad = |reason: String| DataError::Image { path: path.to_owned(), reason };
     let image = decode(path)?;
@@ -32,10 +33,26 @@ pub(super) fn load(path: &Path, geometry: Geometry) -> Result<Picture, DataError
     } else {
         resize(picture, size, geometry.filter).map_err(bad)?
     };
-    match geometry.crop {
-        Some(size) => crop(picture, size).map_err(bad),
-        None => Ok(picture),
+    match (geometry.border, geometry.crop) {
+        (Some(border), _) => pad(&picture, border).map_err(bad),
+        (None, Some(size)) => crop(picture, size).map_err(bad),
+        (None, None) => Ok(picture),
     }
+}
+
+/// The size of the image of a file, turned upright, from its header.
+pub(super) fn size(path: &Path) -> Result<Size, DataError> {
+    let bad = |e: image::ImageError| DataError::Image { path: path.to_owned(), reason: e.to_string() };
+    let io = |source| DataError::Io { path: path.to_owned(), source };
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(io)?;
+    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let (width, height) = decoder.dimensions();
+    Ok(match decoder.orientation().map_err(bad)? {
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
+            Size { width: height, height: width }
+        }
+        _ => Size { width, height },
+    })
 }
 
 /// Checks that the header of a file is an image's.
@@ -89,8 +106,9 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
 fn resize(picture: Picture, size: Size, filter: Filter) -> Result<Picture, String> {
     let pixel = if picture.channels == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
     let kernel = match filter {
-        Filter::Bilinear => fir::FilterType::Bilinear,
-        Filter::Bicubic => fir::FilterType::CatmullRom,
+        Filter::Bilinear => fir::ResizeAlg::Convolution(fir::FilterType::Bilinear),
+        Filter::Bicubic => fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom),
+        Filter::Linear => fir::ResizeAlg::Interpolation(fir::FilterType::Bilinear),
     };
     if u64::from(size.width) * u64::from(size.height) * picture.channels as u64 > DECODED_LIMIT {
         return Err(format!("{size} pixels are too many to resize to"));
@@ -98,9 +116,24 @@ fn resize(picture: Picture, size: Size, filter: Filter) -> Result<Picture, Strin
     let Size { width, height } = picture.size;
     let source = fir::images::Image::from_vec_u8(width, height, picture.pixels, pixel).map_err(|e| e.to_string())?;
     let mut target = fir::images::Image::new(size.width, size.height, pixel);
-    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(kernel));
+    let options = fir::ResizeOptions::new().resize_alg(kernel);
     fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
     Ok(Picture { size, channels: picture.channels, pixels: target.into_vec() })
+}
+
+/// A picture with the border of a letterbox around it.
+fn pad(picture: &Picture, border: Border) -> Result<Picture, String> {
+    let (size, (left, top)) = (border.padded(picture.size), border.offset(picture.size));
+    if u64::from(size.width) * u64::from(size.height) * picture.channels as u64 > DECODED_LIMIT {
+        return Err(format!("{size} pixels are too many for a letterbox"));
+    }
+    let row = |width: u32| width as usize * picture.channels;
+    let mut pixels = vec![border.value; row(size.width) * size.height as usize];
+    let rows = pixels.chunks_exact_mut(row(size.width).max(1)).skip(top as usize);
+    for (to, from) in rows.zip(picture.pixels.chunks_exact(row(picture.size.width).max(1))) {
+        to[row(left)..row(left + picture.size.width)].copy_from_slice(from);
+    }
+    Ok(Picture { size, channels: picture.channels, pixels })
 }
 
 /// The centre of a picture.
@@ -130,6 +163,7 @@ fn margin(excess: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Letterbox;
 
     fn gradient(width: u32, height: u32) -> Picture {
         let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 0])).collect();
@@ -146,8 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn a_border_is_around_the_picture() {
+        let border = Border { size: Size::square(5), place: Letterbox::Center, value: 9, multiple: None };
+        let boxed = pad(&gradient(5, 2), border).unwrap();
+        let rows: Vec<&[u8]> = boxed.pixels.chunks(15).collect();
+        assert_eq!((rows.len(), rows[0], rows[3], rows[4]), (5, &[9; 15][..], &[9; 15][..], &[9; 15][..]));
+        assert_eq!((&rows[1][..6], &rows[2][3..6]), (&[0, 0, 0, 1, 0, 0][..], &[1, 1, 0][..]));
+        let corner = Border { place: Letterbox::Corner, multiple: Some(2), ..border };
+        let boxed = pad(&gradient(2, 5), corner).unwrap();
+        assert_eq!((boxed.size, &boxed.pixels[..9]), (Size { width: 3, height: 5 }, &[0, 0, 0, 1, 0, 0, 9, 9, 9][..]));
+    }
+
+    #[test]
     fn constants_survive_resizing() {
-        for filter in [Filter::Bilinear, Filter::Bicubic] {
+        for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Linear] {
             let flat = Picture { size: Size::square(50), channels: 1, pixels: vec![77; 2500] };
             let small = resize(flat, Size { width: 13, height: 70 }, filter).unwrap();
             assert!(small.pixels.iter().all(|&p| p == 77));

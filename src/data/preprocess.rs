@@ -3,11 +3,15 @@
 //! A pixel `p` in 0..255 becomes `(p · scale − mean_c) / std_c` for its channel `c`. Integer inputs take unscaled
 //! pixels, unless a number is given.
 
-use super::options::{Color, Filter, Layout, Preprocess, Preset, Resize, Size};
+use super::options::{Color, Filter, Layout, Letterbox, Preprocess, Preset, Resize, Size};
 
 /// Crop that the presets for `ImageNet` were made for, and the short side they resize to before.
 const CROP: u32 = 224;
 const SHORT_SIDE: u32 = 256;
+
+/// Sides of the letterbox of the preset for YOLO where the model's are free, and the value it is padded with.
+const YOLO_SIDE: u32 = 640;
+const YOLO_PAD: u8 = 114;
 
 /// An input that takes images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ impl Affine {
     pub(super) fn of(options: &Preprocess, channels: usize) -> Result<Self, String> {
         let (scale, mut mean, mut std) = match options.preset.unwrap_or(Preset::Raw) {
             Preset::Raw => (1.0, vec![0.0], vec![1.0]),
-            Preset::Unit => (1.0 / 255.0, vec![0.0], vec![1.0]),
+            Preset::Unit | Preset::Yolo => (1.0 / 255.0, vec![0.0], vec![1.0]),
             Preset::ImageNet => (1.0 / 255.0, vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
             Preset::Lite => (1.0, vec![127.0], vec![128.0]),
         };
@@ -122,6 +126,7 @@ impl Affine {
 pub(super) struct Geometry {
     pub(super) resize: Step,
     pub(super) crop: Option<Size>,
+    pub(super) border: Option<Border>,
     pub(super) filter: Filter,
     pub(super) color: Color,
 }
@@ -133,8 +138,53 @@ pub(super) enum Step {
     Keep,
     /// To the smallest size of the same aspect ratio that covers this one.
     Cover(Size),
+    /// To the largest size of the same aspect ratio that fits into this one.
+    Fit(Size),
     /// To exactly this size.
     Exact(Size),
+}
+
+/// What a letterbox adds around an image that fits into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Border {
+    pub(super) size: Size,
+    pub(super) place: Letterbox,
+    pub(super) value: u8,
+    /// Rows and columns are added only up to a multiple of this.
+    pub(super) multiple: Option<u32>,
+}
+
+impl Border {
+    fn of(options: &Preprocess, form: ImageForm) -> Option<Self> {
+        let preset = (options.preset == Some(Preset::Yolo)).then_some(Letterbox::Center);
+        let place = options.letterbox.or(preset)?;
+        let side = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0).unwrap_or(YOLO_SIDE);
+        let size = match options.resize {
+            Some(Resize::ShortSide(side)) => Size::square(side),
+            Some(Resize::Exact(size)) => size,
+            None => Size { width: side(form.width), height: side(form.height) },
+        };
+        let multiple = options.pad_multiple.map(|multiple| multiple.max(1));
+        Some(Self { size, place, value: options.pad_value.unwrap_or(YOLO_PAD), multiple })
+    }
+
+    /// The size with the border of an image that was fitted into it.
+    pub(super) fn padded(self, image: Size) -> Size {
+        let side = |whole: u32, own: u32| {
+            let missing = whole.saturating_sub(own);
+            own + self.multiple.map_or(missing, |multiple| missing % multiple)
+        };
+        Size { width: side(self.size.width, image.width), height: side(self.size.height, image.height) }
+    }
+
+    /// Columns to the left and rows above an image of this size.
+    pub(super) fn offset(self, image: Size) -> (u32, u32) {
+        let whole = self.padded(image);
+        match self.place {
+            Letterbox::Corner => (0, 0),
+            Letterbox::Center => ((whole.width - image.width) / 2, (whole.height - image.height) / 2),
+        }
+    }
 }
 
 impl Geometry {
@@ -144,18 +194,43 @@ impl Geometry {
     /// model's size, so that images of this size are not changed.
     pub(super) fn of(options: &Preprocess, form: ImageForm) -> Self {
         let preset = options.preset.unwrap_or(Preset::Raw);
+        let border = Border::of(options, form);
         let for_imagenet = matches!(preset, Preset::ImageNet | Preset::Lite);
         let target = options.crop.or(form.size()).or(for_imagenet.then_some(Size::square(CROP)));
-        let resize = match (options.resize, target) {
+        let fit = border.map(|border| Step::Fit(border.size));
+        let resize = fit.unwrap_or_else(|| match (options.resize, target) {
             (Some(Resize::ShortSide(side)), _) => Step::Cover(Size::square(side)),
             (Some(Resize::Exact(size)), _) => Step::Exact(size),
             (None, Some(target)) if for_imagenet => Step::Cover(enlarged(target)),
             (None, _) if options.crop.is_some() => Step::Keep,
             (None, _) => form.size().map_or(Step::Keep, Step::Cover),
+        });
+        let filter = match preset {
+            Preset::Lite => Filter::Bicubic,
+            Preset::Yolo => Filter::Linear,
+            _ => Filter::Bilinear,
         };
-        let filter = if preset == Preset::Lite { Filter::Bicubic } else { Filter::Bilinear };
         let color = if form.channels == Some(1) { Color::Gray } else { Color::Rgb };
-        Self { resize, crop: target, filter: options.filter.unwrap_or(filter), color: options.color.unwrap_or(color) }
+        let (filter, color) = (options.filter.unwrap_or(filter), options.color.unwrap_or(color));
+        Self { resize, crop: target.filter(|_| border.is_none()), border, filter, color }
+    }
+
+    /// The size that an image of size `from` ends with; `None` where the crop does not fit into it.
+    pub(super) fn result(self, from: Size) -> Option<Size> {
+        let size = resized(self.resize, from);
+        match (self.border, self.crop) {
+            (Some(border), _) => Some(border.padded(size)),
+            (None, Some(crop)) => (crop.width <= size.width && crop.height <= size.height).then_some(crop),
+            (None, None) => Some(size),
+        }
+    }
+
+    /// Whether images of all sizes end with the same size.
+    pub(super) fn is_fixed(self) -> bool {
+        match self.border {
+            Some(border) => border.multiple.is_none(),
+            None => self.crop.is_some() || matches!(self.resize, Step::Exact(_)),
+        }
     }
 }
 
@@ -165,12 +240,18 @@ fn enlarged(size: Size) -> Size {
     Size { width: side(size.width), height: side(size.height) }
 }
 
-/// The new size of an image of size `from`: the covering side is exact, the other is rounded down as in torchvision.
+/// The new size of an image of size `from`. One side is exact. The other is rounded down as in torchvision where the image
+/// covers the size, and to the nearest, halves to even, as in Ultralytics where it fits into it.
 pub(super) fn resized(step: Step, from: Size) -> Size {
     let Size { width, height } = from;
     match step {
         Step::Keep => from,
         Step::Exact(size) => size,
+        Step::Fit(size) => {
+            let by = f64::min(ratio(size.width, width), ratio(size.height, height));
+            let side = |n: u32, most: u32| ((f64::from(n) * by).round_ties_even() as u32).clamp(1, most);
+            Size { width: side(width, size.width), height: side(height, size.height) }
+        }
         Step::Cover(size) => {
             let (w, h) = (u64::from(width), u64::from(height));
             let (tw, th) = (u64::from(size.width), u64::from(size.height));
@@ -183,6 +264,10 @@ pub(super) fn resized(step: Step, from: Size) -> Size {
             }
         }
     }
+}
+
+fn ratio(to: u32, from: u32) -> f64 {
+    f64::from(to) / f64::from(from.max(1))
 }
 
 #[cfg(test)]
@@ -258,5 +343,34 @@ mod tests {
         assert_eq!(resized(Step::Cover(Size::square(256)), size(375, 500)), size(256, 341));
         assert_eq!(resized(Step::Cover(size(64, 32)), size(100, 100)), size(64, 64));
         assert_eq!(resized(Step::Cover(Size::square(32)), Size::square(32)), Size::square(32));
+    }
+
+    /// Sizes and margins of Ultralytics' `LetterBox` (8.3), with `auto` where there is a multiple.
+    #[test]
+    fn letterboxes_are_those_of_ultralytics() {
+        let size = |width, height| Size { width, height };
+        let boxed = |options: Preprocess, shape, from| {
+            let options = Preprocess { preset: Some(Preset::Yolo), ..options };
+            let geometry = Geometry::of(&options, form(shape).unwrap());
+            let fitted = resized(geometry.resize, from);
+            (fitted, geometry.result(from).unwrap(), geometry.border.unwrap().offset(fitted))
+        };
+        let default = Preprocess::default;
+        let (square, free) = ([1, 3, 640, 640], [1, 3, 0, 0]);
+        let whole = size(640, 640);
+        assert_eq!(boxed(default(), square, size(1280, 719)), (size(640, 360), whole, (0, 140)));
+        assert_eq!(boxed(default(), free, size(333, 500)), (size(426, 640), whole, (107, 0)));
+        assert_eq!(boxed(default(), free, size(500, 333)).2, (0, 107));
+        // Of 5 rows 2 are above; half a row more is rounded to even: 320.5 rows become 320.
+        assert_eq!(boxed(default(), square, size(640, 635)), (size(640, 635), whole, (0, 2)));
+        assert_eq!(boxed(default(), square, size(1280, 641)).0, size(640, 320));
+        assert_eq!(boxed(default(), square, size(20, 10)).0, size(640, 320));
+        let short = Preprocess { pad_multiple: Some(32), ..default() };
+        assert_eq!(boxed(short.clone(), free, size(810, 1080)), (size(480, 640), size(480, 640), (0, 0)));
+        assert_eq!(boxed(short, free, size(1280, 719)), (size(640, 360), size(640, 384), (0, 12)));
+        let corner =
+            Preprocess { letterbox: Some(Letterbox::Corner), resize: Some(Resize::ShortSide(320)), ..default() };
+        assert_eq!(boxed(corner, free, size(100, 50)), (size(320, 160), size(320, 320), (0, 0)));
+        assert_eq!(boxed(default(), [1, 3, 384, 0], size(640, 384)), (size(640, 384), size(640, 384), (0, 0)));
     }
 }

@@ -25,6 +25,12 @@ pub(super) trait Source: Send + Sync {
         1
     }
 
+    /// The files of a sample, one per row of its batch, as paths below the folder that was opened; none where rows of an
+    /// array or generated values are the samples.
+    fn files(&self, _: usize) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A noun for the samples, in the plural.
     fn noun(&self) -> &'static str {
         "samples"

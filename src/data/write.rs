@@ -12,14 +12,27 @@ pub fn write_npz(path: &Path, arrays: &[(String, Vec<usize>, Vec<f32>)]) -> Resu
     Ok(write_file_with(path, |file| write(file, arrays))?)
 }
 
-/// Writes named lists of integers; the file appears completely or not at all.
-pub(crate) fn write_npz_of_integers(path: &Path, arrays: &[(String, Vec<i64>)]) -> Result<(), DataError> {
+/// Writes named lists of integers and of texts; the file appears completely or not at all.
+pub(crate) fn write_npz_of_labels(
+    path: &Path,
+    integers: &[(&str, Vec<i64>)],
+    texts: &[(&str, Vec<String>)],
+) -> Result<(), DataError> {
     let write = |file: &mut std::fs::File| {
         let mut zip = ZipWriter::new(file);
-        for (name, values) in arrays {
+        for (name, values) in integers {
             zip.start_file(format!("{name}.npy"), SimpleFileOptions::default())?;
             zip.write_all(&header("<i8", &[values.len()]))?;
             zip.write_all(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
+        for (name, values) in texts {
+            // NumPy's texts have one length, in characters of four bytes, and end with zeros.
+            let length = values.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
+            let padded = |text: &String| text.chars().map(u32::from).chain(std::iter::repeat(0)).take(length).collect();
+            let characters: Vec<u32> = values.iter().flat_map(|text| -> Vec<u32> { padded(text) }).collect();
+            zip.start_file(format!("{name}.npy"), SimpleFileOptions::default())?;
+            zip.write_all(&header(&format!("<U{length}"), &[values.len()]))?;
+            zip.write_all(&characters.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<u8>>())?;
         }
         zip.finish()?.flush()
     };

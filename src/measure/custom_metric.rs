@@ -3,7 +3,7 @@
 //! Outputs of all samples are held in memory for it, which no other measure does.
 
 use super::MeasureError;
-use crate::data::{Dataset, write_npz, write_npz_of_integers};
+use crate::data::{Dataset, write_npz, write_npz_of_labels};
 use crate::engine::EngineError;
 use crate::execute::segment::Ran;
 use std::fmt;
@@ -22,6 +22,8 @@ pub struct ScoredOutputs {
     pub labels: Vec<i64>,
     /// The number of each sample in the data.
     pub indices: Vec<usize>,
+    /// The image files of all samples in a row, as paths below the folder of the data; empty where the data are no images.
+    pub files: Vec<String>,
 }
 
 type Function = dyn Fn(&ScoredOutputs) -> Result<f64, String> + Send + Sync;
@@ -79,6 +81,7 @@ impl ScoredOutputs {
         self.samples.push((0..ran.len()).map(of).collect::<Result<_, EngineError>>()?);
         self.labels.extend(data.labels(index).into_iter().flatten());
         self.indices.push(data.number(index).unwrap_or(index));
+        self.files.extend(data.files(index));
         Ok(())
     }
 
@@ -87,6 +90,7 @@ impl ScoredOutputs {
         self.samples.extend(other.samples);
         self.labels.extend(other.labels);
         self.indices.extend(other.indices);
+        self.files.extend(other.files);
     }
 
     /// Writes the outputs as an `.npz`: stacked along the first axis; where samples differ in shape, as one array per
@@ -154,11 +158,12 @@ fn run(command: &str, outputs: &ScoredOutputs) -> Result<f64, String> {
 }
 
 fn write_labels(path: &Path, outputs: &ScoredOutputs) -> Result<(), MeasureError> {
-    let mut arrays = vec![("index".to_owned(), outputs.indices.iter().map(|&index| index as i64).collect())];
+    let mut integers = vec![("index", outputs.indices.iter().map(|&index| index as i64).collect())];
     if !outputs.labels.is_empty() {
-        arrays.extend(["y", "labels"].map(|name| (name.to_owned(), outputs.labels.clone())));
+        integers.extend(["y", "labels"].map(|name| (name, outputs.labels.clone())));
     }
-    Ok(write_npz_of_integers(path, &arrays)?)
+    let texts = if outputs.files.is_empty() { Vec::new() } else { vec![("file", outputs.files.clone())] };
+    Ok(write_npz_of_labels(path, &integers, &texts)?)
 }
 
 /// The last line that is not empty.
@@ -197,6 +202,7 @@ mod tests {
             samples: (0..3).map(sample).collect(),
             labels: vec![4, 5, 6],
             indices: vec![0, 2, 4],
+            files: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | prepare | a float model as exported | the same function in canonical form: layers with names, constants folded |
 //! | place | the model, options | a [`Scheme`]: every choice resolved, layer by layer |
+//! | smooth | a scheme, samples | the same function, channels of what products read divided where that loses less |
 //! | calibrate | the scheme, samples | parameters of every quantizer, statistics of every layer's input |
 //! | search | the scheme's room for choice, a target | a bit plan that keeps to the target |
 //! | solve | weights, statistics | integers, scales and a bias for every layer |
@@ -17,6 +18,7 @@ mod guard;
 mod held_out;
 mod layers;
 mod search;
+mod smooth;
 mod verify;
 
 pub(crate) use search::{measure_part, search_and_quantize, search_only};
@@ -110,6 +112,7 @@ pub(crate) fn count(
     Prepared::new(&mut model, options, runtime)?;
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
+    smooth::smooth(&mut model, &plan, Calibration { data: &kept, ..calibration }, options, runtime)?;
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
     let calibration = Calibration { data: &kept, ..calibration };
@@ -163,12 +166,13 @@ impl Prepared {
         runtime: &Runtime,
     ) -> Result<Quantized, Error> {
         let plan = planned(&mut model, options, runtime)?;
-        let float = model;
         let pool = thread_pool(runtime)?;
+        let (kept, held_out) = held_out::split(&model, &plan, calibration, validation, options)?;
+        let calibration = Calibration { data: &kept, ..calibration };
+        let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
+        let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
         let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
-        let (kept, held_out) = held_out::split(&float, &plan, calibration, validation, options)?;
-        let calibration = Calibration { data: &kept, ..calibration };
         let validation = validation.or(held_out.as_ref());
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
@@ -214,6 +218,7 @@ impl Prepared {
             repair,
             search: None,
         };
+        report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }

@@ -123,6 +123,17 @@ pub struct CalibrateOptions {
         )
     )]
     pub masks: bool,
+    /// Whether channels of what products with a matrix read are brought to like ranges where that loses less.
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long = "no-smooth",
+            action = clap::ArgAction::SetFalse,
+            help = "Leave the channels of what products with a matrix read as they are, also where factors per channel, \
+                    taken out of the weights, would lose less"
+        )
+    )]
+    pub smooth: bool,
 }
 
 /// How weights become integers.
@@ -271,7 +282,7 @@ impl Default for SchemeOptions {
 
 impl Default for CalibrateOptions {
     fn default() -> Self {
-        Self { observer: ObserverKind::default(), masks: true }
+        Self { observer: ObserverKind::default(), masks: true, smooth: true }
     }
 }
 

@@ -45,6 +45,13 @@ pub(crate) fn set_element(model: &mut ModelProto, tensor: &str, index: usize, va
     tensor.raw_data = Some(raw.into());
 }
 
+/// Replaces all elements of a float initializer.
+pub(crate) fn set(model: &mut ModelProto, tensor: &str, values: impl IntoIterator<Item = f32>) {
+    let tensor = initializer(model, tensor);
+    let values: Vec<f32> = values.into_iter().collect();
+    *tensor = tensor.with_f32(&tensor.shape().unwrap(), &values);
+}
+
 /// Gives every float initializer without elements (`{}` in the text) some that follow from their index: spread evenly,
 /// about as large as a trained layer's, so that activations neither vanish nor explode.
 pub(crate) fn fill(model: &mut ModelProto) {

@@ -1,5 +1,6 @@
 //! Layers: nodes that multiply an activation with a constant weight.
 
+use super::decoding::decodes;
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
 use crate::ops::{LayerOp, facts};
 
@@ -86,7 +87,8 @@ impl Layer {
     }
 }
 
-/// The layers of a graph in node order. A product of two activations, or of two constants, is none.
+/// The layers of a graph in node order. A product of two activations, or of two constants, is none, and neither is one
+/// that decodes boxes (`analysis/decoding.rs`).
 pub fn layers(model: &Model) -> Vec<Layer> {
     model.graph.nodes().filter_map(|(id, node)| layer(&model.graph, id, node)).collect()
 }
@@ -99,7 +101,7 @@ fn layer(graph: &Graph, id: NodeId, node: &Node) -> Option<Layer> {
     let weight = node.input(weight_slot)?;
     let input = node.input(usize::from(weight_slot == 0))?;
     let tensor = graph.constant(weight)?;
-    if graph.constant(input).is_some() || !tensor.is_float() {
+    if graph.constant(input).is_some() || !tensor.is_float() || decodes(graph, node).is_some() {
         return None;
     }
     let shape = tensor.shape().ok()?;

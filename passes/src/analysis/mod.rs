@@ -3,6 +3,7 @@
 mod batch_norm;
 mod content;
 mod dataflow;
+mod decoding;
 pub(crate) mod element_types;
 mod layers;
 mod placement;

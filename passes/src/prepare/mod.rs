@@ -20,6 +20,7 @@ mod normalize_pooling;
 mod normalize_reshape;
 mod rewrite_activations;
 mod single_precision;
+mod smooth_activations;
 mod upgrade_opset;
 
 pub use complete_nodes::CompleteNodes;
@@ -40,4 +41,5 @@ pub use normalize_pooling::NormalizePooling;
 pub use normalize_reshape::NormalizeReshape;
 pub use rewrite_activations::RewriteActivations;
 pub use single_precision::SinglePrecision;
+pub use smooth_activations::SmoothActivations;
 pub use upgrade_opset::UpgradeOpset;

@@ -1,6 +1,6 @@
-//! The names of the values of a message, and new names that differ from all of them.
+//! The names of the values of a message, new names that differ from all of them, and new names for values that change.
 
-use crate::ir::{GraphProto, TensorProto, ValueInfoProto};
+use crate::ir::{Graph, GraphProto, TensorProto, ValueId, ValueInfoProto};
 use std::collections::{HashMap, HashSet};
 
 /// Names of the values of a graph and of its sub-graphs.
@@ -41,4 +41,14 @@ impl Names {
             }
         }
     }
+}
+
+/// Gives a value that is no longer what the caller knows by its name another one. The node keeps the name it goes by.
+pub(super) fn rename(graph: &mut Graph, value: ValueId, suffix: &str) {
+    if let Some((producer, _)) = graph.value(value).producer() {
+        let label = graph.node(producer).label(graph).to_owned();
+        graph.set_node_name(producer, Some(label));
+    }
+    let name = graph.fresh_name(&format!("{}_{suffix}", graph.value(value).name()));
+    graph.rename(value, &name);
 }

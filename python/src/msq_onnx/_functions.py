@@ -42,8 +42,8 @@ def quantize(
         output: where the model goes; None keeps it in memory, as `model_bytes` of the report.
         metric: what `max_drop`, repairs and figures go by, in the place of accuracy and agreement; more is better. A
             function of two mappings from names to arrays, the outputs with samples along the first axis and the
-            labels (`index`, the number of each sample in the data, and `y` where there are labels). It runs in this
-            thread. Or a command as of `--metric-command`.
+            labels (`index`, the number of each sample in the data, `y` where there are labels, and `file`, the
+            names of images). It runs in this thread. Or a command as of `--metric-command`.
         batched: whether the rows of a feed whose arrays share their first axis are samples; with False each feed is
             one sample, given to the model as it stands.
         **options: the long flags of `msq-onnx`, with underscores: `weight_bits=4`, `max_drop="1%"`, `skip=["head"]`.

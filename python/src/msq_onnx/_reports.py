@@ -154,10 +154,13 @@ class CalibrateOptions:
         observer: How activation ranges are chosen: min-max, moving-average, `percentile[:P]`, entropy, mse or
             cosine.
         masks: Whether positions that a mask or lengths among the inputs leave out count nowhere.
+        smooth: Whether channels of what products with a matrix read are brought to like ranges where that loses
+            less.
     """
 
     observer: ObserverKind
     masks: bool
+    smooth: bool
 
 
 @dataclass(frozen=True, kw_only=True)

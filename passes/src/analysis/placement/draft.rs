@@ -2,6 +2,7 @@
 
 use super::rules::{absorbable, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
 use super::{Absorbed, Kept, Placement, Role};
+use crate::analysis::decoding::decodes;
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
 use crate::ir::{Graph, Model, Node, NodeId, ValueId};
 use crate::ops::{Trait, facts};
@@ -357,6 +358,9 @@ impl<'a> Draft<'a> {
     fn reason(&self, id: NodeId, node: &Node) -> String {
         if let Some(reason) = self.reasons.get(&id) {
             return reason.clone();
+        }
+        if let Some(reason) = decodes(self.graph, node) {
+            return reason.to_owned();
         }
         match (facts(node.op()).float_layer(), self.profile.support(node.op())) {
             (Some(LayerOp::MatMul), _) => "both operands are activations".to_owned(),

@@ -24,9 +24,10 @@ mod factors;
 mod pairs;
 
 use crate::analysis::{Layer, layers};
-use crate::ir::{Graph, Model, NodeId, ValueId};
+use crate::ir::{Model, NodeId, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::prepare::layer_affine::constant;
+use crate::prepare::names::rename;
 use indexmap::IndexMap;
 use pairs::{Pair, pair_after};
 use std::collections::HashMap;
@@ -64,7 +65,7 @@ impl Pass for EqualizeChannels {
                 let tensor = tensor.with_f32(&tensor.shape()?, &elements);
                 model.graph.set_initializer(value, tensor);
             }
-            pair.between.iter().for_each(|&value| rename(&mut model.graph, value));
+            pair.between.iter().for_each(|&value| rename(&mut model.graph, value, "equalized"));
             outcome.count();
         }
         Ok(outcome)
@@ -75,14 +76,4 @@ impl Pass for EqualizeChannels {
 fn elements(model: &Model, pairs: &[Pair]) -> Result<IndexMap<ValueId, Vec<f32>>, PassError> {
     let values = pairs.iter().flat_map(Pair::constants);
     values.map(|value| Ok((value, constant(model, value)?.to_f32()?))).collect()
-}
-
-/// Gives a value that is no longer what the caller knows by its name another one. The node keeps the name it goes by.
-fn rename(graph: &mut Graph, value: ValueId) {
-    if let Some((producer, _)) = graph.value(value).producer() {
-        let label = graph.node(producer).label(graph).to_owned();
-        graph.set_node_name(producer, Some(label));
-    }
-    let name = graph.fresh_name(&format!("{}_equalized", graph.value(value).name()));
-    graph.rename(value, &name);
 }

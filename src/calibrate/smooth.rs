@@ -1,0 +1,364 @@
+//! Factors for the channels of what products read, so that one scale serves all of them (Xiao et al., *`SmoothQuant`*,
+//! arXiv 2211.10438, with the strength of the smoothing sought per activation).
+//!
+//! X·W = (X·S⁻¹)·(S·W), S = diag(s). Candidates are s = max|x|^α / max|w|^β per channel, x over samples and w over all
+//! weights that read the channel, for several α, and β = 1 − α (equation (4)) or 0. Which one loses least is estimated by
+//! what rounding changes in the layers' outputs, errors of different channels taken as independent:
+//!
+//! E = Σ s²·h·(x/s − Q(x/s))² + Σ m/s²·(s·w − Q(s·w))²
+//!
+//! over rows of X that were kept, with h the squares of a channel's weights and m those of its activations, both summed.
+//! Each layer counts relative to the variance of its output. Q has the grid of the plan, its range on the activations is
+//! sought by the same error; weights have one scale per output channel. Factors are used where they halve E at least.
+//!
+//! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
+//! cost more than it gains.
+
+use super::CalibrateError;
+use super::observe::activation_grid;
+use crate::data::Dataset;
+use crate::execute::ExecuteError;
+use crate::execute::fold::Pool;
+use crate::execute::masks::Masked;
+use crate::execute::segment::Segment;
+use crate::execute::stages::Limit;
+use crate::quant::{Affine, GridSpec, Range};
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::WeightBits;
+use indexmap::IndexMap;
+use msq_passes::analysis::{Layer, LayerOp, Role};
+use msq_passes::ir::{Model, ValueId};
+use rayon::prelude::*;
+
+/// Samples that are looked at, evenly spread.
+const SAMPLES: usize = 32;
+/// Rows of an activation that are kept of all samples, about.
+const ROWS: usize = 256;
+/// Factors are used where they leave at most this share of the error.
+const GAIN: f64 = 0.5;
+/// Exponents of the activations' maxima.
+const STRENGTHS: [f32; 7] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+/// Shares of an end of the range that are tried.
+const SHARES: [f32; 6] = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4];
+/// A channel counts as at least this share of the largest one.
+const LEAST: f32 = 1e-4;
+
+/// The factors of the activations that gain by them, by name.
+pub(crate) fn factors(
+    model: &Model,
+    scheme: &Scheme,
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<IndexMap<String, Vec<f32>>, CalibrateError> {
+    let sites = sites(model, scheme)?;
+    if sites.is_empty() || data.is_empty() || Limit::of(model, runtime.memory).is_some() {
+        return Ok(IndexMap::new());
+    }
+    let rows = rows(model, scheme, &sites, data, runtime)?;
+    let chosen = |(site, rows): (&Site, &Rows)| Some((site.name.clone(), site.best(rows)?));
+    Ok(sites.par_iter().zip(&rows).filter_map(chosen).collect::<Vec<_>>().into_iter().collect())
+}
+
+/// An activation and the weights that multiply it.
+struct Site {
+    name: String,
+    channels: usize,
+    grid: GridSpec,
+    readers: Vec<Reader>,
+}
+
+/// A weight, one row per channel of the activation.
+struct Reader {
+    rows: Vec<f32>,
+    columns: usize,
+    /// The largest integer, if the weight becomes integers.
+    most: Option<f32>,
+}
+
+/// Rows of an activation, and the largest magnitude of each channel in all that was seen.
+#[derive(Clone, Debug, Default)]
+struct Rows {
+    values: Vec<f32>,
+    most: Vec<f32>,
+}
+
+fn sites(model: &Model, scheme: &Scheme) -> Result<Vec<Site>, CalibrateError> {
+    let mut layers: IndexMap<ValueId, Vec<&Layer>> = IndexMap::new();
+    for layer in scheme.placement.layers() {
+        layers.entry(layer.input).or_default().push(layer);
+    }
+    let mut found = Vec::new();
+    for (value, readers) in layers {
+        if readers.iter().all(|layer| is_product(model, scheme, layer)) && is_free(model, scheme, value) {
+            found.extend(site(model, scheme, value, &readers)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a layer multiplies the last axis of its input with a matrix of its own.
+fn is_product(model: &Model, scheme: &Scheme, layer: &Layer) -> bool {
+    let plain = model.graph.node(layer.node).int_or("transA", 0) == 0 && layer.weight_slot == 1;
+    let own = scheme.group_of(&layer.name).is_none() && scheme.given_weight_scales(model, layer).is_none();
+    matches!(layer.op, LayerOp::MatMul | LayerOp::Gemm) && layer.shape.len() == 2 && layer.weights() > 0 && plain && own
+}
+
+/// Whether a quantized value is computed in float, has a range of its own, and is read on integers by layers alone.
+fn is_free(model: &Model, scheme: &Scheme, value: ValueId) -> bool {
+    let (graph, placement) = (&model.graph, &scheme.placement);
+    let Some((producer, _)) = graph.value(value).producer() else { return false };
+    let in_float = !placement.nodes.contains_key(&producer) && !placement.absorbed.contains_key(&producer);
+    let layers_alone = graph.value(value).uses().iter().all(|reader| match placement.nodes.get(&reader.node) {
+        Some(Role::Layer(layer)) => layer.input == value,
+        Some(_) => false,
+        None => true,
+    });
+    let own = placement.root(value) == value && !scheme.is_given(value) && scheme.coverage.sees(model, value);
+    in_float && layers_alone && own && graph.value(value).captures().is_empty()
+}
+
+fn site(model: &Model, scheme: &Scheme, value: ValueId, layers: &[&Layer]) -> Result<Option<Site>, CalibrateError> {
+    let mut readers = Vec::new();
+    for layer in layers {
+        let Some(tensor) = model.constant(layer.weight) else { return Ok(None) };
+        let (stored, [first, second]) = (tensor?.to_f32()?, [layer.shape[0], layer.shape[1]]);
+        let transposed = layer.op == LayerOp::Gemm && model.graph.node(layer.node).int_or("transB", 0) != 0;
+        let columns = if transposed { first } else { second };
+        let rows = if transposed {
+            (0..second)
+                .flat_map(|row| (0..first).map(move |column| (row, column)))
+                .map(|(r, c)| stored[c * second + r])
+                .collect()
+        } else {
+            stored
+        };
+        let most = match scheme.layer_plan(layer).weights {
+            WeightBits::Float => None,
+            bits => Some(((1_u32 << bits.width().clamp(2, 8).saturating_sub(1)) - 1) as f32),
+        };
+        readers.push(Reader { rows, columns, most });
+    }
+    let channels = readers.first().map_or(0, |reader| reader.rows.len() / reader.columns);
+    if readers.iter().any(|reader| reader.rows.len() != channels * reader.columns) {
+        return Ok(None);
+    }
+    let grid = activation_grid(scheme.target.activations, scheme.bits(value))?;
+    Ok(Some(Site { name: model.graph.value(value).name().to_owned(), channels, grid, readers }))
+}
+
+/// Runs some samples and keeps rows of every activation.
+fn rows(
+    model: &Model,
+    scheme: &Scheme,
+    sites: &[Site],
+    data: &Dataset,
+    runtime: &Runtime,
+) -> Result<Vec<Rows>, CalibrateError> {
+    let data = data.split(SAMPLES.min(data.len())).1;
+    let segment = Segment::whole(&scheme.coverage.part(model));
+    let outputs = segment.names.len();
+    let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
+    let segment = segment.and_taps(&names)?;
+    let (pool, masked) = (Pool::new(&segment, runtime), Masked::new(&scheme.masks, &data));
+    let wanted = ROWS.div_ceil(data.len());
+    runtime.begin("smooth", data.len() as u64);
+    let mut total = vec![Rows::default(); sites.len()];
+    let visit = |part: &mut Vec<Rows>, sample: usize, ran: crate::execute::segment::Ran| {
+        let kept = masked.sample(sample).map_err(ExecuteError::from)?;
+        for (at, (rows, site)) in part.iter_mut().zip(sites).enumerate() {
+            let (values, shape) = (ran.values(outputs + at)?, ran.shape(outputs + at));
+            let positions = kept.as_ref().and_then(|kept| kept.of(&site.name, shape));
+            if shape.last() == Some(&site.channels) {
+                let keeps = |row: usize| positions.as_ref().is_none_or(|p| p.keeps(row * site.channels));
+                rows.observe(&values, site.channels, wanted, keeps);
+            }
+        }
+        Ok::<(), CalibrateError>(())
+    };
+    let merge = |part: Vec<Rows>| {
+        total.iter_mut().zip(part).for_each(|(rows, part)| rows.append(part));
+        Ok(())
+    };
+    pool.fold(&data, runtime, || vec![Rows::default(); sites.len()], visit, merge)?;
+    runtime.end();
+    Ok(total)
+}
+
+impl Rows {
+    /// Adds an activation: the extremes of all rows that count, and some of these rows, evenly spread.
+    fn observe(&mut self, values: &[f32], channels: usize, wanted: usize, keeps: impl Fn(usize) -> bool) {
+        self.most.resize(channels, 0.0);
+        let counting: Vec<&[f32]> =
+            values.chunks_exact(channels).enumerate().filter(|(row, _)| keeps(*row)).map(|(_, row)| row).collect();
+        for row in &counting {
+            self.most.iter_mut().zip(*row).for_each(|(most, value)| *most = most.max(value.abs()));
+        }
+        let count = wanted.min(counting.len());
+        self.values.extend((0..count).flat_map(|at| counting[at * counting.len() / count]));
+    }
+
+    fn append(&mut self, later: Self) {
+        self.most.resize(later.most.len().max(self.most.len()), 0.0);
+        self.most.iter_mut().zip(&later.most).for_each(|(most, other)| *most = most.max(*other));
+        self.values.extend(later.values);
+    }
+}
+
+impl Site {
+    /// The factors that lose least, if they lose much less than none.
+    fn best(&self, rows: &Rows) -> Option<Vec<f32>> {
+        let finite = rows.values.iter().chain(&rows.most).all(|value| value.is_finite());
+        if !finite || rows.values.is_empty() {
+            return None;
+        }
+        let objective = Objective::new(self, rows)?;
+        let base = objective.error(&vec![1.0; self.channels]);
+        let weights = self.largest_weights();
+        let betas = |alpha: f32| if alpha < 1.0 { vec![0.0, 1.0 - alpha] } else { vec![0.0] };
+        let candidates = STRENGTHS.iter().flat_map(|&alpha| betas(alpha).into_iter().map(move |beta| (alpha, beta)));
+        let mut best: Option<(f64, Vec<f32>)> = None;
+        for (alpha, beta) in candidates {
+            let Some(factors) = balanced(&rows.most, &weights, alpha, beta) else { continue };
+            let error = objective.error(&factors);
+            if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                best = Some((error, factors));
+            }
+        }
+        let (error, factors) = best?;
+        tracing::debug!(value = self.name, gain = 10.0 * (base / error).log10(), "factors");
+        (error <= GAIN * base).then_some(factors)
+    }
+
+    fn largest_weights(&self) -> Vec<f32> {
+        let mut most = vec![0.0_f32; self.channels];
+        for reader in &self.readers {
+            for (most, row) in most.iter_mut().zip(reader.rows.chunks_exact(reader.columns)) {
+                *most = row.iter().fold(*most, |most, weight| most.max(weight.abs()));
+            }
+        }
+        most
+    }
+}
+
+/// Factors a^α / w^β whose geometric mean is 1; none where they are not normal numbers.
+fn balanced(activations: &[f32], weights: &[f32], alpha: f32, beta: f32) -> Option<Vec<f32>> {
+    let floor = |values: &[f32]| LEAST * values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    let (least, lightest) = (floor(activations), floor(weights));
+    let logs: Vec<f32> = activations
+        .iter()
+        .zip(weights)
+        .map(|(a, w)| alpha * a.max(least).log2() - beta * w.max(lightest).log2())
+        .collect();
+    let mean = logs.iter().map(|&log| f64::from(log)).sum::<f64>() / logs.len().max(1) as f64;
+    let factors: Vec<f32> = logs.iter().map(|log| (log - mean as f32).exp2()).collect();
+    factors.iter().all(|factor| factor.is_normal() && factor.recip().is_normal()).then_some(factors)
+}
+
+/// The error of rounding, as a function of the factors.
+struct Objective<'a> {
+    site: &'a Site,
+    rows: &'a [f32],
+    /// Squares of each channel's weights and activations, summed; of the weights, relative to the layers' outputs.
+    weights: Vec<f64>,
+    activations: Vec<f64>,
+    /// What the squared errors of each reader count.
+    shares: Vec<f64>,
+}
+
+impl<'a> Objective<'a> {
+    fn new(site: &'a Site, rows: &'a Rows) -> Option<Self> {
+        let count = (rows.values.len() / site.channels) as f64;
+        let mut sums = vec![[0.0_f64; 2]; site.channels];
+        for row in rows.values.chunks_exact(site.channels) {
+            for ([sum, squares], &value) in sums.iter_mut().zip(row) {
+                *sum += f64::from(value);
+                *squares += f64::from(value).powi(2);
+            }
+        }
+        let activations: Vec<f64> = sums.iter().map(|[_, squares]| *squares).collect();
+        let mut weights = vec![0.0; site.channels];
+        let mut shares = Vec::new();
+        for reader in &site.readers {
+            let squares = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
+            let own: Vec<f64> = reader.rows.chunks_exact(reader.columns).map(squares).collect();
+            let variance = |[sum, squares]: &[f64; 2]| (squares - sum * sum / count).max(0.0);
+            let power: f64 = sums.iter().zip(&own).map(|(sums, own)| variance(sums) * own).sum();
+            let share = if power > 0.0 { power.recip() } else { 0.0 };
+            weights.iter_mut().zip(&own).for_each(|(total, own)| *total += share * own);
+            shares.push(share);
+        }
+        shares.iter().any(|&share| share > 0.0).then_some(Self {
+            site,
+            rows: &rows.values,
+            weights,
+            activations,
+            shares,
+        })
+    }
+
+    fn error(&self, factors: &[f32]) -> f64 {
+        self.of_activations(factors) + self.of_weights(factors)
+    }
+
+    /// With the best range: its upper end is sought first, then its lower one.
+    fn of_activations(&self, factors: &[f32]) -> f64 {
+        let reciprocals: Vec<f32> = factors.iter().map(|factor| factor.recip()).collect();
+        let columns = || reciprocals.iter().cycle();
+        let divided: Vec<f32> = self.rows.iter().zip(columns()).map(|(x, by)| x * by).collect();
+        let counts: Vec<f32> =
+            self.weights.iter().zip(factors).map(|(h, s)| (h * f64::from(*s).powi(2)) as f32).collect();
+        let whole = divided.iter().fold(Range::default(), |r, &x| Range::new(r.min.min(x), r.max.max(x)));
+        let error = |range: Range| squared_error(&divided, &counts, self.site.grid.affine(range));
+        let mut best = (error(whole), whole);
+        let mut seek = |narrowed: &dyn Fn(Range, f32) -> Range| {
+            let from = best.1;
+            for share in SHARES {
+                let range = narrowed(from, share);
+                let found = error(range);
+                if found < best.0 {
+                    best = (found, range);
+                }
+            }
+        };
+        seek(&|range, share| Range::new(range.min, range.max * share));
+        seek(&|range, share| Range::new(range.min * share, range.max));
+        best.0
+    }
+
+    fn of_weights(&self, factors: &[f32]) -> f64 {
+        let mut total = 0.0;
+        for (reader, share) in self.site.readers.iter().zip(&self.shares) {
+            let Some(most) = reader.most else { continue };
+            let mut steps = vec![0.0_f32; reader.columns];
+            for (row, factor) in reader.rows.chunks_exact(reader.columns).zip(factors) {
+                steps.iter_mut().zip(row).for_each(|(step, weight)| *step = step.max((weight * factor).abs()));
+            }
+            for step in &mut steps {
+                *step = (*step / most).max(f32::MIN_POSITIVE);
+            }
+            let rows = reader.rows.chunks_exact(reader.columns).zip(factors).zip(&self.activations);
+            for ((row, &factor), squares) in rows {
+                let lost = |(weight, step): (&f32, &f32)| {
+                    let scaled = weight * factor;
+                    (scaled - (scaled / step).round_ties_even() * step).powi(2)
+                };
+                let lost: f32 = row.iter().zip(&steps).map(lost).sum();
+                total += share * squares / f64::from(factor).powi(2) * f64::from(lost);
+            }
+        }
+        total
+    }
+}
+
+/// Σ counts·(x − Q(x))², the counts repeating for every row.
+fn squared_error(values: &[f32], counts: &[f32], grid: Affine) -> f64 {
+    let row = |row: &[f32]| {
+        let lost = row.iter().zip(counts).map(|(&x, count)| count * (x - grid.fake_quantize(x)).powi(2));
+        f64::from(lost.sum::<f32>())
+    };
+    values.chunks_exact(counts.len().max(1)).map(row).sum()
+}
+
+#[cfg(test)]
+mod tests;
