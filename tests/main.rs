@@ -18,6 +18,7 @@ mod engine;
 mod equalize;
 mod exchange;
 mod faults;
+mod float16;
 mod forms;
 mod gradient;
 mod grids;

@@ -21,6 +21,7 @@ mod verify;
 
 pub(crate) use search::{search_and_quantize, search_only};
 
+use crate::calibrate::magnitudes::magnitudes;
 use crate::calibrate::observe::{Observed, Seen, Watch, see, see_shard, seen_by};
 use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
 use crate::data::Dataset;
@@ -28,20 +29,21 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::Masks;
 use crate::execute::stages::Limit;
-use crate::lower::{Shortened, finish};
+use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{admit, annotate, equalize, prepare};
 use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
-use crate::scheme::options::{Format, Options, RoundingMode};
+use crate::scheme::options::{Float16, Format, Options, RoundingMode};
 use crate::scheme::{Scheme, metadata, packings, refuse_unknown, refuse_unknown_operators};
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
+use indexmap::IndexMap;
 use msq_passes::ir::{Model, save_model};
-use msq_passes::{StoreBlocks, UpgradeOpset, pipelines};
+use msq_passes::{HalfPrecision, Magnitude, StoreBlocks, UpgradeOpset, pipelines};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
@@ -121,6 +123,9 @@ fn planned(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<Bi
     // Layers have their names now.
     let plan = resolved_plan(model, options)?;
     raise_opset(model, &plan, options.output.format, runtime)?;
+    if options.output.float16 == Some(Float16::All) {
+        raise_for_halves(model, runtime)?;
+    }
     Ok(plan)
 }
 
@@ -173,25 +178,26 @@ impl Prepared {
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
-        let run = Run { float: &float, outputs: &outputs, calibration, validation, options, pool: &pool, runtime };
+        let magnitudes = match options.output.float16 {
+            Some(Float16::All) => magnitudes(&float, &scheme, &kept, runtime)?,
+            _ => IndexMap::new(),
+        };
+        let (float, outputs, pool, magnitudes) = (&float, &outputs, &pool, &magnitudes);
+        let run = Run { float, outputs, calibration, validation, options, pool, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, mut model, quality } = made;
         let data = calibration.data;
-        let mut layers = layers::reports(&float, &scheme, &solved);
-        if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
-            let run = details::Run {
-                float: &float,
-                quantized: &model,
-                scheme: &scheme,
-                observed: &observed,
-                solved: &solved,
-            };
+        let mut layers = layers::reports(float, &scheme, &solved);
+        if options.verify.details && scheme.coverage.is_whole() && Limit::of(float, runtime.memory).is_none() {
+            let run = details::Run { float, quantized: &model, scheme: &scheme, observed: &observed, solved: &solved };
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
-        let Shortened { values: names, nodes } = finish(&mut model, &scheme, runtime.passes())?;
-        let plan = scheme.carried_out(&float);
+        let halves = half_precision(float, &scheme, magnitudes);
+        let (Shortened { values: names, nodes }, halved) =
+            finish(&mut model, (float, &scheme), halves, runtime.passes())?;
+        let plan = scheme.carried_out(float);
         metadata::write(&mut model, &plan, nodes.as_deref());
         let mut report = Report {
             opset: self.opset,
@@ -206,10 +212,11 @@ impl Prepared {
             plan,
             names,
             layers,
-            float_layers: layers::float_reports(&float, &scheme),
+            float_layers: layers::float_reports(float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
             kept: layers::kept(&scheme),
+            float16: halved.map(layers::halved),
             quality,
             repair,
             search: None,
@@ -235,6 +242,8 @@ struct Run<'a> {
     validation: Option<&'a Dataset>,
     options: &'a Options,
     pool: &'a rayon::ThreadPool,
+    /// How large the values of the float model are, where it is to compute in float16.
+    magnitudes: &'a IndexMap<String, Magnitude>,
     runtime: &'a Runtime<'a>,
 }
 
@@ -257,7 +266,10 @@ impl Run<'_> {
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let of_calibration = (calibration.data, &seen.outputs[..]);
         let outputs = (outputs, calibration.metric);
-        let quality = verify::verify(&model, float, outputs, &scheme, validation, of_calibration, runtime)?;
+        let rounded =
+            half_precision(float, &scheme, self.magnitudes).map(|halves| simulated(&model, halves)).transpose()?;
+        let compared = rounded.as_ref().unwrap_or(&model);
+        let quality = verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?;
         Ok(Made { scheme, observed, solved, model, quality })
     }
 }
@@ -370,6 +382,19 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
     }
     let scheme = Scheme::new(model, &plan, options)?;
     Ok(chosen.encodings.planned(model, &scheme.placement, &plan)?)
+}
+
+/// Raises the operator set to the one whose quantizers have float16 scales, if the model can be raised.
+fn raise_for_halves(model: &mut Model, runtime: &Runtime) -> Result<(), Error> {
+    let wanted = HalfPrecision::QUANTIZERS_OPSET;
+    if model.opset("").unwrap_or_default() < wanted {
+        let records = pipelines::raise_opset(wanted).observed(runtime.passes()).run(model)?;
+        annotate(model, &*runtime.backend());
+        for declined in records.iter().flat_map(|record| &record.outcome.declined) {
+            tracing::info!(node = declined.site, reason = declined.reason, "quantizers keep float scales");
+        }
+    }
+    Ok(())
 }
 
 /// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack.

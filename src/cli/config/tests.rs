@@ -61,6 +61,7 @@ fn another(arg: &Arg) -> &'static str {
         ("rounding", _) => "'stochastic'",
         ("batch-norm", _) => "'affine'",
         ("format", _) => "'integer'",
+        ("float16", _) => "'all'",
         ("packing", _) => "'int4'",
         ("granularity", _) => "'block:32'",
         ("target-size" | "memory", _) => "'2MB'",
