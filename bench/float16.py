@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="MODEL.onnx=SAMPLES.npz, arrays named as the inputs")
     parser.add_argument("--msq", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--samples", default="64", help="samples calibrated on")
     parser.add_argument("--seconds", type=float, default=3.0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def main() -> None:
         files["ort"], said["ort"] = converted, ""
         for name, flags in RUNS.items():
             target = args.out / f"{model.stem}.{name.replace(' + ', '-')}.onnx"
-            command = [args.msq, model, "-o", target, "--calib", data, "--samples", "64", "--json", *flags]
+            command = [args.msq, model, "-o", target, "--calib", data, "--samples", args.samples, "--json", *flags]
             report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             halves = report.get("float16")
             files[name] = target

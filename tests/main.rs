@@ -39,6 +39,7 @@ mod runtime;
 mod search;
 mod shards;
 mod size;
+mod state;
 
 /// A file that is no module here would never run.
 #[test]

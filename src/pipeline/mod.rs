@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::Masks;
 use crate::execute::stages::Limit;
+use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
@@ -44,6 +45,7 @@ use crate::solve::{Solver, SolverRow, solver};
 use indexmap::IndexMap;
 use msq_passes::ir::{Model, save_model};
 use msq_passes::{HalfPrecision, Magnitude, StoreBlocks, UpgradeOpset, pipelines};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
@@ -98,7 +100,8 @@ pub(crate) fn quantize(
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
-    prepared.quantize(model, calibration, None, options, runtime)
+    let data = in_states(&model, calibration.data, options, runtime)?;
+    prepared.quantize(model, Calibration { data: &data, ..calibration }, None, options, runtime)
 }
 
 /// Counts what a part of the samples says of the activations: [`quantize`] goes on from all parts.
@@ -110,12 +113,27 @@ pub(crate) fn count(
     runtime: &Runtime,
 ) -> Result<ShardStatistics, Error> {
     Prepared::new(&mut model, options, runtime)?;
+    let data = in_states(&model, calibration.data, options, runtime)?;
+    let calibration = Calibration { data: &data, ..calibration };
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
     let calibration = Calibration { data: &kept, ..calibration };
     Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
+}
+
+/// The samples with the states that the float network has in them, those of one shape one after the other.
+fn in_states<'d>(
+    model: &Model,
+    data: &'d Dataset,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<Cow<'d, Dataset>, Error> {
+    match unrolled(model, data, runtime)? {
+        Cow::Owned(frames) => Ok(Cow::Owned(frames.grouped(options.verify.verify)?)),
+        same @ Cow::Borrowed(_) => Ok(same),
+    }
 }
 
 /// The bits of the layers of a prepared model, whose operator set is raised to what they need.

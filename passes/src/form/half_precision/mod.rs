@@ -180,6 +180,8 @@ fn same(halves: &[f16], values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::{import, text};
+    use crate::pass::run_pass;
 
     #[test]
     fn constants_that_float16_does_not_hold_are_refused() {
@@ -197,5 +199,26 @@ mod tests {
         }
         let normal: Vec<f32> = (1..2000).map(|i| i as f32 * 1.000_7e-4).collect();
         assert!(rounded(&normal, Huge::Refused).is_ok());
+    }
+
+    /// An engine that computes in float32 sees the numbers of float16: those of constants, of inputs and of results.
+    #[test]
+    fn simulated_numbers_are_rounded_and_types_stay() {
+        let text = "<ir_version: 9, opset_import: [\"\": 19]> g (float[1,2] x) => (float[1,2] y)
+            <float[2,2] w = {0.1, 0.2, 0.3, 1.0}> { t = MatMul (x, w) y = Relu (t) }";
+        let mut model = import(text::parse(text).unwrap()).unwrap();
+        let seen = |name: &str| (name.to_owned(), Magnitude { largest: 2.0, below_infinite: 2.0 });
+        let magnitudes = ["x", "t", "y"].map(seen).into_iter().collect();
+        let pass = HalfPrecision { computation: true, magnitudes, simulated: true, ..HalfPrecision::default() };
+        assert_eq!(pass.nodes(&model).unwrap().len(), 2);
+        run_pass(&pass, &mut model, true).unwrap();
+        let graph = &model.graph;
+        let weight = graph.initializer(graph.find("w").unwrap()).unwrap();
+        assert_eq!(weight.element_type(), Some(DataType::Float));
+        assert_eq!(weight.to_f32().unwrap(), [0.1, 0.2, 0.3, 1.0].map(|w| f16::from_f32(w).to_f32()));
+        let to = |node: &crate::ir::Node| (node.is("Cast")).then(|| node.int("to")).flatten();
+        let casts: Vec<i64> = graph.nodes().filter_map(|(_, node)| to(node)).collect();
+        assert_eq!(casts, [10, 1, 10, 1, 10, 1], "one pair each for x, t and y");
+        assert!(graph.outputs().all(|y| graph.value(y).element_type() == Some(DataType::Float)));
     }
 }
