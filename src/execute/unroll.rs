@@ -1,6 +1,6 @@
 //! Runs a network over sequences, frame by frame, so that every frame has its states.
 //!
-//! s_0 is what the data give or zeros, and s_(t+1) = f(x_t, s_t) for the outputs f that are fed back. The states of a
+//! s₀ is what the data give or zeros, and sₜ₊₁ = f(xₜ, sₜ) for the outputs f that are fed back. The states of a
 //! network are written to a temporary file once, and frames become samples like any others: whatever runs them, in
 //! whatever order and on however many threads, finds the same states. So a quantized network that is calibrated or solved
 //! beside the float one reads the float one's states; one that is measured gets its own, by a run of its own.
