@@ -168,6 +168,7 @@ fn links_that_do_not_fit_are_named() {
         ("--state h_out=g", "--state h_out=g: the model has no input of that name; it has `x`, `h`"),
         ("--state y=h", "--state y=h: its shape is [1, 8], the input's [1, 4]"),
         ("--state shape=h", "--state shape=h: its shape is [2], the input's [1, 4]"),
+        ("--state-reset 4", "--state-reset says where states begin anew: name them with --state"),
         ("--state h_out=h --state y=h", "input `h` is fed by two outputs"),
         ("--state h_out=h --state y=x", "every input is fed by an output"),
     ] {
@@ -181,4 +182,51 @@ fn links_that_do_not_fit_are_named() {
     assert!(bad.stderr.contains("`h` is not OUT=IN"), "{}", bad.stderr);
     let made_up = msq(args![&stream.model, "-o", stream.scratch.out("no.onnx"), "--state", "h_out=h"]);
     assert!(made_up.stderr.contains("--state") && made_up.code != Some(0), "{}", made_up.stderr);
+}
+
+/// A product of a frame with all frames so far, as decoders keep their keys and values.
+const GROWING: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+decoder (float[batch,1,8] x, float[batch,past,8] before) => (float[batch,1,8] y, float[batch,total,8] after)
+<float[8,8] key = {}, float[8,8] query = {}, float[8,8] out = {}>
+{
+  [k] k = MatMul (x, key)
+  [after] after = Concat <axis = 1> (before, k)
+  [q] q = MatMul (x, query)
+  [t] t = Transpose <perm = [0, 2, 1]> (after)
+  [s] s = MatMul (q, t)
+  [p] p = Softmax <axis = 2> (s)
+  [c] c = MatMul (p, after)
+  [y] y = MatMul (c, out)
+}";
+
+#[test]
+fn states_may_grow_from_nothing() {
+    let scratch = Scratch::new();
+    let mut proto = parse(GROWING);
+    fill(&mut proto);
+    let model = write(&scratch.path("decoder.onnx"), &proto);
+    let data = scratch.path("tokens.npz");
+    let values: Vec<f32> = (0..20 * 8).map(|i| ((i * 37) % 64) as f32 / 16.0 - 2.0).collect();
+    write_npz(&data, &[("x", Npy::floats(&[20, 1, 8], &values))]);
+    let written = |threads: &str| {
+        let out = scratch.out(&format!("{threads}.onnx"));
+        let all = args![
+            &model,
+            "-o",
+            &out,
+            "--calib",
+            &data,
+            "--state",
+            "after=before",
+            "--state-reset",
+            "5",
+            "--json",
+            "--threads",
+            threads
+        ];
+        let report: Value = serde_json::from_str(&msq(all).ok().stdout).unwrap();
+        (std::fs::read(&out).unwrap(), report["quality"]["outputs"][0]["sqnr"].as_f64().unwrap())
+    };
+    let (one, three) = (written("1"), written("3"));
+    assert!(one == three && one.1 > 20.0, "{} {}", one.1, three.1);
 }

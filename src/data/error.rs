@@ -137,6 +137,9 @@ pub enum DataError {
         /// The model's inputs.
         inputs: Vec<String>,
     },
+    /// Sequences without states.
+    #[error("option `state-reset` says where states begin anew: name them with option `state`")]
+    NoStates,
     /// Two states feed the same input.
     #[error("option `state`: input `{input}` is fed by two outputs")]
     StateTwice {

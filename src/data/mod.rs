@@ -119,6 +119,9 @@ impl Dataset {
     pub fn open(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Self, DataError> {
         check_inputs(inputs)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        if options.state.is_empty() && options.state_reset.is_some() {
+            return Err(DataError::NoStates);
+        }
         if !options.state.is_empty() {
             let fed = recurrence::fed_inputs(path, inputs, &options.state)?;
             let opened = folder::open(path, &fed, options)?;

@@ -16,6 +16,7 @@ pub(crate) mod details;
 mod guard;
 mod held_out;
 mod layers;
+mod opset;
 mod search;
 mod verify;
 
@@ -33,18 +34,19 @@ use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{admit, annotate, equalize, prepare};
+use crate::prepare::{admit, equalize, prepare};
 use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Float16, Format, Options, RoundingMode};
-use crate::scheme::{Scheme, metadata, packings, refuse_unknown, refuse_unknown_operators};
+use crate::scheme::{Scheme, metadata, refuse_unknown, refuse_unknown_operators};
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
 use indexmap::IndexMap;
+use msq_passes::Magnitude;
 use msq_passes::ir::{Model, save_model};
-use msq_passes::{HalfPrecision, Magnitude, StoreBlocks, UpgradeOpset, pipelines};
+use opset::raise_opset;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
@@ -140,10 +142,7 @@ fn in_states<'d>(
 fn planned(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<BitPlan, Error> {
     // Layers have their names now.
     let plan = resolved_plan(model, options)?;
-    raise_opset(model, &plan, options.output.format, runtime)?;
-    if options.output.float16 == Some(Float16::All) {
-        raise_for_halves(model, runtime)?;
-    }
+    raise_opset(model, &plan, &options.output, runtime)?;
     Ok(plan)
 }
 
@@ -400,38 +399,4 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
     }
     let scheme = Scheme::new(model, &plan, options)?;
     Ok(chosen.encodings.planned(model, &scheme.placement, &plan)?)
-}
-
-/// Raises the operator set to the one whose quantizers have float16 scales, if the model can be raised.
-fn raise_for_halves(model: &mut Model, runtime: &Runtime) -> Result<(), Error> {
-    let wanted = HalfPrecision::QUANTIZERS_OPSET;
-    if model.opset("").unwrap_or_default() < wanted {
-        let records = pipelines::raise_opset(wanted).observed(runtime.passes()).run(model)?;
-        annotate(model, &*runtime.backend());
-        for declined in records.iter().flat_map(|record| &record.outcome.declined) {
-            tracing::info!(node = declined.site, reason = declined.reason, "quantizers keep float scales");
-        }
-    }
-    Ok(())
-}
-
-/// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack.
-fn raise_opset(model: &mut Model, plan: &BitPlan, format: Format, runtime: &Runtime) -> Result<(), Error> {
-    let layers = msq_passes::analysis::layers(model);
-    let blocks = |layer: &&msq_passes::analysis::Layer| plan.layer(&layer.name).is_some_and(|p| p.block().is_some());
-    let any = layers.iter().any(|layer| blocks(&layer));
-    // `MatMulNBits` has bytes of any number of integers.
-    let typed = layers.iter().filter(|layer| format != Format::Nbits || !blocks(layer));
-    let packed = packings(typed, plan).values().map(|packing| packing.lowest_opset()).max();
-    let wanted = packed.max(any.then_some(StoreBlocks::LOWEST_OPSET)).unwrap_or_default();
-    if model.opset("").unwrap_or_default() >= wanted {
-        return Ok(());
-    }
-    if wanted > UpgradeOpset::HIGHEST {
-        return Err(Error::NoOpset { wanted, reason: "the model has to be exported at that opset".to_owned() });
-    }
-    let records = pipelines::raise_opset(wanted).observed(runtime.passes()).run(model)?;
-    annotate(model, &*runtime.backend());
-    let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
-    declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }
