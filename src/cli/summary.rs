@@ -162,9 +162,14 @@ fn stores(text: &mut String, report: &Report) {
 /// What became float16, and what did not.
 fn float16(text: &mut String, halves: &HalfReport) {
     let HalfReport { nodes, constants, bytes: size, left } = halves;
-    let nodes = if *nodes == 0 { String::new() } else { format!("{nodes} nodes compute in it, ") };
+    let nodes = match nodes {
+        0 => String::new(),
+        1 => "1 node computes in it, ".to_owned(),
+        _ => format!("{nodes} nodes compute in it, "),
+    };
+    let constants = format!("{constants} constant{}", if *constants == 1 { "" } else { "s" });
     let rest = if left.is_empty() { "" } else { "; stays float:" };
-    line(text, "float16", &format!("{nodes}{constants} constants of {}{rest}", bytes(*size as u64)));
+    line(text, "float16", &format!("{nodes}{constants} of {}{rest}", bytes(*size as u64)));
     for left in left.iter().take(8) {
         line(text, "", &format!("`{}`: {}", left.name, left.reason));
     }
