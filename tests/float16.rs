@@ -83,6 +83,31 @@ fn beside_integers_only_float_becomes_float16() {
     }
 }
 
+/// Whatever else is asked for, the file is valid, runs, and answers as without float16.
+#[test]
+fn every_form_goes_with_it() {
+    if python().is_none() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let forms = [
+        "--keep-float Gemm",
+        "--profile tensorrt",
+        "--weight-bits 4 --act-bits float --solver round",
+        "--format qlinear --keep-float Gemm",
+        "--format integer --keep-float Gemm",
+        "--act-bits dynamic",
+    ];
+    for flags in forms {
+        let flags = format!("{flags} --samples 64");
+        let (plain, _) = written(&scratch, "plain.onnx", &flags);
+        let (halved, report) = written(&scratch, "halved.onnx", &format!("{flags} --float16 all"));
+        assert!(report["float16"]["constants"].as_u64().unwrap() > 0, "{flags}");
+        let apart = difference(&plain, &halved, &digits("test.npz")).unwrap();
+        assert!(apart < 0.05, "{flags}: {apart}");
+    }
+}
+
 const LARGE: &str = "<ir_version: 8, opset_import: [\"\": 17]>
 large (float[1,8] x) => (float[1,8] y)
 <float[8,64] w = {}, float[64,8] v = {}, float thousand = {1000.0}, float lowest = {-3.4e38}, float zero = {0.0}>
