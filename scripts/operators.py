@@ -21,12 +21,13 @@ LOWEST = 7
 # The axes without which shape inference of ONNX itself fails, and activations that go by the number of directions.
 NOT_ITS_DEFAULT = {("MeanVarianceNormalization", "axes"), ("RNN", "activations")}
 BYTES = {"tensor(uint8)", "tensor(int8)"}
+HALF = {"tensor(float)", "tensor(float16)"}
 HEAD = """//! What the schemas of ONNX {version} say of each operator of the default domain. `scripts/operators.py` writes this file.
 // Numbers are as Python prints them, rows are alike.
 #![allow(clippy::excessive_precision, clippy::needless_update, clippy::unreadable_literal)]
 
 use super::schema::Absent::{{Float, Int, Ones, Text, Zeros}};
-use super::schema::Schema;
+use super::schema::{{Half, Schema}};
 
 """
 
@@ -53,6 +54,24 @@ def like_output(history):
 def bytes_since(history):
     """The first version whose input 0 may hold integers of 8 bits, signed or not."""
     return next((s.since_version for s in history if s.inputs and BYTES <= set(s.inputs[0].types)), None)
+
+
+def half(history):
+    """The slots of inputs and of outputs that may hold float16 beside float, the first version since which it is these
+    slots, and whether a list without end is among them. None where the newest version has none."""
+
+    def slots(schema):
+        fit = [[x for x in enumerate(xs) if HALF <= set(x[1].types)] for xs in (schema.inputs, schema.outputs)]
+        endless = any(x.option == defs.OpSchema.FormalParameterOption.Variadic for xs in fit for _, x in xs)
+        return [[i for i, _ in xs] for xs in fit], endless
+
+    newest = slots(history[-1])
+    since = None
+    for schema in reversed(history):
+        if slots(schema) != newest:
+            break
+        since = schema.since_version
+    return (since, newest) if newest[0] != [[], []] else None
 
 
 def moved(history):
@@ -114,6 +133,10 @@ def row(history):
         parts.append(f"like_output: &{like}")
     if (since := bytes_since(history)) is not None:
         parts.append(f"bytes_since: Some({since})")
+    if (found := half(history)) is not None:
+        since, ((inputs, outputs), endless) = found
+        endless = str(endless).lower()
+        parts.append(f"half: Some(Half {{ since: {since}, inputs: &{inputs}, outputs: &{outputs}, endless: {endless} }})")
     attributes = [f'("{name}", {since}, {value})' for name, since, value in defaults(history)]
     if attributes:
         parts.append(f"defaults: &[{', '.join(attributes)}]")

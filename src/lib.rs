@@ -58,8 +58,8 @@ pub use scheme::bits::{Activations, BitsOptions};
 pub use scheme::ends::EndBits;
 pub use scheme::metadata;
 pub use scheme::options::{
-    BatchNorm, CalibrateOptions, Format, MeasureOptions, Options, OutputOptions, PlacementMode, PrepareOptions,
-    RepairOptions, RoundingMode, SchemeOptions, SolveOptions, VerifyOptions,
+    BatchNorm, CalibrateOptions, Float16, Format, MeasureOptions, Options, OutputOptions, PlacementMode,
+    PrepareOptions, RepairOptions, RoundingMode, SchemeOptions, SolveOptions, VerifyOptions,
 };
 pub use scheme::output_kind::{OutputChoice, OutputChoiceError, OutputKind};
 pub use scheme::solver_name::SolverName;

@@ -253,6 +253,8 @@ impl<'a> Quantizer<'a> {
     /// The data to calibrate on, and whether it is made up.
     fn data(&self) -> Result<(Dataset, bool), Error> {
         match &self.calibration {
+            // Frames of sequences have their states, and so their shapes, when the network has run.
+            Some(data) if !data.links().is_empty() => Ok((data.clone(), false)),
             Some(data) => Ok((data.grouped(self.options.verify.verify)?, false)),
             None => Ok((made_up(&self.model, &self.made_up, &*self.runtime.backend())?, true)),
         }

@@ -16,7 +16,7 @@ const PASSES: [(&str, &str); 14] = [
     ("partition", "Passes that cut a part out of a model, or add outputs to it."),
     ("gradient", "The pass that writes the gradient of a graph into the graph, one rule per operator."),
     ("quantize", "Passes that write integers and quantizers into the graph."),
-    ("form", "Passes that turn a QDQ graph into operators on integers."),
+    ("form", "Passes that choose the operators and types of a QDQ graph: on integers, in float16."),
     ("tidy", "Passes that make a finished file smaller without changing what it computes."),
     ("lint", "The engine that applies a target's rules to a quantized model."),
     ("pipelines", "Every ordered list of passes of the program, with the reason for each position."),

@@ -19,6 +19,7 @@ mod engine;
 mod equalize;
 mod exchange;
 mod faults;
+mod float16;
 mod forms;
 mod gradient;
 mod grids;
@@ -40,6 +41,7 @@ mod search;
 mod shards;
 mod size;
 mod smooth;
+mod state;
 
 /// A file that is no module here would never run.
 #[test]

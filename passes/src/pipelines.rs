@@ -2,13 +2,13 @@
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
 //! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
-//! [`canonicalize`], [`equalize`], [`raise_opset`], [`smooth`], [`quantize`], [`finish`], [`rename`]. [`tap`], [`extract`],
-//! [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before` and `after` another pass are
-//! constraints that a test keeps. Passes that only an option brings in name the option. [`descriptions`] says all this of
-//! the same lists that run.
+//! [`canonicalize`], [`equalize`], [`raise_opset`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
+//! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
+//! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
+//! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseNBits, FuseQlinear, LowerInteger};
+use crate::form::{FuseNBits, FuseQlinear, HalfPrecision, LowerInteger};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -267,6 +267,17 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
         .with_if(strip, "strip-names", CompactIntegers, "after `share-constants`, which compares bytes")
 }
 
+/// Makes float16 of what stays float, if `wanted`: of weights, or of the computation.
+pub fn halve<'a>(wanted: Option<HalfPrecision>) -> Pipeline<'a> {
+    Pipeline::new("halve", "what stays float becomes float16").with_if(
+        wanted.is_some(),
+        "float16",
+        wanted.unwrap_or_default(),
+        "after `half-constants` and `share-constants`, which look for float vectors; before `clean-names`: nodes on \
+         integers and values that were seen are known by name",
+    )
+}
+
 /// Names values and nodes of the file. The caller asks [`CleanNames::plan`] first what names will become.
 pub fn rename<'a>(names: CleanNames) -> Pipeline<'a> {
     Pipeline::new("rename", "names of the file").with(names, "last: the passes before it name what they make")
@@ -327,6 +338,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         smooth(IndexMap::new()),
         quantize(decisions),
         finish(Finish::default()),
+        halve(None),
         rename(CleanNames::default()),
         tap(Vec::new()),
         extract(Vec::new(), Vec::new()),

@@ -9,8 +9,8 @@ use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, imp
 use msq_passes::{
     CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
     ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants,
-    HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, NormalizeGemm,
-    NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations,
+    HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations,
     ShareConstants, ShareWeights, SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
@@ -40,6 +40,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),
+        "half-precision" => Box::new(halves(fields)),
         "hoist-constants" => Box::new(HoistConstants),
         "inline-functions" => Box::new(InlineFunctions),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
@@ -63,6 +64,23 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
         _ => panic!("testdata/passes/{name} is of no pass"),
+    }
+}
+
+/// `magnitudes: x=2 y=1e5`; a second number, `m=3e38/5`, is that of the elements that do not stand for infinity.
+fn halves(fields: &Fields) -> HalfPrecision {
+    let number = |word: &str| -> f32 { word.parse().unwrap_or_else(|_| panic!("`{word}` is no number")) };
+    let magnitude = |word: String| {
+        let (name, numbers) = word.split_once('=').unwrap_or_else(|| panic!("`{word}` is no magnitude"));
+        let (largest, below) = numbers.split_once('/').unwrap_or((numbers, numbers));
+        (name.to_owned(), Magnitude { largest: number(largest), below_infinite: number(below) })
+    };
+    HalfPrecision {
+        computation: fields.contains_key("computation"),
+        quantizers: fields.contains_key("quantizers"),
+        on_integers: words(fields.get("on-integers").unwrap_or(&"")).into_iter().collect(),
+        magnitudes: words(fields.get("magnitudes").unwrap_or(&"")).into_iter().map(magnitude).collect(),
+        simulated: fields.contains_key("simulated"),
     }
 }
 
@@ -200,6 +218,7 @@ passes! {
     fuse_batch_norm: "fuse-batch-norm",
     fuse_qlinear: "fuse-qlinear",
     half_constants: "half-constants",
+    half_precision: "half-precision",
     hoist_constants: "hoist-constants",
     inline_functions: "inline-functions",
     insert_taps: "insert-taps",

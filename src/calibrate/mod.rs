@@ -15,6 +15,7 @@ mod dyadic;
 mod entropy;
 mod error;
 mod histogram;
+pub(crate) mod magnitudes;
 mod min_max;
 mod moving_average;
 mod mse;

@@ -1,5 +1,6 @@
 //! Arguments that say where data comes from and how it is preprocessed.
 
+use super::output::Usage;
 use clap::Args;
 use msq_onnx::Quantizer;
 use msq_onnx::data::{DataOptions, Dataset, InputSpec, SyntheticOptions};
@@ -41,9 +42,14 @@ impl DataArgs {
         quantizer: Quantizer<'a>,
         samples: usize,
         seed: u64,
-    ) -> Result<Quantizer<'a>, msq_onnx::Error> {
+    ) -> anyhow::Result<Quantizer<'a>> {
         let quantizer = quantizer.made_up(self.made_up(seed));
-        let Some(data) = self.open_at_most(&quantizer.inputs(), Some(samples))? else { return Ok(quantizer) };
+        let Some(data) = self.open_at_most(&quantizer.inputs(), Some(samples))? else {
+            if self.options.state.is_empty() {
+                return Ok(quantizer);
+            }
+            return Err(Usage("--state needs frames to run over: add --calib PATH".to_owned()).into());
+        };
         for skipped in data.skipped() {
             tracing::warn!(file = %skipped.path.display(), reason = %skipped.reason, "left out");
         }

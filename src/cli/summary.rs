@@ -8,7 +8,7 @@ use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::report::numbers::{bytes, count, percent};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
-use msq_onnx::report::{Document, Quality, Report};
+use msq_onnx::report::{Document, HalfReport, Quality, Report};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
 
@@ -35,6 +35,9 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     }
     runs_as(&mut text, report);
     stores(&mut text, report);
+    if let Some(halves) = &report.float16 {
+        float16(&mut text, halves);
+    }
     for (i, note) in report.notes.iter().enumerate() {
         line(&mut text, if i == 0 { "note" } else { "" }, note);
     }
@@ -156,10 +159,33 @@ fn stores(text: &mut String, report: &Report) {
     }
 }
 
+/// What became float16, and what did not.
+fn float16(text: &mut String, halves: &HalfReport) {
+    let HalfReport { nodes, constants, bytes: size, left } = halves;
+    let nodes = match nodes {
+        0 => String::new(),
+        1 => "1 node computes in it, ".to_owned(),
+        _ => format!("{nodes} nodes compute in it, "),
+    };
+    let constants = format!("{constants} constant{}", if *constants == 1 { "" } else { "s" });
+    let rest = if left.is_empty() { "" } else { "; stays float:" };
+    line(text, "float16", &format!("{nodes}{constants} of {}{rest}", bytes(*size as u64)));
+    for left in left.iter().take(8) {
+        line(text, "", &format!("`{}`: {}", left.name, left.reason));
+    }
+    if left.len() > 8 {
+        line(text, "", &format!("and {} more (--json lists all)", left.len() - 8));
+    }
+}
+
 fn runs_as(text: &mut String, report: &Report) {
     let (int8, all) = (report.on_integers(), report.layer_count());
     if all == 0 {
         line(text, "runs as", "float: no layer multiplies by a constant");
+        return;
+    }
+    if report.float16.is_some() && report.layers.is_empty() {
+        line(text, "runs as", "float: no layer has integer weights");
         return;
     }
     let stored = report.layers.len() - int8;

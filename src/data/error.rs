@@ -129,6 +129,32 @@ pub enum DataError {
     /// The model has no input that data could feed.
     #[error("the model has no inputs to feed")]
     NoInputs,
+    /// A state feeds an input that the model does not have.
+    #[error("option `state={link}`: the model has no input of that name; it has `{inputs}`", inputs = inputs.join("`, `"))]
+    NoStateInput {
+        /// The option.
+        link: String,
+        /// The model's inputs.
+        inputs: Vec<String>,
+    },
+    /// Sequences without states.
+    #[error("option `state-reset` says where states begin anew: name them with option `state`")]
+    NoStates,
+    /// Two states feed the same input.
+    #[error("option `state`: input `{input}` is fed by two outputs")]
+    StateTwice {
+        /// The input.
+        input: String,
+    },
+    /// Nothing but states feeds the model.
+    #[error("option `state`: every input is fed by an output, so that no data could be")]
+    OnlyStates,
+    /// The shape of a state is not known, or too large.
+    #[error("option `state`: the shape of input `{input}` is not known; add an array for it to the data, in an .npz")]
+    StateShape {
+        /// The input.
+        input: String,
+    },
     /// An element type that no array can have.
     #[error("the model's input `{input}` is `{dtype}`, which cannot be fed from data")]
     InputType {

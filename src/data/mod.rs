@@ -29,6 +29,7 @@ mod picture;
 mod positional;
 mod preprocess;
 pub(crate) mod random;
+mod recurrence;
 mod source;
 mod stored;
 mod synthetic;
@@ -49,12 +50,15 @@ use msq_passes::ir::{DataType, Model, TypeProto};
 pub use array::{Array, ArrayData, CastError, LengthError};
 pub use error::{DataError, NpyError, Place, ShapeText};
 pub use options::{Color, DataOptions, Filter, Layout, Letterbox, ParseError, Preprocess, Preset, Resize, Size};
+pub use recurrence::StateLink;
+pub(crate) use recurrence::{Link, StateWriter};
 pub use source::Skipped;
 pub use synthetic::{SyntheticOptions, SyntheticScale, SyntheticValues};
 pub use tensor::TensorError;
 pub use write::write_npz;
 pub(crate) use write::write_npz_of_labels;
 
+use recurrence::Recurrence;
 use source::{Labels, Opened, Source, spread};
 
 /// An input of the model.
@@ -107,15 +111,24 @@ pub struct Dataset {
     labels: Option<Arc<Labels>>,
     skipped: Arc<[Skipped]>,
     name: Arc<str>,
+    recurrence: Option<Arc<Recurrence>>,
 }
 
 impl Dataset {
     /// Opens the data at `path` for a model with these inputs.
     pub fn open(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Self, DataError> {
         check_inputs(inputs)?;
-        let opened = folder::open(path, inputs, options)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let dataset = Self::of(opened, name);
+        if options.state.is_empty() && options.state_reset.is_some() {
+            return Err(DataError::NoStates);
+        }
+        if !options.state.is_empty() {
+            let fed = recurrence::fed_inputs(path, inputs, &options.state)?;
+            let opened = folder::open(path, &fed, options)?;
+            let (opened, recurrence) = recurrence::of_frames(opened, inputs, &fed, options);
+            return Ok(Self::of(opened, name).of_sequences(recurrence));
+        }
+        let dataset = Self::of(folder::open(path, inputs, options)?, name);
         let Some(wanted) = options.samples else { return Ok(dataset) };
         let batches = wanted.max(1).div_ceil(dataset.source.batch().max(1));
         Ok(dataset.subset(&spread(dataset.len(), batches)))
@@ -135,7 +148,8 @@ impl Dataset {
     fn of(opened: Opened, name: String) -> Self {
         let indices = (0..opened.source.len()).collect();
         let Opened { source, labels, skipped } = opened;
-        Self { source, indices, labels: labels.map(Arc::new), skipped: skipped.into(), name: name.into() }
+        let labels = labels.map(Arc::new);
+        Self { source, indices, labels, skipped: skipped.into(), name: name.into(), recurrence: None }
     }
 
     /// The number of samples.

@@ -1,5 +1,6 @@
 //! What a caller can choose about how data is read: the flags, keys and help of the command line follow from it.
 
+use super::recurrence::StateLink;
 #[cfg(feature = "cli")]
 use crate::runtime::flags::at_least_one;
 use schemars::JsonSchema;
@@ -27,6 +28,13 @@ pub struct DataOptions {
     /// The array of the .npz that holds the labels.
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
     pub label_array: Option<String>,
+    /// Samples are frames of sequences, in order: this output of a frame feeds this input of the next; may be given again.
+    /// The first frame gets the input from the data where it is there, else zeros.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "OUT=IN"))]
+    pub state: Vec<StateLink>,
+    /// Frames of a sequence, after which the next one begins [default: all data are one sequence].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = at_least_one))]
+    pub state_reset: Option<usize>,
     /// Leave out images that cannot be decoded, and say which, instead of stopping.
     #[cfg_attr(feature = "cli", arg(long))]
     pub skip_bad: bool,

@@ -21,6 +21,33 @@ pub enum ExecuteError {
     /// There are no samples.
     #[error("there are no samples")]
     NoSamples,
+    /// A state comes from an output that the model does not have.
+    #[error("option `state`: the model has no output `{output}`; it has `{outputs}`", outputs = outputs.join("`, `"))]
+    NoStateOutput {
+        /// The output.
+        output: String,
+        /// The model's outputs.
+        outputs: Vec<String>,
+    },
+    /// A state feeds an input that another model does not have at that place.
+    #[error("option `state`: the model has no input `{input}` where the other one has it")]
+    NoStateInput {
+        /// The input.
+        input: String,
+    },
+    /// An output cannot feed an input.
+    #[error("option `state={output}={input}`: {reason}")]
+    State {
+        /// The output.
+        output: String,
+        /// The input.
+        input: String,
+        /// Why.
+        reason: String,
+    },
+    /// A model that is run in stages is not run frame by frame.
+    #[error("option `state`: a model that takes more memory than allowed is not run frame by frame; allow more")]
+    StatesInStages,
     /// The input of a layer cannot be followed through the quantized network.
     #[error("the input of layer `{layer}` cannot be followed; use solver `round`")]
     Sequence {
@@ -35,7 +62,11 @@ impl ExecuteError {
         match self {
             Self::Engine(error) => error.kind(),
             Self::Data(error) => error.kind(),
-            Self::NoSamples => ErrorKind::Data,
+            Self::NoSamples
+            | Self::NoStateOutput { .. }
+            | Self::NoStateInput { .. }
+            | Self::State { .. }
+            | Self::StatesInStages => ErrorKind::Data,
             Self::Pass(_) | Self::Sequence { .. } => ErrorKind::Other,
         }
     }

@@ -88,6 +88,18 @@ impl<'a> Pool<'a> {
         Ok(look(self.ran(sample, &outputs)))
     }
 
+    /// Runs sequences of samples, each from its beginning in one session. `one` gets the number of a sequence and what
+    /// runs its samples; sequences are dealt out to threads as samples are.
+    pub(crate) fn sequences<E: Send + From<ExecuteError>>(
+        &self,
+        count: usize,
+        runtime: &Runtime,
+        one: impl Fn(&mut Steps, usize) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let one = |lane: &mut Lane, (): &mut (), at: usize| one(&mut Steps { lane }, at);
+        shards(count, runtime.threads, runtime, || self.lane(), || (), one, |()| Ok(()))
+    }
+
     fn ran<'r>(&'r self, sample: &'r Sample, outputs: &'r [Output]) -> Ran<'r> {
         Ran { inputs: &sample.arrays, outputs, places: &self.segment.places }
     }
@@ -188,6 +200,19 @@ struct Lane<'p, 'a> {
     sessions: Vec<(Shapes, Box<dyn Session>)>,
     /// That of the plan for many lengths.
     general: Option<Box<dyn Session>>,
+}
+
+/// Runs the samples of a sequence one after the other.
+pub(crate) struct Steps<'l, 'p, 'a> {
+    lane: &'l mut Lane<'p, 'a>,
+}
+
+impl Steps<'_, '_, '_> {
+    /// Runs a sample and looks at what comes out.
+    pub(crate) fn run<T>(&mut self, inputs: &[Array], look: impl FnOnce(Ran) -> T) -> Result<T, ExecuteError> {
+        let outputs = self.lane.run(inputs)?;
+        Ok(look(Ran { inputs, outputs: &outputs, places: &self.lane.pool.segment.places }))
+    }
 }
 
 impl Lane<'_, '_> {

@@ -9,6 +9,7 @@
 //! prefixes    policy: cuts at which values are kept, so that variants of a network need not be run from the start
 //! coverage    what of a model can be run at all
 //! masks       positions that a mask among the inputs leaves out
+//! unroll      sequences, frame by frame: the states that frames are fed with
 //! ```
 
 pub(crate) mod coverage;
@@ -20,6 +21,7 @@ pub(crate) mod partition;
 pub(crate) mod prefixes;
 pub(crate) mod segment;
 pub(crate) mod stages;
+pub(crate) mod unroll;
 pub(crate) mod walk;
 
 pub use error::ExecuteError;

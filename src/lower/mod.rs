@@ -1,11 +1,12 @@
-//! From the QDQ graph to the file: form of operators, packing of weights, names.
+//! From the QDQ graph to the file: form of operators, packing of weights, float16, names.
 
 use crate::scheme::Scheme;
-use crate::scheme::options::Format;
+use crate::scheme::options::{Float16, Format};
 use indexmap::IndexMap;
-use msq_passes::ir::Model;
+use msq_passes::ir::{DataType, Model, TensorProto};
 use msq_passes::pipelines::{self, Finish, Form};
-use msq_passes::{CleanNames, PassError, PassObserver};
+use msq_passes::{CleanNames, Declined, HalfPrecision, Magnitude, PassError, PassObserver};
+use std::collections::HashSet;
 
 /// Names that a file no longer has.
 #[derive(Debug, Default)]
@@ -16,12 +17,71 @@ pub(crate) struct Shortened {
     pub(crate) nodes: Option<Vec<String>>,
 }
 
-/// Brings the QDQ graph into the form and size that the scheme requests. Returns the names that were shortened.
+/// What became float16.
+#[derive(Debug)]
+pub(crate) struct Halved {
+    /// How many nodes compute in it.
+    pub(crate) nodes: usize,
+    /// How many constants are of it.
+    pub(crate) constants: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
+    /// Nodes and constants of the float model that stay float.
+    pub(crate) declined: Vec<Declined>,
+}
+
+/// What makes float16 of what stays float, where that is wanted. `float` is the prepared model, of whose values these
+/// magnitudes were seen.
+pub(crate) fn half_precision(
+    float: &Model,
+    scheme: &Scheme,
+    magnitudes: &IndexMap<String, Magnitude>,
+) -> Option<HalfPrecision> {
+    let on_integers = scheme.placement.nodes.keys().map(|&node| float.graph.node(node).label(&float.graph).to_owned());
+    scheme.output.float16.map(|wanted| HalfPrecision {
+        computation: wanted == Float16::All,
+        quantizers: scheme.target.half_quantizers,
+        on_integers: on_integers.collect(),
+        magnitudes: magnitudes.clone(),
+        simulated: false,
+    })
+}
+
+/// The QDQ graph with the numbers rounded as in float16, for an engine that computes in float32.
+pub(crate) fn simulated(model: &Model, halves: HalfPrecision) -> Result<Model, PassError> {
+    let mut rounded = model.clone();
+    pipelines::halve(Some(HalfPrecision { simulated: true, ..halves })).run(&mut rounded)?;
+    Ok(rounded)
+}
+
+/// Makes float16 of what stays float.
+fn halve(
+    model: &mut Model,
+    float: &Model,
+    halves: HalfPrecision,
+    observer: Option<&dyn PassObserver>,
+) -> Result<Halved, PassError> {
+    let nodes = halves.nodes(model)?;
+    // Those that quantizing or packing added are nobody's concern.
+    let own: HashSet<&str> = float.graph.nodes().map(|(_, node)| node.label(&float.graph)).collect();
+    let nodes = nodes.iter().filter(|&&node| own.contains(model.graph.node(node).label(&model.graph))).count();
+    let is_own = |site: &str| own.contains(site) || float.graph.find(site).is_some();
+    let records = pipelines::halve(Some(halves)).observed(observer).run(model)?;
+    let declined = records.into_iter().flat_map(|record| record.outcome.declined).filter(|d| is_own(&d.site)).collect();
+    let constants = model.graph.initializers().map(|(_, tensor)| tensor);
+    let constants: Vec<&TensorProto> = constants.filter(|t| t.element_type() == Some(DataType::Float16)).collect();
+    let bytes = constants.iter().filter_map(|tensor| tensor.byte_count()).sum();
+    Ok(Halved { nodes, constants: constants.len(), bytes, declined })
+}
+
+/// Brings the QDQ graph of a float model into the form, the types and the size that the scheme requests. Returns the names
+/// that were shortened, and what became float16.
 pub(crate) fn finish(
     model: &mut Model,
-    scheme: &Scheme,
+    (float, scheme): (&Model, &Scheme),
+    halves: Option<HalfPrecision>,
     observer: Option<&dyn PassObserver>,
-) -> Result<Shortened, PassError> {
+) -> Result<(Shortened, Option<Halved>), PassError> {
     let (output, strip) = (&scheme.output, scheme.is_stripped());
     let form = match output.format {
         Format::Qdq => Form::Qdq,
@@ -35,12 +95,13 @@ pub(crate) fn finish(
     }
     let wanted = Finish { packings, functions, form, half_scales: output.half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
+    let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     let names = CleanNames { strip };
     let values = names.plan(model);
     let labels = || model.graph.nodes().map(|(_, node)| node.label(&model.graph).to_owned()).collect();
     let nodes = strip.then(labels);
     pipelines::rename(names).observed(observer).run(model)?;
-    Ok(Shortened { values, nodes })
+    Ok((Shortened { values, nodes }, halved))
 }
 
 /// Bits of the weights that have one scale per block, by layer name.

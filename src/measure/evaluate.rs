@@ -6,6 +6,7 @@ use crate::execute::ExecuteError;
 use crate::execute::masks::Masks;
 use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
+use crate::execute::unroll::unrolled;
 use crate::execute::walk::{Stop, Walk};
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::comparison::Comparison;
@@ -270,7 +271,8 @@ impl Judge<'_> {
     ) -> Result<(), MeasureError> {
         let limit = Limit::of_all_weights(model, runtime.memory);
         let visit = |tally: &mut Tally, index: usize, ran: Ran| self.outputs(tally, index, None, ran);
-        fold_within(&Segment::whole(model), limit, self.data, runtime, || Tally::new(self.outputs, 0), visit, merge)
+        let data = unrolled(model, self.data, runtime)?;
+        fold_within(&Segment::whole(model), limit, &data, runtime, || Tally::new(self.outputs, 0), visit, merge)
     }
 
     /// Both models side by side; where one is too large, from stage to stage of it.
@@ -293,11 +295,14 @@ impl Judge<'_> {
                 self.taps(tally, (index, &all), shared, [reference.skip(self.own[0]), ran.skip(self.own[1])])
             };
             let [first, second] = &segments;
-            let data = [self.data, self.data];
+            // Each in its own states, where there are such.
+            let data = [unrolled(models[0], self.data, runtime)?, unrolled(models[1], self.data, runtime)?];
+            let data = [&*data[0], &*data[1]];
             return fold_pair_within([first, second], limits, data, runtime, tally, visit, merge);
         };
         let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
-        let mut walk = Walk::new(models, self.data, budget, runtime).within(limits);
+        let data = unrolled(models[0], self.data, runtime)?;
+        let mut walk = Walk::new(models, &data, budget, runtime).within(limits);
         let groups = stops(models[large], limits[large], shared)?;
         for (at, taps) in groups.iter().enumerate() {
             let later: Vec<String> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].clone()).collect();

@@ -28,7 +28,7 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
         // Activations lose nothing here, and weights of few bits are what was asked for.
         return Ok((made, None));
     }
-    let Run { float, outputs, calibration, validation, options, pool, runtime } = run;
+    let Run { float, outputs, calibration, validation, options, pool, runtime, .. } = run;
     let (Made { scheme, observed, solved, .. }, model) = (&made, float);
     let compared = (outputs, calibration.metric);
     let network = Guarded { model, compared, scheme, seen, observed, solved, options };

@@ -1,11 +1,12 @@
 //! The report's entries for layers, and the warnings that follow from a scheme.
 
+use crate::lower::Halved;
 use crate::quant::Sqnr;
 use crate::quant::weight_grid::WeightGrid;
-use crate::report::{LayerReport, Report, StoredReport, numbers};
+use crate::report::{HalfReport, LayerReport, LeftFloat, Report, StoredReport, numbers};
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
-use crate::scheme::options::Format;
+use crate::scheme::options::{Float16, Format};
 use crate::solve::network::Solved;
 use msq_passes::analysis::quantized::QuantizedGraph;
 use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
@@ -81,6 +82,13 @@ fn computed_reports(model: &Model) -> Vec<LayerReport> {
 pub(super) fn kept(scheme: &Scheme) -> Vec<Kept> {
     let dynamic = |name: &str| scheme.weight_only.iter().any(|layer| layer.name == name && scheme.is_dynamic(layer));
     scheme.placement.kept.iter().filter(|kept| !dynamic(&kept.node)).cloned().collect()
+}
+
+/// What became float16.
+pub(super) fn halved(halved: Halved) -> HalfReport {
+    let Halved { nodes, constants, bytes, declined } = halved;
+    let left = declined.into_iter().map(|left| LeftFloat { name: left.site, reason: left.reason }).collect();
+    HalfReport { nodes, constants, bytes, left }
 }
 
 /// The weights beside the layers, those stored as integers first.
@@ -174,6 +182,7 @@ pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
         Choice::IntegerFormat => scheme.output.format == Format::Integer,
         Choice::Functions => scheme.output.functions && !forms.is_empty(),
         Choice::Int4 => forms.contains(&Packing::Int4),
+        Choice::Float16 => scheme.output.float16 == Some(Float16::All),
         Choice::Int2 => forms.contains(&Packing::Int2),
         _ => false,
     };

@@ -17,12 +17,14 @@ pub(crate) mod details;
 mod guard;
 mod held_out;
 mod layers;
+mod opset;
 mod search;
 mod smooth;
 mod verify;
 
 pub(crate) use search::{measure_part, search_and_quantize, search_only};
 
+use crate::calibrate::magnitudes::magnitudes;
 use crate::calibrate::observe::{Observed, Seen, Watch, see, see_shard, seen_by};
 use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
 use crate::data::Dataset;
@@ -30,20 +32,24 @@ use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::Masks;
 use crate::execute::stages::Limit;
-use crate::lower::{Shortened, finish};
+use crate::execute::unroll::unrolled;
+use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{admit, annotate, equalize, prepare};
+use crate::prepare::{admit, equalize, prepare};
 use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
-use crate::scheme::options::{Format, Options, RoundingMode};
-use crate::scheme::{Scheme, metadata, packings, refuse_unknown, refuse_unknown_operators};
+use crate::scheme::options::{Float16, Format, Options, RoundingMode};
+use crate::scheme::{Scheme, metadata, refuse_unknown, refuse_unknown_operators};
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
+use indexmap::IndexMap;
+use msq_passes::Magnitude;
 use msq_passes::ir::{Model, save_model};
-use msq_passes::{StoreBlocks, UpgradeOpset, pipelines};
+use opset::raise_opset;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
@@ -98,7 +104,8 @@ pub(crate) fn quantize(
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
-    prepared.quantize(model, calibration, None, options, runtime)
+    let data = in_states(&model, calibration.data, options, runtime)?;
+    prepared.quantize(model, Calibration { data: &data, ..calibration }, None, options, runtime)
 }
 
 /// Counts what a part of the samples says of the activations: [`quantize`] goes on from all parts.
@@ -110,6 +117,8 @@ pub(crate) fn count(
     runtime: &Runtime,
 ) -> Result<ShardStatistics, Error> {
     Prepared::new(&mut model, options, runtime)?;
+    let data = in_states(&model, calibration.data, options, runtime)?;
+    let calibration = Calibration { data: &data, ..calibration };
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
     smooth::smooth(&mut model, &plan, Calibration { data: &kept, ..calibration }, options, runtime)?;
@@ -119,11 +128,24 @@ pub(crate) fn count(
     Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
 }
 
+/// The samples with the states that the float network has in them, those of one shape one after the other.
+fn in_states<'d>(
+    model: &Model,
+    data: &'d Dataset,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<Cow<'d, Dataset>, Error> {
+    match unrolled(model, data, runtime)? {
+        Cow::Owned(frames) => Ok(Cow::Owned(frames.grouped(options.verify.verify)?)),
+        same @ Cow::Borrowed(_) => Ok(same),
+    }
+}
+
 /// The bits of the layers of a prepared model, whose operator set is raised to what they need.
 fn planned(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<BitPlan, Error> {
     // Layers have their names now.
     let plan = resolved_plan(model, options)?;
-    raise_opset(model, &plan, options.output.format, runtime)?;
+    raise_opset(model, &plan, &options.output, runtime)?;
     Ok(plan)
 }
 
@@ -177,25 +199,26 @@ impl Prepared {
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
-        let run = Run { float: &float, outputs: &outputs, calibration, validation, options, pool: &pool, runtime };
+        let magnitudes = match options.output.float16 {
+            Some(Float16::All) => magnitudes(&float, &scheme, &kept, runtime)?,
+            _ => IndexMap::new(),
+        };
+        let (float, outputs, pool, magnitudes) = (&float, &outputs, &pool, &magnitudes);
+        let run = Run { float, outputs, calibration, validation, options, pool, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, mut model, quality } = made;
         let data = calibration.data;
-        let mut layers = layers::reports(&float, &scheme, &solved);
-        if options.verify.details && scheme.coverage.is_whole() && Limit::of(&float, runtime.memory).is_none() {
-            let run = details::Run {
-                float: &float,
-                quantized: &model,
-                scheme: &scheme,
-                observed: &observed,
-                solved: &solved,
-            };
+        let mut layers = layers::reports(float, &scheme, &solved);
+        if options.verify.details && scheme.coverage.is_whole() && Limit::of(float, runtime.memory).is_none() {
+            let run = details::Run { float, quantized: &model, scheme: &scheme, observed: &observed, solved: &solved };
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
-        let Shortened { values: names, nodes } = finish(&mut model, &scheme, runtime.passes())?;
-        let plan = scheme.carried_out(&float);
+        let halves = half_precision(float, &scheme, magnitudes);
+        let (Shortened { values: names, nodes }, halved) =
+            finish(&mut model, (float, &scheme), halves, runtime.passes())?;
+        let plan = scheme.carried_out(float);
         metadata::write(&mut model, &plan, nodes.as_deref());
         let mut report = Report {
             opset: self.opset,
@@ -210,10 +233,11 @@ impl Prepared {
             plan,
             names,
             layers,
-            float_layers: layers::float_reports(&float, &scheme),
+            float_layers: layers::float_reports(float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
             kept: layers::kept(&scheme),
+            float16: halved.map(layers::halved),
             quality,
             repair,
             search: None,
@@ -240,6 +264,8 @@ struct Run<'a> {
     validation: Option<&'a Dataset>,
     options: &'a Options,
     pool: &'a rayon::ThreadPool,
+    /// How large the values of the float model are, where it is to compute in float16.
+    magnitudes: &'a IndexMap<String, Magnitude>,
     runtime: &'a Runtime<'a>,
 }
 
@@ -262,7 +288,10 @@ impl Run<'_> {
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         let of_calibration = (calibration.data, &seen.outputs[..]);
         let outputs = (outputs, calibration.metric);
-        let quality = verify::verify(&model, float, outputs, &scheme, validation, of_calibration, runtime)?;
+        let rounded =
+            half_precision(float, &scheme, self.magnitudes).map(|halves| simulated(&model, halves)).transpose()?;
+        let compared = rounded.as_ref().unwrap_or(&model);
+        let quality = verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?;
         Ok(Made { scheme, observed, solved, model, quality })
     }
 }
@@ -375,25 +404,4 @@ fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
     }
     let scheme = Scheme::new(model, &plan, options)?;
     Ok(chosen.encodings.planned(model, &scheme.placement, &plan)?)
-}
-
-/// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack.
-fn raise_opset(model: &mut Model, plan: &BitPlan, format: Format, runtime: &Runtime) -> Result<(), Error> {
-    let layers = msq_passes::analysis::layers(model);
-    let blocks = |layer: &&msq_passes::analysis::Layer| plan.layer(&layer.name).is_some_and(|p| p.block().is_some());
-    let any = layers.iter().any(|layer| blocks(&layer));
-    // `MatMulNBits` has bytes of any number of integers.
-    let typed = layers.iter().filter(|layer| format != Format::Nbits || !blocks(layer));
-    let packed = packings(typed, plan).values().map(|packing| packing.lowest_opset()).max();
-    let wanted = packed.max(any.then_some(StoreBlocks::LOWEST_OPSET)).unwrap_or_default();
-    if model.opset("").unwrap_or_default() >= wanted {
-        return Ok(());
-    }
-    if wanted > UpgradeOpset::HIGHEST {
-        return Err(Error::NoOpset { wanted, reason: "the model has to be exported at that opset".to_owned() });
-    }
-    let records = pipelines::raise_opset(wanted).observed(runtime.passes()).run(model)?;
-    annotate(model, &*runtime.backend());
-    let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
-    declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }

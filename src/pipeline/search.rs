@@ -1,6 +1,6 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
-use super::{Calibration, Prepared, Quantized, thread_pool};
+use super::{Calibration, Prepared, Quantized, in_states, thread_pool};
 use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
@@ -9,6 +9,7 @@ use crate::runtime::Runtime;
 use crate::scheme::options::Options;
 use crate::search::{Outcome, Parts, SearchError, SearchOptions, Target};
 use msq_passes::ir::Model;
+use std::borrow::Cow;
 
 /// How often the target is tightened when the finished file misses it.
 const TIGHTER: usize = 4;
@@ -25,6 +26,8 @@ pub(crate) fn search_and_quantize(
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
+    let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
+    let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
@@ -78,6 +81,8 @@ pub(crate) fn search_only(
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
     Prepared::new(&mut model, options, runtime)?;
+    let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
+    let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
     seek(&model, calibration, validation, options, search, runtime)
 }
 
@@ -91,9 +96,21 @@ pub(crate) fn measure_part(
     runtime: &Runtime,
 ) -> Result<usize, Error> {
     Prepared::new(&mut model, options, runtime)?;
-    let parts = parts(calibration, validation, options)?;
+    let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
+    let parts = parts(Calibration { data: &data, ..calibration }, &validation, options)?;
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::measure(&model, parts, options, search, shard, runtime))?)
+}
+
+/// The samples of both data sets, with the states that the float network has in them.
+fn both_in_states<'d>(
+    model: &Model,
+    data: [&'d Dataset; 2],
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<[Cow<'d, Dataset>; 2], Error> {
+    let [calibration, validation] = data;
+    Ok([in_states(model, calibration, options, runtime)?, in_states(model, validation, options, runtime)?])
 }
 
 fn seek(

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::execute::ExecuteError;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages, fold_pair_within};
+use crate::execute::unroll::unrolled;
 use crate::measure::comparison::Comparison;
 use crate::measure::outputs::{OutputArray, Outputs};
 use crate::measure::{CustomMetric, ScoredOutputs};
@@ -70,7 +71,9 @@ fn beside(
     };
     let segments = [&Segment::whole(float), &Segment::whole(model)];
     let limits = [limit, limit.map(Limit::quantized)];
-    fold_pair_within(segments, limits, [data, data], runtime, begin, compare, merge)?;
+    // The data have the states of the float network, where there are such; the quantized one gets its own.
+    let own = unrolled(model, data, runtime)?;
+    fold_pair_within(segments, limits, [data, &own], runtime, begin, compare, merge)?;
     runtime.end();
     let quality = quality(&total, data.len(), held_out);
     Ok(match metric {
@@ -119,7 +122,8 @@ fn with_outputs(
         }
         Ok(())
     };
-    stages.fold(&data.range(0, float.len()), runtime, Vec::new, keep, compare)?;
+    let first = data.range(0, float.len());
+    stages.fold(&*unrolled(model, &first, runtime)?, runtime, Vec::new, keep, compare)?;
     runtime.end();
     Ok(Some(quality(&total, samples, false)))
 }

@@ -59,6 +59,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What stays float, and why.
     pub kept: Vec<Kept>,
+    /// What became float16, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float16: Option<HalfReport>,
     /// How close the outputs are to the float model's.
     pub quality: Option<Quality>,
     /// What was repaired, where the loss was too large.
@@ -125,6 +128,28 @@ pub struct StoredReport {
     /// Why it stays float.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// What became float16.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HalfReport {
+    /// Nodes of the float model that compute in float16.
+    pub nodes: usize,
+    /// Constants stored in float16.
+    pub constants: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// What stays float.
+    pub left: Vec<LeftFloat>,
+}
+
+/// A node or a constant that stays float where float16 was asked for.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LeftFloat {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
 }
 
 impl Report {

@@ -40,6 +40,18 @@ pub enum Format {
     Nbits,
 }
 
+/// What of a model becomes float16, besides what becomes integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[strum(serialize_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
+pub enum Float16 {
+    /// Weights alone, behind a `Cast` that runtimes fold when they load the file: they compute in float32.
+    Weights,
+    /// Weights and computation, as far as operators have float16 and values fit it on the calibration data.
+    All,
+}
+
 /// What to do with nodes that the target runs on integers, but slower than in float.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema,
@@ -185,6 +197,10 @@ pub struct OutputOptions {
     /// Keep scales and biases in single precision.
     #[cfg_attr(feature = "cli", arg(long))]
     pub full_scales: bool,
+    /// Store in float16 what stays float: weights, which runtimes make float32 again when they load the file, or all, to
+    /// compute in float16 as well, for GPUs and NPUs. Inputs and outputs keep their types.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
+    pub float16: Option<Float16>,
     /// Whether names of inner values are shortened and node names dropped; where `None`, if weights are packed.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub strip_names: Option<bool>,
@@ -416,6 +432,7 @@ mod tests {
             same::<BatchNorm>();
             same::<crate::OutputKind>();
             same::<Format>();
+            same::<Float16>();
             same::<RoundingMode>();
             same::<crate::PackingForm>();
             same::<crate::WeightGrid>();

@@ -103,7 +103,8 @@ impl Scheme {
             .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
             .collect();
         let (mut stored, stored_float) = stored(model, plan, &selection);
-        if placement.layers().next().is_none() && weight_only.is_empty() && stored.is_empty() {
+        let nothing = placement.layers().next().is_none() && weight_only.is_empty() && stored.is_empty();
+        if nothing && options.output.float16.is_none() {
             return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
         }
         let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();

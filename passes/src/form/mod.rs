@@ -1,9 +1,11 @@
-//! Passes that turn a QDQ graph into operators on integers.
+//! Passes that choose the operators and types of a QDQ graph: on integers, in float16.
 
 mod fuse_nbits;
 mod fuse_qlinear;
+mod half_precision;
 mod lower_integer;
 
 pub use fuse_nbits::FuseNBits;
 pub use fuse_qlinear::FuseQlinear;
+pub use half_precision::{HalfPrecision, Magnitude};
 pub use lower_integer::LowerInteger;

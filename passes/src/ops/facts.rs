@@ -166,6 +166,8 @@ pub enum Trait {
     Selection,
     /// Computes shapes, indices and masks more often than values: no user asks why it stays float.
     ShapeArithmetic,
+    /// Computes counts, ranks or coordinates, which float16 rounds although it may hold them.
+    SinglePrecision,
     /// Reduces spatial axes of an image within each channel.
     Pooling,
 }

@@ -13,7 +13,7 @@ mod schema;
 mod table;
 
 pub use facts::{Facts, IntegerForm, LayerOp, Operands, Trait, WeightLayout};
-pub use schema::{Absent, Schema};
+pub use schema::{Absent, Half, Schema};
 
 /// The schema of an operator of the default domain; nothing for an operator that the format does not have.
 pub fn schema(op: &str) -> Option<&'static Schema> {

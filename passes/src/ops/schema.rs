@@ -13,12 +13,43 @@ pub struct Schema {
     pub like_output: &'static [usize],
     /// The operator set since which input 0 may hold integers of 8 bits, signed or not.
     pub bytes_since: Option<i64>,
+    /// Where float16 may stand in the place of float; nothing where it may not, in the newest operator set.
+    pub half: Option<Half>,
     /// Attributes that may be absent: the name, the operator set since which the default holds, and the default. For
     /// the operator sets from 7 on, of two rows for one attribute the later one counts. Attributes that a later set
     /// took away are left out.
     pub defaults: &'static [(&'static str, i64, Absent)],
     /// Attributes that became inputs: the operator set, the name, the slot.
     pub moved: &'static [(i64, &'static str, usize)],
+}
+
+/// Inputs and outputs that may hold float16 beside float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// The first operator set in which it is these inputs and outputs.
+    pub since: i64,
+    /// The slots of inputs, in ascending order.
+    pub inputs: &'static [usize],
+    /// The slots of outputs, in ascending order.
+    pub outputs: &'static [usize],
+    /// Whether the last of these slots is the first of a list without end.
+    pub endless: bool,
+}
+
+impl Half {
+    /// Whether an input may hold float16.
+    pub fn reads(&self, slot: usize) -> bool {
+        self.has(self.inputs, slot)
+    }
+
+    /// Whether an output may hold float16.
+    pub fn writes(&self, slot: usize) -> bool {
+        self.has(self.outputs, slot)
+    }
+
+    fn has(&self, slots: &[usize], slot: usize) -> bool {
+        slots.contains(&slot) || self.endless && slots.last().is_some_and(|&last| slot > last)
+    }
 }
 
 /// The value that an absent attribute stands for.
@@ -44,6 +75,7 @@ impl Schema {
         several_outputs: false,
         like_output: &[],
         bytes_since: None,
+        half: None,
         defaults: &[],
         moved: &[],
     };

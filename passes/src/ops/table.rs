@@ -3,7 +3,7 @@
 use super::facts::IntegerForm::{self, Convolution, Joining, Layer, Movement, Padding, Product, Softmax};
 use super::facts::Trait::{
     Arithmetic, Clamp, Conversion, FusedLayer, Homogeneous, IdentityOfOne, Pooling, Quantized, Random, Rearrangement,
-    Rectifier, Recurrent, Selection, ShapeArithmetic,
+    Rectifier, Recurrent, Selection, ShapeArithmetic, SinglePrecision,
 };
 use super::facts::{Facts, LayerOp, Operands, WeightLayout};
 
@@ -61,6 +61,8 @@ pub(super) const FACTS: &[Facts] = &[
     op("Conv").layer(LayerOp::Conv).operands(&[1], Some(2), FILTER).integer(Convolution),
     op("ConvInteger").layer(LayerOp::Conv).operands(&[1], None, FILTER).traits(&[Quantized]),
     op("ConvTranspose").layer(LayerOp::ConvTranspose).operands(&[1], Some(2), TRANSPOSED_FILTER),
+    op("CumProd").traits(&[SinglePrecision]),
+    op("CumSum").traits(&[SinglePrecision]),
     op("DeformConv").operands(&[1], Some(3), FILTER),
     op("DepthToSpace").integer(Movement),
     op("DequantizeLinear").traits(&[Conversion, Quantized]),
@@ -81,6 +83,7 @@ pub(super) const FACTS: &[Facts] = &[
     op("GlobalAveragePool").integer(arithmetic("QLinearGlobalAveragePool", 1, &[])).traits(&[Homogeneous, Pooling]),
     op("GlobalMaxPool").traits(&[Homogeneous, Pooling]),
     op("Greater").traits(&[ShapeArithmetic]),
+    op("GridSample").traits(&[SinglePrecision]),
     op("Identity").integer(Movement).traits(&[Conversion, Homogeneous, Rearrangement, ShapeArithmetic]),
     op("LSTM").traits(&[Recurrent]),
     op("LeakyRelu").integer(arithmetic("QLinearLeakyRelu", 1, &["alpha"])).traits(&[Homogeneous, Rectifier]),
@@ -89,6 +92,7 @@ pub(super) const FACTS: &[Facts] = &[
     op("MatMulInteger").layer(LayerOp::MatMul).operands(&[1], None, WeightLayout::Stack).traits(&[Quantized]),
     op("Max").traits(&[IdentityOfOne]),
     op("MaxPool").integer(Movement).traits(&[Homogeneous, Pooling]),
+    op("MaxRoiPool").traits(&[SinglePrecision]),
     op("Mean").traits(&[IdentityOfOne]),
     op("Min").traits(&[IdentityOfOne]),
     op("Mul").integer(arithmetic("QLinearMul", 2, &[])).traits(&[Arithmetic]),
@@ -105,9 +109,10 @@ pub(super) const FACTS: &[Facts] = &[
     op("RandomNormalLike").traits(&[Random]),
     op("RandomUniform").traits(&[Random]),
     op("RandomUniformLike").traits(&[Random]),
-    op("Range").traits(&[ShapeArithmetic]),
+    op("Range").traits(&[ShapeArithmetic, SinglePrecision]),
     op("Relu").traits(&[Clamp, Homogeneous, Rectifier]),
     op("Reshape").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
+    op("RoiAlign").traits(&[SinglePrecision]),
     op("Shape").traits(&[ShapeArithmetic]),
     op("Sigmoid").integer(arithmetic("QLinearSigmoid", 1, &[])),
     op("Slice").integer(Movement).traits(&[ShapeArithmetic]),
@@ -118,6 +123,7 @@ pub(super) const FACTS: &[Facts] = &[
     op("Sum").traits(&[IdentityOfOne]),
     op("ThresholdedRelu").traits(&[Rectifier]),
     op("Tile").integer(Movement),
+    op("TopK").traits(&[SinglePrecision]),
     op("Transpose").integer(Movement).traits(&[Rearrangement]),
     op("Unsqueeze").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
     op("Where").traits(&[Selection, ShapeArithmetic]),

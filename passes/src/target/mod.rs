@@ -70,6 +70,8 @@ pub struct Profile {
     pub rounds_float_bias: bool,
     /// Whether graph outputs are quantized when an integer kernel computes them; never where false.
     pub quantized_outputs: bool,
+    /// Whether quantizers may have float16 scales, so that no casts stand around them where the rest computes in float16.
+    pub half_quantizers: bool,
     /// Whether INT4 constants may be cast to int8.
     pub int4_cast: bool,
     /// Whether operators on constants are folded when the file is loaded: gathers that decode trellis codes, so that few

@@ -10,6 +10,8 @@ pub enum Choice {
     IntegerFormat,
     /// Weights are unpacked by functions of the model.
     Functions,
+    /// What stays float computes in float16.
+    Float16,
     /// A weight is stored as INT4.
     Int4,
     /// A weight is stored as INT2.

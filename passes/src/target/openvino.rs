@@ -26,6 +26,7 @@ impl Profile {
         bias: BiasForm::Float,
         rounds_float_bias: true,
         quantized_outputs: true,
+        half_quantizers: false,
         int4_cast: true,
         folds_decoders: true,
         qlinear: false,

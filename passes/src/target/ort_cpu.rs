@@ -127,6 +127,11 @@ const NOTES: &[Note] = &[
         about: Choice::IntegerFormat,
         text: "onnxruntime runs ConvInteger on CPUs slower than float, and 1.23 or older refuses it for int8",
     },
+    Note {
+        about: Choice::Float16,
+        text: "onnxruntime has float16 kernels on GPUs and NPUs; on CPUs it mostly computes in float32 between casts, and \
+               option `float16=weights` is as small and faster",
+    },
     Note { about: Choice::Functions, text: "unpacked by functions of the model: for onnxruntime" },
     note::INT4,
     note::INT2,
@@ -144,6 +149,7 @@ impl Profile {
         bias: BiasForm::Int32,
         rounds_float_bias: true,
         quantized_outputs: true,
+        half_quantizers: false,
         int4_cast: true,
         folds_decoders: true,
         qlinear: true,

@@ -26,6 +26,7 @@ impl Profile {
         bias: BiasForm::Float,
         rounds_float_bias: false,
         quantized_outputs: false,
+        half_quantizers: true,
         int4_cast: false,
         folds_decoders: false,
         qlinear: false,

@@ -146,6 +146,7 @@ fn tables() -> String {
     row("graph outputs that integer kernels write", &|p| {
         if p.quantized_outputs { "quantized" } else { "float" }.to_owned()
     });
+    row("quantizers with float16 scales ⁴", &|p| yes(p.half_quantizers));
     row("packing `int4`", &|p| yes(p.int4_cast));
     row("folds what decodes weights", &|p| yes(p.folds_decoders));
     row("`--format qlinear`", &|p| yes(p.qlinear));

@@ -28,6 +28,7 @@ impl Profile {
         bias: BiasForm::Int32,
         rounds_float_bias: true,
         quantized_outputs: true,
+        half_quantizers: false,
         int4_cast: false,
         folds_decoders: false,
         qlinear: true,

@@ -26,6 +26,7 @@ PlacementMode: TypeAlias = Literal["faster", "all"]
 SolverName: TypeAlias = str
 RoundingMode: TypeAlias = Literal["nearest", "stochastic"]
 Format: TypeAlias = Literal["qdq", "qlinear", "integer", "nbits"]
+Float16: TypeAlias = Literal["weights", "all"]
 OutputChoice: TypeAlias = str
 LayerOp: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
 StoredKind: TypeAlias = Literal["embedding", "recurrent", "branch", "operator"]
@@ -194,6 +195,8 @@ class OutputOptions:
             outputs by less than a sixteenth of a step. So anyway where a weight has fewer than 8 bits and the
             target folds the casts, unless names are kept.
         full_scales: Keep scales and biases in single precision.
+        float16: Store in float16 what stays float: weights, which runtimes make float32 again when they load the
+            file, or all, to compute in float16 as well, for GPUs and NPUs. Inputs and outputs keep their types.
         strip_names: Whether names of inner values are shortened and node names dropped; where `None`, if weights
             are packed.
     """
@@ -202,6 +205,7 @@ class OutputOptions:
     functions: bool
     half_scales: bool = field(metadata={"key": "half-scales"})
     full_scales: bool = field(metadata={"key": "full-scales"})
+    float16: Float16 | None
     strip_names: bool | None = field(metadata={"key": "strip-names"})
 
 
@@ -348,6 +352,36 @@ class Kept:
 
     node: str
     op: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfReport:
+    """What became float16.
+
+    Attributes:
+        nodes: Nodes of the float model that compute in float16.
+        constants: Constants stored in float16.
+        bytes: Their bytes.
+        left: What stays float.
+    """
+
+    nodes: int
+    constants: int
+    bytes: int
+    left: tuple[LeftFloat, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftFloat:
+    """A node or a constant that stays float where float16 was asked for.
+
+    Attributes:
+        name: Its name.
+        reason: Why.
+    """
+
+    name: str
     reason: str
 
 
@@ -692,6 +726,7 @@ class Report(Document):
         stored: Weights beside the layers: embedding tables, recurrent weights, weights of sub-graphs.
         notes: What a user of the file should know.
         kept: What stays float, and why.
+        float16: What became float16, where that was asked for.
         quality: How close the outputs are to the float model's.
         repair: What was repaired, where the loss was too large.
         search: How the bits were found, where they were searched for.
@@ -719,6 +754,7 @@ class Report(Document):
     stored: tuple[StoredReport, ...]
     notes: tuple[str, ...]
     kept: tuple[Kept, ...]
+    float16: HalfReport | None = None
     quality: Quality | None
     repair: Repair | None
     search: SearchOutcome | None

@@ -234,6 +234,7 @@ mod tests {
             stored: Vec::new(),
             notes: Vec::new(),
             kept: Vec::new(),
+            float16: None,
             quality: None,
             search: None,
             repair: None,

@@ -15,7 +15,7 @@ use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::kernels::{Geometry, Keep};
-use crate::lower::finish;
+use crate::lower::{finish, half_precision};
 use crate::quant::BitRate;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -137,7 +137,9 @@ impl<'a> Variants<'a> {
             return Ok(size);
         }
         let (scheme, mut model) = self.quantized(plan, Biases::Half)?;
-        let shortened = finish(&mut model, &scheme, None)?;
+        // Without magnitudes nothing computes in float16, but weights are as large.
+        let halves = half_precision(self.model, &scheme, &IndexMap::new());
+        let (shortened, _) = finish(&mut model, (self.model, &scheme), halves, None)?;
         metadata::write(&mut model, &scheme.carried_out(self.model), shortened.nodes.as_deref());
         let size = model.stored_bytes();
         self.sizes.insert(key, size);
