@@ -1,0 +1,196 @@
+//! Blocks of a small residual network.
+
+#![allow(clippy::unwrap_used)]
+
+use super::parameters::{LearnedLayer, Parameters};
+use super::part::{Between, Part};
+use super::relaxed::{Relaxed, round};
+use super::*;
+use crate::calibrate::ObserverKind;
+use crate::calibrate::observe::{Observed, Watch, see};
+use crate::data::random::Random;
+use crate::data::{Array, Dataset, Sample};
+use crate::engine::standard;
+use crate::prepare::{annotate, prepare};
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::{BatchNorm, Options};
+use msq_passes::Profile;
+use msq_passes::analysis::Layer;
+use msq_passes::ir::{Model, TensorProto, import, text};
+
+/// Two blocks with sums around them, and a head.
+const RESIDUAL: &str = "(float[1,3,8,8] x) => (float[1,5] y)
+    <float[4,3,3,3] a = {}, float[4,4,3,3] b = {}, float[4,4,3,3] c = {}, float[5,4] d = {}, float[4] e = {}>
+    {
+        [first] t0 = Conv <pads = [1, 1, 1, 1]> (x, a, e)
+        t1 = Relu (t0)
+        [second] t2 = Conv <pads = [1, 1, 1, 1]> (t1, b, e)
+        t3 = Add (t1, t2)
+        t4 = Relu (t3)
+        [third] t5 = Conv <pads = [1, 1, 1, 1]> (t4, c)
+        t6 = Add (t4, t5)
+        t7 = GlobalAveragePool (t6)
+        t8 = Flatten (t7)
+        [head] y = Gemm <transB = 1> (t8, d)
+    }";
+
+/// A block whose operator has no gradient rule, between two that learn.
+const WITHOUT_RULE: &str = "(float[1,6] x) => (float[1,5] y)
+    <float[6,8] a = {}, float[8,8] b = {}, float[8,5] c = {}>
+    {
+        [first] t0 = MatMul (x, a)
+        t1 = Relu (t0)
+        [second] t2 = MatMul (t1, b)
+        t3 = Atan (t2)
+        [third] y = MatMul (t3, c)
+    }";
+
+struct Case {
+    model: Model,
+    data: Dataset,
+    scheme: Scheme,
+    observed: Observed,
+}
+
+impl Case {
+    /// Weights and samples are drawn at random.
+    fn new(network: &str, samples: usize, activations: ActivationBits) -> Self {
+        let mut proto = text::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> g {network}")).unwrap();
+        let mut random = Random::new(3, 0, 0);
+        for tensor in proto.graph.as_mut().unwrap().initializer.iter_mut().filter(|tensor| tensor.is_float()) {
+            let shape = tensor.shape().unwrap();
+            let reach = (6.0 / shape.iter().skip(1).product::<usize>() as f32).sqrt();
+            tensor.float_data = (0..shape.iter().product()).map(|_| random.between(-reach, reach)).collect();
+        }
+        let mut model = import(proto).unwrap();
+        prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
+        annotate(&mut model, &*standard());
+        let specs = crate::data::InputSpec::of(&model);
+        let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
+        let sample = |_| {
+            let values = (0..shape.iter().product()).map(|_| random.normal()).collect();
+            Sample { arrays: vec![Array::from_f32(shape.clone(), values).unwrap()] }
+        };
+        let data = Dataset::stored((0..samples).map(sample).collect());
+        let every = LayerPlan { weights: WeightBits::whole(4), activations, ..LayerPlan::default() };
+        let mut options = Options::default().with_plan(&BitPlan::uniform(every));
+        // Layers as small are faster in float, and activations would stay so.
+        options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };
+        let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
+        let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 4, distributions: false };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let seen = see(&model, &scheme, &data, watch, &Runtime::with_threads(2)).unwrap();
+        let observed = seen.observed(&model, &scheme, &pool).unwrap();
+        Self { model, data, scheme, observed }
+    }
+
+    fn learn(&self, steps: usize, threads: usize) -> Option<Learned> {
+        let learning = Learning { steps, seconds: None };
+        learn(&self.model, &self.scheme, &self.observed, &self.data, learning, &Runtime::with_threads(threads)).unwrap()
+    }
+
+    fn layer(&self, name: &str) -> &Layer {
+        self.scheme.layers().find(|layer| layer.name == name).unwrap()
+    }
+
+    fn weight(&self, model: &Model, name: &str) -> Vec<f32> {
+        model.constant(self.layer(name).weight).unwrap().unwrap().to_f32().unwrap()
+    }
+}
+
+/// What is learned of a layer behind the last quantizer moves the loss as its gradient says.
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let (read, written) = (["x".to_owned()], ["y".to_owned()]);
+    let between = Between { read: &read, written: &written };
+    let runtime = Runtime::with_threads(1);
+    let samples: Vec<Sample> = (0..4).map(|at| case.data.sample(at).unwrap()).collect();
+    let target = Sample { arrays: vec![Array::from_f32(vec![1, 5], vec![0.3, -0.5, 0.1, 0.0, 2.0]).unwrap()] };
+    let joined = || {
+        let join = |sample: &Sample| Sample { arrays: [&sample.arrays[..], &target.arrays].concat() };
+        samples.iter().map(join).collect::<Vec<_>>()
+    };
+    let part = |model: &Model| {
+        Part::new(model, &relaxed.quantizers, between, [&samples[0], &target], &[0.7], &runtime).unwrap()
+    };
+    let whole = part(&relaxed.model);
+    let layer = LearnedLayer::new(&relaxed.model, case.layer("head")).unwrap().unwrap();
+    let parameters = whole.with_gradients(Parameters::new(vec![layer], whole.quantizers())).unwrap();
+    let gradients = whole.gradients(&parameters, joined(), &runtime).unwrap();
+    assert_eq!(gradients.steps.len(), relaxed.quantizers.len());
+    assert!(gradients.steps.iter().any(|step| step.abs() > 1e-6));
+    let weights = case.weight(&case.model, "head");
+    let none = Parameters::new(Vec::new(), Vec::new());
+    for at in 0..weights.len() {
+        let moved = |by: f32| {
+            let mut weights = weights.clone();
+            weights[at] += by;
+            let mut model = relaxed.model.clone();
+            model.graph.set_initializer(case.layer("head").weight, TensorProto::from_f32("", &[5, 4], &weights));
+            part(&model).error(&none, joined(), &runtime).unwrap()
+        };
+        let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+        let found = f64::from(gradients.weights[0][at]);
+        assert!((slope - found).abs() < 1e-3 * (0.1 + slope.abs()), "{at}: {slope} {found}");
+    }
+}
+
+/// With clamps in the place of quantizers the network still computes what the quantized one does but for rounding, and
+/// with quantizers on 8 bits nearly what the float one does.
+#[test]
+fn quantizers_stand_where_the_scheme_places_them() {
+    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let mut rounded = relaxed.model.clone();
+    round(&mut rounded, &relaxed.quantizers).unwrap();
+    let count = |op: &str| rounded.graph.nodes().filter(|(_, node)| node.is(op)).count();
+    assert_eq!(count("QuantizeLinear"), relaxed.quantizers.len());
+    assert_eq!(count("DequantizeLinear"), relaxed.quantizers.len());
+    let narrow = relaxed.quantizers.iter().filter(|quantizer| quantizer.grid.bits == 3).count();
+    assert!(narrow >= 4 && narrow < relaxed.quantizers.len(), "{narrow}");
+}
+
+#[test]
+fn learning_brings_outputs_nearer_on_samples_held_out() {
+    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(3));
+    let before = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let mut before = (before.model, before.quantizers);
+    round(&mut before.0, &before.1).unwrap();
+    let learned = case.learn(60, 2).unwrap();
+    let runtime = Runtime::with_threads(2);
+    assert!(better(&case.model, [&before.0, &learned.reference], &case.data, &runtime).unwrap());
+    assert!(!better(&case.model, [&learned.reference, &before.0], &case.data, &runtime).unwrap());
+    assert_ne!(case.weight(&case.model, "second"), case.weight(&learned.model, "second"));
+    assert_ne!(case.observed.requantized, learned.observed.requantized);
+}
+
+#[test]
+fn what_is_learned_does_not_depend_on_threads() {
+    let case = Case::new(RESIDUAL, 40, ActivationBits::Bits(2));
+    let [one, three] = [1, 3].map(|threads| case.learn(12, threads).unwrap());
+    for layer in ["first", "second", "third", "head"] {
+        assert_eq!(case.weight(&one.model, layer), case.weight(&three.model, layer), "{layer}");
+    }
+    assert_eq!(one.observed.activations, three.observed.activations);
+    assert_eq!(one.observed.requantized, three.observed.requantized);
+}
+
+#[test]
+fn blocks_without_a_gradient_stay() {
+    let case = Case::new(WITHOUT_RULE, 160, ActivationBits::Bits(2));
+    let learned = case.learn(40, 2).unwrap();
+    let stays = |name: &str| case.weight(&case.model, name) == case.weight(&learned.model, name);
+    assert!(stays("second"));
+    assert!(!stays("third"));
+}
+
+#[test]
+fn nothing_learns_from_few_samples_in_no_steps_or_without_quantizers() {
+    assert!(Case::new(RESIDUAL, 12, ActivationBits::Bits(3)).learn(5, 1).is_none());
+    assert!(Case::new(RESIDUAL, 32, ActivationBits::Bits(3)).learn(0, 1).is_none());
+    assert!(Case::new(RESIDUAL, 32, ActivationBits::Float).learn(5, 1).is_none());
+}
