@@ -37,7 +37,7 @@ use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Format, Options, RoundingMode};
 use crate::scheme::{Scheme, metadata, packings, refuse_unknown, refuse_unknown_operators};
-use crate::solve::block::{Learned, better, learn};
+use crate::solve::block::learn;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
@@ -335,41 +335,12 @@ fn solve(
         of_scheme = solver(scheme)?;
         of_scheme.as_ref()
     };
-    let data = calibration.data;
-    let calibrated = observed.clone();
     let mut solved = round_layers(model, scheme, observed, solver)?;
-    reconstruct([model; 2], scheme, observed, &mut solved, data, solver, runtime)?;
-    if let Some(learning) = solver.learning()
-        && let Some(learned) = learn(model, scheme, &calibrated, data, learning, runtime)?
-    {
-        solve_learned(model, scheme, (observed, &mut solved), learned, data, solver, runtime)?;
+    reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
+    if let Some(learning) = solver.learning() {
+        learn(model, scheme, (observed, &mut solved), calibration.data, (solver, learning), runtime)?;
     }
     Ok(solved)
-}
-
-/// Solves every layer of a network that has learned, and takes the result where it brings the outputs nearer to those of
-/// the float network.
-fn solve_learned(
-    model: &Model,
-    scheme: &Scheme,
-    (observed, solved): (&mut Observed, &mut Solved),
-    learned: Learned,
-    data: &Dataset,
-    solver: &dyn Solver,
-    runtime: &Runtime,
-) -> Result<(), Error> {
-    let Learned { model: float, reference, observed: mut other } = learned;
-    let mut resolved = round_layers(&float, scheme, &other, solver)?;
-    reconstruct([&float, &reference], scheme, &mut other, &mut resolved, data, solver, runtime)?;
-    let network = |observed: &Observed, solved: &Solved| {
-        let mut network = model.clone();
-        quantize_graph(&mut network, scheme, observed, solved, Biases::Exact, None).map(|()| network)
-    };
-    let networks = [network(observed, solved)?, network(&other, &resolved)?];
-    if better(model, networks.each_ref(), data, runtime)? {
-        (*observed, *solved) = (other, resolved);
-    }
-    Ok(())
 }
 
 /// Refuses forms that the target does not run, and contradictory choices.

@@ -27,11 +27,9 @@ use std::collections::HashMap;
 /// Bytes the values between solved and unsolved layers may take, unless the memory allowed says otherwise.
 const CUTS: u64 = 256 << 20;
 
-/// Replaces rounded layers by those of a solver that needs statistics of their inputs. Weights and biases are those of the
-/// first network; the second, with the same layers, says what they are to compute: the float network itself, or one whose
-/// activations are quantized.
+/// Replaces rounded layers by those of a solver that needs statistics of their inputs.
 pub(crate) fn reconstruct(
-    [model, reference]: [&Model; 2],
+    model: &Model,
     scheme: &Scheme,
     observed: &mut Observed,
     solved: &mut Solved,
@@ -49,7 +47,7 @@ pub(crate) fn reconstruct(
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
     let masks = scheme.masks.or_repeats(model);
     let masked = Masked::new(&masks, data);
-    let mut walk = Walk::new([reference, model], data, budget, runtime);
+    let mut walk = Walk::new([model, model], data, budget, runtime);
     // What the readers of a shared weight that have been passed read.
     let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
     runtime.begin("solve", order.len() as u64);
@@ -74,7 +72,7 @@ pub(crate) fn reconstruct(
             quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
             let input = model.graph.value(layer.input).name();
             let empty = || Collecting { collector: empty.clone(), masked: &masked, input };
-            let sums = walk.read(reference, &quantized, (layer, own), &order[at..], empty)?;
+            let sums = walk.read(model, &quantized, (layer, own), &order[at..], empty)?;
             let mut sums = sums.collector.finish();
             if let Some(group) = group {
                 if let Some(earlier) = pending.remove(group) {

@@ -157,8 +157,7 @@ impl Case {
         let runtime = Runtime::with_threads(2).memory(memory);
         let solver = crate::solve::solver(&self.scheme).unwrap();
         let observed = &mut self.observed.clone();
-        reconstruct([&self.model; 2], &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime)
-            .unwrap();
+        reconstruct(&self.model, &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime).unwrap();
         solved
     }
 }

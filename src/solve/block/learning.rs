@@ -2,9 +2,10 @@
 
 use super::Learning;
 use super::cuts::cuts;
+use super::network::{Network, Place};
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
-use super::relaxed::{Owner, Quantizer, Relaxed, round};
+use super::relaxed::Relaxed;
 use crate::calibrate::observe::Observed;
 use crate::data::random::Random;
 use crate::data::{Array, Dataset, Sample};
@@ -13,7 +14,8 @@ use crate::execute::fold::Pool;
 use crate::execute::segment::{Ran, Segment, inputs, outputs};
 use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
-use crate::solve::SolveError;
+use crate::solve::network::Solved;
+use crate::solve::{SolveError, Solver};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, NodeId};
 use std::collections::HashSet;
@@ -37,48 +39,38 @@ const OVERHEAD: f64 = 0.02;
 /// The stream of random numbers.
 const STREAM: u64 = 0x0062_6c6f_636b;
 
-/// A network that has learned.
-#[derive(Debug)]
-pub(crate) struct Learned {
-    /// The float network with other weights and biases.
-    pub(crate) model: Model,
-    /// The same with quantized activations: what its weights are rounded towards.
-    pub(crate) reference: Model,
-    /// Quantizers with other steps.
-    pub(crate) observed: Observed,
-}
-
-/// Learns all blocks of a network; nothing where no block is better for it.
+/// Learns and solves block after block. What comes of it takes the place of what the layers were solved to if it brings the
+/// outputs nearer to those of the float network on samples held out.
 pub(crate) fn learn(
     model: &Model,
     scheme: &Scheme,
-    observed: &Observed,
+    (observed, solved): (&mut Observed, &mut Solved),
     data: &Dataset,
-    learning: Learning,
+    (solver, learning): (&dyn Solver, Learning),
     runtime: &Runtime,
-) -> Result<Option<Learned>, SolveError> {
+) -> Result<(), SolveError> {
     if !scheme.coverage.is_whole() || scheme.placement.layers().next().is_none() {
         tracing::info!(
             "no block learns: no layer reads quantized activations, or the engine runs a part of the network"
         );
-        return Ok(None);
+        return Ok(());
     }
-    let relaxed = Relaxed::new(model, scheme, observed)?;
     let places: HashSet<NodeId> = scheme.layers().map(|layer| layer.node).collect();
-    let cuts: Vec<String> =
-        cuts(&model.graph, &places).into_iter().map(|value| model.graph.value(value).name().to_owned()).collect();
-    let mut ends: Vec<Vec<String>> = cuts.into_iter().map(|cut| vec![cut]).collect();
-    ends.push(outputs(model));
-    let Some((start, fitted)) = samples(model, &ends, data, runtime)? else { return Ok(None) };
-    let layers: Vec<&Layer> = scheme.layers().filter(|layer| may_learn(model, scheme, layer)).collect();
+    let cuts = cuts(&model.graph, &places).into_iter().map(|value| vec![model.graph.value(value).name().to_owned()]);
+    let ends: Vec<Vec<String>> = cuts.chain([outputs(model)]).collect();
+    let Some((start, fitted)) = samples(model, &ends, data, runtime)? else { return Ok(()) };
+    let mut layers: Vec<&Layer> = scheme.layers().filter(|layer| may_learn(model, scheme, layer)).collect();
+    layers.sort_by_key(|layer| solved.get_index_of(&layer.name));
     let steps = steps(model, &layers, ends.len(), learning);
+    let before = Network { model: model.clone(), observed: observed.clone(), solved: solved.clone() };
     let mut run = Run {
         float: model,
-        seed: scheme.seed,
+        scheme,
+        solver,
         steps,
-        relaxed,
         layers,
         fitted,
+        network: before.clone(),
         values: Values { float: start.clone(), quantized: start },
         runtime,
     };
@@ -90,7 +82,11 @@ pub(crate) fn learn(
         read = written;
     }
     runtime.end();
-    if any { run.finish(observed).map(Some) } else { Ok(None) }
+    let after = run.network;
+    if any && better(model, [&before.quantized(scheme)?, &after.quantized(scheme)?], data, runtime)? {
+        (*observed, *solved) = (after.observed, after.solved);
+    }
+    Ok(())
 }
 
 /// Whether the weight of a layer is its own, on scales that are free.
@@ -103,7 +99,7 @@ fn may_learn(model: &Model, scheme: &Scheme, layer: &Layer) -> bool {
 }
 
 /// Steps per block within the time allowed.
-fn steps(model: &Model, layers: &[&Layer], blocks: usize, learning: Learning) -> usize {
+pub(super) fn steps(model: &Model, layers: &[&Layer], blocks: usize, learning: Learning) -> usize {
     let Some(seconds) = learning.seconds else { return learning.steps };
     let macs: f64 = layers.iter().filter_map(|layer| layer.macs_per_sample(&model.graph)).map(|macs| macs as f64).sum();
     let each = PASSES * BATCH as f64 * macs / RATE + OVERHEAD * blocks as f64;
@@ -162,83 +158,103 @@ struct Values {
 /// A walk through the blocks.
 struct Run<'a> {
     float: &'a Model,
-    seed: u64,
+    scheme: &'a Scheme,
+    solver: &'a dyn Solver,
     steps: usize,
-    relaxed: Relaxed,
+    /// Those that may learn, in graph order.
     layers: Vec<&'a Layer>,
     /// How many samples are learned from; the others, behind them, are held out.
     fitted: usize,
+    /// The network as it is so far.
+    network: Network,
     values: Values,
     runtime: &'a Runtime<'a>,
 }
 
 impl Run<'_> {
-    /// Learns a block and goes on behind it. Says whether it is better than before.
+    /// Learns and solves a block, and goes on behind it. Says whether it is better than before.
     fn block(&mut self, at: usize, between: Between) -> Result<bool, SolveError> {
         let targets = run(self.float, between, &self.values.float, self.runtime)?;
-        let learned = match self.learned(at, between, &targets) {
-            Ok(learned) => learned,
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-            // The engine ran the network whole, but not this part of it or its gradient.
-            Err(error) => Err(error.to_string()),
-        };
         let block = || between.written.join("`, `");
-        let better = match learned {
-            Ok((parameters, [before, after])) if after < before => {
-                tracing::info!(block = block(), before, after, "block learned");
-                self.take(parameters);
-                true
+        let mut better = false;
+        match self.solved(at, between, &targets) {
+            Ok(Ok((network, [before, after]))) => {
+                tracing::info!(block = block(), before, after, "error of a block on held-out samples");
+                better = after < before;
+                if better {
+                    self.network = network;
+                }
             }
-            Ok((_, [before, after])) => {
-                tracing::info!(block = block(), before, after, "block is no better for learning, and stays");
-                false
-            }
-            Err(reason) => {
-                tracing::info!(block = block(), reason, "block does not learn");
-                self.runtime.step(self.steps as u64)?;
-                false
-            }
-        };
-        let mut network = self.relaxed.model.clone();
-        round(&mut network, &self.relaxed.quantizers)?;
-        self.values =
-            Values { quantized: run(&network, between, &self.values.quantized, self.runtime)?, float: targets };
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Ok(Err(reason)) => tracing::info!(block = block(), reason, "block does not learn"),
+            // The engine ran the network whole, but not this part of it or its gradient.
+            Err(reason) => tracing::warn!(block = block(), %reason, "block does not learn"),
+        }
+        let quantized = run(&self.network.quantized(self.scheme)?, between, &self.values.quantized, self.runtime)?;
+        self.values = Values { quantized, float: targets };
         Ok(better)
     }
 
-    /// What a block learns, and its loss on held-out samples before and after; or why it does not.
+    /// The network with a block that has learned and is solved, and the block's error on held-out samples before and
+    /// after; or why it does not learn.
+    fn solved(
+        &self,
+        at: usize,
+        between: Between,
+        targets: &[Sample],
+    ) -> Result<Result<(Network, [f64; 2]), String>, SolveError> {
+        let start = std::time::Instant::now();
+        let parameters = match self.learned(at, between, targets)? {
+            Ok(parameters) => parameters,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let learning = start.elapsed().as_secs_f64();
+        let mut network = self.network.clone();
+        network.take(&parameters);
+        let inside = |layer: &&&Layer| {
+            let name = self.float.graph.value(layer.output).name();
+            parameters.layers.iter().any(|learned| learned.output == name)
+        };
+        let layers: Vec<&Layer> = self.layers.iter().filter(inside).copied().collect();
+        let place = Place { scheme: self.scheme, solver: self.solver, read: between.read, runtime: self.runtime };
+        network.solve(&layers, place, &self.values.quantized[..self.fitted])?;
+        tracing::debug!(learning, solving = start.elapsed().as_secs_f64() - learning, "seconds");
+        let checked = |network: &Network| -> Result<f64, SolveError> {
+            let samples = &self.values.quantized[self.fitted..];
+            let found = run(&network.quantized(self.scheme)?, between, samples, self.runtime)?;
+            Ok(distance(&targets[self.fitted..], &found))
+        };
+        Ok(Ok((network.clone(), [checked(&self.network)?, checked(&network)?])))
+    }
+
+    /// What a block learns, or why it does not.
     fn learned(
         &self,
         at: usize,
         between: Between,
         targets: &[Sample],
-    ) -> Result<Result<(Parameters, [f64; 2]), String>, SolveError> {
+    ) -> Result<Result<Parameters, String>, SolveError> {
         let [Some(first), Some(target)] = [self.values.quantized.first(), targets.first()] else {
             return Ok(Err("there are no samples".to_owned()));
         };
         if !Part::takes(target) {
             return Ok(Err("what it writes is not all floats".to_owned()));
         }
-        let (model, quantizers) = (&self.relaxed.model, &self.relaxed.quantizers);
-        let part = Part::new(model, quantizers, between, [first, target], &mean_squares(targets), self.runtime)?;
+        let Relaxed { model, quantizers } = Relaxed::new(&self.network.model, self.scheme, &self.network.observed)?;
+        let part = Part::new(&model, &quantizers, between, [first, target], &mean_squares(targets), self.runtime)?;
         let mut layers = Vec::new();
         for layer in &self.layers {
             let inside = part.has(model.graph.value(layer.output).name());
-            layers.extend(if inside { LearnedLayer::new(model, layer)? } else { None });
+            layers.extend(if inside { LearnedLayer::new(&model, layer)? } else { None });
         }
         let mut parameters = match part.with_gradients(Parameters::new(layers, part.quantizers())) {
             Ok(parameters) => parameters,
             Err(reason) => return Ok(Err(reason)),
         };
-        let checked = |parameters: &Parameters| {
-            let sample = |at: usize| joined(self.values.quantized[at].clone(), &targets[at]);
-            part.error(parameters, (self.fitted..targets.len()).map(sample).collect(), self.runtime)
-        };
-        let before = checked(&parameters)?;
-        let mut random = Random::new(self.seed, STREAM, at as u64);
+        let mut random = Random::new(self.scheme.seed, STREAM, at as u64);
         for step in 0..self.steps {
-            let batch: Vec<usize> =
-                (0..BATCH.min(self.fitted)).map(|_| random.below(self.fitted as u64) as usize).collect();
+            let count = BATCH.min(self.fitted);
+            let batch: Vec<usize> = (0..count).map(|_| random.below(self.fitted as u64) as usize).collect();
             let mut sample = |at: usize| {
                 joined(mixed(&self.values.float[at], &self.values.quantized[at], &mut random), &targets[at])
             };
@@ -247,39 +263,7 @@ impl Run<'_> {
             parameters.step(&gradients, 0.5 * (1.0 + (std::f32::consts::PI * progress).cos()));
             self.runtime.step(1)?;
         }
-        let after = checked(&parameters)?;
-        Ok(Ok((parameters, [before, after])))
-    }
-
-    /// Takes over what a block has learned.
-    fn take(&mut self, parameters: Parameters) {
-        parameters.put(&mut self.relaxed.model);
-        for learned in parameters.quantizers {
-            let own = self.relaxed.quantizers.iter_mut().find(|own| own.written == learned.written);
-            own.into_iter().for_each(|own| own.grid = learned.grid);
-        }
-    }
-
-    fn finish(self, observed: &Observed) -> Result<Learned, SolveError> {
-        let Self { float, relaxed, layers, .. } = self;
-        let mut observed = observed.clone();
-        for Quantizer { owner, grid, .. } in &relaxed.quantizers {
-            match owner {
-                Owner::Value(name) => observed.activations.insert(name.clone(), *grid),
-                Owner::Layer(name) => observed.requantized.insert(name.clone(), *grid),
-            };
-        }
-        let mut model = float.clone();
-        for layer in layers {
-            for value in [Some(layer.weight), layer.bias].into_iter().flatten() {
-                if let Some(tensor) = relaxed.model.graph.constant(value).filter(|tensor| tensor.is_float()) {
-                    model.graph.set_initializer(value, tensor.clone());
-                }
-            }
-        }
-        let mut reference = relaxed.model;
-        round(&mut reference, &relaxed.quantizers)?;
-        Ok(Learned { model, reference, observed })
+        Ok(Ok(parameters))
     }
 }
 
@@ -337,7 +321,7 @@ fn mean_squares(samples: &[Sample]) -> Vec<f64> {
 
 /// Whether the outputs of the second of two networks are nearer to those of the float one, on samples that no block has
 /// learned from.
-pub(crate) fn better(
+pub(super) fn better(
     float: &Model,
     networks: [&Model; 2],
     data: &Dataset,

@@ -199,6 +199,7 @@ impl Part {
     }
 
     /// The mean loss over samples. Each has the values read, then the targets.
+    #[cfg(test)]
     pub(super) fn error(
         &self,
         parameters: &Parameters,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::learning::{better, steps};
+use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::{Relaxed, round};
@@ -15,6 +17,8 @@ use crate::prepare::{annotate, prepare};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::solve::network::round_layers;
+use crate::solve::reconstruct::reconstruct;
 use crate::{BatchNorm, Options};
 use msq_passes::Profile;
 use msq_passes::analysis::Layer;
@@ -86,9 +90,18 @@ impl Case {
         Self { model, data, scheme, observed }
     }
 
-    fn learn(&self, steps: usize, threads: usize) -> Option<Learned> {
-        let learning = Learning { steps, seconds: None };
-        learn(&self.model, &self.scheme, &self.observed, &self.data, learning, &Runtime::with_threads(threads)).unwrap()
+    /// Solved by `gram`, then by blocks in so many steps.
+    fn solved(&self, steps: usize, threads: usize) -> [Network; 2] {
+        let runtime = Runtime::with_threads(threads);
+        let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None });
+        let (model, mut observed) = (self.model.clone(), self.observed.clone());
+        let mut solved = round_layers(&model, &self.scheme, &observed, &solver).unwrap();
+        reconstruct(&model, &self.scheme, &mut observed, &mut solved, &self.data, &solver, &runtime).unwrap();
+        let gram = Network { model, observed, solved };
+        let Network { model, mut observed, mut solved } = gram.clone();
+        let now = (&mut observed, &mut solved);
+        learn(&model, &self.scheme, now, &self.data, (&solver, learning), &runtime).unwrap();
+        [gram, Network { model, observed, solved }]
     }
 
     fn layer(&self, name: &str) -> &Layer {
@@ -155,25 +168,23 @@ fn quantizers_stand_where_the_scheme_places_them() {
 }
 
 #[test]
-fn learning_brings_outputs_nearer_on_samples_held_out() {
-    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(3));
-    let before = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
-    let mut before = (before.model, before.quantizers);
-    round(&mut before.0, &before.1).unwrap();
-    let learned = case.learn(60, 2).unwrap();
+fn outputs_are_nearer_on_samples_held_out() {
+    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(2));
+    let [gram, block] = case.solved(40, 2);
+    let networks = [&gram, &block].map(|network| network.quantized(&case.scheme).unwrap());
     let runtime = Runtime::with_threads(2);
-    assert!(better(&case.model, [&before.0, &learned.reference], &case.data, &runtime).unwrap());
-    assert!(!better(&case.model, [&learned.reference, &before.0], &case.data, &runtime).unwrap());
-    assert_ne!(case.weight(&case.model, "second"), case.weight(&learned.model, "second"));
-    assert_ne!(case.observed.requantized, learned.observed.requantized);
+    let [first, second] = networks.each_ref();
+    assert!(better(&case.model, [first, second], &case.data, &runtime).unwrap());
+    assert!(!better(&case.model, [second, first], &case.data, &runtime).unwrap());
+    assert_ne!(gram.observed.requantized, block.observed.requantized);
 }
 
 #[test]
 fn what_is_learned_does_not_depend_on_threads() {
-    let case = Case::new(RESIDUAL, 40, ActivationBits::Bits(2));
-    let [one, three] = [1, 3].map(|threads| case.learn(12, threads).unwrap());
+    let case = Case::new(RESIDUAL, 48, ActivationBits::Bits(2));
+    let [one, three] = [1, 3].map(|threads| case.solved(12, threads)[1].clone());
     for layer in ["first", "second", "third", "head"] {
-        assert_eq!(case.weight(&one.model, layer), case.weight(&three.model, layer), "{layer}");
+        assert_eq!(one.solved[layer].layer, three.solved[layer].layer, "{layer}");
     }
     assert_eq!(one.observed.activations, three.observed.activations);
     assert_eq!(one.observed.requantized, three.observed.requantized);
@@ -182,15 +193,31 @@ fn what_is_learned_does_not_depend_on_threads() {
 #[test]
 fn blocks_without_a_gradient_stay() {
     let case = Case::new(WITHOUT_RULE, 160, ActivationBits::Bits(2));
-    let learned = case.learn(40, 2).unwrap();
-    let stays = |name: &str| case.weight(&case.model, name) == case.weight(&learned.model, name);
-    assert!(stays("second"));
-    assert!(!stays("third"));
+    let [gram, block] = case.solved(40, 2);
+    assert_eq!(gram.solved["second"].layer, block.solved["second"].layer);
+    assert_ne!(gram.solved["third"].layer, block.solved["third"].layer);
 }
 
 #[test]
-fn nothing_learns_from_few_samples_in_no_steps_or_without_quantizers() {
-    assert!(Case::new(RESIDUAL, 12, ActivationBits::Bits(3)).learn(5, 1).is_none());
-    assert!(Case::new(RESIDUAL, 32, ActivationBits::Bits(3)).learn(0, 1).is_none());
-    assert!(Case::new(RESIDUAL, 32, ActivationBits::Float).learn(5, 1).is_none());
+fn nothing_learns_from_few_samples_or_without_quantizers() {
+    for (samples, activations) in [(12, ActivationBits::Bits(3)), (32, ActivationBits::Float)] {
+        let [gram, block] = Case::new(RESIDUAL, samples, activations).solved(5, 1);
+        for layer in ["first", "second", "third", "head"] {
+            assert_eq!(gram.solved[layer].layer, block.solved[layer].layer, "{layer}");
+        }
+        assert_eq!(gram.observed.activations, block.observed.activations);
+    }
+}
+
+/// Work is counted: half the time is half the steps, and no more than what was asked for.
+#[test]
+fn time_is_counted_work() {
+    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let layers: Vec<&Layer> = case.scheme.layers().collect();
+    let of = |seconds| steps(&case.model, &layers, 3, Learning { steps: 1_000, seconds });
+    assert_eq!(of(None), 1_000);
+    assert_eq!(of(Some(1e6)), 1_000);
+    assert_eq!(of(Some(0.0)), 0);
+    let [whole, half] = [of(Some(6.0)), of(Some(3.0))];
+    assert!(whole > 50 && whole < 1_000 && whole.abs_diff(2 * half) <= 1, "{whole} {half}");
 }
