@@ -2,7 +2,7 @@
 
 use super::Learning;
 use super::cuts::cuts;
-use super::network::{Network, Place};
+use super::network::{Network, Place, in_front_of_quantizers};
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::Relaxed;
@@ -78,7 +78,15 @@ pub(crate) fn learn(
     let mut read = inputs(model);
     let mut any = false;
     for (at, written) in ends.into_iter().enumerate() {
-        any |= run.block(at, Between { read: &read, written: &written })?;
+        match run.block(at, Between { read: &read, written: &written }) {
+            Ok(better) => any |= better,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            // The engine ran the network whole, but not this part of it.
+            Err(reason) => {
+                tracing::warn!(block = written.join("`, `"), %reason, "no block learns");
+                return Ok(());
+            }
+        }
         read = written;
     }
     runtime.end();
@@ -270,7 +278,7 @@ impl Run<'_> {
 /// What a network writes for samples at one cut, at the next.
 fn run(model: &Model, between: Between, samples: &[Sample], runtime: &Runtime) -> Result<Vec<Sample>, SolveError> {
     let first = samples.first().ok_or(ExecuteError::NoSamples)?;
-    let segment = Segment::between(model, between.read, first, between.written)?;
+    let segment = Segment::between(model, &in_front_of_quantizers(model, between.read), first, between.written)?;
     let mut written = Vec::with_capacity(samples.len());
     let visit = |kept: &mut Vec<Sample>, _: usize, ran: Ran| -> Result<(), SolveError> {
         kept.push(ran.sample(ran.len()).map_err(ExecuteError::from)?);

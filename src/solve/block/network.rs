@@ -7,6 +7,7 @@ use crate::data::{Dataset, Sample};
 use crate::execute::ExecuteError;
 use crate::execute::fold::{Pool, fold_pair};
 use crate::execute::segment::{Ran, Segment};
+use crate::execute::walk::before_quantizer;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
@@ -81,6 +82,17 @@ impl Network {
     }
 }
 
+/// Names in a quantized network of the values that a block reads, each in front of its quantizer: `Slice` and `Pad` read
+/// the integers. A second rounding changes nothing.
+pub(super) fn in_front_of_quantizers(network: &Model, read: &[String]) -> Vec<String> {
+    let graph = &network.graph;
+    let name = |name: &String| {
+        let value = graph.find(name).map(|value| before_quantizer(graph, value));
+        value.map_or_else(|| name.clone(), |value| graph.value(value).name().to_owned())
+    };
+    read.iter().map(name).collect()
+}
+
 /// From the start of a block to the input of a layer, found by its name.
 fn in_front_of(model: &Model, layer: &Layer, place: Place, samples: &[Sample]) -> Result<Segment, SolveError> {
     let graph = &model.graph;
@@ -88,5 +100,6 @@ fn in_front_of(model: &Model, layer: &Layer, place: Place, samples: &[Sample]) -
     let input = node.and_then(|(_, node)| node.input(1 - layer.weight_slot));
     let input = input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })?;
     let first = samples.first().ok_or(ExecuteError::NoSamples)?;
-    Ok(Segment::between(model, place.read, first, &[graph.value(input).name().to_owned()])?)
+    let read = in_front_of_quantizers(model, place.read);
+    Ok(Segment::between(model, &read, first, &[graph.value(input).name().to_owned()])?)
 }
