@@ -115,7 +115,7 @@ pub(super) fn steps(model: &Model, layers: &[&Layer], blocks: usize, learning: L
 }
 
 /// Whether a sample is held out.
-fn is_held_out(sample: &usize) -> bool {
+fn is_held_out(sample: usize) -> bool {
     sample % HELD_OUT == HELD_OUT - 1
 }
 
@@ -138,7 +138,7 @@ fn samples(
     let room = runtime.memory.map_or(STORED, |memory| memory / 4) / (4 * COPIES * most.max(1) as u64);
     let wanted = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
     let shapes = |sample: &Sample| sample.arrays.iter().map(|array| array.shape().to_vec()).collect::<Vec<_>>();
-    let parts: (Vec<usize>, Vec<usize>) = (0..data.len()).partition(|sample| !is_held_out(sample));
+    let parts: (Vec<usize>, Vec<usize>) = (0..data.len()).partition(|&sample| !is_held_out(sample));
     let (mut taken, mut fitted) = (Vec::with_capacity(wanted), 0);
     for part in [parts.0, parts.1] {
         fitted = taken.len();
@@ -299,7 +299,7 @@ fn joined(mut sample: Sample, targets: &Sample) -> Sample {
     sample
 }
 
-/// Each element of a sample as the float or as the quantized network has it, with probability ½ (QDrop).
+/// Each element of a sample as the float or as the quantized network has it, with probability ½ (`QDrop`).
 fn mixed(float: &Sample, quantized: &Sample, random: &mut Random) -> Sample {
     let mut mix = |(x, y): (&Array, &Array)| {
         let values = x.to_f32().into_iter().zip(y.to_f32());
@@ -336,7 +336,7 @@ pub(super) fn better(
     runtime: &Runtime,
 ) -> Result<bool, SolveError> {
     let mut samples = Vec::new();
-    for at in (0..data.len()).filter(is_held_out) {
+    for at in (0..data.len()).filter(|&at| is_held_out(at)) {
         samples.push(data.sample(at).map_err(ExecuteError::from)?);
     }
     let (read, written) = (inputs(float), outputs(float));

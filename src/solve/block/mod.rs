@@ -2,8 +2,8 @@
 //!
 //! Rounding activations to few bits costs more than rounding weights, and no closed form makes up for it. BRECQ (Li et al.,
 //! arXiv 2102.05426) learns what minimises the error behind each block of a network, with all layers of the block
-//! together; QDrop (Wei et al., arXiv 2203.05740) shows that activations have to be quantized meanwhile, and not all of
-//! them. Both do so while weights are rounded, by gradients. Here each block learns with its activations quantized and
+//! together; `QDrop` (Wei et al., arXiv 2203.05740) shows that activations have to be quantized meanwhile, and not all
+//! of them. Both do so while weights are rounded, by gradients. Here each block learns with its activations quantized and
 //! its weights in float; then `gram` rounds the weights, so that every grid of weights gains, trellis codes too.
 //!
 //! 1. **Blocks** ([`cuts`]): cuts where one value is live, so that a residual block is one block.
