@@ -10,8 +10,9 @@ use msq_passes::{
     CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
     ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants,
     HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
-    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RewriteActivations,
-    ShareConstants, ShareWeights, SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
+    RewriteActivations, ShareConstants, ShareWeights, SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset,
+    run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};

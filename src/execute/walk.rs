@@ -242,7 +242,7 @@ fn in_front_of(model: &Model, layer: &Layer, open: Option<&str>, later: &[Layer]
 }
 
 /// What the quantizer that makes a value reads; the value itself where none does.
-fn before_quantizer(graph: &Graph, value: ValueId) -> ValueId {
+pub(crate) fn before_quantizer(graph: &Graph, value: ValueId) -> ValueId {
     let mut at = value;
     while let Some(node) = graph.value(at).producer().map(|(node, _)| graph.node(node)) {
         let Some(input) = node.input(0) else { break };

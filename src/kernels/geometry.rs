@@ -103,6 +103,11 @@ impl Geometry {
         self.groups
     }
 
+    /// Whether it is a convolution, whose channels are the second axis of what it reads and writes.
+    pub(crate) fn is_window(&self) -> bool {
+        self.window.is_some()
+    }
+
     /// Output channels of a group, O.
     pub fn outputs(&self) -> usize {
         self.outputs

@@ -42,6 +42,7 @@ use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Float16, Format, Options, RoundingMode};
 use crate::scheme::{Scheme, metadata, refuse_unknown, refuse_unknown_operators};
+use crate::solve::block::learn;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Solver, SolverRow, solver};
@@ -370,6 +371,9 @@ fn solve(
     };
     let mut solved = round_layers(model, scheme, observed, solver)?;
     reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
+    if let Some(learning) = solver.learning() {
+        learn(model, scheme, (observed, &mut solved), calibration.data, (solver, learning), runtime)?;
+    }
     Ok(solved)
 }
 

@@ -173,9 +173,14 @@ pub struct SolveOptions {
     /// taken, and more where samples are few.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one))]
     pub position_step: usize,
-    /// Mini-batches per layer for the solvers that learn, `adaround` and `lsq`.
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 2_000, value_parser = at_least_one))]
-    pub solver_steps: usize,
+    /// Mini-batches for the solvers that learn: per layer for `adaround` and `lsq`, per block for `block`
+    /// [default: 2,000 per layer, 250 per block].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = at_least_one))]
+    pub solver_steps: Option<usize>,
+    /// Seconds of work that `block` may learn for, about: work is counted, not timed, so that the result depends on no
+    /// clock [default: no limit].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
+    pub solver_time: Option<f64>,
 }
 
 /// What the written file looks like.
@@ -309,7 +314,8 @@ impl Default for SolveOptions {
             rounding: RoundingMode::default(),
             bias_correction: true,
             position_step: 8,
-            solver_steps: 2_000,
+            solver_steps: None,
+            solver_time: None,
         }
     }
 }
@@ -334,7 +340,8 @@ impl Options {
     /// them, the solver chooses them well, and the weights are so many that tables pay.
     pub(crate) fn takes_trellis(&self, model: &Model) -> bool {
         let weights = || layers(model).iter().map(Layer::weights).sum::<usize>();
-        let gram = self.solve.solver.as_ref().is_none_or(|solver| *solver == SolverName::GRAM);
+        let closed = [SolverName::GRAM, SolverName::BLOCK];
+        let gram = self.solve.solver.as_ref().is_none_or(|solver| closed.contains(solver));
         let nearest = self.solve.rounding == RoundingMode::Nearest;
         self.scheme.profile.folds_decoders
             && gram

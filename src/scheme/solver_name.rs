@@ -17,6 +17,9 @@ impl SolverName {
     /// The closed form: the default where a layer has fewer bits.
     pub const GRAM: Self = Self::new("gram");
 
+    /// The closed form after blocks have learned.
+    pub const BLOCK: Self = Self::new("block");
+
     /// A name.
     pub const fn new(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))

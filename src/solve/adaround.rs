@@ -13,7 +13,7 @@
 //! steps; then β falls linearly from 20 to 2, which draws h to 0 or 1 from the ends inwards. In the end h is rounded, and
 //! rows that are no better than rounded to nearest are rounded to nearest.
 
-use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, choose, levels, of_each_row};
+use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, STEPS, choose, levels, of_each_row};
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::solve::SolverRow;
 use rayon::prelude::*;
@@ -36,7 +36,7 @@ pub(super) const ROW: SolverRow = SolverRow {
     minimises: "Σ ‖f(W·x + b) − f(V·x̂ + b')‖²",
     time: "long",
     options: &["solver_steps"],
-    solver: |options| Box::new(AdaRound { steps: options.solver_steps }),
+    solver: |options| Box::new(AdaRound { steps: options.solver_steps.unwrap_or(STEPS) }),
     quick: None,
 };
 

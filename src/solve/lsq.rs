@@ -16,7 +16,7 @@
 //!
 //! Rows that are no better than rounded to nearest are rounded to nearest; with one scale for all, the layer as a whole.
 
-use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, choose, levels, of_each_row};
+use super::gradient::{Adam, Batches, Buffers, LearnedRows, Part, Reading, STEPS, choose, levels, of_each_row};
 use super::{Grid, Problem, Solution, SolveError, Solver, StatisticsKind};
 use crate::quant::{QuantizedWeight, normal_scale};
 use crate::solve::SolverRow;
@@ -39,7 +39,7 @@ pub(super) const ROW: SolverRow = SolverRow {
     minimises: "Σ ‖f(W·x + b) − f(V·x̂ + b')‖²",
     time: "long",
     options: &["solver_steps"],
-    solver: |options| Box::new(Lsq { steps: options.solver_steps }),
+    solver: |options| Box::new(Lsq { steps: options.solver_steps.unwrap_or(STEPS) }),
     quick: None,
 };
 

@@ -10,6 +10,7 @@
 //! held_out    ── whether a solution beats rounding to nearest on samples it was not fitted to
 //! problem     ── what a solver is given and what it answers
 //! rows        ── a weight as the rows of a problem
+//! block       ── blocks of float layers that learn to make up for quantized activations, before they are solved
 //! bias        ── the bias as it is written
 //! statistics  ── moments or columns of a layer's input
 //! registry    ── the solvers by name
@@ -20,6 +21,7 @@ mod agreed;
 mod bias;
 mod bias_correction;
 mod binary_bases;
+pub mod block;
 mod codebook;
 pub mod cosine;
 mod error;
@@ -102,6 +104,12 @@ pub trait Solver: std::fmt::Debug + Send + Sync {
     /// Whether it chooses the scale of the layer's input as well ([`Problem::input`]).
     fn scales_input(&self) -> bool {
         false
+    }
+
+    /// How blocks of the float network learn to make up for quantized activations before their weights are solved; `None`
+    /// where they do not.
+    fn learning(&self) -> Option<block::Learning> {
+        None
     }
 
     /// Whether it takes the nearest level for each weight: its scales may then be rounded to half precision, and the

@@ -174,14 +174,18 @@ class SolveOptions:
         bias_correction: Whether the bias takes back what rounding the weights does to the mean of a layer's output.
         position_step: Stride between the positions of an activation that `gram` samples, 1 for all; at least 32
             positions per sample are taken, and more where samples are few.
-        solver_steps: Mini-batches per layer for the solvers that learn, `adaround` and `lsq`.
+        solver_steps: Mini-batches for the solvers that learn: per layer for `adaround` and `lsq`, per block for
+            `block` [default: 2,000 per layer, 250 per block].
+        solver_time: Seconds of work that `block` may learn for, about: work is counted, not timed, so that the
+            result depends on no clock [default: no limit].
     """
 
     solver: SolverName | None
     rounding: RoundingMode
     bias_correction: bool = field(metadata={"key": "bias-correction"})
     position_step: int = field(metadata={"key": "position-step"})
-    solver_steps: int = field(metadata={"key": "solver-steps"})
+    solver_steps: int | None = field(metadata={"key": "solver-steps"})
+    solver_time: float | None = field(metadata={"key": "solver-time"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ pub(super) use choice::{LearnedRows, choose};
 pub(super) use descent::{Adam, Batches};
 pub(super) use reading::Reading;
 
+/// Mini-batches per layer, unless the options say otherwise.
+pub(super) const STEPS: usize = 2_000;
 /// Columns of which all outputs are computed at a time.
 const BLOCK: usize = 512;
 /// Rows in a task.

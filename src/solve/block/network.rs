@@ -1,0 +1,105 @@
+//! The network while its blocks are learned and solved: float weights, steps of quantizers, and what layers are solved to.
+
+use super::parameters::Parameters;
+use super::relaxed::{Owner, Relaxed, round};
+use crate::calibrate::observe::Observed;
+use crate::data::{Dataset, Sample};
+use crate::execute::ExecuteError;
+use crate::execute::fold::{Pool, fold_pair};
+use crate::execute::segment::{Ran, Segment};
+use crate::execute::walk::before_quantizer;
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
+use crate::solve::{SolveError, Solver, StatisticsCollector};
+use msq_passes::analysis::Layer;
+use msq_passes::ir::Model;
+
+/// A network so far.
+#[derive(Clone, Debug)]
+pub(super) struct Network {
+    /// In float, with what was learned.
+    pub(super) model: Model,
+    pub(super) observed: Observed,
+    pub(super) solved: Solved,
+}
+
+/// Where and how layers are solved.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) scheme: &'a Scheme,
+    pub(super) solver: &'a dyn Solver,
+    /// Names of the values that the block reads.
+    pub(super) read: &'a [String],
+    pub(super) runtime: &'a Runtime<'a>,
+}
+
+impl Network {
+    /// As QDQ.
+    pub(super) fn quantized(&self, scheme: &Scheme) -> Result<Model, SolveError> {
+        let mut network = self.model.clone();
+        quantize_graph(&mut network, scheme, &self.observed, &self.solved, Biases::Exact, None)?;
+        Ok(network)
+    }
+
+    /// Takes over what a block has learned.
+    pub(super) fn take(&mut self, parameters: &Parameters) {
+        parameters.layers.iter().for_each(|layer| layer.put(&mut self.model));
+        for quantizer in &parameters.quantizers {
+            match &quantizer.owner {
+                Owner::Value(name) => self.observed.activations.insert(name.clone(), quantizer.grid),
+                Owner::Layer(name) => self.observed.requantized.insert(name.clone(), quantizer.grid),
+            };
+        }
+    }
+
+    /// Solves the layers of a block in turn, so that they compute what they do with float weights. `samples` are what the
+    /// block reads.
+    pub(super) fn solve(&mut self, layers: &[&Layer], place: Place, samples: &[Sample]) -> Result<(), SolveError> {
+        let Relaxed { model: mut learned, quantizers } = Relaxed::new(&self.model, place.scheme, &self.observed)?;
+        round(&mut learned, &quantizers)?;
+        for layer in layers {
+            let quantized = self.quantized(place.scheme)?;
+            let empty = StatisticsCollector::new(place.solver.statistics(), &self.model, layer, samples.len())?;
+            let mut total = empty.clone();
+            let segments =
+                [in_front_of(&learned, layer, place, samples)?, in_front_of(&quantized, layer, place, samples)?];
+            let [first, second] = segments.each_ref().map(|segment| Pool::new(segment, place.runtime));
+            let visit = |sums: &mut StatisticsCollector, at: usize, [x, x_hat]: [Ran; 2]| -> Result<(), SolveError> {
+                let float = x.values(0).map_err(ExecuteError::from)?;
+                let quantized = x_hat.values(0).map_err(ExecuteError::from)?;
+                Ok(sums.observe(at, &float, &quantized, x.shape(0), None)?)
+            };
+            let merge = |part: StatisticsCollector| -> Result<(), SolveError> { Ok(total.merge(part)?) };
+            let data = Dataset::stored(samples.to_vec());
+            fold_pair([&first, &second], [&data; 2], &place.runtime.silent(), || empty.clone(), visit, merge)?;
+            let statistics = total.finish();
+            let Self { model, observed, .. } = &*self;
+            let rounded = solve_layer(model, place.scheme, observed, layer, place.solver, Some(&statistics))?;
+            self.solved.insert(layer.name.clone(), rounded);
+        }
+        Ok(())
+    }
+}
+
+/// Names in a quantized network of the values that a block reads, each in front of its quantizer: `Slice` and `Pad` read
+/// the integers. A second rounding changes nothing.
+pub(super) fn in_front_of_quantizers(network: &Model, read: &[String]) -> Vec<String> {
+    let graph = &network.graph;
+    let name = |name: &String| {
+        let value = graph.find(name).map(|value| before_quantizer(graph, value));
+        value.map_or_else(|| name.clone(), |value| graph.value(value).name().to_owned())
+    };
+    read.iter().map(name).collect()
+}
+
+/// From the start of a block to the input of a layer, found by its name.
+fn in_front_of(model: &Model, layer: &Layer, place: Place, samples: &[Sample]) -> Result<Segment, SolveError> {
+    let graph = &model.graph;
+    let node = graph.nodes().find(|(_, node)| node.label(graph) == layer.name);
+    let input = node.and_then(|(_, node)| node.input(1 - layer.weight_slot));
+    let input = input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })?;
+    let first = samples.first().ok_or(ExecuteError::NoSamples)?;
+    let read = in_front_of_quantizers(model, place.read);
+    Ok(Segment::between(model, &read, first, &[graph.value(input).name().to_owned()])?)
+}

@@ -1,0 +1,279 @@
+//! One block: its loss, and the gradients of that by what is learned.
+//!
+//! With v what the block writes and t what it writes in the float network, the loss of a sample is
+//! `‖v − t‖² / E‖t‖²`, summed over the values written. It is part of the graph that is differentiated. Gradients by
+//! weights are products of the gradient g behind a layer and the columns x̂ that it reads, `∂L/∂W = Σ g·x̂ᵀ`; those by
+//! the step s of a quantizer y = s·q(x/s) are those of LSQ (arXiv 1902.08153):
+//!
+//! `∂L/∂ ln s = Σ g·(y − x)` inside the range, `Σ g·y` outside.
+
+use super::parameters::{Gradients, LearnedLayer, Parameters};
+use super::relaxed::{Quantizer, round};
+use crate::data::{Array, Dataset, Sample};
+use crate::execute::ExecuteError;
+use crate::execute::fold::Pool;
+use crate::execute::segment::{Ran, Segment, inputs};
+use crate::kernels::{Geometry, Sampling, Unfolded};
+use crate::runtime::Runtime;
+use crate::solve::SolveError;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
+use msq_passes::ir::{DataType, Model, TypeProto};
+use msq_passes::{Differentiate, pipelines};
+
+/// A block of a network with quantizers, for samples of one shape.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Quantizers as clamps, the loss behind what is written; its inputs are what is read, then the targets.
+    base: Model,
+    /// Names of the losses.
+    losses: Vec<String>,
+    /// Of the elements of each loss: 1/E‖t‖².
+    weights: Vec<Array>,
+    /// The quantizers of the block, those that are not learned too.
+    quantizers: Vec<Quantizer>,
+}
+
+/// What a block reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Between<'a> {
+    pub(super) read: &'a [String],
+    pub(super) written: &'a [String],
+}
+
+impl Part {
+    /// The block between some values. `first` and `targets` are those of one sample, and `signals` the mean square of each
+    /// target.
+    pub(super) fn new(
+        relaxed: &Model,
+        quantizers: &[Quantizer],
+        between: Between,
+        [first, targets]: [&Sample; 2],
+        signals: &[f64],
+        runtime: &Runtime,
+    ) -> Result<Self, SolveError> {
+        let segment = Segment::between(relaxed, between.read, first, between.written)?;
+        let mut base = segment.model;
+        let fixed = |array: &Array| {
+            TypeProto::tensor(array.dtype(), &array.shape().iter().map(|&n| Some(n)).collect::<Vec<_>>())
+        };
+        let typed = base.graph.runtime_inputs().zip(first.arrays.iter().map(fixed)).collect();
+        base.graph.set_inputs(typed);
+        base.graph.clear_value_info();
+        let (mut losses, mut weights) = (Vec::new(), Vec::new());
+        for ((name, target), &signal) in between.written.iter().zip(&targets.arrays).zip(signals) {
+            let Some(written) = base.graph.find(name) else { continue };
+            let wanted = base.graph.add_value(&format!("{name}_target"));
+            base.graph.add_input(wanted, fixed(target));
+            let error = base.graph.add_op("Sub", &[Some(written), Some(wanted)], Vec::new(), &format!("{name}_error"));
+            let loss = base.graph.add_op("Mul", &[Some(error), Some(error)], Vec::new(), &format!("{name}_loss"));
+            base.graph.set_type(loss, fixed(target));
+            base.graph.add_output(loss);
+            losses.push(base.graph.value(loss).name().to_owned());
+            let weight = (1.0 / (signal * target.len() as f64).max(f64::MIN_POSITIVE)) as f32;
+            let weight = if weight.is_finite() { weight } else { 0.0 };
+            weights.push(Array::from_f32(target.shape().to_vec(), vec![weight; target.len()]));
+        }
+        let weights = weights.into_iter().collect::<Result<_, _>>().map_err(odd)?;
+        runtime.backend().infer(&base).map_err(ExecuteError::from)?.annotate(&mut base);
+        let own = |quantizer: &&Quantizer| base.graph.find(&quantizer.written).is_some();
+        let quantizers = quantizers.iter().filter(own).cloned().collect();
+        Ok(Self { base, losses, weights, quantizers })
+    }
+
+    /// Whether a value is computed in the block.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.base.graph.find(name).is_some_and(|value| self.base.graph.value(value).producer().is_some())
+    }
+
+    /// The quantizers whose steps follow from data alone.
+    pub(super) fn quantizers(&self) -> Vec<Quantizer> {
+        self.quantizers.iter().filter(|quantizer| quantizer.free).cloned().collect()
+    }
+
+    /// Those of some parameters whose gradients the graph gives, or the reason why none does.
+    pub(super) fn with_gradients(&self, parameters: Parameters) -> Result<Parameters, String> {
+        let mut model = self.base.clone();
+        pipelines::differentiate(self.losses.clone(), wanted(&parameters))
+            .run(&mut model)
+            .map_err(|error| error.to_string())?;
+        let given = |name: &str| model.graph.find(&Differentiate::gradient_of(name)).is_some();
+        let Parameters { layers, quantizers, .. } = parameters;
+        let layers: Vec<LearnedLayer> = layers.into_iter().filter(|layer| given(&layer.output)).collect();
+        let quantizers = quantizers.into_iter().filter(|quantizer| given(&quantizer.written)).collect();
+        if layers.is_empty() {
+            return Err("no layer of it has a gradient".to_owned());
+        }
+        Ok(Parameters::new(layers, quantizers))
+    }
+
+    /// The block with some parameters, without rounding.
+    fn with(&self, parameters: &Parameters) -> Model {
+        let mut model = self.base.clone();
+        parameters.put(&mut model);
+        model
+    }
+
+    /// All quantizers, those learned as they are now.
+    fn now(&self, parameters: &Parameters) -> Vec<Quantizer> {
+        let learned = |own: &Quantizer| parameters.quantizers.iter().find(|other| other.written == own.written);
+        self.quantizers.iter().map(|own| learned(own).unwrap_or(own).clone()).collect()
+    }
+
+    /// Gradients of the mean loss over samples. Each has the values read, then the targets.
+    pub(super) fn gradients(
+        &self,
+        parameters: &Parameters,
+        samples: Vec<Sample>,
+        runtime: &Runtime,
+    ) -> Result<Gradients, SolveError> {
+        let mut model = self.with(parameters);
+        pipelines::differentiate(self.losses.clone(), wanted(parameters)).run(&mut model)?;
+        round(&mut model, &self.now(parameters))?;
+        let mut names: Vec<String> = self.losses.clone();
+        for layer in &parameters.layers {
+            names.extend([layer.input.clone(), Differentiate::gradient_of(&layer.output)]);
+        }
+        for quantizer in &parameters.quantizers {
+            let gradient = Differentiate::gradient_of(&quantizer.written);
+            names.extend([quantizer.read.clone(), quantizer.written.clone(), gradient]);
+        }
+        let share = 1.0 / samples.len().max(1) as f32;
+        let seeded = samples.into_iter().map(|mut sample| {
+            let scaled = |weight: &Array| {
+                let values = weight.to_f32().into_iter().map(|value| value * share).collect();
+                Array::from_f32(weight.shape().to_vec(), values)
+            };
+            sample.arrays.extend(self.weights.iter().map(scaled).collect::<Result<Vec<_>, _>>().map_err(odd)?);
+            Ok(sample)
+        });
+        let seeded = seeded.collect::<Result<Vec<Sample>, SolveError>>()?;
+        let Some(first) = seeded.first() else { return Ok(Gradients::of(parameters)) };
+        let segment = Segment::between(&model, &inputs(&model), first, &names)?;
+        let mut total = Gradients::of(parameters);
+        let visit = |sums: &mut Gradients, _: usize, ran: Ran| self.add(parameters, sums, ran);
+        let merge = |part: Gradients| {
+            total.add(&part);
+            Ok::<(), SolveError>(())
+        };
+        let begin = || Gradients::of(parameters);
+        Pool::new(&segment, runtime).fold(&Dataset::stored(seeded), &runtime.silent(), begin, visit, merge)?;
+        Ok(total)
+    }
+
+    /// Adds the gradients of a sample.
+    fn add(&self, parameters: &Parameters, sums: &mut Gradients, ran: Ran) -> Result<(), SolveError> {
+        let losses = self.losses.len();
+        sums.loss += self.loss(ran)?;
+        for (at, layer) in parameters.layers.iter().enumerate() {
+            let [read, gradient] = [0, 1].map(|slot| losses + 2 * at + slot);
+            let columns = Unfolded::new(&layer.geometry, &values(ran, read)?, ran.shape(read), 0, Sampling::ALL)?;
+            let rows = rows(&layer.geometry, &values(ran, gradient)?, ran.shape(gradient), columns.positions);
+            by_weight(&layer.geometry, &rows, &columns, &mut sums.weights[at]);
+            for (sum, row) in sums.biases[at].iter_mut().zip(rows.chunks(columns.positions.max(1))) {
+                *sum += row.iter().sum::<f32>();
+            }
+        }
+        let first = losses + 2 * parameters.layers.len();
+        for (at, quantizer) in parameters.quantizers.iter().enumerate() {
+            let [x, y, g] = [0, 1, 2].map(|slot| values(ran, first + 3 * at + slot));
+            let [low, high] = quantizer.bounds();
+            let (x, y, g) = (x?, y?, g?);
+            let part = |((x, y), g): ((&f32, &f32), &f32)| {
+                let inside = low < *x && *x < high;
+                f64::from(*g) * f64::from(if inside { y - x } else { *y })
+            };
+            sums.steps[at] += x.iter().zip(y.iter()).zip(g.iter()).map(part).sum::<f64>();
+        }
+        Ok(())
+    }
+
+    /// The loss of a sample, whose losses element by element come first.
+    fn loss(&self, ran: Ran) -> Result<f64, SolveError> {
+        let mut total = 0.0;
+        for (at, weight) in self.weights.iter().enumerate() {
+            let weight = weight.to_f32().first().copied().unwrap_or(0.0);
+            total += f64::from(weight) * values(ran, at)?.iter().map(|&value| f64::from(value)).sum::<f64>();
+        }
+        Ok(total)
+    }
+
+    /// The mean loss over samples. Each has the values read, then the targets.
+    #[cfg(test)]
+    pub(super) fn error(
+        &self,
+        parameters: &Parameters,
+        samples: Vec<Sample>,
+        runtime: &Runtime,
+    ) -> Result<f64, SolveError> {
+        let mut model = self.with(parameters);
+        round(&mut model, &self.now(parameters))?;
+        let count = samples.len().max(1) as f64;
+        let Some(first) = samples.first() else { return Ok(0.0) };
+        let segment = Segment::between(&model, &inputs(&model), first, &self.losses)?;
+        let mut total = 0.0;
+        let visit = |sum: &mut f64, _: usize, ran: Ran| -> Result<(), SolveError> {
+            *sum += self.loss(ran)?;
+            Ok(())
+        };
+        let merge = |part: f64| {
+            total += part;
+            Ok::<(), SolveError>(())
+        };
+        Pool::new(&segment, runtime).fold(&Dataset::stored(samples), &runtime.silent(), || 0.0, visit, merge)?;
+        Ok(total / count)
+    }
+
+    /// Whether a target is compared: all elements it has are floats.
+    pub(super) fn takes(targets: &Sample) -> bool {
+        !targets.arrays.is_empty() && targets.arrays.iter().all(|array| array.dtype() == DataType::Float)
+    }
+}
+
+/// What gradients are wanted of.
+fn wanted(parameters: &Parameters) -> Vec<String> {
+    let mut names: Vec<String> = parameters.layers.iter().map(|layer| layer.output.clone()).collect();
+    names.extend(parameters.quantizers.iter().map(|quantizer| quantizer.written.clone()));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn values(ran: Ran<'_>, at: usize) -> Result<std::borrow::Cow<'_, [f32]>, SolveError> {
+    Ok(ran.values(at).map_err(ExecuteError::from)?)
+}
+
+fn odd(error: crate::data::LengthError) -> SolveError {
+    SolveError::Other { solver: "block".to_owned(), source: Box::new(error) }
+}
+
+/// What a layer writes as rows `[G·O, P]`, out of `[N, G·O, …]` or `[…, O]`.
+fn rows(geometry: &Geometry, values: &[f32], shape: &[usize], positions: usize) -> Vec<f32> {
+    let channels = geometry.groups() * geometry.outputs();
+    let mut rows = vec![0.0; channels * positions];
+    let samples = if geometry.is_window() { shape.first().copied().unwrap_or(1).max(1) } else { positions.max(1) };
+    let each = positions / samples;
+    for (sample, values) in values.chunks(channels * each.max(1)).take(samples).enumerate() {
+        for (channel, values) in values.chunks(each.max(1)).enumerate() {
+            rows[channel * positions + sample * each..][..each].copy_from_slice(values);
+        }
+    }
+    rows
+}
+
+/// Adds Σ g·x̂ᵀ of a sample to the gradient of a weight in storage order.
+fn by_weight(geometry: &Geometry, rows: &[f32], columns: &Unfolded, gradient: &mut [f32]) {
+    let (outputs, size, positions) = (geometry.outputs(), geometry.inputs(), columns.positions);
+    let groups = rows.chunks(outputs * positions.max(1)).zip(columns.values.chunks(size * positions.max(1)));
+    for (group, (rows, columns)) in groups.enumerate() {
+        let mut product = Mat::<f32>::zeros(size, outputs);
+        let left = MatRef::from_row_major_slice(columns, size, positions);
+        let right = MatRef::from_row_major_slice(rows, outputs, positions).transpose();
+        matmul(product.as_mut(), Accum::Replace, left, right, 1.0, Par::Seq);
+        let mut sums = geometry.rows(gradient, group);
+        for (output, sums) in sums.chunks_mut(size.max(1)).enumerate() {
+            sums.iter_mut().zip(product.col_as_slice(output)).for_each(|(sum, value)| *sum += value);
+        }
+        geometry.put_rows(&sums, group, gradient);
+    }
+}

@@ -1,0 +1,233 @@
+//! Blocks of a small residual network.
+
+#![allow(clippy::unwrap_used)]
+
+use super::learning::{better, steps};
+use super::network::Network;
+use super::parameters::{LearnedLayer, Parameters};
+use super::part::{Between, Part};
+use super::relaxed::{Relaxed, round};
+use super::*;
+use crate::calibrate::ObserverKind;
+use crate::calibrate::observe::{Observed, Watch, see};
+use crate::data::random::Random;
+use crate::data::{Array, Dataset, Sample};
+use crate::engine::standard;
+use crate::prepare::{annotate, prepare};
+use crate::runtime::Runtime;
+use crate::scheme::Scheme;
+use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::solve::network::round_layers;
+use crate::solve::reconstruct::reconstruct;
+use crate::{BatchNorm, Options};
+use msq_passes::Profile;
+use msq_passes::analysis::Layer;
+use msq_passes::ir::{Model, TensorProto, import, text};
+
+/// Two blocks with sums around them, one past a `Slice`, which reads integers; and a head.
+const RESIDUAL: &str = "(float[1,3,8,8] x) => (float[1,5] y)
+    <float[4,3,3,3] a = {}, float[4,4,3,3] b = {}, float[4,4,3,3] c = {}, float[5,4] d = {}, float[4] e = {},
+     int64[2] from = {0, 0}, int64[2] to = {8, 8}, int64[2] axes = {2, 3}, int64[2] stride = {2, 2}>
+    {
+        [first] t0 = Conv <pads = [1, 1, 1, 1]> (x, a, e)
+        t1 = Relu (t0)
+        [second] t2 = Conv <pads = [1, 1, 1, 1]> (t1, b, e)
+        t3 = Add (t1, t2)
+        t4 = Relu (t3)
+        [third] t5 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (t4, c)
+        s = Slice (t4, from, to, axes, stride)
+        t6 = Add (s, t5)
+        t7 = GlobalAveragePool (t6)
+        t8 = Flatten (t7)
+        [head] y = Gemm <transB = 1> (t8, d)
+    }";
+
+/// A block whose operator has no gradient rule, between two that learn.
+const WITHOUT_RULE: &str = "(float[1,6] x) => (float[1,5] y)
+    <float[6,8] a = {}, float[8,8] b = {}, float[8,5] c = {}>
+    {
+        [first] t0 = MatMul (x, a)
+        t1 = Relu (t0)
+        [second] t2 = MatMul (t1, b)
+        t3 = Atan (t2)
+        [third] y = MatMul (t3, c)
+    }";
+
+struct Case {
+    model: Model,
+    data: Dataset,
+    scheme: Scheme,
+    observed: Observed,
+}
+
+impl Case {
+    /// Weights and samples are drawn at random.
+    fn new(network: &str, samples: usize, activations: ActivationBits) -> Self {
+        let mut proto = text::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> g {network}")).unwrap();
+        let mut random = Random::new(3, 0, 0);
+        for tensor in proto.graph.as_mut().unwrap().initializer.iter_mut().filter(|tensor| tensor.is_float()) {
+            let shape = tensor.shape().unwrap();
+            let reach = (6.0 / shape.iter().skip(1).product::<usize>() as f32).sqrt();
+            tensor.float_data = (0..shape.iter().product()).map(|_| random.between(-reach, reach)).collect();
+        }
+        let mut model = import(proto).unwrap();
+        prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
+        annotate(&mut model, &*standard());
+        let specs = crate::data::InputSpec::of(&model);
+        let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
+        let sample = |_| {
+            let values = (0..shape.iter().product()).map(|_| random.normal()).collect();
+            Sample { arrays: vec![Array::from_f32(shape.clone(), values).unwrap()] }
+        };
+        let data = Dataset::stored((0..samples).map(sample).collect());
+        let every = LayerPlan { weights: WeightBits::whole(4), activations, ..LayerPlan::default() };
+        let mut options = Options::default().with_plan(&BitPlan::uniform(every));
+        // Layers as small are faster in float, and activations would stay so.
+        options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };
+        let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
+        let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 4, distributions: false };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let seen = see(&model, &scheme, &data, watch, &Runtime::with_threads(2)).unwrap();
+        let observed = seen.observed(&model, &scheme, &pool).unwrap();
+        Self { model, data, scheme, observed }
+    }
+
+    /// Solved by `gram`, then by blocks in so many steps.
+    fn solved(&self, steps: usize, threads: usize) -> [Network; 2] {
+        let runtime = Runtime::with_threads(threads);
+        let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None });
+        let (model, mut observed) = (self.model.clone(), self.observed.clone());
+        let mut solved = round_layers(&model, &self.scheme, &observed, &solver).unwrap();
+        reconstruct(&model, &self.scheme, &mut observed, &mut solved, &self.data, &solver, &runtime).unwrap();
+        let gram = Network { model, observed, solved };
+        let Network { model, mut observed, mut solved } = gram.clone();
+        let now = (&mut observed, &mut solved);
+        learn(&model, &self.scheme, now, &self.data, (&solver, learning), &runtime).unwrap();
+        [gram, Network { model, observed, solved }]
+    }
+
+    fn layer(&self, name: &str) -> &Layer {
+        self.scheme.layers().find(|layer| layer.name == name).unwrap()
+    }
+
+    fn weight(&self, model: &Model, name: &str) -> Vec<f32> {
+        model.constant(self.layer(name).weight).unwrap().unwrap().to_f32().unwrap()
+    }
+}
+
+/// What is learned of a layer behind the last quantizer moves the loss as its gradient says.
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let (read, written) = (["x".to_owned()], ["y".to_owned()]);
+    let between = Between { read: &read, written: &written };
+    let runtime = Runtime::with_threads(1);
+    let samples: Vec<Sample> = (0..4).map(|at| case.data.sample(at).unwrap()).collect();
+    let target = Sample { arrays: vec![Array::from_f32(vec![1, 5], vec![0.3, -0.5, 0.1, 0.0, 2.0]).unwrap()] };
+    let joined = || {
+        let join = |sample: &Sample| Sample { arrays: [&sample.arrays[..], &target.arrays].concat() };
+        samples.iter().map(join).collect::<Vec<_>>()
+    };
+    let part = |model: &Model| {
+        Part::new(model, &relaxed.quantizers, between, [&samples[0], &target], &[0.7], &runtime).unwrap()
+    };
+    let whole = part(&relaxed.model);
+    let layer = LearnedLayer::new(&relaxed.model, case.layer("head")).unwrap().unwrap();
+    let parameters = whole.with_gradients(Parameters::new(vec![layer], whole.quantizers())).unwrap();
+    let gradients = whole.gradients(&parameters, joined(), &runtime).unwrap();
+    assert_eq!(gradients.steps.len(), relaxed.quantizers.len());
+    assert!(gradients.steps.iter().any(|step| step.abs() > 1e-6));
+    let weights = case.weight(&case.model, "head");
+    let none = Parameters::new(Vec::new(), Vec::new());
+    for at in 0..weights.len() {
+        let moved = |by: f32| {
+            let mut weights = weights.clone();
+            weights[at] += by;
+            let mut model = relaxed.model.clone();
+            model.graph.set_initializer(case.layer("head").weight, TensorProto::from_f32("", &[5, 4], &weights));
+            part(&model).error(&none, joined(), &runtime).unwrap()
+        };
+        let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+        let found = f64::from(gradients.weights[0][at]);
+        assert!((slope - found).abs() < 1e-3 * (0.1 + slope.abs()), "{at}: {slope} {found}");
+    }
+}
+
+/// With clamps in the place of quantizers the network still computes what the quantized one does but for rounding, and
+/// with quantizers on 8 bits nearly what the float one does.
+#[test]
+fn quantizers_stand_where_the_scheme_places_them() {
+    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let mut rounded = relaxed.model.clone();
+    round(&mut rounded, &relaxed.quantizers).unwrap();
+    let count = |op: &str| rounded.graph.nodes().filter(|(_, node)| node.is(op)).count();
+    assert_eq!(count("QuantizeLinear"), relaxed.quantizers.len());
+    assert_eq!(count("DequantizeLinear"), relaxed.quantizers.len());
+    let narrow = relaxed.quantizers.iter().filter(|quantizer| quantizer.grid.bits == 3).count();
+    assert!(narrow >= 4 && narrow < relaxed.quantizers.len(), "{narrow}");
+}
+
+#[test]
+fn outputs_are_nearer_on_samples_held_out() {
+    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(2));
+    let [gram, block] = case.solved(40, 2);
+    let networks = [&gram, &block].map(|network| network.quantized(&case.scheme).unwrap());
+    let runtime = Runtime::with_threads(2);
+    let [first, second] = networks.each_ref();
+    assert!(better(&case.model, [first, second], &case.data, &runtime).unwrap());
+    assert!(!better(&case.model, [second, first], &case.data, &runtime).unwrap());
+    assert_ne!(gram.observed.requantized, block.observed.requantized);
+}
+
+#[test]
+fn what_is_learned_does_not_depend_on_threads() {
+    let case = Case::new(RESIDUAL, 48, ActivationBits::Bits(2));
+    let [one, three] = [1, 3].map(|threads| case.solved(12, threads)[1].clone());
+    for layer in ["first", "second", "third", "head"] {
+        assert_eq!(one.solved[layer].layer, three.solved[layer].layer, "{layer}");
+    }
+    assert_eq!(one.observed.activations, three.observed.activations);
+    assert_eq!(one.observed.requantized, three.observed.requantized);
+}
+
+#[test]
+fn blocks_without_a_gradient_stay() {
+    let case = Case::new(WITHOUT_RULE, 32, ActivationBits::Bits(2));
+    let [gram, block] = case.solved(8, 2);
+    assert_eq!(gram.solved["second"].layer, block.solved["second"].layer);
+    // Why: the operator behind the layer.
+    let Relaxed { model, quantizers } = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let (read, written) = (["t1".to_owned()], ["t3".to_owned()]);
+    let between = Between { read: &read, written: &written };
+    let sample = Sample { arrays: vec![Array::from_f32(vec![1, 8], vec![0.5; 8]).unwrap()] };
+    let part = Part::new(&model, &quantizers, between, [&sample, &sample], &[1.0], &Runtime::with_threads(1)).unwrap();
+    let layer = LearnedLayer::new(&model, case.layer("second")).unwrap().unwrap();
+    let reason = part.with_gradients(Parameters::new(vec![layer], part.quantizers())).unwrap_err();
+    assert!(reason.contains("operator Atan has no gradient rule"), "{reason}");
+}
+
+#[test]
+fn nothing_learns_from_few_samples_or_without_quantizers() {
+    for (samples, activations) in [(12, ActivationBits::Bits(3)), (32, ActivationBits::Float)] {
+        let [gram, block] = Case::new(RESIDUAL, samples, activations).solved(5, 1);
+        for layer in ["first", "second", "third", "head"] {
+            assert_eq!(gram.solved[layer].layer, block.solved[layer].layer, "{layer}");
+        }
+        assert_eq!(gram.observed.activations, block.observed.activations);
+    }
+}
+
+/// Work is counted: half the time is half the steps, and no more than what was asked for.
+#[test]
+fn time_is_counted_work() {
+    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let layers: Vec<&Layer> = case.scheme.layers().collect();
+    let of = |seconds| steps(&case.model, &layers, 3, Learning { steps: 1_000, seconds });
+    assert_eq!(of(None), 1_000);
+    assert_eq!(of(Some(1e6)), 1_000);
+    assert_eq!(of(Some(0.0)), 0);
+    let [whole, half] = [of(Some(6.0)), of(Some(3.0))];
+    assert!(whole > 50 && whole < 1_000 && whole.abs_diff(2 * half) <= 1, "{whole} {half}");
+}
