@@ -156,7 +156,7 @@ pub(crate) struct SearchCommand {
     measure: MeasureOptions,
     /// Measure only a part of what layers cost alone, 1/8 to 8/8 for eight machines with the same data and options, and
     /// write it to --output: the searches that take it as --measurements need not
-    #[arg(long, value_name = "PART", requires = "output", conflicts_with_all = ["front", "save_plan"])]
+    #[arg(long, value_name = "PART", conflicts_with_all = ["front", "save_plan"])]
     shard: Option<Shard>,
     /// Write what was found, as JSON
     #[arg(short, long, value_name = "PATH", help_heading = "Output")]
@@ -175,6 +175,9 @@ pub(crate) struct SearchCommand {
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
     let options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options(true)? };
+    if args.shard.is_some() && args.output.is_none() {
+        return Err(Usage("--shard writes down what it measures: add --output".to_owned()).into());
+    }
     let Some(search) = args.search.options(&args.form, Some(Target::default()))? else {
         return Err(Usage("name a target".to_owned()).into());
     };

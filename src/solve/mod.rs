@@ -10,7 +10,7 @@
 //! held_out    ── whether a solution beats rounding to nearest on samples it was not fitted to
 //! problem     ── what a solver is given and what it answers
 //! rows        ── a weight as the rows of a problem
-//! block       ── blocks of float layers that learn to make up for quantized activations, before they are solved
+//! reconstruction ── blocks of float layers learn to make up for quantized activations, before they are solved
 //! bias        ── the bias as it is written
 //! statistics  ── moments or columns of a layer's input
 //! registry    ── the solvers by name
@@ -41,6 +41,7 @@ mod planned;
 mod problem;
 mod random;
 pub(crate) mod reconstruct;
+pub(crate) mod reconstruction;
 mod redundancy;
 pub mod registry;
 pub mod round;

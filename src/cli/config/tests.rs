@@ -85,6 +85,7 @@ fn another(arg: &Arg) -> &'static str {
         (_, "ORDER") => "'bgr'",
         (_, "NAME") => "'x'",
         (_, "PASS") => "'fuse-affine'",
+        (_, "PART") => "'2/3'",
         (key, name) => panic!("a value for `{key}` ({name})?"),
     }
 }

@@ -195,6 +195,8 @@ mod tests {
 
         #[test]
         fn agrees_with_tract_on_any_shape(m in 1..20_usize, k in 1..40_usize, n in 1..80_usize, b in 2..4_usize) {
+            // One number per product of a batch: those stay with the engine.
+            prop_assume!(m * n > 1);
             agrees("bmk,bkn->bmn", &[b, m, k], &[b, k, n], &[&[1, 1, n]]);
             agrees("mk,nk->mn", &[m, k], &[n, k], &[&[1, n]]);
         }

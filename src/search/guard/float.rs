@@ -22,6 +22,9 @@ const HALVINGS: usize = 4;
 /// Share of the loss that activations must have for layers in float to be worth it.
 const WORTH: f64 = 0.5;
 
+/// A choice and what it was found to lose.
+type Measured = (Choice, Metrics);
+
 /// A part that may compute in float.
 #[derive(Clone, Debug)]
 enum Part {
@@ -75,7 +78,7 @@ impl Guard<'_, '_> {
         let mut found = self.fewest(&from_front, None, (all, without), &is_enough)?;
         if self.trials.left() >= self.stretches() + self.units.operators.len() + HALVINGS {
             let (parts, alone) = self.ranked()?;
-            let least = |found: &Option<(Choice, Metrics)>| {
+            let least = |found: &Option<Measured>| {
                 found.clone().filter(|(_, metrics)| is_enough(self, metrics)).map(|(choice, _)| self.work(&choice))
             };
             let known = least(&found);
@@ -98,15 +101,15 @@ impl Guard<'_, '_> {
     fn fewest(
         &mut self,
         parts: &[Part],
-        alone: Option<(Choice, Metrics)>,
-        all: (Choice, Metrics),
+        alone: Option<Measured>,
+        all: Measured,
         is_enough: &impl Fn(&Self, &Metrics) -> bool,
-    ) -> Result<Option<(Choice, Metrics)>, SearchError> {
+    ) -> Result<Option<Measured>, SearchError> {
         let (mut too_few, mut enough) = (0, parts.len() + 1);
         let (mut found, mut best) = (None, alone);
         while enough > too_few + 1 {
             let middle = usize::midpoint(too_few, enough);
-            let choice = parts[..middle].iter().fold(self.best.clone(), |choice, part| choice.with(part));
+            let choice = parts[..middle].iter().fold(self.best.clone(), Choice::with);
             let what = joined(&parts[..middle]).iter().map(|part| self.words(part)).collect::<Vec<_>>().join(", ");
             let Some(metrics) = self.metrics_of(&what, &choice)? else { break };
             let kept = is_enough(self, &metrics);
@@ -194,7 +197,7 @@ impl Guard<'_, '_> {
 
     /// The parts in the order of what each gains per work, alone; operators that gain nothing are left out, but not
     /// stretches: where errors cancel, what a part adds shows only beside others. With them comes the part that gains most.
-    fn ranked(&mut self) -> Result<(Vec<Part>, Option<(Choice, Metrics)>), SearchError> {
+    fn ranked(&mut self) -> Result<(Vec<Part>, Option<Measured>), SearchError> {
         let stretches = self.stretches_of(self.stretches()).into_iter();
         let parts: Vec<Part> = stretches.chain((0..self.units.operators.len()).map(Part::Operator)).collect();
         let (mut ranked, mut best) = (Vec::new(), None);

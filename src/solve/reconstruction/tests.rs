@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::learning::{better, steps};
+use super::learning::{better, learn, steps};
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::{Relaxed, round};
-use super::*;
 use crate::calibrate::ObserverKind;
 use crate::calibrate::observe::{Observed, Watch, see};
 use crate::data::random::Random;
@@ -17,6 +16,8 @@ use crate::prepare::{annotate, prepare};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::solve::block::Learning;
+use crate::solve::gram::ClosedForm;
 use crate::solve::network::round_layers;
 use crate::solve::reconstruct::reconstruct;
 use crate::{BatchNorm, Options};

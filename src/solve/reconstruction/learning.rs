@@ -1,6 +1,5 @@
 //! Learning, block after block.
 
-use super::Learning;
 use super::cuts::cuts;
 use super::network::{Network, Place, in_front_of_quantizers};
 use super::parameters::{LearnedLayer, Parameters};
@@ -14,6 +13,7 @@ use crate::execute::fold::Pool;
 use crate::execute::segment::{Ran, Segment, inputs, outputs};
 use crate::runtime::{ErrorKind, Runtime};
 use crate::scheme::Scheme;
+use crate::solve::block::Learning;
 use crate::solve::network::Solved;
 use crate::solve::{SolveError, Solver};
 use msq_passes::analysis::Layer;

@@ -1,0 +1,69 @@
+//! Solver `block`: blocks learn to make up for quantized activations ([`reconstruction`](super::reconstruction)), then
+//! their weights are rounded as by `gram`.
+
+use super::gram::ClosedForm;
+use super::{Grid, Problem, Solution, SolveError, Solver, SolverRow, StatisticsKind};
+use crate::quant::Granularity;
+
+/// Mini-batches per block, unless the options say otherwise.
+const STEPS: usize = 250;
+
+/// The row of this solver.
+pub(super) const ROW: SolverRow = SolverRow {
+    name: "block",
+    help: "`gram`, after blocks have learned to make up for quantized activations",
+    minimises: "E ‖B(x̂) − B_float(x)‖² of each block B, then as `gram`",
+    time: "long",
+    options: &["solver_steps", "solver_time", "position_step"],
+    solver: |options| {
+        Box::new(Block {
+            learning: Learning { steps: options.solver_steps.unwrap_or(STEPS), seconds: options.solver_time },
+            gram: ClosedForm { stride: options.position_step, quick: false },
+        })
+    },
+    quick: None,
+};
+
+/// How long blocks are learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learning {
+    /// Mini-batches per block.
+    pub steps: usize,
+    /// Seconds of work that all of them may take, about: work is counted, not timed. `None` for no limit.
+    pub seconds: Option<f64>,
+}
+
+/// Learns blocks, then rounds in closed form.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// How blocks are learned.
+    pub learning: Learning,
+    /// How weights are rounded.
+    pub gram: ClosedForm,
+}
+
+impl Solver for Block {
+    fn name(&self) -> &str {
+        ROW.name
+    }
+
+    fn statistics(&self) -> StatisticsKind {
+        self.gram.statistics()
+    }
+
+    fn learning(&self) -> Option<Learning> {
+        Some(self.learning)
+    }
+
+    fn takes(&self, grid: &Grid) -> bool {
+        self.gram.takes(grid)
+    }
+
+    fn takes_granularity(&self, granularity: Granularity) -> bool {
+        self.gram.takes_granularity(granularity)
+    }
+
+    fn solve(&self, problem: &Problem) -> Result<Solution, SolveError> {
+        self.gram.solve(problem)
+    }
+}
