@@ -27,6 +27,7 @@ use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::WeightBits;
 use indexmap::IndexMap;
+use msq_passes::SmoothActivations;
 use msq_passes::analysis::{Layer, LayerOp, Role};
 use msq_passes::ir::{Model, ValueId};
 use rayon::prelude::*;
@@ -99,9 +100,8 @@ fn sites(model: &Model, scheme: &Scheme) -> Result<Vec<Site>, CalibrateError> {
 
 /// Whether a layer multiplies the last axis of its input with a matrix of its own.
 fn is_product(model: &Model, scheme: &Scheme, layer: &Layer) -> bool {
-    let plain = model.graph.node(layer.node).int_or("transA", 0) == 0 && layer.weight_slot == 1;
-    let own = scheme.group_of(&layer.name).is_none() && scheme.given_weight_scales(model, layer).is_none();
-    matches!(layer.op, LayerOp::MatMul | LayerOp::Gemm) && layer.shape.len() == 2 && layer.weights() > 0 && plain && own
+    let own = !scheme.is_stored_elsewhere(&layer.name) && scheme.given_weight_scales(model, layer).is_none();
+    SmoothActivations::is_product(&model.graph, layer) && layer.weights() > 0 && own
 }
 
 /// Whether a quantized value is computed in float, has a range of its own, and is read on integers by layers alone.

@@ -16,6 +16,10 @@ use progress::{Cancellation, Progress, Silent};
 use std::any::Any;
 use std::sync::Arc;
 
+/// Multiply-accumulates that count one second where work is counted instead of timed, so that results depend on no clock:
+/// about what two cores do.
+pub(crate) const MACS_PER_SECOND: f64 = 1.5e10;
+
 /// The run was cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]

@@ -29,6 +29,14 @@ pub struct SmoothActivations {
     pub factors: IndexMap<String, Vec<f32>>,
 }
 
+impl SmoothActivations {
+    /// Whether a layer multiplies the last axis of what it reads with a matrix: only such layers read divided channels.
+    pub fn is_product(graph: &Graph, layer: &Layer) -> bool {
+        let plain = graph.node(layer.node).int_or("transA", 0) == 0;
+        matches!(layer.op, LayerOp::MatMul | LayerOp::Gemm) && layer.weight_slot == 1 && layer.shape.len() == 2 && plain
+    }
+}
+
 impl Pass for SmoothActivations {
     fn name(&self) -> &'static str {
         "smooth-activations"
@@ -70,8 +78,11 @@ fn site(graph: &Graph, name: &str, factors: &[f32], layers: &[Layer]) -> Result<
     if !factors.iter().all(|factor| *factor > 0.0 && factor.is_normal() && factor.recip().is_normal()) {
         return Err("its factors are not all positive and normal".to_owned());
     }
-    let readers: Vec<Layer> =
-        layers.iter().filter(|layer| layer.input == value && is_product(graph, layer)).cloned().collect();
+    let readers: Vec<Layer> = layers
+        .iter()
+        .filter(|layer| layer.input == value && SmoothActivations::is_product(graph, layer))
+        .cloned()
+        .collect();
     if readers.is_empty() {
         return Err("no product with a matrix reads it".to_owned());
     }
@@ -83,12 +94,6 @@ fn site(graph: &Graph, name: &str, factors: &[f32], layers: &[Layer]) -> Result<
     let alone = !graph.is_output(value) && entry.captures().is_empty() && entry.uses().iter().all(|u| own(u.node));
     let affine = if alone { affine(graph, value, factors.len()) } else { None };
     Ok(Site { value, readers, affine })
-}
-
-/// Whether a layer multiplies the last axis of what it reads with a matrix.
-fn is_product(graph: &Graph, layer: &Layer) -> bool {
-    let plain = graph.node(layer.node).int_or("transA", 0) == 0;
-    matches!(layer.op, LayerOp::MatMul | LayerOp::Gemm) && layer.weight_slot == 1 && layer.shape.len() == 2 && plain
 }
 
 fn check(graph: &Graph, layer: &Layer, channels: usize, readers: &[Layer]) -> Result<(), String> {

@@ -75,23 +75,18 @@ impl Guard<'_, '_> {
         let reachable = self.is_met(&without);
         let is_enough = |guard: &Self, metrics: &Metrics| guard.is_enough(metrics, reachable, enough);
         let from_front = self.stretches_of(FRONT);
-        let mut found = self.fewest(&from_front, None, (all, without), &is_enough)?;
+        let Some(mut found) = self.fewest(&from_front, None, (all, without), &is_enough)? else { return Ok(()) };
         if self.trials.left() >= self.stretches() + self.units.operators.len() + HALVINGS {
             let (parts, alone) = self.ranked()?;
-            let least = |found: &Option<Measured>| {
-                found.clone().filter(|(_, metrics)| is_enough(self, metrics)).map(|(choice, _)| self.work(&choice))
-            };
-            let known = least(&found);
-            let ranked = match found.clone() {
-                Some(known) => self.fewest(&parts, alone, known, &is_enough)?,
-                None => alone,
-            };
-            if ranked.as_ref().is_some_and(|(choice, _)| known.is_none_or(|known| self.work(choice) < known)) {
-                found = ranked;
+            let ranked = self.fewest(&parts, alone, found.clone(), &is_enough)?;
+            // Where the budget ended, the best of these need not be enough.
+            let is_less =
+                |(choice, metrics): &Measured| is_enough(self, metrics) && self.work(choice) < self.work(&found.0);
+            if let Some(less) = ranked.filter(is_less) {
+                found = less;
             }
         }
-        let Some((choice, metrics)) = found else { return Ok(()) };
-        self.keep(choice, metrics);
+        self.keep(found.0, found.1);
         if self.is_enough(&self.metrics, reachable, enough) { self.shrink(reachable, enough) } else { Ok(()) }
     }
 

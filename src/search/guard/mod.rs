@@ -32,7 +32,7 @@ use crate::measure::CustomMetric;
 use crate::measure::metrics::{Metrics, OutputMetrics};
 use crate::measure::outputs::Outputs;
 use crate::report::repair::Repair;
-use crate::runtime::Runtime;
+use crate::runtime::{MACS_PER_SECOND, Runtime};
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
 use crate::scheme::options::Options;
@@ -42,7 +42,7 @@ use crate::solve::Solved;
 use msq_passes::ir::Model;
 use std::collections::{BTreeMap, BTreeSet};
 pub(in crate::search) use trials::Measure;
-use trials::{OVERHEAD, RATE, Trials};
+use trials::{OVERHEAD, Trials};
 use units::{Unit, Units};
 
 /// Samples that repairs are measured on, at least where there are as many and at most.
@@ -174,7 +174,7 @@ struct Budget {
 
 impl Budget {
     fn of(units: &Units, options: &Options, work: Work) -> Result<Self, SearchError> {
-        let alone = units.work as f64 / RATE;
+        let alone = units.work as f64 / MACS_PER_SECOND;
         let calibration = alone * work.calibrated as f64;
         // A network is prepared anew for each shape of its inputs.
         let shapes = work.data.shapes()?.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! Plans that are tried, within a budget of work.
 //!
 //! The budget is counted, not measured: a trial takes [`OVERHEAD`] seconds and the multiply-accumulates of the network over
-//! the samples at [`RATE`] a second. So the same run tries the same plans on a slow machine and on a fast one, with one
+//! the samples at [`MACS_PER_SECOND`](crate::runtime::MACS_PER_SECOND). So the same run tries the same plans on a slow machine and on a fast one, with one
 //! thread and with many, and its result depends on no clock.
 
 use crate::measure::metrics::Metrics;
@@ -10,8 +10,6 @@ use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use std::collections::HashMap;
 
-/// Multiply-accumulates a second.
-pub(super) const RATE: f64 = 1.5e10;
 /// Seconds to build and load a network.
 pub(super) const OVERHEAD: f64 = 0.1;
 

@@ -11,7 +11,7 @@ use crate::data::{Array, Dataset, Sample};
 use crate::execute::ExecuteError;
 use crate::execute::fold::Pool;
 use crate::execute::segment::{Ran, Segment, inputs, outputs};
-use crate::runtime::{ErrorKind, Runtime};
+use crate::runtime::{ErrorKind, MACS_PER_SECOND, Runtime};
 use crate::scheme::Scheme;
 use crate::solve::block::Learning;
 use crate::solve::network::Solved;
@@ -30,8 +30,6 @@ const LEAST_SAMPLES: usize = 16;
 const STORED: u64 = 512 << 20;
 /// Values held of each sample: x, x̂ and the targets, and what becomes of x̂.
 const COPIES: u64 = 4;
-/// Multiply-accumulates a second.
-const RATE: f64 = 1.5e10;
 /// Forward, and back by activations and by weights.
 const PASSES: f64 = 3.0;
 /// Seconds to build and load a block.
@@ -99,9 +97,7 @@ pub(crate) fn learn(
 
 /// Whether the weight of a layer is its own, on scales that are free.
 fn may_learn(model: &Model, scheme: &Scheme, layer: &Layer) -> bool {
-    let twin = scheme.twins.values().any(|twin| twin.layer == layer.name);
-    !twin
-        && scheme.group_of(&layer.name).is_none()
+    !scheme.is_stored_elsewhere(&layer.name)
         && !scheme.one_scale.contains_key(&layer.name)
         && scheme.given_weight_scales(model, layer).is_none()
 }
@@ -110,7 +106,7 @@ fn may_learn(model: &Model, scheme: &Scheme, layer: &Layer) -> bool {
 pub(super) fn steps(model: &Model, layers: &[&Layer], blocks: usize, learning: Learning) -> usize {
     let Some(seconds) = learning.seconds else { return learning.steps };
     let macs: f64 = layers.iter().filter_map(|layer| layer.macs_per_sample(&model.graph)).map(|macs| macs as f64).sum();
-    let each = PASSES * BATCH as f64 * macs / RATE + OVERHEAD * blocks as f64;
+    let each = PASSES * BATCH as f64 * macs / MACS_PER_SECOND + OVERHEAD * blocks as f64;
     learning.steps.min((seconds / each) as usize)
 }
 
