@@ -1,5 +1,5 @@
-//! Solver `block`: blocks learn to make up for quantized activations ([`reconstruction`](super::reconstruction)), then
-//! their weights are rounded as by `gram`.
+//! Solver `block`: blocks learn to make up for quantized activations (module `reconstruction`), then their weights are
+//! rounded as by `gram`.
 
 use super::gram::ClosedForm;
 use super::{Grid, Problem, Solution, SolveError, Solver, SolverRow, StatisticsKind};
