@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import msq_onnx
-from msq_onnx._sweep.executors import cores
+from msq_onnx._executors import cores
 
 LAYERS = 8
 #: Repairs would take longer than all else: networks of random weights lose much by 8 bits.

@@ -4,7 +4,9 @@
         -- "--weight-bits 4" "--weight-bits 3 --solver adaround"
 
 Prints one table: accuracy, agreement with the float model, KL divergence from it,
-size of the file, seconds, and peak memory of each. Writes `sweep.<model>.json` and
+size of the file, seconds, and peak memory of each. With `--sets N` each setting is
+calibrated N times, on disjoint sets of samples; the table has means over the sets and,
+for the accuracy, the standard deviation between them. Writes `sweep.<model>.json` and
 `sweep.<model>.md` into `--out`, after each setting.
 """
 
@@ -13,11 +15,26 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import statistics
 import sys
 from pathlib import Path
 
+import numpy as np
 from common import TASKS, EvalSet, Task
 from compare_ort import Json, batch_outputs, environment, measured, quality
+
+
+#: What is averaged over sets.
+MEANS = (
+    "accuracy",
+    "accuracy_standard_error",
+    "agreement",
+    "kl",
+    "size_kb",
+    "wall_s",
+    "cpu_s",
+    "peak_mb",
+)
 
 
 def with_samples(arguments: list[str], samples: int | None) -> list[str]:
@@ -30,13 +47,43 @@ def with_samples(arguments: list[str], samples: int | None) -> list[str]:
     return [*arguments, "--samples", str(samples)]
 
 
+def data_arguments(args: argparse.Namespace, task: Task, number: int | None) -> list[str]:
+    """The calibration arguments, on all samples or on one of the disjoint sets of an `.npz`."""
+    arguments = with_samples(task.msq_args(args.data, args.out), args.samples)
+    if number is None:
+        return arguments
+    at = arguments.index("--calib") + 1
+    if not arguments[at].endswith(".npz"):
+        raise SystemExit(f"error: `{args.model}` calibrates on {arguments[at]}; --sets needs an .npz")
+    with np.load(arguments[at]) as arrays:
+        part = {name: array[number :: args.sets] for name, array in arrays.items()}
+    if args.samples and min(map(len, part.values())) < args.samples:
+        raise SystemExit(f"error: {args.sets} sets of {args.samples} samples are more than there are")
+    path = args.out / "set.npz"
+    np.savez(path, **part)
+    return [*arguments[:at], str(path), *arguments[at + 1 :]]
+
+
+def over_sets(setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list) -> Json:
+    """One result, or the means of those of all sets, with the standard deviation of the accuracy between them."""
+    if args.sets == 1:
+        return judge(setting, args, task, evaluation, reference, None)
+    results = [judge(setting, args, task, evaluation, reference, number) for number in range(args.sets)]
+    failed = [result for result in results if "error" in result]
+    if failed:
+        return failed[0]
+    means = {key: statistics.fmean(result[key] for result in results) for key in results[0] if key in MEANS}
+    accuracies = [result["accuracy"] for result in results]
+    return means | {"accuracies": accuracies, "accuracy_spread": statistics.stdev(accuracies)}
+
+
 def judge(
-    setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list
+    setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list, number: int | None
 ) -> Json:
     """Quantizes with one setting and measures the file."""
     output = args.out / f"{args.model}.sweep.onnx"
     output.unlink(missing_ok=True)
-    data = with_samples(task.msq_args(args.data, args.out), args.samples)
+    data = data_arguments(args, task, number)
     command = [str(args.msq), str(args.data / task.model), "-o", str(output), "--quiet", *data, *shlex.split(setting)]
     run = measured(command, args.out)
     if run["exit"] not in args.accept or not output.exists():
@@ -51,7 +98,7 @@ def line(setting: str, result: Json) -> str:
     """A row of the table."""
     if "error" in result:
         return f"| `{setting}` | {result['error'].replace('|', '/')} | | | | | | |"
-    error = 100 * result["accuracy_standard_error"]
+    error = 100 * result.get("accuracy_spread", result["accuracy_standard_error"])
     return (
         f"| `{setting}` | {100 * result['accuracy']:.2f} ± {error:.2f} | {100 * result['agreement']:.2f} "
         f"| {result['kl']:.5f} | {result['size_kb']:,.1f} | {result['wall_s']:.1f} | {result['cpu_s']:.1f} "
@@ -68,6 +115,8 @@ def markdown(report: Json) -> str:
         f"{env['cpu']}, {env['cores']} cores. Accuracy on {judged}, agreement and KL on {compared} samples; "
         f"float {100 * report['float']['accuracy']:.2f}."
     )
+    if report["sets"] > 1:
+        head += f" Means over {report['sets']} disjoint sets of samples, ± the standard deviation between them."
     rows = [
         "| flags | accuracy % | agreement % | KL | size KB | wall s | CPU s | peak MB |",
         "|---|---|---|---|---|---|---|---|",
@@ -84,6 +133,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--msq", type=Path, required=True, help="the msq-onnx binary")
     parser.add_argument("--model", choices=list(TASKS), required=True)
     parser.add_argument("--samples", type=int, help="calibration samples; all of the task's own without it")
+    parser.add_argument("--sets", type=int, default=1, help="disjoint sets of samples to calibrate on; 1")
     parser.add_argument("--test", type=int, help="judge only the first so many samples")
     parser.add_argument("--accept", type=int, nargs="*", default=[0], help="exit codes that leave a file to judge")
     parser.add_argument("settings", nargs="+", help="arguments of msq-onnx, one string a setting")
@@ -108,13 +158,14 @@ def main() -> None:
     report: Json = {
         "model": args.model,
         "samples": args.samples,
+        "sets": args.sets,
         "environment": environment(),
         "float": quality(iter(reference), reference, evaluation),
         "settings": {},
     }
     for setting in args.settings:
         print(f"{args.model}: {setting}", file=sys.stderr)
-        report["settings"][setting] = judge(setting, args, task, evaluation, reference)
+        report["settings"][setting] = over_sets(setting, args, task, evaluation, reference)
         (args.out / f"sweep.{args.model}.json").write_text(json.dumps(report, indent=1) + "\n")
         (args.out / f"sweep.{args.model}.md").write_text(markdown(report))
     print(markdown(report), end="")

@@ -25,7 +25,9 @@ from typing import Any, NamedTuple
 PACKAGE = Path(__file__).parent / "src" / "msq_onnx"
 COMMANDS = ("quantize", "search", "evaluate", "compare")
 #: Keys that the module sets itself, that are parameters of their own, or with which a command writes no report.
-OWN_KEYS = {"input", "output", "calib", "json", "quiet", "reference", "metric-command", "shard"}
+OWN_KEYS = {"input", "output", "calib", "json", "quiet", "reference", "metric-command", "shard", "progress"}
+#: Functions whose options are those of a command of another name.
+OPTIONS_OF = {"calibrate": "quantize", "measure": "search"}
 #: Documents and the classes they become.
 DOCUMENTS = {
     "quantize": "Report",
@@ -329,10 +331,11 @@ def stubs(options: dict[str, dict[str, Option]]) -> str:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             node.body = [ast.Expr(ast.Constant(...))]
             text = ast.unparse(node).replace("Any=", "Any = ")
-            if node.name in options:
+            command = OPTIONS_OF.get(node.name, node.name)
+            if command in options:
                 own = [f"    {ast.unparse(each)}," for each in positional(node)]
                 own += ["    *,", *keyword_only(node)]
-                own += [parameter(key, each) for key, each in options[node.name].items()]
+                own += [parameter(key, each) for key, each in options[command].items()]
                 returned = ast.unparse(node.returns or ast.Name("None"))
                 text = f"def {node.name}(\n" + "\n".join(own) + f"\n) -> {returned}: ..."
             else:
@@ -344,7 +347,8 @@ def stubs(options: dict[str, dict[str, Option]]) -> str:
     return "\n".join(
         [
             WARNING,
-            "from collections.abc import Mapping, Sequence",
+            "from collections.abc import Callable, Mapping, Sequence",
+            "from pathlib import Path",
             "from typing import Any, Literal\n",
             "from numpy.typing import ArrayLike\n",
             *imports,

@@ -57,6 +57,41 @@ fn quantized(scratch: &Scratch, text: &str) -> PathBuf {
     output
 }
 
+/// The text of a network's integer form; the form with quantizers is checked.
+#[track_caller]
+fn integer_form(text: &str) -> String {
+    quantized(&Scratch::new(), text);
+    let scratch = Scratch::new();
+    let mut proto = models::parse(text);
+    models::fill(&mut proto);
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let (data, output) = (write_data(&scratch, &float), scratch.out("out.onnx"));
+    let flags = args!["--placement", "all", "--format", "qlinear", "--no-repair", "-q"];
+    msq(&[&args![float, "-o", output, "--calib", data][..], &flags[..]].concat()).ok();
+    msq(args!["print", output]).ok().stdout
+}
+
+/// Operands of `Concat` that nothing else reads are on the grid of the result, and integers are copied; a `Relu` that a
+/// quantizer stands for keeps its own where the result goes below zero.
+#[test]
+fn what_is_joined_has_one_quantizer() {
+    let joined = |functions: [&str; 2]| {
+        let [first, second] = functions;
+        integer_form(&format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[N,8,12,12] x) => (float[N,8,12,12] y)
+             <float[16,8,3,3] v = {{}}, float[8,8,1,1] w = {{}}, float[8,24,1,1] u = {{}}> {{
+               a = Conv <pads = [1, 1, 1, 1]> (x, v) b = {first} (a) c = Conv (x, w) d = {second} (c)
+               e = Concat <axis = 1> (b, d) f = Conv (e, u) y = Relu (f) }}"
+        ))
+    };
+    for functions in [["Relu", "Relu"], ["Sigmoid", "LeakyRelu"], ["Identity", "Sigmoid"]] {
+        let text = joined(functions);
+        assert!(text.contains("= Concat <axis") && !text.contains("QLinearConcat"), "{functions:?}: {text}");
+    }
+    let text = joined(["Relu", "Identity"]);
+    assert!(text.contains("QLinearConcat"), "{text}");
+}
+
 #[test]
 fn random_networks_hold_up() {
     for seed in 0..16 {

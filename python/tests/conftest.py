@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
@@ -48,6 +49,22 @@ def arrays() -> dict[str, Any]:
 def held_out() -> Path:
     """600 digits with labels that nothing was calibrated on."""
     return DIGITS / "test.npz"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of a head without cores and two nodes of one core each, as processes of this machine."""
+    pytest.importorskip("ray", reason="ray is not installed: nothing on a cluster is tested")
+    # The machines have this package on their path.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    ray_cluster = importlib.import_module("ray.cluster_utils")
+    made = ray_cluster.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    try:
+        yield made
+    finally:
+        made.shutdown()
 
 
 def sequence_model() -> onnx.ModelProto:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import pytest
 
 import msq_onnx
 from conftest import DIGITS, PYTHON
-from msq_onnx import _options, _process
-from msq_onnx._sweep import executors, fingerprint, pending
+from msq_onnx import _executors, _options, _process
+from msq_onnx._sweep import fingerprint, pending
 from msq_onnx._sweep.plan import read_plan
 
 PLAN = """
@@ -374,7 +373,7 @@ def test_jobs_give_the_same_bytes_and_share_the_cores(folder: Path) -> None:
     assert written(one.folder) == written(two.folder)
     assert done == [(number, 4) for number in range(1, 5)]
     for run in two.runs:
-        assert f"--threads={max(1, executors.cores() // 2)}" in run.raw["report"]["arguments"]
+        assert f"--threads={max(1, _executors.cores() // 2)}" in run.raw["report"]["arguments"]
         assert any(argument.startswith("--memory=") for argument in run.raw["report"]["arguments"])
 
 
@@ -384,7 +383,7 @@ def test_large_models_have_no_limit_of_memory_that_was_not_given(folder: Path, m
     plan = folder / "plan.toml"
 
     def limits(free: int, **given: Any) -> set[bool]:
-        monkeypatch.setattr(executors, "available_memory", lambda: free)
+        monkeypatch.setattr(_executors, "available_memory", lambda: free)
         shutil.rmtree(folder / "out", ignore_errors=True)
         arguments = [run.raw["report"]["arguments"] for run in msq_onnx.sweep(plan, jobs=2, **given).runs]
         return {any(each.startswith("--memory=") for each in line) for line in arguments}
@@ -393,22 +392,6 @@ def test_large_models_have_no_limit_of_memory_that_was_not_given(folder: Path, m
     assert limits(20 * size) == {False}
     assert limits(20 * size, memory="100MB") == {True}
     assert limits(0) == {False}
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Ray cluster of a head without cores and two nodes of one core each, as processes of this machine."""
-    pytest.importorskip("ray", reason="ray is not installed: sweeps on a cluster are not tested")
-    # The machines have this package on their path.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    ray_cluster = importlib.import_module("ray.cluster_utils")
-    made = ray_cluster.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    try:
-        yield made
-    finally:
-        made.shutdown()
 
 
 def test_a_cluster_that_loses_a_worker_and_a_machine_gives_the_same_bytes(
@@ -445,7 +428,7 @@ def test_missing_packages_are_named(folder: Path, monkeypatch: pytest.MonkeyPatc
         msq_onnx.sweep(folder / "plan.toml", jobs=2)
     with pytest.raises(msq_onnx.UsageError, match=r"pip install 'msq-onnx\[ray\]'"):
         msq_onnx.sweep(folder / "plan.toml", ray="auto")
-    assert executors.cores() >= 1
+    assert _executors.cores() >= 1
 
 
 MISTAKES = [

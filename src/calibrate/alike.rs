@@ -95,11 +95,13 @@ fn join_group(
     }
 }
 
-fn range(of: &ActivationQuantizer) -> Range {
+/// The values at the ends of a quantizer's grid.
+pub(super) fn range(of: &ActivationQuantizer) -> Range {
     let (low, high) = of.interval();
     Range::new((low - of.zero_point) as f32 * of.scale, (high - of.zero_point) as f32 * of.scale)
 }
 
-fn width(range: Range) -> f32 {
+/// How far a range extends.
+pub(super) fn width(range: Range) -> f32 {
     range.max - range.min
 }

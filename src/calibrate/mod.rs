@@ -10,6 +10,7 @@ mod alike;
 mod binning;
 mod channel_means;
 mod collect;
+mod concat;
 mod cosine;
 mod dyadic;
 mod entropy;

@@ -2,7 +2,7 @@
 
 use super::collect::{Collected, Tap, Taps, collect};
 use super::shard::{Counted, Origin, Shard, ShardStatistics, joined};
-use super::{CalibrateError, alike};
+use super::{CalibrateError, alike, concat};
 use crate::calibrate::{ObserverKind, Statistics, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
@@ -207,7 +207,7 @@ impl Seen {
         let one = |value| self.quantizer(model, scheme, value);
         let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
         let mut activations = chosen?.into_iter().flatten().collect();
-        alike::join(model, scheme, &mut activations);
+        join(model, scheme, &mut activations);
         let requantizing: Vec<&Layer> =
             scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
         let one = |layer| self.requantizer(model, scheme, layer);
@@ -371,6 +371,12 @@ impl Limits {
     pub(crate) fn key(self) -> [Option<u32>; 3] {
         [self.floor, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
     }
+}
+
+/// Joins quantizers of values that are better off with one.
+pub(crate) fn join(model: &Model, scheme: &Scheme, activations: &mut IndexMap<String, ActivationQuantizer>) {
+    concat::join(model, scheme, activations);
+    alike::join(model, scheme, activations);
 }
 
 /// Parameters from statistics.

@@ -8,7 +8,6 @@ use super::form::FormArgs;
 use super::interrupt;
 use super::output::{self, Usage, line};
 use super::paths;
-use super::progress::Bars;
 use super::run::RunArgs;
 use clap::Args;
 use msq_onnx::calibrate::{Shard, ShardStatistics};
@@ -71,10 +70,10 @@ pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     let model = msq_onnx::load(&args.model)?;
     let reads = args.data.reads().chain(args.form.reads()).chain(args.config.reads());
     paths::check(&model, reads.chain([args.model.as_path()]), [args.output.as_path()])?;
-    let bars = Bars::new(!args.common.quiet && !args.common.json);
+    let progress = args.run.progress.shown(&args.common);
     let cancellation = interrupt::cancellation()?;
     let quantizer =
-        args.run.applied(Quantizer::new(model)).options(options).progress(&bars).cancellation(&cancellation);
+        args.run.applied(Quantizer::new(model)).options(options).progress(&*progress).cancellation(&cancellation);
     let counted = args.data.applied(quantizer, data::SAMPLES, args.run.seed)?.count(args.shard)?;
     let file = counted.bytes().map_err(Error::from)?;
     write_file(&args.output, &file).map_err(Error::from)?;

@@ -25,8 +25,9 @@ pub(crate) struct CompareArgs {
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let (reference, model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
     let data = args.measure.open(&reference, "compare")?;
-    let found = compare(&reference, &model, &data, &args.measure.options, &args.measure.runtime(&args.measure.bars()))
-        .map_err(Error::from)?;
+    let found =
+        compare(&reference, &model, &data, &args.measure.options, &args.measure.runtime(&*args.measure.progress()))
+            .map_err(Error::from)?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.reference, None, None), found))?);
     }

@@ -39,9 +39,10 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     {
         return Err(Usage("the data has no labels: add --labels, or --reference to compare with".to_owned()).into());
     }
-    let (save, bars) = (args.save_outputs.as_deref(), args.measure.bars());
-    let found = evaluate(&model, reference.as_ref(), &data, &args.measure.options, save, &args.measure.runtime(&bars))
-        .map_err(Error::from)?;
+    let (save, progress) = (args.save_outputs.as_deref(), args.measure.progress());
+    let found =
+        evaluate(&model, reference.as_ref(), &data, &args.measure.options, save, &args.measure.runtime(&*progress))
+            .map_err(Error::from)?;
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }

@@ -27,11 +27,11 @@ pub(crate) struct LintArgs {
 pub(crate) struct Linted {
     /// The target.
     profile: String,
-    /// How many findings are errors.
+    /// Number of findings that are errors.
     errors: usize,
-    /// How many findings are warnings.
+    /// Number of findings that are warnings.
     warnings: usize,
-    /// What the rules found.
+    /// The findings.
     findings: Vec<Finding>,
 }
 

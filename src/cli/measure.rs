@@ -4,11 +4,12 @@ use super::CommonArgs;
 use super::config::ConfigArgs;
 use super::data::DataArgs;
 use super::output::{self, Usage, line};
-use super::progress::Bars;
+use super::progress::ProgressArgs;
 use clap::Args;
 use msq_onnx::data::Dataset;
 use msq_onnx::data::InputSpec;
 use msq_onnx::metrics::OutputMetrics;
+use msq_onnx::progress::Progress;
 use msq_onnx::report::numbers;
 use msq_onnx::report::outputs::{reading, warnings, words};
 use msq_onnx::runtime::Runtime;
@@ -53,6 +54,8 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]
     memory: Option<u64>,
     #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
     pub(crate) options: MeasureOptions,
     #[command(flatten)]
     config: ConfigArgs,
@@ -67,14 +70,15 @@ impl MeasureArgs {
         data.ok_or_else(|| Usage(format!("{command} needs data: add --calib PATH")).into())
     }
 
-    pub(crate) fn bars(&self) -> Bars {
-        Bars::new(!self.common.quiet && !self.common.json)
+    /// What shows the progress of the run.
+    pub(crate) fn progress(&self) -> Box<dyn Progress> {
+        self.progress.shown(&self.common)
     }
 
-    /// What the run may use, with these progress bars.
-    pub(crate) fn runtime<'a>(&self, bars: &'a Bars) -> Runtime<'a> {
+    /// What the run may use, with this progress.
+    pub(crate) fn runtime<'a>(&self, progress: &'a dyn Progress) -> Runtime<'a> {
         let runtime = self.threads.map_or_else(Runtime::default, |threads| Runtime::with_threads(threads.get()));
-        runtime.memory(self.memory).progress(bars)
+        runtime.memory(self.memory).progress(progress)
     }
 
     /// The files that are read besides models.

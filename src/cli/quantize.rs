@@ -12,7 +12,6 @@ use super::keys::as_flags;
 use super::output::{self, Usage};
 use super::passes::{self, PassArgs};
 use super::paths;
-use super::progress::Bars;
 use super::run::RunArgs;
 use super::search::{self, SearchArgs};
 use super::summary::summary;
@@ -81,12 +80,12 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let options = options(args, search.is_some())?;
     let model = msq_onnx::load(input)?;
     check_paths(args, &model, input, output)?;
-    let bars = Bars::new(!args.common.quiet && !args.common.json);
+    let progress = args.run.progress.shown(&args.common);
     let cancellation = interrupt::cancellation()?;
     let dumps =
         args.passes.dumps(output, reads(args, input).map(Path::to_path_buf).chain(paths::weights(&model)).collect());
     let quantizer =
-        args.run.applied(Quantizer::new(model)).options(options).progress(&bars).cancellation(&cancellation);
+        args.run.applied(Quantizer::new(model)).options(options).progress(&*progress).cancellation(&cancellation);
     let quantizer = quantizer.pass_observer(&dumps);
     let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;

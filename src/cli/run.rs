@@ -1,6 +1,7 @@
 //! Flags of every run that quantizes or searches.
 
 use super::output;
+use super::progress::ProgressArgs;
 use clap::Args;
 use msq_onnx::Quantizer;
 use std::num::NonZero;
@@ -18,6 +19,8 @@ pub(crate) struct RunArgs {
     /// Memory the engine may take, about: 500MB, 4GiB; fewer threads run where they would take more
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]
     memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) progress: ProgressArgs,
 }
 
 impl RunArgs {

@@ -9,7 +9,6 @@ use super::given::Given;
 use super::interrupt;
 use super::output::{self, Usage, line, table};
 use super::paths;
-use super::progress::Bars;
 use super::run::RunArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command};
@@ -185,10 +184,14 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let reads = args.data.reads().chain(args.form.reads()).chain(args.search.reads()).chain(args.config.reads());
     let writes = args.output.iter().chain(&args.form.save_plan).map(PathBuf::as_path);
     paths::check(&model, reads.chain([args.model.as_path()]), writes)?;
-    let bars = Bars::new(!args.common.quiet && !args.common.json);
+    let progress = args.run.progress.shown(&args.common);
     let cancellation = interrupt::cancellation()?;
-    let quantizer =
-        args.run.applied(Quantizer::new(model)).options(options.clone()).progress(&bars).cancellation(&cancellation);
+    let quantizer = args
+        .run
+        .applied(Quantizer::new(model))
+        .options(options.clone())
+        .progress(&*progress)
+        .cancellation(&cancellation);
     let quantizer = args.data.applied(quantizer, SAMPLES, args.run.seed)?;
     let quantizer = args.search.applied(quantizer, &args.data)?;
     if !args.data.is_given() {

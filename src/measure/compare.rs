@@ -23,39 +23,39 @@ use std::collections::{HashMap, HashSet};
 /// Two models side by side.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SideBySide {
-    /// Samples run.
+    /// Number of samples compared.
     pub samples: usize,
-    /// The reference.
+    /// The reference model.
     pub reference: Side,
     /// The other model.
     pub model: Side,
     /// How far the outputs agree.
     pub agreement: AgreementFigures,
-    /// What is lost, as the option `max-drop` counts it: of accuracy where there are labels, else by the worst output.
+    /// The loss, as option `max-drop` counts it: the drop in accuracy if the data have labels, else the loss of the worst output.
     pub lost: f64,
-    /// Output by output: what it holds, and how far it is from the reference's.
+    /// Every output: what it holds, and how far it is from the reference's.
     pub outputs: Vec<OutputMetrics>,
-    /// The layers that both have, in graph order.
+    /// The layers that both models have, in graph order.
     pub layers: Vec<LayerPair>,
-    /// Where most of the error comes in; null where there is none.
+    /// The layer that adds most of the error; null if there is no error.
     pub starts: Option<Start>,
 }
 
-/// One of the two.
+/// One of the two models.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Side {
     /// Size of the model in bytes, with external data.
     pub bytes: u64,
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Share of labels it gets right; only with labels.
+    /// Share of labels that it predicts correctly; only if the data have labels.
     pub accuracy: Option<f64>,
-    /// The caller's own metric; only with one.
+    /// Value of the caller's own metric, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<f64>,
 }
 
-/// A layer of both.
+/// A layer that both models have.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LayerPair {
     /// Its name in the reference.
@@ -64,24 +64,24 @@ pub struct LayerPair {
     pub op: LayerOp,
     /// Number of weights.
     pub weights: usize,
-    /// What its weights are in the reference, and in the other model.
+    /// Type or bits of its weights in the reference, and in the other model.
     pub bits: [String; 2],
-    /// Signal-to-noise ratio in decibels of what it reads; null where that is equal.
+    /// Signal-to-noise ratio in decibels of its input; null if the inputs are equal.
     pub input_sqnr: Option<f64>,
-    /// Signal-to-noise ratio in decibels of what it computes, before its activation; null where that is equal.
+    /// Signal-to-noise ratio in decibels of its output, before its activation function; null if the outputs are equal.
     pub output_sqnr: Option<f64>,
 }
 
-/// Where most of the error comes in.
+/// The layer that adds most of the error.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Start {
-    /// The layer.
+    /// Name of the layer.
     pub layer: String,
-    /// Whether it is in its weights, or in what it reads.
+    /// Whether the error is in the layer's weights (true) or in its input (false).
     pub in_weights: bool,
-    /// Signal-to-noise ratio in decibels before; null where there is no noise.
+    /// Signal-to-noise ratio in decibels before the error is added; null if there is no noise there.
     pub before: Option<f64>,
-    /// And behind.
+    /// Signal-to-noise ratio in decibels after it is added.
     pub after: f64,
 }
 

@@ -26,39 +26,39 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Evaluation {
-    /// Samples run.
+    /// Number of samples that were run.
     pub samples: usize,
-    /// Share of rows whose largest entry is the label, with labels.
+    /// Share of rows whose largest entry is the label; null without labels.
     pub accuracy: Option<f64>,
-    /// The same for the reference.
+    /// The same share for the reference.
     pub reference_accuracy: Option<f64>,
-    /// How far the outputs agree with the reference's.
+    /// Figures over all outputs together, against the reference.
     pub agreement: Option<AgreementFigures>,
-    /// The caller's own metric, where there is one.
+    /// Value of the caller's own metric, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<f64>,
-    /// The same of the reference.
+    /// Value of the caller's own metric for the reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_metric: Option<f64>,
-    /// What is lost, as the option `max-drop` counts it: of the caller's own metric, else of accuracy where there are
-    /// labels, else by the worst output; with a reference.
+    /// The loss against the reference, as option `max-drop` counts it: in the caller's own metric, else in accuracy if
+    /// the data have labels, else of the worst output; null without a reference.
     pub lost: Option<f64>,
-    /// Output by output: what it holds, and how far it is from the reference's.
+    /// Every output: what it holds, and how far it is from the reference's.
     pub outputs: Vec<OutputMetrics>,
-    /// Signal-to-noise ratio of inner values, in graph order: of those that both models name alike; where names were
-    /// shortened, of what layers compute that are the same by name in the metadata, or by order.
+    /// Signal-to-noise ratios of inner values, in graph order: of values with the same name in both models or, if names
+    /// were shortened, of the outputs of layers, matched by the names in the metadata or by order.
     pub values: Vec<ValueError>,
 }
 
 /// Error of one value against the reference.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ValueError {
-    /// Its name.
+    /// Name of the value.
     pub name: String,
-    /// Signal-to-quantization-noise ratio in decibels; absent where the two are equal.
+    /// Signal-to-quantization-noise ratio in decibels; absent if the two are equal.
     pub sqnr: Option<f64>,
 }
 

@@ -19,25 +19,25 @@ use std::collections::HashMap;
 /// A model at a glance.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Inspection {
-    /// The tool that wrote it.
+    /// The tool that wrote the model.
     pub producer: String,
-    /// Its version.
+    /// Version of that tool.
     pub producer_version: String,
-    /// Version of the format.
+    /// Version of ONNX's file format (IR version).
     pub ir_version: i64,
-    /// Operator set.
+    /// Version of the operator set `ai.onnx`.
     pub opset: i64,
     /// Number of nodes.
     pub nodes: usize,
     /// Size of the model in bytes, with external data.
     pub bytes: u64,
-    /// What must be fed.
+    /// Inputs of the graph that a caller must feed.
     pub inputs: Vec<ValueInspection>,
-    /// What comes out.
+    /// Outputs of the graph.
     pub outputs: Vec<ValueInspection>,
-    /// Layers in graph order.
+    /// Layers that can be quantized, in graph order.
     pub layers: Vec<LayerInspection>,
-    /// Other nodes that would stay float.
+    /// Other nodes that would stay in float.
     pub kept: Vec<Kept>,
     /// The bit plan in the model's metadata, by names of layers in the float model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,9 +69,9 @@ pub struct LayerInspection {
     pub macs: Option<u64>,
     /// Bits of the weights by the plan in the metadata, or what the weights are stored as.
     pub bits: String,
-    /// Bits of the activation it reads; absent where that is float.
+    /// Bits of its input activation; absent if that is float.
     pub activation_bits: Option<u8>,
-    /// Why it would stay float; absent when it would not.
+    /// Why it would stay in float; absent if it would be quantized.
     pub reason: Option<String>,
 }
 

@@ -18,47 +18,47 @@ use crate::scheme::output_kind::OutputKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How good a network is.
+/// How a network compares with the float network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Verdict")]
 #[serde(default)]
 pub struct Metrics {
     /// Distance of the outputs from the float network's; lower is better, 0 is the float network.
     pub distance: f64,
-    /// Share of rows whose best class is the float network's; none where no output holds scores.
+    /// Share of rows whose best class is the float network's; null if no output holds scores.
     pub agreement: Option<f64>,
-    /// Share of rows whose best class is the label; none without labels.
+    /// Share of rows whose best class is the label; null without labels.
     pub accuracy: Option<f64>,
-    /// The caller's own metric; none without one.
+    /// Value of the caller's own metric, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<f64>,
-    /// What is lost, as `max-drop` counts it: of the caller's own metric, else of accuracy, else by the worst output.
+    /// The loss, as `max-drop` counts it: in the caller's own metric, else in accuracy, else of the worst output.
     pub lost: f64,
-    /// Output by output.
+    /// Figures of every output.
     pub outputs: Vec<OutputMetrics>,
 }
 
 /// How far one output is from the float network's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputMetrics {
-    /// Its name.
+    /// Name of the output.
     pub name: String,
     /// What it holds.
     pub kind: OutputKind,
-    /// Why it is taken for that.
+    /// Why the program takes it for that.
     pub because: String,
-    /// What is lost, as `max-drop` counts it for this kind.
+    /// The loss, as `max-drop` counts it for this kind of output.
     pub lost: f64,
-    /// Its share of the distance.
+    /// What this output contributes to the distance.
     pub distance: f64,
-    /// Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent where all are equal.
+    /// Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent if all are equal.
     pub sqnr: Option<f64>,
-    /// Signal-to-noise ratio of the worst channel in decibels; absent where all are equal.
+    /// Signal-to-noise ratio of the worst channel in decibels; absent if all are equal.
     pub worst_sqnr: Option<f64>,
-    /// The worst channel; absent where the output is compared as one.
+    /// Index of the worst channel; absent if the output is compared as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst_channel: Option<usize>,
-    /// Channels compared, 1 where the output is compared as one.
+    /// Number of channels compared; 1 if the output is compared as a whole.
     pub channels: usize,
     /// Largest root mean square error of a channel that does not vary in the float network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ pub struct OutputMetrics {
     /// What is particular to the kind.
     #[serde(flatten)]
     pub figures: KindFigures,
-    /// The quarter of the samples that is much worse than the rest, where there is one.
+    /// A quarter of the samples that is much worse than the rest, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst_quarter: Option<Quarter>,
 }
@@ -84,36 +84,36 @@ pub struct KindFigures {
     /// Mean Kullback-Leibler divergence KL(float ‖ network) of the rows in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
-    /// Share of sequences that read the same.
+    /// Share of sequences that are decoded to the same symbols.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_sequences: Option<f64>,
     /// Mean cosine with the float network's vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cosine: Option<f64>,
-    /// Least cosine.
+    /// Smallest cosine with the float network's vector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_cosine: Option<f64>,
-    /// Boxes that the float network finds.
+    /// Number of boxes that the float network finds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boxes: Option<u64>,
-    /// Of those, boxes that the network finds too, with the same class and at an intersection over union of one half.
+    /// Number of those that the network finds too, with the same class and at an intersection over union of one half.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<u64>,
-    /// Boxes that only the network finds.
+    /// Number of boxes that only the network finds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invented: Option<u64>,
 }
 
-/// A quarter of the samples beside the rest.
+/// A quarter of the samples, compared with the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quarter {
-    /// Which of the four in the order of the samples, from 1 on; absent where the samples are scattered.
+    /// Which quarter in the order of the samples, counted from 1; absent if the bad samples are scattered.
     pub quarter: Option<usize>,
-    /// Some of the samples, counted from 0, where they are scattered.
+    /// Indices of some of the bad samples, from 0, if they are scattered.
     pub samples: Vec<usize>,
-    /// What it loses.
+    /// Loss on this quarter.
     pub lost: f64,
-    /// What the rest loses.
+    /// Loss on the other samples.
     pub rest: f64,
 }
 

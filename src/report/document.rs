@@ -4,18 +4,18 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
-/// Version of the documents: raised when a key goes or comes to mean something else, not when one is added.
+/// Version of the format of the documents, raised when a key is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What was found, and which run found it.
+/// The result of a run, with the arguments that produced it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Document<T> {
-    /// Version of this document: raised when a key goes or comes to mean something else, not when one is added.
+    /// Version of this document's format. It is raised when a key is removed or changes its meaning, not when one is added.
     pub schema_version: u32,
     /// Which run this was.
     #[serde(flatten)]
     pub run: Run,
-    /// What was found.
+    /// The result.
     #[serde(flatten)]
     pub found: T,
 }
@@ -25,13 +25,13 @@ pub struct Document<T> {
 pub struct Run {
     /// Version of msq-onnx.
     pub tool_version: String,
-    /// The arguments as given.
+    /// The command line arguments.
     pub arguments: Vec<String>,
-    /// The model that was read.
+    /// The model file that was read.
     pub model: String,
-    /// The file that was written; null where none was.
+    /// The file that was written; null if none was.
     pub output: Option<String>,
-    /// Seed of everything random; null where nothing is.
+    /// Seed of the random numbers; null if the command draws none.
     pub seed: Option<u64>,
 }
 

@@ -27,46 +27,46 @@ use serde::Serialize;
 /// A quantization run.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Report {
-    /// Operator set of the float model.
+    /// Version of the operator set `ai.onnx` of the float model.
     pub opset: i64,
     /// Size of the float model in bytes, on disk.
     pub float_bytes: u64,
     /// Size of the quantized model in bytes, on disk.
     pub bytes: u64,
-    /// Samples calibrated on.
+    /// Number of calibration samples.
     pub samples: usize,
-    /// The data in words.
+    /// Where the data came from, in words.
     pub data: String,
-    /// Whether the data was made up.
+    /// Whether the data were generated because none were given.
     pub synthetic: bool,
-    /// Seconds calibration took.
+    /// Time that calibration took, in seconds.
     pub calibrate_seconds: f64,
-    /// Seconds in all.
+    /// Time of the whole run, in seconds.
     pub seconds: f64,
-    /// The options that were in force; with a search the plan is the one that was found.
+    /// The options of the run; after a search, with the plan that was found.
     pub options: Options,
-    /// The bits of every layer as they are now: a plan that does the same again.
+    /// The bits of every layer: with this plan the run can be repeated.
     pub plan: BitPlan,
-    /// Names of inner values that were shortened, and what they are called in the file.
+    /// Names of inner values that were shortened, with their names in the file.
     pub names: IndexMap<String, String>,
     /// The layers with integer weights in graph order.
     pub layers: Vec<LayerReport>,
-    /// The layers that stay float.
+    /// The layers that stay in float.
     pub float_layers: Vec<LayerReport>,
-    /// Weights beside the layers: embedding tables, recurrent weights, weights of sub-graphs.
+    /// Weights that belong to no layer: embedding tables, recurrent weights, weights of sub-graphs.
     pub stored: Vec<StoredReport>,
-    /// What a user of the file should know.
+    /// Messages about the file for its user.
     pub notes: Vec<String>,
-    /// What stays float, and why.
+    /// The nodes that stay in float, and why.
     pub kept: Vec<Kept>,
-    /// What became float16, where that was asked for.
+    /// What is stored in float16, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub float16: Option<HalfReport>,
-    /// How close the outputs are to the float model's.
+    /// How close the outputs are to the float model's; null if that was not measured.
     pub quality: Option<Quality>,
-    /// What was repaired, where the loss was too large.
+    /// What was repaired; null if the loss was small enough.
     pub repair: Option<Repair>,
-    /// How the bits were found, where they were searched for.
+    /// The search for the bits; null if there was none.
     pub search: Option<Outcome>,
 }
 
@@ -83,13 +83,13 @@ pub struct LayerReport {
     pub weights: usize,
     /// Multiply-accumulates for one sample, where the shapes are known.
     pub macs: Option<u64>,
-    /// Bits of the weights, a number or `ternary`; nothing for float.
+    /// Bits of the weights, a number or `ternary`; null for float.
     pub weight_bits: Option<WeightBits>,
-    /// Bits of the input activation; nothing for float.
+    /// Bits of the input activation; null for float.
     pub activation_bits: Option<u8>,
-    /// Bytes of the weights as stored, without what unpacks them.
+    /// Bytes of the weights as stored, without the nodes that unpack them.
     pub bytes: usize,
-    /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact.
+    /// Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact.
     pub weight_sqnr: Option<f64>,
     /// Signal-to-quantization-noise ratio of what the layer computes on the calibration data, in decibels; only where
     /// the solver looks at that.
@@ -106,12 +106,12 @@ pub struct LayerReport {
     pub input_distribution: Option<Distribution>,
 }
 
-/// A weight beside the layers: no layer of the main graph multiplies by it.
+/// A weight that belongs to no layer of the main graph.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StoredReport {
     /// Name of the tensor.
     pub name: String,
-    /// What it is for.
+    /// How it is used.
     pub kind: StoredKind,
     /// The operator that reads it.
     pub op: String,
@@ -119,36 +119,36 @@ pub struct StoredReport {
     pub shape: Vec<usize>,
     /// Number of weights.
     pub weights: usize,
-    /// Bits of the integers; nothing for float.
+    /// Bits of the integers; null for float.
     pub weight_bits: Option<WeightBits>,
-    /// Bytes as stored, without scales and what unpacks them.
+    /// Bytes as stored, without scales and the nodes that unpack them.
     pub bytes: usize,
-    /// Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact, and for float.
+    /// Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact, and for float.
     pub weight_sqnr: Option<f64>,
-    /// Why it stays float.
+    /// Why it stays in float.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What became float16.
+/// What is stored and computed in float16.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct HalfReport {
     /// Nodes of the float model that compute in float16.
     pub nodes: usize,
     /// Constants stored in float16.
     pub constants: usize,
-    /// Their bytes.
+    /// Bytes of these constants.
     pub bytes: usize,
-    /// What stays float.
+    /// Nodes and constants that stay in float32.
     pub left: Vec<LeftFloat>,
 }
 
-/// A node or a constant that stays float where float16 was asked for.
+/// A node or a constant that stays in float32 although float16 was asked for.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeftFloat {
-    /// Its name.
+    /// Name of the node or constant.
     pub name: String,
-    /// Why.
+    /// Why it stays in float32.
     pub reason: String,
 }
 
@@ -191,29 +191,29 @@ impl LayerReport {
 /// Outputs compared with the float model's.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Quality {
-    /// Samples compared.
+    /// Number of samples compared.
     pub samples: usize,
-    /// Whether these samples were left out of calibration.
+    /// Whether these samples were held out of calibration.
     pub held_out: bool,
-    /// How far they agree.
+    /// Figures over all outputs together.
     pub agreement: AgreementFigures,
-    /// Share of labels that the quantized model gets right; only with labels.
+    /// Share of labels that the quantized model predicts correctly; null without labels.
     pub accuracy: Option<f64>,
-    /// Share of labels that the float model gets right; only with labels.
+    /// Share of labels that the float model predicts correctly; null without labels.
     pub float_accuracy: Option<f64>,
-    /// The caller's own metric; only with one.
+    /// Value of the caller's own metric for the quantized model, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<f64>,
-    /// The same of the float model.
+    /// Value of the caller's own metric for the float model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub float_metric: Option<f64>,
-    /// What is lost, as the option `max-drop` counts it: of the caller's own metric, else of accuracy where there are
-    /// labels, else by the worst output.
+    /// The loss, as option `max-drop` counts it: in the caller's own metric, else in accuracy if the data have labels,
+    /// else of the worst output.
     pub lost: f64,
-    /// Output by output: what it holds, and how far it is from the float model's.
+    /// Every output: what it holds, and how far it is from the float model's.
     pub outputs: Vec<OutputMetrics>,
-    /// What to be warned of: channels and outputs with a large error, answers that differ, samples that are much worse
-    /// than the rest.
+    /// Warnings: channels and outputs with a large error, answers that differ, samples that are much worse than the
+    /// rest.
     pub warnings: Vec<String>,
 }
 

@@ -4,43 +4,43 @@ use crate::measure::metrics::Metrics;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What became of a loss that was too large.
+/// The attempt to repair a loss that was too large.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Repair {
-    /// The share that may be lost.
+    /// The largest loss that is allowed.
     pub allowed: f64,
-    /// Samples that repairs were measured on.
+    /// Number of samples that repairs were measured on.
     pub samples: usize,
-    /// The network before repairs.
+    /// Figures of the network before repairs.
     pub before: Metrics,
-    /// The network with the repairs.
+    /// Figures of the network with the repairs.
     pub after: Metrics,
-    /// Whether the loss is small enough now.
+    /// Whether the loss is now within what is allowed.
     pub reached: bool,
-    /// Values whose range is chosen in another way now.
+    /// Number of values whose range is now chosen by another observer.
     pub ranges: usize,
-    /// Layers that compute in float now.
+    /// Layers that now compute in float.
     pub float_layers: Vec<String>,
     /// Those of them whose weights are float as well.
     pub float_weights: Vec<String>,
-    /// Operators whose nodes compute in float now.
+    /// Operators whose nodes now compute in float.
     pub float_operators: Vec<String>,
-    /// Share of the work of the integer network that is done in float now, by multiply-accumulates.
+    /// Share of the network's multiply-accumulates that is now done in float.
     pub float_work: f64,
-    /// What was tried.
+    /// The repairs that were tried.
     pub trials: Vec<RepairTrial>,
-    /// Whether the budget of trials ended before all that seemed worth trying was tried.
+    /// Whether the budget ended before everything that seemed worth trying was tried.
     pub cut_short: bool,
 }
 
 /// A repair that was tried.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RepairTrial {
-    /// What it was.
+    /// The repair, in words.
     pub what: String,
-    /// What the network loses with it.
+    /// Loss of the network with it.
     pub lost: f64,
-    /// The distance of its outputs from the float network's.
+    /// Distance of the network's outputs from the float network's.
     pub distance: f64,
     /// Whether it was kept.
     pub kept: bool,

@@ -8,91 +8,91 @@ use serde::Serialize;
 /// A finished search.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Outcome {
-    /// How bits were chosen.
+    /// Method of the search.
     pub method: &'static str,
-    /// What the plan had to keep to, in words.
+    /// The target, in words.
     pub target: String,
-    /// Whether it does.
+    /// Whether the chosen plan meets the target.
     pub reached: bool,
-    /// What the nearest plan reaches, in words, where the target is out of reach.
+    /// What the nearest plan reaches, in words, if no plan meets the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
     /// The plan chosen.
     pub plan: BitPlan,
-    /// Which search it comes from; `repair` behind the name if exchanges improved it.
+    /// The search that proposed this plan; followed by `repair` if exchanges of bits between layers improved it.
     pub chosen: String,
-    /// Bits of a weight on average, a ternary weight 1.6.
+    /// Average bits per weight, a ternary weight counted as 1.6.
     pub bits: f64,
-    /// Bytes of the file by the weights of the search.
+    /// Size in bytes of the file with the weights that the search used.
     pub bytes: u64,
-    /// How good the plan is with the weights of the search, which the full solution improves on.
+    /// Figures of the plan with the weights that the search used; those that the solver finds afterwards are better.
     #[serde(rename = "verdict")]
     pub metrics: Metrics,
-    /// The float network on the same samples.
+    /// Figures of the float network on the same samples.
     pub float: Metrics,
-    /// Samples layers were solved on, and samples plans were measured on.
+    /// Number of samples that layers were solved on, and number that plans were measured on.
     pub samples: [usize; 2],
-    /// What each search proposed.
+    /// The plan that each search proposed.
     pub proposals: Vec<Proposal>,
-    /// The way MSQ went; empty where it was not asked.
+    /// The configurations that MSQ went through; empty if MSQ was not run.
     pub steps: Vec<Step>,
-    /// What each layer costs alone; empty where that was not measured.
+    /// What each layer adds to the distance when it alone is quantized; empty if that was not measured.
     pub sensitivities: Vec<Sensitivity>,
-    /// Plans worth having, from small to large.
+    /// Plans than which no other found is both smaller and more accurate, from small to large.
     pub front: Vec<FrontPoint>,
-    /// Passes through the network.
+    /// Passes of the samples through the whole network.
     pub passes: Passes,
-    /// Measurements taken over from a journal.
+    /// Number of measurements that were taken from a journal.
     pub resumed: usize,
 }
 
 /// A plan that a search proposed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Proposal {
-    /// The search.
+    /// Name of the search.
     pub method: String,
-    /// Bits of a weight on average.
+    /// Average bits per weight.
     pub bits: f64,
-    /// How good it is.
+    /// Figures of the plan.
     #[serde(rename = "verdict")]
     pub metrics: Metrics,
 }
 
-/// A configuration on MSQ's way.
+/// A configuration that MSQ went through.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Step {
-    /// Bits of a weight on average.
+    /// Average bits per weight.
     pub bits: f64,
     /// Bytes of the weights as packed.
     pub packed_bytes: u64,
-    /// `Acc_1` to `Acc_N`.
+    /// `Acc_1` to `Acc_N`, the imprinted accuracies of the layers.
     pub accuracies: Vec<f64>,
-    /// The layers lowered next.
+    /// The layers whose bits are lowered next.
     pub lowered: Vec<String>,
     /// The configuration.
     pub plan: BitPlan,
 }
 
-/// What a layer costs.
+/// What one layer adds to the distance.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Sensitivity {
-    /// The layer.
+    /// Name of the layer.
     pub layer: String,
-    /// Bits of the weights, and what is added to the distance when this layer alone has them.
+    /// Pairs: bits of the weights, and the increase of the distance when this layer alone has these bits.
     pub costs: Vec<(String, f64)>,
 }
 
 /// A plan of the front.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FrontPoint {
-    /// Bits of a weight on average.
+    /// Average bits per weight.
     pub bits: f64,
     /// Bytes of the weights as packed.
     pub packed_bytes: u64,
-    /// How good it is.
+    /// Figures of the plan.
     #[serde(rename = "verdict")]
     pub metrics: Metrics,
-    /// The search it comes from.
+    /// The search that found it.
     pub method: String,
     /// The plan.
     pub plan: BitPlan,
@@ -101,8 +101,8 @@ pub struct FrontPoint {
 /// Passes of samples through the whole network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Passes {
-    /// What was run, by multiply-accumulates.
+    /// Passes that were run, counted in multiply-accumulates of one pass.
     pub run: f64,
-    /// What running every variant from its start would have been.
+    /// Passes that would have been run without reusing the results of layers that did not change.
     pub full: f64,
 }

@@ -144,6 +144,29 @@ fn quiet_prints_nothing() {
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
 }
 
+/// The lines of `--progress lines` stand on stderr and nothing else does; each phase is told from none to all of its steps.
+#[test]
+fn progress_is_lines_for_programs() {
+    let scratch = Scratch::new();
+    let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
+    let runs = [
+        args![model, "-o", scratch.out("out.onnx"), "--calib", calib, "--progress", "lines", "--json"].to_vec(),
+        args!["evaluate", model, "--calib", calib, "--progress", "lines"].to_vec(),
+    ];
+    for arguments in runs {
+        let run = msq(&arguments).ok();
+        let told: Vec<serde_json::Value> = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let begun: Vec<&serde_json::Value> = told.iter().filter(|line| line["done"] == 0).collect();
+        assert!(!begun.is_empty(), "{}", run.stderr);
+        for first in begun {
+            let done = |line: &&serde_json::Value| line["phase"] == first["phase"] && line["done"] == first["steps"];
+            assert!(told.iter().any(|line| done(&line)), "{first} has no end in {}", run.stderr);
+        }
+    }
+    let run = msq(args![model, "-o", scratch.out("out.onnx"), "--progress", "lines", "--quiet"]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+}
+
 #[test]
 fn verbose_logs_to_stderr_only() {
     let scratch = Scratch::new();

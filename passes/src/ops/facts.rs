@@ -1,6 +1,6 @@
 //! What quantization has to know of an operator beyond its schema.
 
-/// The operators that a layer can be.
+/// Operators of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)]

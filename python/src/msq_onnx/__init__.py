@@ -13,10 +13,10 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from ._errors import DataError, Error, InterruptedRun, ModelError, RunError, TargetError, UsageError
-from ._functions import compare, evaluate, inspect, lint, quantize, search
+from ._functions import calibrate, compare, evaluate, inspect, lint, measure, quantize, search
 from ._reports import CompareReport, EvaluateReport, InspectReport, LintReport, Report, SearchReport
 from ._sweep import Sweep, SweepRun, sweep
-from ._types import CalibrationDataReader, Data, Metric, Model, PathLike
+from ._types import CalibrationDataReader, Data, Metric, Model, PathLike, Progress
 
 try:
     __version__ = version("msq-onnx")
@@ -42,6 +42,7 @@ __all__ = [
     "Model",
     "ModelError",
     "PathLike",
+    "Progress",
     "Report",
     "RunError",
     "SearchReport",
@@ -49,10 +50,12 @@ __all__ = [
     "SweepRun",
     "TargetError",
     "UsageError",
+    "calibrate",
     "compare",
     "evaluate",
     "inspect",
     "lint",
+    "measure",
     "quantize",
     "search",
     "sweep",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import _arguments, _data, _document, _process
+from . import _arguments, _data, _document, _executors, _parts, _process
 from ._document import Document
 from ._errors import Error, RunError, TargetError, UsageError, error_of
 from ._metric import MetricServer
 from ._reports import CompareReport, EvaluateReport, InspectReport, LintReport, Report, SearchReport
-from ._types import Data, Metric, Model, PathLike
+from ._sweep.fingerprint import stored_bytes
+from ._types import Data, Metric, Model, PathLike, Progress
 
 T = TypeVar("T", bound=Document)
 
@@ -26,6 +27,7 @@ def quantize(
     *,
     output: PathLike | None = None,
     metric: Metric | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
     batched: bool = True,
     **options: Any,
 ) -> Report:
@@ -44,6 +46,7 @@ def quantize(
             function of two mappings from names to arrays, the outputs with samples along the first axis and the
             labels (`index`, the number of each sample in the data, `y` where there are labels, and `file`, the
             names of images). It runs in this thread. Or a command as of `--metric-command`.
+        progress: called in this thread with where the run is, some times a second; what it raises ends the run.
         batched: whether the rows of a feed whose arrays share their first axis are samples; with False each feed is
             one sample, given to the model as it stands.
         **options: the long flags of `msq-onnx`, with underscores: `weight_bits=4`, `max_drop="1%"`, `skip=["head"]`.
@@ -66,6 +69,7 @@ def quantize(
         given = None if output is None else os.fspath(output)
         run.data(data, batched)
         run.metric(metric)
+        run.progress(progress)
         path = Path(given) if given is not None else run.folder / "quantized.onnx"
         run.arguments += [f"--output={path}", "--", run.model(model)]
         return run.finish(Report, kept=path if given is None else None)
@@ -77,6 +81,7 @@ def search(
     *,
     output: PathLike | None = None,
     metric: Metric | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
     batched: bool = True,
     **options: Any,
 ) -> SearchReport:
@@ -87,6 +92,7 @@ def search(
         data: as of `quantize`; a quarter of it is left out of calibration and measured on, unless `valid` is given.
         output: where the JSON document goes, if anywhere.
         metric: as of `quantize`.
+        progress: as of `quantize`.
         batched: as of `quantize`.
         **options: the long flags of `msq-onnx search`, with underscores; `front=FOLDER` writes the models of the front.
 
@@ -99,10 +105,95 @@ def search(
     with _Run("search", options) as run:
         run.data(data, batched)
         run.metric(metric)
+        run.progress(progress)
         if output is not None:
             run.arguments.append(f"--output={os.fspath(output)}")
         run.arguments += ["--", run.model(model)]
         return run.finish(SearchReport)
+
+
+def calibrate(
+    model: Model,
+    data: Data,
+    output: PathLike,
+    *,
+    shards: int,
+    jobs: int = 1,
+    ray: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    batched: bool = True,
+    **options: Any,
+) -> list[Path]:
+    """Looks at the activations of a float model part by part of the data, several at once.
+
+    `quantize` takes the files as `statistics`, with the same data and options, and writes the bytes of a single run.
+
+    Args:
+        model: as of `quantize`; for `ray` a path that is the same on all machines.
+        data: as of `quantize`; for `ray` a path that is the same on all machines.
+        output: the folder for the files.
+        shards: the number of parts.
+        jobs: parts at once on this machine; above 1 needs the package `joblib`.
+        ray: the address of a Ray cluster to run on, or `auto`, or `local` for one that is started here. A part whose
+            worker or machine is lost is done again.
+        progress: called after each part with the number of parts done, and that of all.
+        batched: as of `quantize`.
+        **options: those of `quantize` that choose what is quantized, and how ranges are chosen. Unless given, each part
+            has its share of the machine's `threads` and `memory`.
+
+    Returns:
+        The files, in the order of the parts.
+
+    Raises:
+        UsageError: an option is wrong, or there is no Ray cluster at the address.
+        Error: a part failed; as `quantize` does.
+    """
+    files = _parts.files(Path(output), shards, "stats")
+    with _Run("quantize", options) as run:
+        _parts.execute(
+            run.executor(jobs, ray, model, data), run.parts("calibrate", model, data, batched, files), progress
+        )
+    return files
+
+
+def measure(
+    model: Model,
+    data: Data,
+    output: PathLike,
+    *,
+    shards: int,
+    jobs: int = 1,
+    ray: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    batched: bool = True,
+    **options: Any,
+) -> list[Path]:
+    """Measures what every layer costs alone at every width, part by part, several at once.
+
+    `search` and `quantize` take the files as `measurements`, with the same data and options, and find what a single run
+    finds. The searches `sensitivity`, `ilp` and `auto` begin with such costs.
+
+    Args:
+        model: as of `calibrate`.
+        data: as of `calibrate`.
+        output: the folder for the files. A part that was interrupted goes on where it was, if its journal is there.
+        shards: as of `calibrate`.
+        jobs: as of `calibrate`.
+        ray: as of `calibrate`.
+        progress: as of `calibrate`.
+        batched: as of `quantize`.
+        **options: those of `search`.
+
+    Returns:
+        The files, in the order of the parts.
+
+    Raises:
+        Error: as `calibrate` does.
+    """
+    files = _parts.files(Path(output), shards, "costs")
+    with _Run("search", options) as run:
+        _parts.execute(run.executor(jobs, ray, model, data), run.parts("search", model, data, batched, files), progress)
+    return files
 
 
 def evaluate(
@@ -111,6 +202,7 @@ def evaluate(
     *,
     reference: Model | None = None,
     metric: Metric | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
     batched: bool = True,
     **options: Any,
 ) -> EvaluateReport:
@@ -121,6 +213,7 @@ def evaluate(
         data: as of `quantize`. All of it is used unless `samples` is given.
         reference: the model to compare with, usually the float one.
         metric: as of `quantize`.
+        progress: as of `quantize`.
         batched: as of `quantize`.
         **options: the long flags of `msq-onnx evaluate`, with underscores; `save_outputs=PATH` writes an `.npz`.
 
@@ -134,6 +227,7 @@ def evaluate(
     with _Run("evaluate", options) as run:
         run.data(data, batched)
         run.metric(metric)
+        run.progress(progress)
         if reference is not None:
             run.arguments.append(f"--reference={run.model(reference, 'reference.onnx')}")
         run.arguments += ["--", run.model(model)]
@@ -146,6 +240,7 @@ def compare(
     data: Data,
     *,
     metric: Metric | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
     batched: bool = True,
     **options: Any,
 ) -> CompareReport:
@@ -156,6 +251,7 @@ def compare(
         model: as of `quantize`.
         data: as of `quantize`. All of it is used unless `samples` is given.
         metric: as of `quantize`.
+        progress: as of `quantize`.
         batched: as of `quantize`.
         **options: the long flags of `msq-onnx compare`, with underscores.
 
@@ -169,6 +265,7 @@ def compare(
     with _Run("compare", options) as run:
         run.data(data, batched)
         run.metric(metric)
+        run.progress(progress)
         run.arguments += ["--", run.model(reference, "reference.onnx"), run.model(model)]
         return run.finish(CompareReport)
 
@@ -216,6 +313,7 @@ class _Run:
         self._options = dict(options)
         self._stack = ExitStack()
         self._metric: MetricServer | None = None
+        self._progress: Callable[[Progress], None] | None = None
         self._page: Path | None = None
         self.arguments: list[str] = [] if command == "quantize" else [command]
 
@@ -301,11 +399,17 @@ class _Run:
         self._metric = self._stack.enter_context(MetricServer(metric))
         self.arguments.append(f"--metric-command={self._metric.command}")
 
+    def progress(self, progress: Callable[[Progress], None] | None) -> None:
+        """Adds the function that is told where the run is."""
+        if progress:
+            self._progress = progress
+            self.arguments.append("--progress=lines")
+
     def finish(self, kind: type[T], kept: Path | None = None) -> T:
         """Runs the binary and reads what it prints; `kept` is a model that goes into memory."""
         before_model = self.arguments.index("--")
         arguments = [*self.arguments[:before_model], "--json", *self.arguments[before_model:]]
-        finished = _process.run(arguments, self.folder, self._metric)
+        finished = _process.run(arguments, self.folder, self._metric, progress=self._progress)
         # A failed run prints no document, but one that misses its target does, and one in which `lint` finds errors.
         document = json.loads(finished.output) if finished.output.strip() else None
         if document is None or finished.exit_code not in (0, 1, TargetError.exit_code):
@@ -318,6 +422,29 @@ class _Run:
         if finished.exit_code and kind is not LintReport:
             raise self._error(finished)
         return report
+
+    def executor(self, jobs: int, ray: str | None, model: Model, data: Data) -> _executors.Executor:
+        """What executes parts, with the options for the resources of each, which are no options of the runs then."""
+        for name, value in (("model", model), ("data", data)):
+            if ray is not None and not isinstance(value, (str, os.PathLike)):
+                kind = type(value).__name__
+                raise UsageError(f"`{name}` is of type `{kind}`; with `ray` it is a path, which all machines read")
+        return _executors.of(jobs, ray, self._options.pop("threads", None), self._options.pop("memory", None))
+
+    def parts(self, command: str, model: Model, data: Data, batched: bool, files: Sequence[Path]) -> list[_parts.Part]:
+        """The parts of a command's work, one for each file."""
+        self.arguments = []
+        self.data(data, batched)
+        path = self.model(model)
+        return [
+            _parts.Part(
+                arguments=(command, *self.arguments, f"--shard={number}/{len(files)}", f"--output={file}"),
+                model=path,
+                folder=Path.cwd(),
+                weights=stored_bytes(Path(path)),
+            )
+            for number, file in enumerate(files, 1)
+        ]
 
     def _read(self, kind: type[T], document: dict[str, Any], kept: Path | None) -> T:
         model_bytes = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import queue
 import re
 import shutil
 import signal
@@ -12,12 +14,13 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ._errors import RunError
+from ._types import Progress
 
 if TYPE_CHECKING:
     from ._metric import MetricServer
@@ -36,6 +39,7 @@ _LEVELS = {
     "DEBUG": logging.DEBUG,
     "TRACE": logging.DEBUG,
 }
+_PROGRESS_LINE = '{"phase":'
 _LOG_LINE = re.compile(r"\s*(?:\S+Z\s+)?(ERROR|WARN|INFO|DEBUG|TRACE)\s+(.*)")
 
 _logger = logging.getLogger("msq_onnx")
@@ -92,6 +96,7 @@ def run(
     folder: Path,
     metric: MetricServer | None = None,
     *,
+    progress: Callable[[Progress], None] | None = None,
     working_folder: Path | None = None,
     stop: threading.Event | None = None,
 ) -> Finished:
@@ -101,6 +106,7 @@ def run(
         arguments: behind the program's name.
         folder: a temporary folder, in which the binary keeps its temporary files too.
         metric: answers the metric command of this run, in this thread.
+        progress: called in this thread with where the run is, some times a second.
         working_folder: where the binary runs; here unless given.
         stop: ends the run when it is set. On Linux such a run also ends with this process, however that ends.
 
@@ -116,18 +122,20 @@ def run(
             command = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
         process = _start(command, environment, stdout, working_folder)
         assert process.stderr is not None
-        lines: list[str] = []
-        reader = threading.Thread(target=_read_log, args=(process.stderr, lines), daemon=True)
+        log = _Log()
+        reader = threading.Thread(target=log.read, args=(process.stderr,), daemon=True)
         reader.start()
         try:
-            _wait(process, metric, stop)
+            _wait(process, metric, stop, log, progress)
         except BaseException:
             _end(process)
             raise
         finally:
             reader.join(timeout=_GRACE_SECONDS)
+        if progress:
+            log.tell(progress)
         stdout.seek(0)
-        return Finished(process.returncode, stdout.read(), _message(lines))
+        return Finished(process.returncode, stdout.read(), _message(log.lines))
 
 
 def _start(
@@ -149,11 +157,19 @@ def _start(
         raise RunError(f"the binary `{command[0]}` cannot be started: {error.strerror}") from error
 
 
-def _wait(process: subprocess.Popen[bytes], metric: MetricServer | None, stop: threading.Event | None) -> None:
-    if metric is None and stop is None:
+def _wait(
+    process: subprocess.Popen[bytes],
+    metric: MetricServer | None,
+    stop: threading.Event | None,
+    log: _Log,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    if metric is None and stop is None and progress is None:
         process.wait()
         return
     while process.poll() is None:
+        if progress:
+            log.tell(progress)
         if metric:
             metric.serve(_POLL_SECONDS)
         else:
@@ -188,14 +204,34 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _read_log(stderr: IO[bytes], lines: list[str]) -> None:
-    for raw in stderr:
-        line = raw.decode("utf-8", "replace").rstrip()
-        logged = _LOG_LINE.fullmatch(line)
-        if logged:
-            _logger.log(_LEVELS[logged[1]], "%s", logged[2])
-        else:
-            lines.append(line)
+class _Log:
+    """What a run writes to stderr: log lines go to the logger, where the run is to a queue.
+
+    Attributes:
+        lines: all others.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._progress: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+
+    def read(self, stderr: IO[bytes]) -> None:
+        """Reads all of it."""
+        for raw in stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            logged = _LOG_LINE.fullmatch(line)
+            if logged:
+                _logger.log(_LEVELS[logged[1]], "%s", logged[2])
+            elif line.startswith(_PROGRESS_LINE):
+                self._progress.put(Progress(**json.loads(line)))
+            else:
+                self.lines.append(line)
+
+    def tell(self, progress: Callable[[Progress], None]) -> None:
+        """Calls the function with what was read since the last time."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                progress(self._progress.get_nowait())
 
 
 def _message(lines: list[str]) -> str:

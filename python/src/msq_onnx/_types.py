@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +35,21 @@ Data: TypeAlias = Union[
     Iterable[ArrayLike],
     CalibrationDataReader,
 ]
+
+
+class Progress(NamedTuple):
+    """Where a run is.
+
+    Attributes:
+        phase: what it does, as `calibrate`.
+        done: steps of the phase that are done.
+        steps: steps of the phase.
+    """
+
+    phase: str
+    done: int
+    steps: int
+
 
 #: A function of outputs and labels. Outputs are arrays by name, stacked along the first axis; an output whose shape
 #: changes from sample to sample is `NAME.0`, `NAME.1` and so on. Labels hold `index`, the number of each sample in the

@@ -52,6 +52,7 @@ fn another(arg: &Arg) -> &'static str {
         ("output-kind", _) => "['a=values', 'b=boxes']",
         ("float16" | "freeze-initializers" | "placement", _) => "'all'",
         ("state", _) => "'h_out=h'",
+        ("progress", _) => "'lines'",
         ("metric-command", _) => "'python score.py {outputs}'",
         ("preset", _) => "'lite'",
         ("filter", _) => "'bicubic'",

@@ -6,11 +6,14 @@
 use super::{blowup, convolution, dequantize, fake_quantize, matmul, nbits};
 use crate::engine::EngineError;
 use crate::runtime::memory;
+use bytes::Bytes;
 use msq_passes::ir::{
     self, DataType, DimValue, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
 };
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
+use tract_onnx::Onnx;
+use tract_onnx::pb;
 use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::model::TypedModel;
 
@@ -23,7 +26,7 @@ pub(super) struct Loaded {
 
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
-    parse(&message(model)?)
+    parse(message(model)?)
 }
 
 /// So many nodes that cannot be built are passed over.
@@ -34,12 +37,12 @@ const MOST_PASSED_OVER: usize = 16;
 pub(super) fn load_what_is_known(model: &Model) -> Result<Loaded, EngineError> {
     let mut proto = message(model)?;
     for _ in 0..MOST_PASSED_OVER {
-        match parse(&proto) {
+        match parse(proto.clone()) {
             Err(error) if pass_over(&mut proto, &error.to_string()) => {}
             parsed => return parsed,
         }
     }
-    parse(&proto)
+    parse(proto)
 }
 
 /// Makes the node that an error names one of an unknown operator.
@@ -64,18 +67,30 @@ fn message(model: &Model) -> Result<ModelProto, EngineError> {
     Ok(proto)
 }
 
-fn parse(proto: &ModelProto) -> Result<Loaded, EngineError> {
+fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    let encoded = ir::encode_model(proto);
-    let proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
-    drop(encoded);
-    let parsed = onnx.parse(&proto, None).map_err(EngineError::load)?;
+    let parsed = onnx.parse(&as_tracts(&onnx, proto)?, None).map_err(EngineError::load)?;
     if let Some(input) = parsed.unresolved_inputs.first() {
         return Err(EngineError::NoSuchValue { name: input.clone() });
     }
     let mut outlets: Vec<_> = parsed.outlets_by_name.into_iter().collect();
     outlets.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(Loaded { model: parsed.model, outlets })
+}
+
+/// The message as tract's. Initializers' elements are moved past the file format: encoding, reading and decoding would hold
+/// four copies of them at a time.
+fn as_tracts(onnx: &Onnx, mut proto: ModelProto) -> Result<pb::ModelProto, EngineError> {
+    let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    let elements: Vec<Option<Bytes>> = initializers.map(|tensor| tensor.raw_data.take()).collect();
+    let encoded = ir::encode_model(&proto);
+    drop(proto);
+    let mut proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
+    let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    for (tensor, elements) in initializers.zip(elements) {
+        tensor.raw_data = elements.map_or_else(Vec::new, Vec::from);
+    }
+    Ok(proto)
 }
 
 /// Gives nodes names that nothing else has: tract knows inputs, constants and nodes by one kind of name. A node without a

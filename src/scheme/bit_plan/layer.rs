@@ -37,7 +37,7 @@ pub enum PackingForm {
     Int2,
 }
 
-/// What happens to a layer.
+/// How a layer is quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {

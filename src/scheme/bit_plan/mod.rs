@@ -44,27 +44,27 @@ const VERSION: u32 = 1;
 /// Layers that a message names.
 const NAMED: usize = 8;
 
-/// What happens to every layer.
+/// How every layer is quantized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BitPlan {
     version: u32,
-    /// For layers not named.
+    /// Applies to layers that are not named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<LayerPlan>,
-    /// By layer name.
+    /// Layers by name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub layers: IndexMap<String, LayerPlan>,
-    /// Of all layers in the order of the graph, where their names are not known.
+    /// All layers in the order of the graph, if their names are not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sequence: Vec<LayerPlan>,
-    /// Nodes that are no layers and compute in float, by name.
+    /// Names of nodes that are no layers and compute in float.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub float: Vec<String>,
-    /// How the ranges of values are chosen, where not as the options say.
+    /// How ranges of values are chosen, if not as the options say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observer: Option<ObserverKind>,
-    /// The same for single values, by name.
+    /// How the ranges of single values are chosen, by name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub ranges: IndexMap<String, ObserverKind>,
 }

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::calibrate::observe::{Limits, Observed, Seen, Watch, see};
+use crate::calibrate::observe::{self, Limits, Observed, Seen, Watch, see};
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::masks::Masked;
@@ -180,6 +180,7 @@ impl<'a> Variants<'a> {
             let chosen = self.quantizer(scheme, value, scheme.bits(value))?;
             activations.extend(chosen.map(|chosen| (name.to_owned(), chosen)));
         }
+        observe::join(self.model, scheme, &mut activations);
         for layer in scheme.placement.layers() {
             let Some(bits) = scheme.requantized_bits(layer) else { continue };
             let chosen = self.quantizer(scheme, scheme.placement.root(layer.input), bits)?;

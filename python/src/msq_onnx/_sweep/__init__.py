@@ -11,16 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import _document
-from .._errors import RunError, TargetError, UsageError
+from .. import _document, _executors
+from .._errors import RunError, TargetError
 from .._process import find_binary
 from .._reports import EvaluateReport, Report, SearchReport
 from .._types import PathLike
-from . import execute, executors, page, table
+from . import execute, page, table
 from .fingerprint import Fingerprints
 from .plan import Plan, Run, read_plan
-
-_UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +150,7 @@ def sweep(
     """
     read = read_plan(plan if isinstance(plan, Mapping) else Path(plan))
     folder = (Path(output) if output is not None else read.output).absolute()
-    size = None if memory is None else _bytes(memory)
-    executor: executors.Executor
-    executor = executors.Local(jobs, threads, size) if ray is None else executors.Ray(ray, threads, size)
+    executor = _executors.of(jobs, ray, threads, memory)
     with _locked(folder):
         rows = _execute(read, folder, executor, retry, progress)
         if not any(execute.is_transient(row.exit_code) for row in rows):
@@ -173,7 +169,7 @@ def pending(plan: PathLike | Mapping[str, Any], output: PathLike | None = None) 
 def _execute(
     read: Plan,
     folder: Path,
-    executor: executors.Executor,
+    executor: _executors.Executor,
     retry: bool,
     progress: Callable[[SweepRun, int, int], None] | None,
 ) -> list[SweepRun]:
@@ -265,17 +261,6 @@ def _written(read: Plan, folder: Path, rows: Sequence[SweepRun]) -> Sweep:
         text = page.page(title, execute.binary_version(), chosen, cells)
         html.write_text(text, encoding="utf-8", newline="")
     return Sweep(folder=folder, runs=tuple(rows), csv=csv, html=html)
-
-
-def _bytes(memory: str | int) -> int:
-    """A number of bytes, as `--memory` reads it."""
-    text = str(memory).strip()
-    number = text.rstrip("BbKkMmGgIi ")
-    unit = text[len(number) :].strip().upper()
-    try:
-        return int(float(number) * _UNITS[unit if unit in _UNITS else unit.removesuffix("B")])
-    except (ValueError, KeyError):
-        raise UsageError(f"`memory` is `{memory}`; expected a size such as `500MB` or `4GiB`") from None
 
 
 @contextlib.contextmanager

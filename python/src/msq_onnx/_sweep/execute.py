@@ -12,10 +12,9 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from .. import _arguments, _process
 from .._document import missed_target
 from .._errors import RunError, TargetError
+from .._executors import STOP
 from .._options import OPTIONS
 from .plan import RESOURCES, Run
 
@@ -31,9 +31,6 @@ SCHEMA_VERSION = 1
 DONE = (0, TargetError.exit_code)
 #: Folders below that of the results.
 DOCUMENTS, MODELS, PAGES, WORK = "runs", "models", "pages", ".work"
-
-#: Ends the runs of this process.
-STOP = threading.Event()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +61,18 @@ class Task:
     memory: int | None
     weights: int
 
+    def with_resources(self, threads: int, memory: int | None) -> Task:
+        """The task with its threads and its memory."""
+        return replace(self, threads=threads, memory=memory)
+
+    def execute(self) -> dict[str, Any]:
+        """The document of the run, which is written to `runs`."""
+        return execute(self)
+
+    def failed(self, message: str) -> dict[str, Any]:
+        """The document of a run that could not be executed, which is not written."""
+        return {**_head(self), "exit_code": RunError.exit_code, "message": message, "report": None, "judged": None}
+
 
 def execute(task: Task) -> dict[str, Any]:
     """Executes a run and returns its document, which is written to `runs`.
@@ -87,11 +96,6 @@ def execute(task: Task) -> dict[str, Any]:
     # The journal of a search that was killed is for the next time.
     shutil.rmtree(work / "temporary" if is_transient(document["exit_code"]) else work, ignore_errors=True)
     return document
-
-
-def failure(task: Task, message: str) -> dict[str, Any]:
-    """The document of a run that could not be executed, which is not written."""
-    return {**_head(task), "exit_code": RunError.exit_code, "message": message, "report": None, "judged": None}
 
 
 def document_path(output: Path, name: str) -> Path:

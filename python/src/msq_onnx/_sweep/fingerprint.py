@@ -6,7 +6,7 @@ import hashlib
 import json
 import mmap
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -69,8 +69,7 @@ class Fingerprints:
 
     def weights(self, model: str) -> int:
         """Bytes of a model and of the files with its weights."""
-        paths = [self._folder / each for each in (model, *self._external(model))]
-        return sum(path.stat().st_size for path in paths if path.is_file())
+        return _total(self._folder / each for each in (model, *self._external(model)))
 
     def of_path(self, path: Path) -> str | None:
         """The hash of a file, or of the names and contents in a folder; None where there is neither."""
@@ -99,6 +98,15 @@ class Fingerprints:
             names = external_files(self._folder / model)
             self._of_models[model] = [(Path(model).parent / name).as_posix() for name in sorted(names)]
         return self._of_models[model]
+
+
+def stored_bytes(model: Path) -> int:
+    """Bytes of a model and of the files with its weights."""
+    return _total([model, *(model.parent / name for name in external_files(model))])
+
+
+def _total(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _digest(file: IO[bytes]) -> str:

@@ -9,14 +9,17 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from .._errors import RunError, UsageError
-from .._process import BINARY_VARIABLE, find_binary
-from .execute import STOP, Task, execute, failure
+from ._errors import RunError, UsageError
+from ._process import BINARY_VARIABLE, find_binary
+
+_UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+#: Ends the runs of this process.
+STOP = threading.Event()
 
 #: Share of the machine's memory that runs may take together.
 _MEMORY_SHARE = 0.8
@@ -25,15 +28,45 @@ _STAGES = 12
 #: How often Ray gives a run to another worker after one has died with it.
 _RETRIES = 5
 
-#: What an executor yields: the place of a task, and its document.
-Results = Generator[tuple[int, dict[str, Any]], None, None]
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(Protocol[R_co]):
+    """Something to execute in any process, with a result of the type R.
+
+    Attributes:
+        weights: bytes of the float model, files with its weights included.
+    """
+
+    @property
+    def weights(self) -> int:
+        """See the class."""
+
+    def with_resources(self, threads: int, memory: int | None) -> Task[R_co]:
+        """The task with its threads, and its memory in bytes; None for no limit."""
+
+    def execute(self) -> R_co:
+        """Executes the task.
+
+        Raises:
+            RunError: nothing could be executed on this machine.
+            Stopped: `STOP` was set.
+        """
+
+    def failed(self, message: str) -> R_co:
+        """The result where the task could not be executed, for the reason in the message."""
+
+
+#: What an executor yields: the place of a task, and its result.
+Results: TypeAlias = Generator[tuple[int, R], None, None]
 
 
 class Executor(Protocol):
     """Executes tasks, in any order."""
 
-    def run(self, tasks: Sequence[Task]) -> Results:
-        """Executes tasks whose threads and memory are not set yet, unless they were given."""
+    def run(self, tasks: Sequence[Task[R]]) -> Results[R]:
+        """Executes tasks, each with its share of threads and memory unless these were given."""
 
 
 class Local:
@@ -49,7 +82,7 @@ class Local:
         self._memory = memory
         self._share = int(available_memory() * _MEMORY_SHARE) // jobs if jobs > 1 else 0
 
-    def run(self, tasks: Sequence[Task]) -> Results:
+    def run(self, tasks: Sequence[Task[R]]) -> Results[R]:
         """Executes tasks; an interruption ends those that run."""
         tasks = [_with_resources(task, self._threads, self._memory, self._share) for task in tasks]
         with _interruptible():
@@ -76,7 +109,7 @@ class Ray:
         self._threads = threads
         self._memory = memory
 
-    def run(self, tasks: Sequence[Task]) -> Results:
+    def run(self, tasks: Sequence[Task[R]]) -> Results[R]:
         """Executes tasks; an interruption ends those that run."""
         if not tasks:
             return
@@ -98,15 +131,15 @@ class Ray:
                 for reference in waiting:
                     self._ray.cancel(reference)
 
-    def _result(self, reference: Any, number: int, task: Task) -> tuple[int, dict[str, Any]]:
+    def _result(self, reference: Any, number: int, task: Task[R]) -> tuple[int, R]:
         try:
-            result: tuple[int, dict[str, Any]] = self._ray.get(reference)
+            result: tuple[int, R] = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             if "No module named 'msq_onnx'" not in str(error):
                 raise
             raise RunError("a machine of the Ray cluster lacks this package: pip install 'msq-onnx[ray]'") from error
         except self._ray.exceptions.RayError as error:
-            return number, failure(task, f"Ray gave up after {_RETRIES} retries: {str(error).splitlines()[0]}")
+            return number, task.failed(f"Ray gave up after {_RETRIES} retries: {str(error).splitlines()[0]}")
         return result
 
     @contextlib.contextmanager
@@ -144,7 +177,34 @@ class Ray:
         return threads, int(per_core * _MEMORY_SHARE) * min(threads, smallest)
 
 
-def _with_resources(task: Task, threads: int, memory: int | None, share: int) -> Task:
+def of(jobs: int, ray: str | None, threads: int | None, memory: str | int | None) -> Executor:
+    """The executor for the parameters that functions have for it.
+
+    Args:
+        jobs: runs at once on this machine; above 1 needs the package `joblib`.
+        ray: the address of a Ray cluster, `auto` or `local`; None for this machine.
+        threads: of each run; None for a share of the cores.
+        memory: of each run, in bytes or as `4GiB`; None for a share of what is free.
+
+    Raises:
+        UsageError: a value is wrong, or a package is missing.
+    """
+    size = None if memory is None else _bytes(memory)
+    return Local(jobs, threads, size) if ray is None else Ray(ray, threads, size)
+
+
+def _bytes(memory: str | int) -> int:
+    """A number of bytes, as `--memory` reads it."""
+    text = str(memory).strip()
+    number = text.rstrip("BbKkMmGgIi ")
+    unit = text[len(number) :].strip().upper()
+    try:
+        return int(float(number) * _UNITS[unit if unit in _UNITS else unit.removesuffix("B")])
+    except (ValueError, KeyError):
+        raise UsageError(f"`memory` is `{memory}`; expected a size such as `500MB` or `4GiB`") from None
+
+
+def _with_resources(task: Task[R], threads: int, memory: int | None, share: int) -> Task[R]:
     """The task with its threads and memory, its share unless memory is given.
 
     Of a model whose layers are large for its limit the program quantizes weights alone. Results must not depend on what
@@ -152,7 +212,7 @@ def _with_resources(task: Task, threads: int, memory: int | None, share: int) ->
     """
     if memory is None and share >= _STAGES * task.weights:
         memory = share or None
-    return replace(task, threads=threads, memory=memory)
+    return task.with_resources(threads, memory)
 
 
 def cores() -> int:
@@ -173,13 +233,13 @@ def available_memory() -> int:
     return min(found, default=0)
 
 
-def _execute(number: int, task: Task) -> tuple[int, dict[str, Any]]:
+def _execute(number: int, task: Task[R]) -> tuple[int, R]:
     try:
-        return number, execute(task)
+        return number, task.execute()
     except RunError as error:
-        return number, failure(task, error.message)
+        return number, task.failed(error.message)
     except OSError as error:
-        return number, failure(task, f"`{error.filename}` cannot be written: {error.strerror}")
+        return number, task.failed(f"`{error.filename}` cannot be written: {error.strerror}")
 
 
 def _joblib() -> Any:
