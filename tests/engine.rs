@@ -9,6 +9,7 @@ use msq_onnx::engine::{Output, Session, standard};
 use msq_onnx::{Options, Quantized, Quantizer};
 use msq_passes::ir::{DataType, Model};
 use msq_passes::pipelines;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 fn samples(model: &Model, count: usize) -> Vec<Vec<Array>> {
@@ -39,6 +40,34 @@ fn tapped(model: &Model, values: Vec<String>) -> Model {
 
 fn weight(model: &Model, name: &str) -> Vec<f32> {
     model.graph.initializer(model.graph.find(name).unwrap()).unwrap().to_f32().unwrap()
+}
+
+/// Outputs that are shown while a model runs are those of a whole run, each once; an early end leaves nothing behind.
+#[test]
+fn shown_outputs_are_those_of_a_run() {
+    let model = models::digits_model();
+    let tapped = tapped(&model, inner_values(&model));
+    let (mut whole, mut shown) = (session(&tapped), session(&tapped));
+    for (at, inputs) in samples(&tapped, 4).into_iter().enumerate() {
+        let wanted = bits(&whole.run(&inputs).unwrap());
+        if at == 2 {
+            let mut seen = 0;
+            let mut stop = |_: usize, _: &Output| {
+                seen += 1;
+                if seen == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            shown.show(&inputs, &mut stop).unwrap();
+            assert_eq!(seen, 3);
+        }
+        let mut found = vec![None; wanted.len()];
+        let mut look = |at: usize, output: &Output| {
+            let values: Vec<u32> = output.as_f32().unwrap().iter().map(|v| v.to_bits()).collect();
+            assert!(found[at].replace(values).is_none(), "output {at} is shown twice");
+            ControlFlow::Continue(())
+        };
+        shown.show(&inputs, &mut look).unwrap();
+        assert_eq!(found.into_iter().map(Option::unwrap).collect::<Vec<_>>(), wanted);
+    }
 }
 
 /// Taps stop the engine from fusing across them, which rounds elsewhere: equal but for the last bits.

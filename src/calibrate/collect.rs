@@ -10,15 +10,16 @@
 
 use super::dyadic::Dyadic;
 use super::{CalibrateError, ChannelMeans, Histogram, MovingAverage, Statistics};
-use crate::data::{Dataset, Sample};
+use crate::data::{Array, Dataset, Sample};
+use crate::engine::Value;
 use crate::execute::ExecuteError;
 use crate::execute::fold::{Pool, SHARD};
-use crate::execute::masks::Masked;
-use crate::execute::segment::Ran;
+use crate::execute::masks::{Kept, Masked};
 use crate::kernels::{coprime_stride, start};
 use crate::runtime::Runtime;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -96,11 +97,11 @@ pub(crate) struct Tap {
 }
 
 /// Runs the data through a segment whose outputs are first the values to keep, then the taps.
-pub(super) fn collect(
+pub(super) fn collect<'a>(
     taps: &Taps,
     pool: &Pool,
     data: &Dataset,
-    masked: &Masked,
+    masked: &Masked<'a>,
     runtime: &Runtime,
 ) -> Result<Collected, CalibrateError> {
     let count = taps.counted.len();
@@ -110,24 +111,34 @@ pub(super) fn collect(
         histograms: lock(&lent).pop().unwrap_or_else(|| vec![Histogram::new(); count]),
         averages: vec![MovingAverage::default(); count],
         means: vec![ChannelMeans::default(); count],
-        kept: Vec::new(),
+        kept: BTreeMap::new(),
+        positions: None,
     };
     let mut total = Collected { taps: vec![Sums::default(); count], kept: Vec::new() };
     let mut number = (taps.first / SHARD) as u64;
-    let merge = |piece: Piece| {
+    let merge = |piece: Piece<'a>| {
         let parts = piece.averages.into_iter().zip(piece.means);
         for (sums, (average, means)) in total.taps.iter_mut().zip(parts) {
             sums.averages.append(Dyadic::piece(number, average));
             sums.means.append(Dyadic::piece(number, means));
         }
-        total.kept.extend(piece.kept);
+        let whole = |arrays: Vec<Option<Array>>| Sample { arrays: arrays.into_iter().flatten().collect() };
+        total.kept.extend(piece.kept.into_values().map(whole));
         lock(&lent).push(piece.histograms);
         number += 1;
         Ok(())
     };
-    let visit =
-        |piece: &mut Piece, sample: usize, ran: Ran| taps.observe(piece, taps.first + sample, ran, masked, wanted);
-    pool.fold(data, runtime, begin, visit, merge)?;
+    let visit = |piece: &mut Piece<'a>, sample: usize, at: usize, value: &dyn Value| {
+        let sample = taps.first + sample;
+        if sample < taps.samples {
+            piece.kept.entry(sample).or_insert_with(|| vec![None; taps.kept]);
+        }
+        match at.checked_sub(taps.kept) {
+            None => piece.keep(sample, at, value),
+            Some(at) => taps.observe(piece, sample, at, value, masked, wanted),
+        }
+    };
+    pool.stream(data, runtime, begin, visit, merge)?;
     for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {
         total.taps.iter_mut().zip(&part).for_each(|(sums, histogram)| sums.histogram.merge(histogram));
     }
@@ -139,41 +150,54 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What one thread counts of a few samples.
-struct Piece {
+struct Piece<'a> {
     /// Histograms of this piece and of the pieces that used them before.
     histograms: Vec<Histogram>,
     averages: Vec<MovingAverage>,
     means: Vec<ChannelMeans>,
-    kept: Vec<Sample>,
+    /// The values to keep of each sample, as far as they have been seen.
+    kept: BTreeMap<usize, Vec<Option<Array>>>,
+    /// The sample seen last, and which of its positions count.
+    positions: Option<(usize, Option<Kept<'a>>)>,
+}
+
+impl Piece<'_> {
+    /// Keeps a value, if the sample is one of those whose values are kept.
+    fn keep(&mut self, sample: usize, at: usize, value: &dyn Value) -> Result<(), CalibrateError> {
+        if let Some(arrays) = self.kept.get_mut(&sample) {
+            arrays[at] = Some(value.to_array()?);
+        }
+        Ok(())
+    }
 }
 
 impl Taps {
-    fn observe(
+    /// Counts a tapped value.
+    fn observe<'a>(
         &self,
-        piece: &mut Piece,
+        piece: &mut Piece<'a>,
         sample: usize,
-        ran: Ran,
-        masked: &Masked,
+        at: usize,
+        value: &dyn Value,
+        masked: &Masked<'a>,
         wanted: usize,
     ) -> Result<(), CalibrateError> {
-        let kept = masked.sample(sample).map_err(ExecuteError::from)?;
-        for (at, tap) in self.counted.iter().enumerate() {
-            let (values, shape) = (ran.values(self.kept + at)?, ran.shape(self.kept + at));
-            let positions = kept.as_ref().and_then(|kept| kept.of(&tap.name, shape));
-            if tap.range {
-                let counting: Cow<[f32]> =
-                    positions.as_ref().map_or(Cow::Borrowed(&values), |p| p.retain(&values).into());
-                tap.observe(&mut piece.histograms[at], &mut piece.averages[at], sample, &counting, wanted)?;
-            }
-            if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
-                match &positions {
-                    None => piece.means[at].observe(&values, shape, axis),
-                    Some(positions) => piece.means[at].observe_kept(&values, shape, axis, &|at| positions.keeps(at)),
-                }
-            }
+        let Piece { histograms, averages, means, positions, .. } = piece;
+        let (_, kept) = match positions {
+            Some(known) if known.0 == sample => known,
+            other => other.insert((sample, masked.sample(sample).map_err(ExecuteError::from)?)),
+        };
+        let (tap, values, shape) = (&self.counted[at], value.floats()?, value.shape());
+        let positions = kept.as_ref().and_then(|kept| kept.of(&tap.name, shape));
+        if tap.range {
+            let counting: Cow<[f32]> = positions.as_ref().map_or(Cow::Borrowed(&values), |p| p.retain(&values).into());
+            tap.observe(&mut histograms[at], &mut averages[at], sample, &counting, wanted)?;
         }
-        if sample < self.samples {
-            piece.kept.push(ran.sample(self.kept)?);
+        if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
+            match &positions {
+                None => means[at].observe(&values, shape, axis),
+                Some(positions) => means[at].observe_kept(&values, shape, axis, &|at| positions.keeps(at)),
+            }
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::data::Array;
 use crate::runtime::Runtime;
 use msq_passes::ir::{Model, NodeId};
 use std::fmt::Debug;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,11 +68,23 @@ pub trait Plan: Debug + Send + Sync {
     fn session(&self) -> Result<Box<dyn Session>, EngineError>;
 }
 
+/// Looks at an output, of which it gets the place among the outputs.
+pub type Visit<'a> = dyn FnMut(usize, &Output) -> ControlFlow<()> + 'a;
+
 /// A plan being run by one thread.
 pub trait Session: Debug {
     /// Runs the model once on the runtime inputs in their order. Nothing is left of the runs before, and the same inputs
     /// give the same bits. After an error the session is of no use.
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError>;
+
+    /// Runs the model once and shows every output, with its place among the outputs, in whatever order: as soon as it is
+    /// computed, where the back end can, so that few of many outputs are held at a time. The same bits as by
+    /// [`Session::run`]. Where `visit` breaks off, the run may end early, which is no error.
+    fn show(&mut self, inputs: &[Array], visit: &mut Visit) -> Result<(), EngineError> {
+        let outputs = self.run(inputs)?;
+        let _ = outputs.iter().enumerate().try_for_each(|(at, output)| visit(at, output));
+        Ok(())
+    }
 
     /// Runs the model once and says how long each operator took, in the order of the run and by its kind in the back end;
     /// nothing where the back end does not tell.

@@ -2,6 +2,7 @@
 
 use super::EngineError;
 use crate::data::{Array, ArrayData};
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// A value in the hands of a back end.
@@ -17,6 +18,14 @@ pub trait Value: Debug {
 
     /// A copy with its own elements.
     fn to_array(&self) -> Result<Array, EngineError>;
+
+    /// The elements of any numeric type as 32-bit floats, copied only if they are none.
+    fn floats(&self) -> Result<Cow<'_, [f32]>, EngineError> {
+        match self.as_f32() {
+            Some(values) => Ok(Cow::Borrowed(values)),
+            None => self.to_f32().map(Cow::Owned),
+        }
+    }
 }
 
 /// One output of a run, which may share its elements with the session that made it.
@@ -27,6 +36,11 @@ impl Output {
     /// An output that a back end holds.
     pub fn new(value: impl Value + 'static) -> Self {
         Self(Box::new(value))
+    }
+
+    /// The value itself.
+    pub fn value(&self) -> &dyn Value {
+        &*self.0
     }
 
     /// Shape.

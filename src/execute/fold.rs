@@ -8,11 +8,12 @@
 
 use super::ExecuteError;
 use super::lengths::{self, Lengths};
-use super::segment::{Ran, Segment};
+use super::segment::{Place, Ran, Segment};
 use crate::data::{Array, Dataset, Sample};
-use crate::engine::{Backend, EngineError, Output, Plan, Session, stopped};
+use crate::engine::{Backend, EngineError, Output, Plan, Session, Value, Visit, stopped};
 use crate::runtime::Runtime;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -78,6 +79,43 @@ impl<'a> Pool<'a> {
             let sample = data.sample(index).map_err(ExecuteError::from)?;
             let outputs = lane.run(&sample.arrays).map_err(ExecuteError::from)?;
             visit(sum, index, self.ran(&sample, &outputs))
+        };
+        shards(data.len(), threads, runtime, || self.lane(), begin, one, merge)
+    }
+
+    /// Runs every sample, and shows each value that is wanted as soon as the engine has it, in whatever order, so that few
+    /// are held at a time. `visit` gets the sample's index and the number of the value; otherwise as [`Pool::fold`].
+    pub(crate) fn stream<S: Send, E: Send + From<ExecuteError>>(
+        &self,
+        data: &Dataset,
+        runtime: &Runtime,
+        begin: impl Fn() -> S + Sync,
+        visit: impl Fn(&mut S, usize, usize, &dyn Value) -> Result<(), E> + Sync,
+        merge: impl FnMut(S) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        self.prepare(data)?;
+        let threads = threads_within(&[(self, data)], runtime)?;
+        let places = &self.segment.places;
+        let one = |lane: &mut Lane, sum: &mut S, index: usize| {
+            let sample = data.sample(index).map_err(ExecuteError::from)?;
+            for (at, place) in places.iter().enumerate() {
+                if let Place::Input(input) = *place {
+                    visit(sum, index, at, &sample.arrays[input])?;
+                }
+            }
+            let mut failed = None;
+            let mut look = |output: usize, value: &Output| {
+                let mut wanted = (0..places.len()).filter(|&at| places[at] == Place::Output(output));
+                match wanted.try_for_each(|at| visit(sum, index, at, value.value())) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            };
+            lane.show(&sample.arrays, &mut look).map_err(ExecuteError::from)?;
+            failed.map_or(Ok(()), Err)
         };
         shards(data.len(), threads, runtime, || self.lane(), begin, one, merge)
     }
@@ -221,17 +259,42 @@ impl Lane<'_, '_> {
         if self.pool.segment.model.graph.outputs().len() == 0 {
             return Ok(Vec::new());
         }
-        let shapes: Shapes = inputs.iter().map(|a| a.shape().to_vec()).collect();
-        if let Some(Some(general)) = self.pool.general.get()
-            && general.lengths.include(&shapes)
-        {
-            let mut session = self.general.take().map_or_else(|| general.plan.session(), Ok)?;
-            // Where a length cannot be left open after all, the sample gets a plan of its own.
-            if let Ok(outputs) = session.run(inputs) {
-                self.general = Some(session);
-                return Ok(outputs);
-            }
+        let shapes = shapes(inputs);
+        match self.any_length(&shapes, inputs)? {
+            Some(outputs) => Ok(outputs),
+            None => self.session(shapes)?.run(inputs),
         }
+    }
+
+    /// Runs a sample and shows what comes out. Samples of many lengths are run to the end before: where that fails, nothing
+    /// must have been shown.
+    fn show(&mut self, inputs: &[Array], visit: &mut Visit) -> Result<(), EngineError> {
+        if self.pool.segment.model.graph.outputs().len() == 0 {
+            return Ok(());
+        }
+        let shapes = shapes(inputs);
+        if let Some(outputs) = self.any_length(&shapes, inputs)? {
+            let _ = outputs.iter().enumerate().try_for_each(|(at, output)| visit(at, output));
+            return Ok(());
+        }
+        self.session(shapes)?.show(inputs, visit)
+    }
+
+    /// What the plan for samples of many lengths yields, if there is one and it can.
+    fn any_length(&mut self, shapes: &Shapes, inputs: &[Array]) -> Result<Option<Vec<Output>>, EngineError> {
+        let Some(Some(general)) = self.pool.general.get() else { return Ok(None) };
+        if !general.lengths.include(shapes) {
+            return Ok(None);
+        }
+        let mut session = self.general.take().map_or_else(|| general.plan.session(), Ok)?;
+        // Where a length cannot be left open after all, the sample gets a plan of its own.
+        let Ok(outputs) = session.run(inputs) else { return Ok(None) };
+        self.general = Some(session);
+        Ok(Some(outputs))
+    }
+
+    /// The session for inputs of these shapes.
+    fn session(&mut self, shapes: Shapes) -> Result<&mut dyn Session, EngineError> {
         if self.sessions.first().is_none_or(|(last, _)| *last != shapes) {
             let known = self.sessions.iter().position(|(known, _)| *known == shapes);
             let entry = if let Some(at) = known {
@@ -243,8 +306,12 @@ impl Lane<'_, '_> {
             self.sessions.truncate(self.pool.most - 1);
             self.sessions.insert(0, entry);
         }
-        self.sessions[0].1.run(inputs)
+        Ok(&mut *self.sessions[0].1)
     }
+}
+
+fn shapes(inputs: &[Array]) -> Shapes {
+    inputs.iter().map(|array| array.shape().to_vec()).collect()
 }
 
 /// Deals samples out to threads in shards. `worker` makes what a thread works with.

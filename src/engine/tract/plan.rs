@@ -4,16 +4,27 @@ use super::load;
 use super::tensor::{TractValue, datum_type, to_tract};
 use crate::data::Array;
 use crate::engine::contained::contained;
-use crate::engine::{EngineError, Length, Output, Plan, Session};
+use crate::engine::{EngineError, Length, Output, Plan, Session, Visit};
 use msq_passes::ir::Model;
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use tract_onnx::prelude::{Arc, InferenceFact, TDim, TValue, ToDim};
-use tract_onnx::tract_core::internal::{TVec, TypedSimplePlan, TypedSimpleState};
+use tract_onnx::prelude::{Arc, InferenceFact, OutletId, TDim, TValue, ToDim};
+use tract_onnx::tract_core::internal::{TVec, TractResult, TypedModel, TypedSimplePlan, TypedSimpleState, ensure};
 use tract_onnx::tract_core::plan::eval;
 
 /// A model optimized for its input shapes. Cheap to clone; sessions of all threads share it.
 #[derive(Clone, Debug)]
-pub(super) struct TractPlan(Arc<TypedSimplePlan>);
+pub(super) struct TractPlan(Arc<Shared>);
+
+/// What sessions share.
+#[derive(Debug)]
+struct Shared {
+    /// The plan that keeps all outputs until the end of a run.
+    whole: Arc<TypedSimplePlan>,
+    /// The plan that keeps none longer than it takes, once it is asked for.
+    streamed: OnceLock<Streamed>,
+}
 
 impl TractPlan {
     /// Optimizes a model for runtime inputs of these shapes, in the model's order. Its graph outputs, taps among them,
@@ -42,18 +53,84 @@ impl TractPlan {
             loaded.model.set_input_fact(index, fact).map_err(EngineError::load)?;
         }
         let typed = load::optimize(loaded.model)?;
-        Ok(Self(TypedSimplePlan::new(typed).map_err(EngineError::load)?))
+        let whole = TypedSimplePlan::new(typed).map_err(EngineError::load)?;
+        Ok(Self(Arc::new(Shared { whole, streamed: OnceLock::new() })))
     }
 
-    fn state(&self) -> Result<TypedSimpleState, EngineError> {
-        let state = || TypedSimpleState::new(&self.0).map_err(EngineError::run);
-        contained(state, |reason| EngineError::Run { reason })
+    fn streamed(&self) -> Result<&Streamed, EngineError> {
+        let Shared { whole, streamed } = &*self.0;
+        if let Some(streamed) = streamed.get() {
+            return Ok(streamed);
+        }
+        let made = Streamed::new(whole).map_err(EngineError::load)?;
+        Ok(streamed.get_or_init(|| made))
+    }
+}
+
+/// The same optimized model with other outputs: those that nothing reads. The values of all others are shown where they are
+/// computed, and let go of when their last reader has them.
+#[derive(Debug)]
+struct Streamed {
+    plan: Arc<TypedSimplePlan>,
+    /// By node: which of its values are outputs of the whole plan, and which outputs.
+    shown: HashMap<usize, Vec<(usize, usize)>>,
+    /// The outputs of the whole plan that are outputs of this one.
+    last: Vec<usize>,
+}
+
+impl Streamed {
+    fn new(whole: &TypedSimplePlan) -> TractResult<Self> {
+        let mut model = TypedModel::clone(whole.model());
+        let outlets = model.output_outlets()?.to_vec();
+        let node = |outlet: &OutletId| &model.nodes[outlet.node];
+        let is_last = |outlet: &OutletId| {
+            // What nothing computes is not seen being computed.
+            node(outlet).outputs[outlet.slot].successors.is_empty() || node(outlet).inputs.is_empty()
+        };
+        let mut last: Vec<usize> = (0..outlets.len()).filter(|&at| is_last(&outlets[at])).collect();
+        let mut computed = HashSet::new();
+        let mut waiting: Vec<usize> = last.iter().map(|&at| outlets[at].node).collect();
+        while let Some(id) = waiting.pop() {
+            if computed.insert(id) {
+                waiting.extend(model.nodes[id].inputs.iter().map(|input| input.node));
+            }
+        }
+        last.extend((0..outlets.len()).filter(|&at| !computed.contains(&outlets[at].node)));
+        let mut shown: HashMap<usize, Vec<(usize, usize)>> = HashMap::new();
+        for (at, outlet) in outlets.iter().enumerate().filter(|(at, _)| !last.contains(at)) {
+            shown.entry(outlet.node).or_default().push((outlet.slot, at));
+        }
+        model.select_output_outlets(&last.iter().map(|&at| outlets[at]).collect::<Vec<_>>())?;
+        Ok(Self { plan: TypedSimplePlan::new(model)?, shown, last })
+    }
+}
+
+/// A plan being run, with what its operators remember.
+#[derive(Debug)]
+struct State {
+    plan: Arc<TypedSimplePlan>,
+    state: TypedSimpleState,
+}
+
+impl State {
+    fn new(plan: &Arc<TypedSimplePlan>) -> Result<Self, EngineError> {
+        let state = || TypedSimpleState::new(plan).map_err(EngineError::run);
+        Ok(Self { plan: Arc::clone(plan), state: contained(state, |reason| EngineError::Run { reason })? })
+    }
+
+    /// Lets a session begin, and hands over the inputs of a run.
+    fn begin(&mut self, inputs: &[Array]) -> Result<TVec<TValue>, EngineError> {
+        // A recurrent layer would go on from where it was.
+        if self.state.op_states.iter().any(Option::is_some) {
+            *self = Self::new(&self.plan)?;
+        }
+        inputs.iter().map(|array| Ok(to_tract(array)?.into())).collect()
     }
 }
 
 impl Plan for TractPlan {
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        Ok(Box::new(TractSession { state: self.state()?, plan: self.clone() }))
+        Ok(Box::new(TractSession { plan: self.clone(), whole: None, streamed: None }))
     }
 }
 
@@ -61,33 +138,64 @@ impl Plan for TractPlan {
 #[derive(Debug)]
 struct TractSession {
     plan: TractPlan,
-    state: TypedSimpleState,
+    whole: Option<State>,
+    streamed: Option<State>,
 }
 
 impl TractSession {
-    /// Lets a session begin, and hands over the inputs of a run.
-    fn begin(&mut self, inputs: &[Array]) -> Result<TVec<TValue>, EngineError> {
-        // A recurrent layer would go on from where it was.
-        if self.state.op_states.iter().any(Option::is_some) {
-            self.state = self.plan.state()?;
+    /// The state of a run that keeps all outputs.
+    fn whole(&mut self) -> Result<&mut State, EngineError> {
+        match &mut self.whole {
+            Some(state) => Ok(state),
+            none => Ok(none.insert(State::new(&self.plan.0.whole)?)),
         }
-        inputs.iter().map(|array| Ok(to_tract(array)?.into())).collect()
     }
 }
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
-        let inputs = self.begin(inputs)?;
-        let run = || self.state.run(inputs).map_err(EngineError::run);
+        let whole = self.whole()?;
+        let inputs = whole.begin(inputs)?;
+        let run = || whole.state.run(inputs).map_err(EngineError::run);
         let outputs = contained(run, |reason| EngineError::Run { reason })?;
         Ok(outputs.into_iter().map(|value| Output::new(TractValue(value))).collect())
     }
 
+    fn show(&mut self, inputs: &[Array], visit: &mut Visit) -> Result<(), EngineError> {
+        let streamed = self.plan.streamed()?;
+        // A run that does not come to its end leaves none.
+        let mut state = self.streamed.take().map_or_else(|| State::new(&streamed.plan), Ok)?;
+        let inputs = state.begin(inputs)?;
+        let mut stopped = false;
+        let mut look = |at: usize, value: TValue| {
+            stopped = visit(at, &Output::new(TractValue(value))).is_break();
+            ensure!(!stopped, "stopped by the caller");
+            Ok(())
+        };
+        let run = || {
+            let outputs = state.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+                let outputs = eval(context, state, node, inputs)?;
+                for &(slot, at) in streamed.shown.get(&node.id).into_iter().flatten() {
+                    look(at, outputs[slot].clone())?;
+                }
+                TractResult::Ok(outputs)
+            })?;
+            streamed.last.iter().zip(outputs).try_for_each(|(&at, value)| look(at, value))
+        };
+        match contained(|| run().map_err(EngineError::run), |reason| EngineError::Run { reason }) {
+            Ok(()) => self.streamed = Some(state),
+            Err(error) if !stopped => return Err(error),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     fn profile(&mut self, inputs: &[Array]) -> Result<Vec<(String, Duration)>, EngineError> {
-        let inputs = self.begin(inputs)?;
+        let whole = self.whole()?;
+        let inputs = whole.begin(inputs)?;
         let mut times = Vec::new();
         let run = || {
-            let outputs = self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+            let outputs = whole.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
                 let start = Instant::now();
                 let outputs = eval(context, state, node, inputs);
                 times.push((node.op.name().into_owned(), start.elapsed()));

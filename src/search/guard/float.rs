@@ -187,7 +187,7 @@ impl Guard<'_, '_> {
     }
 
     fn is_enough(&self, metrics: &Metrics, reachable: bool, enough: f64) -> bool {
-        if reachable { self.is_met(metrics) } else { loss(metrics) <= enough }
+        if reachable { self.is_met_again(metrics) } else { loss(metrics) <= enough }
     }
 
     /// The parts in the order of what each gains per work, alone; operators that gain nothing are left out, but not

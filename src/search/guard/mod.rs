@@ -15,6 +15,9 @@
 //!
 //! Few bits are asked for, not a fault: where all activations in float lose nearly as much, nothing else is tried.
 //!
+//! Of many choices that lose about as much, the one with the fewest wrong answers has been lucky: one is taken only if what
+//! it loses is little by its distance too, judged by all trials ([`Guard::is_met_again`]).
+//!
 //! What is tried is limited by a budget of counted work ([`trials`]).
 
 mod float;
@@ -225,6 +228,8 @@ struct Guard<'a, 'm> {
     before: Metrics,
     best: Choice,
     metrics: Metrics,
+    /// Of all that was measured.
+    measured: Vec<Metrics>,
     runtime: &'a Runtime<'a>,
 }
 
@@ -240,8 +245,8 @@ impl<'a, 'm> Guard<'a, 'm> {
     ) -> Result<Self, SearchError> {
         let before = trials.metrics("as it is", &base)?.unwrap_or_default();
         let best = Choice::default();
-        let metrics = before.clone();
-        Ok(Self { base, observer, units, trials, samples, goal, before, best, metrics, runtime })
+        let (metrics, measured) = (before.clone(), vec![before.clone()]);
+        Ok(Self { base, observer, units, trials, samples, goal, before, best, metrics, measured, runtime })
     }
 
     fn repair(&mut self) -> Result<(), SearchError> {
@@ -254,7 +259,7 @@ impl<'a, 'm> Guard<'a, 'm> {
         if self.observer == ObserverKind::default() {
             self.choose_ranges()?;
         }
-        if !self.is_met(&self.metrics) {
+        if !self.is_met_again(&self.metrics) {
             self.leave_float()?;
         }
         Ok(())
@@ -265,6 +270,7 @@ impl<'a, 'm> Guard<'a, 'm> {
         let plan = choice.plan(&self.base, self.units);
         let found = self.trials.metrics(what, &plan)?;
         self.runtime.step(1)?;
+        self.measured.extend(found.clone());
         Ok(found)
     }
 
@@ -286,6 +292,21 @@ impl<'a, 'm> Guard<'a, 'm> {
             None => !metrics.outputs.iter().any(|output| is_worse(output, self.samples, allowed)),
             Some(_) => !exceeds(metrics.lost, Some(self.samples as u64), allowed),
         }
+    }
+
+    /// The same for a choice out of many. What an output loses is taken as the mean of the share of answers that differ
+    /// and of what its distance lets expect, as if there had been twice as many answers: in all that was measured, answers
+    /// lost per distance.
+    fn is_met_again(&self, metrics: &Metrics) -> bool {
+        let is_counted = metrics.metric.is_none() && metrics.accuracy.is_none() && !self.goal.strict;
+        let is_lucky = |at: usize, output: &OutputMetrics| {
+            let Some(answers) = answers(output, self.samples).filter(|_| is_counted) else { return false };
+            let of = |metrics: &Metrics| metrics.outputs.get(at).map(|output| [output.lost, output.distance]);
+            let sums = self.measured.iter().filter_map(of).fold([0.0, 0.0], |a, b| [a[0] + b[0], a[1] + b[1]]);
+            let expected = sums[0] / sums[1].max(f64::MIN_POSITIVE) * output.distance;
+            exceeds(f64::midpoint(output.lost, expected), Some(2 * answers), self.goal.allowed)
+        };
+        self.is_met(metrics) && !metrics.outputs.iter().enumerate().any(|(at, output)| is_lucky(at, output))
     }
 
     /// Share of the network's work that a choice does in float.
@@ -322,15 +343,18 @@ impl<'a, 'm> Guard<'a, 'm> {
 
 /// Whether an output loses more than allowed.
 pub(crate) fn is_worse(output: &OutputMetrics, samples: usize, allowed: f64) -> bool {
-    let figures = &output.figures;
-    let answers = match output.kind {
+    exceeds(output.lost, answers(output, samples), allowed)
+}
+
+/// How many answers an output holds, of which a share is lost; `None` where it holds no answers.
+fn answers(output: &OutputMetrics, samples: usize) -> Option<u64> {
+    match output.kind {
         OutputKind::Values | OutputKind::Embedding => None,
-        OutputKind::Boxes => figures.boxes,
-        OutputKind::Scores => figures.rows,
+        OutputKind::Boxes => output.figures.boxes,
+        OutputKind::Scores => output.figures.rows,
         // The rows of a sequence are one answer.
         OutputKind::Sequence => Some(samples as u64),
-    };
-    exceeds(output.lost, answers, allowed)
+    }
 }
 
 /// Whether a loss is larger than allowed. A share of so many answers counts as larger only by more than its standard error:
