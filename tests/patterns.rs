@@ -71,6 +71,32 @@ fn integer_form(text: &str) -> String {
     msq(args!["print", output]).ok().stdout
 }
 
+/// A hard swish that computes in float is one operator, as it was, which runtimes take into the convolution.
+#[test]
+fn activations_in_float_are_one_operator() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[N,8,12,12] x) => (float[N,8,12,12] y)
+        <float[16,8,3,3] v = {}, float[16,16,1,1] w = {}, float[8,16,1,1] u = {}> {
+          a = Conv <pads = [1, 1, 1, 1]> (x, v) b = HardSwish (a) c = GlobalAveragePool (b) d = Conv (c, w)
+          e = HardSigmoid <alpha = 0.16666667> (d) f = Mul (b, e) y = Conv (f, u) }";
+    let scratch = Scratch::new();
+    let mut proto = models::parse(text);
+    models::fill(&mut proto);
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let (data, output) = (write_data(&scratch, &float), scratch.out("out.onnx"));
+    msq(args![float, "-o", output, "--calib", data, "--act-bits", "float", "-q"]).ok();
+    let printed = msq(args!["print", output]).ok().stdout;
+    for (operator, count) in [("HardSwish (", 1), ("HardSigmoid <", 1), ("Mul (", 1), ("Clip (", 0), ("Add (", 0)] {
+        assert_eq!(printed.matches(operator).count(), count, "{operator}: {printed}");
+    }
+    let report = msq(args!["evaluate", output, "--reference", float, "--calib", data, "--json"]).ok().json();
+    assert!(report["agreement"]["sqnr"].as_f64().unwrap() > SQNR, "{report}");
+    if python().is_some() {
+        let ours = scratch.path("ours.npz");
+        msq(args!["evaluate", output, "--reference", float, "--calib", data, "--save-outputs", ours, "-q"]).ok();
+        runs_alike(&scratch, &output, &data, &ours);
+    }
+}
+
 /// Operands of `Concat` that nothing else reads are on the grid of the result, and integers are copied; a `Relu` that a
 /// quantizer stands for keeps its own where the result goes below zero.
 #[test]

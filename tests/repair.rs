@@ -3,7 +3,7 @@
 use crate::common::models;
 use msq_onnx::data::{Dataset, InputSpec, SyntheticOptions};
 use msq_onnx::search::{SearchOptions, Target};
-use msq_onnx::{ActivationBits, Options, Quantized, Quantizer};
+use msq_onnx::{ActivationBits, BitPlan, LayerPlan, Options, Quantized, Quantizer, WeightBits};
 use msq_passes::ir::{Model, encode_model, export, import};
 
 fn model(text: &str) -> Model {
@@ -85,6 +85,30 @@ fn a_layer_that_loses_a_feature_computes_in_float() {
 }
 
 /// The same bytes with any number of threads, and by the plan that the run wrote down.
+/// Few bits, and activations in float, do not keep a layer from float weights where without it hardly anything is left of
+/// the outputs.
+#[test]
+fn a_layer_for_which_no_bits_are_enough_gets_float_weights_at_every_width() {
+    let model = mixed_units();
+    let eight = LayerPlan::default();
+    let plans = [
+        LayerPlan { weights: WeightBits::whole(7), ..eight },
+        LayerPlan { weights: WeightBits::whole(7), activations: ActivationBits::Float, ..eight },
+        LayerPlan { activations: ActivationBits::Float, ..eight },
+    ];
+    for plan in plans {
+        let change = |options: &mut Options| options.scheme.plan = BitPlan::uniform(plan);
+        let left = run(&model, |options| {
+            change(options);
+            options.repair.repair = false;
+        });
+        let repaired = run(&model, change);
+        let report = repaired.report.repair.as_ref().unwrap();
+        assert_eq!(report.float_weights, ["t0"], "{plan:?}: {report:?}");
+        assert!(worst(&left) < 10.0 && worst(&repaired) >= 20.0, "{plan:?}: {} dB", worst(&repaired));
+    }
+}
+
 #[test]
 fn repairs_are_reproducible() {
     let model = mixed_units();

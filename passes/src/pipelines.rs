@@ -8,7 +8,7 @@
 //! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseNBits, FuseQlinear, HalfPrecision, LowerInteger};
+use crate::form::{FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -220,6 +220,11 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
     let integer = form == Form::Integer;
     let nbits = if let Form::NBits { bits } = form { Some(bits) } else { None };
     Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
+        .with(
+            RestoreActivations,
+            "after `insert-qdq`, whose quantizers stand between the nodes of what runs on integers; before \
+             `share-constants`, as it drops constants",
+        )
         .with(
             ShareWeights,
             "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \

@@ -11,8 +11,8 @@ use msq_passes::{
     ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants,
     HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
     NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
-    RewriteActivations, ShareConstants, ShareWeights, SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset,
-    run_pass,
+    RestoreActivations, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision, SmoothActivations,
+    TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), packing(text)?))).collect(),
             functions: fields.contains_key("functions"),
         }),
+        "restore-activations" => Box::new(RestoreActivations),
         "rewrite-activations" => Box::new(RewriteActivations),
         "share-constants" => Box::new(ShareConstants),
         "share-weights" => Box::new(ShareWeights),
@@ -231,6 +232,7 @@ passes! {
     normalize_pooling: "normalize-pooling",
     normalize_reshape: "normalize-reshape",
     pack_weights: "pack-weights",
+    restore_activations: "restore-activations",
     rewrite_activations: "rewrite-activations",
     share_constants: "share-constants",
     share_weights: "share-weights",

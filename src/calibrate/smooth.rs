@@ -8,8 +8,10 @@
 //! E = Σ s²·h·(x/s − Q(x/s))² + Σ m/s²·(s·w − Q(s·w))²
 //!
 //! over rows of X that were kept, with h the squares of a channel's weights and m those of its activations, both summed.
-//! Each layer counts relative to the variance of its output. Q has the grid of the plan, its range on the activations is
-//! sought by the same error; weights have one scale per output channel. Factors are used where they halve E at least.
+//! Each layer counts relative to the variance of its output. Q has the grid of the plan; its range on the activations is
+//! that of least squared error of the activations themselves, as an observer chooses it, which knows no weights; weights have
+//! one scale per output channel. Factors are used where they halve E at least, on the rows that they were chosen by and on
+//! as many others.
 //!
 //! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
 //! cost more than it gains.
@@ -20,7 +22,7 @@ use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
-use crate::execute::segment::Segment;
+use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::Limit;
 use crate::quant::{Affine, GridSpec, Range};
 use crate::runtime::Runtime;
@@ -155,16 +157,22 @@ fn rows(
     data: &Dataset,
     runtime: &Runtime,
 ) -> Result<Vec<Rows>, CalibrateError> {
-    let data = data.split(SAMPLES.min(data.len())).1;
     let segment = Segment::whole(&scheme.coverage.part(model));
     let outputs = segment.names.len();
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
     let segment = segment.and_taps(&names)?;
-    let (pool, masked) = (Pool::new(&segment, runtime), Masked::new(&scheme.masks, &data));
+    let pool = Pool::new(&segment, runtime);
+    let of =
+        |ran: Ran, (at, site): (usize, &Site)| ran.shape(outputs + at).iter().product::<usize>() / site.channels.max(1);
+    let count = |ran: Ran| sites.iter().enumerate().map(|site| of(ran, site)).min().unwrap_or(1);
+    // Of vectors one row is all there is of a sample.
+    let each = pool.once(&data.sample(0)?, count)?.clamp(1, ROWS);
+    let data = data.split((ROWS / each).max(SAMPLES).min(data.len())).1;
+    let masked = Masked::new(&scheme.masks, &data);
     let wanted = ROWS.div_ceil(data.len());
     runtime.begin("smooth", data.len() as u64);
     let mut total = vec![Rows::default(); sites.len()];
-    let visit = |part: &mut Vec<Rows>, sample: usize, ran: crate::execute::segment::Ran| {
+    let visit = |part: &mut Vec<Rows>, sample: usize, ran: Ran| {
         let kept = masked.sample(sample).map_err(ExecuteError::from)?;
         for (at, (rows, site)) in part.iter_mut().zip(sites).enumerate() {
             let (values, shape) = (ran.values(outputs + at)?, ran.shape(outputs + at));
@@ -212,8 +220,14 @@ impl Site {
         if !finite || rows.values.is_empty() {
             return None;
         }
-        let objective = Objective::new(self, rows)?;
-        let base = objective.error(&vec![1.0; self.channels]);
+        // Rows are chosen by and checked on in turns.
+        let [objective, check] = [0, 1].map(|turn| {
+            let own = rows.values.chunks_exact(self.channels).skip(turn).step_by(2);
+            Objective::new(self, own.flatten().copied().collect())
+        });
+        let (objective, check) = (objective?, check?);
+        let none = vec![1.0; self.channels];
+        let base = objective.error(&none);
         let weights = self.largest_weights();
         let betas = |alpha: f32| if alpha < 1.0 { vec![0.0, 1.0 - alpha] } else { vec![0.0] };
         let candidates = STRENGTHS.iter().flat_map(|&alpha| betas(alpha).into_iter().map(move |beta| (alpha, beta)));
@@ -227,7 +241,7 @@ impl Site {
         }
         let (error, factors) = best?;
         tracing::debug!(value = self.name, gain = 10.0 * (base / error).log10(), "factors");
-        (error <= GAIN * base).then_some(factors)
+        (error <= GAIN * base && check.error(&factors) <= GAIN * check.error(&none)).then_some(factors)
     }
 
     fn largest_weights(&self) -> Vec<f32> {
@@ -258,7 +272,7 @@ fn balanced(activations: &[f32], weights: &[f32], alpha: f32, beta: f32) -> Opti
 /// The error of rounding, as a function of the factors.
 struct Objective<'a> {
     site: &'a Site,
-    rows: &'a [f32],
+    rows: Vec<f32>,
     /// Squares of each channel's weights and activations, summed; of the weights, relative to the layers' outputs.
     weights: Vec<f64>,
     activations: Vec<f64>,
@@ -267,10 +281,10 @@ struct Objective<'a> {
 }
 
 impl<'a> Objective<'a> {
-    fn new(site: &'a Site, rows: &'a Rows) -> Option<Self> {
-        let count = (rows.values.len() / site.channels) as f64;
+    fn new(site: &'a Site, rows: Vec<f32>) -> Option<Self> {
+        let count = (rows.len() / site.channels) as f64;
         let mut sums = vec![[0.0_f64; 2]; site.channels];
-        for row in rows.values.chunks_exact(site.channels) {
+        for row in rows.chunks_exact(site.channels) {
             for ([sum, squares], &value) in sums.iter_mut().zip(row) {
                 *sum += f64::from(value);
                 *squares += f64::from(value).powi(2);
@@ -288,20 +302,14 @@ impl<'a> Objective<'a> {
             weights.iter_mut().zip(&own).for_each(|(total, own)| *total += share * own);
             shares.push(share);
         }
-        shares.iter().any(|&share| share > 0.0).then_some(Self {
-            site,
-            rows: &rows.values,
-            weights,
-            activations,
-            shares,
-        })
+        shares.iter().any(|&share| share > 0.0).then_some(Self { site, rows, weights, activations, shares })
     }
 
     fn error(&self, factors: &[f32]) -> f64 {
         self.of_activations(factors) + self.of_weights(factors)
     }
 
-    /// With the best range: its upper end is sought first, then its lower one.
+    /// With the range that loses least of the activations: its upper end is sought first, then its lower one.
     fn of_activations(&self, factors: &[f32]) -> f64 {
         let reciprocals: Vec<f32> = factors.iter().map(|factor| factor.recip()).collect();
         let columns = || reciprocals.iter().cycle();
@@ -309,7 +317,8 @@ impl<'a> Objective<'a> {
         let counts: Vec<f32> =
             self.weights.iter().zip(factors).map(|(h, s)| (h * f64::from(*s).powi(2)) as f32).collect();
         let whole = divided.iter().fold(Range::default(), |r, &x| Range::new(r.min.min(x), r.max.max(x)));
-        let error = |range: Range| squared_error(&divided, &counts, self.site.grid.affine(range));
+        let alike = vec![1.0; self.site.channels];
+        let error = |range: Range| squared_error(&divided, &alike, self.site.grid.affine(range));
         let mut best = (error(whole), whole);
         let mut seek = |narrowed: &dyn Fn(Range, f32) -> Range| {
             let from = best.1;
@@ -323,7 +332,7 @@ impl<'a> Objective<'a> {
         };
         seek(&|range, share| Range::new(range.min, range.max * share));
         seek(&|range, share| Range::new(range.min * share, range.max));
-        best.0
+        squared_error(&divided, &counts, self.site.grid.affine(best.1))
     }
 
     fn of_weights(&self, factors: &[f32]) -> f64 {

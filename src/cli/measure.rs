@@ -48,7 +48,7 @@ pub(crate) struct MeasureArgs {
     #[command(flatten)]
     data: DataArgs,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = output::parse_count)]
     threads: Option<NonZero<usize>>,
     /// Memory the engine may take, about: 500MB, 4GiB; models that take more run in stages
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]

@@ -137,7 +137,10 @@ pub(crate) fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     let arguments = measure::with_output_kinds(std::env::args_os());
-    let cli = match mistyped(&arguments).map_or_else(|| config::arguments(arguments), |usage| Err(usage.into())) {
+    let cli = match mistyped(&arguments)
+        .or_else(|| second(&arguments))
+        .map_or_else(|| config::arguments(arguments), |usage| Err(usage.into()))
+    {
         Ok(arguments) => Cli::of(arguments).unwrap_or_else(|error| error.exit()),
         Err(error) => return fail(&error),
     };
@@ -147,6 +150,16 @@ fn run() -> ExitCode {
     };
     log(&common);
     result(&cli.quantize).unwrap_or_else(|e| fail(&e))
+}
+
+/// What to say of a second argument without a flag, where the first is a model.
+fn second(arguments: &[OsString]) -> Option<Usage> {
+    let [_, first, second, ..] = arguments else { return None };
+    let (model, other) = (first.to_str()?, second.to_str()?);
+    let is_command = command().find_subcommand(model).is_some();
+    (!is_command && !model.starts_with('-') && !other.starts_with('-')).then(|| {
+        Usage(format!("`{other}` stands behind a model: data are given by --calib {other}, the output by -o {other}"))
+    })
 }
 
 /// What to say of a first argument that is meant for a command: no flag, no command, no file, and no name of one.

@@ -4,6 +4,7 @@ use super::keys::as_flags;
 use bytesize::ByteSize;
 use msq_onnx::runtime::ErrorKind;
 use std::io::Write;
+use std::num::NonZero;
 use std::process::ExitCode;
 
 /// A mistake in how the command was called.
@@ -90,6 +91,12 @@ pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
     for (at, row) in rows.iter().enumerate() {
         text.extend([format!("{:<10} {row}", if at == 0 { heading } else { "" }).trim_end(), "\n"]);
     }
+}
+
+/// A number that is not 0.
+pub(crate) fn parse_count(text: &str) -> Result<NonZero<usize>, String> {
+    let number: usize = text.parse().map_err(|_| "expected a whole number of 1 or more".to_owned())?;
+    NonZero::new(number).ok_or_else(|| "must be 1 or more".to_owned())
 }
 
 /// A size such as `500MB`, `4GiB` or `65536`.

@@ -14,7 +14,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = output::parse_count)]
     threads: Option<NonZero<usize>>,
     /// Memory the engine may take, about: 500MB, 4GiB; fewer threads run where they would take more
     #[arg(long, value_name = "SIZE", value_parser = output::parse_bytes)]

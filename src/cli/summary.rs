@@ -137,7 +137,11 @@ fn stores(text: &mut String, report: &Report) {
         bits.dedup();
         let bits = bits.join(" and ").replace('8', "int8");
         let what = if number == 1 { one } else { many };
-        let bits = if bits == "int8" { bits } else { format!("integers of {} bits", bits.replace("int8", "8")) };
+        let bits = match &*bits {
+            "int8" => bits,
+            "ternary" | "binary" => format!("{bits} integers"),
+            _ => format!("integers of {} bits", bits.replace("int8", "8")),
+        };
         (number > 0).then(|| format!("{number} {what} ({} weights) as {bits}", count(weights as u64)))
     };
     let kinds = [

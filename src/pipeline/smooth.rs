@@ -45,6 +45,6 @@ pub(super) fn smooth(
 pub(super) fn note(smoothed: usize) -> Option<String> {
     let activations = if smoothed == 1 { "activation that products read" } else { "activations that products read" };
     (smoothed > 0).then(|| {
-        format!("the channels of {smoothed} {activations} have factors of their own: they lose less so; `no-smooth` leaves them")
+        format!("the channels of {smoothed} {activations} have factors of their own: they lose less so; option `no-smooth` leaves that out")
     })
 }

@@ -1,10 +1,9 @@
 //! How values of flags are read, where their type alone does not say.
 
-use std::num::{NonZero, ParseIntError};
-
 /// A number that is not 0.
-pub(crate) fn at_least_one(text: &str) -> Result<usize, ParseIntError> {
-    text.parse().map(NonZero::get)
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "expected a whole number of 1 or more".to_owned())?;
+    if number > 0 { Ok(number) } else { Err("must be 1 or more".to_owned()) }
 }
 
 /// A number above 0.

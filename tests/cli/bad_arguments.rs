@@ -42,8 +42,8 @@ fn wrong_flags() {
 fn zero_samples_or_threads() {
     let scratch = Scratch::new();
     let (model, output) = (digits("digits.onnx"), scratch.out("out.onnx"));
-    usage(args![model, "-o", output, "--samples", "0"], &["--samples"]);
-    usage(args![model, "-o", output, "--threads", "0"], &["--threads"]);
+    usage(args![model, "-o", output, "--samples", "0"], &["--samples", "must be 1 or more"]);
+    usage(args![model, "-o", output, "--threads", "0"], &["--threads", "must be 1 or more"]);
     assert_eq!(scratch.outputs(), Vec::<String>::new());
 }
 
@@ -56,6 +56,14 @@ fn commands_that_are_none() {
         "error: `inspekt` is neither a command nor a file; did you mean `inspect`?"
     );
     assert_eq!(msq(args!["nosuch"]).error(2), "error: `nosuch` is neither a command nor a file");
+}
+
+/// Data or an output without their flag.
+#[test]
+fn a_second_argument_says_what_it_could_be() {
+    let run = msq(args![digits("digits.onnx"), "calib.npz"]);
+    let line = run.error(2);
+    assert!(line.contains("--calib calib.npz") && line.contains("-o calib.npz"), "{line}");
 }
 
 /// There is no writing to a pipe.
@@ -169,7 +177,7 @@ fn outputs_that_cannot_be_written() {
     let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
     std::fs::create_dir(scratch.path("taken")).unwrap();
     for (output, parts) in [
-        (scratch.path("missing/out.onnx"), ["missing/out.onnx", "cannot write"]),
+        (scratch.path("missing/out.onnx"), ["missing/out.onnx`: there is no folder", "cannot write"]),
         (scratch.path("taken"), ["taken", "cannot write"]),
         (scratch.path("taken/"), ["taken", "cannot write"]),
         (model.join("out.onnx"), ["out.onnx", "cannot write"]),

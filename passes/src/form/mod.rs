@@ -4,8 +4,10 @@ mod fuse_nbits;
 mod fuse_qlinear;
 mod half_precision;
 mod lower_integer;
+mod restore_activations;
 
 pub use fuse_nbits::FuseNBits;
 pub use fuse_qlinear::FuseQlinear;
 pub use half_precision::{HalfPrecision, Magnitude};
 pub use lower_integer::LowerInteger;
+pub use restore_activations::RestoreActivations;

@@ -28,6 +28,14 @@ pub enum SaveError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The folder of the file does not exist.
+    #[error("cannot write `{path}`: there is no folder `{folder}`", path = path.display(), folder = folder.display())]
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The path names no file.
     #[error("cannot write `{path}`: it names no file", path = path.display())]
     NoFileName {
@@ -104,8 +112,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
 /// Writes a file piece by piece; it appears completely or not at all.
 pub fn write_file_with(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), SaveError> {
     let failed = |source: std::io::Error| SaveError::Write { path: path.to_owned(), source };
-    // Only the kind, because the text of the error names the temporary file.
-    let mut file = temporary(folder_of(path)).map_err(|e| failed(e.kind().into()))?;
+    let mut file = temporary(folder_of(path)).map_err(|error| not_begun(path, &error))?;
     write(file.as_file_mut()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     persist(file, path)
 }
@@ -124,12 +131,21 @@ fn folder_of(path: &Path) -> &Path {
 /// Fails where [`save_model`] would: if the path names no file, or its folder takes no new file. Meant to be called
 /// before long work.
 pub fn check_writable(path: &Path) -> Result<(), SaveError> {
-    let write = |source| SaveError::Write { path: path.to_owned(), source };
     if path.file_name().is_none() {
         return Err(SaveError::NoFileName { path: path.to_owned() });
     }
     refuse_special(path)?;
-    temporary(folder_of(path)).map(|_| ()).map_err(|e| write(e.kind().into()))
+    temporary(folder_of(path)).map(|_| ()).map_err(|error| not_begun(path, &error))
+}
+
+/// Why a temporary file beside a file could not be made.
+fn not_begun(path: &Path, error: &std::io::Error) -> SaveError {
+    let (path, folder) = (path.to_owned(), folder_of(path));
+    if error.kind() == std::io::ErrorKind::NotFound && !folder.exists() {
+        return SaveError::NoFolder { folder: folder.to_owned(), path };
+    }
+    // Only the kind, because the text of the error names the temporary file.
+    SaveError::Write { path, source: error.kind().into() }
 }
 
 /// A temporary file in the folder, with the permissions an ordinary new file would have.

@@ -69,7 +69,7 @@ fn the_estimate_is_near_the_error() {
     let channels = 32;
     let site = site(random(channels * 48, 3), channels);
     let rows = observed(&random(channels * 200, 4), channels);
-    let objective = Objective::new(&site, &rows).unwrap();
+    let objective = Objective::new(&site, rows.values.clone()).unwrap();
     for factors in [vec![1.0; channels], (0..channels).map(|j| 1.0 + (j % 4) as f32).collect()] {
         let found = objective.error(&factors) / objective.shares[0];
         let wanted = true_error(&site, &rows, &factors);

@@ -200,7 +200,10 @@ fn errors_name_key_line_and_what_is_expected() {
         ("mean = [1, 'a']", "` line 1: invalid value 'a' for '--mean <A,B,C>': invalid float literal"),
         ("mean = {}", "` line 1: `mean` is of type table; expected a list of numbers"),
         ("skip = [\n'a',\n1]", "` line 1: `skip` is of type array; expected a string or a list of strings"),
-        ("samples = 'many'", "` line 1: invalid value 'many' for '--samples <N>': invalid digit found in string"),
+        (
+            "samples = 'many'",
+            "` line 1: invalid value 'many' for '--samples <N>': expected a whole number of 1 or more",
+        ),
         (
             "format = 'x'",
             "` line 1: invalid value 'x' for '--format <FORM>' [possible values: qdq, qlinear, integer, nbits]",

@@ -6,7 +6,7 @@
 //! their work: stretches of neighbouring layers, and the nodes of one operator. Of the choice that does less work in float,
 //! halves of stretches go back to integers where that is still enough, the most costly ones first.
 
-use super::{Choice, Guard, Metrics, Unit, loss};
+use super::{Choice, Guard, Metrics, SEVERE, Unit, loss};
 use crate::scheme::bit_plan::WeightBits;
 use crate::search::SearchError;
 use std::collections::BTreeSet;
@@ -52,16 +52,9 @@ impl Guard<'_, '_> {
         let Some(mut without) = self.metrics_of("all layers in float", &all)? else { return Ok(()) };
         self.note("all layers in float".to_owned(), &without, false);
         if !self.is_met(&without)
-            && let Some((choice, metrics)) = self.free_weights(&all, &without)?
+            && let Some(freed) = self.free_weights(&all, &without)?
         {
-            // These layers are in float from here on, whatever else is.
-            self.best.layers.extend(choice.weights.iter().copied());
-            self.best.weights.clone_from(&choice.weights);
-            let (what, best) = ("their activations alone".to_owned(), self.best.clone());
-            let Some(own) = self.metrics_of(&what, &best)? else { return Ok(()) };
-            self.note(what, &own, true);
-            self.keep(best, own);
-            (all, without) = (choice, metrics);
+            (all, without) = freed;
             if self.is_met(&self.metrics) {
                 return Ok(());
             }
@@ -122,18 +115,18 @@ impl Guard<'_, '_> {
         Ok(found.or(if self.trials.cut_short { best } else { Some(all) }))
     }
 
-    /// Whether weights of few bits lose more than activations do.
-    pub(super) fn weights_lose(&mut self) -> Result<bool, SearchError> {
+    /// All layers in float, with their weights of few bits, where these lose more than activations do.
+    pub(super) fn with_lossy_weights(&mut self) -> Result<Option<Measured>, SearchError> {
         if !self.has_few_bits() {
-            return Ok(false);
+            return Ok(None);
         }
         let all = self.with(&Part::Layers(0..self.units.layers.len()));
-        let Some(without) = self.metrics_of("all layers in float", &all)? else { return Ok(true) };
-        let lose = !self.is_met(&without) && loss(&without) > WORTH * loss(&self.metrics);
-        if lose {
-            self.note("all layers in float".to_owned(), &without, false);
+        let Some(without) = self.metrics_of("all layers in float", &all)? else { return Ok(None) };
+        if self.is_met(&without) || loss(&without) <= WORTH * loss(&self.metrics) {
+            return Ok(None);
         }
-        Ok(lose)
+        self.note("all layers in float".to_owned(), &without, false);
+        Ok(Some((all, without)))
     }
 
     /// Whether few bits were asked for.
@@ -142,12 +135,26 @@ impl Guard<'_, '_> {
         !self.units.layers.iter().all(eight)
     }
 
-    /// The fewest neighbours whose weights of 8 bits are to blame for most of what is lost with all layers in float: `all`
-    /// with these weights in float, and its metrics.
-    fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<(Choice, Metrics)>, SearchError> {
-        if self.has_few_bits() {
+    /// Keeps layers in float whose weights are to blame, from here on, whatever else is: `all` with these weights in float,
+    /// and its metrics.
+    pub(super) fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
+        if self.has_few_bits() && without.lost < SEVERE {
             return Ok(None);
         }
+        let Some((choice, metrics)) = self.to_blame(all, without)? else { return Ok(None) };
+        let mut best = self.best.clone();
+        best.layers.extend(choice.weights.iter().copied());
+        best.weights.clone_from(&choice.weights);
+        let what = "their activations alone".to_owned();
+        let Some(own) = self.metrics_of(&what, &best)? else { return Ok(None) };
+        self.note(what, &own, true);
+        self.keep(best, own);
+        Ok(Some((choice, metrics)))
+    }
+
+    /// The fewest neighbours whose weights are to blame for most of what is lost with all layers in float: `all` with these
+    /// weights in float, and its metrics.
+    fn to_blame(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
         let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
         while range.len() > 1 || found.is_none() {
@@ -155,7 +162,8 @@ impl Guard<'_, '_> {
             let mut best: Option<(Range<usize>, Choice, Metrics)> = None;
             for start in range.clone().step_by(length) {
                 let piece = start..range.end.min(start + length);
-                let choice = Choice { weights: piece.clone().collect(), ..all.clone() };
+                let mut choice = all.clone();
+                choice.weights.extend(piece.clone());
                 let what =
                     format!("all layers in float, with float weights: {}", self.words(&Part::Layers(piece.clone())));
                 let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(found) };

@@ -13,7 +13,8 @@
 //!    stretches of layers, and all nodes of an operator, by gain per work that is done in float: together as many as it
 //!    takes, then as little of each as it takes.
 //!
-//! Few bits are asked for, not a fault: where all activations in float lose nearly as much, nothing else is tried.
+//! Few bits are asked for, not a fault: where all activations in float lose nearly as much, nothing else is tried, unless
+//! hardly anything is left of the outputs. Then a few layers may be to blame for which no few bits are enough.
 //!
 //! Of many choices that lose about as much, the one with the fewest wrong answers has been lucky: one is taken only if what
 //! it loses is little by its distance too, judged by all trials ([`Guard::is_met_again`]).
@@ -56,6 +57,8 @@ const TRIALS: f64 = 48.0;
 const TELLING: (usize, f64) = (64, 18.0);
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
+/// What an output loses from which on weights of few bits are no longer what was asked for.
+pub(crate) const SEVERE: f64 = 0.1;
 /// How much better a network has to be for a change that costs nothing where it runs.
 const BETTER: f64 = 0.98;
 
@@ -253,14 +256,20 @@ impl<'a, 'm> Guard<'a, 'm> {
         if self.is_met(&self.metrics) {
             return Ok(());
         }
-        if self.weights_lose()? {
+        if let Some((all, without)) = self.with_lossy_weights()?
+            && self.free_weights(&all, &without)?.is_none()
+        {
             return Ok(());
         }
-        if self.observer == ObserverKind::default() {
+        if self.observer == ObserverKind::default() && !self.units.values.is_empty() {
             self.choose_ranges()?;
         }
         if !self.is_met_again(&self.metrics) {
             self.leave_float()?;
+        }
+        if loss(&self.metrics) > loss(&self.before) {
+            // The budget ended on the way.
+            self.keep(Choice::default(), self.before.clone());
         }
         Ok(())
     }

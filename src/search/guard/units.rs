@@ -34,7 +34,7 @@ pub(super) struct Unit {
 /// What can be repaired.
 #[derive(Clone, Debug)]
 pub(super) struct Units {
-    /// Layers on integers in graph order.
+    /// Layers on integers in graph order; where there are none, those that store integers.
     pub layers: Vec<Unit>,
     /// Operators on integers that are no layers.
     pub operators: Vec<Unit>,
@@ -69,9 +69,16 @@ impl Units {
                 _ => {}
             }
         }
+        if layers.is_empty() {
+            // Where nothing computes on integers, weights alone can be to blame.
+            let unit =
+                |layer: &Layer| Unit { name: layer.name.clone(), nodes: vec![layer.name.clone()], work: work(layer) };
+            layers.extend(scheme.weight_only.iter().map(unit));
+        }
         let free = |&value: &ValueId| graph.constant(value).is_none() && !scheme.is_given(value);
         let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
-        let stored = scheme.weight_only.iter().map(work);
+        let on_integers = scheme.placement.layers().next().is_some();
+        let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
         let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).sum();
         Ok(Self { layers, operators: operators.into_values().collect(), values, work })
     }

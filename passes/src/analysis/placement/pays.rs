@@ -164,20 +164,31 @@ impl Account<'_> {
         Some(Cost { float, integer: self.prices.integer_node + price.integer * elements })
     }
 
-    /// Whether the float kernel before the node does its work too: x·σ(x) is one operator, and a convolution adds what
-    /// it is given.
+    /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
+    /// convolution takes in, and a convolution adds what it is given.
     fn is_fused_in_float(&self, node: &Node) -> bool {
         let Some([a, b]) = node.two_inputs() else { return false };
         let producer = |value: ValueId| self.graph.value(value).producer().map(|(id, _)| self.graph.node(id));
         let gate = |value: ValueId, x: ValueId| {
             producer(value).is_some_and(|gate| gate.is("Sigmoid") && gate.input(0) == Some(x))
         };
-        let convolution = |value: ValueId| {
-            producer(value).is_some_and(|node| node.is("Conv")) && self.graph.only_use(value).is_some()
+        let is_convolution = |value: ValueId| producer(value).is_some_and(|node| node.is("Conv"));
+        let convolution = |value: ValueId| is_convolution(value) && self.graph.only_use(value).is_some();
+        let shifts = |value: ValueId, x: ValueId| {
+            producer(value).is_some_and(|sum| sum.is("Add") && sum.inputs().contains(&Some(x)))
+        };
+        let clips = |value: ValueId, x: ValueId| {
+            let clip = producer(value).filter(|clip| clip.is("Clip"));
+            is_convolution(x) && clip.and_then(|clip| clip.input(0)).is_some_and(|sum| shifts(sum, x))
+        };
+        let clipped = || {
+            let reader = node.output(0).and_then(|sum| self.graph.only_use(sum)).map(|only| self.graph.node(only.node));
+            let gated = reader.filter(|clip| clip.is("Clip")).and_then(|clip| clip.output(0));
+            gated.and_then(|gate| self.graph.only_use(gate)).is_some_and(|only| self.graph.node(only.node).is("Mul"))
         };
         match node.op() {
-            "Mul" => gate(a, b) || gate(b, a),
-            "Add" => convolution(a) || convolution(b),
+            "Mul" => gate(a, b) || gate(b, a) || clips(a, b) || clips(b, a),
+            "Add" => convolution(a) || convolution(b) || clipped(),
             _ => false,
         }
     }
