@@ -35,5 +35,7 @@ pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,
     QuantizedLayer, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
 };
-pub use target::{ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
+pub use target::{
+    ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support, WideActivations,
+};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

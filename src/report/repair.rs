@@ -19,6 +19,8 @@ pub struct Repair {
     pub reached: bool,
     /// Values whose range is chosen in another way now.
     pub ranges: usize,
+    /// Layers that read activations of 16 bits now.
+    pub wide_layers: Vec<String>,
     /// Layers that compute in float now.
     pub float_layers: Vec<String>,
     /// Those of them whose weights are float as well.

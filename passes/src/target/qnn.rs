@@ -1,7 +1,7 @@
 //! QNN on Hexagon NPUs, by way of onnxruntime's QNN execution provider: what is not quantized runs elsewhere.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer("Conv"),
@@ -29,7 +29,7 @@ impl Profile {
         name: "qnn",
         runtime: "onnxruntime's QNN execution provider",
         activations: ActivationGrid::Unsigned,
-        wide_activations: true,
+        wide_activations: WideActivations::Kernels,
         per_channel: true,
         blocks: None,
         bias: BiasForm::Int32,

@@ -14,7 +14,7 @@ from ._document import Document
 BatchNorm: TypeAlias = Literal["fold", "affine"]
 FreezeInitializers: TypeAlias = Literal["weights", "all", "none"]
 WeightBits: TypeAlias = float | Literal["float", "ternary", "binary"]
-ActivationBits: TypeAlias = int | Literal["float", "dynamic"]
+ActivationBits: TypeAlias = int | Literal[16, "float", "dynamic"]
 WeightGrid: TypeAlias = Literal[
     "narrow", "full", "asymmetric", "fixed-point", "wage", "sign", "power-of-two", "binary-bases", "codebook", "trellis"
 ]
@@ -130,7 +130,7 @@ class LayerPlan:
     Attributes:
         weights: Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as
             1.75.
-        activations: Bits of the activation read: `"float"`, 2 to 8, or `"dynamic"` for 8 on ranges found at run
+        activations: Bits of the activation read: `"float"`, 2 to 8, 16, or `"dynamic"` for 8 on ranges found at run
             time.
         grid: The grid of the weights; unless given, `narrow` at 8 bits, `trellis` up to 4 where the target folds it
             and the solver is `gram`, else `full`.
@@ -519,6 +519,7 @@ class Repair:
         after: The network with the repairs.
         reached: Whether the loss is small enough now.
         ranges: Values whose range is chosen in another way now.
+        wide_layers: Layers that read activations of 16 bits now.
         float_layers: Layers that compute in float now.
         float_weights: Those of them whose weights are float as well.
         float_operators: Operators whose nodes compute in float now.
@@ -533,6 +534,7 @@ class Repair:
     after: Verdict
     reached: bool
     ranges: int
+    wide_layers: tuple[str, ...]
     float_layers: tuple[str, ...]
     float_weights: tuple[str, ...]
     float_operators: tuple[str, ...]
