@@ -83,10 +83,11 @@ impl Scheme {
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let refusal = |node: &Node, name: &str| {
             selection.refusal(node, name).or_else(|| {
-                if LayerOp::of(node).is_none() {
-                    return plan.float.iter().any(|float| float == name).then(|| PLANNED_FLOAT.to_owned());
+                // Among them products of two activations, which are no layers.
+                if plan.float.iter().any(|float| float == name) {
+                    return Some(PLANNED_FLOAT.to_owned());
                 }
-                planned_float(plan_of(name)).map(str::to_owned)
+                LayerOp::of(node).and_then(|_| planned_float(plan_of(name))).map(str::to_owned)
             })
         };
         let masking = masking(model);
