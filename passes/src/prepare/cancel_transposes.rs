@@ -276,7 +276,9 @@ fn connected(graph: &Graph, value: ValueId) -> IndexSet<NodeId> {
         let readers = graph.value(value).uses().iter().map(|reader| reader.node);
         for id in readers.chain(producer) {
             if is_elementwise(graph, id) && found.insert(id) {
-                values.extend(operands(graph, id).into_iter().map(|(_, value)| value));
+                // A constant that others read too says nothing of these.
+                let read = operands(graph, id).into_iter().map(|(_, value)| value);
+                values.extend(read.filter(|&value| graph.constant(value).is_none()));
                 values.extend(graph.node(id).output(0));
             }
         }

@@ -79,13 +79,16 @@ fn found(model: &Model, id: NodeId, has_inputs: bool) -> Found {
         return Err("its input is not known to be float32".into());
     }
     let number = bound.scalar_f32().filter(|number| !number.is_nan()).ok_or("its constant is not one number")?;
-    let rank = graph.value(value).shape().map(|shape| shape.len());
+    let inner = inner(graph, value);
+    // A bound keeps the shape of what it reads.
+    let values = [Some(value), inner.map(|(_, read, _)| read)];
+    let rank = values.into_iter().flatten().find_map(|value| Some(graph.value(value).shape()?.len()));
     let axes = bound.shape()?.len();
     if axes > 0 && rank.is_none_or(|rank| axes > rank) {
         return Err("its constant may add axes".into());
     }
     let mut rewrite = Rewrite::of(id);
-    let (read, inner) = match inner(graph, value) {
+    let (read, inner) = match inner {
         Some((inner, read, bounds)) => {
             rewrite = rewrite.and(inner).private(value);
             (read, bounds)
