@@ -187,9 +187,10 @@ impl Region {
         for value in nodes.iter().filter_map(|&id| graph.node(id).output(0)) {
             let mut is_shown = !is_free(graph, value);
             for reader in graph.value(value).uses().iter().filter(|reader| !nodes.contains(&reader.node)) {
-                match undoing(graph, reader.node, &order) {
-                    true => outputs.push(reader.node),
-                    false => is_shown = true,
+                if undoing(graph, reader.node, &order) {
+                    outputs.push(reader.node);
+                } else {
+                    is_shown = true;
                 }
             }
             shown.extend(is_shown.then_some(value));
@@ -200,7 +201,7 @@ impl Region {
             written.is_some_and(|value| is_free(graph, value) && own(value))
         };
         let unread = inputs.iter().filter(alone).count();
-        Ok(Some(Self { order, unread, nodes, inputs, outputs, shown, constants }))
+        Ok(Some(Self { order, nodes, inputs, unread, outputs, shown, constants }))
     }
 
     /// How many `Transpose`s fewer there are without those around it.

@@ -302,7 +302,7 @@ mod tests {
         for allowed in ["1", "1.25", "2.5", r#"4, "grid": "trellis""#, r#""float", "grid": "trellis""#] {
             assert_eq!(fault(&format!(r#"{{"activations": "float", "weights": {allowed}}}"#)), "");
         }
-        assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, float"));
+        assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, 16, float"));
         assert!(fault(r#"{"weights": "float", "activations": 8}"#).contains("must be \"float\" as well"));
         assert!(fault(r#"{"weights": 3, "activations": 8, "packing": "int4"}"#).contains("takes weights of 4 bits"));
         assert!(fault(r#"{"weights": 4, "activations": 8, "packing": "int4"}"#).contains("`tract` does not run"));

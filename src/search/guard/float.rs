@@ -307,12 +307,12 @@ impl Guard<'_, '_> {
         match part {
             Part::Layers(layers) => {
                 let names = &self.units.layers;
-                match layers.len() {
-                    1 => format!("layer `{}`{}", names[layers.start].name, self.relief()),
-                    _ => {
-                        let (first, last) = (&names[layers.start].name, &names[layers.end - 1].name);
-                        format!("layers `{first}` to `{last}`{}", self.relief())
-                    }
+                let (first, last) = (&names[layers.start].name, &names[layers.end - 1].name);
+                let relief = self.relief();
+                if layers.len() == 1 {
+                    format!("layer `{first}`{relief}")
+                } else {
+                    format!("layers `{first}` to `{last}`{relief}")
                 }
             }
             Part::Operator(operator) => format!("every {} in float", self.units.operators[*operator].name),
