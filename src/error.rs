@@ -10,6 +10,7 @@ use crate::prepare::PrepareError;
 use crate::report::ReportError;
 use crate::runtime::{Cancelled, ErrorKind};
 use crate::scheme::SchemeError;
+use crate::scheme::options::Format;
 use crate::search::SearchError;
 use crate::solve::SolveError;
 use msq_passes::PassError;
@@ -94,9 +95,17 @@ pub enum Error {
         "option `rounding=stochastic` belongs to option `solver=round`, the other solvers choose each integer for a reason"
     )]
     StochasticSolver,
-    /// The packing wanted needs a newer operator set than the model can be raised to.
-    #[error("the packing asked for needs opset {wanted}: {reason}")]
+    /// A format without operators for activations of 16 bits.
+    #[error("format `{format}` has no operators for activations of 16 bits, `qdq` has (option `format`)")]
+    WideFormat {
+        /// The format.
+        format: Format,
+    },
+    /// The packing or the activations wanted need a newer operator set than the model can be raised to.
+    #[error("{what} opset {wanted}: {reason}")]
     NoOpset {
+        /// What needs it, and that it does.
+        what: &'static str,
         /// The operator set.
         wanted: i64,
         /// Why it cannot be had.
@@ -144,7 +153,7 @@ impl Error {
             Self::Import { .. } | Self::Tensor(_) | Self::External(_) | Self::NoOpset { .. } => ErrorKind::Model,
             Self::Data(error) => error.kind(),
             Self::NoSamples => ErrorKind::Data,
-            Self::Target { .. } | Self::StochasticSolver => ErrorKind::Usage,
+            Self::Target { .. } | Self::StochasticSolver | Self::WideFormat { .. } => ErrorKind::Usage,
             _ => ErrorKind::Other,
         }
     }

@@ -166,7 +166,7 @@ fn files_that_do_not_fit() {
     };
     refused(&scratch, &one("nobody", "uint8", "1"), &[], &["tensor `nobody`", "the model has no such tensor"]);
     refused(&scratch, &one("image", "uint8", "-1"), &[], &["bad.json`", "tensor `image`", "not a positive"]);
-    refused(&scratch, &one("image", "uint16", "1"), &[], &["tensor `image`", "16 bits are not supported, 2 to 8 are"]);
+    refused(&scratch, &one("image", "uint12", "1"), &[], &["tensor `image`", "12 bits are not supported, 2 to 8 are"]);
     refused(&scratch, &one("image", "uint8", "[1, 2]"), &[], &["2 scales and 1 zero points"].map(|_| "tensor `image`"));
     let weight = one("head.weight", "int8", "[1, 2]");
     refused(&scratch, &weight, &[], &["tensor `head.weight`", "2 scales, layer `head` has 10 channels"]);

@@ -42,6 +42,7 @@ mod shards;
 mod size;
 mod smooth;
 mod state;
+mod wide;
 
 /// A file that is no module here would never run.
 #[test]

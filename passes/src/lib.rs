@@ -26,14 +26,16 @@ pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
 };
 pub use prepare::{
-    CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
-    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, SinglePrecision,
-    SmoothActivations, UpgradeOpset, inline_calls,
+    CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineFunctions, LiftConstants,
+    LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
+    RewriteEinsum, SinglePrecision, SmoothActivations, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,
     QuantizedLayer, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
 };
-pub use target::{ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support};
+pub use target::{
+    ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support, WideActivations,
+};
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

@@ -14,10 +14,10 @@ use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, HoistConstants, InlineFunctions, LiftConstants, LoadConstants,
-    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, SinglePrecision,
-    SmoothActivations, UpgradeOpset,
+    CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineFunctions, LiftConstants,
+    LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
+    RewriteEinsum, SinglePrecision, SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
@@ -90,6 +90,20 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             NormalizeReshape,
             "after `fold-constants` and `lift-constants`, which show what of a shape is constant, and after \
              `eliminate-identities`",
+        )
+        .with(
+            RewriteEinsum,
+            "after `fold-constants` and `lift-constants`, which show weights; before `normalize-gemm`, which joins what is \
+             added to the product",
+        )
+        .with(
+            CancelTransposes,
+            "after `fold-constants`, which transposes weights; before `fuse-batch-norm` and before `fuse-affine`, which look \
+             for what follows a layer",
+        )
+        .with(
+            FuseBounds { kept: kept.to_vec() },
+            "before `fuse-affine` and before `rewrite-activations`, which know `Relu` and `Clip`",
         )
         .with(
             NormalizeGemm,

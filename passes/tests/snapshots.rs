@@ -7,12 +7,12 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
-    ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseQlinear, HalfConstants,
-    HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
-    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
-    RestoreActivations, RewriteActivations, ShareConstants, ShareWeights, SinglePrecision, SmoothActivations,
-    TrellisRate, UpgradeOpset, run_pass,
+    CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities,
+    EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
+    FuseQlinear, HalfConstants, HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants,
+    LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
+    PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights,
+    SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ type Fields<'a> = IndexMap<&'a str, &'a str>;
 
 fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
     match name {
+        "cancel-transposes" => Box::new(CancelTransposes),
         "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
         "complete-nodes" => Box::new(CompleteNodes),
         "differentiate" => Box::new(Differentiate {
@@ -39,6 +40,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "freeze-initializers" => Box::new(FreezeInitializers { which: freeze(fields.get("which").unwrap_or(&"")) }),
         "fuse-affine" => Box::new(FuseAffine::default()),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
+        "fuse-bounds" => Box::new(FuseBounds::default()),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),
         "half-precision" => Box::new(halves(fields)),
@@ -58,6 +60,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         }),
         "restore-activations" => Box::new(RestoreActivations),
         "rewrite-activations" => Box::new(RewriteActivations),
+        "rewrite-einsum" => Box::new(RewriteEinsum),
         "share-constants" => Box::new(ShareConstants),
         "share-weights" => Box::new(ShareWeights),
         "single-precision" => Box::new(SinglePrecision),
@@ -206,6 +209,7 @@ macro_rules! passes {
 }
 
 passes! {
+    cancel_transposes: "cancel-transposes",
     clean_names: "clean-names",
     complete_nodes: "complete-nodes",
     differentiate: "differentiate",
@@ -218,6 +222,7 @@ passes! {
     freeze_initializers: "freeze-initializers",
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
+    fuse_bounds: "fuse-bounds",
     fuse_qlinear: "fuse-qlinear",
     half_constants: "half-constants",
     half_precision: "half-precision",
@@ -234,6 +239,7 @@ passes! {
     pack_weights: "pack-weights",
     restore_activations: "restore-activations",
     rewrite_activations: "rewrite-activations",
+    rewrite_einsum: "rewrite-einsum",
     share_constants: "share-constants",
     share_weights: "share-weights",
     single_precision: "single-precision",

@@ -20,6 +20,9 @@ use msq_passes::{ActivationGrid, ActivationQuantizer};
 use rayon::prelude::*;
 use std::hash::{Hash, Hasher};
 
+/// Factor that widens ranges of 16 bits: values beyond what was observed lose more than steps that are larger by so much.
+const HEADROOM: f32 = 1.5;
+
 /// How ranges are chosen, and what else a calibration run returns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
@@ -294,7 +297,8 @@ impl Seen {
             let name = model.graph.value(value).name();
             let Some(statistics) = self.statistics.get(name) else { return Ok(None) };
             let observer = scheme.planned_observer(name).unwrap_or(self.watch.observer);
-            choose(statistics, observer, grid, self.watch.margin, Limits::of(model, scheme, value))
+            let margin = if bits > 8 { HEADROOM * self.watch.margin } else { self.watch.margin };
+            choose(statistics, observer, grid, margin, Limits::of(model, scheme, value))
         };
         Ok(Some(quantizer))
     }
@@ -363,7 +367,7 @@ impl Limits {
         Self {
             floor: scheme.placement.floor_of(&model.graph, value),
             bound: scheme.placement.bound_of(&model.graph, value),
-            saturation: scheme.placement.saturation_of(&model.graph, value),
+            saturation: scheme.placement.saturation_of(&model.graph, value, scheme.bits(value)),
         }
     }
 

@@ -57,6 +57,10 @@ fn repaired(repair: &Repair) -> String {
         done.push(format!("other ranges for {} values", repair.ranges));
     }
     let layers = repair.float_layers.len();
+    let wide = repair.wide_layers.len();
+    if wide > 0 {
+        done.push(format!("{wide} {} in 16 bits", if wide == 1 { "layer" } else { "layers" }));
+    }
     if layers > 0 {
         let weights = match repair.float_weights.len() {
             0 => String::new(),

@@ -25,7 +25,7 @@ fn report(model: &Model, layer: &Layer, scheme: &Scheme, solved: &Solved) -> Lay
     let solved = solved.get(&layer.name);
     let decibels = |sqnr: Sqnr| Some(sqnr.decibels()).filter(|s| s.is_finite());
     let activation_bits = match planned.activations {
-        ActivationBits::Bits(bits) if scheme.is_on_integers(layer) => Some(bits),
+        ActivationBits::Bits(_) => scheme.bits_read(layer),
         ActivationBits::Dynamic if scheme.is_dynamic(layer) => Some(8),
         _ => None,
     };
@@ -181,6 +181,7 @@ pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
         Choice::NarrowWeights => narrow && on_integers,
         Choice::IntegerFormat => scheme.output.format == Format::Integer,
         Choice::Functions => scheme.output.functions && !forms.is_empty(),
+        Choice::WideActivations => scheme.is_wide(),
         Choice::Int4 => forms.contains(&Packing::Int4),
         Choice::Float16 => scheme.output.float16 == Some(Float16::All),
         Choice::Int2 => forms.contains(&Packing::Int2),

@@ -49,7 +49,7 @@ use crate::solve::{Solver, SolverRow, solver};
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
 use msq_passes::ir::{Model, save_model};
-use opset::raise_opset;
+use opset::{raise_opset, raise_quantized};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
@@ -146,7 +146,11 @@ fn in_states<'d>(
 fn planned(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<BitPlan, Error> {
     // Layers have their names now.
     let plan = resolved_plan(model, options)?;
-    raise_opset(model, &plan, &options.output, runtime)?;
+    let wide = plan.is_wide() || options.scheme.encodings.is_wide();
+    if wide && matches!(options.output.format, Format::Qlinear | Format::Integer) {
+        return Err(Error::WideFormat { format: options.output.format });
+    }
+    raise_opset(model, &plan, wide, &options.output, runtime)?;
     Ok(plan)
 }
 
@@ -287,6 +291,10 @@ impl Run<'_> {
         let solved = pool.install(|| solve(float, &scheme, &mut observed, calibration, runtime))?;
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
+        if scheme.is_wide() {
+            // Where a repair wants it; what the plan says was known before.
+            raise_quantized(&mut model, runtime)?;
+        }
         let of_calibration = (calibration.data, &seen.outputs[..]);
         let outputs = (outputs, calibration.metric);
         let rounded =

@@ -8,17 +8,25 @@ use crate::scheme::options::{Float16, Format, OutputOptions};
 use crate::scheme::packings;
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
-use msq_passes::{HalfPrecision, StoreBlocks, UpgradeOpset, pipelines};
+use msq_passes::{HalfPrecision, InsertQdq, Record, StoreBlocks, UpgradeOpset, pipelines};
 
-/// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack, and,
-/// if the model can be raised, where quantizers have float16 scales.
+/// What a message calls these needs.
+const PACKING: &str = "the packing asked for needs";
+const WIDE: &str = "activations of 16 bits need";
+
+/// Raises the operator set where the packing has types narrower than a byte, which most models' operator sets lack, where
+/// activations are `wide`, and, if the model can be raised, where quantizers have float16 scales.
 pub(super) fn raise_opset(
     model: &mut Model,
     plan: &BitPlan,
+    wide: bool,
     output: &OutputOptions,
     runtime: &Runtime,
 ) -> Result<(), Error> {
     raise_for_types(model, plan, output.format, runtime)?;
+    if wide {
+        raise(model, InsertQdq::WIDE_OPSET, WIDE, runtime)?;
+    }
     if output.float16 == Some(Float16::All) {
         raise_for_halves(model, runtime)?;
     }
@@ -33,16 +41,34 @@ fn raise_for_types(model: &mut Model, plan: &BitPlan, format: Format, runtime: &
     let typed = layers.iter().filter(|layer| format != Format::Nbits || !blocks(layer));
     let packed = packings(typed, plan).values().map(|packing| packing.lowest_opset()).max();
     let wanted = packed.max(any.then_some(StoreBlocks::LOWEST_OPSET)).unwrap_or_default();
+    raise(model, wanted, PACKING, runtime)
+}
+
+/// Raises a quantized model whose quantizers have integers of 16 bits.
+pub(super) fn raise_quantized(model: &mut Model, runtime: &Runtime) -> Result<(), Error> {
+    if model.opset("").unwrap_or_default() >= InsertQdq::WIDE_OPSET {
+        return Ok(());
+    }
+    let records = pipelines::raise_opset(InsertQdq::WIDE_OPSET).observed(runtime.passes()).run(model)?;
+    refuse_declined(&records, InsertQdq::WIDE_OPSET, WIDE)
+}
+
+fn raise(model: &mut Model, wanted: i64, what: &'static str, runtime: &Runtime) -> Result<(), Error> {
     if model.opset("").unwrap_or_default() >= wanted {
         return Ok(());
     }
     if wanted > UpgradeOpset::HIGHEST {
-        return Err(Error::NoOpset { wanted, reason: "the model has to be exported at that opset".to_owned() });
+        let reason = "the model has to be exported at that opset".to_owned();
+        return Err(Error::NoOpset { what, wanted, reason });
     }
     let records = pipelines::raise_opset(wanted).observed(runtime.passes()).run(model)?;
     annotate(model, &*runtime.backend());
+    refuse_declined(&records, wanted, what)
+}
+
+fn refuse_declined(records: &[Record], wanted: i64, what: &'static str) -> Result<(), Error> {
     let declined = records.iter().flat_map(|record| &record.outcome.declined).next();
-    declined.map_or(Ok(()), |d| Err(Error::NoOpset { wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
+    declined.map_or(Ok(()), |d| Err(Error::NoOpset { what, wanted, reason: format!("`{}`: {}", d.site, d.reason) }))
 }
 
 fn raise_for_halves(model: &mut Model, runtime: &Runtime) -> Result<(), Error> {

@@ -27,7 +27,7 @@ pub use error::QuantError;
 pub use grid::Affine;
 pub use msq_passes::Granularity;
 pub(crate) use rounding::{round_half_even_f64, round_to_half};
-pub use spec::{GridKind, GridSpec, MAXIMUM_BITS, MINIMUM_BITS, Range};
+pub use spec::{GridKind, GridSpec, MAXIMUM_BITS, MINIMUM_BITS, Range, WIDE_BITS};
 pub(crate) use spec::{normal_scale, ratio};
 pub use sqnr::Sqnr;
 pub use weight::{QuantizedWeight, ScaleSearch, WeightQuantizer, ZERO_CHANNEL_SCALE};

@@ -16,8 +16,10 @@ use super::{Affine, QuantError};
 
 /// The narrowest grid.
 pub const MINIMUM_BITS: u8 = 2;
-/// The widest grid.
+/// The widest grid of weights, and the widest of activations but for [`WIDE_BITS`].
 pub const MAXIMUM_BITS: u8 = 8;
+/// The grid of activations that integers of two bytes hold.
+pub const WIDE_BITS: u8 = 16;
 
 /// Grids reach no further than this, so that their outermost reals are finite floats.
 pub(super) const LARGEST_MAGNITUDE: f32 = f32::MAX / 2.0;
@@ -105,9 +107,10 @@ impl GridSpec {
     /// Symmetric weights, −127 to 127.
     pub const WEIGHT_S8: Self = Self { kind: GridKind::SymmetricNarrow, bits: 8 };
 
-    /// A grid of `bits` bits, 2 to 8.
+    /// A grid of `bits` bits, 2 to 8; of activations also 16.
     pub fn new(kind: GridKind, bits: u8) -> Result<Self, QuantError> {
-        if (MINIMUM_BITS..=MAXIMUM_BITS).contains(&bits) {
+        let wide = bits == WIDE_BITS && kind != GridKind::SymmetricNarrow;
+        if wide || (MINIMUM_BITS..=MAXIMUM_BITS).contains(&bits) {
             Ok(Self { kind, bits })
         } else {
             Err(QuantError::UnsupportedBits { bits })

@@ -19,6 +19,8 @@ pub struct Repair {
     pub reached: bool,
     /// Number of values whose range is now chosen by another observer.
     pub ranges: usize,
+    /// Layers that now read activations of 16 bits.
+    pub wide_layers: Vec<String>,
     /// Layers that now compute in float.
     pub float_layers: Vec<String>,
     /// Those of them whose weights are float as well.

@@ -1,6 +1,8 @@
 //! Bits, grid and packing that are the same for every layer: what stands in for a bit plan.
 
-use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, number_or_word, parse_bits};
+use super::bit_plan::{
+    ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits, number_or_word, parse_activation_bits,
+};
 use crate::quant::weight_grid::WeightGrid;
 use msq_passes::Granularity;
 use schemars::JsonSchema;
@@ -25,7 +27,7 @@ pub struct BitsOptions {
     /// Bits of the weights: 2 to 8, on the grid trellis also 1 and quarters such as 1.75, ternary, binary or float [default: 8 without a target].
     #[cfg_attr(feature = "cli", arg(long, value_name = "BITS"))]
     pub weight_bits: Option<WeightBits>,
-    /// Bits of the activations that layers read: 2 to 8, float to quantize weights alone, dynamic for 8 on ranges that
+    /// Bits of the activations that layers read: 2 to 8, 16 for NPUs, float to quantize weights alone, dynamic for 8 on ranges that
     /// products find at run time, without calibration, or same as the weights [default: 8].
     #[cfg_attr(feature = "cli", arg(long, value_name = "BITS", visible_alias = "activations"))]
     pub act_bits: Option<Activations>,
@@ -73,7 +75,7 @@ impl FromStr for Activations {
             ("dynamic", fixed(ActivationBits::Dynamic)),
             ("same", Self::Same),
         ];
-        parse_bits(text, &words, |bits| Self::Fixed(ActivationBits::Bits(bits)))
+        parse_activation_bits(text, &words, |bits| Self::Fixed(ActivationBits::Bits(bits)))
     }
 }
 
@@ -86,7 +88,7 @@ impl fmt::Display for Activations {
     }
 }
 
-number_or_word!(Activations, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float", "dynamic", "same"]);
+number_or_word!(Activations, { "type": "integer", "minimum": 2, "maximum": 8 }, [16, "float", "dynamic", "same"]);
 
 #[cfg(test)]
 mod tests {
@@ -94,13 +96,13 @@ mod tests {
 
     #[test]
     fn activations_in_words() {
-        for text in ["3", "float", "dynamic", "same"] {
+        for text in ["3", "16", "float", "dynamic", "same"] {
             let bits: Activations = text.parse().unwrap();
             assert_eq!(bits.to_string(), text);
             let json = serde_json::to_string(&bits).unwrap();
             assert_eq!(serde_json::from_str::<Activations>(&json).unwrap(), bits);
         }
-        assert_eq!("9".parse::<Activations>(), Err("`9` is none of 2 to 8, float, dynamic, same".to_owned()));
+        assert_eq!("9".parse::<Activations>(), Err("`9` is none of 2 to 8, 16, float, dynamic, same".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Scales, zero points and bits that this or another tool supplies for tensors.
 
-use crate::quant::Range;
+use crate::quant::{Range, WIDE_BITS};
 use indexmap::{IndexMap, IndexSet};
 
 /// Parameters of a tensor: x ≈ (q − zero point)·scale.
@@ -76,6 +76,12 @@ impl Encoding {
 }
 
 impl Encodings {
+    /// Whether any tensor that is not known to be a constant has 16 bits.
+    pub(crate) fn is_wide(&self) -> bool {
+        let mut activations = self.tensors.iter().filter(|(name, _)| !self.parameters.contains(*name));
+        activations.any(|(_, encoding)| encoding.bits == WIDE_BITS)
+    }
+
     /// Adds a tensor; a repeated name is an error.
     pub(crate) fn add(&mut self, name: String, encoding: Encoding) -> Result<(), String> {
         if self.tensors.contains_key(&name) {

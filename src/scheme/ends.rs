@@ -24,7 +24,7 @@ pub enum EndBits {
     /// Activations of 8 bits where the plan has fewer; weights as the plan says.
     #[default]
     Activations,
-    /// This number of bits for weights and activations; activations that are float stay in float.
+    /// This number of bits for weights and activations; activations that are float or have 16 bits stay so.
     Bits(u8),
     /// The plan's entry for all layers.
     Same,
@@ -60,6 +60,8 @@ impl EndBits {
         };
         let activations = match plan.activations {
             kept @ (ActivationBits::Float | ActivationBits::Dynamic) => kept,
+            // What was asked for beyond 8 bits is asked for at the ends as well.
+            ActivationBits::Bits(all) if all > 8 => ActivationBits::Bits(all),
             ActivationBits::Bits(_) => ActivationBits::Bits(bits),
         };
         if weights == plan.weights {
@@ -232,6 +234,7 @@ mod tests {
         for (plan, ends) in [
             (uniform(4, 4), EndBits::Same),
             (uniform(4, 8), EndBits::Activations),
+            (uniform(4, 16), EndBits::Activations),
             (BitPlan::uniform(float), EndBits::Activations),
             (named, EndBits::Bits(8)),
             (uniform(5, 5), EndBits::Bits(5)),

@@ -14,11 +14,11 @@ use super::SchemeError;
 use super::encodings::{Encoding, Encodings};
 use super::resolved::Scheme;
 use crate::quant::weight_grid::WeightGrid;
-use crate::quant::{GridSpec, Range};
+use crate::quant::{GridSpec, Range, WIDE_BITS};
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, WeightBits};
-use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Layer, Placement, layers};
 use msq_passes::ir::{Graph, Model, ValueId};
+use msq_passes::{ActivationQuantizer, Profile, WideActivations};
 
 /// Tensors that a warning names.
 const NAMED: usize = 8;
@@ -99,7 +99,7 @@ impl Encodings {
             if root != value {
                 return Ok(self.of(&model.graph, root) == Some(encoding));
             }
-            refuse_bits(name, encoding)?;
+            refuse_activation(name, encoding, &scheme.target)?;
             return if count == 1 { Ok(true) } else { Err(refused(name, "an activation has one scale")) };
         }
         if let Some(layer) = scheme.layers().find(|layer| layer.weight == value) {
@@ -161,7 +161,8 @@ pub(crate) fn refuse_unknown(unknown: &[&str], model: &Model) -> Result<(), Sche
 }
 
 impl Encoding {
-    /// The encoding as a quantizer on a grid of the same bits. `clamp` is the range to which the quantizer saturates.
+    /// The encoding as a quantizer; where a grid has other bits, as where a layer quantizes the value again, that grid over
+    /// the same range. `clamp` is the range to which the quantizer saturates.
     fn on(&self, grid: GridSpec, clamp: Option<Range>) -> Option<ActivationQuantizer> {
         let signed = grid.quantized_min() < 0;
         let shift = match (self.signed, signed) {
@@ -172,11 +173,24 @@ impl Encoding {
         let (&scale, zero_point) = (self.scales.first()?, self.zero_points.first()? + shift);
         let range = self.ranges().next()?;
         let kept = clamp.map_or(range, |clamp| Range::new(range.min.max(clamp.min), range.max.min(clamp.max)));
-        if kept == range && (!grid.is_symmetric() || zero_point == 0) {
+        if kept == range && self.bits == grid.bits() && (!grid.is_symmetric() || zero_point == 0) {
             return Some(ActivationQuantizer { scale, zero_point, signed, bits: self.bits });
         }
         let affine = grid.affine(kept);
         Some(ActivationQuantizer { scale: affine.scale, zero_point: affine.zero_point, signed, bits: grid.bits() })
+    }
+}
+
+/// Refuses bits that activations of the target do not have.
+fn refuse_activation(name: &str, encoding: &Encoding, target: &Profile) -> Result<(), SchemeError> {
+    if encoding.bits != WIDE_BITS {
+        return refuse_bits(name, encoding);
+    }
+    match target.wide_activations {
+        WideActivations::Refused => {
+            Err(refused(name, &format!("`{}` does not run activations of 16 bits", target.name)))
+        }
+        WideActivations::Float | WideActivations::Kernels => Ok(()),
     }
 }
 

@@ -16,6 +16,8 @@ mod resolved;
 mod select;
 mod shared;
 pub(crate) mod solver_name;
+mod widths;
+pub(crate) use widths::WIDE;
 
 pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;

@@ -7,6 +7,7 @@ use super::observer::ObserverKind;
 use super::options::{Format, Options, OutputOptions, PlacementMode, SolveOptions};
 use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
+use super::widths::Widths;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::{Masks, masking};
 use crate::quant::GridSpec;
@@ -14,7 +15,7 @@ use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Why a node that the plan leaves in float is left there.
@@ -56,11 +57,8 @@ pub(crate) struct Scheme {
     pub output: OutputOptions,
     /// Seed of whatever is drawn at random.
     pub seed: u64,
-    /// Bits of the values whose quantizers have fewer than 8.
-    bits: HashMap<ValueId, u8>,
-    /// Bits of per-consumer requantization, by name of the layer: layers whose input has fewer bits than other
-    /// consumers of the same value read.
-    requantized: IndexMap<String, u8>,
+    /// Bits of values, and of what layers read.
+    widths: Widths,
     encodings: Arc<Encodings>,
     /// Values whose parameters are given by encodings.
     given: HashSet<ValueId>,
@@ -85,10 +83,11 @@ impl Scheme {
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let refusal = |node: &Node, name: &str| {
             selection.refusal(node, name).or_else(|| {
-                if LayerOp::of(node).is_none() {
-                    return plan.float.iter().any(|float| float == name).then(|| PLANNED_FLOAT.to_owned());
+                // Among them products of two activations, which are no layers.
+                if plan.float.iter().any(|float| float == name) {
+                    return Some(PLANNED_FLOAT.to_owned());
                 }
-                planned_float(plan_of(name)).map(str::to_owned)
+                LayerOp::of(node).and_then(|_| planned_float(plan_of(name))).map(str::to_owned)
             })
         };
         let masking = masking(model);
@@ -131,11 +130,9 @@ impl Scheme {
                 Some((weight.name.clone(), stored_plan(plan, weight).packing(weight.weights())?))
             }));
         let encodings = Arc::clone(&options.scheme.encodings);
-        let mut bits = activation_bits(&model.graph, &placement, plan_of);
         let given = encodings.activation_bits(&model.graph, &placement);
-        bits.extend(given.iter().copied());
+        let widths = Widths::new(&model.graph, &placement, plan_of, &given);
         let given = given.into_iter().map(|(value, _)| value).collect();
-        let requantized = requantized(&placement, &bits, plan_of);
         let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
         let OutputOptions { half_scales, full_scales, .. } = options.output;
         // Without regard to packing: weights are the same packed and unpacked.
@@ -158,8 +155,7 @@ impl Scheme {
             solve: options.solve.clone(),
             output: OutputOptions { half_scales, strip_names, ..options.output.clone() },
             seed: options.seed,
-            bits,
-            requantized,
+            widths,
             encodings,
             given,
         })
@@ -225,12 +221,24 @@ impl Scheme {
 
     /// Bits of a value that has its own quantizer.
     pub(crate) fn bits(&self, value: ValueId) -> u8 {
-        self.bits.get(&value).copied().unwrap_or(8)
+        self.widths.values.get(&value).copied().unwrap_or(8)
     }
 
-    /// Bits to which a layer requantizes its input, where other consumers of the value read more.
+    /// Bits to which a layer requantizes its input, where other consumers of the value read more, or what it writes has
+    /// more.
     pub(crate) fn requantized_bits(&self, layer: &Layer) -> Option<u8> {
-        self.requantized.get(&layer.name).copied()
+        self.widths.requantized.get(&layer.name).copied()
+    }
+
+    /// Bits of what a layer reads, where it computes on integers.
+    pub(crate) fn bits_read(&self, layer: &Layer) -> Option<u8> {
+        self.widths.read.get(&layer.name).copied().filter(|_| self.is_on_integers(layer))
+    }
+
+    /// Whether any quantizer has integers of 16 bits.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.placement.roots().any(|value| self.bits(value) > 8)
+            || self.widths.requantized.values().any(|&bits| bits > 8)
     }
 
     /// How the plan says that the range of a value is chosen, if it does.
@@ -362,39 +370,6 @@ fn planned_float(plan: LayerPlan) -> Option<&'static str> {
 fn can_be_stored(model: &Model, layer: &Layer) -> bool {
     let float = model.graph.constant(layer.weight).and_then(msq_passes::ir::TensorProto::element_type);
     layer.weights() > 0 && float == Some(DataType::Float)
-}
-
-/// The most bits that any consumer reads of a value with its own parameters: layers the bits of the plan, others 8.
-fn activation_bits(graph: &Graph, placement: &Placement, plan: impl Fn(&str) -> LayerPlan) -> HashMap<ValueId, u8> {
-    let mut bits: HashMap<ValueId, u8> = HashMap::new();
-    let mut want = |value, wanted: u8| {
-        let most = bits.entry(placement.root(value)).or_insert(wanted);
-        *most = wanted.max(*most);
-    };
-    for layer in placement.layers() {
-        if let ActivationBits::Bits(wanted) = plan(&layer.name).activations {
-            want(layer.input, wanted);
-        }
-    }
-    for &value in placement.values.keys().filter(|&&value| placement.is_read_in_full(graph, value)) {
-        want(value, 8);
-    }
-    bits
-}
-
-/// The layers whose input has fewer bits than other consumers of the same value read.
-fn requantized(
-    placement: &Placement,
-    bits: &HashMap<ValueId, u8>,
-    plan: impl Fn(&str) -> LayerPlan,
-) -> IndexMap<String, u8> {
-    let fewer = |layer: &Layer| match plan(&layer.name).activations {
-        ActivationBits::Bits(wanted) if bits.get(&placement.root(layer.input)).is_some_and(|&most| wanted < most) => {
-            Some((layer.name.clone(), wanted))
-        }
-        _ => None,
-    };
-    placement.layers().filter_map(fewer).collect()
 }
 
 fn hint(placement: &Placement) -> String {

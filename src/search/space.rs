@@ -2,6 +2,7 @@
 
 use crate::quant::BitRate;
 use crate::quant::weight_grid::WeightGrid;
+use crate::scheme::WIDE;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use crate::scheme::bits::Activations;
 use crate::scheme::options::Options;
@@ -138,8 +139,11 @@ impl Space {
         let float: Vec<usize> = (0..self.len()).filter(|&layer| is_float(self.name(layer))).collect();
         let mut space = Self { beside: plan.with_layers(IndexMap::new()), ..self.with_float(&float) };
         for layer in &mut space.layers {
-            if plan.layer(&layer.name).is_some_and(|layer| layer.weights == WeightBits::Float) {
+            let Some(repaired) = plan.layer(&layer.name) else { continue };
+            if repaired.weights == WeightBits::Float {
                 layer.rungs.fill(LayerPlan::FLOAT);
+            } else if repaired.activations == ActivationBits::Bits(WIDE) {
+                layer.rungs.iter_mut().for_each(|rung| rung.activations = repaired.activations);
             }
         }
         space

@@ -5,7 +5,7 @@ use super::view::View;
 use crate::analysis::LayerOp;
 use crate::analysis::quantized::{Parameters, QuantizedLayer, is_dequantizer, is_quantizer};
 use crate::ir::{DataType, ValueId};
-use crate::target::ActivationGrid;
+use crate::target::{ActivationGrid, WideActivations};
 use std::collections::HashSet;
 
 pub(super) fn scales(view: &View) -> Vec<Site> {
@@ -34,7 +34,8 @@ pub(super) fn types(view: &View) -> Vec<Site> {
         ActivationGrid::Signed => (DataType::Int8, DataType::Int16),
         ActivationGrid::Symmetric => (DataType::Int8, DataType::Int8),
     };
-    let fits = |element| element == wanted || (view.profile.wide_activations && element == wide);
+    let fits =
+        |element| element == wanted || (view.profile.wide_activations != WideActivations::Refused && element == wide);
     let other = |q: &Parameters| q.element.filter(|&element| !fits(element));
     let found = view.activations().into_iter().filter_map(|q| Some((q.integers, other(&q)?)));
     let message = |element| format!("the activation is {element}; `{}` wants {wanted}", view.profile.name);

@@ -1,5 +1,6 @@
 //! Passes that keep what a model computes and bring it into few, simple forms.
 
+mod cancel_transposes;
 mod complete_nodes;
 mod eliminate_dead_nodes;
 mod eliminate_identities;
@@ -8,6 +9,7 @@ mod fold_constants;
 mod freeze_initializers;
 mod fuse_affine;
 mod fuse_batch_norm;
+mod fuse_bounds;
 mod hoist_constants;
 mod inline_functions;
 mod layer_affine;
@@ -19,10 +21,12 @@ mod normalize_padding;
 mod normalize_pooling;
 mod normalize_reshape;
 mod rewrite_activations;
+mod rewrite_einsum;
 mod single_precision;
 mod smooth_activations;
 mod upgrade_opset;
 
+pub use cancel_transposes::CancelTransposes;
 pub use complete_nodes::CompleteNodes;
 pub use eliminate_dead_nodes::EliminateDeadNodes;
 pub use eliminate_identities::EliminateIdentities;
@@ -31,6 +35,7 @@ pub use fold_constants::FoldConstants;
 pub use freeze_initializers::{Freeze, FreezeInitializers};
 pub use fuse_affine::FuseAffine;
 pub use fuse_batch_norm::FuseBatchNorm;
+pub use fuse_bounds::FuseBounds;
 pub use hoist_constants::HoistConstants;
 pub use inline_functions::{InlineFunctions, inline_calls};
 pub use lift_constants::LiftConstants;
@@ -40,6 +45,7 @@ pub use normalize_padding::NormalizePadding;
 pub use normalize_pooling::NormalizePooling;
 pub use normalize_reshape::NormalizeReshape;
 pub use rewrite_activations::RewriteActivations;
+pub use rewrite_einsum::RewriteEinsum;
 pub use single_precision::SinglePrecision;
 pub use smooth_activations::SmoothActivations;
 pub use upgrade_opset::UpgradeOpset;

@@ -10,24 +10,26 @@
 //!   x = DQ(Q(r, s/c), s). An absorbed batch-norm is removed: the layer's scales and bias contain it.
 //! * Where the target joins a product and a sum (`joins_sums`), the vector that is added to a `MatMul` becomes int32
 //!   like a bias.
-//! * Fewer bits than 8 clip the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well.
+//! * Fewer bits than 8 clip the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well. More than 8 are integers
+//!   of 16 bits, which quantizers have from operator set 21 on.
 //! * A layer that reads fewer bits than other readers of a value has a second quantizer behind the value (per-consumer
 //!   requantization): `p = Clip(Q(x)); l = DQ(p)`, and the layer reads `l`. Layers with equal parameters share it.
 //! * Where the target needs graph outputs in float (`quantized_outputs` is false), all values get the second form.
 //! * What the target's table says is written on integers (`Pad`, `Slice`) runs on the integers themselves, `Pad` with
-//!   the zero point as its value: runtimes do not fuse it otherwise.
+//!   the zero point as its value: runtimes do not fuse it otherwise. Integers of 16 bits are moved between quantizers, since
+//!   onnxruntime has no such `Pad`.
 //!
 //! Runtimes that recognise the pattern run the node in between on integers; for other runtimes the graph is plain ONNX.
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
-use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
 use crate::ops::facts;
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::{Granularity, Integers};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
-/// Quantization parameters of an activation: x ≈ (q − `zero_point`)·`scale` with q an integer in 8 bits.
+/// Quantization parameters of an activation: x ≈ (q − `zero_point`)·`scale` with q an integer in 8 or 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ActivationQuantizer {
     /// Size of a step, positive and normal.
@@ -36,15 +38,40 @@ pub struct ActivationQuantizer {
     pub zero_point: i32,
     /// Whether q is in −2^(b−1) to 2^(b−1) − 1 rather than in 0 to 2^b − 1.
     pub signed: bool,
-    /// The bits b, 2 to 8.
+    /// The bits b, 2 to 8, or 16.
     pub bits: u8,
 }
 
 impl ActivationQuantizer {
     /// The ends of the integers.
     pub fn interval(&self) -> (i32, i32) {
-        let half = 1 << self.bits.clamp(1, 8).saturating_sub(1);
+        let half = 1 << self.bits.clamp(1, 16).saturating_sub(1);
         if self.signed { (-half, half - 1) } else { (0, 2 * half - 1) }
+    }
+
+    /// Whether q takes two bytes.
+    pub fn is_wide(&self) -> bool {
+        self.bits > 8
+    }
+
+    /// The type of q.
+    pub fn element(&self) -> DataType {
+        match (self.is_wide(), self.signed) {
+            (false, false) => DataType::Uint8,
+            (false, true) => DataType::Int8,
+            (true, false) => DataType::Uint16,
+            (true, true) => DataType::Int16,
+        }
+    }
+
+    /// A tensor of integers q; those beyond the type become its ends.
+    pub fn tensor(&self, name: &str, shape: &[usize], integers: &[i32]) -> TensorProto {
+        let element = self.element();
+        // In two's complement the low bytes of an integer are that integer in fewer bits.
+        let (low, high) = Self { bits: if self.is_wide() { 16 } else { 8 }, ..*self }.interval();
+        let width = if self.is_wide() { 2 } else { 1 };
+        let bytes = integers.iter().flat_map(|q| q.clamp(&low, &high).to_le_bytes().into_iter().take(width));
+        TensorProto::from_raw(name, element, shape, bytes.collect::<Vec<u8>>())
     }
 }
 
@@ -88,6 +115,8 @@ pub struct InsertQdq<'a> {
 impl InsertQdq<'_> {
     /// The lowest opset whose quantizers have an axis.
     pub const LOWEST_OPSET: i64 = 13;
+    /// The lowest opset whose quantizers have integers of 16 bits.
+    pub const WIDE_OPSET: i64 = 21;
 }
 
 impl Pass for InsertQdq<'_> {
@@ -193,7 +222,7 @@ impl Work<'_, '_> {
 
     fn stored(&mut self, stem: &str, quantizer: ActivationQuantizer) -> Parameters {
         let scale = TensorProto::from_f32(&format!("{stem}_scale"), &[], &[quantizer.scale]);
-        let zero = integer_tensor(&format!("{stem}_zero_point"), &[], &[quantizer.zero_point], quantizer.signed);
+        let zero = quantizer.tensor(&format!("{stem}_zero_point"), &[], &[quantizer.zero_point]);
         Parameters { quantizer, scale: self.graph.add_initializer(scale), zero_point: self.graph.add_initializer(zero) }
     }
 
@@ -204,7 +233,9 @@ impl Work<'_, '_> {
         let role = producer.and_then(|(node, _)| self.pass.placement.nodes.get(&node)).filter(|_| everywhere);
         let stem = self.graph.value(value).name().to_owned();
         match (producer, role) {
-            (Some((node, _)), Some(Role::Movement)) if self.is_written_on_integers(node) => {
+            (Some((node, _)), Some(Role::Movement))
+                if self.is_written_on_integers(node) && !parameters.quantizer.is_wide() =>
+            {
                 self.move_integers(node, value, parameters)
             }
             (Some((node, slot)), Some(_)) => {
@@ -261,12 +292,12 @@ impl Work<'_, '_> {
         let inputs = [Some(value), Some(parameters.scale), Some(parameters.zero_point)];
         let integers = self.graph.add_op("QuantizeLinear", &inputs, Vec::new(), &format!("{stem}_quantized"));
         let quantizer = parameters.quantizer;
-        if quantizer.bits >= 8 {
+        if matches!(quantizer.bits, 8 | 16) {
             return integers;
         }
         let (low, high) = quantizer.interval();
         let mut end = |name: &str, value: i32| {
-            let tensor = integer_tensor(&format!("{stem}_{name}"), &[], &[value], quantizer.signed);
+            let tensor = quantizer.tensor(&format!("{stem}_{name}"), &[], &[value]);
             self.graph.add_initializer(tensor)
         };
         let low = quantizer.signed.then(|| end("low", low));
@@ -445,16 +476,6 @@ impl Work<'_, '_> {
     }
 }
 
-fn integer_tensor(name: &str, shape: &[usize], values: &[i32], signed: bool) -> TensorProto {
-    if signed {
-        let values: Vec<i8> = values.iter().map(|&v| v.clamp(-128, 127) as i8).collect();
-        TensorProto::from_i8(name, shape, &values)
-    } else {
-        let values: Vec<u8> = values.iter().map(|&v| v.clamp(0, 255) as u8).collect();
-        TensorProto::from_u8(name, shape, &values)
-    }
-}
-
 /// A constant operand on the integers of its quantizer: q = saturate(round(x/s) + z), ties to even, as
 /// `QuantizeLinear` does it.
 fn quantize_constant(
@@ -469,5 +490,5 @@ fn quantize_constant(
         .map(|v| (v / quantizer.scale).round_ties_even() as i32)
         .map(|q| q.saturating_add(quantizer.zero_point).clamp(low, high))
         .collect();
-    Ok(integer_tensor(name, &tensor.shape()?, &integers, quantizer.signed))
+    Ok(quantizer.tensor(name, &tensor.shape()?, &integers))
 }

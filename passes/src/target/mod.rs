@@ -38,6 +38,17 @@ pub enum ActivationGrid {
     Symmetric,
 }
 
+/// What a target makes of activations of 16 bits, uint16 or int16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WideActivations {
+    /// It does not read them, or computes something else than the file says.
+    Refused,
+    /// The quantizers run as they stand, and what is between them computes in float.
+    Float,
+    /// There are kernels for them.
+    Kernels,
+}
+
 /// How the bias of a layer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BiasForm {
@@ -58,8 +69,8 @@ pub struct Profile {
     pub runtime: &'static str,
     /// The integers of activations.
     pub activations: ActivationGrid,
-    /// Whether there are kernels for activations of 16 bits as well.
-    pub wide_activations: bool,
+    /// What becomes of layers and operators between activations of 16 bits.
+    pub wide_activations: WideActivations,
     /// Whether weights have one scale per channel rather than one per tensor.
     pub per_channel: bool,
     /// What is run of weights with one scale per block; nothing where none are.

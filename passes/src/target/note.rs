@@ -12,6 +12,8 @@ pub enum Choice {
     Functions,
     /// What stays float computes in float16.
     Float16,
+    /// Activations have 16 bits.
+    WideActivations,
     /// A weight is stored as INT4.
     Int4,
     /// A weight is stored as INT2.

@@ -1,7 +1,7 @@
 //! `OpenVINO` on CPUs and integrated GPUs.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float};
-use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
@@ -20,7 +20,7 @@ impl Profile {
         name: "openvino",
         runtime: "OpenVINO 2024.0 or newer",
         activations: ActivationGrid::Unsigned,
-        wide_activations: false,
+        wide_activations: WideActivations::Refused,
         per_channel: true,
         blocks: Some(Blocks { bits: &[4, 8], sizes: &[16, 32, 64, 128, 256], zero_points: true, partial: false }),
         bias: BiasForm::Float,

@@ -6,7 +6,7 @@
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
 use super::price::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
-use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
 pub(super) const KERNELS: &[Kernel] = &[
@@ -132,6 +132,11 @@ const NOTES: &[Note] = &[
         text: "onnxruntime has float16 kernels on GPUs and NPUs; on CPUs it mostly computes in float32 between casts, and \
                option `float16=weights` is as small and faster",
     },
+    Note {
+        about: Choice::WideActivations,
+        text: "activations of 16 bits: onnxruntime's CPU kernels compute in float between them, slower than without \
+               quantizers; they are meant for NPUs, profile `qnn`",
+    },
     Note { about: Choice::Functions, text: "unpacked by functions of the model: for onnxruntime" },
     note::INT4,
     note::INT2,
@@ -143,7 +148,7 @@ impl Profile {
         name: "ort-cpu",
         runtime: "onnxruntime 1.21 or newer on x86 CPUs",
         activations: ActivationGrid::Unsigned,
-        wide_activations: false,
+        wide_activations: WideActivations::Float,
         per_channel: true,
         blocks: Some(blocks::ORT),
         bias: BiasForm::Int32,

@@ -1,13 +1,13 @@
 //! QNN on Hexagon NPUs, by way of onnxruntime's QNN execution provider: what is not quantized runs elsewhere.
 
-use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer, movement};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer("Conv"),
     layer("ConvTranspose"),
     layer("Gemm"),
-    layer("MatMul"),
+    layer("MatMul").two_activations(),
     arithmetic("Add"),
     arithmetic("Sub"),
     arithmetic("Mul"),
@@ -21,6 +21,8 @@ const KERNELS: &[Kernel] = &[
     arithmetic("AveragePool"),
     arithmetic("ReduceMean"),
     arithmetic("Concat"),
+    movement("Gather"),
+    movement("Split"),
 ];
 
 impl Profile {
@@ -29,7 +31,7 @@ impl Profile {
         name: "qnn",
         runtime: "onnxruntime's QNN execution provider",
         activations: ActivationGrid::Unsigned,
-        wide_activations: true,
+        wide_activations: WideActivations::Kernels,
         per_channel: true,
         blocks: None,
         bias: BiasForm::Int32,

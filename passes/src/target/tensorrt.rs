@@ -2,7 +2,7 @@
 //! convolution before it when only the other operand is quantized.
 
 use super::kernel::{ABSORBED, arithmetic, layer_or_float, residual_sum};
-use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
@@ -20,7 +20,7 @@ impl Profile {
         name: "tensorrt",
         runtime: "TensorRT 8.6 or newer",
         activations: ActivationGrid::Symmetric,
-        wide_activations: false,
+        wide_activations: WideActivations::Refused,
         per_channel: true,
         blocks: Some(Blocks { bits: &[4], sizes: &[64, 128], zero_points: false, partial: false }),
         bias: BiasForm::Float,

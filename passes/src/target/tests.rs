@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::kernel::MOVEMENTS;
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Support};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Support, WideActivations};
 use crate::ir::{import, text};
 use crate::lint::{lint, predict_float};
 use std::collections::HashSet;
@@ -152,6 +152,14 @@ fn tables() -> String {
     row("`--format qlinear`", &|p| yes(p.qlinear));
     row("`--format integer`", &|p| yes(p.integer));
     row("`--act-bits dynamic`", &|p| yes(p.dynamic));
+    row("`--act-bits 16` ⁵", &|p| {
+        match p.wide_activations {
+            WideActivations::Refused => "no",
+            WideActivations::Float => "in float between quantizers",
+            WideActivations::Kernels => "yes",
+        }
+        .to_owned()
+    });
     row("`--functions`", &|p| yes(p.functions));
     row("`com.microsoft` in `--format qlinear`", &|p| yes(p.contrib));
     row("highest opset ³", &|p| p.highest_opset.to_string());

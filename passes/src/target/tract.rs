@@ -1,7 +1,7 @@
 //! tract: one scale per tensor.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer, layer_or_float};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, note};
+use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer("Conv"),
@@ -22,7 +22,7 @@ impl Profile {
         name: "tract",
         runtime: "tract 0.23",
         activations: ActivationGrid::Unsigned,
-        wide_activations: false,
+        wide_activations: WideActivations::Refused,
         per_channel: false,
         blocks: None,
         bias: BiasForm::Int32,

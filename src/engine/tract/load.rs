@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{blowup, convolution, dequantize, fake_quantize, matmul, nbits};
+use super::{blowup, convolution, dequantize, fake_quantize, matmul, nbits, wide};
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use bytes::Bytes;
@@ -26,7 +26,9 @@ pub(super) struct Loaded {
 
 /// Hands a model to tract. Declared types of inner values are left out: tract infers them, and stumbles over symbols.
 pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
-    parse(message(model)?)
+    // The copy is gone before its elements are moved on.
+    let message = message(&with_readable_elements(model, true)?)?;
+    parse(message)
 }
 
 /// So many nodes that cannot be built are passed over.
@@ -35,7 +37,7 @@ const MOST_PASSED_OVER: usize = 16;
 /// The same, for what is known of the values around nodes that tract does not build: these become operators that it does
 /// not know, of which it asks nothing.
 pub(super) fn load_what_is_known(model: &Model) -> Result<Loaded, EngineError> {
-    let mut proto = message(model)?;
+    let mut proto = message(&with_readable_elements(model, false)?)?;
     for _ in 0..MOST_PASSED_OVER {
         match parse(proto.clone()) {
             Err(error) if pass_over(&mut proto, &error.to_string()) => {}
@@ -56,9 +58,9 @@ fn pass_over(proto: &mut ModelProto, error: &str) -> bool {
     true
 }
 
-/// The model as tract reads it.
+/// A model of readable elements as tract reads it.
 fn message(model: &Model) -> Result<ModelProto, EngineError> {
-    let mut proto = ir::export(&with_readable_elements(model)?);
+    let mut proto = ir::export(model);
     inline_calls(&mut proto);
     proto.graph.iter_mut().for_each(name_nodes);
     proto.graph.as_ref().map_or(Ok(()), blowup::refuse)?;
@@ -199,8 +201,9 @@ pub(super) fn check(model: &Model) -> Result<(), EngineError> {
     }
 }
 
-/// The model with external tensors read in, because the engine needs every element, and narrow ones widened.
-fn with_readable_elements(model: &Model) -> Result<Model, EngineError> {
+/// The model with external tensors read in, because the engine needs every element, and narrow ones widened. To be run,
+/// integers of 16 bits have to be floats; the types of values are then no longer those of the model.
+fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineError> {
     let mut copy = model.clone();
     LoadConstants.run(&mut copy).map_err(EngineError::load)?;
     CompleteNodes.run(&mut copy).map_err(EngineError::load)?;
@@ -214,6 +217,9 @@ fn with_readable_elements(model: &Model) -> Result<Model, EngineError> {
     }
     dequantize::fold(&mut copy);
     nbits::fold(&mut copy);
+    if to_run {
+        wide::lower(&mut copy)?;
+    }
     Ok(copy)
 }
 

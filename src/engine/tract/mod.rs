@@ -17,6 +17,7 @@ mod own;
 mod plan;
 mod tensor;
 mod typed;
+mod wide;
 
 use super::contained::contained;
 use super::{Backend, EngineError, Facts, Length, Plan};

@@ -23,7 +23,7 @@ pub enum WeightBits {
 pub enum ActivationBits {
     /// Not quantized: the layer computes in float, whatever its weights are stored as.
     Float,
-    /// 2 to 8.
+    /// 2 to 8, or 16.
     Bits(u8),
     /// 8, on a range found at run time, for each input anew.
     Dynamic,
@@ -72,6 +72,17 @@ impl WeightBits {
     }
 }
 
+/// Bits of activations, or a word.
+pub(crate) fn parse_activation_bits<T>(text: &str, words: &[(&str, T)], number: impl Fn(u8) -> T) -> Result<T, String>
+where
+    T: Copy,
+{
+    if text == "16" {
+        return Ok(number(16));
+    }
+    parse_bits(text, words, number).map_err(|reason| reason.replace("2 to 8,", "2 to 8, 16,"))
+}
+
 /// The number, or the word that stands for a choice without one.
 pub(crate) fn parse_bits<T>(text: &str, words: &[(&str, T)], number: impl Fn(u8) -> T) -> Result<T, String>
 where
@@ -106,7 +117,7 @@ impl FromStr for ActivationBits {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_bits(text, &[("float", Self::Float), ("dynamic", Self::Dynamic)], Self::Bits)
+        parse_activation_bits(text, &[("float", Self::Float), ("dynamic", Self::Dynamic)], Self::Bits)
     }
 }
 
@@ -187,4 +198,4 @@ number_or_word!(
     { "type": "number", "minimum": 1, "maximum": 8, "multipleOf": 0.25 },
     ["float", "ternary", "binary"]
 );
-number_or_word!(ActivationBits, { "type": "integer", "minimum": 2, "maximum": 8 }, ["float", "dynamic"]);
+number_or_word!(ActivationBits, { "type": "integer", "minimum": 2, "maximum": 8 }, [16, "float", "dynamic"]);

@@ -3,7 +3,7 @@
 use super::bits::{ActivationBits, WeightBits};
 use crate::quant::BitRate;
 use crate::quant::weight_grid::WeightGrid;
-use msq_passes::{Blocks, Granularity, Packing, Profile, TrellisCode, TrellisRate};
+use msq_passes::{Blocks, Granularity, Packing, Profile, TrellisCode, TrellisRate, WideActivations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub enum PackingForm {
 pub struct LayerPlan {
     /// Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as 1.75.
     pub weights: WeightBits,
-    /// Bits of the activation read: `"float"`, 2 to 8, or `"dynamic"` for 8 on ranges found at run time.
+    /// Bits of the activation read: `"float"`, 2 to 8, 16, or `"dynamic"` for 8 on ranges found at run time.
     pub activations: ActivationBits,
     /// The grid of the weights; unless given, `narrow` at 8 bits, `trellis` up to 4 where the target folds it and
     /// the solver is `gram`, else `full`.
@@ -208,7 +208,12 @@ impl LayerPlan {
         if let ActivationBits::Bits(bits) = self.activations
             && !(2..=8).contains(&bits)
         {
-            return Some(format!("activations of {bits} bits are not supported, use 2 to 8 or \"float\""));
+            if bits != 16 {
+                return Some(format!("activations of {bits} bits are not supported, use 2 to 8, 16 or \"float\""));
+            }
+            if profile.wide_activations == WideActivations::Refused {
+                return Some(format!("`{}` does not run activations of 16 bits", profile.name));
+            }
         }
         if self.weights == WeightBits::Float && self.activations != ActivationBits::Float {
             return Some("weights are float, so activations must be \"float\" as well".to_owned());
@@ -297,7 +302,7 @@ mod tests {
         for allowed in ["1", "1.25", "2.5", r#"4, "grid": "trellis""#, r#""float", "grid": "trellis""#] {
             assert_eq!(fault(&format!(r#"{{"activations": "float", "weights": {allowed}}}"#)), "");
         }
-        assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, float"));
+        assert!(fault(r#"{"weights": 8, "activations": 1}"#).contains("`1` is none of 2 to 8, 16, float"));
         assert!(fault(r#"{"weights": "float", "activations": 8}"#).contains("must be \"float\" as well"));
         assert!(fault(r#"{"weights": 3, "activations": 8, "packing": "int4"}"#).contains("takes weights of 4 bits"));
         assert!(fault(r#"{"weights": 4, "activations": 8, "packing": "int4"}"#).contains("`tract` does not run"));

@@ -26,9 +26,9 @@ mod sequence;
 
 use super::SchemeError;
 use super::observer::ObserverKind;
-pub(crate) use bits::parse_bits;
 pub use bits::{ActivationBits, WeightBits};
 pub(super) use bits::{NumberOrWord, number_or_word};
+pub(crate) use bits::{parse_activation_bits, parse_bits};
 use indexmap::IndexMap;
 pub use layer::{LayerPlan, PackingForm};
 use msq_passes::Profile;
@@ -181,6 +181,12 @@ impl BitPlan {
             && self.float.is_empty()
             && self.ranges.is_empty()
             && self.observer.is_none()
+    }
+
+    /// Whether any layer reads activations of 16 bits.
+    pub(crate) fn is_wide(&self) -> bool {
+        let wide = |layer: &LayerPlan| matches!(layer.activations, ActivationBits::Bits(bits) if bits > 8);
+        self.layers.values().chain(&self.default).any(wide)
     }
 
     /// How the range of a value is chosen, if the plan says so.

@@ -6,7 +6,7 @@
 //! their work: stretches of neighbouring layers, and the nodes of one operator. Of the choice that does less work in float,
 //! halves of stretches go back to integers where that is still enough, the most costly ones first.
 
-use super::{Choice, Guard, Metrics, SEVERE, Unit, loss};
+use super::{Choice, Guard, Metrics, Unit, is_severe, loss};
 use crate::scheme::bit_plan::WeightBits;
 use crate::search::SearchError;
 use std::collections::BTreeSet;
@@ -46,6 +46,27 @@ impl Choice {
 }
 
 impl Guard<'_, '_> {
+    /// Gives as few layers as it takes 16 bits, if all of them with 16 bits are enough. Says whether they are.
+    pub(super) fn widen(&mut self) -> Result<bool, SearchError> {
+        if !self.may_widen {
+            return Ok(false);
+        }
+        self.best.wide = true;
+        let all = self.with(&Part::Layers(0..self.units.layers.len()));
+        let without = self.metrics_of("all layers in 16 bits", &all)?;
+        let Some(without) = without.filter(|metrics| self.is_met(metrics)) else {
+            self.best.wide = false;
+            return Ok(false);
+        };
+        self.note("all layers in 16 bits".to_owned(), &without, false);
+        self.relieve(all.clone(), without.clone())?;
+        if !self.is_met(&self.metrics) {
+            // The budget ended before fewer were found.
+            self.keep(all, without);
+        }
+        Ok(true)
+    }
+
     /// Leaves as little in float as it takes.
     pub(super) fn leave_float(&mut self) -> Result<(), SearchError> {
         let mut all = self.with(&Part::Layers(0..self.units.layers.len()));
@@ -63,6 +84,11 @@ impl Guard<'_, '_> {
             // It is the weights that lose.
             return Ok(());
         }
+        self.relieve(all, without)
+    }
+
+    /// Relieves as few layers as are enough, of `all`, with which the network has the metrics `without`.
+    fn relieve(&mut self, all: Choice, without: Metrics) -> Result<(), SearchError> {
         // Where weights lose too, what activations add is taken away as far as it goes.
         let enough = loss(&without) + 0.1 * (loss(&self.metrics) - loss(&without));
         let reachable = self.is_met(&without);
@@ -138,7 +164,7 @@ impl Guard<'_, '_> {
     /// Keeps layers in float whose weights are to blame, from here on, whatever else is: `all` with these weights in float,
     /// and its metrics.
     pub(super) fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
-        if self.has_few_bits() && without.lost < SEVERE {
+        if self.has_few_bits() && !is_severe(&without.outputs) {
             return Ok(None);
         }
         let Some((choice, metrics)) = self.to_blame(all, without)? else { return Ok(None) };
@@ -202,7 +228,9 @@ impl Guard<'_, '_> {
     /// stretches: where errors cancel, what a part adds shows only beside others. With them comes the part that gains most.
     fn ranked(&mut self) -> Result<(Vec<Part>, Option<Measured>), SearchError> {
         let stretches = self.stretches_of(self.stretches()).into_iter();
-        let parts: Vec<Part> = stretches.chain((0..self.units.operators.len()).map(Part::Operator)).collect();
+        // What has 16 bits around an operator follows from the layers.
+        let operators = if self.best.wide { 0 } else { self.units.operators.len() };
+        let parts: Vec<Part> = stretches.chain((0..operators).map(Part::Operator)).collect();
         let (mut ranked, mut best) = (Vec::new(), None);
         for part in parts {
             if matches!(part, Part::Operator(_)) && self.trials.left() <= HALVINGS {
@@ -239,6 +267,7 @@ impl Guard<'_, '_> {
         }
         let longest = stretches(&self.best.layers, usize::MAX).iter().map(Range::len).max().unwrap_or(0);
         let mut length = longest.div_ceil(2);
+        let again = if self.best.wide { "with 8 bits again" } else { "on integers again" };
         while length > 0 {
             let mut pieces = stretches(&self.best.layers, length);
             let work =
@@ -251,8 +280,7 @@ impl Guard<'_, '_> {
                 if choice == self.best {
                     continue;
                 }
-                let what =
-                    format!("{} on integers again", self.words(&Part::Layers(piece)).trim_end_matches(" in float"));
+                let what = format!("{} {again}", self.words(&Part::Layers(piece)).trim_end_matches(&self.relief()));
                 self.put_back(choice, reachable, enough, &what)?;
             }
             if self.trials.cut_short || length == 1 {
@@ -278,13 +306,21 @@ impl Guard<'_, '_> {
         self.best.clone().with(part)
     }
 
+    /// What becomes of layers that lose too much.
+    fn relief(&self) -> String {
+        if self.best.wide { " in 16 bits" } else { " in float" }.to_owned()
+    }
+
     fn words(&self, part: &Part) -> String {
         match part {
             Part::Layers(layers) => {
                 let names = &self.units.layers;
-                match layers.len() {
-                    1 => format!("layer `{}` in float", names[layers.start].name),
-                    _ => format!("layers `{}` to `{}` in float", names[layers.start].name, names[layers.end - 1].name),
+                let (first, last) = (&names[layers.start].name, &names[layers.end - 1].name);
+                let relief = self.relief();
+                if layers.len() == 1 {
+                    format!("layer `{first}`{relief}")
+                } else {
+                    format!("layers `{first}` to `{last}`{relief}")
                 }
             }
             Part::Operator(operator) => format!("every {} in float", self.units.operators[*operator].name),

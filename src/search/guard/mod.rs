@@ -9,7 +9,9 @@
 //! together.
 //!
 //! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
-//! 2. [`float`]: weights of layers for which 8 bits are not enough, because their inputs differ in size by far; then
+//! 2. [`float`], where the target has kernels for activations of 16 bits: stretches of layers that read such, if all
+//!    layers with them lose little enough.
+//! 3. [`float`]: weights of layers for which 8 bits are not enough, because their inputs differ in size by far; then
 //!    stretches of layers, and all nodes of an operator, by gain per work that is done in float: together as many as it
 //!    takes, then as little of each as it takes.
 //!
@@ -38,12 +40,14 @@ use crate::measure::outputs::Outputs;
 use crate::report::repair::Repair;
 use crate::runtime::{MACS_PER_SECOND, Runtime};
 use crate::scheme::Scheme;
+use crate::scheme::WIDE;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
 use crate::scheme::options::Options;
 use crate::scheme::output_kind::OutputKind;
 use crate::search::SearchError;
 use crate::solve::Solved;
 use msq_passes::ir::Model;
+use msq_passes::{InsertQdq, WideActivations, pipelines};
 use std::collections::{BTreeMap, BTreeSet};
 pub(in crate::search) use trials::Measure;
 use trials::{OVERHEAD, Trials};
@@ -57,8 +61,8 @@ const TRIALS: f64 = 48.0;
 const TELLING: (usize, f64) = (64, 18.0);
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
-/// What an output loses from which on weights of few bits are no longer what was asked for.
-pub(crate) const SEVERE: f64 = 0.1;
+/// What outputs lose from which on weights of few bits are no longer what was asked for: of values, and of answers.
+const SEVERE: [f64; 2] = [0.1, 0.5];
 /// How much better a network has to be for a change that costs nothing where it runs.
 const BETTER: f64 = 0.98;
 
@@ -129,7 +133,7 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
     // Trials differ from the best plan so far in one part: what lies before it is computed once.
     let mut measure = |plan: &BitPlan| evaluator.evaluate(&mut variants, plan, true, &mut journal);
     let work = Work { data: &probe, ..work };
-    mended(&units, scheme, options, (budget, work), goal, &mut measure, runtime)
+    mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, &mut measure, runtime)
 }
 
 /// The same with metrics that somebody else measures on the samples of `work`.
@@ -144,11 +148,21 @@ pub(in crate::search) fn mend(
 ) -> Result<Repaired, SearchError> {
     let units = Units::of(model, scheme, work.data, runtime)?;
     let budget = Budget::of(&units, options, work)?;
-    mended(&units, scheme, options, (budget, work), goal, measure, runtime)
+    mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, measure, runtime)
+}
+
+/// Whether the target has kernels for activations of 16 bits, and the model an operator set with such quantizers or one
+/// that can be raised.
+fn can_widen(model: &Model, scheme: &Scheme) -> Result<bool, SearchError> {
+    if scheme.target.wide_activations != WideActivations::Kernels || scheme.is_wide() {
+        return Ok(false);
+    }
+    let records = pipelines::raise_opset(InsertQdq::WIDE_OPSET).run(&mut model.clone())?;
+    Ok(records.iter().all(|record| record.outcome.declined.is_empty()))
 }
 
 fn mended(
-    units: &Units,
+    (units, may_widen): (&Units, bool),
     scheme: &Scheme,
     options: &Options,
     (budget, work): (Budget, Work),
@@ -161,7 +175,7 @@ fn mended(
     runtime.begin("repair", (budget.seconds / cost) as u64);
     let trials = Trials::new(measure, cost, budget.seconds);
     let observer = options.calibrate.observer;
-    let mut guard = Guard::new(scheme.plan.clone(), observer, units, trials, samples, goal, runtime)?;
+    let mut guard = Guard::new(scheme.plan.clone(), observer, units, trials, samples, (goal, may_widen), runtime)?;
     guard.repair()?;
     runtime.end();
     Ok(guard.finish())
@@ -211,8 +225,10 @@ struct Choice {
     observer: Option<ObserverKind>,
     /// The same for single values.
     ranges: BTreeMap<usize, ObserverKind>,
-    /// Layers that compute in float.
+    /// Layers that compute in float, or read activations of 16 bits.
     layers: BTreeSet<usize>,
+    /// Whether these layers read 16 bits instead.
+    wide: bool,
     /// Those of them whose weights stay float as well.
     weights: BTreeSet<usize>,
     /// Operators whose nodes compute in float.
@@ -228,6 +244,8 @@ struct Guard<'a, 'm> {
     trials: Trials<'a, 'm>,
     samples: usize,
     goal: Goal,
+    /// Whether layers may read 16 bits.
+    may_widen: bool,
     before: Metrics,
     best: Choice,
     metrics: Metrics,
@@ -243,13 +261,13 @@ impl<'a, 'm> Guard<'a, 'm> {
         units: &'a Units,
         mut trials: Trials<'a, 'm>,
         samples: usize,
-        goal: Goal,
+        (goal, may_widen): (Goal, bool),
         runtime: &'a Runtime<'a>,
     ) -> Result<Self, SearchError> {
         let before = trials.metrics("as it is", &base)?.unwrap_or_default();
         let best = Choice::default();
         let (metrics, measured) = (before.clone(), vec![before.clone()]);
-        Ok(Self { base, observer, units, trials, samples, goal, before, best, metrics, measured, runtime })
+        Ok(Self { base, observer, units, trials, samples, goal, may_widen, before, best, metrics, measured, runtime })
     }
 
     fn repair(&mut self) -> Result<(), SearchError> {
@@ -264,7 +282,7 @@ impl<'a, 'm> Guard<'a, 'm> {
         if self.observer == ObserverKind::default() && !self.units.values.is_empty() {
             self.choose_ranges()?;
         }
-        if !self.is_met_again(&self.metrics) {
+        if !self.is_met_again(&self.metrics) && !self.widen()? {
             self.leave_float()?;
         }
         if loss(&self.metrics) > loss(&self.before) {
@@ -318,7 +336,7 @@ impl<'a, 'm> Guard<'a, 'm> {
         self.is_met(metrics) && !metrics.outputs.iter().enumerate().any(|(at, output)| is_lucky(at, output))
     }
 
-    /// Share of the network's work that a choice does in float.
+    /// Share of the network's work that a choice does in float, or with 16 bits.
     fn work(&self, choice: &Choice) -> f64 {
         let of = |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].work).sum::<u64>();
         let work = of(&self.units.layers, &choice.layers) + of(&self.units.operators, &choice.operators);
@@ -332,6 +350,7 @@ impl<'a, 'm> Guard<'a, 'm> {
             Some(_) => self.units.values.len(),
             None => self.best.ranges.len(),
         };
+        let layers: Vec<String> = names(&self.units.layers, &self.best.layers);
         let report = Repair {
             allowed: self.goal.allowed,
             samples: self.samples,
@@ -339,10 +358,11 @@ impl<'a, 'm> Guard<'a, 'm> {
             reached: self.is_met(&self.metrics),
             after: self.metrics.clone(),
             ranges,
-            float_layers: names(&self.units.layers, &self.best.layers),
+            wide_layers: if self.best.wide { layers.clone() } else { Vec::new() },
+            float_layers: if self.best.wide { Vec::new() } else { layers },
             float_weights: names(&self.units.layers, &self.best.weights),
             float_operators: names(&self.units.operators, &self.best.operators),
-            float_work: self.work(&self.best),
+            float_work: if self.best.wide { 0.0 } else { self.work(&self.best) },
             cut_short: self.trials.cut_short,
             trials: self.trials.made,
         };
@@ -353,6 +373,15 @@ impl<'a, 'm> Guard<'a, 'm> {
 /// Whether an output loses more than allowed.
 pub(crate) fn is_worse(output: &OutputMetrics, samples: usize, allowed: f64) -> bool {
     exceeds(output.lost, answers(output, samples), allowed)
+}
+
+/// Whether hardly anything is left of an output.
+pub(crate) fn is_severe(outputs: &[OutputMetrics]) -> bool {
+    let is_lost = |output: &OutputMetrics| match output.kind {
+        OutputKind::Values | OutputKind::Embedding => output.lost >= SEVERE[0],
+        OutputKind::Scores | OutputKind::Boxes | OutputKind::Sequence => output.lost >= SEVERE[1],
+    };
+    outputs.iter().any(|output| is_lost(output) || !output.lost.is_finite())
 }
 
 /// How many answers an output holds, of which a share is lost; `None` where it holds no answers.
@@ -384,7 +413,8 @@ impl Choice {
         for &layer in &self.layers {
             let name = &units.layers[layer].name;
             let own = base.layer(name).unwrap_or_default();
-            let stored = LayerPlan { activations: ActivationBits::Float, ..own };
+            let activations = if self.wide { ActivationBits::Bits(WIDE) } else { ActivationBits::Float };
+            let stored = LayerPlan { activations, ..own };
             let entry = if self.weights.contains(&layer) { LayerPlan::FLOAT } else { stored };
             plan.layers.insert(name.clone(), entry);
         }

@@ -137,13 +137,7 @@ pub(super) fn round(model: &mut Model, quantizers: &[Quantizer]) -> Result<(), S
             continue;
         };
         let Some(read) = graph.node(clamp).input(0) else { continue };
-        let integer = |name: &str, value: i32| {
-            if grid.signed {
-                TensorProto::from_i8(&format!("{written}_{name}"), &[], &[value as i8])
-            } else {
-                TensorProto::from_u8(&format!("{written}_{name}"), &[], &[value as u8])
-            }
-        };
+        let integer = |name: &str, value: i32| grid.tensor(&format!("{written}_{name}"), &[], &[value]);
         let scale = graph.add_initializer(TensorProto::from_f32(&format!("{written}_scale"), &[], &[grid.scale]));
         let zero = graph.add_initializer(integer("zero_point", grid.zero_point));
         let parameters = [Some(scale), Some(zero)];

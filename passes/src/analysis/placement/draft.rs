@@ -90,6 +90,11 @@ impl<'a> Draft<'a> {
                 },
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
                 Some(Support::ResidualSum) => self.join_sum(id, node),
+                Some(Support::Layer { float_output: false })
+                    if self.two_activations(node) && self.reads_only_quantized(node) =>
+                {
+                    self.join(id, node, Role::Arithmetic);
+                }
                 _ => {}
             }
         }
@@ -258,17 +263,24 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether the target's kernel multiplies two activations as well.
+    fn two_activations(&self, node: &Node) -> bool {
+        self.profile.kernel(node.op()).is_some_and(|kernel| kernel.placed && kernel.two_activations)
+    }
+
     /// Products of two activations that kernels have written on integers anyway, and what only moves these activations
-    /// on the way. No value is quantized for such a product: that takes longer than it saves, and runtimes run it on
+    /// on the way, where such kernels may write floats. No value is quantized for such a product: that takes longer than it saves, and runtimes run it on
     /// integers whether or not the file says so.
     fn join_products(&mut self) {
-        let two_activations = |op: &str| self.profile.kernel(op).is_some_and(|k| k.placed && k.two_activations);
+        // Where kernels write integers only, products that read integers have joined as other operators do.
+        let floats = |op: &str| self.profile.support(op) == Some(Support::Layer { float_output: true });
         let products: Vec<NodeId> = self
             .graph
             .nodes()
             .filter(|(id, node)| {
                 node.domain().is_empty()
-                    && two_activations(node.op())
+                    && floats(node.op())
+                    && self.two_activations(node)
                     && !self.layers.contains_key(id)
                     && !self.reasons.contains_key(id)
             })

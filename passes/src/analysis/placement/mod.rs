@@ -154,7 +154,11 @@ impl Placement {
 
     /// What a layer's kernel writes: its output, or that of the last node it absorbed.
     pub fn written_by(&self, graph: &Graph, layer: &Layer) -> ValueId {
-        let mut value = layer.output;
+        self.written_behind(graph, layer.output)
+    }
+
+    /// What is written in the place of what a node computes: the output of the last node absorbed behind it.
+    pub fn written_behind(&self, graph: &Graph, mut value: ValueId) -> ValueId {
         while let Some(next) = graph.only_use(value).map(|u| u.node).filter(|n| self.absorbed.contains_key(n)) {
             let Some(output) = graph.node(next).output(0) else { break };
             value = output;
@@ -207,15 +211,16 @@ impl Placement {
         (gated && !graph.is_output(value) && graph.value(value).captures().is_empty()).then_some(floor).flatten()
     }
 
-    /// Magnitude beyond which a value makes no difference that its readers could tell apart: all of them are sigmoids,
-    /// whose outputs have 8 bits. σ(8) is 1 but for a twelfth of such a step.
-    pub fn saturation_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+    /// Magnitude beyond which a value of so many bits makes no difference that its readers could tell apart: all of them
+    /// are sigmoids, whose outputs have as many. σ(8) is 1 but for a twelfth of a step of 8 bits, σ(14) but for an
+    /// eighteenth of one of 16.
+    pub fn saturation_of(&self, graph: &Graph, value: ValueId, bits: u8) -> Option<f32> {
         let entry = graph.value(value);
         let sigmoid = |reader: &Use| {
             graph.node(reader.node).is("Sigmoid") && self.nodes.get(&reader.node) == Some(&Role::Arithmetic)
         };
         let only = !entry.uses().is_empty() && entry.uses().iter().all(sigmoid);
-        (only && !graph.is_output(value) && entry.captures().is_empty()).then_some(8.0)
+        (only && !graph.is_output(value) && entry.captures().is_empty()).then_some(if bits > 8 { 14.0 } else { 8.0 })
     }
 
     /// What the quantizer of a value multiplies it with on the way: the product of the absorbed constants before it.
