@@ -82,7 +82,7 @@ mod tests {
             assert!(solver.takes(&Grid::Uniform(GridSpec::WEIGHT_S8)), "{}", row.name);
         }
         let said = SolverRow::of(&SolverName::new("best")).unwrap_err().to_string();
-        assert_eq!(said, "no solver is called `best`; there are round, cosine, gram, adaround, lsq, block");
+        assert_eq!(said, "no solver is called `best`; there are round, cosine, gram, adaround, lsq, block, distill");
     }
 
     #[test]
