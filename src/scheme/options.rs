@@ -173,12 +173,12 @@ pub struct SolveOptions {
     /// taken, and more where samples are few.
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one))]
     pub position_step: usize,
-    /// Mini-batches for the solvers that learn: per layer for `adaround` and `lsq`, per block for `block`
-    /// [default: 2,000 per layer, 250 per block].
+    /// Mini-batches for the solvers that learn: per layer for `adaround` and `lsq`, per block for `block`, of the whole
+    /// network for `distill` [default: 2,000 per layer, 250 per block, 300 of the network].
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = at_least_one))]
     pub solver_steps: Option<usize>,
-    /// Seconds of work that `block` may learn for, about: work is counted, not timed, so that the result depends on no
-    /// clock [default: no limit].
+    /// Seconds of work that `block` and `distill` may learn for, about: work is counted, not timed, so that the result
+    /// depends on no clock [default: no limit].
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
     pub solver_time: Option<f64>,
 }
@@ -340,7 +340,7 @@ impl Options {
     /// them, the solver chooses them well, and the weights are so many that tables pay.
     pub(crate) fn takes_trellis(&self, model: &Model) -> bool {
         let weights = || layers(model).iter().map(Layer::weights).sum::<usize>();
-        let closed = [SolverName::GRAM, SolverName::BLOCK];
+        let closed = [SolverName::GRAM, SolverName::BLOCK, SolverName::DISTILL];
         let gram = self.solve.solver.as_ref().is_none_or(|solver| closed.contains(solver));
         let nearest = self.solve.rounding == RoundingMode::Nearest;
         self.scheme.profile.folds_decoders

@@ -20,6 +20,9 @@ impl SolverName {
     /// The closed form after blocks have learned.
     pub const BLOCK: Self = Self::new("block");
 
+    /// The closed form while the network learns as a whole.
+    pub const DISTILL: Self = Self::new("distill");
+
     /// A name.
     pub const fn new(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))

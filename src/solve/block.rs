@@ -7,6 +7,8 @@ use crate::quant::Granularity;
 
 /// Mini-batches per block, unless the options say otherwise.
 const STEPS: usize = 250;
+/// Learning rate of weights, relative to their root mean square.
+const RATE: f32 = 0.01;
 
 /// The row of this solver.
 pub(super) const ROW: SolverRow = SolverRow {
@@ -17,34 +19,55 @@ pub(super) const ROW: SolverRow = SolverRow {
     options: &["solver_steps", "solver_time", "position_step"],
     solver: |options| {
         Box::new(Block {
-            learning: Learning { steps: options.solver_steps.unwrap_or(STEPS), seconds: options.solver_time },
+            learning: Learning {
+                steps: options.solver_steps.unwrap_or(STEPS),
+                seconds: options.solver_time,
+                reach: Reach::Block,
+                rate: RATE,
+            },
+            row: &ROW,
             gram: ClosedForm { stride: options.position_step, quick: false },
         })
     },
     quick: None,
 };
 
-/// How long blocks are learned.
+/// How layers learn before they are solved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Learning {
-    /// Mini-batches per block.
+    /// Mini-batches: per block, or of the whole network before its first block is rounded.
     pub steps: usize,
     /// Seconds of work that all of them may take, about: work is counted, not timed. `None` for no limit.
     pub seconds: Option<f64>,
+    /// What learns together.
+    pub reach: Reach,
+    /// Learning rate of weights at the start, relative to the root mean square of a layer's weights.
+    pub rate: f32,
 }
 
-/// Learns blocks, then rounds in closed form.
+/// What learns together, by the errors of what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// A block, until it is rounded.
+    Block,
+    /// All blocks that are not rounded yet.
+    Network,
+}
+
+/// Learns, then rounds in closed form.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
     /// How blocks are learned.
     pub learning: Learning,
     /// How weights are rounded.
     pub gram: ClosedForm,
+    /// Whose name it has.
+    pub(super) row: &'static SolverRow,
 }
 
 impl Solver for Block {
     fn name(&self) -> &str {
-        ROW.name
+        self.row.name
     }
 
     fn statistics(&self) -> StatisticsKind {

@@ -125,7 +125,8 @@ fn a_solver_that_does_not_take_the_grid_is_refused() {
     let solve = |grid| solve(&model, &Plain, grid, Granularity::Channel, BiasForm::Float);
     assert!(solve(WeightGrid::Full).is_ok());
     let said = solve(WeightGrid::PowerOfTwo).unwrap_err().to_string();
-    assert_eq!(said, "layer `fc`: solver `plain` does not take grid `power-of-two`; `round`, `gram`, `block` do");
+    let others = "`round`, `gram`, `block`, `distill` do";
+    assert_eq!(said, format!("layer `fc`: solver `plain` does not take grid `power-of-two`; {others}"));
 }
 
 #[test]

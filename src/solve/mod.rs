@@ -24,6 +24,7 @@ mod binary_bases;
 pub mod block;
 mod codebook;
 pub mod cosine;
+mod distill;
 mod error;
 mod fixed_levels;
 mod gradient;

@@ -175,9 +175,10 @@ class SolveOptions:
         position_step: Stride between the positions of an activation that `gram` samples, 1 for all; at least 32
             positions per sample are taken, and more where samples are few.
         solver_steps: Mini-batches for the solvers that learn: per layer for `adaround` and `lsq`, per block for
-            `block` [default: 2,000 per layer, 250 per block].
-        solver_time: Seconds of work that `block` may learn for, about: work is counted, not timed, so that the
-            result depends on no clock [default: no limit].
+            `block`, of the whole network for `distill` [default: 2,000 per layer, 250 per block, 300 of the
+            network].
+        solver_time: Seconds of work that `block` and `distill` may learn for, about: work is counted, not timed, so
+            that the result depends on no clock [default: no limit].
     """
 
     solver: SolverName | None

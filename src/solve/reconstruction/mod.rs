@@ -1,4 +1,4 @@
-//! Blocks of layers reconstructed by gradients with their activations quantized, then `gram`: the solver `block`.
+//! Layers that learn by gradients with their activations quantized, then `gram`: the solvers `block` and `distill`.
 //!
 //! Rounding activations to few bits costs more than rounding weights, and no closed form makes up for it. BRECQ (Li et al.,
 //! arXiv 2102.05426) learns what minimises the error behind each block of a network, with all layers of the block
@@ -7,23 +7,30 @@
 //! its weights in float; then `gram` rounds the weights, so that every grid of weights gains, trellis codes too.
 //!
 //! 1. **Blocks** ([`cuts`]): cuts where one value is live, so that a residual block is one block.
-//! 2. **Learning**, block after block: float weights W', biases and the steps s of activation quantizers minimise
-//!    `E‖B(x̃; W', s) − B_float(x)‖² / E‖B_float(x)‖²` by Adam. Each element of x̃ is that of x̂, what the solved blocks in
-//!    front make of the sample, or that of x, what the float network does, with probability ½ each.
-//! 3. **Rounding**: the layers of the block are solved as by `gram`, in turn, by statistics of what they read in the
-//!    block that has learned and in the same block with the layers so far on integers.
-//! 4. **Choice**: a block stays as plain `gram` has it unless its error on samples that were held out is smaller. In the
-//!    end the same holds for the outputs of the whole network: on these samples the result is never worse than `gram`.
+//! 2. **Learning**: float weights W', biases and the steps s of activation quantizers come near to the float network by
+//!    Adam, on mini-batches whose targets the float network computes ([`teacher`]). With `block`, block after block, by
+//!    `E‖B(x̃; W', s) − B_float(x)‖² / E‖B_float(x)‖²`; with `distill` all blocks that are not rounded yet at once, by the
+//!    sum of that over the outputs of the network and, as their mean, the ends of those blocks. Each element of x̃ is that
+//!    of x̂, what the solved blocks in front make of the sample, or that of x, what the float network does, with
+//!    probability ½ each.
+//! 3. **Rounding**: the layers of the first block are solved as by `gram`, in turn, by statistics of what they read in the
+//!    block that has learned and in the same block with the layers so far on integers. Then those behind go on learning.
+//! 4. **Choice**: with `block`, a block stays as plain `gram` has it unless its error on samples that were held out is
+//!    smaller. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
+//!    than `gram`.
 //!
 //! **Declines** layers whose form the kernels do not know, shared weights, weights on scales that are given, and blocks
 //! with an operator that has no gradient rule: they stay as they are, and a log line (`-v`) names them.
 
 mod cuts;
 mod learning;
+mod measure;
 mod network;
 mod parameters;
 mod part;
 mod relaxed;
+mod samples;
+mod teacher;
 #[cfg(test)]
 mod tests;
 

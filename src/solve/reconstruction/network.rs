@@ -1,6 +1,7 @@
 //! The network while its blocks are learned and solved: float weights, steps of quantizers, and what layers are solved to.
 
 use super::parameters::Parameters;
+use super::part::Between;
 use super::relaxed::{Owner, Relaxed, round};
 use crate::calibrate::observe::Observed;
 use crate::data::{Dataset, Sample};
@@ -14,6 +15,7 @@ use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
 use crate::solve::{SolveError, Solver, StatisticsCollector};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
+use std::collections::HashSet;
 
 /// A network so far.
 #[derive(Clone, Debug)]
@@ -51,6 +53,14 @@ impl Network {
                 Owner::Layer(name) => self.observed.requantized.insert(name.clone(), quantizer.grid),
             };
         }
+    }
+
+    /// Names of the values that are computed between two cuts. `samples` are what is read there.
+    pub(super) fn layers_between(&self, between: Between, samples: &[Sample]) -> Result<HashSet<String>, SolveError> {
+        let first = samples.first().ok_or(ExecuteError::NoSamples)?;
+        let graph = Segment::between(&self.model, between.read, first, between.written)?.model.graph;
+        let written = graph.nodes().flat_map(|(_, node)| node.outputs().to_vec()).flatten();
+        Ok(written.map(|value| graph.value(value).name().to_owned()).collect())
     }
 
     /// Solves the layers of a block in turn, so that they compute what they do with float weights. `samples` are what the

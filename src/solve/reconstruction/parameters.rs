@@ -1,6 +1,6 @@
 //! What is learned of a block: weights, biases and steps of quantizers, and how they move.
 
-use super::relaxed::{Quantizer, state_bounds};
+use super::relaxed::{Quantizer, state_grid};
 use crate::kernels::Geometry;
 use crate::quant::normal_scale;
 use crate::solve::SolveError;
@@ -8,10 +8,10 @@ use crate::solve::gradient::Adam;
 use msq_passes::analysis::{Layer, LayerOp};
 use msq_passes::ir::{Model, TensorProto, ValueId};
 
-/// Learning rate of the weights, relative to their root mean square.
-const RATE: f32 = 0.01;
-/// That of biases, relative to theirs, and of the logarithms of steps, as a share of [`RATE`].
-const SLOWER: f32 = 0.3;
+/// The rate of biases, relative to their root mean square, as a share of that of weights.
+const OF_BIASES: f32 = 0.3;
+/// The rate of the logarithms of steps.
+const STEPS_RATE: f32 = 0.003;
 
 /// A layer whose weights are learned.
 #[derive(Clone, Debug)]
@@ -139,26 +139,34 @@ impl Parameters {
         Self { layers, quantizers, adam }
     }
 
-    /// Writes them into a network with clamps.
-    pub(super) fn put(&self, model: &mut Model) {
-        self.layers.iter().for_each(|layer| layer.put(model));
-        self.quantizers.iter().for_each(|quantizer| state_bounds(model, quantizer));
+    /// Those of values that `has` says yes to.
+    pub(super) fn within(mut self, has: impl Fn(&str) -> bool) -> Self {
+        self.layers.retain(|layer| has(&layer.output));
+        let steps = self.quantizers.into_iter().zip(self.adam).filter(|(quantizer, _)| has(&quantizer.written));
+        (self.quantizers, self.adam) = steps.unzip();
+        self
     }
 
-    /// Moves them along the gradients, `share` of the full rate.
-    pub(super) fn step(&mut self, gradients: &Gradients, share: f32) {
-        let rate = RATE * share;
+    /// Writes them into a network with clamps, or with quantizers in their place.
+    pub(super) fn put(&self, model: &mut Model) {
+        self.layers.iter().for_each(|layer| layer.put(model));
+        self.quantizers.iter().for_each(|quantizer| state_grid(model, quantizer));
+    }
+
+    /// Moves them along the gradients, `share` of the full rates. That of weights is relative to their root mean square.
+    pub(super) fn step(&mut self, gradients: &Gradients, share: f32, rate: f32) {
+        let rate = share * rate;
         let sums = gradients.weights.iter().zip(&gradients.biases);
         for (layer, (weights, bias)) in self.layers.iter_mut().zip(sums) {
             layer.weight.step(weights, rate);
             if let Some(tensor) = &mut layer.bias {
-                tensor.step(bias, rate * SLOWER);
+                tensor.step(bias, rate * OF_BIASES);
             }
         }
         let steps = self.quantizers.iter_mut().zip(&mut self.adam).zip(&gradients.steps);
         for ((quantizer, adam), &gradient) in steps.filter(|((quantizer, _), _)| quantizer.free) {
             let mut moved = [0.0];
-            adam.update(&mut moved, &[gradient as f32], rate * SLOWER);
+            adam.update(&mut moved, &[gradient as f32], share * STEPS_RATE);
             quantizer.grid.scale = normal_scale(f64::from(quantizer.grid.scale) * f64::from(moved[0]).exp());
         }
     }

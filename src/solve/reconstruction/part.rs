@@ -7,7 +7,7 @@
 //!
 //! `∂L/∂ ln s = Σ g·(y − x)` inside the range, `Σ g·y` outside.
 
-use super::parameters::{Gradients, LearnedLayer, Parameters};
+use super::parameters::{Gradients, Parameters};
 use super::relaxed::{Quantizer, round};
 use crate::data::{Array, Dataset, Sample};
 use crate::execute::ExecuteError;
@@ -28,10 +28,18 @@ pub(super) struct Part {
     base: Model,
     /// Names of the losses.
     losses: Vec<String>,
-    /// Of the elements of each loss: 1/E‖t‖².
-    weights: Vec<Array>,
+    /// The shape of each loss, and what the square of one of its elements counts.
+    shares: Vec<(Vec<usize>, f32)>,
     /// The quantizers of the block, those that are not learned too.
     quantizers: Vec<Quantizer>,
+}
+
+/// The way back through a block: its graph with the gradient in it, for parameters that change.
+#[derive(Debug)]
+pub(super) struct Backward {
+    segment: Segment,
+    /// As in [`Part`].
+    shares: Vec<(Vec<usize>, f32)>,
 }
 
 /// What a block reads and writes.
@@ -42,14 +50,14 @@ pub(super) struct Between<'a> {
 }
 
 impl Part {
-    /// The block between some values. `first` and `targets` are those of one sample, and `signals` the mean square of each
-    /// target.
+    /// The block between some values. `first` and `targets` are those of one sample, and `weights` what the mean square of
+    /// each error counts.
     pub(super) fn new(
         relaxed: &Model,
         quantizers: &[Quantizer],
         between: Between,
         [first, targets]: [&Sample; 2],
-        signals: &[f64],
+        weights: &[f64],
         runtime: &Runtime,
     ) -> Result<Self, SolveError> {
         let segment = Segment::between(relaxed, between.read, first, between.written)?;
@@ -60,8 +68,8 @@ impl Part {
         let typed = base.graph.runtime_inputs().zip(first.arrays.iter().map(fixed)).collect();
         base.graph.set_inputs(typed);
         base.graph.clear_value_info();
-        let (mut losses, mut weights) = (Vec::new(), Vec::new());
-        for ((name, target), &signal) in between.written.iter().zip(&targets.arrays).zip(signals) {
+        let (mut losses, mut shares) = (Vec::new(), Vec::new());
+        for ((name, target), &weight) in between.written.iter().zip(&targets.arrays).zip(weights) {
             let Some(written) = base.graph.find(name) else { continue };
             let wanted = base.graph.add_value(&format!("{name}_target"));
             base.graph.add_input(wanted, fixed(target));
@@ -70,15 +78,12 @@ impl Part {
             base.graph.set_type(loss, fixed(target));
             base.graph.add_output(loss);
             losses.push(base.graph.value(loss).name().to_owned());
-            let weight = (1.0 / (signal * target.len() as f64).max(f64::MIN_POSITIVE)) as f32;
-            let weight = if weight.is_finite() { weight } else { 0.0 };
-            weights.push(Array::from_f32(target.shape().to_vec(), vec![weight; target.len()]));
+            shares.push((target.shape().to_vec(), (weight / target.len().max(1) as f64) as f32));
         }
-        let weights = weights.into_iter().collect::<Result<_, _>>().map_err(odd)?;
         runtime.backend().infer(&base).map_err(ExecuteError::from)?.annotate(&mut base);
         let own = |quantizer: &&Quantizer| base.graph.find(&quantizer.written).is_some();
         let quantizers = quantizers.iter().filter(own).cloned().collect();
-        Ok(Self { base, losses, weights, quantizers })
+        Ok(Self { base, losses, shares, quantizers })
     }
 
     /// Whether a value is computed in the block.
@@ -98,13 +103,11 @@ impl Part {
             .run(&mut model)
             .map_err(|error| error.to_string())?;
         let given = |name: &str| model.graph.find(&Differentiate::gradient_of(name)).is_some();
-        let Parameters { layers, quantizers, .. } = parameters;
-        let layers: Vec<LearnedLayer> = layers.into_iter().filter(|layer| given(&layer.output)).collect();
-        let quantizers = quantizers.into_iter().filter(|quantizer| given(&quantizer.written)).collect();
-        if layers.is_empty() {
+        let parameters = parameters.within(given);
+        if parameters.layers.is_empty() {
             return Err("no layer of it has a gradient".to_owned());
         }
-        Ok(Parameters::new(layers, quantizers))
+        Ok(parameters)
     }
 
     /// The block with some parameters, without rounding.
@@ -120,13 +123,8 @@ impl Part {
         self.quantizers.iter().map(|own| learned(own).unwrap_or(own).clone()).collect()
     }
 
-    /// Gradients of the mean loss over samples. Each has the values read, then the targets.
-    pub(super) fn gradients(
-        &self,
-        parameters: &Parameters,
-        samples: Vec<Sample>,
-        runtime: &Runtime,
-    ) -> Result<Gradients, SolveError> {
+    /// The way back through the block, for gradients by some parameters.
+    pub(super) fn backward(&self, parameters: &Parameters, first: &Sample) -> Result<Backward, SolveError> {
         let mut model = self.with(parameters);
         pipelines::differentiate(self.losses.clone(), wanted(parameters)).run(&mut model)?;
         round(&mut model, &self.now(parameters))?;
@@ -138,18 +136,64 @@ impl Part {
             let gradient = Differentiate::gradient_of(&quantizer.written);
             names.extend([quantizer.read.clone(), quantizer.written.clone(), gradient]);
         }
+        let fed = self.seeded(first.clone(), 1.0)?;
+        let segment = Segment::between(&model, &inputs(&model), &fed, &names)?;
+        Ok(Backward { segment, shares: self.shares.clone() })
+    }
+
+    /// A sample with its targets, and what the gradient starts from.
+    fn seeded(&self, sample: Sample, share: f32) -> Result<Sample, SolveError> {
+        seeded(&self.shares, sample, share)
+    }
+
+    /// The mean loss over samples. Each has the values read, then the targets.
+    #[cfg(test)]
+    pub(super) fn error(
+        &self,
+        parameters: &Parameters,
+        samples: Vec<Sample>,
+        runtime: &Runtime,
+    ) -> Result<f64, SolveError> {
+        let mut model = self.with(parameters);
+        round(&mut model, &self.now(parameters))?;
+        let count = samples.len().max(1) as f64;
+        let Some(first) = samples.first() else { return Ok(0.0) };
+        let segment = Segment::between(&model, &inputs(&model), first, &self.losses)?;
+        let mut total = 0.0;
+        let visit = |sum: &mut f64, _: usize, ran: Ran| -> Result<(), SolveError> {
+            *sum += loss(&self.shares, ran)?;
+            Ok(())
+        };
+        let merge = |part: f64| {
+            total += part;
+            Ok::<(), SolveError>(())
+        };
+        Pool::new(&segment, runtime).fold(&Dataset::stored(samples), &runtime.silent(), || 0.0, visit, merge)?;
+        Ok(total / count)
+    }
+
+    /// Whether a target is compared: all elements it has are floats.
+    pub(super) fn takes(targets: &Sample) -> bool {
+        !targets.arrays.is_empty() && targets.arrays.iter().all(|array| array.dtype() == DataType::Float)
+    }
+}
+
+impl Backward {
+    /// Takes over the parameters as they are now.
+    pub(super) fn take(&mut self, parameters: &Parameters) {
+        parameters.put(&mut self.segment.model);
+    }
+
+    /// Gradients of the mean loss over samples. Each has the values read, then the targets.
+    pub(super) fn gradients(
+        &self,
+        parameters: &Parameters,
+        samples: Vec<Sample>,
+        runtime: &Runtime,
+    ) -> Result<Gradients, SolveError> {
         let share = 1.0 / samples.len().max(1) as f32;
-        let seeded = samples.into_iter().map(|mut sample| {
-            let scaled = |weight: &Array| {
-                let values = weight.to_f32().into_iter().map(|value| value * share).collect();
-                Array::from_f32(weight.shape().to_vec(), values)
-            };
-            sample.arrays.extend(self.weights.iter().map(scaled).collect::<Result<Vec<_>, _>>().map_err(odd)?);
-            Ok(sample)
-        });
-        let seeded = seeded.collect::<Result<Vec<Sample>, SolveError>>()?;
-        let Some(first) = seeded.first() else { return Ok(Gradients::of(parameters)) };
-        let segment = Segment::between(&model, &inputs(&model), first, &names)?;
+        let fed = samples.into_iter().map(|sample| seeded(&self.shares, sample, share));
+        let fed = fed.collect::<Result<Vec<Sample>, SolveError>>()?;
         let mut total = Gradients::of(parameters);
         let visit = |sums: &mut Gradients, _: usize, ran: Ran| self.add(parameters, sums, ran);
         let merge = |part: Gradients| {
@@ -157,14 +201,14 @@ impl Part {
             Ok::<(), SolveError>(())
         };
         let begin = || Gradients::of(parameters);
-        Pool::new(&segment, runtime).fold(&Dataset::stored(seeded), &runtime.silent(), begin, visit, merge)?;
+        Pool::new(&self.segment, runtime).fold(&Dataset::stored(fed), &runtime.silent(), begin, visit, merge)?;
         Ok(total)
     }
 
     /// Adds the gradients of a sample.
     fn add(&self, parameters: &Parameters, sums: &mut Gradients, ran: Ran) -> Result<(), SolveError> {
-        let losses = self.losses.len();
-        sums.loss += self.loss(ran)?;
+        let losses = self.shares.len();
+        sums.loss += loss(&self.shares, ran)?;
         for (at, layer) in parameters.layers.iter().enumerate() {
             let [read, gradient] = [0, 1].map(|slot| losses + 2 * at + slot);
             let columns = Unfolded::new(&layer.geometry, &values(ran, read)?, ran.shape(read), 0, Sampling::ALL)?;
@@ -187,47 +231,24 @@ impl Part {
         }
         Ok(())
     }
+}
 
-    /// The loss of a sample, whose losses element by element come first.
-    fn loss(&self, ran: Ran) -> Result<f64, SolveError> {
-        let mut total = 0.0;
-        for (at, weight) in self.weights.iter().enumerate() {
-            let weight = weight.to_f32().first().copied().unwrap_or(0.0);
-            total += f64::from(weight) * values(ran, at)?.iter().map(|&value| f64::from(value)).sum::<f64>();
-        }
-        Ok(total)
+/// A sample with its targets, and behind them what the gradient of each loss starts from.
+fn seeded(shares: &[(Vec<usize>, f32)], mut sample: Sample, share: f32) -> Result<Sample, SolveError> {
+    for (shape, weight) in shares {
+        let seed = vec![weight * share; shape.iter().product()];
+        sample.arrays.push(Array::from_f32(shape.clone(), seed).map_err(odd)?);
     }
+    Ok(sample)
+}
 
-    /// The mean loss over samples. Each has the values read, then the targets.
-    #[cfg(test)]
-    pub(super) fn error(
-        &self,
-        parameters: &Parameters,
-        samples: Vec<Sample>,
-        runtime: &Runtime,
-    ) -> Result<f64, SolveError> {
-        let mut model = self.with(parameters);
-        round(&mut model, &self.now(parameters))?;
-        let count = samples.len().max(1) as f64;
-        let Some(first) = samples.first() else { return Ok(0.0) };
-        let segment = Segment::between(&model, &inputs(&model), first, &self.losses)?;
-        let mut total = 0.0;
-        let visit = |sum: &mut f64, _: usize, ran: Ran| -> Result<(), SolveError> {
-            *sum += self.loss(ran)?;
-            Ok(())
-        };
-        let merge = |part: f64| {
-            total += part;
-            Ok::<(), SolveError>(())
-        };
-        Pool::new(&segment, runtime).fold(&Dataset::stored(samples), &runtime.silent(), || 0.0, visit, merge)?;
-        Ok(total / count)
+/// The loss of a sample, whose losses element by element come first.
+fn loss(shares: &[(Vec<usize>, f32)], ran: Ran) -> Result<f64, SolveError> {
+    let mut total = 0.0;
+    for (at, (_, weight)) in shares.iter().enumerate() {
+        total += f64::from(*weight) * values(ran, at)?.iter().map(|&value| f64::from(value)).sum::<f64>();
     }
-
-    /// Whether a target is compared: all elements it has are floats.
-    pub(super) fn takes(targets: &Sample) -> bool {
-        !targets.arrays.is_empty() && targets.arrays.iter().all(|array| array.dtype() == DataType::Float)
-    }
+    Ok(total)
 }
 
 /// What gradients are wanted of.

@@ -31,6 +31,8 @@ pub(super) struct Quantizer {
     pub(super) read: String,
     /// Name of the value that it writes.
     pub(super) written: String,
+    /// Names of the constants that its clamp is bounded by.
+    ends: [String; 2],
     /// Whether its scale follows from data alone.
     pub(super) free: bool,
 }
@@ -83,7 +85,8 @@ impl Relaxed {
     ) -> ValueId {
         let graph = &mut self.model.graph;
         let name = graph.value(read).name().to_owned();
-        let mut quantizer = Quantizer { owner, grid, read: name.clone(), written: String::new(), free };
+        let mut quantizer =
+            Quantizer { owner, grid, read: name.clone(), written: String::new(), ends: Default::default(), free };
         let [low, high] = quantizer.bounds();
         let mut bound = |end: &str, value: f32| {
             graph.add_initializer(TensorProto::from_f32(&format!("{name}_{end}"), &[], &[value]))
@@ -97,7 +100,9 @@ impl Relaxed {
         for reader in readers {
             graph.set_input(reader.node, reader.slot, Some(written));
         }
-        graph.value(written).name().clone_into(&mut quantizer.written);
+        let named = |value: ValueId| graph.value(value).name().to_owned();
+        quantizer.written = named(written);
+        quantizer.ends = [low, high].map(named);
         self.quantizers.push(quantizer);
         written
     }
@@ -138,7 +143,7 @@ pub(super) fn round(model: &mut Model, quantizers: &[Quantizer]) -> Result<(), S
         };
         let Some(read) = graph.node(clamp).input(0) else { continue };
         let integer = |name: &str, value: i32| grid.tensor(&format!("{written}_{name}"), &[], &[value]);
-        let scale = graph.add_initializer(TensorProto::from_f32(&format!("{written}_scale"), &[], &[grid.scale]));
+        let scale = graph.add_initializer(TensorProto::from_f32(&scale_of(written), &[], &[grid.scale]));
         let zero = graph.add_initializer(integer("zero_point", grid.zero_point));
         let parameters = [Some(scale), Some(zero)];
         let inputs = [&[Some(read)][..], &parameters].concat();
@@ -159,15 +164,19 @@ pub(super) fn round(model: &mut Model, quantizers: &[Quantizer]) -> Result<(), S
     Ok(())
 }
 
-/// States the grid of a quantizer in a network with clamps.
-pub(super) fn state_bounds(model: &mut Model, quantizer: &Quantizer) {
+/// States the grid of a quantizer in a network with clamps, or with quantizers in their place.
+pub(super) fn state_grid(model: &mut Model, quantizer: &Quantizer) {
     let graph = &mut model.graph;
-    let Some((clamp, _)) = graph.find(&quantizer.written).and_then(|value| graph.value(value).producer()) else {
-        return;
-    };
-    for (slot, bound) in [1, 2].into_iter().zip(quantizer.bounds()) {
-        if let Some(value) = graph.node(clamp).input(slot) {
-            graph.set_initializer(value, TensorProto::from_f32("", &[], &[bound]));
+    let scale = (scale_of(&quantizer.written), quantizer.grid.scale);
+    let ends = quantizer.ends.iter().cloned().zip(quantizer.bounds());
+    for (name, number) in ends.chain([scale]) {
+        if let Some(value) = graph.find(&name) {
+            graph.set_initializer(value, TensorProto::from_f32(&name, &[], &[number]));
         }
     }
+}
+
+/// The name of the scale of what stands in the place of a clamp.
+fn scale_of(written: &str) -> String {
+    format!("{written}_scale")
 }

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::learning::{better, learn, steps};
+use super::learning::{learn, steps};
+use super::measure::better;
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
@@ -16,7 +17,7 @@ use crate::prepare::{annotate, prepare};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
-use crate::solve::block::Learning;
+use crate::solve::block::{Learning, Reach};
 use crate::solve::gram::ClosedForm;
 use crate::solve::network::round_layers;
 use crate::solve::reconstruct::reconstruct;
@@ -93,10 +94,10 @@ impl Case {
         Self { model, data, scheme, observed }
     }
 
-    /// Solved by `gram`, then by blocks in so many steps.
-    fn solved(&self, steps: usize, threads: usize) -> [Network; 2] {
+    /// Solved by `gram`, then after so many steps of learning.
+    fn solved(&self, reach: Reach, steps: usize, threads: usize) -> [Network; 2] {
         let runtime = Runtime::with_threads(threads);
-        let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None });
+        let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None, reach, rate: 0.01 });
         let (model, mut observed) = (self.model.clone(), self.observed.clone());
         let mut solved = round_layers(&model, &self.scheme, &observed, &solver).unwrap();
         reconstruct(&model, &self.scheme, &mut observed, &mut solved, &self.data, &solver, &runtime).unwrap();
@@ -131,12 +132,13 @@ fn gradients_are_slopes_of_the_loss() {
         samples.iter().map(join).collect::<Vec<_>>()
     };
     let part = |model: &Model| {
-        Part::new(model, &relaxed.quantizers, between, [&samples[0], &target], &[0.7], &runtime).unwrap()
+        Part::new(model, &relaxed.quantizers, between, [&samples[0], &target], &[1.0 / 0.7], &runtime).unwrap()
     };
     let whole = part(&relaxed.model);
     let layer = LearnedLayer::new(&relaxed.model, case.layer("head")).unwrap().unwrap();
     let parameters = whole.with_gradients(Parameters::new(vec![layer], whole.quantizers())).unwrap();
-    let gradients = whole.gradients(&parameters, joined(), &runtime).unwrap();
+    let backward = whole.backward(&parameters, &joined()[0]).unwrap();
+    let gradients = backward.gradients(&parameters, joined(), &runtime).unwrap();
     assert_eq!(gradients.steps.len(), relaxed.quantizers.len());
     assert!(gradients.steps.iter().any(|step| step.abs() > 1e-6));
     let weights = case.weight(&case.model, "head");
@@ -170,33 +172,49 @@ fn quantizers_stand_where_the_scheme_places_them() {
     assert!(narrow >= 4 && narrow < relaxed.quantizers.len(), "{narrow}");
 }
 
+/// Whether the network that has learned is nearer to the float one than that of `gram`, and the other way round.
+fn nearer(case: &Case, [gram, learned]: [&Network; 2]) -> [bool; 2] {
+    let networks = [gram, learned].map(|network| network.quantized(&case.scheme).unwrap());
+    let runtime = Runtime::with_threads(2);
+    let [first, second] = networks.each_ref();
+    [[first, second], [second, first]].map(|pair| better(&case.model, pair, &case.data, &runtime).unwrap())
+}
+
 #[test]
 fn outputs_are_nearer_on_samples_held_out() {
     let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(2));
-    let [gram, block] = case.solved(40, 2);
-    let networks = [&gram, &block].map(|network| network.quantized(&case.scheme).unwrap());
-    let runtime = Runtime::with_threads(2);
-    let [first, second] = networks.each_ref();
-    assert!(better(&case.model, [first, second], &case.data, &runtime).unwrap());
-    assert!(!better(&case.model, [second, first], &case.data, &runtime).unwrap());
+    let [gram, block] = case.solved(Reach::Block, 40, 2);
+    assert_eq!(nearer(&case, [&gram, &block]), [true, false]);
     assert_ne!(gram.observed.requantized, block.observed.requantized);
+}
+
+/// What the network learns as a whole is taken only where it is nearer; else all stays as it was.
+#[test]
+fn a_network_that_learns_is_never_farther() {
+    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(2));
+    let [gram, learned] = case.solved(Reach::Network, 40, 2);
+    let [taken, lost] = nearer(&case, [&gram, &learned]);
+    assert!(!lost);
+    assert_eq!(taken, gram.observed.requantized != learned.observed.requantized);
 }
 
 #[test]
 fn what_is_learned_does_not_depend_on_threads() {
     let case = Case::new(RESIDUAL, 48, ActivationBits::Bits(2));
-    let [one, three] = [1, 3].map(|threads| case.solved(12, threads)[1].clone());
-    for layer in ["first", "second", "third", "head"] {
-        assert_eq!(one.solved[layer].layer, three.solved[layer].layer, "{layer}");
+    for reach in [Reach::Block, Reach::Network] {
+        let [one, three] = [1, 3].map(|threads| case.solved(reach, 12, threads)[1].clone());
+        for layer in ["first", "second", "third", "head"] {
+            assert_eq!(one.solved[layer].layer, three.solved[layer].layer, "{reach:?} {layer}");
+        }
+        assert_eq!(one.observed.activations, three.observed.activations);
+        assert_eq!(one.observed.requantized, three.observed.requantized);
     }
-    assert_eq!(one.observed.activations, three.observed.activations);
-    assert_eq!(one.observed.requantized, three.observed.requantized);
 }
 
 #[test]
 fn blocks_without_a_gradient_stay() {
     let case = Case::new(WITHOUT_RULE, 32, ActivationBits::Bits(2));
-    let [gram, block] = case.solved(8, 2);
+    let [gram, block] = case.solved(Reach::Block, 8, 2);
     assert_eq!(gram.solved["second"].layer, block.solved["second"].layer);
     // Why: the operator behind the layer.
     let Relaxed { model, quantizers } = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
@@ -212,7 +230,7 @@ fn blocks_without_a_gradient_stay() {
 #[test]
 fn nothing_learns_from_few_samples_or_without_quantizers() {
     for (samples, activations) in [(12, ActivationBits::Bits(3)), (32, ActivationBits::Float)] {
-        let [gram, block] = Case::new(RESIDUAL, samples, activations).solved(5, 1);
+        let [gram, block] = Case::new(RESIDUAL, samples, activations).solved(Reach::Network, 5, 1);
         for layer in ["first", "second", "third", "head"] {
             assert_eq!(gram.solved[layer].layer, block.solved[layer].layer, "{layer}");
         }
@@ -225,7 +243,8 @@ fn nothing_learns_from_few_samples_or_without_quantizers() {
 fn time_is_counted_work() {
     let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
     let layers: Vec<&Layer> = case.scheme.layers().collect();
-    let of = |seconds| steps(&case.model, &layers, 3, Learning { steps: 1_000, seconds });
+    let learning = |seconds| Learning { steps: 1_000, seconds, reach: Reach::Network, rate: 0.01 };
+    let of = |seconds| steps(&case.model, &layers, 3, learning(seconds));
     assert_eq!(of(None), 1_000);
     assert_eq!(of(Some(1e6)), 1_000);
     assert_eq!(of(Some(0.0)), 0);
