@@ -254,16 +254,15 @@ impl Run<'_> {
         }
         let Relaxed { model, quantizers } = Relaxed::new(&self.network.model, self.scheme, &self.network.observed)?;
         let part = Part::new(&model, &quantizers, between, [first, &target], &weights, self.runtime)?;
-        let parameters = match self.learned.take() {
-            Some(parameters) => parameters.within(|value| part.has(value)),
-            None => {
-                let mut layers = Vec::new();
-                for layer in &self.layers {
-                    let inside = part.has(model.graph.value(layer.output).name());
-                    layers.extend(if inside { LearnedLayer::new(&model, layer)? } else { None });
-                }
-                Parameters::new(layers, part.quantizers())
+        let parameters = if let Some(parameters) = self.learned.take() {
+            parameters.within(|value| part.has(value))
+        } else {
+            let mut layers = Vec::new();
+            for layer in &self.layers {
+                let inside = part.has(model.graph.value(layer.output).name());
+                layers.extend(if inside { LearnedLayer::new(&model, layer)? } else { None });
             }
+            Parameters::new(layers, part.quantizers())
         };
         let mut parameters = match part.with_gradients(parameters) {
             Ok(parameters) => parameters,

@@ -100,9 +100,8 @@ impl Relaxed {
         for reader in readers {
             graph.set_input(reader.node, reader.slot, Some(written));
         }
-        let named = |value: ValueId| graph.value(value).name().to_owned();
-        quantizer.written = named(written);
-        quantizer.ends = [low, high].map(named);
+        graph.value(written).name().clone_into(&mut quantizer.written);
+        quantizer.ends = [low, high].map(|bound| graph.value(bound).name().to_owned());
         self.quantizers.push(quantizer);
         written
     }
