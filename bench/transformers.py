@@ -29,6 +29,8 @@ OURS = {
     "int8, static": "",
     "int8, static, no factors": "--no-smooth",
     "int8, dynamic": "--act-bits dynamic",
+    "int8, QNN": "--profile qnn --no-repair",
+    "activations of 16 bits, QNN": "--profile qnn --act-bits 16 --no-repair",
     "4 bits, blocks of 32": "--weight-bits 4 --granularity block:32",
     "4 bits, blocks of 32, rounded": "--weight-bits 4 --granularity block:32 --solver round",
     "4 bits, blocks of 32, asymmetric": "--weight-bits 4 --granularity block:32 --grid asymmetric",

@@ -359,6 +359,8 @@ pub(crate) struct Limits {
     bound: Option<f32>,
     /// Values of a larger magnitude have the effect of this one.
     saturation: Option<f32>,
+    /// The value is written by a `Softmax`, whose integer kernels take the range for 0 to 1, whatever the quantizer says.
+    shares: bool,
 }
 
 impl Limits {
@@ -368,11 +370,15 @@ impl Limits {
             floor: scheme.placement.floor_of(&model.graph, value),
             bound: scheme.placement.bound_of(&model.graph, value),
             saturation: scheme.placement.saturation_of(&model.graph, value, scheme.bits(value)),
+            shares: is_softmax(model, scheme, value),
         }
     }
 
     /// The same bounds have the same key.
     pub(crate) fn key(self) -> [Option<u32>; 3] {
+        if self.shares {
+            return [None, None, Some(u32::MAX)];
+        }
         [self.floor, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
     }
 }
@@ -381,6 +387,12 @@ impl Limits {
 pub(crate) fn join(model: &Model, scheme: &Scheme, activations: &mut IndexMap<String, ActivationQuantizer>) {
     concat::join(model, scheme, activations);
     alike::join(model, scheme, activations);
+}
+
+/// Whether a `Softmax` on integers writes the value.
+fn is_softmax(model: &Model, scheme: &Scheme, value: ValueId) -> bool {
+    let producer = model.graph.value(value).producer();
+    producer.is_some_and(|(id, _)| model.graph.node(id).is("Softmax") && scheme.placement.nodes.contains_key(&id))
 }
 
 /// Parameters from statistics.
@@ -395,6 +407,9 @@ fn choose(
     let mut range = limits.bound.map_or(range, |bound| Range::new(range.min, range.max.min(bound)));
     if let Some(most) = limits.saturation {
         range = Range::new(range.min.max(-most), range.max.min(most));
+    }
+    if limits.shares {
+        range = Range::new(0.0, 1.0);
     }
     let mut affine = grid.affine(range);
     if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {

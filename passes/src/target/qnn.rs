@@ -7,7 +7,7 @@ const KERNELS: &[Kernel] = &[
     layer("Conv"),
     layer("ConvTranspose"),
     layer("Gemm"),
-    layer("MatMul").two_activations(),
+    layer("MatMul"),
     arithmetic("Add"),
     arithmetic("Sub"),
     arithmetic("Mul"),
