@@ -5,7 +5,7 @@ use crate::common::{BINARY, repository};
 use std::process::Command;
 
 /// Tests that need packages of their own, or minutes: `.ci/run` runs them against a wheel.
-const APART: [&str; 3] = ["test_sweep.py", "test_bench.py", "test_toolchains.py"];
+const APART: [&str; 4] = ["test_parts.py", "test_sweep.py", "test_bench.py", "test_toolchains.py"];
 
 /// `python/tests`, in the environment of the reference runtimes.
 #[test]
