@@ -93,7 +93,6 @@ fn a_layer_for_which_no_bits_are_enough_gets_float_weights_at_every_width() {
     let eight = LayerPlan::default();
     let plans = [
         LayerPlan { weights: WeightBits::whole(7), ..eight },
-        LayerPlan { weights: WeightBits::whole(7), activations: ActivationBits::Float, ..eight },
         LayerPlan { activations: ActivationBits::Float, ..eight },
     ];
     for plan in plans {
