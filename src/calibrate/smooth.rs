@@ -8,10 +8,9 @@
 //! E = Σ s²·h·(x/s − Q(x/s))² + Σ m/s²·(s·w − Q(s·w))²
 //!
 //! over rows of X that were kept, with h the squares of a channel's weights and m those of its activations, both summed.
-//! Each layer counts relative to the variance of its output. Q has the grid of the plan; its range on the activations is
-//! that of least squared error of the activations themselves, as an observer chooses it, which knows no weights; weights have
-//! one scale per output channel. Factors are used where they halve E at least, on the rows that they were chosen by and on
-//! as many others.
+//! Each layer counts relative to the variance of its output. Q has the grid of the plan, its range on the activations is
+//! sought by the same error; weights have one scale per output channel. Factors are used where they halve E at least, on
+//! the rows that they were chosen by and on as many others.
 //!
 //! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
 //! cost more than it gains.
@@ -309,7 +308,7 @@ impl<'a> Objective<'a> {
         self.of_activations(factors) + self.of_weights(factors)
     }
 
-    /// With the range that loses least of the activations: its upper end is sought first, then its lower one.
+    /// With the best range: its upper end is sought first, then its lower one.
     fn of_activations(&self, factors: &[f32]) -> f64 {
         let reciprocals: Vec<f32> = factors.iter().map(|factor| factor.recip()).collect();
         let columns = || reciprocals.iter().cycle();
@@ -317,8 +316,7 @@ impl<'a> Objective<'a> {
         let counts: Vec<f32> =
             self.weights.iter().zip(factors).map(|(h, s)| (h * f64::from(*s).powi(2)) as f32).collect();
         let whole = divided.iter().fold(Range::default(), |r, &x| Range::new(r.min.min(x), r.max.max(x)));
-        let alike = vec![1.0; self.site.channels];
-        let error = |range: Range| squared_error(&divided, &alike, self.site.grid.affine(range));
+        let error = |range: Range| squared_error(&divided, &counts, self.site.grid.affine(range));
         let mut best = (error(whole), whole);
         let mut seek = |narrowed: &dyn Fn(Range, f32) -> Range| {
             let from = best.1;
@@ -332,7 +330,7 @@ impl<'a> Objective<'a> {
         };
         seek(&|range, share| Range::new(range.min, range.max * share));
         seek(&|range, share| Range::new(range.min * share, range.max));
-        squared_error(&divided, &counts, self.site.grid.affine(best.1))
+        best.0
     }
 
     fn of_weights(&self, factors: &[f32]) -> f64 {
