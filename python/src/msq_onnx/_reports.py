@@ -103,15 +103,15 @@ class SchemeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BitPlan:
-    """What happens to every layer.
+    """How every layer is quantized.
 
     Attributes:
-        default: For layers not named.
-        layers: By layer name.
-        sequence: Of all layers in the order of the graph, where their names are not known.
-        float: Nodes that are no layers and compute in float, by name.
-        observer: How the ranges of values are chosen, where not as the options say.
-        ranges: The same for single values, by name.
+        default: Applies to layers that are not named.
+        layers: Layers by name.
+        sequence: All layers in the order of the graph, if their names are not known.
+        float: Names of nodes that are no layers and compute in float.
+        observer: How ranges of values are chosen, if not as the options say.
+        ranges: How the ranges of single values are chosen, by name.
     """
 
     version: int
@@ -125,7 +125,7 @@ class BitPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """What happens to a layer.
+    """How a layer is quantized.
 
     Attributes:
         weights: Bits of the weights: `"float"`, `"ternary"`, `"binary"`, 2 to 8, or what else the grid has, such as
@@ -271,10 +271,10 @@ class LayerReport:
         shape: Shape of the weight.
         weights: Number of weights.
         macs: Multiply-accumulates for one sample, where the shapes are known.
-        weight_bits: Bits of the weights, a number or `ternary`; nothing for float.
-        activation_bits: Bits of the input activation; nothing for float.
-        bytes: Bytes of the weights as stored, without what unpacks them.
-        weight_sqnr: Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact.
+        weight_bits: Bits of the weights, a number or `ternary`; null for float.
+        activation_bits: Bits of the input activation; null for float.
+        bytes: Bytes of the weights as stored, without the nodes that unpack them.
+        weight_sqnr: Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact.
         output_sqnr: Signal-to-quantization-noise ratio of what the layer computes on the calibration data, in
             decibels; only where the solver looks at that.
         network_sqnr: Signal-to-quantization-noise ratio in decibels of what the layer hands on in the quantized
@@ -319,19 +319,19 @@ class Distribution:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredReport:
-    """A weight beside the layers: no layer of the main graph multiplies by it.
+    """A weight that belongs to no layer of the main graph.
 
     Attributes:
         name: Name of the tensor.
-        kind: What it is for.
+        kind: How it is used.
         op: The operator that reads it.
         shape: Its shape.
         weights: Number of weights.
-        weight_bits: Bits of the integers; nothing for float.
-        bytes: Bytes as stored, without scales and what unpacks them.
-        weight_sqnr: Signal-to-quantization-noise ratio of the weights in decibels; absent when rounding was exact,
-            and for float.
-        reason: Why it stays float.
+        weight_bits: Bits of the integers; null for float.
+        bytes: Bytes as stored, without scales and the nodes that unpack them.
+        weight_sqnr: Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact, and
+            for float.
+        reason: Why it stays in float.
     """
 
     name: str
@@ -362,13 +362,13 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class HalfReport:
-    """What became float16.
+    """What is stored and computed in float16.
 
     Attributes:
         nodes: Nodes of the float model that compute in float16.
         constants: Constants stored in float16.
-        bytes: Their bytes.
-        left: What stays float.
+        bytes: Bytes of these constants.
+        left: Nodes and constants that stay in float32.
     """
 
     nodes: int
@@ -379,11 +379,11 @@ class HalfReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftFloat:
-    """A node or a constant that stays float where float16 was asked for.
+    """A node or a constant that stays in float32 although float16 was asked for.
 
     Attributes:
-        name: Its name.
-        reason: Why.
+        name: Name of the node or constant.
+        reason: Why it stays in float32.
     """
 
     name: str
@@ -395,18 +395,18 @@ class Quality:
     """Outputs compared with the float model's.
 
     Attributes:
-        samples: Samples compared.
-        held_out: Whether these samples were left out of calibration.
-        agreement: How far they agree.
-        accuracy: Share of labels that the quantized model gets right; only with labels.
-        float_accuracy: Share of labels that the float model gets right; only with labels.
-        metric: The caller's own metric; only with one.
-        float_metric: The same of the float model.
-        lost: What is lost, as the --max-drop counts it: of the caller's own metric, else of accuracy where there
-            are labels, else by the worst output.
-        outputs: Output by output: what it holds, and how far it is from the float model's.
-        warnings: What to be warned of: channels and outputs with a large error, answers that differ, samples that
-            are much worse than the rest.
+        samples: Number of samples compared.
+        held_out: Whether these samples were held out of calibration.
+        agreement: Figures over all outputs together.
+        accuracy: Share of labels that the quantized model predicts correctly; null without labels.
+        float_accuracy: Share of labels that the float model predicts correctly; null without labels.
+        metric: Value of the caller's own metric for the quantized model, if one was given.
+        float_metric: Value of the caller's own metric for the float model.
+        lost: The loss, as --max-drop counts it: in the caller's own metric, else in accuracy if the data have
+            labels, else of the worst output.
+        outputs: Every output: what it holds, and how far it is from the float model's.
+        warnings: Warnings: channels and outputs with a large error, answers that differ, samples that are much
+            worse than the rest.
     """
 
     samples: int
@@ -446,28 +446,28 @@ class OutputMetrics:
     """How far one output is from the float network's.
 
     Attributes:
-        name: Its name.
+        name: Name of the output.
         kind: What it holds.
-        because: Why it is taken for that.
-        lost: What is lost, as `max-drop` counts it for this kind.
-        distance: Its share of the distance.
-        sqnr: Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent where all are
+        because: Why the program takes it for that.
+        lost: The loss, as `max-drop` counts it for this kind of output.
+        distance: What this output contributes to the distance.
+        sqnr: Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent if all are
             equal.
-        worst_sqnr: Signal-to-noise ratio of the worst channel in decibels; absent where all are equal.
-        worst_channel: The worst channel; absent where the output is compared as one.
-        channels: Channels compared, 1 where the output is compared as one.
+        worst_sqnr: Signal-to-noise ratio of the worst channel in decibels; absent if all are equal.
+        worst_channel: Index of the worst channel; absent if the output is compared as a whole.
+        channels: Number of channels compared; 1 if the output is compared as a whole.
         constant_error: Largest root mean square error of a channel that does not vary in the float network.
         rows: Rows compared: one per sample for a classifier, one per position for a sequence.
         agreement: Share of rows with the same answer.
         divergence: Mean Kullback-Leibler divergence KL(float ‖ network) of the rows in nats.
-        same_sequences: Share of sequences that read the same.
+        same_sequences: Share of sequences that are decoded to the same symbols.
         cosine: Mean cosine with the float network's vector.
-        least_cosine: Least cosine.
-        boxes: Boxes that the float network finds.
-        kept: Of those, boxes that the network finds too, with the same class and at an intersection over union of
+        least_cosine: Smallest cosine with the float network's vector.
+        boxes: Number of boxes that the float network finds.
+        kept: Number of those that the network finds too, with the same class and at an intersection over union of
             one half.
-        invented: Boxes that only the network finds.
-        worst_quarter: The quarter of the samples that is much worse than the rest, where there is one.
+        invented: Number of boxes that only the network finds.
+        worst_quarter: A quarter of the samples that is much worse than the rest, if there is one.
     """
 
     name: str
@@ -494,13 +494,13 @@ class OutputMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class QuarterMetrics:
-    """A quarter of the samples beside the rest.
+    """A quarter of the samples, compared with the rest.
 
     Attributes:
-        quarter: Which of the four in the order of the samples, from 1 on; absent where the samples are scattered.
-        samples: Some of the samples, counted from 0, where they are scattered.
-        lost: What it loses.
-        rest: What the rest loses.
+        quarter: Which quarter in the order of the samples, counted from 1; absent if the bad samples are scattered.
+        samples: Indices of some of the bad samples, from 0, if they are scattered.
+        lost: Loss on this quarter.
+        rest: Loss on the other samples.
     """
 
     quarter: int | None
@@ -511,22 +511,22 @@ class QuarterMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """What became of a loss that was too large.
+    """The attempt to repair a loss that was too large.
 
     Attributes:
-        allowed: The share that may be lost.
-        samples: Samples that repairs were measured on.
-        before: The network before repairs.
-        after: The network with the repairs.
-        reached: Whether the loss is small enough now.
-        ranges: Values whose range is chosen in another way now.
-        wide_layers: Layers that read activations of 16 bits now.
-        float_layers: Layers that compute in float now.
+        allowed: The largest loss that is allowed.
+        samples: Number of samples that repairs were measured on.
+        before: Figures of the network before repairs.
+        after: Figures of the network with the repairs.
+        reached: Whether the loss is now within what is allowed.
+        ranges: Number of values whose range is now chosen by another observer.
+        wide_layers: Layers that now read activations of 16 bits.
+        float_layers: Layers that now compute in float.
         float_weights: Those of them whose weights are float as well.
-        float_operators: Operators whose nodes compute in float now.
-        float_work: Share of the work of the integer network that is done in float now, by multiply-accumulates.
-        trials: What was tried.
-        cut_short: Whether the budget of trials ended before all that seemed worth trying was tried.
+        float_operators: Operators whose nodes now compute in float.
+        float_work: Share of the network's multiply-accumulates that is now done in float.
+        trials: The repairs that were tried.
+        cut_short: Whether the budget ended before everything that seemed worth trying was tried.
     """
 
     allowed: float
@@ -546,16 +546,16 @@ class Repair:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How good a network is.
+    """How a network compares with the float network.
 
     Attributes:
         distance: Distance of the outputs from the float network's; lower is better, 0 is the float network.
-        agreement: Share of rows whose best class is the float network's; none where no output holds scores.
-        accuracy: Share of rows whose best class is the label; none without labels.
-        metric: The caller's own metric; none without one.
-        lost: What is lost, as `max-drop` counts it: of the caller's own metric, else of accuracy, else by the worst
+        agreement: Share of rows whose best class is the float network's; null if no output holds scores.
+        accuracy: Share of rows whose best class is the label; null without labels.
+        metric: Value of the caller's own metric, if one was given.
+        lost: The loss, as `max-drop` counts it: in the caller's own metric, else in accuracy, else of the worst
             output.
-        outputs: Output by output.
+        outputs: Figures of every output.
     """
 
     distance: float
@@ -571,9 +571,9 @@ class RepairTrial:
     """A repair that was tried.
 
     Attributes:
-        what: What it was.
-        lost: What the network loses with it.
-        distance: The distance of its outputs from the float network's.
+        what: The repair, in words.
+        lost: Loss of the network with it.
+        distance: Distance of the network's outputs from the float network's.
         kept: Whether it was kept.
     """
 
@@ -588,23 +588,26 @@ class SearchOutcome:
     """A finished search.
 
     Attributes:
-        method: How bits were chosen.
-        target: What the plan had to keep to, in words.
-        reached: Whether it does.
-        nearest: What the nearest plan reaches, in words, where the target is out of reach.
+        method: Method of the search.
+        target: The target, in words.
+        reached: Whether the chosen plan meets the target.
+        nearest: What the nearest plan reaches, in words, if no plan meets the target.
         plan: The plan chosen.
-        chosen: Which search it comes from; `repair` behind the name if exchanges improved it.
-        bits: Bits of a weight on average, a ternary weight 1.6.
-        bytes: Bytes of the file by the weights of the search.
-        verdict: How good the plan is with the weights of the search, which the full solution improves on.
-        float: The float network on the same samples.
-        samples: Samples layers were solved on, and samples plans were measured on.
-        proposals: What each search proposed.
-        steps: The way MSQ went; empty where it was not asked.
-        sensitivities: What each layer costs alone; empty where that was not measured.
-        front: Plans worth having, from small to large.
-        passes: Passes through the network.
-        resumed: Measurements taken over from a journal.
+        chosen: The search that proposed this plan; followed by `repair` if exchanges of bits between layers
+            improved it.
+        bits: Average bits per weight, a ternary weight counted as 1.6.
+        bytes: Size in bytes of the file with the weights that the search used.
+        verdict: Figures of the plan with the weights that the search used; those that the solver finds afterwards
+            are better.
+        float: Figures of the float network on the same samples.
+        samples: Number of samples that layers were solved on, and number that plans were measured on.
+        proposals: The plan that each search proposed.
+        steps: The configurations that MSQ went through; empty if MSQ was not run.
+        sensitivities: What each layer adds to the distance when it alone is quantized; empty if that was not
+            measured.
+        front: Plans than which no other found is both smaller and more accurate, from small to large.
+        passes: Passes of the samples through the whole network.
+        resumed: Number of measurements that were taken from a journal.
     """
 
     method: str
@@ -631,9 +634,9 @@ class Proposal:
     """A plan that a search proposed.
 
     Attributes:
-        method: The search.
-        bits: Bits of a weight on average.
-        verdict: How good it is.
+        method: Name of the search.
+        bits: Average bits per weight.
+        verdict: Figures of the plan.
     """
 
     method: str
@@ -643,13 +646,13 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchStep:
-    """A configuration on MSQ's way.
+    """A configuration that MSQ went through.
 
     Attributes:
-        bits: Bits of a weight on average.
+        bits: Average bits per weight.
         packed_bytes: Bytes of the weights as packed.
-        accuracies: `Acc_1` to `Acc_N`.
-        lowered: The layers lowered next.
+        accuracies: `Acc_1` to `Acc_N`, the imprinted accuracies of the layers.
+        lowered: The layers whose bits are lowered next.
         plan: The configuration.
     """
 
@@ -662,11 +665,11 @@ class SearchStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What a layer costs.
+    """What one layer adds to the distance.
 
     Attributes:
-        layer: The layer.
-        costs: Bits of the weights, and what is added to the distance when this layer alone has them.
+        layer: Name of the layer.
+        costs: Pairs: bits of the weights, and the increase of the distance when this layer alone has these bits.
     """
 
     layer: str
@@ -678,10 +681,10 @@ class FrontPoint:
     """A plan of the front.
 
     Attributes:
-        bits: Bits of a weight on average.
+        bits: Average bits per weight.
         packed_bytes: Bytes of the weights as packed.
-        verdict: How good it is.
-        method: The search it comes from.
+        verdict: Figures of the plan.
+        method: The search that found it.
         plan: The plan.
     """
 
@@ -697,8 +700,8 @@ class Passes:
     """Passes of samples through the whole network.
 
     Attributes:
-        run: What was run, by multiply-accumulates.
-        full: What running every variant from its start would have been.
+        run: Passes that were run, counted in multiply-accumulates of one pass.
+        full: Passes that would have been run without reusing the results of layers that did not change.
     """
 
     run: float
@@ -707,36 +710,36 @@ class Passes:
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Document):
-    """What was found, and which run found it.
+    """The result of a run, with the arguments that produced it.
 
     Attributes:
-        schema_version: Version of this document: raised when a key goes or comes to mean something else, not when
-            one is added.
+        schema_version: Version of this document's format. It is raised when a key is removed or changes its
+            meaning, not when one is added.
         tool_version: Version of msq-onnx.
-        arguments: The arguments as given.
-        model: The model that was read.
-        output: The file that was written; null where none was.
-        seed: Seed of everything random; null where nothing is.
-        opset: Operator set of the float model.
+        arguments: The command line arguments.
+        model: The model file that was read.
+        output: The file that was written; null if none was.
+        seed: Seed of the random numbers; null if the command draws none.
+        opset: Version of the operator set `ai.onnx` of the float model.
         float_bytes: Size of the float model in bytes, on disk.
         bytes: Size of the quantized model in bytes, on disk.
-        samples: Samples calibrated on.
-        data: The data in words.
-        synthetic: Whether the data was made up.
-        calibrate_seconds: Seconds calibration took.
-        seconds: Seconds in all.
-        options: The options that were in force; with a search the plan is the one that was found.
-        plan: The bits of every layer as they are now: a plan that does the same again.
-        names: Names of inner values that were shortened, and what they are called in the file.
+        samples: Number of calibration samples.
+        data: Where the data came from, in words.
+        synthetic: Whether the data were generated because none were given.
+        calibrate_seconds: Time that calibration took, in seconds.
+        seconds: Time of the whole run, in seconds.
+        options: The options of the run; after a search, with the plan that was found.
+        plan: The bits of every layer: with this plan the run can be repeated.
+        names: Names of inner values that were shortened, with their names in the file.
         layers: The layers with integer weights in graph order.
-        float_layers: The layers that stay float.
-        stored: Weights beside the layers: embedding tables, recurrent weights, weights of sub-graphs.
-        notes: What a user of the file should know.
-        kept: What stays float, and why.
-        float16: What became float16, where that was asked for.
-        quality: How close the outputs are to the float model's.
-        repair: What was repaired, where the loss was too large.
-        search: How the bits were found, where they were searched for.
+        float_layers: The layers that stay in float.
+        stored: Weights that belong to no layer: embedding tables, recurrent weights, weights of sub-graphs.
+        notes: Messages about the file for its user.
+        kept: The nodes that stay in float, and why.
+        float16: What is stored in float16, if that was asked for.
+        quality: How close the outputs are to the float model's; null if that was not measured.
+        repair: What was repaired; null if the loss was small enough.
+        search: The search for the bits; null if there was none.
     """
 
     schema_version: int
@@ -769,33 +772,36 @@ class Report(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchReport(Document):
-    """What was found, and which run found it.
+    """The result of a run, with the arguments that produced it.
 
     Attributes:
-        schema_version: Version of this document: raised when a key goes or comes to mean something else, not when
-            one is added.
+        schema_version: Version of this document's format. It is raised when a key is removed or changes its
+            meaning, not when one is added.
         tool_version: Version of msq-onnx.
-        arguments: The arguments as given.
-        model: The model that was read.
-        output: The file that was written; null where none was.
-        seed: Seed of everything random; null where nothing is.
-        method: How bits were chosen.
-        target: What the plan had to keep to, in words.
-        reached: Whether it does.
-        nearest: What the nearest plan reaches, in words, where the target is out of reach.
+        arguments: The command line arguments.
+        model: The model file that was read.
+        output: The file that was written; null if none was.
+        seed: Seed of the random numbers; null if the command draws none.
+        method: Method of the search.
+        target: The target, in words.
+        reached: Whether the chosen plan meets the target.
+        nearest: What the nearest plan reaches, in words, if no plan meets the target.
         plan: The plan chosen.
-        chosen: Which search it comes from; `repair` behind the name if exchanges improved it.
-        bits: Bits of a weight on average, a ternary weight 1.6.
-        bytes: Bytes of the file by the weights of the search.
-        verdict: How good the plan is with the weights of the search, which the full solution improves on.
-        float: The float network on the same samples.
-        samples: Samples layers were solved on, and samples plans were measured on.
-        proposals: What each search proposed.
-        steps: The way MSQ went; empty where it was not asked.
-        sensitivities: What each layer costs alone; empty where that was not measured.
-        front: Plans worth having, from small to large.
-        passes: Passes through the network.
-        resumed: Measurements taken over from a journal.
+        chosen: The search that proposed this plan; followed by `repair` if exchanges of bits between layers
+            improved it.
+        bits: Average bits per weight, a ternary weight counted as 1.6.
+        bytes: Size in bytes of the file with the weights that the search used.
+        verdict: Figures of the plan with the weights that the search used; those that the solver finds afterwards
+            are better.
+        float: Figures of the float network on the same samples.
+        samples: Number of samples that layers were solved on, and number that plans were measured on.
+        proposals: The plan that each search proposed.
+        steps: The configurations that MSQ went through; empty if MSQ was not run.
+        sensitivities: What each layer adds to the distance when it alone is quantized; empty if that was not
+            measured.
+        front: Plans than which no other found is both smaller and more accurate, from small to large.
+        passes: Passes of the samples through the whole network.
+        resumed: Number of measurements that were taken from a journal.
     """
 
     schema_version: int
@@ -828,8 +834,8 @@ class InnerValueError:
     """Error of one value against the reference.
 
     Attributes:
-        name: Its name.
-        sqnr: Signal-to-quantization-noise ratio in decibels; absent where the two are equal.
+        name: Name of the value.
+        sqnr: Signal-to-quantization-noise ratio in decibels; absent if the two are equal.
     """
 
     name: str
@@ -838,27 +844,27 @@ class InnerValueError:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateReport(Document):
-    """What was found, and which run found it.
+    """The result of a run, with the arguments that produced it.
 
     Attributes:
-        schema_version: Version of this document: raised when a key goes or comes to mean something else, not when
-            one is added.
+        schema_version: Version of this document's format. It is raised when a key is removed or changes its
+            meaning, not when one is added.
         tool_version: Version of msq-onnx.
-        arguments: The arguments as given.
-        model: The model that was read.
-        output: The file that was written; null where none was.
-        seed: Seed of everything random; null where nothing is.
-        samples: Samples run.
-        accuracy: Share of rows whose largest entry is the label, with labels.
-        reference_accuracy: The same for the reference.
-        agreement: How far the outputs agree with the reference's.
-        metric: The caller's own metric, where there is one.
-        reference_metric: The same of the reference.
-        lost: What is lost, as the --max-drop counts it: of the caller's own metric, else of accuracy where there
-            are labels, else by the worst output; with a reference.
-        outputs: Output by output: what it holds, and how far it is from the reference's.
-        values: Signal-to-noise ratio of inner values, in graph order: of those that both models name alike; where
-            names were shortened, of what layers compute that are the same by name in the metadata, or by order.
+        arguments: The command line arguments.
+        model: The model file that was read.
+        output: The file that was written; null if none was.
+        seed: Seed of the random numbers; null if the command draws none.
+        samples: Number of samples that were run.
+        accuracy: Share of rows whose largest entry is the label; null without labels.
+        reference_accuracy: The same share for the reference.
+        agreement: Figures over all outputs together, against the reference.
+        metric: Value of the caller's own metric, if one was given.
+        reference_metric: Value of the caller's own metric for the reference.
+        lost: The loss against the reference, as --max-drop counts it: in the caller's own metric, else in accuracy
+            if the data have labels, else of the worst output; null without a reference.
+        outputs: Every output: what it holds, and how far it is from the reference's.
+        values: Signal-to-noise ratios of inner values, in graph order: of values with the same name in both models
+            or, if names were shortened, of the outputs of layers, matched by the names in the metadata or by order.
     """
 
     schema_version: int
@@ -880,13 +886,13 @@ class EvaluateReport(Document):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two.
+    """One of the two models.
 
     Attributes:
         bytes: Size of the model in bytes, with external data.
-        layers: Layers.
-        accuracy: Share of labels it gets right; only with labels.
-        metric: The caller's own metric; only with one.
+        layers: Number of layers.
+        accuracy: Share of labels that it predicts correctly; only if the data have labels.
+        metric: Value of the caller's own metric, if one was given.
     """
 
     bytes: int
@@ -897,16 +903,16 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPair:
-    """A layer of both.
+    """A layer that both models have.
 
     Attributes:
         name: Its name in the reference.
         op: Operator.
         weights: Number of weights.
-        bits: What its weights are in the reference, and in the other model.
-        input_sqnr: Signal-to-noise ratio in decibels of what it reads; null where that is equal.
-        output_sqnr: Signal-to-noise ratio in decibels of what it computes, before its activation; null where that
-            is equal.
+        bits: Type or bits of its weights in the reference, and in the other model.
+        input_sqnr: Signal-to-noise ratio in decibels of its input; null if the inputs are equal.
+        output_sqnr: Signal-to-noise ratio in decibels of its output, before its activation function; null if the
+            outputs are equal.
     """
 
     name: str
@@ -919,13 +925,13 @@ class LayerPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where most of the error comes in.
+    """The layer that adds most of the error.
 
     Attributes:
-        layer: The layer.
-        in_weights: Whether it is in its weights, or in what it reads.
-        before: Signal-to-noise ratio in decibels before; null where there is no noise.
-        after: And behind.
+        layer: Name of the layer.
+        in_weights: Whether the error is in the layer's weights (true) or in its input (false).
+        before: Signal-to-noise ratio in decibels before the error is added; null if there is no noise there.
+        after: Signal-to-noise ratio in decibels after it is added.
     """
 
     layer: str
@@ -936,24 +942,24 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareReport(Document):
-    """What was found, and which run found it.
+    """The result of a run, with the arguments that produced it.
 
     Attributes:
-        schema_version: Version of this document: raised when a key goes or comes to mean something else, not when
-            one is added.
+        schema_version: Version of this document's format. It is raised when a key is removed or changes its
+            meaning, not when one is added.
         tool_version: Version of msq-onnx.
-        arguments: The arguments as given.
+        arguments: The command line arguments.
         model: The other model.
-        output: The file that was written; null where none was.
-        seed: Seed of everything random; null where nothing is.
-        samples: Samples run.
-        reference: The reference.
+        output: The file that was written; null if none was.
+        seed: Seed of the random numbers; null if the command draws none.
+        samples: Number of samples compared.
+        reference: The reference model.
         agreement: How far the outputs agree.
-        lost: What is lost, as the --max-drop counts it: of accuracy where there are labels, else by the worst
-            output.
-        outputs: Output by output: what it holds, and how far it is from the reference's.
-        layers: The layers that both have, in graph order.
-        starts: Where most of the error comes in; null where there is none.
+        lost: The loss, as --max-drop counts it: the drop in accuracy if the data have labels, else the loss of the
+            worst output.
+        outputs: Every output: what it holds, and how far it is from the reference's.
+        layers: The layers that both models have, in graph order.
+        starts: The layer that adds most of the error; null if there is no error.
     """
 
     schema_version: int
@@ -995,8 +1001,8 @@ class LayerInspection:
         weights: Number of weights.
         macs: Multiply-accumulates for one sample, where the shapes are known.
         bits: Bits of the weights by the plan in the metadata, or what the weights are stored as.
-        activation_bits: Bits of the activation it reads; absent where that is float.
-        reason: Why it would stay float; absent when it would not.
+        activation_bits: Bits of its input activation; absent if that is float.
+        reason: Why it would stay in float; absent if it would be quantized.
     """
 
     name: str
@@ -1011,26 +1017,26 @@ class LayerInspection:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectReport(Document):
-    """What was found, and which run found it.
+    """The result of a run, with the arguments that produced it.
 
     Attributes:
-        schema_version: Version of this document: raised when a key goes or comes to mean something else, not when
-            one is added.
+        schema_version: Version of this document's format. It is raised when a key is removed or changes its
+            meaning, not when one is added.
         tool_version: Version of msq-onnx.
-        arguments: The arguments as given.
-        model: The model that was read.
-        output: The file that was written; null where none was.
-        seed: Seed of everything random; null where nothing is.
-        producer: The tool that wrote it.
-        producer_version: Its version.
-        ir_version: Version of the format.
-        opset: Operator set.
+        arguments: The command line arguments.
+        model: The model file that was read.
+        output: The file that was written; null if none was.
+        seed: Seed of the random numbers; null if the command draws none.
+        producer: The tool that wrote the model.
+        producer_version: Version of that tool.
+        ir_version: Version of ONNX's file format (IR version).
+        opset: Version of the operator set `ai.onnx`.
         nodes: Number of nodes.
         bytes: Size of the model in bytes, with external data.
-        inputs: What must be fed.
-        outputs: What comes out.
-        layers: Layers in graph order.
-        kept: Other nodes that would stay float.
+        inputs: Inputs of the graph that a caller must feed.
+        outputs: Outputs of the graph.
+        layers: Layers that can be quantized, in graph order.
+        kept: Other nodes that would stay in float.
         plan: The bit plan in the model's metadata, by names of layers in the float model.
     """
 
@@ -1072,20 +1078,20 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class LintReport(Document):
-    """What was found, and which run found it.
+    """The result of a run, with the arguments that produced it.
 
     Attributes:
-        schema_version: Version of this document: raised when a key goes or comes to mean something else, not when
-            one is added.
+        schema_version: Version of this document's format. It is raised when a key is removed or changes its
+            meaning, not when one is added.
         tool_version: Version of msq-onnx.
-        arguments: The arguments as given.
-        model: The model that was read.
-        output: The file that was written; null where none was.
-        seed: Seed of everything random; null where nothing is.
+        arguments: The command line arguments.
+        model: The model file that was read.
+        output: The file that was written; null if none was.
+        seed: Seed of the random numbers; null if the command draws none.
         profile: The target.
-        errors: How many findings are errors.
-        warnings: How many findings are warnings.
-        findings: What the rules found.
+        errors: Number of findings that are errors.
+        warnings: Number of findings that are warnings.
+        findings: The findings.
     """
 
     schema_version: int
