@@ -421,8 +421,8 @@ fn a_ratio_counts_all_weights() {
         <float[16,16] a = {}, float[16,4] b = {}, float[4,900] big = {}>
         {
             h = MatMul (x, a)  r = Relu (h)  t = MatMul (r, b)
-            e = Einsum <equation = \"ij,jk->ik\"> (t, big)
-            l = ReduceMax <axes = [1]> (e)
+            e = Einsum <equation = \"ij,jk->k\"> (t, big)
+            l = ReduceMax <axes = [0]> (e)
             y = Add (t, l)
         }";
     let case = Case::new(&models::parse(text), &[("x", Npy::ramp(&[64, 16]))]);

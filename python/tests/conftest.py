@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ import pytest
 
 PYTHON = Path(__file__).resolve().parent.parent
 DIGITS = PYTHON.parent / "testdata" / "digits"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start jobs in the background so; the tests send the signal to themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if not os.environ.get("MSQ_ONNX_TEST_INSTALLED"):
     # The folder of sources, unless the tests are to be about an installed wheel.

@@ -38,7 +38,7 @@ def test_the_page_about_the_module_is_right(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((DIGITS / source).read_bytes())
     page = (PYTHON.parent / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     (tmp_path / "page.py").write_text("\n".join(blocks), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "page.py"]

@@ -9,7 +9,7 @@ use crate::report::Quality;
 use crate::report::repair::Repair;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{LayerPlan, WeightBits};
-use crate::search::guard::{Goal, Guarded, Work, is_severe, is_worse, repair};
+use crate::search::guard::{Goal, Guarded, SEVERE, Work, is_worse, loses, repair};
 
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
 const ALLOWED: f64 = 0.01;
@@ -25,7 +25,7 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     let scheme = &made.scheme;
     let eight = |plan: LayerPlan| plan.weights == WeightBits::whole(8);
     let few = || !scheme.layers().all(|layer| eight(scheme.layer_plan(layer)));
-    let severe = made.quality.as_ref().is_some_and(|quality| is_severe(&quality.outputs));
+    let severe = made.quality.as_ref().is_some_and(|quality| loses(&quality.outputs, SEVERE));
     if scheme.placement.roots().next().is_none() && few() && !severe {
         // Activations lose nothing here, and weights of few bits are what was asked for.
         return Ok((made, None));

@@ -6,7 +6,7 @@
 //! their work: stretches of neighbouring layers, and the nodes of one operator. Of the choice that does less work in float,
 //! halves of stretches go back to integers where that is still enough, the most costly ones first.
 
-use super::{Choice, Guard, Metrics, Unit, is_severe, loss};
+use super::{Choice, FEW_WEIGHTS, Guard, Metrics, RUINED, SEVERE, Unit, loses, loss};
 use crate::scheme::bit_plan::WeightBits;
 use crate::search::SearchError;
 use std::collections::BTreeSet;
@@ -164,10 +164,16 @@ impl Guard<'_, '_> {
     /// Keeps layers in float whose weights are to blame, from here on, whatever else is: `all` with these weights in float,
     /// and its metrics.
     pub(super) fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
-        if self.has_few_bits() && !is_severe(&without.outputs) {
+        if self.has_few_bits() && !loses(&without.outputs, SEVERE) {
             return Ok(None);
         }
         let Some((choice, metrics)) = self.to_blame(all, without)? else { return Ok(None) };
+        let weights = |layers: &[Unit]| layers.iter().map(|layer| layer.weights).sum::<u64>() as f64;
+        let freed = choice.weights.iter().map(|&layer| self.units.layers[layer].weights).sum::<u64>() as f64;
+        let are_few = freed <= FEW_WEIGHTS * weights(&self.units.layers);
+        if self.has_few_bits() && !are_few && !loses(&without.outputs, RUINED) {
+            return Ok(None);
+        }
         let mut best = self.best.clone();
         best.layers.extend(choice.weights.iter().copied());
         best.weights.clone_from(&choice.weights);

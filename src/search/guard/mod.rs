@@ -62,7 +62,11 @@ const TELLING: (usize, f64) = (64, 18.0);
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
 /// What outputs lose from which on weights of few bits are no longer what was asked for: of values, and of answers.
-const SEVERE: [f64; 2] = [0.1, 0.5];
+pub(crate) const SEVERE: [f64; 2] = [0.1, 0.5];
+/// The same for layers with more than [`FEW_WEIGHTS`] of all weights.
+const RUINED: [f64; 2] = [0.5, 0.5];
+/// Share of the weights that become float at less cost.
+const FEW_WEIGHTS: f64 = 0.1;
 /// How much better a network has to be for a change that costs nothing where it runs.
 const BETTER: f64 = 0.98;
 
@@ -375,11 +379,11 @@ pub(crate) fn is_worse(output: &OutputMetrics, samples: usize, allowed: f64) -> 
     exceeds(output.lost, answers(output, samples), allowed)
 }
 
-/// Whether hardly anything is left of an output.
-pub(crate) fn is_severe(outputs: &[OutputMetrics]) -> bool {
+/// Whether an output loses so much, of values or of answers.
+pub(crate) fn loses(outputs: &[OutputMetrics], [values, answers]: [f64; 2]) -> bool {
     let is_lost = |output: &OutputMetrics| match output.kind {
-        OutputKind::Values | OutputKind::Embedding => output.lost >= SEVERE[0],
-        OutputKind::Scores | OutputKind::Boxes | OutputKind::Sequence => output.lost >= SEVERE[1],
+        OutputKind::Values | OutputKind::Embedding => output.lost >= values,
+        OutputKind::Scores | OutputKind::Boxes | OutputKind::Sequence => output.lost >= answers,
     };
     outputs.iter().any(|output| is_lost(output) || !output.lost.is_finite())
 }

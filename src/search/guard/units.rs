@@ -29,6 +29,8 @@ pub(super) struct Unit {
     pub nodes: Vec<String>,
     /// Its work in multiply-accumulates for one sample.
     pub work: u64,
+    /// Its weights; none of an operator.
+    pub weights: u64,
 }
 
 /// What can be repaired.
@@ -57,10 +59,15 @@ impl Units {
             let name = node.label(graph).to_owned();
             match scheme.placement.nodes.get(&id) {
                 Some(Role::Layer(layer)) => {
-                    layers.push(Unit { nodes: vec![name.clone()], work: work(layer), name });
+                    layers.push(Unit {
+                        nodes: vec![name.clone()],
+                        work: work(layer),
+                        weights: layer.weights() as u64,
+                        name,
+                    });
                 }
                 Some(Role::Arithmetic | Role::ResidualSum { .. }) => {
-                    let unit = Unit { name: node.op().to_owned(), nodes: Vec::new(), work: 0 };
+                    let unit = Unit { name: node.op().to_owned(), nodes: Vec::new(), work: 0, weights: 0 };
                     let unit = operators.entry(node.op().to_owned()).or_insert(unit);
                     let elements = node.output(0).map_or(0, |value| shape(value).iter().product::<usize>());
                     unit.work += ELEMENT * elements as u64;
@@ -71,8 +78,12 @@ impl Units {
         }
         if layers.is_empty() {
             // Where nothing computes on integers, weights alone can be to blame.
-            let unit =
-                |layer: &Layer| Unit { name: layer.name.clone(), nodes: vec![layer.name.clone()], work: work(layer) };
+            let unit = |layer: &Layer| Unit {
+                name: layer.name.clone(),
+                nodes: vec![layer.name.clone()],
+                work: work(layer),
+                weights: layer.weights() as u64,
+            };
             layers.extend(scheme.weight_only.iter().map(unit));
         }
         let free = |&value: &ValueId| graph.constant(value).is_none() && !scheme.is_given(value);
