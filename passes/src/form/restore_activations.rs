@@ -11,7 +11,7 @@
 //! Results differ by rounding only. Exporters that spell the activations out gain too. Where a value between is read by
 //! others, nothing changes.
 
-use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, NodeProto, ValueId};
+use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError, Rewrite, in_turn};
 
 /// Writes activations in float as one operator.
@@ -106,7 +106,7 @@ fn scaled(graph: &Graph, node: &Node) -> Option<(ValueId, f32)> {
 /// The operand that is computed, and the number that is the other one.
 fn with_constant(graph: &Graph, node: &Node) -> Option<(ValueId, f32)> {
     let [a, b] = node.two_inputs()?;
-    let number = |value| graph.constant(value).and_then(|tensor| tensor.scalar_f32());
+    let number = |value| graph.constant(value).and_then(TensorProto::scalar_f32);
     match (number(a), number(b)) {
         (None, Some(number)) => Some((a, number)),
         (Some(number), None) => Some((b, number)),

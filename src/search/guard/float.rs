@@ -167,7 +167,7 @@ impl Guard<'_, '_> {
         if self.has_few_bits() && !loses(&without.outputs, SEVERE) {
             return Ok(None);
         }
-        let Some((choice, metrics)) = self.to_blame(all, without)? else { return Ok(None) };
+        let Some((choice, metrics)) = self.blamed_weights(all, without)? else { return Ok(None) };
         let weights = |layers: &[Unit]| layers.iter().map(|layer| layer.weights).sum::<u64>() as f64;
         let freed = choice.weights.iter().map(|&layer| self.units.layers[layer].weights).sum::<u64>() as f64;
         let are_few = freed <= FEW_WEIGHTS * weights(&self.units.layers);
@@ -186,7 +186,7 @@ impl Guard<'_, '_> {
 
     /// The fewest neighbours whose weights are to blame for most of what is lost with all layers in float: `all` with these
     /// weights in float, and its metrics.
-    fn to_blame(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
+    fn blamed_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
         let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
         while range.len() > 1 || found.is_none() {
