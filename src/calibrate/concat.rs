@@ -29,31 +29,23 @@ pub(super) fn join(model: &Model, scheme: &Scheme, activations: &mut IndexMap<St
         |&(id, node): &(NodeId, &Node)| node.is("Concat") && scheme.placement.nodes.get(&id) == Some(&Role::Arithmetic);
     let nodes: Vec<(NodeId, &Node)> = graph.nodes().filter(joins).collect();
     for (id, node) in nodes.into_iter().rev() {
-        let Some(result) = node.output(0).map(|output| written(scheme, graph, output)) else { continue };
+        let placement = &scheme.placement;
+        let Some(output) = node.output(0) else { continue };
+        let result = placement.root(placement.written_behind(graph, output));
         let named = |root: ValueId| graph.value(root).name();
         let Some(target) = activations.get(named(result)).copied() else { continue };
-        if scheme.placement.factor_of(graph, result) != 1.0 {
+        if placement.factor_of(graph, result) != 1.0 {
             continue;
         }
         for operand in node.inputs().iter().flatten() {
-            let root = scheme.placement.root(*operand);
+            let root = placement.root(*operand);
             let Some(own) = activations.get_mut(named(root)) else { continue };
-            let alone = || is_read_by(scheme, graph, root, id);
+            let alone = || scheme.is_read_by_one(graph, root, id);
             if may_move(scheme, graph, root, own, &target) && (alone() || is_alike(range(own), range(&target))) {
                 *own = target;
             }
         }
     }
-}
-
-/// The value whose quantizer stands behind a node: what it writes, or the last of the nodes that the quantizer absorbs.
-fn written(scheme: &Scheme, graph: &Graph, output: ValueId) -> ValueId {
-    let mut value = output;
-    while let Some(next) = graph.only_use(value).map(|u| u.node).filter(|n| scheme.placement.absorbed.contains_key(n)) {
-        let Some(output) = graph.node(next).output(0) else { break };
-        value = output;
-    }
-    scheme.placement.root(value)
 }
 
 /// Whether a value may have the quantizer of another.
@@ -72,17 +64,6 @@ fn may_move(
         && placement.floor_of(graph, value).is_none()
         && (!placement.is_clamped(graph, value) || zero_is_least)
         && placement.bound_of(graph, value).is_none_or(|bound| range(target).max <= bound)
-}
-
-/// Whether only this node reads a value, itself or moved.
-fn is_read_by(scheme: &Scheme, graph: &Graph, root: ValueId, node: NodeId) -> bool {
-    let placement = &scheme.placement;
-    let reads = |reader: NodeId| reader == node || placement.nodes.get(&reader) == Some(&Role::Movement);
-    let mut held = placement.values.iter().filter(|(_, from)| **from == root).map(|(&value, _)| value);
-    held.all(|value| {
-        let entry = graph.value(value);
-        entry.uses().iter().all(|u| reads(u.node)) && entry.captures().is_empty() && !graph.is_output(value)
-    })
 }
 
 /// Whether a quantizer for the one range serves values of the other about as well.

@@ -290,17 +290,19 @@ impl Scheme {
         if self.given.contains(&root) || self.group_of(&layer.name).is_some() {
             return None;
         }
-        let reads = |node: NodeId| {
-            node == layer.node || self.placement.nodes.get(&node).is_some_and(|role| *role == Role::Movement)
-        };
-        let alone = |value: ValueId| {
-            let entry = graph.value(value);
-            entry.uses().iter().all(|u| reads(u.node)) && entry.captures().is_empty() && !graph.is_output(value)
-        };
-        let mut held = values.iter().filter(|(_, from)| **from == root).map(|(&value, _)| value);
         let constant = graph.constant(root).is_some();
         let bounded = self.placement.bound_of(graph, root).or(self.placement.floor_of(graph, root)).is_some();
-        (!constant && !bounded && held.all(alone)).then_some(root)
+        (!constant && !bounded && self.is_read_by_one(graph, root, layer.node)).then_some(root)
+    }
+
+    /// Whether only this node reads a value with a quantizer of its own, itself or moved.
+    pub(crate) fn is_read_by_one(&self, graph: &Graph, root: ValueId, node: NodeId) -> bool {
+        let reads = |reader: NodeId| reader == node || self.placement.nodes.get(&reader) == Some(&Role::Movement);
+        let mut held = self.placement.values.iter().filter(|(_, from)| **from == root).map(|(&value, _)| value);
+        held.all(|value| {
+            let entry = graph.value(value);
+            entry.uses().iter().all(|u| reads(u.node)) && entry.captures().is_empty() && !graph.is_output(value)
+        })
     }
 
     /// The plan that the run uses: entries of layers left in float say so.
