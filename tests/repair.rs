@@ -84,7 +84,42 @@ fn a_layer_that_loses_a_feature_computes_in_float() {
     assert!(report.float_work > 0.0 && report.float_work < 0.5, "{}", report.float_work);
 }
 
-/// The same bytes with any number of threads, and by the plan that the run wrote down.
+/// A layer whose channels each have one large weight, beside which few bits leave nothing of the others.
+fn lone_weights() -> Model {
+    let text = "g (float[N,4,8,8] x) => (float[N,4,8,8] y)
+         <float[16,4,3,3] a = {}, float[16,16,3,3] b = {}, float[4,16,3,3] c = {}>
+         { t0 = Conv <pads = [1,1,1,1]> (x, a)  r0 = Relu (t0)
+           t1 = Conv <pads = [1,1,1,1]> (r0, b)  r1 = Relu (t1)
+           y = Conv <pads = [1,1,1,1]> (r1, c) }";
+    let mut proto = models::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> {text}"));
+    models::fill(&mut proto);
+    let weights = proto.graph.as_mut().unwrap().initializer.iter_mut().find(|tensor| tensor.name() == "b").unwrap();
+    let largest = weights.float_data.iter().fold(0.0_f32, |most, weight| most.max(weight.abs()));
+    weights.float_data.iter_mut().step_by(16 * 9).for_each(|weight| *weight = 12.0 * largest);
+    import(proto).unwrap()
+}
+
+#[test]
+fn a_layer_that_few_bits_ruin_gets_eight() {
+    let model = lone_weights();
+    let four = |options: &mut Options| {
+        options.scheme.plan = BitPlan::uniform(LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() });
+    };
+    let left = run(&model, |options| {
+        four(options);
+        options.repair.repair = false;
+    });
+    let repaired = run(&model, four);
+    let report = repaired.report.repair.as_ref().unwrap();
+    assert_eq!(report.eight_bit_weights, ["t1"], "{report:?}");
+    assert!(report.float_weights.is_empty() && report.float_layers.is_empty(), "{report:?}");
+    assert!(worst(&left) < 10.0 && worst(&repaired) > 15.0, "{} → {} dB", worst(&left), worst(&repaired));
+    let bits: Vec<_> = repaired.report.layers.iter().filter_map(|layer| layer.weight_bits).collect();
+    assert_eq!(bits, [4, 8, 4].map(WeightBits::whole));
+    let again = run(&model, |options| options.scheme.plan = repaired.report.plan.clone());
+    assert_eq!(bytes(&repaired), bytes(&again));
+}
+
 /// Few bits, and activations in float, do not keep a layer from float weights where without it hardly anything is left of
 /// the outputs.
 #[test]
@@ -108,6 +143,7 @@ fn a_layer_for_which_no_bits_are_enough_gets_float_weights_at_every_width() {
     }
 }
 
+/// The same bytes with any number of threads, and by the plan that the run wrote down.
 #[test]
 fn repairs_are_reproducible() {
     let model = mixed_units();

@@ -31,6 +31,7 @@ output = "out"
 
 [options]
 samples = 32
+no-repair = true
 
 [models.digits]
 path = "digits.onnx"

@@ -61,6 +61,10 @@ fn repaired(repair: &Repair) -> String {
     if wide > 0 {
         done.push(format!("{wide} {} in 16 bits", if wide == 1 { "layer" } else { "layers" }));
     }
+    let eight = repair.eight_bit_weights.len();
+    if eight > 0 {
+        done.push(format!("8 bits for the weights of {eight} {}", if eight == 1 { "layer" } else { "layers" }));
+    }
     if layers > 0 {
         let weights = match repair.float_weights.len() {
             0 => String::new(),

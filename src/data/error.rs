@@ -357,9 +357,6 @@ pub enum NpyError {
     /// A header of absurd length.
     #[error("its header is {0} bytes long")]
     HeaderLength(usize),
-    /// Columns before rows.
-    #[error("it is in Fortran order: save it again with `numpy.ascontiguousarray`")]
-    FortranOrder,
     /// Pickled Python objects.
     #[error("it holds Python objects: save it again with a numeric dtype")]
     Objects,

@@ -1,5 +1,7 @@
 //! The `.npy` form of `NumPy`: the header, and rows read at their offsets.
 //!
+//! An array in Fortran order is brought into rows once, in an unnamed temporary file: its rows lie scattered over all of it.
+//!
 //! The header is a Python dictionary with three fixed keys. It is parsed without recursion and with checked sizes,
 //! because calibration files may be untrusted: no header makes the reader overflow, recurse or allocate by an unchecked
 //! number.
@@ -7,7 +9,7 @@
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use msq_passes::ir::DataType;
@@ -20,6 +22,8 @@ use super::positional::PositionalFile;
 const HEADER_LIMIT: usize = 1 << 20;
 /// The largest array read: more is a broken or hostile header.
 const SIZE_LIMIT: u64 = 64 << 30;
+/// Bytes of rows that are brought into order at a time.
+const BAND: usize = 64 << 20;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub(super) struct Header {
     pub(super) dtype: DataType,
     pub(super) big_endian: bool,
     pub(super) shape: Vec<usize>,
+    /// Whether the first axis varies fastest.
+    fortran: bool,
     /// Offset of the first element.
     pub(super) data_start: u64,
     /// Bytes of one element.
@@ -108,11 +114,9 @@ fn parse(text: &str, data_start: u64) -> Result<Header, NpyError> {
         return Err(NpyError::Header("a missing key".to_owned()));
     };
     // The order has no meaning for one axis, and NumPy writes either.
-    if fortran && shape.len() > 1 {
-        return Err(NpyError::FortranOrder);
-    }
+    let fortran = fortran && shape.len() > 1;
     let width = width(dtype).ok_or_else(|| NpyError::ElementType(dtype.to_string()))?;
-    let header = Header { dtype, big_endian, shape, data_start, width };
+    let header = Header { dtype, big_endian, shape, fortran, data_start, width };
     header.payload()?;
     Ok(header)
 }
@@ -210,6 +214,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Where element `place` of an array in C order lies in Fortran order.
+fn fortran_offset(mut place: usize, axes: &[usize]) -> usize {
+    let mut offset = 0;
+    let mut stride: usize = axes.iter().product();
+    for &axis in axes.iter().rev() {
+        stride /= axis;
+        offset += place % axis * stride;
+        place /= axis;
+    }
+    offset
+}
+
 /// An array on disk whose first axis counts rows, read a few rows at a time.
 #[derive(Debug)]
 pub(super) struct Rows {
@@ -229,12 +245,42 @@ impl Rows {
         let npy = |reason| DataError::Npy { place: Box::new(place.clone()), reason };
         let header = Header::read(&mut file).map_err(npy)?;
         header.check_payload(length.saturating_sub(header.data_start)).map_err(npy)?;
-        Ok(Self::new(file, header.data_start, header, place))
+        Self::new(file, header.data_start, header, place.clone()).map_err(npy)
     }
 
     /// Elements that start at `start` of `file`; the caller checked that they are all there.
-    pub(super) fn new(file: File, start: u64, header: Header, place: Place) -> Self {
-        Self { file: PositionalFile::new(file), start, header, place }
+    pub(super) fn new(file: File, start: u64, header: Header, place: Place) -> Result<Self, NpyError> {
+        let rows = Self { file: PositionalFile::new(file), start, header, place };
+        if rows.header.fortran { rows.ordered(BAND) } else { Ok(rows) }
+    }
+
+    /// The rows of an array in Fortran order, one after the other in a temporary file. As many are written at a time as take
+    /// `band` bytes.
+    fn ordered(self, band: usize) -> Result<Self, NpyError> {
+        let Header { ref shape, width, .. } = self.header;
+        let (count, axes) = (shape[0], &shape[1..]);
+        let places: usize = axes.iter().product();
+        let mut spool = BufWriter::with_capacity(1 << 18, tempfile::tempfile()?);
+        let rows_at_once = (band / (places * width).max(1)).clamp(1, count.max(1));
+        let mut first = 0;
+        while first < count && places > 0 {
+            let rows = rows_at_once.min(count - first);
+            let mut ordered = vec![0; rows * places * width];
+            let mut column = vec![0; rows * width];
+            for place in 0..places {
+                let offset = fortran_offset(place, axes) * count + first;
+                self.file.read_exact_at(&mut column, self.start + (offset * width) as u64)?;
+                for (row, element) in column.chunks_exact(width).enumerate() {
+                    let at = (row * places + place) * width;
+                    ordered[at..at + width].copy_from_slice(element);
+                }
+            }
+            spool.write_all(&ordered)?;
+            first += rows;
+        }
+        let file = spool.into_inner().map_err(|e| NpyError::Read(e.into_error()))?;
+        let header = Header { fortran: false, ..self.header };
+        Ok(Self { file: PositionalFile::new(file), start: 0, header, place: self.place })
     }
 
     pub(super) fn shape(&self) -> &[usize] {
@@ -277,5 +323,29 @@ impl Rows {
         self.file.read_exact_at(&mut bytes, offset).map_err(|e| npy(NpyError::Read(e)))?;
         let array = Array::from_bytes(self.header.dtype, self.header.big_endian, shape, &bytes);
         array.ok_or_else(|| npy(NpyError::ElementType(self.header.dtype.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_of_any_size_give_the_same_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let text = "{'descr': '|u1', 'fortran_order': True, 'shape': (5, 2, 3), }\n";
+        let length = (text.len() as u16).to_le_bytes();
+        let elements: Vec<u8> = (0..30).collect();
+        std::fs::write(&path, [b"\x93NUMPY\x01\x00", &length[..], text.as_bytes(), &elements].concat()).unwrap();
+        for band in [0, 6, 7, 13, 1000] {
+            let mut file = File::open(&path).unwrap();
+            let header = Header::read(&mut file).unwrap();
+            let place = Place::file(&path);
+            let rows = Rows { file: PositionalFile::new(file), start: header.data_start, header, place };
+            let array = rows.ordered(band).unwrap().read_all().unwrap();
+            assert_eq!(array.to_f32()[..7], [0.0, 10.0, 20.0, 5.0, 15.0, 25.0, 1.0], "{band}");
+            assert_eq!(array.to_f32()[24..], [4.0, 14.0, 24.0, 9.0, 19.0, 29.0], "{band}");
+        }
     }
 }

@@ -69,7 +69,7 @@ impl Archive {
                 }
                 _ => (inflate(member, header.payload()?)?, 0),
             };
-            Ok(Rows::new(file, start, header, place))
+            Rows::new(file, start, header, place)
         })
     }
 

@@ -62,7 +62,12 @@ pub(crate) fn prepare(
     let folded = pipelines::fold(constants).observed(observer).run(model)?;
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
+    let unknown = without_shape(model);
     pipelines::canonicalize(batch_norm == BatchNorm::Fold, kept).observed(observer).run(model)?;
+    if without_shape(model) > unknown {
+        // What a pass wrote has no shape yet, and without shapes nobody knows what a node costs.
+        annotate(model, backend);
+    }
     // A second check, since finite statistics can produce infinite weights when they are folded.
     refuse_non_finite(model)
 }
@@ -82,6 +87,13 @@ fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Prepa
     let declined = upgrade.and_then(|record| record.outcome.declined.first());
     let (node, reason) = declined.map(|d| (d.site.clone(), d.reason.clone())).unwrap_or_default();
     Err(PrepareError::OldOpset { opset, node, reason })
+}
+
+/// Values that nodes write and whose shape is not known.
+fn without_shape(model: &Model) -> usize {
+    let graph = &model.graph;
+    let written = graph.nodes().flat_map(|(_, node)| node.outputs().iter().flatten());
+    written.filter(|&&value| graph.value(value).shape().is_none()).count()
 }
 
 /// Writes the types and shapes that the engine can infer into the graph.

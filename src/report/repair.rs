@@ -25,6 +25,8 @@ pub struct Repair {
     pub float_layers: Vec<String>,
     /// Those of them whose weights are float as well.
     pub float_weights: Vec<String>,
+    /// Layers whose weights now have 8 bits instead of fewer.
+    pub eight_bit_weights: Vec<String>,
     /// Operators whose nodes now compute in float.
     pub float_operators: Vec<String>,
     /// Share of the network's multiply-accumulates that is now done in float.

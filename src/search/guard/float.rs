@@ -34,7 +34,25 @@ enum Part {
     Operator(usize),
 }
 
+/// What weights become that few bits ruin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Freed {
+    /// Integers of 8 bits.
+    Eight,
+    /// Floats.
+    Float,
+}
+
 impl Choice {
+    /// With other weights of these layers.
+    fn freeing(mut self, freed: Freed, layers: Range<usize>) -> Self {
+        match freed {
+            Freed::Eight => self.eight.extend(layers),
+            Freed::Float => self.weights.extend(layers),
+        }
+        self
+    }
+
     /// With one more part in float.
     fn with(mut self, part: &Part) -> Self {
         match part {
@@ -161,32 +179,51 @@ impl Guard<'_, '_> {
         !self.units.layers.iter().all(eight)
     }
 
-    /// Keeps layers in float whose weights are to blame, from here on, whatever else is: `all` with these weights in float,
-    /// and its metrics.
+    /// Gives layers whose weights are to blame 8 bits, where they have fewer and 8 are enough, and leaves them in float
+    /// otherwise: from here on, whatever else is. Finds `all` with these weights, and its metrics.
     pub(super) fn free_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
-        if self.has_few_bits() && !loses(&without.outputs, SEVERE) {
+        let has_few_bits = self.has_few_bits();
+        if has_few_bits && !loses(&without.outputs, SEVERE) {
             return Ok(None);
         }
-        let Some((choice, metrics)) = self.blamed_weights(all, without)? else { return Ok(None) };
+        let freed = if has_few_bits && self.are_eight_enough(all, without)? { Freed::Eight } else { Freed::Float };
+        let Some((layers, choice, metrics)) = self.blamed_weights(freed, all, without)? else { return Ok(None) };
         let weights = |layers: &[Unit]| layers.iter().map(|layer| layer.weights).sum::<u64>() as f64;
-        let freed = choice.weights.iter().map(|&layer| self.units.layers[layer].weights).sum::<u64>() as f64;
-        let are_few = freed <= FEW_WEIGHTS * weights(&self.units.layers);
-        if self.has_few_bits() && !are_few && !loses(&without.outputs, RUINED) {
+        let are_few = weights(&self.units.layers[layers.clone()]) <= FEW_WEIGHTS * weights(&self.units.layers);
+        if has_few_bits && !are_few && !loses(&without.outputs, RUINED) {
             return Ok(None);
         }
-        let mut best = self.best.clone();
-        best.layers.extend(choice.weights.iter().copied());
-        best.weights.clone_from(&choice.weights);
-        let what = "their activations alone".to_owned();
-        let Some(own) = self.metrics_of(&what, &best)? else { return Ok(None) };
-        self.note(what, &own, true);
+        let mut best = self.best.clone().freeing(freed, layers.clone());
+        if freed == Freed::Float {
+            best.layers.extend(layers);
+        }
+        let what = match freed {
+            Freed::Eight => "their weights alone",
+            Freed::Float => "their activations alone",
+        };
+        let Some(own) = self.metrics_of(what, &best)? else { return Ok(None) };
+        self.note(what.to_owned(), &own, true);
         self.keep(best, own);
         Ok(Some((choice, metrics)))
     }
 
-    /// The fewest neighbours whose weights are to blame for most of what is lost with all layers in float: `all` with these
-    /// weights in float, and its metrics.
-    fn blamed_weights(&mut self, all: &Choice, without: &Metrics) -> Result<Option<Measured>, SearchError> {
+    /// Whether 8 bits for all weights take most of what is lost with all layers in float.
+    fn are_eight_enough(&mut self, all: &Choice, without: &Metrics) -> Result<bool, SearchError> {
+        let what = "all layers in float, with weights of 8 bits";
+        let choice = all.clone().freeing(Freed::Eight, 0..self.units.layers.len());
+        let Some(metrics) = self.metrics_of(what, &choice)? else { return Ok(false) };
+        self.note(what.to_owned(), &metrics, false);
+        Ok(loss(&metrics) <= WORTH * loss(without))
+    }
+
+    /// The fewest neighbours whose weights are to blame for most of what is lost with all layers in float: these, `all` with
+    /// their weights freed, and its metrics.
+    fn blamed_weights(
+        &mut self,
+        freed: Freed,
+        all: &Choice,
+        without: &Metrics,
+    ) -> Result<Option<(Range<usize>, Choice, Metrics)>, SearchError> {
         let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
         while range.len() > 1 || found.is_none() {
@@ -194,19 +231,23 @@ impl Guard<'_, '_> {
             let mut best: Option<(Range<usize>, Choice, Metrics)> = None;
             for start in range.clone().step_by(length) {
                 let piece = start..range.end.min(start + length);
-                let mut choice = all.clone();
-                choice.weights.extend(piece.clone());
+                let choice = all.clone().freeing(freed, piece.clone());
+                let weights = match freed {
+                    Freed::Eight => "weights of 8 bits",
+                    Freed::Float => "float weights",
+                };
                 let what =
-                    format!("all layers in float, with float weights: {}", self.words(&Part::Layers(piece.clone())));
+                    format!("all layers in float, with {weights}: {}", self.words(&Part::Layers(piece.clone())));
                 let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(found) };
                 self.note(what, &metrics, false);
                 if best.as_ref().is_none_or(|(.., other)| loss(&metrics) < loss(other)) {
                     best = Some((piece, choice, metrics));
                 }
             }
-            let Some((piece, choice, metrics)) = best.filter(|(.., metrics)| loss(metrics) <= most) else { break };
-            let whole = piece == range;
-            (range, found) = (piece, Some((choice, metrics)));
+            let Some(least) = best.filter(|(.., metrics)| loss(metrics) <= most) else { break };
+            let whole = least.0 == range;
+            range = least.0.clone();
+            found = Some(least);
             if whole {
                 break;
             }

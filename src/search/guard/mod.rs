@@ -16,7 +16,8 @@
 //!    takes, then as little of each as it takes.
 //!
 //! Few bits are asked for, not a fault: where all activations in float lose nearly as much, nothing else is tried, unless
-//! hardly anything is left of the outputs. Then a few layers may be to blame for which no few bits are enough.
+//! hardly anything is left of the outputs. Then a few layers may be to blame for which few bits are not enough: they get 8
+//! bits, or float weights where 8 bits are not enough either.
 //!
 //! Of many choices that lose about as much, the one with the fewest wrong answers has been lucky: one is taken only if what
 //! it loses is little by its distance too, judged by all trials ([`Guard::is_met_again`]).
@@ -65,7 +66,7 @@ const SECONDS: [f64; 2] = [20.0, 60.0];
 pub(crate) const SEVERE: [f64; 2] = [0.1, 0.5];
 /// The same for layers with more than [`FEW_WEIGHTS`] of all weights.
 const RUINED: [f64; 2] = [0.5, 0.5];
-/// Share of the weights that become float at less cost.
+/// Share of the weights that get more bits at less cost.
 const FEW_WEIGHTS: f64 = 0.1;
 /// How much better a network has to be for a change that costs nothing where it runs.
 const BETTER: f64 = 0.98;
@@ -235,6 +236,8 @@ struct Choice {
     wide: bool,
     /// Those of them whose weights stay float as well.
     weights: BTreeSet<usize>,
+    /// Layers whose weights have 8 bits instead of fewer.
+    eight: BTreeSet<usize>,
     /// Operators whose nodes compute in float.
     operators: BTreeSet<usize>,
 }
@@ -365,6 +368,7 @@ impl<'a, 'm> Guard<'a, 'm> {
             wide_layers: if self.best.wide { layers.clone() } else { Vec::new() },
             float_layers: if self.best.wide { Vec::new() } else { layers },
             float_weights: names(&self.units.layers, &self.best.weights),
+            eight_bit_weights: names(&self.units.layers, &self.best.eight),
             float_operators: names(&self.units.operators, &self.best.operators),
             float_work: if self.best.wide { 0.0 } else { self.work(&self.best) },
             cut_short: self.trials.cut_short,
@@ -414,9 +418,14 @@ impl Choice {
         for (&value, &observer) in &self.ranges {
             plan.ranges.insert(units.values[value].clone(), observer);
         }
+        for &layer in &self.eight {
+            let name = &units.layers[layer].name;
+            let LayerPlan { activations, .. } = base.layer(name).unwrap_or_default();
+            plan.layers.insert(name.clone(), LayerPlan { activations, ..LayerPlan::default() });
+        }
         for &layer in &self.layers {
             let name = &units.layers[layer].name;
-            let own = base.layer(name).unwrap_or_default();
+            let own = plan.layer(name).unwrap_or_default();
             let activations = if self.wide { ActivationBits::Bits(WIDE) } else { ActivationBits::Float };
             let stored = LayerPlan { activations, ..own };
             let entry = if self.weights.contains(&layer) { LayerPlan::FLOAT } else { stored };
