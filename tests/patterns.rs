@@ -97,6 +97,28 @@ fn activations_in_float_are_one_operator() {
     }
 }
 
+/// Integer kernels of a hard swish cost more than depthwise convolutions save, also where the model has one operator for it.
+#[test]
+fn operators_that_passes_write_have_prices() {
+    let stack = |activation: &str| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[N,32,56,56] x) => (float[N,32,56,56] y)
+             <float[32,1,3,3] v = {{}}, float[32,1,3,3] w = {{}}> {{
+               a = Conv <pads = [1, 1, 1, 1], group = 32> (x, v) b = {activation} (a)
+               c = Conv <pads = [1, 1, 1, 1], group = 32> (b, w) y = {activation} (c) }}"
+        );
+        let scratch = Scratch::new();
+        let mut proto = models::parse(&text);
+        models::fill(&mut proto);
+        let float = models::write(&scratch.path("float.onnx"), &proto);
+        let (data, output) = (write_data(&scratch, &float), scratch.out("out.onnx"));
+        msq(args![float, "-o", output, "--calib", data, "--no-repair", "-q"]).ok();
+        let printed = msq(args!["print", output]).ok().stdout;
+        (printed.matches(" QuantizeLinear").count(), printed.matches(&format!("{activation} (")).count())
+    };
+    assert_eq!(stack("HardSwish"), (0, 2));
+}
+
 /// Operands of `Concat` that nothing else reads are on the grid of the result, and integers are copied; a `Relu` that a
 /// quantizer stands for keeps its own where the result goes below zero.
 #[test]

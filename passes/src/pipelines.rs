@@ -73,8 +73,8 @@ pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
         )
 }
 
-/// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them; products
-/// and sums of the operators `kept`, which the caller wants in float, are not folded.
+/// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them; nodes of
+/// the operators `kept`, which the caller wants in float, are neither folded nor written in another way.
 pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a> {
     Pipeline::new("canonicalize", "few forms of the same thing, each layer with all that it can take in")
         .with(
@@ -102,7 +102,7 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
              for what follows a layer",
         )
         .with(
-            FuseBounds { kept: kept.to_vec() },
+            FuseBounds,
             "before `fuse-affine` and before `rewrite-activations`, which know `Relu` and `Clip`",
         )
         .with(
@@ -116,12 +116,20 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             "before `fuse-affine`: a batch-norm may stand between a layer and an affine",
         )
         .with(
-            FuseAffine { kept: kept.to_vec() },
+            FuseAffine,
             "before `rewrite-activations`: an affine may stand between a layer and its activation",
         )
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
+        .sealing(sealed(kept))
+}
+
+/// Of the operators to keep, those whose nodes passes take away or write in another way. These layers take in what stands
+/// around them and stay what they are.
+fn sealed(kept: &[String]) -> Vec<String> {
+    let stays = |op: &str| matches!(op, "Conv" | "ConvTranspose" | "Gemm");
+    kept.iter().filter(|op| !stays(op)).cloned().collect()
 }
 
 /// Scales channels between layers, which keeps the outputs but not what lies between: for quantization only.

@@ -75,8 +75,11 @@ fn repaired(repair: &Repair) -> String {
     if !repair.float_operators.is_empty() {
         done.push(format!("{} in float", repair.float_operators.join(", ")));
     }
-    let cost =
-        if repair.float_work > 0.0 { format!(", {} of the work", share(repair.float_work)) } else { String::new() };
+    let cost = match repair.float_work {
+        work if work > 0.99 => ", no faster than float".to_owned(),
+        work if work > 0.0 => format!(", {} of the work", share(work)),
+        _ => String::new(),
+    };
     if done.is_empty() && repair.reached {
         return format!("not needed: loss {} on {} samples", share(repair.before.lost), repair.samples);
     }

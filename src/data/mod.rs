@@ -256,6 +256,21 @@ impl Dataset {
         Ok(self.subset(&places))
     }
 
+    /// Whether several samples are all the same, as far as `looked_at` of them show.
+    pub(crate) fn is_one_repeated(&self, looked_at: usize) -> Result<bool, DataError> {
+        let (_, some) = self.split(looked_at.min(self.len()));
+        if some.len() < 2 {
+            return Ok(false);
+        }
+        let first = some.sample(0)?;
+        for at in 1..some.len() {
+            if some.sample(at)? != first {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Two parts without a common sample: all but `held_out` samples, and `held_out` evenly spread ones.
     pub fn split(&self, held_out: usize) -> (Self, Self) {
         let held = spread(self.len(), held_out);

@@ -57,6 +57,8 @@ use std::time::Instant;
 
 /// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
+/// Samples compared to see whether all are the same.
+const REPEATED: usize = 8;
 
 /// A quantized model and the report of its making.
 #[derive(Clone, Debug)]
@@ -247,10 +249,18 @@ impl Prepared {
             repair,
             search: None,
         };
+        report.notes.extend(repetition(calibration)?);
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
+}
+
+/// A note on data that is one sample many times over, which mistakes in scripts leave.
+fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
+    let repeated = !synthetic && data.is_one_repeated(REPEATED)?;
+    let note = || format!("{}: all that were looked at are the same, so ranges come from one input", data.describe());
+    Ok(repeated.then(note))
 }
 
 /// Pool for what runs in parallel besides the engine.

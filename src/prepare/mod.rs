@@ -47,7 +47,8 @@ fn finite(tensor: &TensorProto) -> Result<(), PrepareError> {
 }
 
 /// Runs the passes that keep the function and simplify the form. What the engine can infer of a model it knows is
-/// used; of one it does not, the passes do what they can without. Nodes of the operators `kept` are not folded into layers.
+/// used; of one it does not, the passes do what they can without. Nodes of the operators `kept`
+/// are neither folded into layers nor written in another way.
 pub(crate) fn prepare(
     model: &mut Model,
     batch_norm: BatchNorm,

@@ -390,6 +390,11 @@ impl Graph {
         self.node_mut(id).proto.name = name;
     }
 
+    /// Sets the domain of a node's operator; empty for the default one.
+    pub(crate) fn set_domain(&mut self, id: NodeId, domain: &str) {
+        self.node_mut(id).proto.domain = (!domain.is_empty()).then(|| domain.to_owned());
+    }
+
     /// Sets an attribute, replacing one of the same name.
     pub fn set_attribute(&mut self, id: NodeId, attribute: super::AttributeProto) {
         let attributes = &mut self.node_mut(id).proto.attribute;

@@ -47,6 +47,11 @@ impl Model {
         }
     }
 
+    /// Imports a domain no longer.
+    pub(crate) fn drop_opset(&mut self, domain: &str) {
+        self.proto.opset_import.retain(|entry| normal_domain(entry.domain()) != normal_domain(domain));
+    }
+
     /// The value stored under a metadata key.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.proto.metadata_props.iter().find(|e| e.key() == key).map(StringStringEntryProto::value)

@@ -1,6 +1,6 @@
 //! Pipelines: ordered lists of passes, each pass with the reason for its place.
 
-use crate::ir::{Model, check};
+use crate::ir::{Model, Node, NodeId, check};
 use crate::pass::{Outcome, Pass, PassError};
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -38,8 +38,12 @@ pub struct Pipeline<'a> {
     name: &'static str,
     about: &'static str,
     steps: Vec<Step<'a>>,
+    sealed: Vec<String>,
     observer: Option<&'a dyn PassObserver>,
 }
+
+/// The domain of nodes that no pass may touch.
+const SEALED: &str = "sealed";
 
 /// What is to be said of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ pub struct StepDescription {
 impl<'a> Pipeline<'a> {
     /// An empty list.
     pub(crate) fn new(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, steps: Vec::new(), observer: None }
+        Self { name, about, steps: Vec::new(), sealed: Vec::new(), observer: None }
     }
 
     /// Appends a pass, with the reason for its place.
@@ -91,6 +95,12 @@ impl<'a> Pipeline<'a> {
         self
     }
 
+    /// Keeps the nodes of these operators as they are: while the passes run they are of a domain that none of them knows.
+    #[must_use]
+    pub(crate) fn sealing(self, operators: Vec<String>) -> Self {
+        Self { sealed: operators, ..self }
+    }
+
     /// Shows `observer` what each pass leaves.
     #[must_use]
     pub fn observed(self, observer: Option<&'a dyn PassObserver>) -> Self {
@@ -99,6 +109,25 @@ impl<'a> Pipeline<'a> {
 
     /// Runs the passes. Nodes are put back in topological order after each.
     pub fn run(self, model: &mut Model) -> Result<Vec<Record>, PassError> {
+        let is_sealed = |node: &Node| self.sealed.iter().any(|op| node.is(op));
+        let nodes = model.graph.nodes();
+        let sealed: Vec<NodeId> = nodes.filter(|(_, node)| is_sealed(node)).map(|(id, _)| id).collect();
+        if sealed.is_empty() {
+            return self.run_steps(model);
+        }
+        sealed.iter().for_each(|&id| model.graph.set_domain(id, SEALED));
+        model.set_opset(SEALED, 1);
+        let records = self.run_steps(model);
+        for id in sealed {
+            if model.graph.contains_node(id) {
+                model.graph.set_domain(id, "");
+            }
+        }
+        model.drop_opset(SEALED);
+        records
+    }
+
+    fn run_steps(&self, model: &mut Model) -> Result<Vec<Record>, PassError> {
         let validate = cfg!(debug_assertions);
         if validate {
             check(model).map_err(PassError::Invalid)?;

@@ -26,11 +26,8 @@ use std::collections::HashSet;
 const SPREAD: f64 = 16.0;
 
 /// Folds elementwise constants into the layers before them.
-#[derive(Clone, Debug, Default)]
-pub struct FuseAffine {
-    /// Operators whose nodes stay as they are.
-    pub kept: Vec<String>,
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FuseAffine;
 
 impl Pass for FuseAffine {
     fn name(&self) -> &'static str {
@@ -46,9 +43,6 @@ impl Pass for FuseAffine {
         let nodes = model.graph.node_ids().collect();
         in_turn(model, nodes, |model, id| {
             let Some((input, constant)) = operands(&model.graph, model.graph.node(id)) else { return Ok(None) };
-            if self.kept.iter().any(|op| op == model.graph.node(id).op()) {
-                return Err("it is to stay in float".into());
-            }
             let (site, affine) = site(model, id, input, constant)?;
             refuse_units(model, id, &site, &affine)?;
             Ok(Some(fold(model, id, &site, &affine)?))

@@ -22,11 +22,8 @@ use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto,
 use crate::pass::{Found, Operand, Outcome, Pass, PassError, Rewrite, in_turn};
 
 /// Writes `Max` and `Min` with constants as `Clip`.
-#[derive(Clone, Debug, Default)]
-pub struct FuseBounds {
-    /// Operators whose nodes stay as they are.
-    pub kept: Vec<String>,
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FuseBounds;
 
 impl Pass for FuseBounds {
     fn name(&self) -> &'static str {
@@ -42,7 +39,7 @@ impl Pass for FuseBounds {
         let nodes = model.graph.node_ids().collect();
         in_turn(model, nodes, |model, id| {
             let node = model.graph.node(id);
-            if !node.domain().is_empty() || self.kept.iter().any(|op| op == node.op()) {
+            if !node.domain().is_empty() {
                 return Ok(None);
             }
             found(model, id, has_inputs)

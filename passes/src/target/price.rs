@@ -62,6 +62,8 @@ pub struct ConvolutionPrices {
     pub product: f64,
     /// Per position, P for each group.
     pub position: f64,
+    /// The same in its place, where the inputs are fewer than the lanes: as they lie, they fill no lanes.
+    pub planar_position: f64,
     /// The same, in addition, where there is more than one group.
     pub grouped_position: f64,
     /// Per position and row of the kernel, where columns have to be gathered.

@@ -236,8 +236,7 @@ impl Guard<'_, '_> {
                     Freed::Eight => "weights of 8 bits",
                     Freed::Float => "float weights",
                 };
-                let what =
-                    format!("all layers in float, with {weights}: {}", self.words(&Part::Layers(piece.clone())));
+                let what = format!("all layers in float, with {weights}: {}", self.words(&Part::Layers(piece.clone())));
                 let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(found) };
                 self.note(what, &metrics, false);
                 if best.as_ref().is_none_or(|(.., other)| loss(&metrics) < loss(other)) {

@@ -38,8 +38,9 @@ const MOMENTS: usize = 1 << 30;
 /// Bits from which on layers are rounded to nearest.
 const WIDE: BitRate = BitRate::whole(6);
 
-/// What a layer's integers depend on, besides the network: its plan, the scale of what it reads, and whether scales are halves.
-type Key = (String, LayerPlan, Option<u32>, bool);
+/// What a layer's integers depend on, besides the network: its plan, the scale of what it reads, whether scales are halves,
+/// and whether integers are kept that were solved before.
+type Key = (String, LayerPlan, Option<u32>, bool, bool);
 
 /// What an activation's quantizer depends on, besides the network: the value, its bits, its observer if it is not the
 /// usual one, and the bounds that follow from where it stands.
@@ -149,18 +150,19 @@ impl<'a> Variants<'a> {
     fn quantized(&mut self, plan: &BitPlan, biases: Biases) -> Result<(Scheme, Model), SearchError> {
         let scheme = Scheme::new(self.model, plan, self.options)?;
         let observed = self.observed(&scheme)?;
+        let keeps = self.keeps(&scheme);
         let mut solved = Solved::new();
         for layer in scheme.layers() {
             if solved.contains_key(&layer.name) {
                 // It has the weight of an earlier one.
                 continue;
             }
-            let rounded = self.solve(&scheme, &observed, layer)?;
+            let rounded = self.solve(&scheme, &observed, layer, keeps)?;
             solved.insert(layer.name.clone(), rounded);
             agree(self.model, &scheme, &observed, layer, &mut solved)?;
         }
         for weight in scheme.stored.iter().filter(|weight| !scheme.twins.contains_key(&weight.name)) {
-            let key = (weight.name.clone(), scheme.stored_plan(weight), None, scheme.output.half_scales);
+            let key = (weight.name.clone(), scheme.stored_plan(weight), None, scheme.output.half_scales, keeps);
             if !self.solved.contains_key(&key) {
                 let Some(rounded) = round_stored(self.model, &scheme, weight)? else { continue };
                 self.solved.insert(key.clone(), rounded);
@@ -205,27 +207,47 @@ impl<'a> Variants<'a> {
         Ok(chosen)
     }
 
-    fn solve(&mut self, scheme: &Scheme, observed: &Observed, layer: &Layer) -> Result<Rounded, SearchError> {
+    /// Whether the layers solved before have the weights that they had then. Solvers make up for what the layers before
+    /// them lose, and where these lose something else, that makes it worse.
+    fn keeps(&self, scheme: &Scheme) -> bool {
+        let of = |layer: &Layer| Some((self.known.get(&layer.name)?.0, scheme.layer_plan(layer)));
+        let as_before = scheme.layers().filter_map(of).filter(|&(known, plan)| is_solved_alike(known, plan));
+        as_before.count() == self.known.len()
+    }
+
+    fn solve(
+        &mut self,
+        scheme: &Scheme,
+        observed: &Observed,
+        layer: &Layer,
+        keeps: bool,
+    ) -> Result<Rounded, SearchError> {
         let scale = observed.read_by(self.model, &scheme.placement, layer).map(|quantizer| quantizer.scale.to_bits());
         let plan = scheme.layer_plan(layer);
-        let key = (layer.name.clone(), plan, scale, scheme.output.half_scales);
+        // With many bits there is little to gain.
+        let wide = matches!(plan.weights, WeightBits::Bits(rate) if rate >= WIDE);
+        let keeps = keeps || !wide;
+        let key = (layer.name.clone(), plan, scale, scheme.output.half_scales, keeps);
         if let Some(rounded) = self.solved.get(&key) {
             return Ok(rounded.clone());
         }
-        let same = |known: LayerPlan| LayerPlan { activations: plan.activations, ..known } == plan;
-        if let Some((_, before, rounded)) = self.known.get(&layer.name).filter(|(known, ..)| same(*known)) {
+        let known = self.known.get(&layer.name).filter(|(known, ..)| keeps && is_solved_alike(*known, plan));
+        if let Some((_, before, rounded)) = known {
             let rounded = rebias_layer(self.model, scheme, observed, layer, (rounded, *before))?;
             self.solved.insert(key, rounded.clone());
             return Ok(rounded);
         }
-        // With many bits there is little to gain.
-        let wide = matches!(plan.weights, WeightBits::Bits(rate) if rate >= WIDE);
         let statistics = self.statistics.get(&layer.name).filter(|_| !wide);
         let solver: &dyn Solver = if statistics.is_some() { self.solver.as_ref() } else { &Round::default() };
         let rounded = solve_layer(self.model, scheme, observed, layer, solver, statistics)?;
         self.solved.insert(key, rounded.clone());
         Ok(rounded)
     }
+}
+
+/// Whether plans have the same integers, whatever the bits of activations.
+fn is_solved_alike(known: LayerPlan, plan: LayerPlan) -> bool {
+    LayerPlan { activations: plan.activations, ..known } == plan
 }
 
 fn quantizer_key(model: &Model, scheme: &Scheme, value: ValueId, bits: u8) -> QuantizerKey {

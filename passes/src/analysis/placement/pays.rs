@@ -2,8 +2,9 @@
 //!
 //! With prices f and q of a node in float and on integers:
 //!
-//! * A layer alone is left in float where q > 1.5·f and q − f is more than what the quantizers cost that a float node
-//!   between integer ones needs.
+//! * A layer is left in float, and with it the operators behind it that join the integers because of it alone, such as its
+//!   activation, where q > 1.5·f: q with the quantizers that only it needs, f with those that a float node between
+//!   integer ones needs, and the changes of the layout there.
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.25 times the sum of its f.
 //!
@@ -13,10 +14,10 @@
 use super::Role;
 use super::draft::Draft;
 use crate::analysis::Layer;
-use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::ir::{Graph, Node, NodeId, Use, ValueId};
 use crate::target::{ConvolutionPrices, Counted, Prices, ProductPrices};
-use indexmap::IndexMap;
-use std::collections::HashMap;
+use indexmap::{IndexMap, IndexSet};
+use std::collections::{HashMap, HashSet};
 
 /// Differences of at most so many nanoseconds leave a layer on integers.
 const SLACK: f64 = 6_000.0;
@@ -51,24 +52,77 @@ impl Account<'_> {
     fn slow_layers(&self) -> Vec<(NodeId, String)> {
         let slow = |(&id, role): (&NodeId, &Role)| {
             let Role::Layer(layer) = role else { return None };
-            let cost = self.layer(layer)?;
-            let borders = self.borders(layer);
-            let slow =
-                cost.integer > LAYER_RATIO * (cost.float + borders) && cost.integer - cost.float - borders > SLACK;
+            let (cost, written) = self.with_followers(layer)?;
+            let float = cost.float + self.borders(layer, &written);
+            let integer = cost.integer + self.own_quantizers(layer, &written);
+            let slow = integer > LAYER_RATIO * float && integer - float > SLACK;
             slow.then(|| (id, reason("its integer kernel", cost)))
         };
         self.draft.roles.iter().filter_map(slow).collect()
     }
 
-    /// What the quantizers cost that a layer in float needs where its neighbours stay on integers.
-    fn borders(&self, layer: &Layer) -> f64 {
-        let side = |value: ValueId, integers: bool, price: f64| {
+    /// What a layer costs with the operators behind it that join the integers because of it alone, and the values that
+    /// these nodes write.
+    fn with_followers(&self, layer: &Layer) -> Option<(Cost, IndexSet<ValueId>)> {
+        let mut cost = self.layer(layer)?;
+        let mut written: IndexSet<ValueId> = self.draft.written(layer.node).into_iter().collect();
+        let mut nodes = HashSet::from([layer.node]);
+        let mut next: Vec<ValueId> = written.iter().copied().collect();
+        while let Some(value) = next.pop() {
+            for reader in self.graph.value(value).uses() {
+                let node = self.graph.node(reader.node);
+                let joins = matches!(self.draft.roles.get(&reader.node), Some(Role::Arithmetic | Role::Movement));
+                let inner = |input: &ValueId| written.contains(input) || self.graph.constant(*input).is_some();
+                if !joins || nodes.contains(&reader.node) || !node.inputs().iter().flatten().all(inner) {
+                    continue;
+                }
+                let own = self.operator(node)?;
+                cost = Cost { float: cost.float + own.float, integer: cost.integer + own.integer };
+                nodes.insert(reader.node);
+                let outputs = self.draft.written(reader.node);
+                written.extend(&outputs);
+                next.extend(outputs);
+            }
+        }
+        // What nobody else reads needs no quantizer in either form.
+        written.retain(|&value| {
+            let outside = |reader: &Use| !nodes.contains(&reader.node);
+            self.graph.value(value).uses().iter().any(outside) || self.graph.is_output(value)
+        });
+        Some((cost, written))
+    }
+
+    /// What the quantizers and the changes of the layout cost that a layer in float needs where its neighbours stay on
+    /// integers; `written` is what they read of it.
+    fn borders(&self, layer: &Layer, written: &IndexSet<ValueId>) -> f64 {
+        let Prices { integer_node, movement, .. } = self.prices;
+        let side = |value: ValueId, price: f64| {
             let elements = self.elements(value).unwrap_or(0.0);
-            if integers { BORDER_NODES * self.prices.node + elements * (price + self.prices.quantize) } else { 0.0 }
+            let readers = self.graph.value(value).uses().iter().filter(|reader| self.draft.is_on_integers(reader.node));
+            // Layers and sums read different layouts.
+            let more = readers.count().saturating_sub(1) as f64 * (integer_node + 2.0 * movement.integer * elements);
+            BORDER_NODES * integer_node + elements * (price + 2.0 * movement.float) + more
         };
         let before = self.graph.value(layer.input).producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
-        let behind = self.draft.written(layer.node).iter().any(|&value| self.draft.feeds_integers(value));
-        side(layer.input, before, self.prices.dequantize) + side(layer.output, behind, self.prices.quantize)
+        let before = if before { side(layer.input, self.prices.dequantize) } else { 0.0 };
+        let behind = written.iter().filter(|&&value| self.draft.feeds_integers(value));
+        before + behind.map(|&value| side(value, self.prices.quantize)).sum::<f64>()
+    }
+
+    /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
+    /// convolutions.
+    fn own_quantizers(&self, layer: &Layer, written: &IndexSet<ValueId>) -> f64 {
+        let change = |value: ValueId| {
+            let elements = self.elements(value).unwrap_or(0.0);
+            let layout = self.prices.integer_node + self.prices.movement.integer * elements;
+            if layer.op.is_convolution() { layout } else { 0.0 }
+        };
+        let input = self.graph.value(layer.input);
+        let is_written = input.producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
+        let readers = input.uses().iter().filter(|reader| self.draft.is_on_integers(reader.node)).count();
+        let before = if is_written || readers > 1 { 0.0 } else { self.quantizers(layer.input) + change(layer.input) };
+        let left = written.iter().filter(|&&value| !self.draft.feeds_integers(value));
+        before + left.map(|&value| self.quantizers(value) + change(value)).sum::<f64>()
     }
 
     fn slow_regions(&self) -> Vec<(NodeId, String)> {
@@ -254,7 +308,9 @@ impl ConvolutionShape {
         if by.direct.is_some_and(full) {
             return products + self.positions * (by.position + by.direct_tap * taps);
         }
-        let position = by.position + if self.groups > 1 { by.grouped_position } else { 0.0 };
+        let planar = self.groups == 1 && self.inputs < by.lanes;
+        let position = if planar { by.planar_position } else { by.position };
+        let position = position + if self.groups > 1 { by.grouped_position } else { 0.0 };
         let gathered = if self.pointwise { 0.0 } else { self.positions * by.row * rows + columns * by.column };
         products + groups * (self.positions * position + gathered)
     }
