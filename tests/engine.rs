@@ -105,6 +105,32 @@ fn taps_are_the_values_they_name() {
     }
 }
 
+/// What lies between a dequantizer and a quantizer is computed from all its elements, not from a table of single ones.
+#[test]
+fn operators_between_quantizers_see_all_elements() {
+    for operator in
+        ["Softmax <axis = 1> (d)", "LogSoftmax <axis = 1> (d)", "CumSum (d, one)", "Sigmoid (d)", "Relu (d)"]
+    {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,16] x) => (float[1,16] y)
+             <float s = {{0.05}}, uint8 z = {{128}}, int64 one = {{1}}> {{
+               q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)  p = {operator}
+               r = QuantizeLinear (p, s, z)  y = DequantizeLinear (r, s, z) }}"
+        );
+        let model = msq_passes::ir::import(models::parse(&text)).unwrap();
+        let input: Vec<f32> = (0..16).map(|i| ((i * 7) % 16) as f32 / 4.0 - 2.0).collect();
+        let arrays = [Array::from_f32(vec![1, 16], input).unwrap()];
+        let run = |model: &Model| {
+            let mut session = standard().load(model, &[vec![1, 16]]).unwrap().session().unwrap();
+            bits(&session.run(&arrays).unwrap())[0].clone()
+        };
+        // With the operator's output read, nothing can be joined.
+        let found = run(&model);
+        assert_eq!(found, run(&tapped(&model, vec!["p".to_owned()])), "{operator}");
+        assert!(found.iter().any(|&value| value != found[0]), "{operator}");
+    }
+}
+
 #[test]
 fn runs_repeat_bit_for_bit() {
     let model = models::digits_model();

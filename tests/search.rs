@@ -3,7 +3,7 @@
 use crate::common::{BINARY, Scratch, args, digits, msq};
 use msq_onnx::data::{DataOptions, Dataset, InputSpec};
 use msq_onnx::search::{Costs, Method, Outcome, SearchOptions, Target};
-use msq_onnx::{ActivationBits, Options, Quantizer, WeightBits, load};
+use msq_onnx::{ActivationBits, Options, PlacementMode, Quantizer, WeightBits, load};
 use msq_passes::ir::import;
 use std::ffi::OsString;
 use std::path::Path;
@@ -203,7 +203,10 @@ fn layers_are_left_in_float_for_a_drop_out_of_reach() {
     let found = |drop| {
         let activations = msq_onnx::Activations::Fixed(ActivationBits::Bits(3));
         let wanted = SearchOptions { activations, ..SearchOptions::new(Target::MaxDrop(drop)) };
-        Quantizer::new(model.clone()).search_options(wanted).search().unwrap()
+        let mut options = Options::default();
+        // A network as small as this runs faster in float.
+        options.scheme.placement = PlacementMode::All;
+        Quantizer::new(model.clone()).options(options).search_options(wanted).search().unwrap()
     };
     let on_integers = |outcome: &Outcome| {
         let plans = outcome.plan.layers.values();

@@ -7,7 +7,7 @@ const KERNELS: &[Kernel] = &[
     layer("Conv"),
     layer("ConvTranspose"),
     layer("Gemm"),
-    layer("MatMul"),
+    layer("MatMul").two_activations(),
     arithmetic("Add"),
     arithmetic("Sub"),
     arithmetic("Mul"),

@@ -523,6 +523,7 @@ class Repair:
         wide_layers: Layers that now read activations of 16 bits.
         float_layers: Layers that now compute in float.
         float_weights: Those of them whose weights are float as well.
+        eight_bit_weights: Layers whose weights now have 8 bits instead of fewer.
         float_operators: Operators whose nodes now compute in float.
         float_work: Share of the network's multiply-accumulates that is now done in float.
         trials: The repairs that were tried.
@@ -538,6 +539,7 @@ class Repair:
     wide_layers: tuple[str, ...]
     float_layers: tuple[str, ...]
     float_weights: tuple[str, ...]
+    eight_bit_weights: tuple[str, ...]
     float_operators: tuple[str, ...]
     float_work: float
     trials: tuple[RepairTrial, ...]

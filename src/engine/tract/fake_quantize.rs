@@ -6,10 +6,13 @@
 //!
 //! is the same number, since the ends are integers: one pass over floats. Rounding to even is done by adding and taking
 //! away 1.5·2^23, which is exact for what is clamped so.
+//!
+//! tract 0.23 makes a table of 256 results of what lies between a dequantizer and a quantizer, if it keeps the axes, and
+//! takes a Softmax for a function of single elements. So the dequantizers are operators of our own, which it leaves alone.
 
 use super::own::rewrite;
 use crate::engine::EngineError;
-use tract_onnx::tract_core::internal::{Datum, DatumType, Tensor, TractResult};
+use tract_onnx::tract_core::internal::{Datum, DatumType, Tensor, TractResult, format_err};
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
 use tract_onnx::tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLinearU8};
@@ -47,6 +50,51 @@ impl ElementWiseMiniOp for FakeQuantize {
     }
 }
 
+/// `y = (x − z)·s`, s a float and z an integer.
+#[derive(Clone, Debug, PartialEq)]
+struct Dequantize {
+    scale: f32,
+    zero_point: i32,
+}
+
+impl Eq for Dequantize {}
+
+impl Dequantize {
+    fn of<T: Datum + Copy + Into<i32>>(&self, integers: &Tensor) -> TractResult<Tensor> {
+        let plain = integers.try_as_plain_ram()?;
+        let float = |&x: &T| (x.into() - self.zero_point) as f32 * self.scale;
+        let floats: Vec<f32> = plain.as_slice::<T>()?.iter().map(float).collect();
+        Tensor::from_shape(integers.shape(), &floats)
+    }
+}
+
+impl ElementWiseMiniOp for Dequantize {
+    fn name(&self) -> String {
+        "Dequantize".to_owned()
+    }
+
+    fn output_type(&self, _: DatumType) -> Option<DatumType> {
+        Some(f32::datum_type())
+    }
+
+    fn eval_out_of_place(&self, tensor: &Tensor, _: Option<DatumType>) -> TractResult<Tensor> {
+        match tensor.datum_type() {
+            DatumType::U8 => self.of::<u8>(tensor),
+            DatumType::I8 => self.of::<i8>(tensor),
+            DatumType::I32 => self.of::<i32>(tensor),
+            other => Err(format_err!("integers of type {other:?} are not dequantized")),
+        }
+    }
+}
+
+/// Replaces the dequantizers of a model that is not yet decluttered.
+pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
+    rewrite(model, "dequantize", |model, node, op: &DequantizeLinearF32| {
+        let own = Dequantize { scale: op.scale, zero_point: op.zero_point };
+        TypedModelPatch::replace_single_op(model, node, &node.inputs, ElementWiseOp(Box::new(own), None)).map(Some)
+    })
+}
+
 /// Replaces pairs whose bytes nothing else reads.
 pub(super) fn fuse(model: &mut TypedModel) -> Result<(), EngineError> {
     rewrite(model, "fake-quantize", fused)
@@ -62,7 +110,8 @@ fn fused(model: &TypedModel, node: &TypedNode, op: &ElementWiseOp) -> TractResul
     };
     let float = model.outlet_fact(node.inputs[0])?.datum_type == f32::datum_type();
     let next = model.single_succ(node.id)?.filter(|_| float && !model.outputs.contains(&node.id.into()));
-    let Some(dequantizer) = next.and_then(|next| next.op_as::<DequantizeLinearF32>()) else { return Ok(None) };
+    let next = next.and_then(|next| next.op_as::<ElementWiseOp>());
+    let Some(dequantizer) = next.and_then(|next| next.0.downcast_ref::<Dequantize>()) else { return Ok(None) };
     if dequantizer.zero_point != zero_point {
         return Ok(None);
     }

@@ -276,6 +276,7 @@ pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError>
     refuse_huge(&model)?;
     model.prop_consts().map_err(EngineError::load)?;
     convolution::replace(&mut model)?;
+    fake_quantize::replace(&mut model)?;
     let mut model = model.into_decluttered().map_err(EngineError::load)?;
     fake_quantize::fuse(&mut model)?;
     convolution::fuse(&mut model)?;
