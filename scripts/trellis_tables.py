@@ -80,7 +80,8 @@ def learn(quarters):
 
 def main():
     print("//! Tables of trellis codes, learned on Gaussian columns: written by `scripts/trellis_tables.py`.\n")
-    print("/// The rates of the tables, in quarters of a bit, and the weight of each window: 36 is a standard deviation.")
+    rates = "The rates of the tables, in quarters of a bit"
+    print(f"/// {rates}, and the weight of each window: {SIGMA} is a standard deviation.")
     print(f"pub(super) static TABLES: [(u8, [i8; {STATES}]); {len(QUARTERS)}] = [")
     for quarters in QUARTERS:
         print(f"    ({quarters}, [{', '.join(map(str, learn(quarters)))}]),")
