@@ -23,8 +23,10 @@ def steps(quarters, length):
     return [ends[0] + total - ends[-1]] + [b - a for a, b in zip(ends, ends[1:])]
 
 
-def search(y, bits, table, start=None):
-    """The best windows of columns, each from the window `start` round to it; free at both ends without one."""
+def search(y, bits, table, start=None, importance=None):
+    """The best windows of columns, each from the window `start` round to it; free at both ends without one.
+
+    `importance` weighs the squared errors of the elements of all columns."""
     n, length = y.shape
     at = np.arange(STATES)
     cost = np.zeros((n, STATES), np.float32)
@@ -37,7 +39,8 @@ def search(y, bits, table, start=None):
         ways = cost.reshape(n, 1 << k, STATES >> k)
         choice = ways.argmin(1)
         back.append((choice, k))
-        cost = ways.min(1)[:, at >> k] + (y[:, i : i + 1] - table) ** 2
+        weight = 1 if importance is None else importance[i]
+        cost = ways.min(1)[:, at >> k] + weight * (y[:, i : i + 1] - table) ** 2
     state = cost.argmin(1) if start is None else start
     path = np.zeros((n, length), int)
     for i in reversed(range(length)):
@@ -48,12 +51,13 @@ def search(y, bits, table, start=None):
     return path
 
 
-def encode(y, bits, table):
+def encode(y, bits, table, importance=None):
     """Windows of circular strings: the seam is where a search from the middle on crosses it."""
     half = y.shape[1] // 2
-    turned = search(np.roll(y, -half, 1), np.roll(bits, -half).tolist(), table)
+    turned_importance = None if importance is None else np.roll(importance, -half)
+    turned = search(np.roll(y, -half, 1), np.roll(bits, -half).tolist(), table, None, turned_importance)
     seam = turned[:, y.shape[1] - 1 - half]
-    return search(y, bits, table, seam)
+    return search(y, bits, table, seam, importance)
 
 
 def learn(quarters):
@@ -74,9 +78,15 @@ def learn(quarters):
     return integers
 
 
-print("//! Tables of trellis codes, learned on Gaussian columns: written by `scripts/trellis_tables.py`.\n")
-print("/// The rates of the tables, in quarters of a bit, and the weight of each window: 36 is a standard deviation.")
-print(f"pub(super) static TABLES: [(u8, [i8; {STATES}]); {len(QUARTERS)}] = [")
-for quarters in QUARTERS:
-    print(f"    ({quarters}, [{', '.join(map(str, learn(quarters)))}]),")
-print("];")
+def main():
+    print("//! Tables of trellis codes, learned on Gaussian columns: written by `scripts/trellis_tables.py`.\n")
+    rates = "The rates of the tables, in quarters of a bit"
+    print(f"/// {rates}, and the weight of each window: {SIGMA} is a standard deviation.")
+    print(f"pub(super) static TABLES: [(u8, [i8; {STATES}]); {len(QUARTERS)}] = [")
+    for quarters in QUARTERS:
+        print(f"    ({quarters}, [{', '.join(map(str, learn(quarters)))}]),")
+    print("];")
+
+
+if __name__ == "__main__":
+    main()
