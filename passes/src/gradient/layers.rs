@@ -28,7 +28,7 @@ pub(super) fn conv(site: &mut Site) -> Handed {
 
 /// The name of W′.
 pub(super) fn turned_of(weight: &str) -> String {
-    format!("{weight}_turned")
+    format!("{weight}_turned_back")
 }
 
 /// W′ of `[C, M/g, …]` from W of `[M, C/g, …]`, each kernel turned around.

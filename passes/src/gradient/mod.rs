@@ -67,13 +67,14 @@ impl Differentiate {
         format!("{value}_seed")
     }
 
-    /// Gives the weight of a convolution other values in a graph that has been differentiated. The way back may read the
-    /// weight in another order, from a constant of its own.
+    /// Gives the weight of a layer in so many groups other values, in a graph that has been differentiated or not. The way
+    /// back through a convolution may read the weight in another order, from a constant of its own.
     pub fn set_weight(graph: &mut Graph, name: &str, tensor: TensorProto, groups: usize) {
         let own = |graph: &Graph, name: &str| graph.find(name).filter(|&value| graph.constant(value).is_some());
         let turned_name = layers::turned_of(name);
         if let Some(value) = own(graph, &turned_name)
             && let Some(turned) = layers::turned(&tensor, groups)
+            && graph.constant(value).is_some_and(|constant| constant.dims == turned.dims)
         {
             graph.set_initializer(value, turned);
         }

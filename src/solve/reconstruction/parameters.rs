@@ -72,7 +72,7 @@ impl Tensor {
         Ok(Some(Self { name: model.graph.value(value).name().to_owned(), shape, values, size, adam }))
     }
 
-    /// Of a layer in so many groups.
+    /// Writes the weight of a layer in so many groups, in every form in which a graph has it.
     fn put_weight(&self, model: &mut Model, groups: usize) {
         let tensor = TensorProto::from_f32(&self.name, &self.shape, &self.values);
         Differentiate::set_weight(&mut model.graph, &self.name, tensor, groups);
