@@ -13,11 +13,12 @@ pub(super) fn conv(site: &mut Site) -> Handed {
     let window = Window::of(&site.node, filter.get(2..).unwrap_or_default(), &image, &positions)?;
     let group = usize::try_from(site.node.int_or("group", 1)).unwrap_or(1).max(1);
     let turned = site.graph.constant(weight).and_then(|tensor| turned(tensor, group));
+    let name = turned_of(site.graph.value(weight).name());
     if let Some(turned) = turned.filter(|_| window.strides.iter().all(|&stride| stride == 1)) {
         let side = |pads: &[i64]| (0..pads.len()).map(|axis| window.reach(axis) - pads[axis]).collect::<Vec<i64>>();
         let pads = [side(&window.pads[0]), side(&window.pads[1])];
         if pads.iter().flatten().all(|&pad| pad >= 0) {
-            let turned = site.constant(turned);
+            let turned = site.graph.add_initializer(TensorProto { name: Some(name), ..turned });
             let attributes = window.attributes(group, [&pads[0], &pads[1]]);
             return Ok(vec![Some(site.op_with("Conv", &[g, turned], attributes))]);
         }
@@ -25,8 +26,13 @@ pub(super) fn conv(site: &mut Site) -> Handed {
     Ok(vec![Some(site.op_with("ConvTranspose", &[g, weight], window.transposed(group)))])
 }
 
+/// The name of W′.
+pub(super) fn turned_of(weight: &str) -> String {
+    format!("{weight}_turned_back")
+}
+
 /// W′ of `[C, M/g, …]` from W of `[M, C/g, …]`, each kernel turned around.
-fn turned(weight: &TensorProto, group: usize) -> Option<TensorProto> {
+pub(super) fn turned(weight: &TensorProto, group: usize) -> Option<TensorProto> {
     let (shape, values) = (weight.shape().ok()?, weight.to_f32().ok()?);
     let (outputs, inputs) = (shape[0] / group, shape[1]);
     let kernel: usize = shape[2..].iter().product();

@@ -36,7 +36,7 @@ mod select;
 mod site;
 mod window;
 
-use crate::ir::{DataType, Graph, Model, NodeId, TypeProto, ValueId};
+use crate::ir::{DataType, Graph, Model, NodeId, TensorProto, TypeProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::prepare::EliminateDeadNodes;
 use site::Site;
@@ -65,6 +65,22 @@ impl Differentiate {
     /// The name of the input from which the gradient of a seed starts.
     pub fn seed_of(value: &str) -> String {
         format!("{value}_seed")
+    }
+
+    /// Gives the weight of a layer in so many groups other values, in a graph that has been differentiated or not. The way
+    /// back through a convolution may read the weight in another order, from a constant of its own.
+    pub fn set_weight(graph: &mut Graph, name: &str, tensor: TensorProto, groups: usize) {
+        let own = |graph: &Graph, name: &str| graph.find(name).filter(|&value| graph.constant(value).is_some());
+        let turned_name = layers::turned_of(name);
+        if let Some(value) = own(graph, &turned_name)
+            && let Some(turned) = layers::turned(&tensor, groups)
+            && graph.constant(value).is_some_and(|constant| constant.dims == turned.dims)
+        {
+            graph.set_initializer(value, turned);
+        }
+        if let Some(value) = own(graph, name) {
+            graph.set_initializer(value, tensor);
+        }
     }
 
     /// The operators that have a rule.

@@ -3,22 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::calibrate::ObserverKind;
-use crate::calibrate::observe::{Observed, Watch, see};
 use crate::data::Array;
-use crate::engine::standard;
 use crate::execute::fold::Pool;
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
-use crate::prepare::{annotate, prepare};
-use crate::scheme::Scheme;
-use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::solve::SolveError;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
-use crate::{BatchNorm, Options};
-use msq_passes::Profile;
-use msq_passes::ir::{import, text};
+use crate::tests::RandomNetwork;
 
 /// Two blocks with sums around them, and a head.
 const RESIDUAL: &str = "(float[N,3,8,8] x) => (float[N,5] y)
@@ -70,54 +63,26 @@ const ODD_FORMS: &str = "(float[N,3,4,4] x) => (float[16,6] y)
         [third] y = MatMul (t7, e)
     }";
 
-/// A stream of numbers spread evenly from −1 to 1.
-fn stream() -> impl FnMut() -> f32 {
-    let mut state = 3_u64;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / 8_388_608.0 - 1.0
-    }
-}
-
 /// A network, samples for it, and its layers rounded to nearest at 4 bits.
 struct Case {
-    model: Model,
-    data: Dataset,
-    scheme: Scheme,
-    observed: Observed,
+    network: RandomNetwork,
     solved: Solved,
+}
+
+impl std::ops::Deref for Case {
+    type Target = RandomNetwork;
+
+    fn deref(&self) -> &RandomNetwork {
+        &self.network
+    }
 }
 
 impl Case {
     fn new(network: &str) -> Self {
-        let mut proto = text::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> g {network}")).unwrap();
-        let mut next = stream();
-        for tensor in proto.graph.as_mut().unwrap().initializer.iter_mut().filter(|tensor| tensor.is_float()) {
-            let shape = tensor.shape().unwrap();
-            let reach = (6.0 / shape.iter().skip(1).product::<usize>() as f32).sqrt();
-            tensor.float_data = (0..shape.iter().product()).map(|_| reach * next()).collect();
-        }
-        let mut model = import(proto).unwrap();
-        prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
-        annotate(&mut model, &*standard());
-        let specs = crate::data::InputSpec::of(&model);
-        let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
-        let sample = |_| {
-            let values = (0..shape.iter().product()).map(|_| next()).collect();
-            Sample { arrays: vec![Array::from_f32(shape.clone(), values).unwrap()] }
-        };
-        let data = Dataset::stored((0..9).map(sample).collect());
         let every = LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() };
-        let mut options = Options::default().with_plan(&BitPlan::uniform(every));
-        // Layers as small are faster in float, and activations would stay so.
-        options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };
-        let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
-        let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 16, distributions: false };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let seen = see(&model, &scheme, &data, watch, &Runtime::with_threads(2)).unwrap();
-        let observed = seen.observed(&model, &scheme, &pool).unwrap();
-        let solved = round_layers(&model, &scheme, &observed, &Round::default()).unwrap();
-        Self { model, data, scheme, observed, solved }
+        let network = RandomNetwork::new(network, 9, every);
+        let solved = round_layers(&network.model, &network.scheme, &network.observed, &Round::default()).unwrap();
+        Self { network, solved }
     }
 
     /// The layers in the order they are solved.

@@ -5,6 +5,7 @@ use crate::kernels::Geometry;
 use crate::quant::normal_scale;
 use crate::solve::SolveError;
 use crate::solve::gradient::Adam;
+use msq_passes::Differentiate;
 use msq_passes::analysis::{Layer, LayerOp};
 use msq_passes::ir::{Model, TensorProto, ValueId};
 
@@ -71,6 +72,12 @@ impl Tensor {
         Ok(Some(Self { name: model.graph.value(value).name().to_owned(), shape, values, size, adam }))
     }
 
+    /// Writes the weight of a layer in so many groups, in every form in which a graph has it.
+    fn put_weight(&self, model: &mut Model, groups: usize) {
+        let tensor = TensorProto::from_f32(&self.name, &self.shape, &self.values);
+        Differentiate::set_weight(&mut model.graph, &self.name, tensor, groups);
+    }
+
     fn put(&self, model: &mut Model) {
         if let Some(value) = model.graph.find(&self.name) {
             model.graph.set_initializer(value, TensorProto::from_f32(&self.name, &self.shape, &self.values));
@@ -104,7 +111,7 @@ impl LearnedLayer {
 
     /// Writes weight and bias into a network that has the layer.
     pub(super) fn put(&self, model: &mut Model) {
-        self.weight.put(model);
+        self.weight.put_weight(model, self.geometry.groups());
         self.bias.iter().for_each(|bias| bias.put(model));
     }
 }

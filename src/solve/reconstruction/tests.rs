@@ -8,23 +8,16 @@ use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::{Relaxed, round};
-use crate::calibrate::ObserverKind;
-use crate::calibrate::observe::{Observed, Watch, see};
-use crate::data::random::Random;
-use crate::data::{Array, Dataset, Sample};
-use crate::engine::standard;
-use crate::prepare::{annotate, prepare};
+use crate::data::{Array, Sample};
 use crate::runtime::Runtime;
-use crate::scheme::Scheme;
-use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
+use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::solve::block::{Learning, Reach};
 use crate::solve::gram::ClosedForm;
 use crate::solve::network::round_layers;
 use crate::solve::reconstruct::reconstruct;
-use crate::{BatchNorm, Options};
-use msq_passes::Profile;
+use crate::tests::RandomNetwork;
 use msq_passes::analysis::Layer;
-use msq_passes::ir::{Model, TensorProto, import, text};
+use msq_passes::ir::{Model, TensorProto};
 
 /// Two blocks with sums around them, one past a `Slice`, which reads integers; and a head.
 const RESIDUAL: &str = "(float[1,3,8,8] x) => (float[1,5] y)
@@ -55,49 +48,25 @@ const WITHOUT_RULE: &str = "(float[1,6] x) => (float[1,5] y)
         [third] y = MatMul (t3, c)
     }";
 
-struct Case {
-    model: Model,
-    data: Dataset,
-    scheme: Scheme,
-    observed: Observed,
+/// A network on weights of 4 bits.
+fn network(source: &str, samples: usize, activations: ActivationBits) -> RandomNetwork {
+    RandomNetwork::new(
+        source,
+        samples,
+        LayerPlan { weights: WeightBits::whole(4), activations, ..LayerPlan::default() },
+    )
 }
 
-impl Case {
-    /// Weights and samples are drawn at random.
-    fn new(network: &str, samples: usize, activations: ActivationBits) -> Self {
-        let mut proto = text::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> g {network}")).unwrap();
-        let mut random = Random::new(3, 0, 0);
-        for tensor in proto.graph.as_mut().unwrap().initializer.iter_mut().filter(|tensor| tensor.is_float()) {
-            let shape = tensor.shape().unwrap();
-            let reach = (6.0 / shape.iter().skip(1).product::<usize>() as f32).sqrt();
-            tensor.float_data = (0..shape.iter().product()).map(|_| random.between(-reach, reach)).collect();
-        }
-        let mut model = import(proto).unwrap();
-        prepare(&mut model, BatchNorm::Fold, &[], &*standard(), None).unwrap();
-        annotate(&mut model, &*standard());
-        let specs = crate::data::InputSpec::of(&model);
-        let shape: Vec<usize> = specs[0].shape.iter().flatten().map(|n| n.unwrap_or(1)).collect();
-        let sample = |_| {
-            let values = (0..shape.iter().product()).map(|_| random.normal()).collect();
-            Sample { arrays: vec![Array::from_f32(shape.clone(), values).unwrap()] }
-        };
-        let data = Dataset::stored((0..samples).map(sample).collect());
-        let every = LayerPlan { weights: WeightBits::whole(4), activations, ..LayerPlan::default() };
-        let mut options = Options::default().with_plan(&BitPlan::uniform(every));
-        // Layers as small are faster in float, and activations would stay so.
-        options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };
-        let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
-        let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 4, distributions: false };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let seen = see(&model, &scheme, &data, watch, &Runtime::with_threads(2)).unwrap();
-        let observed = seen.observed(&model, &scheme, &pool).unwrap();
-        Self { model, data, scheme, observed }
-    }
-
+impl RandomNetwork {
     /// Solved by `gram`, then after so many steps of learning.
     fn solved(&self, reach: Reach, steps: usize, threads: usize) -> [Network; 2] {
+        self.solved_at(reach, steps, threads, 0.01)
+    }
+
+    /// The same, at a rate of weights.
+    fn solved_at(&self, reach: Reach, steps: usize, threads: usize, rate: f32) -> [Network; 2] {
         let runtime = Runtime::with_threads(threads);
-        let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None, reach, rate: 0.01 });
+        let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None, reach, rate });
         let (model, mut observed) = (self.model.clone(), self.observed.clone());
         let mut solved = round_layers(&model, &self.scheme, &observed, &solver).unwrap();
         reconstruct(&model, &self.scheme, &mut observed, &mut solved, &self.data, &solver, &runtime).unwrap();
@@ -120,7 +89,7 @@ impl Case {
 /// What is learned of a layer behind the last quantizer moves the loss as its gradient says.
 #[test]
 fn gradients_are_slopes_of_the_loss() {
-    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let case = network(RESIDUAL, 16, ActivationBits::Bits(3));
     let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
     let (read, written) = (["x".to_owned()], ["y".to_owned()]);
     let between = Between { read: &read, written: &written };
@@ -157,11 +126,40 @@ fn gradients_are_slopes_of_the_loss() {
     }
 }
 
+/// Once weights and steps have moved, gradients are those of the network as it is then.
+#[test]
+fn gradients_follow_what_is_learned() {
+    let case = network(RESIDUAL, 16, ActivationBits::Bits(3));
+    let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
+    let (read, written) = (["x".to_owned()], ["y".to_owned()]);
+    let between = Between { read: &read, written: &written };
+    let runtime = Runtime::with_threads(1);
+    let target = Sample { arrays: vec![Array::from_f32(vec![1, 5], vec![0.3, -0.5, 0.1, 0.0, 2.0]).unwrap()] };
+    let joined = || {
+        let join = |at| Sample { arrays: [&case.data.sample(at).unwrap().arrays[..], &target.arrays].concat() };
+        (0..4).map(join).collect::<Vec<_>>()
+    };
+    let first = case.data.sample(0).unwrap();
+    let part = Part::new(&relaxed.model, &relaxed.quantizers, between, [&first, &target], &[1.0], &runtime).unwrap();
+    let layers = ["first", "second", "third", "head"];
+    let layers = layers.map(|name| LearnedLayer::new(&relaxed.model, case.layer(name)).unwrap().unwrap());
+    let mut parameters = part.with_gradients(Parameters::new(layers.to_vec(), part.quantizers())).unwrap();
+    let mut backward = part.backward(&parameters, &joined()[0]).unwrap();
+    let before = backward.gradients(&parameters, joined(), &runtime).unwrap();
+    parameters.step(&before, 1.0, 0.3);
+    backward.take(&parameters);
+    let fresh = part.backward(&parameters, &joined()[0]).unwrap();
+    let [found, expected] = [backward, fresh].map(|way| way.gradients(&parameters, joined(), &runtime).unwrap());
+    assert_ne!(before.weights, expected.weights);
+    assert_eq!(found.weights, expected.weights);
+    assert_eq!(found.steps, expected.steps);
+}
+
 /// With clamps in the place of quantizers the network still computes what the quantized one does but for rounding, and
 /// with quantizers on 8 bits nearly what the float one does.
 #[test]
 fn quantizers_stand_where_the_scheme_places_them() {
-    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let case = network(RESIDUAL, 16, ActivationBits::Bits(3));
     let relaxed = Relaxed::new(&case.model, &case.scheme, &case.observed).unwrap();
     let mut rounded = relaxed.model.clone();
     round(&mut rounded, &relaxed.quantizers).unwrap();
@@ -173,7 +171,7 @@ fn quantizers_stand_where_the_scheme_places_them() {
 }
 
 /// Whether the network that has learned is nearer to the float one than that of `gram`, and the other way round.
-fn nearer(case: &Case, [gram, learned]: [&Network; 2]) -> [bool; 2] {
+fn nearer(case: &RandomNetwork, [gram, learned]: [&Network; 2]) -> [bool; 2] {
     let networks = [gram, learned].map(|network| network.quantized(&case.scheme).unwrap());
     let runtime = Runtime::with_threads(2);
     let [first, second] = networks.each_ref();
@@ -182,25 +180,38 @@ fn nearer(case: &Case, [gram, learned]: [&Network; 2]) -> [bool; 2] {
 
 #[test]
 fn outputs_are_nearer_on_samples_held_out() {
-    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(2));
+    let case = network(RESIDUAL, 160, ActivationBits::Bits(2));
     let [gram, block] = case.solved(Reach::Block, 40, 2);
     assert_eq!(nearer(&case, [&gram, &block]), [true, false]);
     assert_ne!(gram.observed.requantized, block.observed.requantized);
 }
 
-/// What the network learns as a whole is taken only where it is nearer; else all stays as it was.
 #[test]
-fn a_network_that_learns_is_never_farther() {
-    let case = Case::new(RESIDUAL, 160, ActivationBits::Bits(2));
-    let [gram, learned] = case.solved(Reach::Network, 40, 2);
-    let [taken, lost] = nearer(&case, [&gram, &learned]);
-    assert!(!lost);
-    assert_eq!(taken, gram.observed.requantized != learned.observed.requantized);
+fn a_network_that_learns_is_nearer_on_samples_held_out() {
+    let case = network(RESIDUAL, 160, ActivationBits::Bits(2));
+    let [gram, learned] = case.solved(Reach::Network, 80, 2);
+    assert_eq!(nearer(&case, [&gram, &learned]), [true, false]);
+    assert_ne!(gram.observed.requantized, learned.observed.requantized);
+}
+
+/// What is learned is taken only where it is nearer; else all stays as it was.
+#[test]
+fn what_is_farther_is_not_taken() {
+    let case = network(RESIDUAL, 48, ActivationBits::Bits(2));
+    for reach in [Reach::Block, Reach::Network] {
+        // At this rate weights are lost.
+        let [gram, learned] = case.solved_at(reach, 4, 2, 10.0);
+        assert_eq!(nearer(&case, [&gram, &learned]), [false, false], "{reach:?}");
+        assert_eq!(gram.observed.requantized, learned.observed.requantized, "{reach:?}");
+        for layer in ["first", "second", "third", "head"] {
+            assert_eq!(gram.solved[layer].layer, learned.solved[layer].layer, "{reach:?} {layer}");
+        }
+    }
 }
 
 #[test]
 fn what_is_learned_does_not_depend_on_threads() {
-    let case = Case::new(RESIDUAL, 48, ActivationBits::Bits(2));
+    let case = network(RESIDUAL, 48, ActivationBits::Bits(2));
     for reach in [Reach::Block, Reach::Network] {
         let [one, three] = [1, 3].map(|threads| case.solved(reach, 12, threads)[1].clone());
         for layer in ["first", "second", "third", "head"] {
@@ -213,7 +224,7 @@ fn what_is_learned_does_not_depend_on_threads() {
 
 #[test]
 fn blocks_without_a_gradient_stay() {
-    let case = Case::new(WITHOUT_RULE, 32, ActivationBits::Bits(2));
+    let case = network(WITHOUT_RULE, 32, ActivationBits::Bits(2));
     let [gram, block] = case.solved(Reach::Block, 8, 2);
     assert_eq!(gram.solved["second"].layer, block.solved["second"].layer);
     // Why: the operator behind the layer.
@@ -230,7 +241,7 @@ fn blocks_without_a_gradient_stay() {
 #[test]
 fn nothing_learns_from_few_samples_or_without_quantizers() {
     for (samples, activations) in [(12, ActivationBits::Bits(3)), (32, ActivationBits::Float)] {
-        let [gram, block] = Case::new(RESIDUAL, samples, activations).solved(Reach::Network, 5, 1);
+        let [gram, block] = network(RESIDUAL, samples, activations).solved(Reach::Network, 5, 1);
         for layer in ["first", "second", "third", "head"] {
             assert_eq!(gram.solved[layer].layer, block.solved[layer].layer, "{layer}");
         }
@@ -241,7 +252,7 @@ fn nothing_learns_from_few_samples_or_without_quantizers() {
 /// Work is counted: half the time is half the steps, and no more than what was asked for.
 #[test]
 fn time_is_counted_work() {
-    let case = Case::new(RESIDUAL, 16, ActivationBits::Bits(3));
+    let case = network(RESIDUAL, 16, ActivationBits::Bits(3));
     let layers: Vec<&Layer> = case.scheme.layers().collect();
     let learning = |seconds| Learning { steps: 1_000, seconds, reach: Reach::Network, rate: 0.01 };
     let of = |seconds| steps(&case.model, &layers, 3, learning(seconds));
