@@ -99,12 +99,13 @@ fn bits_line(report: &Report) -> Option<String> {
 }
 
 fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
+    let samples = if quality.samples == 1 { "sample" } else { "samples" };
     let on = if quality.held_out {
-        format!("on {} samples not calibrated on", quality.samples)
+        format!("on {} {samples} not calibrated on", quality.samples)
     } else if synthetic {
-        format!("on {} made-up samples", quality.samples)
+        format!("on {} made-up {samples}", quality.samples)
     } else {
-        format!("on {} calibration samples", quality.samples)
+        format!("on {} calibration {samples}", quality.samples)
     };
     let accuracy = quality.accuracy.zip(quality.float_accuracy);
     let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));

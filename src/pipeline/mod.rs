@@ -36,7 +36,7 @@ use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{admit, equalize, prepare};
+use crate::prepare::{PrepareError, admit, equalize, prepare};
 use crate::report::{Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -169,6 +169,9 @@ impl Prepared {
     /// Brings the model into its canonical form.
     fn new(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<Self, Error> {
         let start = Instant::now();
+        if metadata::is_own_result(model) {
+            return Err(PrepareError::OwnResult.into());
+        }
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
@@ -256,11 +259,16 @@ impl Prepared {
     }
 }
 
-/// A note on data that is one sample many times over, which mistakes in scripts leave.
+/// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
 fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
-    let repeated = !synthetic && data.is_one_repeated(REPEATED)?;
-    let note = || format!("{}: all that were looked at are the same, so ranges come from one input", data.describe());
-    Ok(repeated.then(note))
+    let same = if synthetic {
+        None
+    } else if data.len() == 1 {
+        Some("")
+    } else {
+        data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
+    };
+    Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
 }
 
 /// Pool for what runs in parallel besides the engine.

@@ -13,10 +13,13 @@ use std::borrow::Cow;
 
 /// How often the target is tightened when the finished file misses it.
 const TIGHTER: usize = 4;
+/// How many times as many bits the next plan has where the search has no estimate to go by: where what was found loses
+/// nothing on the few samples of the search.
+const LARGER: f64 = 1.25;
 
 /// Searches for the bits of every layer of a float model, on data in two parts, and quantizes it. The target is then
 /// checked on the result: if the file is still too large, or loses too much, the search runs again with a target that
-/// is tighter by as much.
+/// is tighter by as much, and where the search found that the plan keeps to that one too, with more bits.
 pub(crate) fn search_and_quantize(
     mut model: Model,
     calibration: Calibration,
@@ -36,6 +39,7 @@ pub(crate) fn search_and_quantize(
         let mut outcome = seek(&model, calibration, validation, options, &wanted, runtime)?;
         let found = options.with_plan(&outcome.plan);
         let mut quantized = prepared.quantize(model.clone(), calibration, Some(validation), &found, runtime)?;
+        let (found_loss, found_bits) = (outcome.metrics.lost, outcome.bits);
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
@@ -46,6 +50,10 @@ pub(crate) fn search_and_quantize(
         // Later attempts reuse the measurements of the first.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
         quantized.report.search = Some(outcome);
+        let blind = |target| matches!(target, Target::MaxDrop(drop) if found_loss <= drop);
+        if tighter.is_some_and(blind) {
+            wanted.too_few_bits = Some(LARGER * found_bits);
+        }
         let best = nearer(search.target, nearest.take(), quantized);
         match tighter {
             Some(target) if sought && attempts > 1 => wanted.target = target,

@@ -25,6 +25,9 @@ pub enum PrepareError {
         /// Its operator.
         op: String,
     },
+    /// The model is a result of this tool.
+    #[error("the model is quantized already: a bit plan is in its metadata; start from the float model")]
+    OwnResult,
     /// A weight is not a number.
     #[error("tensor `{tensor}` has {value} at index {index}; the model is broken or badly exported")]
     NonFiniteWeight {

@@ -11,7 +11,7 @@ pub use error::PrepareError;
 pub use options::{BatchNorm, FreezeInitializers, PrepareOptions};
 
 use crate::engine::{Backend, Facts};
-use msq_passes::analysis::layers;
+use msq_passes::analysis::{layers, stored_weights};
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::ops::{Trait, facts};
 use msq_passes::{InsertQdq, PassObserver, Record, pipelines};
@@ -27,22 +27,27 @@ pub(crate) fn refuse_quantized(model: &Model) -> Result<(), PrepareError> {
     Err(PrepareError::AlreadyQuantized { node: node.label(&model.graph).to_owned(), op: node.op().to_owned() })
 }
 
-/// Refuses weights, biases and batch-norm statistics that are not finite. Other constants may be infinite, such as the
-/// initial value of a maximum.
+/// Refuses weights, biases and batch-norm statistics that are not finite, and tables and recurrent weights that are not
+/// numbers. Other constants may be infinite, such as the initial value of a maximum.
 pub(crate) fn refuse_non_finite(model: &Model) -> Result<(), PrepareError> {
     let layers = layers(model);
     let weights = layers.iter().flat_map(|l| std::iter::once(l.weight).chain(l.bias));
     let norms = model.graph.nodes().filter(|(_, n)| n.is("BatchNormalization"));
     let statistics = norms.flat_map(|(_, n)| n.inputs().iter().skip(1).flatten().copied());
-    weights.chain(statistics).filter_map(|v| model.constant(v)).try_for_each(|tensor| finite(&*tensor?))
+    let constant = |v| model.constant(v);
+    weights.chain(statistics).filter_map(constant).try_for_each(|tensor| refuse(&*tensor?, |v| !v.is_finite()))?;
+    // Of other weights an infinity may be meant, as in a table of masks.
+    let stored = stored_weights(model);
+    stored.iter().filter_map(|weight| constant(weight.value)).try_for_each(|tensor| refuse(&*tensor?, f32::is_nan))
 }
 
-fn finite(tensor: &TensorProto) -> Result<(), PrepareError> {
+/// Refuses a tensor with such elements.
+fn refuse(tensor: &TensorProto, wrong: impl Fn(f32) -> bool) -> Result<(), PrepareError> {
     if !tensor.is_float() {
         return Ok(());
     }
     let values = tensor.to_f32()?;
-    let Some(index) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    let Some(index) = values.iter().position(|&v| wrong(v)) else { return Ok(()) };
     Err(PrepareError::NonFiniteWeight { tensor: tensor.name().to_owned(), index, value: values[index] })
 }
 

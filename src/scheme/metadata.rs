@@ -9,7 +9,7 @@
 //! written without names, as the entries of all layers in the order of the graph, unless it says more than that.
 
 use super::SchemeError;
-use super::bit_plan::BitPlan;
+use super::bit_plan::{BitPlan, WeightBits};
 use msq_passes::ir::Model;
 
 const VERSION: &str = "msq-onnx.version";
@@ -43,6 +43,15 @@ pub fn plan(model: &Model) -> Option<Result<BitPlan, String>> {
 /// The plan that a model was quantized with; a damaged plan is an error.
 pub(crate) fn readable_plan(model: &Model) -> Result<Option<BitPlan>, SchemeError> {
     plan(model).transpose().map_err(|reason| SchemeError::DamagedPlan { reason })
+}
+
+/// Whether a model was quantized by this tool: by a plan with integers, or one that cannot be read.
+pub(crate) fn is_own_result(model: &Model) -> bool {
+    let has_integers = |plan: BitPlan| {
+        let layers = plan.layers.values().chain(&plan.sequence).chain(&plan.default);
+        layers.into_iter().any(|layer| layer.weights != WeightBits::Float)
+    };
+    plan(model).is_some_and(|plan| plan.map_or(true, has_integers))
 }
 
 /// Whether the names of inner values were shortened when this tool wrote the model.

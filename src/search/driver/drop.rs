@@ -37,13 +37,19 @@ impl Driver<'_> {
         while bad - good > 1 {
             let middle = usize::midpoint(good, bad);
             let found = self.evaluate(name, path[middle - 1].clone())?;
-            if found.metrics.lost <= drop {
+            if self.is_within(drop, &found) {
                 (good, best) = (middle, found);
             } else {
                 bad = middle;
             }
         }
         Ok(best)
+    }
+
+    /// Whether a plan loses no more than `drop`, and is not as small as one that lost more once it was carried out.
+    pub(in crate::search) fn is_within(&self, drop: f64, found: &EvaluatedPlan) -> bool {
+        let is_large = |bits: f64| self.space.average_bits(&found.rungs) > bits;
+        found.metrics.lost <= drop && self.search.too_few_bits.is_none_or(is_large)
     }
 
     /// Repairs the plan with the most bits, as the guard does: by other ranges, then by layers and operators in float, as

@@ -318,7 +318,7 @@ impl<'a> Driver<'a> {
         let Some(path) = &self.search.best else { return Ok(()) };
         let (keeps, worth) = match self.goal() {
             Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.metrics.distance),
-            Goal::Drop(drop) => (found.metrics.lost <= drop, self.space.packed_bytes(&found.rungs) as f64),
+            Goal::Drop(drop) => (self.is_within(drop, found), self.space.packed_bytes(&found.rungs) as f64),
             Goal::OutOfReach => return Ok(()),
         };
         // Of equal ones the later, which has fewer layers in float.

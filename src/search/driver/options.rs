@@ -105,6 +105,11 @@ pub struct SearchOptions {
     #[cfg_attr(feature = "cli", arg(skip))]
     #[serde(skip)]
     pub best: Option<PathBuf>,
+    /// Bits a weight of a plan that lost too much once it was carried out, though not in the search; plans within a drop
+    /// have more.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(skip)]
+    pub too_few_bits: Option<f64>,
 }
 
 impl Default for Target {
@@ -131,6 +136,7 @@ impl Default for SearchOptions {
             repairs: 40,
             journal: None,
             best: None,
+            too_few_bits: None,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.25 times the sum of its f.
 //!
-//! Both only where the difference is more than 6 µs: less cannot be told from noise. Where a shape is unknown, or an axis
+//! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise. Where a shape is unknown, or an axis
 //! other than the first is open, there is no price, and the layer stays on integers.
 
 use super::Role;
@@ -19,7 +19,7 @@ use crate::target::{ConvolutionPrices, Counted, Prices, ProductPrices};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
 
-/// Differences of at most so many nanoseconds leave a layer on integers.
+/// Differences of at most so many nanoseconds leave a layer, or all regions, on integers.
 const SLACK: f64 = 6_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
@@ -151,13 +151,15 @@ impl Account<'_> {
                 total.integer += self.quantizers(value);
             }
         }
-        let slow = regions.into_iter().filter(|(region, (_, cost))| {
-            !unknown.contains(region) && cost.integer > REGION_RATIO * cost.float && cost.integer - cost.float > SLACK
-        });
-        slow.flat_map(|(_, (nodes, cost))| {
+        regions.retain(|region, (_, cost)| !unknown.contains(region) && cost.integer > REGION_RATIO * cost.float);
+        // Many small ones add up.
+        if regions.values().map(|(_, cost)| cost.integer - cost.float).sum::<f64>() <= SLACK {
+            return Vec::new();
+        }
+        let slow = regions.into_values().flat_map(|(nodes, cost)| {
             nodes.into_iter().map(move |id| (id, reason("the part of the model around it on integers", cost)))
-        })
-        .collect()
+        });
+        slow.collect()
     }
 
     /// The quantizer before a value that no integer kernel writes, and the dequantizers behind one that float nodes

@@ -47,7 +47,7 @@ impl Proposer for Msq {
         let mut best = top;
         walk(driver, |driver, rungs| {
             let found = driver.evaluate(ROW.name, rungs.to_vec())?;
-            let keeps = found.metrics.lost <= drop;
+            let keeps = driver.is_within(drop, &found);
             if keeps {
                 best = found;
             }
