@@ -44,8 +44,6 @@ pub mod runtime;
 pub mod scheme;
 pub mod search;
 pub mod solve;
-#[cfg(test)]
-mod tests;
 
 pub use calibrate::synthetic::made_up;
 pub use error::Error;

@@ -21,6 +21,8 @@ pub(crate) mod partition;
 pub(crate) mod prefixes;
 pub(crate) mod segment;
 pub(crate) mod stages;
+#[cfg(test)]
+pub(crate) mod tests;
 pub(crate) mod unroll;
 pub(crate) mod walk;
 

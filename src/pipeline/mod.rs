@@ -169,13 +169,13 @@ impl Prepared {
     /// Brings the model into its canonical form.
     fn new(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<Self, Error> {
         let start = Instant::now();
-        if metadata::is_own_result(model) {
-            return Err(PrepareError::OwnResult.into());
-        }
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
+        if metadata::is_own_result(model) {
+            return Err(PrepareError::OwnResult.into());
+        }
         let operators: HashSet<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
         let kept = &options.scheme.keep_float;
         prepare(model, options.prepare.batch_norm, kept, &*runtime.backend(), runtime.passes())?;

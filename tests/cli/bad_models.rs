@@ -204,6 +204,12 @@ fn quantized_already() {
     // The model is looked at before anything is said of the data.
     refused_with(&scratch, &path, &[], 3, &["quantized already"]);
     refused_with(&scratch, &path, args!["--calib", scratch.path("nosuch.npz")], 4, &["nosuch.npz"]);
+    // Also where no quantizer says so.
+    let weights = args!["--calib", digits("calib.npz"), "--weight-bits", "4", "--act-bits", "float"];
+    let made = quantize_digits(&scratch, "weights.onnx", weights);
+    let path = scratch.path("weights.onnx");
+    std::fs::rename(made, &path).unwrap();
+    refused(&scratch, &path, 3, &["quantized already", "float model"]);
 }
 
 /// Half precision has no int8 form here yet; whatever becomes of such a model, it is not a crash.

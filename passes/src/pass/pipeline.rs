@@ -115,7 +115,9 @@ impl<'a> Pipeline<'a> {
         if sealed.is_empty() {
             return self.run_steps(model);
         }
-        sealed.iter().for_each(|&id| model.graph.set_domain(id, SEALED));
+        for &id in &sealed {
+            model.graph.set_domain(id, SEALED);
+        }
         model.set_opset(SEALED, 1);
         let records = self.run_steps(model);
         for id in sealed {

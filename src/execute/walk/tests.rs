@@ -5,13 +5,13 @@
 use super::*;
 use crate::data::Array;
 use crate::execute::fold::Pool;
+use crate::execute::tests::RandomNetwork;
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::solve::SolveError;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
-use crate::tests::RandomNetwork;
 
 /// Two blocks with sums around them, and a head.
 const RESIDUAL: &str = "(float[N,3,8,8] x) => (float[N,5] y)

@@ -9,13 +9,13 @@ use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::{Relaxed, round};
 use crate::data::{Array, Sample};
+use crate::execute::tests::RandomNetwork;
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::solve::block::{Learning, Reach};
 use crate::solve::gram::ClosedForm;
 use crate::solve::network::round_layers;
 use crate::solve::reconstruct::reconstruct;
-use crate::tests::RandomNetwork;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, TensorProto};
 

@@ -1,4 +1,4 @@
-//! What unit tests of several folders share.
+//! A random network, which the tests of folders above use as well.
 
 #![allow(clippy::unwrap_used)]
 
