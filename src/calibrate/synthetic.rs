@@ -1,5 +1,5 @@
-//! Synthetic inputs that suit a model: ids within the rows of its tables, images with the mean and spread of the data
-//! on which its first batch-norm was trained.
+//! Synthetic inputs that suit a model: ids within the rows of its tables, which those of other data have to keep to as
+//! well, images with the mean and spread of the data on which its first batch-norm was trained.
 //!
 //! A first convolution maps images x = α·u + m, with u of zero mean and unit spread, to channels of mean
 //! b + α·(a − b) + m·S and variance α²·v, where a and v are the channel's mean and variance for u itself, b its bias
@@ -7,7 +7,7 @@
 //! α² is the median of σ²/v over the channels, and m the least-squares solution of μ = b + α·(a − b) + m·S.
 
 use super::CalibrateError;
-use crate::data::{Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
+use crate::data::{DataError, Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
 use crate::engine::Backend;
 use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
 use msq_passes::ops::{Trait, facts};
@@ -26,7 +26,12 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
         spec.shape = lifted.graph.find(&spec.name).and_then(|value| shape_read(&lifted, value));
     }
     for spec in specs.iter().filter(|s| !s.dtype.is_float()) {
-        if let Some(limit) = lifted.graph.find(&spec.name).and_then(|v| rows_indexed(&lifted, v)) {
+        if let Some(chosen) = lifted.graph.find(&spec.name).and_then(|v| chosen_from(&lifted, v)) {
+            let limit = match chosen {
+                Chosen::Row(limit) | Chosen::Place(limit) => limit,
+                // Of what has no known length there is a first element.
+                Chosen::Unknown => 1,
+            };
             options.values.insert(spec.name.clone(), SyntheticValues::Ids { limit });
         }
     }
@@ -41,8 +46,41 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
     Ok(Dataset::synthetic(&specs, &options)?)
 }
 
-/// The number of rows an integer value selects from: those of the table of a `Gather`, or the depth of a `OneHot`.
-fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
+/// Refuses samples with ids beyond the tables that they index, counted from the end where they are negative.
+pub(crate) fn refuse_foreign_ids(model: &Model, data: &Dataset) -> Result<(), DataError> {
+    let specs = InputSpec::of(model);
+    let rows = |spec: &InputSpec| match chosen_from(model, model.graph.find(&spec.name)?)? {
+        Chosen::Row(rows) => i64::try_from(rows).ok(),
+        Chosen::Place(_) | Chosen::Unknown => None,
+    };
+    let tables: Vec<Option<i64>> = specs.iter().map(|spec| rows(spec).filter(|_| !spec.dtype.is_float())).collect();
+    if tables.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    for sample in 0..data.len() {
+        for ((array, spec), rows) in data.sample(sample)?.arrays.iter().zip(&specs).zip(&tables) {
+            let Some(rows) = *rows else { continue };
+            if let Some(id) = array.integers().find(|id| !(-rows..rows).contains(id)) {
+                return Err(DataError::ForeignId { sample, input: spec.name.clone(), id, rows });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What an integer says.
+#[derive(Clone, Copy, Debug)]
+enum Chosen {
+    /// A row of a table of so many: of a `Gather` from a constant.
+    Row(u64),
+    /// One of so many places: of a `OneHot`, which takes others for none.
+    Place(u64),
+    /// An element of something computed.
+    Unknown,
+}
+
+/// What an integer value selects from, by what reads it.
+fn chosen_from(model: &Model, value: ValueId) -> Option<Chosen> {
     let graph = &model.graph;
     let mut open = vec![value];
     while let Some(value) = open.pop() {
@@ -50,16 +88,15 @@ fn rows_indexed(model: &Model, value: ValueId) -> Option<u64> {
             let node = graph.node(reader.node);
             match (node.op(), reader.slot) {
                 ("Gather" | "GatherElements" | "ScatterElements", 1) => {
-                    // Of what has no known length there is a first element.
-                    let Some(table) = graph.constant(node.input(0)?) else { return Some(1) };
+                    let Some(table) = graph.constant(node.input(0)?) else { return Some(Chosen::Unknown) };
                     let shape = table.shape().ok()?;
                     let axis = node.int_or("axis", 0);
                     let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
-                    return shape.get(axis).map(|&n| n as u64);
+                    return shape.get(axis).map(|&n| Chosen::Row(n as u64));
                 }
                 ("OneHot", 0) => {
                     let depth = graph.constant(node.input(1)?)?;
-                    return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok());
+                    return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok()).map(Chosen::Place);
                 }
                 (op, 0) if op == "Expand" || facts(op).has(Trait::Rearrangement) => open.extend(node.output(0)),
                 _ => {}

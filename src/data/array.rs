@@ -200,6 +200,11 @@ impl Array {
         Ok(Self { shape: self.shape, data })
     }
 
+    /// The elements that are whole numbers of 64 bits.
+    pub(crate) fn integers(&self) -> impl Iterator<Item = i64> + '_ {
+        self.data.numbers().filter_map(i64::from_number)
+    }
+
     /// The first element that is NaN or infinite: its index and value.
     pub fn first_non_finite(&self) -> Option<(usize, f32)> {
         self.first_of(|value| !value.is_finite())

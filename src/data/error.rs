@@ -278,6 +278,21 @@ pub enum DataError {
         /// Samples there are.
         samples: usize,
     },
+    /// An id beyond the table that it indexes.
+    #[error(
+        "sample {sample}: input `{input}` has {id}, but the table that it indexes has {rows} rows; is the data of another \
+         tokenizer, or of another input?"
+    )]
+    ForeignId {
+        /// The sample.
+        sample: usize,
+        /// The input.
+        input: String,
+        /// The id.
+        id: i64,
+        /// Rows of the table.
+        rows: i64,
+    },
     /// A sample past the end.
     #[error("sample {index} was asked for, there are {len}")]
     OutOfRange {

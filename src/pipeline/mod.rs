@@ -26,6 +26,7 @@ pub(crate) use search::{measure_part, search_and_quantize, search_only};
 
 use crate::calibrate::magnitudes::magnitudes;
 use crate::calibrate::observe::{Observed, Seen, Watch, see, see_shard, seen_by};
+use crate::calibrate::synthetic::refuse_foreign_ids;
 use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
@@ -198,6 +199,9 @@ impl Prepared {
         runtime: &Runtime,
     ) -> Result<Quantized, Error> {
         let plan = planned(&mut model, options, runtime)?;
+        if !calibration.synthetic {
+            refuse_foreign_ids(&model, calibration.data)?;
+        }
         let pool = thread_pool(runtime)?;
         let (kept, held_out) = held_out::split(&model, &plan, calibration, validation, options)?;
         let calibration = Calibration { data: &kept, ..calibration };

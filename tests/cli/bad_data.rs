@@ -58,6 +58,28 @@ fn floats_for_an_integer_input() {
     refused_with(&scratch, &model, args!["--calib", data], 4, &["ids.npz", "`ids`", "0.5"]);
 }
 
+/// Ids are rows of the table that they index, from the end where they are negative.
+#[test]
+fn ids_beyond_their_table() {
+    let scratch = Scratch::new();
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (int64[N,4] ids) => (float[N,4,2] y) <float[3,16] table = {}, float[16,2] w = {}>
+        { e = Gather (table, ids)  y = MatMul (e, w) }";
+    let mut proto = models::parse(text);
+    models::fill(&mut proto);
+    let model = models::write(&scratch.path("ids.onnx"), &proto);
+    let data = |last: f32| {
+        let path = scratch.path("ids.npz");
+        write_npz(&path, &[("ids", Npy::floats(&[2, 4], &[0.0, 1.0, 2.0, -3.0, 0.0, 0.0, 0.0, last]))]);
+        path
+    };
+    for id in [3.0, -4.0] {
+        let said = format!("{id}");
+        refused_with(&scratch, &model, args!["--calib", data(id)], 4, &["sample 1", "`ids`", &said, "3 rows"]);
+    }
+    msq(args![model, "-o", scratch.out("out.onnx"), "--calib", data(-1.0), "-q"]).ok();
+}
+
 #[test]
 fn numbers_that_are_none() {
     for (value, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
