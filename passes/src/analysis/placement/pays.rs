@@ -8,8 +8,8 @@
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.25 times the sum of its f.
 //!
-//! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise. Where a shape is unknown, or an axis
-//! other than the first is open, there is no price, and the layer stays on integers.
+//! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise.
+//! Where a shape is unknown, or an axis other than the first is open, there is no price, and the layer stays on integers.
 
 use super::Role;
 use super::draft::Draft;
@@ -48,22 +48,33 @@ struct Cost {
     integer: f64,
 }
 
+/// A layer with what follows it into float.
+#[derive(Clone, Debug)]
+struct Followed {
+    /// What they cost together.
+    cost: Cost,
+    /// Whether nothing follows the layer.
+    alone: bool,
+    /// Of the values they write, those that others read.
+    read: IndexSet<ValueId>,
+}
+
 impl Account<'_> {
     fn slow_layers(&self) -> Vec<(NodeId, String)> {
         let slow = |(&id, role): (&NodeId, &Role)| {
             let Role::Layer(layer) = role else { return None };
-            let (cost, written) = self.with_followers(layer)?;
-            let float = cost.float + self.borders(layer, &written);
-            let integer = cost.integer + self.own_quantizers(layer, &written);
+            let Followed { cost, alone, read } = self.with_followers(layer)?;
+            let float = cost.float + self.borders(layer, &read);
+            let integer = cost.integer + self.own_quantizers(layer, &read);
             let slow = integer > LAYER_RATIO * float && integer - float > SLACK;
-            slow.then(|| (id, reason("its integer kernel", cost)))
+            let what = if alone { "its integer kernel" } else { "its integer kernel with those behind it" };
+            slow.then(|| (id, reason(what, cost)))
         };
         self.draft.roles.iter().filter_map(slow).collect()
     }
 
-    /// What a layer costs with the operators behind it that join the integers because of it alone, and the values that
-    /// these nodes write.
-    fn with_followers(&self, layer: &Layer) -> Option<(Cost, IndexSet<ValueId>)> {
+    /// A layer with the operators behind it that join the integers because of it alone.
+    fn with_followers(&self, layer: &Layer) -> Option<Followed> {
         let mut cost = self.layer(layer)?;
         let mut written: IndexSet<ValueId> = self.draft.written(layer.node).into_iter().collect();
         let mut nodes = HashSet::from([layer.node]);
@@ -89,12 +100,12 @@ impl Account<'_> {
             let outside = |reader: &Use| !nodes.contains(&reader.node);
             self.graph.value(value).uses().iter().any(outside) || self.graph.is_output(value)
         });
-        Some((cost, written))
+        Some(Followed { cost, alone: nodes.len() == 1, read: written })
     }
 
     /// What the quantizers and the changes of the layout cost that a layer in float needs where its neighbours stay on
-    /// integers; `written` is what they read of it.
-    fn borders(&self, layer: &Layer, written: &IndexSet<ValueId>) -> f64 {
+    /// integers; `read` is what others read of it.
+    fn borders(&self, layer: &Layer, read: &IndexSet<ValueId>) -> f64 {
         let Prices { integer_node, movement, .. } = self.prices;
         let side = |value: ValueId, price: f64| {
             let elements = self.elements(value).unwrap_or(0.0);
@@ -105,13 +116,13 @@ impl Account<'_> {
         };
         let before = self.graph.value(layer.input).producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
         let before = if before { side(layer.input, self.prices.dequantize) } else { 0.0 };
-        let behind = written.iter().filter(|&&value| self.draft.feeds_integers(value));
+        let behind = read.iter().filter(|&&value| self.draft.feeds_integers(value));
         before + behind.map(|&value| side(value, self.prices.quantize)).sum::<f64>()
     }
 
     /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
     /// convolutions.
-    fn own_quantizers(&self, layer: &Layer, written: &IndexSet<ValueId>) -> f64 {
+    fn own_quantizers(&self, layer: &Layer, read: &IndexSet<ValueId>) -> f64 {
         let change = |value: ValueId| {
             let elements = self.elements(value).unwrap_or(0.0);
             let layout = self.prices.integer_node + self.prices.movement.integer * elements;
@@ -121,7 +132,7 @@ impl Account<'_> {
         let is_written = input.producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
         let readers = input.uses().iter().filter(|reader| self.draft.is_on_integers(reader.node)).count();
         let before = if is_written || readers > 1 { 0.0 } else { self.quantizers(layer.input) + change(layer.input) };
-        let left = written.iter().filter(|&&value| !self.draft.feeds_integers(value));
+        let left = read.iter().filter(|&&value| !self.draft.feeds_integers(value));
         before + left.map(|&value| self.quantizers(value) + change(value)).sum::<f64>()
     }
 
