@@ -107,9 +107,9 @@ def session(model: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def batch_outputs(model: Path, task: Task, evaluation: EvalSet) -> Iterator[np.ndarray]:
-    """The first output, batch by batch over the whole evaluation set."""
-    running = session(model, 0)
+def batch_outputs(model: Path, task: Task, evaluation: EvalSet, threads: int = 0) -> Iterator[np.ndarray]:
+    """The first output, batch by batch over the whole evaluation set; on all cores with `threads` 0."""
+    running = session(model, threads)
     output = running.get_outputs()[0].name
     for start in range(0, len(evaluation.inputs), task.batch):
         feed = {evaluation.input_name: evaluation.inputs[start : start + task.batch]}

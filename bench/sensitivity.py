@@ -88,7 +88,7 @@ def main() -> None:
     """Runs all searches and prints the tables."""
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    args.accept = (0, 5)
+    args.accept, args.jobs = (0, 5), 1
     task = TASKS[args.model]
     evaluation = task.evaluation(args.data)
     args.data, args.out, args.msq = args.data.resolve(), args.out.resolve(), args.msq.resolve()

@@ -7,7 +7,8 @@ Prints one table: accuracy, agreement with the float model, KL divergence from i
 size of the file, seconds, and peak memory of each. With `--sets N` each setting is
 calibrated N times, on disjoint sets of samples; the table has means over the sets and,
 for the accuracy, the standard deviation between them. Writes `sweep.<model>.json` and
-`sweep.<model>.md` into `--out`, after each setting.
+`sweep.<model>.md` into `--out`, after each setting. With `--jobs N` so many runs go on at once:
+their times then count for little.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import json
 import shlex
 import statistics
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +50,9 @@ def with_samples(arguments: list[str], samples: int | None) -> list[str]:
     return [*arguments, "--samples", str(samples)]
 
 
-def data_arguments(args: argparse.Namespace, task: Task, number: int | None) -> list[str]:
+def data_arguments(args: argparse.Namespace, task: Task, number: int | None, folder: Path) -> list[str]:
     """The calibration arguments, on all samples or on one of the disjoint sets of an `.npz`."""
-    arguments = with_samples(task.msq_args(args.data, args.out), args.samples)
+    arguments = with_samples(task.msq_args(args.data, folder), args.samples)
     if number is None:
         return arguments
     at = arguments.index("--calib") + 1
@@ -59,39 +62,39 @@ def data_arguments(args: argparse.Namespace, task: Task, number: int | None) -> 
         part = {name: array[number :: args.sets] for name, array in arrays.items()}
     if args.samples and min(map(len, part.values())) < args.samples:
         raise SystemExit(f"error: {args.sets} sets of {args.samples} samples are more than there are")
-    path = args.out / "set.npz"
+    path = folder / "set.npz"
     np.savez(path, **part)
     return [*arguments[:at], str(path), *arguments[at + 1 :]]
 
 
-def over_sets(setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list) -> Json:
-    """One result, or the means of those of all sets, with the standard deviation of the accuracy between them."""
-    if args.sets == 1:
-        return judge(setting, args, task, evaluation, reference, None)
-    results = [judge(setting, args, task, evaluation, reference, number) for number in range(args.sets)]
+def over_sets(results: list[Json]) -> Json:
+    """The means of the results of all sets, with the standard deviation of the accuracy between them."""
     failed = [result for result in results if "error" in result]
-    if failed:
-        return failed[0]
+    if failed or len(results) == 1:
+        return (failed or results)[0]
     means = {key: statistics.fmean(result[key] for result in results) for key in results[0] if key in MEANS}
     accuracies = [result["accuracy"] for result in results]
     return means | {"accuracies": accuracies, "accuracy_spread": statistics.stdev(accuracies)}
 
 
 def judge(
-    setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list, number: int | None
+    setting: str, args: argparse.Namespace, task: Task, evaluation: EvalSet, reference: list, number: int | None = None
 ) -> Json:
-    """Quantizes with one setting and measures the file."""
-    output = args.out / f"{args.model}.sweep.onnx"
-    output.unlink(missing_ok=True)
-    data = data_arguments(args, task, number)
-    command = [str(args.msq), str(args.data / task.model), "-o", str(output), "--quiet", *data, *shlex.split(setting)]
-    run = measured(command, args.out)
-    if run["exit"] not in args.accept or not output.exists():
-        last = run["stderr"].strip().splitlines()
-        return {"error": f"exit {run['exit']}: {last[-1] if last else 'no message'}"}
-    result = {"wall_s": run["wall_s"], "cpu_s": run["cpu_s"], "peak_mb": run["peak_mb"]}
-    result["size_kb"] = output.stat().st_size / 1000
-    return result | quality(batch_outputs(output, task, evaluation), reference, evaluation)
+    """Quantizes with one setting and measures the file, in a folder of its own."""
+    with tempfile.TemporaryDirectory(dir=args.out) as folder:
+        output = Path(folder) / f"{args.model}.onnx"
+        data = data_arguments(args, task, number, Path(folder))
+        command = [str(args.msq), str(args.data / task.model), "-o", str(output), "--quiet", *data]
+        run = measured([*command, *shlex.split(setting)], Path(folder))
+        if run["exit"] not in args.accept or not output.exists():
+            last = run["stderr"].strip().splitlines()
+            return {"error": f"exit {run['exit']}: {last[-1] if last else 'no message'}"}
+        result = {"wall_s": run["wall_s"], "cpu_s": run["cpu_s"], "peak_mb": run["peak_mb"]}
+        result["size_kb"] = output.stat().st_size / 1000
+        threads = 0 if args.jobs == 1 else 1
+        result |= quality(batch_outputs(output, task, evaluation, threads), reference, evaluation)
+    print(f"{args.model}:", "" if number is None else f"set {number + 1}", line(setting, result), file=sys.stderr)
+    return result
 
 
 def line(setting: str, result: Json) -> str:
@@ -134,6 +137,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", choices=list(TASKS), required=True)
     parser.add_argument("--samples", type=int, help="calibration samples; all of the task's own without it")
     parser.add_argument("--sets", type=int, default=1, help="disjoint sets of samples to calibrate on; 1")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once; 1")
     parser.add_argument("--test", type=int, help="judge only the first so many samples")
     parser.add_argument("--accept", type=int, nargs="*", default=[0], help="exit codes that leave a file to judge")
     parser.add_argument("settings", nargs="+", help="arguments of msq-onnx, one string a setting")
@@ -163,11 +167,16 @@ def main() -> None:
         "float": quality(iter(reference), reference, evaluation),
         "settings": {},
     }
-    for setting in args.settings:
-        print(f"{args.model}: {setting}", file=sys.stderr)
-        report["settings"][setting] = over_sets(setting, args, task, evaluation, reference)
-        (args.out / f"sweep.{args.model}.json").write_text(json.dumps(report, indent=1) + "\n")
-        (args.out / f"sweep.{args.model}.md").write_text(markdown(report))
+    numbers = [None] if args.sets == 1 else list(range(args.sets))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        runs = {
+            setting: [pool.submit(judge, setting, args, task, evaluation, reference, number) for number in numbers]
+            for setting in args.settings
+        }
+        for setting, results in runs.items():
+            report["settings"][setting] = over_sets([result.result() for result in results])
+            (args.out / f"sweep.{args.model}.json").write_text(json.dumps(report, indent=1) + "\n")
+            (args.out / f"sweep.{args.model}.md").write_text(markdown(report))
     print(markdown(report), end="")
 
 

@@ -83,6 +83,22 @@ fn beside_integers_only_float_becomes_float16() {
     }
 }
 
+/// What was float16 is stored so again, where it stays float.
+#[test]
+fn what_was_float16_does_not_grow() {
+    let scratch = Scratch::new();
+    let (half, _) = written(&scratch, "half.onnx", "--weight-bits float --float16 weights");
+    let out = scratch.out("out.onnx");
+    let flags = ["--keep-float", "Gemm", "--solver", "round", "--json"].map(std::ffi::OsString::from);
+    let all = [&args![&half, "-o", &out, "--calib", digits("calib.npz")][..], &flags].concat();
+    let report: Value = serde_json::from_str(&msq(&all).ok().stdout).unwrap();
+    assert!(halves(&out) > 0);
+    assert!(report["float16"]["constants"].as_u64().unwrap() > 0, "{report}");
+    if let Some(apart) = difference(&half, &out, &digits("test.npz")) {
+        assert!(apart < 0.2, "{apart}");
+    }
+}
+
 /// Whatever else is asked for, the file is valid, runs, and answers as without float16.
 #[test]
 fn every_form_goes_with_it() {

@@ -30,15 +30,16 @@ pub(crate) struct Halved {
     pub(crate) declined: Vec<Declined>,
 }
 
-/// What makes float16 of what stays float, where that is wanted. `float` is the prepared model, of whose values these
+/// What makes float16 of what stays float, as far as that is `wanted`. `float` is the prepared model, of whose values these
 /// magnitudes were seen.
 pub(crate) fn half_precision(
     float: &Model,
     scheme: &Scheme,
+    wanted: Option<Float16>,
     magnitudes: &IndexMap<String, Magnitude>,
 ) -> Option<HalfPrecision> {
     let on_integers = scheme.placement.nodes.keys().map(|&node| float.graph.node(node).label(&float.graph).to_owned());
-    scheme.output.float16.map(|wanted| HalfPrecision {
+    wanted.map(|wanted| HalfPrecision {
         computation: wanted == Float16::All,
         quantizers: scheme.target.half_quantizers,
         on_integers: on_integers.collect(),

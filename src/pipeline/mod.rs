@@ -49,7 +49,7 @@ use crate::solve::reconstruction::learn;
 use crate::solve::{Solver, SolverRow, solver};
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
-use msq_passes::ir::{Model, save_model};
+use msq_passes::ir::{DataType, Model, save_model};
 use opset::{raise_opset, raise_quantized};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -162,6 +162,8 @@ struct Prepared {
     start: Instant,
     float_bytes: u64,
     opset: i64,
+    /// Whether most of its weights were float16.
+    half: bool,
     /// What a user should know of how the model was taken in.
     notes: Vec<String>,
 }
@@ -173,6 +175,7 @@ impl Prepared {
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
+        let half = is_half(model);
         let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
         if metadata::is_own_result(model) {
             return Err(PrepareError::OwnResult.into());
@@ -186,7 +189,7 @@ impl Prepared {
         }
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
-        Ok(Self { start, float_bytes, opset, notes })
+        Ok(Self { start, float_bytes, opset, half, notes })
     }
 
     /// Calibrates, solves, lowers and verifies: on the samples of `validation`, or else on some of those calibrated on.
@@ -218,7 +221,10 @@ impl Prepared {
             _ => IndexMap::new(),
         };
         let (float, outputs, pool, magnitudes) = (&float, &outputs, &pool, &magnitudes);
-        let run = Run { float, outputs, calibration, validation, options, pool, magnitudes, runtime };
+        // What was float16 is stored so again where runtimes make float32 of it when they load the file.
+        let as_before = (self.half && scheme.target.folds_decoders).then_some(Float16::Weights);
+        let float16 = options.output.float16.or(as_before);
+        let run = Run { float, outputs, calibration, validation, options, pool, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, mut model, quality } = made;
@@ -229,7 +235,7 @@ impl Prepared {
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
-        let halves = half_precision(float, &scheme, magnitudes);
+        let halves = half_precision(float, &scheme, float16, magnitudes);
         let (Shortened { values: names, nodes }, halved) =
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
         let plan = scheme.carried_out(float);
@@ -251,7 +257,7 @@ impl Prepared {
             stored: layers::stored_reports(&scheme, &solved),
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
             kept: layers::kept(&scheme),
-            float16: halved.map(layers::halved),
+            float16: halved.filter(|made| options.output.float16.is_some() || made.constants > 0).map(layers::halved),
             quality,
             repair,
             search: None,
@@ -261,6 +267,22 @@ impl Prepared {
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
+}
+
+/// Whether most elements of the floats that a model stores are float16.
+fn is_half(model: &Model) -> bool {
+    let attributes =
+        model.graph.nodes().filter(|(_, node)| node.is("Constant")).flat_map(|(_, node)| node.attributes());
+    let initializers = model.graph.initializers().map(|(_, tensor)| tensor);
+    let (mut half, mut all) = (0, 0);
+    for tensor in initializers.chain(attributes.filter_map(|attribute| attribute.t.as_ref())) {
+        let elements = if tensor.is_float() { tensor.element_count().unwrap_or_default() } else { 0 };
+        all += elements;
+        if tensor.element_type() == Some(DataType::Float16) {
+            half += elements;
+        }
+    }
+    2 * half > all
 }
 
 /// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
@@ -291,6 +313,8 @@ struct Run<'a> {
     validation: Option<&'a Dataset>,
     options: &'a Options,
     pool: &'a rayon::ThreadPool,
+    /// What of the result becomes float16.
+    float16: Option<Float16>,
     /// How large the values of the float model are, where it is to compute in float16.
     magnitudes: &'a IndexMap<String, Magnitude>,
     runtime: &'a Runtime<'a>,
@@ -319,8 +343,9 @@ impl Run<'_> {
         }
         let of_calibration = (calibration.data, &seen.outputs[..]);
         let outputs = (outputs, calibration.metric);
-        let rounded =
-            half_precision(float, &scheme, self.magnitudes).map(|halves| simulated(&model, halves)).transpose()?;
+        let rounded = half_precision(float, &scheme, self.float16, self.magnitudes)
+            .map(|halves| simulated(&model, halves))
+            .transpose()?;
         let compared = rounded.as_ref().unwrap_or(&model);
         let quality = verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?;
         Ok(Made { scheme, observed, solved, model, quality })

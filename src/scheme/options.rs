@@ -181,6 +181,10 @@ pub struct SolveOptions {
     /// depends on no clock [default: no limit].
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
     pub solver_time: Option<f64>,
+    /// Learning rate of weights for `block` and `distill`, relative to the root mean square of a layer's weights
+    /// [default: 0.01 for `block`, 0.001 for `distill`].
+    #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
+    pub solver_rate: Option<f64>,
 }
 
 /// What the written file looks like.
@@ -316,6 +320,7 @@ impl Default for SolveOptions {
             position_step: 8,
             solver_steps: None,
             solver_time: None,
+            solver_rate: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::quant::Granularity;
 /// Mini-batches per block, unless the options say otherwise.
 const STEPS: usize = 250;
 /// Learning rate of weights, relative to their root mean square.
-const RATE: f32 = 0.01;
+const RATE: f64 = 0.01;
 
 /// The row of this solver.
 pub(super) const ROW: SolverRow = SolverRow {
@@ -16,14 +16,14 @@ pub(super) const ROW: SolverRow = SolverRow {
     help: "`gram`, after blocks have learned to make up for quantized activations",
     minimises: "E ‖B(x̂) − B_float(x)‖² of each block B, then as `gram`",
     time: "long",
-    options: &["solver_steps", "solver_time", "position_step"],
+    options: &["solver_steps", "solver_time", "solver_rate", "position_step"],
     solver: |options| {
         Box::new(Block {
             learning: Learning {
                 steps: options.solver_steps.unwrap_or(STEPS),
                 seconds: options.solver_time,
                 reach: Reach::Block,
-                rate: RATE,
+                rate: options.solver_rate.unwrap_or(RATE) as f32,
             },
             row: &ROW,
             gram: ClosedForm { stride: options.position_step, quick: false },

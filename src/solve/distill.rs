@@ -8,7 +8,7 @@ use super::gram::ClosedForm;
 /// Mini-batches before the first block is rounded, unless the options say otherwise.
 const STEPS: usize = 300;
 /// Learning rate of weights, relative to their root mean square.
-const RATE: f32 = 0.001;
+const RATE: f64 = 0.001;
 
 /// The row of this solver.
 pub(super) const ROW: SolverRow = SolverRow {
@@ -16,14 +16,14 @@ pub(super) const ROW: SolverRow = SolverRow {
     help: "`gram`, while the network learns as a whole to make up for quantized activations",
     minimises: "E ‖a(x̂) − a_float(x)‖² of the outputs and of what each block writes, then as `gram`",
     time: "long",
-    options: &["solver_steps", "solver_time", "position_step"],
+    options: &["solver_steps", "solver_time", "solver_rate", "position_step"],
     solver: |options| {
         Box::new(Block {
             learning: Learning {
                 steps: options.solver_steps.unwrap_or(STEPS),
                 seconds: options.solver_time,
                 reach: Reach::Network,
-                rate: RATE,
+                rate: options.solver_rate.unwrap_or(RATE) as f32,
             },
             gram: ClosedForm { stride: options.position_step, quick: false },
             row: &ROW,

@@ -179,6 +179,8 @@ class SolveOptions:
             network].
         solver_time: Seconds of work that `block` and `distill` may learn for, about: work is counted, not timed, so
             that the result depends on no clock [default: no limit].
+        solver_rate: Learning rate of weights for `block` and `distill`, relative to the root mean square of a
+            layer's weights [default: 0.01 for `block`, 0.001 for `distill`].
     """
 
     solver: SolverName | None
@@ -187,6 +189,7 @@ class SolveOptions:
     position_step: int = field(metadata={"key": "position-step"})
     solver_steps: int | None = field(metadata={"key": "solver-steps"})
     solver_time: float | None = field(metadata={"key": "solver-time"})
+    solver_rate: float | None = field(metadata={"key": "solver-rate"})
 
 
 @dataclass(frozen=True, kw_only=True)

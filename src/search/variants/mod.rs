@@ -139,7 +139,7 @@ impl<'a> Variants<'a> {
         }
         let (scheme, mut model) = self.quantized(plan, Biases::Half)?;
         // Without magnitudes nothing computes in float16, but weights are as large.
-        let halves = half_precision(self.model, &scheme, &IndexMap::new());
+        let halves = half_precision(self.model, &scheme, scheme.output.float16, &IndexMap::new());
         let (shortened, _) = finish(&mut model, (self.model, &scheme), halves, None)?;
         metadata::write(&mut model, &scheme.carried_out(self.model), shortened.nodes.as_deref());
         let size = model.stored_bytes();
