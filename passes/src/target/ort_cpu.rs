@@ -5,7 +5,7 @@
 
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
-use super::price::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
+use super::price::{ConvolutionPrices, Counted, KernelPrices, OperatorPrice, Prices, ProductPrices};
 use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
@@ -49,7 +49,11 @@ pub(super) const KERNELS: &[Kernel] = &[
 /// Kernels for unsigned integers alone: those for signed ones are newer than 1.21.
 const UNSIGNED: &[Kernel] = &[movement("DepthToSpace").fused_only()];
 
-/// Fitted to 176 convolutions, 45 stacks of products and 60 other nodes in onnxruntime 1.32, on a CPU with VNNI.
+const FREE: KernelPrices =
+    KernelPrices { product: 0.0, single_product: 0.0, position: 0.0, output: 0.0, row: 0.0, tap: 0.0, column: 0.0 };
+
+/// Fitted to 424 convolutions (`bench/prices.py`), 45 stacks of products and 60 other nodes in onnxruntime 1.31 and 1.32, on
+/// a CPU with VNNI.
 const PRICES: Prices = Prices {
     node: 700.0,
     integer_node: 1_400.0,
@@ -57,14 +61,13 @@ const PRICES: Prices = Prices {
     dequantize: 0.13,
     float_convolution: ConvolutionPrices {
         lanes: 16,
-        product: 0.0178,
-        position: 8.0,
-        planar_position: 2.2,
+        direct: KernelPrices { product: 0.0125, single_product: 0.0191, position: 0.27, output: 0.027, ..FREE },
+        direct_inputs: [16, 1],
+        direct_outputs: 1,
+        fills_inputs: true,
+        gathered: KernelPrices { product: 0.0116, single_product: 0.0174, output: 0.137, ..FREE },
+        volume: KernelPrices { product: 0.0125, single_product: 0.0125, column: 0.55, ..FREE },
         grouped_position: 0.0,
-        row: 0.0,
-        column: 0.0,
-        direct: None,
-        direct_tap: 0.0,
         depthwise_position: 0.0,
         depthwise_product: 0.036,
         // One input and one output channel take the kernel of all others.
@@ -72,14 +75,21 @@ const PRICES: Prices = Prices {
     },
     integer_convolution: ConvolutionPrices {
         lanes: 16,
-        product: 0.0042,
-        position: 8.0,
-        planar_position: 8.0,
+        direct: KernelPrices { product: 0.0029, single_product: 0.0049, position: 2.1, output: 0.1, tap: 1.08, ..FREE },
+        direct_inputs: [4, 4],
+        direct_outputs: 16,
+        fills_inputs: false,
+        gathered: KernelPrices {
+            product: 0.0014,
+            single_product: 0.0045,
+            position: 3.6,
+            output: 0.4,
+            row: 6.4,
+            column: 0.07,
+            ..FREE
+        },
+        volume: KernelPrices { product: 0.0029, single_product: 0.0049, position: 2.1, output: 0.3, tap: 8.0, ..FREE },
         grouped_position: 20.0,
-        row: 6.0,
-        column: 0.06,
-        direct: Some(4),
-        direct_tap: 1.0,
         depthwise_position: 1.1,
         depthwise_product: 0.04,
         depthwise_lanes: 1,
@@ -106,6 +116,7 @@ const PRICES: Prices = Prices {
         price("Unsqueeze", 0.0, 0.0),
         price("Where", 3.8, 3.5),
     ],
+    planar_pool: 4.0,
     movement: price("", 0.17, 0.08),
 };
 

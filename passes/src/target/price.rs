@@ -24,6 +24,8 @@ pub struct Prices {
     pub integer_product: ProductPrices,
     /// Other operators.
     pub operators: &'static [OperatorPrice],
+    /// `MaxPool` on integers that lie channel by channel, because no integer kernel wrote them: per position of a window.
+    pub planar_pool: f64,
     /// Any operator without a row: it moves elements.
     pub movement: OperatorPrice,
 }
@@ -53,33 +55,50 @@ pub struct OperatorPrice {
 }
 
 /// Prices of a convolution with P output positions, T kernel positions, groups of C input and O output channels, where
-/// output channels are computed `lanes` at a time.
+/// output channels are computed `lanes` at a time. `bench/prices.py` fits them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvolutionPrices {
     /// Output channels computed together.
     pub lanes: usize,
-    /// Per product, P·T·C·O for each group, with O rounded up to lanes.
-    pub product: f64,
-    /// Per position, P for each group.
-    pub position: f64,
-    /// The same in its place, where the inputs are fewer than the lanes: as they lie, they fill no lanes.
-    pub planar_position: f64,
-    /// The same, in addition, where there is more than one group.
+    /// The kernel that reads its input where it lies.
+    pub direct: KernelPrices,
+    /// Input channels that it needs at least, and a multiple of which it needs.
+    pub direct_inputs: [usize; 2],
+    /// Output channels that it needs at least.
+    pub direct_outputs: usize,
+    /// Whether it fills input channels up to lanes.
+    pub fills_inputs: bool,
+    /// The kernel that gathers columns of its input first, and takes all others.
+    pub gathered: KernelPrices,
+    /// That for kernels of three axes.
+    pub volume: KernelPrices,
+    /// Per position, P for each group, where there is more than one group.
     pub grouped_position: f64,
-    /// Per position and row of the kernel, where columns have to be gathered.
-    pub row: f64,
-    /// Per element of the gathered columns, P·T·C for each group.
-    pub column: f64,
-    /// Input channels that a kernel without gathered columns needs a multiple of, where output channels fill its lanes.
-    pub direct: Option<usize>,
-    /// Per position and kernel position of that kernel, P·T.
-    pub direct_tap: f64,
     /// Per kernel position of a depthwise convolution, P·T, whatever the number of channels.
     pub depthwise_position: f64,
     /// Per product of a depthwise convolution, P·T·C, with C rounded up to `depthwise_lanes`.
     pub depthwise_product: f64,
     /// Channels of a depthwise convolution computed together.
     pub depthwise_lanes: usize,
+}
+
+/// What one kernel for convolutions takes, for each group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelPrices {
+    /// Per product, P·T·C·O with O rounded up to lanes.
+    pub product: f64,
+    /// The same in its place, where the output channels are one vector of lanes.
+    pub single_product: f64,
+    /// Per position, P.
+    pub position: f64,
+    /// Per value written, P·O with O rounded up to lanes.
+    pub output: f64,
+    /// Per position and row of a kernel of several positions.
+    pub row: f64,
+    /// Per position and kernel position, P·T.
+    pub tap: f64,
+    /// Per value of the columns of a kernel of several positions, P·T·C.
+    pub column: f64,
 }
 
 /// Prices of a matrix product of M rows with a weight.

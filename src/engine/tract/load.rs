@@ -3,7 +3,7 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{blowup, convolution, dequantize, fake_quantize, matmul, nbits, wide};
+use super::{blowup, compare, convolution, dequantize, fake_quantize, matmul, nbits, wide};
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use bytes::Bytes;
@@ -281,6 +281,7 @@ pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError>
     fake_quantize::fuse(&mut model)?;
     convolution::fuse(&mut model)?;
     matmul::replace(&mut model)?;
+    compare::replace(&mut model)?;
     model.into_optimized().map_err(EngineError::load)
 }
 

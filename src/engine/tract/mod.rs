@@ -6,6 +6,7 @@
 
 mod activation;
 mod blowup;
+mod compare;
 mod convolution;
 mod dequantize;
 mod facts;

@@ -6,7 +6,7 @@
 //!   activation, where q > 1.5·f: q with the quantizers that only it needs, f with those that a float node between
 //!   integer ones needs, and the changes of the layout there.
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
-//!   its borders, is more than 1.25 times the sum of its f.
+//!   its borders, is more than 1.1 times the sum of its f.
 //!
 //! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise.
 //! Where a shape is unknown, or an axis other than the first is open, there is no price, and the layer stays on integers.
@@ -24,7 +24,7 @@ const SLACK: f64 = 6_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
-const REGION_RATIO: f64 = 1.25;
+const REGION_RATIO: f64 = 1.1;
 /// Nodes that a border between float and integers inside a region adds: a quantizer and two changes of the layout.
 const BORDER_NODES: f64 = 3.0;
 
@@ -117,7 +117,27 @@ impl Account<'_> {
         let before = self.graph.value(layer.input).producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
         let before = if before { side(layer.input, self.prices.dequantize) } else { 0.0 };
         let behind = read.iter().filter(|&&value| self.draft.feeds_integers(value));
-        before + behind.map(|&value| side(value, self.prices.quantize)).sum::<f64>()
+        before + behind.map(|&value| side(value, self.prices.quantize) + self.pools_behind(value)).sum::<f64>()
+    }
+
+    /// What the pools that write a value cost more where its quantizer is the first thing on integers: the runtime moves it
+    /// in front of them.
+    fn pools_behind(&self, value: ValueId) -> f64 {
+        let producer = self.graph.value(value).producer().map(|(id, _)| self.graph.node(id));
+        let Some(pool) = producer.filter(|node| node.is("MaxPool")) else { return 0.0 };
+        let Some(read) = pool.input(0) else { return 0.0 };
+        let (before, behind) = (self.elements(read).unwrap_or(0.0), self.elements(value).unwrap_or(0.0));
+        behind * window(pool) * self.prices.planar_pool
+            + (before - behind) * self.prices.quantize
+            + self.pools_behind(read)
+    }
+
+    /// Whether a node pools integers that no integer kernel wrote.
+    fn is_planar_pool(&self, node: &Node) -> bool {
+        let producer = || node.input(0).and_then(|read| self.graph.value(read).producer());
+        node.is("MaxPool")
+            && producer()
+                .is_none_or(|(id, _)| !self.draft.is_on_integers(id) || self.is_planar_pool(self.graph.node(id)))
     }
 
     /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
@@ -225,10 +245,11 @@ impl Account<'_> {
         let elements = match price.counted {
             Counted::Output => written,
             Counted::Input => self.elements(node.input(0)?)?,
-            Counted::Windows => written * node.ints("kernel_shape").iter().product::<i64>() as f64,
+            Counted::Windows => written * window(node),
         };
+        let integer = if self.is_planar_pool(node) { self.prices.planar_pool } else { price.integer };
         let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + price.float * elements };
-        Some(Cost { float, integer: self.prices.integer_node + price.integer * elements })
+        Some(Cost { float, integer: self.prices.integer_node + integer * elements })
     }
 
     /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
@@ -282,8 +303,8 @@ struct ConvolutionShape {
     inputs: usize,
     /// Output channels of a group.
     outputs: usize,
-    /// Whether its columns are its input as it stands: a kernel of one position and no strides.
-    pointwise: bool,
+    /// Axes of the kernel.
+    axes: usize,
 }
 
 impl ConvolutionShape {
@@ -294,39 +315,41 @@ impl ConvolutionShape {
         let taps = layer.shape.iter().skip(2).product();
         let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
         let macs = layer.macs_per_sample(graph)? as f64;
-        Some(Self {
-            positions: macs / layer.weights().max(1) as f64,
-            taps,
-            rows,
-            groups,
-            inputs,
-            outputs: outputs / groups,
-            pointwise: taps == 1 && node.ints("strides").iter().all(|&s| s == 1),
-        })
+        let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
+        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes })
     }
 
     fn price(&self, by: &ConvolutionPrices) -> f64 {
-        let round_up = |count: usize, lanes: usize| count.div_ceil(lanes) as f64 * lanes as f64;
-        let columns = self.positions * (self.taps * self.inputs) as f64;
+        let round_up = |count: usize, lanes: usize| (count.div_ceil(lanes) * lanes) as f64;
+        let [positions, taps, rows] = [self.positions, self.taps as f64, self.rows as f64];
         if self.inputs == 1 && self.outputs == 1 {
             let channels = round_up(self.groups, by.depthwise_lanes);
-            return columns * (by.depthwise_position + by.depthwise_product * channels);
+            return positions * taps * (by.depthwise_position + by.depthwise_product * channels);
         }
-        let groups = self.groups as f64;
-        let products = groups * columns * round_up(self.outputs, by.lanes) * by.product;
-        let full = |multiple: usize| {
-            self.groups == 1 && self.inputs.is_multiple_of(multiple) && self.outputs.is_multiple_of(by.lanes)
+        let [least, multiple] = by.direct_inputs;
+        let direct = self.groups == 1
+            && self.inputs >= least
+            && self.inputs.is_multiple_of(multiple)
+            && self.outputs >= by.direct_outputs;
+        let kernel = match () {
+            () if self.axes > 2 => &by.volume,
+            () if direct => &by.direct,
+            () => &by.gathered,
         };
-        let (taps, rows) = (self.taps as f64, self.rows as f64);
-        if by.direct.is_some_and(full) {
-            return products + self.positions * (by.position + by.direct_tap * taps);
-        }
-        let planar = self.groups == 1 && self.inputs < by.lanes;
-        let position = if planar { by.planar_position } else { by.position };
-        let position = position + if self.groups > 1 { by.grouped_position } else { 0.0 };
-        let gathered = if self.pointwise { 0.0 } else { self.positions * by.row * rows + columns * by.column };
-        products + groups * (self.positions * position + gathered)
+        let inputs = if direct && by.fills_inputs { round_up(self.inputs, by.lanes) } else { self.inputs as f64 };
+        let outputs = round_up(self.outputs, by.lanes);
+        let product = if self.outputs <= by.lanes { kernel.single_product } else { kernel.product };
+        let columns = taps * inputs;
+        let gathered = if self.taps > 1 { rows * kernel.row + columns * kernel.column } else { 0.0 };
+        let grouped = if self.groups > 1 { by.grouped_position } else { 0.0 };
+        let fixed = kernel.position + taps * kernel.tap + grouped;
+        self.groups as f64 * positions * (outputs * (columns * product + kernel.output) + gathered + fixed)
     }
+}
+
+/// Positions of a pool's kernel.
+fn window(pool: &Node) -> f64 {
+    pool.ints("kernel_shape").iter().product::<i64>() as f64
 }
 
 fn reason(what: &str, cost: Cost) -> String {

@@ -1,0 +1,174 @@
+"""Measure convolutions in onnxruntime on one thread, and fit the prices that placement goes by.
+
+    python prices.py --out OUT [--repeats 40]
+
+A node is left in float where these prices say that the runtime runs it faster there
+(`passes/src/target/ort_cpu.rs`). Runs a grid of single two-dimensional convolutions, in
+float and as `QLinearConv` with channels last, which is what onnxruntime makes of a
+quantized model, and takes the time of their kernels from its profiles. Of each form of
+the kernels one set of prices is fitted by least squares of the relative errors. Prints
+the prices, in nanoseconds, with the median and the 90th percentile of the relative
+errors; `prices.json` in `--out` has all times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from compare_ort import environment
+from onnx import TensorProto, helper, numpy_helper
+
+LANES = 16
+LARGEST_MACS = 60e6
+#: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
+#: gathered values, output values.
+PRICES = ("single_product", "product", "position", "row", "tap", "column", "output")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution without strides, padded so that its output is as large as its input."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    size: int
+
+    @property
+    def macs(self) -> int:
+        """Products."""
+        return self.inputs * self.outputs * self.kernel**2 * self.size**2
+
+
+def up(count: int) -> int:
+    """Rounded up to whole vectors."""
+    return -(-count // LANES) * LANES
+
+
+def form(shape: Shape, integer: bool) -> str:
+    """Which kernel takes a convolution."""
+    if integer:
+        direct = shape.inputs % 4 == 0 and shape.outputs >= LANES
+    else:
+        direct = shape.inputs >= LANES
+    return ("integer" if integer else "float") + (" direct" if direct else " gathered")
+
+
+def counts(shape: Shape, integer: bool) -> np.ndarray:
+    """What each price is multiplied with."""
+    positions, taps = shape.size**2, shape.kernel**2
+    direct = form(shape, integer).endswith("direct")
+    inputs = up(shape.inputs) if direct and not integer else shape.inputs
+    products = positions * taps * inputs * up(shape.outputs)
+    single = shape.outputs <= LANES
+    gathered = 0 if direct or taps == 1 else 1
+    return np.array(
+        [
+            products if single else 0,
+            0 if single else products,
+            positions,
+            positions * shape.kernel * gathered * integer,
+            positions * taps * direct * integer,
+            positions * taps * shape.inputs * gathered * integer,
+            positions * up(shape.outputs),
+        ],
+        np.float64,
+    )
+
+
+def model(shape: Shape, integer: bool, rng: np.random.Generator) -> tuple[onnx.ModelProto, np.ndarray]:
+    """One convolution, and its input."""
+    weight = (shape.outputs, shape.inputs, shape.kernel, shape.kernel)
+    attributes = {"pads": [shape.kernel // 2] * 4, "kernel_shape": [shape.kernel] * 2}
+    if integer:
+        tensors = {
+            "w": rng.integers(-60, 60, weight).astype(np.int8),
+            "s": np.float32(0.02),
+            "z": np.uint8(128),
+            "ws": np.full(shape.outputs, 0.01, np.float32),
+            "wz": np.zeros(shape.outputs, np.int8),
+            "os": np.float32(1),
+        }
+        inputs = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+        node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+        x = rng.integers(0, 255, (1, shape.size, shape.size, shape.inputs)).astype(np.uint8)
+        element = TensorProto.UINT8
+    else:
+        tensors = {"w": rng.standard_normal(weight).astype(np.float32), "b": np.zeros(shape.outputs, np.float32)}
+        node = helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)
+        x = rng.standard_normal((1, shape.inputs, shape.size, shape.size)).astype(np.float32)
+        element = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node],
+        "convolution",
+        [helper.make_tensor_value_info("x", element, x.shape)],
+        [helper.make_tensor_value_info("y", element, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), x
+
+
+def kernel_time(proto: onnx.ModelProto, x: np.ndarray, op: str, repeats: int) -> float:
+    """Microseconds of the kernel of an operator: the lower quartile over runs."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for _ in range(repeats):
+            session.run(None, {"x": x})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    kernels = [event for event in events if event["name"].endswith("_kernel_time")]
+    return float(np.percentile([event["dur"] for event in kernels if event["args"]["op_name"] == op], 25))
+
+
+def fitted(rows: list[tuple[np.ndarray, float]]) -> tuple[dict[str, float], np.ndarray]:
+    """Prices that are not negative, by least squares of the relative errors, and these errors."""
+    features = np.stack([counted / time for counted, time in rows]) / 1000
+    used = [at for at in range(len(PRICES)) if features[:, at].any()]
+    while True:
+        prices, *_ = np.linalg.lstsq(features[:, used], np.ones(len(rows)), rcond=None)
+        if (prices >= 0).all():
+            break
+        used.pop(int(prices.argmin()))
+    return {PRICES[at]: float(price) for at, price in zip(used, prices, strict=True)}, features[:, used] @ prices - 1
+
+
+def main() -> None:
+    """Measure, fit, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for results")
+    parser.add_argument("--repeats", type=int, default=40, help="runs of each convolution; 40")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    grid = itertools.product((1, 3, 8, 16, 24, 32, 64, 128), (8, 16, 24, 32, 64, 128), (1, 3, 5), (32, 96))
+    shapes = [shape for shape in itertools.starmap(Shape, grid) if 1e5 < shape.macs < LARGEST_MACS]
+    forms: dict[str, list[tuple[np.ndarray, float]]] = {}
+    times = []
+    for shape in shapes:
+        for integer in (False, True):
+            proto, x = model(shape, integer, rng)
+            time = kernel_time(proto, x, "QLinearConv" if integer else "Conv", args.repeats)
+            forms.setdefault(form(shape, integer), []).append((counts(shape, integer), time))
+            times.append({**asdict(shape), "integer": integer, "us": time})
+    (args.out / "prices.json").write_text(json.dumps({"environment": environment(), "times": times}, indent=1) + "\n")
+    for name, rows in sorted(forms.items()):
+        prices, errors = fitted(rows)
+        listed = ", ".join(f"{price} {value:.4f}" for price, value in prices.items())
+        middle, most = np.percentile(np.abs(errors), [50, 90])
+        print(f"{name}, {len(rows)} convolutions: {listed}; errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Time what msq-onnx makes of random small convolutional networks beside float, in onnxruntime on one thread.
+
+    python random_nets.py --out OUT --msq path/to/msq-onnx --seeds 0 60
+
+Networks of one, two and three dimensions, with pools, strides, depthwise layers, several
+activations, sums around layers, joined channels, squeeze-and-excitation and upsampling, most of
+them so small that integers do not always pay. Each is quantized by
+default and with `--placement all`, and the three files run in turns. A line for each: the
+time of float, and by how much the time of each of ours differs. `SLOW` marks those that take
+more than 1.1 times as long by default as in float, `LOST` those where float or all layers on
+integers would take a seventh less than what was chosen. Exits 1 where one is slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from sessions import feeds, times
+
+SLOW = 1.1
+LOST = 1.16
+SLICE_MS = 2
+ROUNDS = 40
+SAMPLES = 16
+UPSAMPLED = 32
+SIZES = {1: [[128], [512], [2048]], 2: [[16] * 2, [28] * 2, [32] * 2, [64] * 2, [96] * 2], 3: [[4, 16, 16], [8, 24, 24]]}
+ACTIVATIONS = ["Relu", "Relu", "LeakyRelu", "HardSwish", "Sigmoid", "Silu"]
+
+
+class Network:
+    """A random network, layer by layer."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        axes = int(self.rng.choice([1, 2, 2, 2, 2, 3]))
+        self.channels = int(self.rng.choice([1, 3, 3, 4, 16]))
+        self.size = list(SIZES[axes][self.rng.integers(len(SIZES[axes]))])
+        self.shape = [1, self.channels, *self.size]
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: list[onnx.TensorProto] = []
+        self.activation = str(self.rng.choice(ACTIVATIONS))
+        self.value = "x"
+        self.text = f"{self.shape[1:]} {self.activation}:"
+        width = int(self.rng.choice([8, 16, 24, 32]))
+        for at in range(int(self.rng.integers(2, 6))):
+            self.layer(at, width)
+
+    def op(self, op: str, inputs: list[str], **attributes: object) -> None:
+        """Adds a node, whose output is the value from now on."""
+        self.value = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [self.value], **attributes))
+
+    def weight(self, *shape: int) -> str:
+        """Adds a random weight of unit gain."""
+        name = f"w{len(self.tensors)}"
+        values = self.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        self.tensors.append(numpy_helper.from_array(values.astype(np.float32), name))
+        return name
+
+    def layer(self, at: int, width: int) -> None:
+        """A convolution with its activation, and perhaps something around or behind it."""
+        axes, rng = len(self.size), self.rng
+        before, channels, size = self.value, self.channels, self.size
+        kernel, stride = int(rng.choice([1, 3, 3, 5])), 2 if rng.random() < 0.2 else 1
+        depthwise = at > 0 and rng.random() < 0.2
+        groups = self.channels if depthwise else 1
+        outputs = self.channels if depthwise else min(width * (2**at if rng.random() < 0.5 else 1), 128)
+        weight = self.weight(outputs, self.channels // groups, *[kernel] * axes)
+        attributes = {"kernel_shape": [kernel] * axes, "pads": [kernel // 2] * 2 * axes, "strides": [stride] * axes}
+        self.op("Conv", [self.value, weight], group=groups, **attributes)
+        self.channels, self.size = outputs, [-(-length // stride) for length in self.size]
+        self.text += f" {'depthwise' if depthwise else ''}{outputs}k{kernel}s{stride}"
+        if self.activation == "Silu":
+            x = self.value
+            self.op("Sigmoid", [x])
+            self.op("Mul", [x, self.value])
+        else:
+            self.op(self.activation, [self.value])
+        around = str(rng.choice(["", "", "", "add", "concat", "excite", "upsample"]))
+        if around == "add" and at > 0 and (channels, size) == (self.channels, self.size):
+            self.op("Add", [before, self.value])
+            self.text += " add"
+        if around == "concat" and at > 0 and size == self.size:
+            self.op("Concat", [before, self.value], axis=1)
+            self.channels += channels
+            self.text += " concat"
+        if around == "excite":
+            self.excite()
+        if around == "upsample" and self.size[-1] <= UPSAMPLED:
+            self.tensors.append(numpy_helper.from_array(np.array([1, 1] + [2] * axes, np.float32), f"scales{at}"))
+            attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            self.op("Resize", [self.value, "", f"scales{at}"], **attributes)
+            self.size = [2 * length for length in self.size]
+            self.text += " upsample"
+        if min(self.size) >= 4 and rng.random() < 0.5:
+            pool = str(rng.choice(["MaxPool", "MaxPool", "AveragePool"]))
+            self.op(pool, [self.value], kernel_shape=[2] * axes, strides=[2] * axes)
+            self.size = [length // 2 for length in self.size]
+            self.text += f" {pool}"
+
+    def excite(self) -> None:
+        """Squeeze and excitation: channels are multiplied with what two layers make of their means."""
+        axes, x = len(self.size), self.value
+        inner = max(self.channels // 4, 4)
+        self.op("GlobalAveragePool", [x])
+        self.op("Conv", [self.value, self.weight(inner, self.channels, *[1] * axes)], kernel_shape=[1] * axes)
+        self.op("Relu", [self.value])
+        self.op("Conv", [self.value, self.weight(self.channels, inner, *[1] * axes)], kernel_shape=[1] * axes)
+        self.op("Sigmoid", [self.value])
+        self.op("Mul", [x, self.value])
+        self.text += " excite"
+
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """Writes the network with a classifier at its end, and samples for it."""
+        weight = self.weight(10, self.channels)
+        self.op("GlobalAveragePool", [self.value])
+        self.op("Flatten", [self.value])
+        self.op("Gemm", [self.value, weight], transB=1)
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)]
+        outputs = [helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [1, 10])]
+        graph = helper.make_graph(self.nodes, "random", inputs, outputs, self.tensors)
+        model, data = folder / "float.onnx", folder / "data.npz"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+        np.savez(data, x=self.rng.standard_normal((SAMPLES, *self.shape[1:])).astype(np.float32))
+        return model, data
+
+
+def main() -> None:
+    """Make, quantize, time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the models")
+    parser.add_argument("--msq", type=Path, required=True, help="the msq-onnx binary")
+    parser.add_argument("--seeds", type=int, nargs=2, default=[0, 60], help="the first seed, and that behind the last")
+    args = parser.parse_args()
+    slow = 0
+    for seed in range(*args.seeds):
+        folder = args.out / str(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        network = Network(seed)
+        model, data = network.save(folder)
+        files = {"float": model, "faster": folder / "faster.onnx", "all": folder / "all.onnx"}
+        for placement in ("faster", "all"):
+            command = [args.msq.resolve(), model, "-o", files[placement], "--calib", data, "--placement", placement]
+            subprocess.run([*command, "--no-repair", "--verify", "0", "-q"], check=True)
+        spent = np.array(list(times(files, feeds(model, dict(np.load(data)))[0], ROUNDS, SLICE_MS).values()))
+        _, chosen, integers = np.median(spent / spent[0], axis=1)
+        mark = "SLOW" if chosen > SLOW else "LOST" if chosen > LOST * min(1, integers) else ""
+        slow += mark == "SLOW"
+        print(f"{seed:4} {1e3 * np.median(spent[0]):7.0f} us  default {chosen:.2f}  all {integers:.2f} {mark:4}  {network.text}", flush=True)
+    raise SystemExit(min(slow, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+//! Comparisons of floats, and choices between floats, whose operands have one shape or one element: tract 0.23 walks over
+//! them index by index, which takes ten times as long. Masks of attention and gradients of clamps are such.
+
+use super::own::rewrite;
+use crate::engine::EngineError;
+use tract_onnx::prelude::{Datum, TValue, Tensor};
+use tract_onnx::tract_core::internal::{
+    EvalContext, EvalOp, Op, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op, op_as_typed_op, op_out_of_plan,
+    tvec,
+};
+use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::logic::{CompGT, CompGTE, CompLT, CompLTE, Iff};
+
+/// `Where`, with tract's operator for all other operands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Choose(Iff);
+
+/// A comparison, with tract's operator for all other operands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Compare {
+    order: Order,
+    any: TypedBinOp,
+}
+
+/// What holds between the first operand and the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+/// Replaces the operators of a decluttered model.
+pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
+    rewrite(model, "choose", |model, node, op: &Iff| {
+        let is_float = model.outlet_fact(node.id.into())?.datum_type == f32::datum_type();
+        let own = || TypedModelPatch::replace_single_op(model, node, &node.inputs, Choose(op.clone()));
+        is_float.then(own).transpose()
+    })?;
+    rewrite(model, "compare", |model, node, op: &TypedBinOp| {
+        let order = match () {
+            () if op.0.is::<CompGT>() => Order::Greater,
+            () if op.0.is::<CompGTE>() => Order::GreaterOrEqual,
+            () if op.0.is::<CompLT>() => Order::Less,
+            () if op.0.is::<CompLTE>() => Order::LessOrEqual,
+            () => return Ok(None),
+        };
+        for &input in &node.inputs {
+            if model.outlet_fact(input)?.datum_type != f32::datum_type() {
+                return Ok(None);
+            }
+        }
+        let own = Compare { order, any: op.clone() };
+        TypedModelPatch::replace_single_op(model, node, &node.inputs, own).map(Some)
+    })
+}
+
+/// The shape that all operands have but those of one element; none where they have several, or all have one element.
+fn shape(operands: &[TValue]) -> Option<&[usize]> {
+    let wide = |operand: &&TValue| operand.len() != 1;
+    let shape = operands.iter().find(wide)?.shape();
+    operands.iter().filter(wide).all(|operand| operand.shape() == shape).then_some(shape)
+}
+
+/// The result of `choose` for each element of a condition.
+fn choose(condition: &[bool], yes: &[f32], no: &[f32], output: &mut [f32]) {
+    let chosen = |(&c, (&yes, &no)): (&bool, (&f32, &f32))| if c { yes } else { no };
+    let to = output.iter_mut();
+    match (yes, no) {
+        ([yes], [no]) => to.zip(condition).for_each(|(to, c)| *to = chosen((c, (yes, no)))),
+        ([yes], no) => to.zip(condition.iter().zip(no)).for_each(|(to, (c, no))| *to = chosen((c, (yes, no)))),
+        (yes, [no]) => to.zip(condition.iter().zip(yes)).for_each(|(to, (c, yes))| *to = chosen((c, (yes, no)))),
+        (yes, no) => to.zip(condition.iter().zip(yes.iter().zip(no))).for_each(|(to, each)| *to = chosen(each)),
+    }
+}
+
+/// Whether something holds for each element of two operands.
+fn compare(a: &[f32], b: &[f32], holds: impl Fn(f32, f32) -> bool) -> Vec<bool> {
+    match (a, b) {
+        (&[a], b) => b.iter().map(|&b| holds(a, b)).collect(),
+        (a, &[b]) => a.iter().map(|&a| holds(a, b)).collect(),
+        (a, b) => a.iter().zip(b).map(|(&a, &b)| holds(a, b)).collect(),
+    }
+}
+
+impl Op for Choose {
+    fn name(&self) -> StaticName {
+        "Choose".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Choose {
+    op_out_of_plan!();
+
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let Some(shape) = shape(&inputs).filter(|shape| inputs[0].shape() == *shape) else {
+            return self.0.eval(context, inputs);
+        };
+        let mut output = Tensor::zero::<f32>(shape)?;
+        let [condition, yes, no] = [0, 1, 2].map(|at| inputs[at].try_as_plain_ram());
+        let (condition, yes, no) = (condition?, yes?, no?);
+        let mut plain = output.try_as_plain_ram_mut()?;
+        choose(condition.as_slice::<bool>()?, yes.as_slice()?, no.as_slice()?, plain.as_slice_mut()?);
+        drop(plain);
+        Ok(tvec!(output.into()))
+    }
+}
+
+impl TypedOp for Choose {
+    as_op!();
+
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        self.0.output_facts(inputs)
+    }
+}
+
+impl Op for Compare {
+    fn name(&self) -> StaticName {
+        "Compare".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Compare {
+    op_out_of_plan!();
+
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let Some(shape) = shape(&inputs) else { return self.any.eval(context, inputs) };
+        let (a, b) = (inputs[0].try_as_plain_ram()?, inputs[1].try_as_plain_ram()?);
+        let (a, b) = (a.as_slice::<f32>()?, b.as_slice::<f32>()?);
+        let held = match self.order {
+            Order::Greater => compare(a, b, |a, b| a > b),
+            Order::GreaterOrEqual => compare(a, b, |a, b| a >= b),
+            Order::Less => compare(a, b, |a, b| a < b),
+            Order::LessOrEqual => compare(a, b, |a, b| a <= b),
+        };
+        Ok(tvec!(Tensor::from_shape(shape, &held)?.into()))
+    }
+}
+
+impl TypedOp for Compare {
+    as_op!();
+
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        self.any.output_facts(inputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Array;
+    use crate::engine::Backend;
+    use crate::engine::tract::Tract;
+    use msq_passes::ir;
+
+    /// What a model with inputs x and z, 2 by 3, and constants of other shapes writes.
+    fn run(node: &str) -> Vec<f32> {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]>\n\
+             g (float[2,3] x, float[2,3] z) => (float[2,3] y)\n\
+             <float one = {{1.0}}, float[1,1] two = {{2.0}}, float[3] row = {{1.0, 2.0, 3.0}}>\n\
+             {{\n{node}\n}}"
+        );
+        let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
+        let arrays = [vec![0.0, 1.0, 2.0, 3.0, f32::NAN, 1.0], vec![5.0, 1.0, -1.0, 3.0, 4.0, 2.0]]
+            .map(|values| Array::from_f32(vec![2, 3], values).unwrap());
+        let plan = Tract.load(&model, &[vec![2, 3], vec![2, 3]]).unwrap();
+        let outputs = plan.session().unwrap().run(&arrays).unwrap();
+        outputs[0].value().to_f32().unwrap()
+    }
+
+    #[test]
+    fn operands_of_one_shape_or_one_element() {
+        assert_eq!(run("c = Greater (x, one)\n y = Where (c, z, one)"), [1.0, 1.0, -1.0, 3.0, 1.0, 1.0]);
+        assert_eq!(run("c = Less (x, z)\n y = Where (c, one, z)"), [1.0, 1.0, -1.0, 3.0, 4.0, 1.0]);
+        assert_eq!(run("c = GreaterOrEqual (two, x)\n y = Where (c, one, two)"), [1.0, 1.0, 1.0, 2.0, 2.0, 1.0]);
+        assert_eq!(run("c = LessOrEqual (x, z)\n n = Not (c)\n y = Where (n, one, z)"), [5.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
+    }
+
+    /// Those of tract.
+    #[test]
+    fn operands_of_several_shapes() {
+        assert_eq!(run("c = Greater (x, row)\n y = Where (c, z, one)"), [1.0, 1.0, 1.0, 3.0, 1.0, 1.0]);
+        assert_eq!(run("c = Less (row, two)\n y = Where (c, x, z)"), [0.0, 1.0, -1.0, 3.0, 4.0, 2.0]);
+    }
+}
