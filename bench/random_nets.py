@@ -1,10 +1,11 @@
-"""Time what msq-onnx makes of random small convolutional networks beside float, in onnxruntime on one thread.
+"""Time what msq-onnx makes of random small networks beside float, in onnxruntime on one thread.
 
-    python random_nets.py --out OUT --msq path/to/msq-onnx --seeds 0 60
+    python random_nets.py --out OUT --msq path/to/msq-onnx --seeds 0 60 [--kind sequences]
 
-Networks of one, two and three dimensions, with pools, strides, depthwise layers, several
-activations, sums around layers, joined channels, squeeze-and-excitation and upsampling, most of
-them so small that integers do not always pay. Each is quantized by
+Convolutional networks of one, two and three dimensions, with pools, strides, depthwise layers, several
+activations, sums around layers, joined channels, squeeze-and-excitation and upsampling; or
+networks for sequences, of attention and of layers on each step; most of them so small that
+integers do not always pay. Each is quantized by
 default and with `--placement all`, and the three files run in turns. A line for each: the
 time of float, and by how much the time of each of ours differs. `SLOW` marks those that take
 more than 1.1 times as long by default as in float, `LOST` those where float or all layers on
@@ -28,39 +29,126 @@ SLICE_MS = 2
 ROUNDS = 40
 SAMPLES = 16
 UPSAMPLED = 32
+HEADS = 4
 SIZES = {1: [[128], [512], [2048]], 2: [[16] * 2, [28] * 2, [32] * 2, [64] * 2, [96] * 2], 3: [[4, 16, 16], [8, 24, 24]]}
 ACTIVATIONS = ["Relu", "Relu", "LeakyRelu", "HardSwish", "Sigmoid", "Silu"]
 
 
 class Network:
-    """A random network, layer by layer."""
+    """A random network, node by node."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
+        self.shape: list[int] = []
+        self.channels = 0
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: list[onnx.TensorProto] = []
+        self.value = "x"
+        self.text = ""
+
+    def op(self, op: str, inputs: list[str], **attributes: object) -> str:
+        """Adds a node, whose output is the value from now on."""
+        self.value = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [self.value], **attributes))
+        return self.value
+
+    def tensor(self, values: np.ndarray) -> str:
+        """Adds a constant."""
+        name = f"w{len(self.tensors)}"
+        self.tensors.append(numpy_helper.from_array(values, name))
+        return name
+
+    def weight(self, *shape: int, inputs: int) -> str:
+        """Adds a random weight of unit gain."""
+        return self.tensor((self.rng.standard_normal(shape) / np.sqrt(inputs)).astype(np.float32))
+
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """Writes the network with a classifier at its end, and samples for it."""
+        self.op("Gemm", [self.value, self.weight(10, self.channels, inputs=self.channels)], transB=1)
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)]
+        outputs = [helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [1, 10])]
+        graph = helper.make_graph(self.nodes, "random", inputs, outputs, self.tensors)
+        model, data = folder / "float.onnx", folder / "data.npz"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+        np.savez(data, x=self.rng.standard_normal((SAMPLES, *self.shape[1:])).astype(np.float32))
+        return model, data
+
+
+class Sequence(Network):
+    """Attention and layers on each step, with sums around them and normalization behind."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.length, self.channels = int(self.rng.choice([1, 8, 32, 128])), int(self.rng.choice([32, 64, 128, 256]))
+        self.shape = [1, self.length, self.channels]
+        self.text = f"{self.shape[1:]}:"
+        for _ in range(int(self.rng.integers(1, 5))):
+            before = self.value
+            kind = str(self.rng.choice(["layers", "layers", "attention"]))
+            self.text += f" {kind}"
+            if kind == "attention":
+                self.attention()
+            else:
+                self.layers()
+            self.op("Add", [before, self.value])
+            one, zero = (self.tensor(np.full(self.channels, value, np.float32)) for value in (1, 0))
+            self.op("LayerNormalization", [self.value, one, zero], axis=-1)
+        self.op("ReduceMean", [self.value], axes=[1], keepdims=0)
+
+    def linear(self, x: str, inputs: int, outputs: int) -> str:
+        """A product with a weight and its bias."""
+        self.op("MatMul", [x, self.weight(inputs, outputs, inputs=inputs)])
+        return self.op("Add", [self.value, self.weight(outputs, inputs=100)])
+
+    def layers(self) -> None:
+        """Two layers on each step."""
+        inner = self.channels * int(self.rng.choice([1, 2, 4]))
+        x = self.linear(self.value, self.channels, inner)
+        activation = str(self.rng.choice(["Relu", "Gelu", "Silu", "Tanh"]))
+        self.text += f" {inner} {activation}"
+        if activation == "Gelu":
+            half, one, root = (self.tensor(np.array(value, np.float32)) for value in (0.5, 1, 2**0.5))
+            erf = self.op("Erf", [self.op("Div", [x, root])])
+            self.op("Mul", [self.op("Mul", [x, self.op("Add", [erf, one])]), half])
+        elif activation == "Silu":
+            self.op("Mul", [x, self.op("Sigmoid", [x])])
+        else:
+            self.op(activation, [x])
+        self.linear(self.value, inner, self.channels)
+
+    def attention(self) -> None:
+        """Attention of four heads."""
+        x, size = self.value, self.channels // HEADS
+        heads = self.tensor(np.array([1, self.length, HEADS, size], np.int64))
+        joined = self.tensor(np.array([1, self.length, self.channels], np.int64))
+        root = self.tensor(np.array(size**0.5, np.float32))
+
+        def part(perm: list[int]) -> str:
+            """A projection, head by head."""
+            return self.op("Transpose", [self.op("Reshape", [self.linear(x, self.channels, self.channels), heads])], perm=perm)
+
+        query, key, value = part([0, 2, 1, 3]), part([0, 2, 3, 1]), part([0, 2, 1, 3])
+        scores = self.op("Softmax", [self.op("Div", [self.op("MatMul", [query, key]), root])], axis=-1)
+        self.op("Transpose", [self.op("MatMul", [scores, value])], perm=[0, 2, 1, 3])
+        self.linear(self.op("Reshape", [self.value, joined]), self.channels, self.channels)
+
+
+class Convolutional(Network):
+    """Convolutions, their activations, and what is around and behind them."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
         axes = int(self.rng.choice([1, 2, 2, 2, 2, 3]))
         self.channels = int(self.rng.choice([1, 3, 3, 4, 16]))
         self.size = list(SIZES[axes][self.rng.integers(len(SIZES[axes]))])
         self.shape = [1, self.channels, *self.size]
-        self.nodes: list[onnx.NodeProto] = []
-        self.tensors: list[onnx.TensorProto] = []
         self.activation = str(self.rng.choice(ACTIVATIONS))
-        self.value = "x"
         self.text = f"{self.shape[1:]} {self.activation}:"
         width = int(self.rng.choice([8, 16, 24, 32]))
         for at in range(int(self.rng.integers(2, 6))):
             self.layer(at, width)
-
-    def op(self, op: str, inputs: list[str], **attributes: object) -> None:
-        """Adds a node, whose output is the value from now on."""
-        self.value = f"{op.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [self.value], **attributes))
-
-    def weight(self, *shape: int) -> str:
-        """Adds a random weight of unit gain."""
-        name = f"w{len(self.tensors)}"
-        values = self.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-        self.tensors.append(numpy_helper.from_array(values.astype(np.float32), name))
-        return name
+        self.op("GlobalAveragePool", [self.value])
+        self.op("Flatten", [self.value])
 
     def layer(self, at: int, width: int) -> None:
         """A convolution with its activation, and perhaps something around or behind it."""
@@ -70,7 +158,8 @@ class Network:
         depthwise = at > 0 and rng.random() < 0.2
         groups = self.channels if depthwise else 1
         outputs = self.channels if depthwise else min(width * (2**at if rng.random() < 0.5 else 1), 128)
-        weight = self.weight(outputs, self.channels // groups, *[kernel] * axes)
+        inputs = self.channels // groups
+        weight = self.weight(outputs, inputs, *[kernel] * axes, inputs=inputs * kernel**axes)
         attributes = {"kernel_shape": [kernel] * axes, "pads": [kernel // 2] * 2 * axes, "strides": [stride] * axes}
         self.op("Conv", [self.value, weight], group=groups, **attributes)
         self.channels, self.size = outputs, [-(-length // stride) for length in self.size]
@@ -92,9 +181,9 @@ class Network:
         if around == "excite":
             self.excite()
         if around == "upsample" and self.size[-1] <= UPSAMPLED:
-            self.tensors.append(numpy_helper.from_array(np.array([1, 1] + [2] * axes, np.float32), f"scales{at}"))
+            scales = self.tensor(np.array([1, 1] + [2] * axes, np.float32))
             attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-            self.op("Resize", [self.value, "", f"scales{at}"], **attributes)
+            self.op("Resize", [self.value, "", scales], **attributes)
             self.size = [2 * length for length in self.size]
             self.text += " upsample"
         if min(self.size) >= 4 and rng.random() < 0.5:
@@ -107,27 +196,15 @@ class Network:
         """Squeeze and excitation: channels are multiplied with what two layers make of their means."""
         axes, x = len(self.size), self.value
         inner = max(self.channels // 4, 4)
-        self.op("GlobalAveragePool", [x])
-        self.op("Conv", [self.value, self.weight(inner, self.channels, *[1] * axes)], kernel_shape=[1] * axes)
-        self.op("Relu", [self.value])
-        self.op("Conv", [self.value, self.weight(self.channels, inner, *[1] * axes)], kernel_shape=[1] * axes)
-        self.op("Sigmoid", [self.value])
+        for inputs, outputs, activation in ((self.channels, inner, "Relu"), (inner, self.channels, "Sigmoid")):
+            y = self.op("GlobalAveragePool", [x]) if activation == "Relu" else self.value
+            weight = self.weight(outputs, inputs, *[1] * axes, inputs=inputs)
+            self.op(activation, [self.op("Conv", [y, weight], kernel_shape=[1] * axes)])
         self.op("Mul", [x, self.value])
         self.text += " excite"
 
-    def save(self, folder: Path) -> tuple[Path, Path]:
-        """Writes the network with a classifier at its end, and samples for it."""
-        weight = self.weight(10, self.channels)
-        self.op("GlobalAveragePool", [self.value])
-        self.op("Flatten", [self.value])
-        self.op("Gemm", [self.value, weight], transB=1)
-        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)]
-        outputs = [helper.make_tensor_value_info(self.value, TensorProto.FLOAT, [1, 10])]
-        graph = helper.make_graph(self.nodes, "random", inputs, outputs, self.tensors)
-        model, data = folder / "float.onnx", folder / "data.npz"
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
-        np.savez(data, x=self.rng.standard_normal((SAMPLES, *self.shape[1:])).astype(np.float32))
-        return model, data
+
+KINDS = {"convolutions": Convolutional, "sequences": Sequence}
 
 
 def main() -> None:
@@ -135,13 +212,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the models")
     parser.add_argument("--msq", type=Path, required=True, help="the msq-onnx binary")
+    parser.add_argument("--kind", choices=list(KINDS), default="convolutions", help="what the networks are for")
     parser.add_argument("--seeds", type=int, nargs=2, default=[0, 60], help="the first seed, and that behind the last")
     args = parser.parse_args()
     slow = 0
     for seed in range(*args.seeds):
-        folder = args.out / str(seed)
+        folder = args.out / f"{args.kind}.{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        network = Network(seed)
+        network = KINDS[args.kind](seed)
         model, data = network.save(folder)
         files = {"float": model, "faster": folder / "faster.onnx", "all": folder / "all.onnx"}
         for placement in ("faster", "all"):

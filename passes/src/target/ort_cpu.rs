@@ -52,6 +52,19 @@ const UNSIGNED: &[Kernel] = &[movement("DepthToSpace").fused_only()];
 const FREE: KernelPrices =
     KernelPrices { product: 0.0, single_product: 0.0, position: 0.0, output: 0.0, row: 0.0, tap: 0.0, column: 0.0 };
 
+/// The two kernels for integers.
+const DIRECT: KernelPrices =
+    KernelPrices { product: 0.0029, single_product: 0.0049, position: 2.1, output: 0.1, tap: 1.08, ..FREE };
+const GATHERED: KernelPrices = KernelPrices {
+    product: 0.0014,
+    single_product: 0.0045,
+    position: 3.6,
+    output: 0.4,
+    row: 6.4,
+    column: 0.07,
+    ..FREE
+};
+
 /// Fitted to 424 convolutions (`bench/prices.py`), 45 stacks of products and 60 other nodes in onnxruntime 1.31 and 1.32, on
 /// a CPU with VNNI.
 const PRICES: Prices = Prices {
@@ -61,12 +74,17 @@ const PRICES: Prices = Prices {
     dequantize: 0.13,
     float_convolution: ConvolutionPrices {
         lanes: 16,
-        direct: KernelPrices { product: 0.0125, single_product: 0.0191, position: 0.27, output: 0.027, ..FREE },
+        kernels: [
+            [KernelPrices { product: 0.0125, single_product: 0.0125, output: 0.25, column: 0.3, ..FREE }; 2],
+            [
+                KernelPrices { product: 0.0125, single_product: 0.0191, position: 0.27, output: 0.027, ..FREE },
+                KernelPrices { product: 0.0116, single_product: 0.0174, output: 0.137, ..FREE },
+            ],
+            [KernelPrices { product: 0.0125, single_product: 0.0125, column: 0.55, ..FREE }; 2],
+        ],
         direct_inputs: [16, 1],
         direct_outputs: 1,
         fills_inputs: true,
-        gathered: KernelPrices { product: 0.0116, single_product: 0.0174, output: 0.137, ..FREE },
-        volume: KernelPrices { product: 0.0125, single_product: 0.0125, column: 0.55, ..FREE },
         grouped_position: 0.0,
         depthwise_position: 0.0,
         depthwise_product: 0.036,
@@ -75,20 +93,14 @@ const PRICES: Prices = Prices {
     },
     integer_convolution: ConvolutionPrices {
         lanes: 16,
-        direct: KernelPrices { product: 0.0029, single_product: 0.0049, position: 2.1, output: 0.1, tap: 1.08, ..FREE },
+        kernels: [
+            [DIRECT, GATHERED],
+            [DIRECT, GATHERED],
+            [KernelPrices { tap: 5.0, ..DIRECT }, KernelPrices { row: 0.0, tap: 8.6, column: 0.7, ..GATHERED }],
+        ],
         direct_inputs: [4, 4],
         direct_outputs: 16,
         fills_inputs: false,
-        gathered: KernelPrices {
-            product: 0.0014,
-            single_product: 0.0045,
-            position: 3.6,
-            output: 0.4,
-            row: 6.4,
-            column: 0.07,
-            ..FREE
-        },
-        volume: KernelPrices { product: 0.0029, single_product: 0.0049, position: 2.1, output: 0.3, tap: 8.0, ..FREE },
         grouped_position: 20.0,
         depthwise_position: 1.1,
         depthwise_product: 0.04,
@@ -98,7 +110,7 @@ const PRICES: Prices = Prices {
     integer_product: ProductPrices { weight: 0.025, product: 0.005 },
     operators: &[
         price("Add", 0.15, 0.17),
-        price("AveragePool", 0.03, 0.96).per(Counted::Windows),
+        price("AveragePool", 0.03, 1.5).per(Counted::Windows),
         price("Concat", 0.2, 0.08),
         price("DepthToSpace", 1.9, 1.2),
         price("Flatten", 0.0, 0.0),
@@ -110,13 +122,13 @@ const PRICES: Prices = Prices {
         price("ReduceMax", 0.17, 0.08).per(Counted::Input),
         price("ReduceMin", 0.17, 0.08).per(Counted::Input),
         price("Reshape", 0.0, 0.0),
-        price("Resize", 0.5, 0.8),
+        price("Resize", 0.2, 1.0),
         price("Sigmoid", 0.32, 0.28),
         price("Squeeze", 0.0, 0.0),
         price("Unsqueeze", 0.0, 0.0),
         price("Where", 3.8, 3.5),
     ],
-    planar_pool: 4.0,
+    planar_pool: 4.5,
     movement: price("", 0.17, 0.08),
 };
 

@@ -60,18 +60,15 @@ pub struct OperatorPrice {
 pub struct ConvolutionPrices {
     /// Output channels computed together.
     pub lanes: usize,
-    /// The kernel that reads its input where it lies.
-    pub direct: KernelPrices,
-    /// Input channels that it needs at least, and a multiple of which it needs.
+    /// By the axes of the weight's kernel, one, two, three or more: of the runtime's kernel that reads its input where it
+    /// lies, and of the one that gathers columns of it first and takes all others.
+    pub kernels: [[KernelPrices; 2]; 3],
+    /// Input channels that the first of them needs at least, and a multiple of which it needs.
     pub direct_inputs: [usize; 2],
     /// Output channels that it needs at least.
     pub direct_outputs: usize,
     /// Whether it fills input channels up to lanes.
     pub fills_inputs: bool,
-    /// The kernel that gathers columns of its input first, and takes all others.
-    pub gathered: KernelPrices,
-    /// That for kernels of three axes.
-    pub volume: KernelPrices,
     /// Per position, P for each group, where there is more than one group.
     pub grouped_position: f64,
     /// Per kernel position of a depthwise convolution, P·T, whatever the number of channels.

@@ -132,12 +132,42 @@ impl Account<'_> {
             + self.pools_behind(read)
     }
 
-    /// Whether a node pools integers that no integer kernel wrote.
+    /// Whether a node pools integers that lie channel by channel: where no convolution on integers wrote them, and where it
+    /// did, but operators lie between and no other convolution follows. The runtime then changes the layout back right
+    /// behind the convolution.
     fn is_planar_pool(&self, node: &Node) -> bool {
-        let producer = || node.input(0).and_then(|read| self.graph.value(read).producer());
-        node.is("MaxPool")
-            && producer()
-                .is_none_or(|(id, _)| !self.draft.is_on_integers(id) || self.is_planar_pool(self.graph.node(id)))
+        let Some(read) = node.input(0).filter(|_| node.is("MaxPool")) else { return false };
+        let mut written = read;
+        while let Some((id, _)) = self.graph.value(written).producer() {
+            let producer = self.graph.node(id);
+            match self.draft.roles.get(&id) {
+                Some(Role::Layer(layer)) => return !layer.op.is_convolution(),
+                Some(Role::Movement) if producer.is("MaxPool") => return self.is_planar_pool(producer),
+                Some(_) => return !self.feeds_convolution(node),
+                None if !self.draft.is_on_integers(id) => return true,
+                None => {}
+            }
+            let Some(before) = producer.input(0) else { return true };
+            written = before;
+        }
+        true
+    }
+
+    /// Whether a convolution on integers follows a node.
+    fn feeds_convolution(&self, node: &Node) -> bool {
+        let mut next: Vec<ValueId> = node.outputs().iter().flatten().copied().collect();
+        let mut seen = HashSet::new();
+        while let Some(value) = next.pop() {
+            for reader in self.graph.value(value).uses() {
+                match self.draft.roles.get(&reader.node) {
+                    Some(Role::Layer(layer)) if layer.op.is_convolution() => return true,
+                    None if !self.draft.is_on_integers(reader.node) => {}
+                    _ if !seen.insert(reader.node) => {}
+                    _ => next.extend(self.graph.node(reader.node).outputs().iter().flatten()),
+                }
+            }
+        }
+        false
     }
 
     /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
@@ -331,11 +361,7 @@ impl ConvolutionShape {
             && self.inputs >= least
             && self.inputs.is_multiple_of(multiple)
             && self.outputs >= by.direct_outputs;
-        let kernel = match () {
-            () if self.axes > 2 => &by.volume,
-            () if direct => &by.direct,
-            () => &by.gathered,
-        };
+        let kernel = &by.kernels[self.axes.clamp(1, 3) - 1][usize::from(!direct)];
         let inputs = if direct && by.fills_inputs { round_up(self.inputs, by.lanes) } else { self.inputs as f64 };
         let outputs = round_up(self.outputs, by.lanes);
         let product = if self.outputs <= by.lanes { kernel.single_product } else { kernel.product };
