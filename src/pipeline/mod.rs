@@ -20,6 +20,7 @@ mod layers;
 mod opset;
 mod search;
 mod smooth;
+mod typical;
 mod verify;
 
 pub(crate) use search::{measure_part, search_and_quantize, search_only};
@@ -55,6 +56,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
+use typical::state_typical_shapes;
 
 /// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
@@ -109,7 +111,9 @@ pub(crate) fn quantize(
 ) -> Result<Quantized, Error> {
     let prepared = Prepared::new(&mut model, options, runtime)?;
     let data = in_states(&model, calibration.data, options, runtime)?;
-    prepared.quantize(model, Calibration { data: &data, ..calibration }, None, options, runtime)
+    let calibration = Calibration { data: &data, ..calibration };
+    state_typical_shapes(&mut model, calibration, runtime);
+    prepared.quantize(model, calibration, None, options, runtime)
 }
 
 /// Counts what a part of the samples says of the activations: [`quantize`] goes on from all parts.
@@ -123,6 +127,7 @@ pub(crate) fn count(
     Prepared::new(&mut model, options, runtime)?;
     let data = in_states(&model, calibration.data, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
+    state_typical_shapes(&mut model, calibration, runtime);
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
     smooth::smooth(&mut model, &plan, Calibration { data: &kept, ..calibration }, options, runtime)?;

@@ -1,5 +1,6 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
+use super::typical::state_typical_shapes;
 use super::{Calibration, Prepared, Quantized, in_states, thread_pool};
 use crate::calibrate::Shard;
 use crate::data::Dataset;
@@ -31,6 +32,7 @@ pub(crate) fn search_and_quantize(
     let prepared = Prepared::new(&mut model, options, runtime)?;
     let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
     let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
+    state_typical_shapes(&mut model, calibration, runtime);
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
@@ -91,6 +93,7 @@ pub(crate) fn search_only(
     Prepared::new(&mut model, options, runtime)?;
     let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
     let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
+    state_typical_shapes(&mut model, calibration, runtime);
     seek(&model, calibration, validation, options, search, runtime)
 }
 
@@ -105,7 +108,9 @@ pub(crate) fn measure_part(
 ) -> Result<usize, Error> {
     Prepared::new(&mut model, options, runtime)?;
     let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
-    let parts = parts(Calibration { data: &data, ..calibration }, &validation, options)?;
+    let calibration = Calibration { data: &data, ..calibration };
+    state_typical_shapes(&mut model, calibration, runtime);
+    let parts = parts(calibration, &validation, options)?;
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::measure(&model, parts, options, search, shard, runtime))?)
 }

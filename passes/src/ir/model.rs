@@ -7,6 +7,8 @@ use super::{
     ValueId, encoded_len, export, import,
 };
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A model in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +18,8 @@ pub struct Model {
     /// The graph.
     pub graph: Graph,
     pub(super) folder: Option<Folder>,
+    /// By the names of values.
+    pub(super) typical_shapes: Arc<HashMap<String, Vec<usize>>>,
 }
 
 impl Model {
@@ -142,6 +146,16 @@ impl Model {
     /// Bytes of the model's message and of elements in other files.
     pub fn stored_bytes(&self) -> u64 {
         encoded_len(&export(self)) as u64 + self.external_bytes()
+    }
+
+    /// The shape that a value has for typical inputs, where that was stated. No file has it.
+    pub fn typical_shape(&self, value: ValueId) -> Option<&[usize]> {
+        self.typical_shapes.get(self.graph.value(value).name()).map(Vec::as_slice)
+    }
+
+    /// States the shapes that values have for typical inputs, by their names, in the place of what was stated before.
+    pub fn set_typical_shapes(&mut self, shapes: HashMap<String, Vec<usize>>) {
+        self.typical_shapes = Arc::new(shapes);
     }
 
     /// The folder external data is read from.

@@ -98,7 +98,7 @@ impl Placement {
             nodes.filter_map(|(id, node)| Some((id, skip(id, node, node.label(&model.graph))?))).collect();
         loop {
             let draft = Draft::new(model, profile, reasons.clone()).drawn();
-            let slower = profile.prices.map(|prices| pays::slower(&draft, prices)).unwrap_or_default();
+            let slower = profile.prices.map(|prices| pays::slower(model, &draft, prices)).unwrap_or_default();
             if slower.is_empty() {
                 return draft.finish();
             }

@@ -9,12 +9,13 @@
 //!   its borders, is more than 1.1 times the sum of its f.
 //!
 //! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise.
-//! Where a shape is unknown, or an axis other than the first is open, there is no price, and the layer stays on integers.
+//! Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
+//! open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
 use super::draft::Draft;
 use crate::analysis::Layer;
-use crate::ir::{Graph, Node, NodeId, Use, ValueId};
+use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::target::{ConvolutionPrices, Counted, Prices, ProductPrices};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
@@ -29,14 +30,15 @@ const REGION_RATIO: f64 = 1.1;
 const BORDER_NODES: f64 = 3.0;
 
 /// Layers to leave in float, with the reason.
-pub(super) fn slower(draft: &Draft, prices: &Prices) -> Vec<(NodeId, String)> {
-    let account = Account { draft, graph: draft.graph, prices };
+pub(super) fn slower(model: &Model, draft: &Draft, prices: &Prices) -> Vec<(NodeId, String)> {
+    let account = Account { draft, model, graph: &model.graph, prices };
     let alone = account.slow_layers();
     if alone.is_empty() { account.slow_regions() } else { alone }
 }
 
 struct Account<'a> {
     draft: &'a Draft<'a>,
+    model: &'a Model,
     graph: &'a Graph,
     prices: &'a Prices,
 }
@@ -258,11 +260,11 @@ impl Account<'_> {
     fn layer(&self, layer: &Layer) -> Option<Cost> {
         let Prices { float_convolution, integer_convolution, float_product, integer_product, .. } = self.prices;
         let cost = if layer.op.is_convolution() {
-            let shape = ConvolutionShape::of(self.graph, layer)?;
+            let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
             Cost { float: shape.price(float_convolution), integer: shape.price(integer_convolution) }
         } else {
             let weights = layer.weights() as f64;
-            let rows = layer.macs_per_sample(self.graph)? as f64 / weights.max(1.0);
+            let rows = self.macs(layer)? / weights.max(1.0);
             let price = |prices: &ProductPrices| weights * (prices.weight + prices.product * rows);
             Cost { float: price(float_product), integer: price(integer_product) }
         };
@@ -313,9 +315,23 @@ impl Account<'_> {
 
     /// Elements of a value for one sample.
     fn elements(&self, value: ValueId) -> Option<f64> {
+        self.shape(value).map(|shape| shape.into_iter().map(|length| length as f64).product())
+    }
+
+    /// Multiply-accumulates of a layer for one sample.
+    fn macs(&self, layer: &Layer) -> Option<f64> {
+        layer.macs(&self.shape(layer.output)?).map(|macs| macs as f64)
+    }
+
+    /// The shape of a value for one sample.
+    fn shape(&self, value: ValueId) -> Option<Vec<usize>> {
         let shape = self.graph.value(value).shape()?;
-        let axis = |(at, size): (usize, &Option<usize>)| size.or((at == 0).then_some(1));
-        shape.iter().enumerate().map(axis).try_fold(1.0, |product, size| Some(product * size? as f64))
+        let typical = self.model.typical_shape(value).filter(|typical| typical.len() == shape.len());
+        let one = |at: usize| (at == 0).then_some(1);
+        let length = |(at, known): (usize, &Option<usize>)| {
+            known.or(typical.map_or_else(|| one(at), |typical| Some(typical[at])))
+        };
+        shape.iter().enumerate().map(length).collect()
     }
 }
 
@@ -338,13 +354,12 @@ struct ConvolutionShape {
 }
 
 impl ConvolutionShape {
-    fn of(graph: &Graph, layer: &Layer) -> Option<Self> {
+    fn of(graph: &Graph, layer: &Layer, macs: f64) -> Option<Self> {
         let node = graph.node(layer.node);
         let groups = usize::try_from(node.int_or("group", 1)).ok().filter(|&n| n > 0)?;
         let (outputs, inputs) = (*layer.shape.first()?, *layer.shape.get(1)?);
         let taps = layer.shape.iter().skip(2).product();
         let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
-        let macs = layer.macs_per_sample(graph)? as f64;
         let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
         Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes })
     }

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The newest version of the format whose every field is declared in this crate.
 pub const NEWEST_IR_VERSION: i64 = 14;
@@ -118,7 +119,7 @@ pub fn import(mut proto: ModelProto) -> Result<Model, ImportError> {
     if let Some(found) = opsets.map(super::messages::OperatorSetIdProto::version).find(|&v| v > NEWEST_OPSET) {
         return Err(ImportError::NewerOpset { found });
     }
-    Ok(Model { proto, graph: import_graph(graph)?, folder: None })
+    Ok(Model { proto, graph: import_graph(graph)?, folder: None, typical_shapes: Arc::default() })
 }
 
 fn import_graph(mut proto: GraphProto) -> Result<Graph, ImportError> {
