@@ -225,3 +225,19 @@ fn every_profile_is_tested() {
     // Says on stderr where the runtimes are left out.
     python();
 }
+
+/// A convolution that its integer kernel runs slower than float, with a length that is open or not: the samples have it.
+#[test]
+fn open_lengths_are_judged_by_the_samples() {
+    for length in ["8000", "T"] {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]>
+             net (float[1,1,1,{length}] x) => (float[1,1,1,S] y) <float[1,1,1,256] w = {{}}> {{ [slow] y = Conv (x, w) }}"
+        );
+        let network = models::Network::new(&text, Npy::ramp(&[4, 1, 1, 8000]));
+        let out = network.scratch.out("out.onnx");
+        let report = msq(args![network.float, "-o", out, "--calib", network.data, "--json"]).ok().json();
+        let kept = report["kept"].to_string();
+        assert!(kept.contains("its integer kernel would be slower"), "{length}: {kept}");
+    }
+}
