@@ -182,6 +182,7 @@ pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
         Choice::IntegerFormat => scheme.output.format == Format::Integer,
         Choice::Functions => scheme.output.functions && !forms.is_empty(),
         Choice::WideActivations => scheme.is_wide(),
+        Choice::Blocks => scheme.layers().any(|layer| scheme.layer_plan(layer).block().is_some()),
         Choice::Int4 => forms.contains(&Packing::Int4),
         Choice::Float16 => scheme.output.float16 == Some(Float16::All),
         Choice::Int2 => forms.contains(&Packing::Int2),

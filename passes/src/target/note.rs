@@ -14,6 +14,8 @@ pub enum Choice {
     Float16,
     /// Activations have 16 bits.
     WideActivations,
+    /// A weight has scales of blocks.
+    Blocks,
     /// A weight is stored as INT4.
     Int4,
     /// A weight is stored as INT2.

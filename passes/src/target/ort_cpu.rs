@@ -162,6 +162,11 @@ const NOTES: &[Note] = &[
         text: "activations of 16 bits: onnxruntime's CPU kernels compute in float between them, slower than without \
                quantizers; they are meant for NPUs, profile `qnn`",
     },
+    Note {
+        about: Choice::Blocks,
+        text: "weights in blocks: onnxruntime unpacks them in every run, which saves time where large weights meet few rows \
+               at a time; elsewhere it runs slower than in float, and option `granularity=channel` faster",
+    },
     Note { about: Choice::Functions, text: "unpacked by functions of the model: for onnxruntime" },
     note::INT4,
     note::INT2,

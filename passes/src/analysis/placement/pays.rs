@@ -234,7 +234,11 @@ impl Account<'_> {
         let floats = v.uses().iter().filter(|u| !self.draft.is_on_integers(u.node)).count()
             + usize::from(self.graph.is_output(value));
         let price = |each: f64| self.prices.node + each * elements;
-        if written { floats as f64 * price(self.prices.dequantize) } else { price(self.prices.quantize) }
+        if written {
+            floats as f64 * price(self.prices.dequantize)
+        } else {
+            price(self.prices.quantize) + self.pools_behind(value)
+        }
     }
 
     fn quantized_values(&self, id: NodeId, role: &Role) -> Vec<ValueId> {
