@@ -11,7 +11,10 @@
 //!
 //! tract 0.23 knows neither softcap nor the scores as an output, and its masks are floats of every query. What has none
 //! of these stays. So does what is not told here: windows, lengths without padding, causal masks behind a past, operands
-//! that are no floats of 32 bits, and an unknown number of axes, heads or head size.
+//! that are no floats of 32 bits, and masks of an unknown type.
+//!
+//! Values that passes wrote have no shapes. Without one, inputs have three axes where the node states heads, and otherwise
+//! as many heads of Q as of K and V: a product of other numbers fails, but for one head that all share.
 
 use crate::engine::EngineError;
 use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
@@ -49,9 +52,10 @@ struct Attention {
     outputs: [Option<ValueId>; 4],
     /// Whether heads share an axis with the elements of a head.
     is_joined: bool,
-    /// Heads of queries, and of keys and values.
-    heads: [usize; 2],
-    scale: f32,
+    /// Heads of queries, and of keys and values, where they are known.
+    heads: Option<[usize; 2]>,
+    /// What is not known here follows from the head size in the run.
+    scale: Option<f32>,
     softcap: f32,
     is_causal: bool,
     /// Which scores are an output: 0 as they are, 1 behind the softcap, 2 with the mask, 3 behind the softmax.
@@ -89,21 +93,24 @@ impl Attention {
         if is_causal && past.is_some() {
             return None;
         }
-        let shape = graph.value(query).shape()?;
+        let length = |value: ValueId, axis: usize| graph.value(value).shape()?.get(axis).copied().flatten();
         let stated = |name: &str| node.int(name).and_then(|heads| usize::try_from(heads).ok());
-        let (is_joined, heads, size) = match shape[..] {
-            [_, _, elements] => {
-                let heads = [stated("q_num_heads")?, stated("kv_num_heads")?];
-                (true, heads, elements.and_then(|elements| elements.checked_div(heads[0])))
-            }
-            [_, heads, _, size] => (false, [heads?, *graph.value(key).shape()?.get(1)?.as_ref()?], size),
-            _ => return None,
+        let rank = graph.value(query).shape().map(|shape| shape.len());
+        let is_joined = rank.map_or(node.int("q_num_heads").is_some(), |rank| rank == 3);
+        let heads = if is_joined {
+            Some([stated("q_num_heads")?, stated("kv_num_heads")?])
+        } else {
+            length(query, 1).zip(length(key, 1)).map(|(queries, keys)| [queries, keys])
         };
-        if heads[0].checked_rem(heads[1]) != Some(0) {
+        if heads.is_some_and(|[queries, keys]| queries.checked_rem(keys) != Some(0)) {
             return None;
         }
+        let size = match heads {
+            Some([queries, _]) if is_joined => length(query, 2).and_then(|elements| elements.checked_div(queries)),
+            _ => length(query, 3),
+        };
         let given = node.attribute("scale").and_then(|scale| scale.f);
-        let scale = given.or_else(|| Some(1.0 / (size? as f32).sqrt()))?;
+        let scale = given.or_else(|| size.map(|size| 1.0 / (size as f32).sqrt()));
         let outputs = [0, 1, 2, 3].map(|slot| node.output(slot));
         let scores = node.int_or("qk_matmul_output_mode", 0);
         Some(Self { query, key, value, mask, past, outputs, is_joined, heads, scale, softcap, is_causal, scores })
@@ -112,9 +119,9 @@ impl Attention {
     /// Writes the operators.
     fn write(&self, writer: &mut Writer) {
         let [mut query, mut key, mut value] = [self.query, self.key, self.value];
-        if self.is_joined {
-            query = writer.split(query, self.heads[0]);
-            [key, value] = [key, value].map(|joined| writer.split(joined, self.heads[1]));
+        if let (true, Some([queries, keys])) = (self.is_joined, self.heads) {
+            query = writer.split(query, queries);
+            [key, value] = [key, value].map(|joined| writer.split(joined, keys));
         }
         if let Some([keys, values]) = self.past {
             let along = || vec![AttributeProto::int("axis", 2)];
@@ -136,7 +143,10 @@ impl Attention {
 
     /// The weights of the values.
     fn weights(&self, writer: &mut Writer, query: ValueId, key: ValueId) -> ValueId {
-        let scale = writer.scalar(self.scale);
+        let scale = match self.scale {
+            Some(scale) => writer.scalar(scale),
+            None => writer.scale(query),
+        };
         let scaled = writer.op("Mul", &[query, scale], Vec::new());
         let turned = writer.transpose(key, &[0, 1, 3, 2]);
         let mut scores = [writer.op("MatMul", &[scaled, turned], Vec::new()); 4];
@@ -171,9 +181,12 @@ impl Attention {
 impl Mask {
     fn of(graph: &Graph, value: ValueId) -> Option<Self> {
         let constant = graph.constant(value).and_then(TensorProto::element_type);
-        match constant.or_else(|| graph.value(value).element_type())? {
-            DataType::Bool => Some(Self::Booleans(value)),
-            DataType::Float => Some(Self::Floats(value)),
+        let writer = graph.value(value).producer().map(|(node, _)| graph.node(node).op());
+        match constant.or_else(|| graph.value(value).element_type()) {
+            Some(DataType::Bool) => Some(Self::Booleans(value)),
+            Some(DataType::Float) => Some(Self::Floats(value)),
+            // What passes write has no type yet.
+            None if writer == Some("DequantizeLinear") => Some(Self::Floats(value)),
             _ => None,
         }
     }
@@ -227,6 +240,15 @@ impl Writer<'_> {
         self.graph.add_initializer(TensorProto::from_i64(&format!("{}_numbers", self.stem), shape, values))
     }
 
+    /// 1/√(head size), the last axis of queries.
+    fn scale(&mut self, query: ValueId) -> ValueId {
+        let size = self.op("Shape", &[query], vec![AttributeProto::int("start", -1)]);
+        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let size = self.op("Cast", &[size], vec![to]);
+        let root = self.op("Sqrt", &[size], Vec::new());
+        self.op("Reciprocal", &[root], Vec::new())
+    }
+
     fn transpose(&mut self, value: ValueId, perm: &[i64]) -> ValueId {
         self.op("Transpose", &[value], vec![AttributeProto::ints("perm", perm)])
     }
@@ -239,10 +261,8 @@ impl Writer<'_> {
     }
 
     /// Each head of keys or values as often as heads of queries share it.
-    fn repeat(&mut self, shared: ValueId, [queries, keys]: [usize; 2]) -> ValueId {
-        if queries == keys {
-            return shared;
-        }
+    fn repeat(&mut self, shared: ValueId, heads: Option<[usize; 2]>) -> ValueId {
+        let Some([queries, keys]) = heads.filter(|[queries, keys]| queries != keys) else { return shared };
         let heads: Vec<i64> = (0..queries).map(|head| (head / (queries / keys)) as i64).collect();
         let heads = self.numbers(&[queries], &heads);
         self.op("Gather", &[shared, heads], vec![AttributeProto::int("axis", 1)])
@@ -391,6 +411,20 @@ mod tests {
         assert_near(&found, &expected(2, 0.75, |_, _, _| 0.0));
         let found = split("y = Attention <softcap = 0.75, is_causal = 1> (q, k, v)", None);
         assert_near(&found, &expected(2, 0.75, later));
+    }
+
+    /// Values inside a graph that state no types.
+    #[test]
+    fn shapes_that_are_not_known() {
+        let before = "m = Neg (q)  a = Neg (m)  n = Neg (k)  b = Neg (n)";
+        let found = split(&format!("{before}  y = Attention <softcap = 0.75> (a, b, v)"), None);
+        assert_near(&found, &expected(2, 0.75, |_, _, _| 0.0));
+        let arrays = [floats(&[1, 2, 4], &joined(&QUERIES, 2)), floats(&[1, 3, 2], &KEYS[..6])];
+        let arrays = [&arrays[..], &[floats(&[1, 3, 2], &VALUES[..6])]].concat();
+        let inputs = "float[1,2,4] q, float[1,3,2] k, float[1,3,2] v";
+        let node = "y = Attention <q_num_heads = 2, kv_num_heads = 1, softcap = 0.75> (a, b, v)";
+        let found = run(inputs, &format!("{before}  {node}"), &arrays);
+        assert_near(&found, &joined(&expected(1, 0.75, |_, _, _| 0.0), 2));
     }
 
     /// Two heads of queries share one of keys and values; all in three axes.
