@@ -56,7 +56,7 @@ fn what_depends_on_a_custom_operator_stays_float() {
         let more = args!["--json", "--weight-bits", "4", "--report", page];
         let run = msq(&[&args![float, "-o", output, "--calib", data][..], more].concat()).ok();
         assert!(std::fs::read_to_string(page).unwrap().contains("acme."));
-        assert!(run.stderr.contains("not observed or compared"), "{}", run.stderr);
+        assert!(run.stderr.contains("neither calibrated nor measured"), "{}", run.stderr);
         let report = run.json();
         let reason = |entry: &serde_json::Value| entry["reason"].as_str().unwrap().to_owned();
         let kept: Vec<String> = report["kept"].as_array().unwrap().iter().map(reason).collect();

@@ -12,6 +12,12 @@ pub enum EngineError {
         /// The innermost cause.
         reason: String,
     },
+    /// There is no memory for what the model computes.
+    #[error("the engine cannot run this model: {reason}")]
+    Memory {
+        /// For what there is none.
+        reason: String,
+    },
     /// A run failed.
     #[error("running the model failed: {reason}")]
     Run {
@@ -42,7 +48,7 @@ impl EngineError {
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Load { .. } | Self::External(_) => ErrorKind::Model,
+            Self::Load { .. } | Self::Memory { .. } | Self::External(_) => ErrorKind::Model,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Run { .. } | Self::NoSuchValue { .. } => ErrorKind::Other,
         }

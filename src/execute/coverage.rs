@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage {
     unseen: HashMap<NodeId, String>,
+    /// The nodes among these that the engine does not know or fails on, in graph order; the others depend on them.
+    causes: Vec<NodeId>,
     /// Why nothing can be run.
     nothing: Option<String>,
     /// How many nodes that the engine fails on were found by trying.
@@ -37,6 +39,7 @@ impl Coverage {
     pub(crate) fn nothing(model: &Model, reason: String) -> Self {
         Self {
             unseen: model.graph.node_ids().map(|id| (id, reason.clone())).collect(),
+            causes: Vec::new(),
             nothing: Some(reason),
             found: 0,
         }
@@ -48,20 +51,34 @@ impl Coverage {
         if self.nothing.is_some() || matches!(error, EngineError::Cancelled) {
             return None;
         }
-        let mut less = Self { unseen: self.unseen.clone(), nothing: None, found: self.found };
+        tracing::info!(%error, "the engine does not run all of the model");
+        let mut less = Self { nothing: None, ..self.clone() };
+        let mut causes: Vec<(NodeId, String)> = Vec::new();
         if self.is_whole() {
-            less.unseen.extend(runtime.backend().unknown(model));
-            less.unseen.extend(texts(model));
+            causes.extend(runtime.backend().unknown(model));
+            causes.extend(texts(model));
         }
-        if less.unseen.len() == self.unseen.len() && self.found < MOST_FOUND {
+        if causes.is_empty() && self.found < MOST_FOUND {
             less.found += 1;
             let fails = self.first_that_fails(model, data, runtime);
-            less.unseen.extend(fails.map(|node| (node, error.to_string())));
+            causes.extend(fails.map(|node| (node, reason_at(error, model, node))));
         }
-        let stuck = less.unseen.len() == self.unseen.len();
+        if causes.is_empty() {
+            return Some(Self::nothing(model, reason(error)));
+        }
+        less.unseen.extend(causes.iter().cloned());
+        let is_cause = |id: &NodeId| self.causes.contains(id) || causes.iter().any(|(cause, _)| cause == id);
+        less.causes = model.graph.node_ids().filter(is_cause).collect();
         less.spread(model);
-        let none = stuck || less.unseen.len() == model.graph.node_ids().len();
-        Some(if none { Self::nothing(model, error.to_string()) } else { less })
+        if less.unseen.len() == model.graph.node_ids().len() {
+            return Some(Self::nothing(model, less.first_reason().unwrap_or_else(|| reason(error))));
+        }
+        Some(less)
+    }
+
+    /// Why the first node that is to blame cannot be run.
+    fn first_reason(&self) -> Option<String> {
+        self.causes.first().and_then(|node| self.refusal(*node))
     }
 
     /// The first node, in graph order, with which the engine fails on the first sample, though it runs all before it.
@@ -139,11 +156,43 @@ impl Coverage {
         if let Some(reason) = &self.nothing {
             return Some(format!("only weights are quantized, and nothing was compared: {reason}"));
         }
-        (!self.is_whole()).then(|| {
-            let count = self.unseen.len();
-            format!("{count} nodes behind operators that the engine does not know were not observed or compared")
-        })
+        let first = self.first_reason()?;
+        let such = match self.causes.len() {
+            1 => String::new(),
+            causes => format!(" (the first of {causes} such nodes)"),
+        };
+        let nodes = match self.unseen.len() {
+            1 => "1 node was".to_owned(),
+            count => format!("{count} nodes were"),
+        };
+        Some(format!(
+            "{first}{such}: from there on {nodes} neither calibrated nor measured, and weights there are rounded without data"
+        ))
     }
+}
+
+/// Why the engine does not run a node that it knows. What the engine says is of its own inner operators, for the log alone.
+fn reason_at(error: &EngineError, model: &Model, node: NodeId) -> String {
+    if !is_internal(error) {
+        return error.to_string();
+    }
+    let node = model.graph.node(node);
+    let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
+    format!("the engine fails on `{domain}{}` of node `{}`", node.op(), node.label(&model.graph))
+}
+
+/// Why the engine does not run a model, where no node is known to be the reason.
+fn reason(error: &EngineError) -> String {
+    if is_internal(error) {
+        "the engine fails on this model, for a reason that `-v` logs".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// Whether an error holds text of the engine rather than of this program.
+fn is_internal(error: &EngineError) -> bool {
+    matches!(error, EngineError::Load { .. } | EngineError::Run { .. })
 }
 
 /// Some nodes of a model, whose results are its outputs where none of them reads those.
@@ -170,4 +219,49 @@ fn texts(model: &Model) -> impl Iterator<Item = (NodeId, String)> + '_ {
         let text = results.find(|value| value.element_type() == Some(DataType::String))?;
         Some((id, format!("`{}` is text, which the engine does not hand out", text.name())))
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use msq_passes::ir::{import, text};
+
+    const NETWORK: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+        g (float[2] x) => (float[2] y) { a = Relu (x)  b = Acosh (a)  c = Neg (b)  [last] y = Sqrt (c) }";
+
+    fn without(model: &Model, outputs: &[&str]) -> Coverage {
+        let node = |name: &&str| model.graph.value(model.graph.find(name).unwrap()).producer().unwrap().0;
+        let error = EngineError::Run { reason: "Evaluating #3 \"b\": ShapeError".to_owned() };
+        let causes: Vec<NodeId> = outputs.iter().map(node).collect();
+        let unseen = causes.iter().map(|&id| (id, reason_at(&error, model, id))).collect();
+        let mut coverage = Coverage { unseen, causes, nothing: None, found: 0 };
+        coverage.spread(model);
+        coverage
+    }
+
+    /// It names the operator and its node, and says nothing of the engine's inner nodes.
+    #[test]
+    fn the_note_names_the_first_node() {
+        let model = import(text::parse(NETWORK).unwrap()).unwrap();
+        assert_eq!(Coverage::default().note(), None);
+        assert_eq!(
+            without(&model, &["y"]).note().unwrap(),
+            "the engine fails on `Sqrt` of node `last`: from there on 1 node was neither calibrated nor measured, and \
+             weights there are rounded without data"
+        );
+        assert_eq!(
+            without(&model, &["b", "y"]).note().unwrap(),
+            "the engine fails on `Acosh` of node `b` (the first of 2 such nodes): from there on 3 nodes were neither \
+             calibrated nor measured, and weights there are rounded without data"
+        );
+    }
+
+    #[test]
+    fn only_reasons_of_this_program_are_shown() {
+        let said = EngineError::Memory { reason: "there is no memory for it".to_owned() };
+        assert_eq!(reason(&said), "the engine cannot run this model: there is no memory for it");
+        let inner = EngineError::Load { reason: "Impossible to unify 0 with 1".to_owned() };
+        assert_eq!(reason(&inner), "the engine fails on this model, for a reason that `-v` logs");
+    }
 }

@@ -38,7 +38,7 @@ fn refuse_inside<'a>(graph: &'a GraphProto, mut known: Known<'a>) -> Result<(), 
             if !memory::is_there(bytes) {
                 let label = named.map_or("", String::as_str);
                 let reason = format!("there is no memory for the {elements} elements that node `{label}` makes");
-                return Err(EngineError::Load { reason });
+                return Err(EngineError::Memory { reason });
             }
             known.elements.extend(node.output.first().map(|output| (output.as_str(), elements)));
         }

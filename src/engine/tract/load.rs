@@ -3,7 +3,9 @@
 //! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
 //! uint8 with the same values: whoever reads them casts or scales them.
 
-use super::{blowup, compare, convolution, dequantize, fake_quantize, matmul, nbits, wide};
+use super::{
+    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, matmul, nbits, suppression, wide,
+};
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use bytes::Bytes;
@@ -70,7 +72,8 @@ fn message(model: &Model) -> Result<ModelProto, EngineError> {
 }
 
 fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    cumsum::register(&mut onnx);
     let parsed = onnx.parse(&as_tracts(&onnx, proto)?, None).map_err(EngineError::load)?;
     if let Some(input) = parsed.unresolved_inputs.first() {
         return Err(EngineError::NoSuchValue { name: input.clone() });
@@ -217,6 +220,8 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
     }
     dequantize::fold(&mut copy);
     nbits::fold(&mut copy);
+    attention::lower(&mut copy)?;
+    suppression::widen(&mut copy);
     if to_run {
         wide::lower(&mut copy)?;
     }
@@ -292,7 +297,7 @@ fn refuse_huge(model: &TypedModel) -> Result<(), EngineError> {
         let bytes = shape.iter().try_fold(output.fact.datum_type.size_of(), |bytes, &dim| bytes.checked_mul(dim));
         if !bytes.is_some_and(memory::is_there) {
             let reason = format!("there is no memory for what node `{}` computes, of shape {shape:?}", node.name);
-            return Err(EngineError::Load { reason });
+            return Err(EngineError::Memory { reason });
         }
     }
     Ok(())

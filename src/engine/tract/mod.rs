@@ -5,9 +5,11 @@
 //! go no further.
 
 mod activation;
+mod attention;
 mod blowup;
 mod compare;
 mod convolution;
+mod cumsum;
 mod dequantize;
 mod facts;
 mod fake_quantize;
@@ -16,6 +18,7 @@ mod matmul;
 mod nbits;
 mod own;
 mod plan;
+mod suppression;
 mod tensor;
 mod typed;
 mod wide;

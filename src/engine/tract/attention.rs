@@ -1,0 +1,462 @@
+//! `Attention` as operators that tract runs, where it does not run the operator itself.
+//!
+//! With Q, K and V of shape [batch, heads, length, head size], c the softcap, M the mask and the causal mask,
+//!
+//! `Y = softmax(cap(s·Q·Kᵀ) + bias(M))·V`, `cap(x) = c·tanh(x/c)`, s = 1/√(head size) where no scale is given.
+//!
+//! Inputs of three axes, [batch, length, heads·head size], are split into heads before and joined behind. Where several
+//! heads of Q share one of K and V, those are repeated. A mask of booleans is true where something is looked at; one of
+//! floats is added. A query that may look at nothing has a row of zeros: no infinity is added, which would make it NaN, and
+//! the weights are multiplied by 1 where the mask lets through and by 0 where it does not.
+//!
+//! tract 0.23 knows neither softcap nor the scores as an output, and its masks are floats of every query. What has none
+//! of these stays. So does what is not told here: windows, lengths without padding, causal masks behind a past, operands
+//! that are no floats of 32 bits, and masks of an unknown type.
+//!
+//! Values that passes wrote have no shapes. Without one, inputs have three axes where the node states heads, and otherwise
+//! as many heads of Q as of K and V: a product of other numbers fails, but for one head that all share.
+
+use crate::engine::EngineError;
+use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
+
+/// Added to the scores of what a mask hides, be it of booleans or of floats as low: beside a score it does not count.
+const HIDDEN: f32 = -1e30;
+/// Added to the scores of what comes later: beside what only a mask hides it does not count.
+const LATER: f32 = -1e38;
+
+/// Replaces every node that tract does not run.
+pub(super) fn lower(model: &mut Model) -> Result<(), EngineError> {
+    let graph = &model.graph;
+    let sites = graph.nodes().filter_map(|(id, node)| Some((id, Attention::of(graph, node)?)));
+    let sites: Vec<(NodeId, Attention)> = sites.collect();
+    if sites.is_empty() {
+        return Ok(());
+    }
+    for (id, attention) in sites {
+        let stem = model.graph.node(id).label(&model.graph).to_owned();
+        model.graph.remove_node(id);
+        attention.write(&mut Writer { graph: &mut model.graph, stem });
+    }
+    model.graph.sort().map_err(EngineError::load)
+}
+
+/// A node that is replaced.
+struct Attention {
+    query: ValueId,
+    key: ValueId,
+    value: ValueId,
+    mask: Option<Mask>,
+    /// Keys and values before those of the inputs.
+    past: Option<[ValueId; 2]>,
+    /// The result, all keys, all values, and the scores.
+    outputs: [Option<ValueId>; 4],
+    /// Whether heads share an axis with the elements of a head.
+    is_joined: bool,
+    /// Heads of queries, and of keys and values, where they are known.
+    heads: Option<[usize; 2]>,
+    /// What is not known here follows from the head size in the run.
+    scale: Option<f32>,
+    softcap: f32,
+    is_causal: bool,
+    /// Which scores are an output: 0 as they are, 1 behind the softcap, 2 with the mask, 3 behind the softmax.
+    scores: i64,
+}
+
+#[derive(Clone, Copy)]
+enum Mask {
+    Booleans(ValueId),
+    Floats(ValueId),
+}
+
+impl Attention {
+    fn of(graph: &Graph, node: &Node) -> Option<Self> {
+        let softcap = node.float_or("softcap", 0.0);
+        let is_run = node.input(3).is_none() && softcap == 0.0 && node.output(3).is_none();
+        let windows = ["left_window_size", "right_window_size"].iter().any(|name| node.int_or(name, -1) != -1);
+        if !node.is("Attention") || is_run || windows || node.input(6).is_some() {
+            return None;
+        }
+        let [query, key, value] = [node.input(0)?, node.input(1)?, node.input(2)?];
+        if graph.value(query).element_type().is_some_and(|element| element != DataType::Float) {
+            return None;
+        }
+        let mask = match node.input(3) {
+            Some(mask) => Some(Mask::of(graph, mask)?),
+            None => None,
+        };
+        let past = match (node.input(4), node.input(5)) {
+            (Some(keys), Some(values)) => Some([keys, values]),
+            (None, None) => None,
+            _ => return None,
+        };
+        let is_causal = node.int_or("is_causal", 0) != 0;
+        if is_causal && past.is_some() {
+            return None;
+        }
+        let length = |value: ValueId, axis: usize| graph.value(value).shape()?.get(axis).copied().flatten();
+        let stated = |name: &str| node.int(name).and_then(|heads| usize::try_from(heads).ok());
+        let rank = graph.value(query).shape().map(|shape| shape.len());
+        let is_joined = rank.map_or(node.int("q_num_heads").is_some(), |rank| rank == 3);
+        let heads = if is_joined {
+            Some([stated("q_num_heads")?, stated("kv_num_heads")?])
+        } else {
+            length(query, 1).zip(length(key, 1)).map(|(queries, keys)| [queries, keys])
+        };
+        if heads.is_some_and(|[queries, keys]| queries.checked_rem(keys) != Some(0)) {
+            return None;
+        }
+        let size = match heads {
+            Some([queries, _]) if is_joined => length(query, 2).and_then(|elements| elements.checked_div(queries)),
+            _ => length(query, 3),
+        };
+        let given = node.attribute("scale").and_then(|scale| scale.f);
+        let scale = given.or_else(|| size.map(|size| 1.0 / (size as f32).sqrt()));
+        let outputs = [0, 1, 2, 3].map(|slot| node.output(slot));
+        let scores = node.int_or("qk_matmul_output_mode", 0);
+        Some(Self { query, key, value, mask, past, outputs, is_joined, heads, scale, softcap, is_causal, scores })
+    }
+
+    /// Writes the operators.
+    fn write(&self, writer: &mut Writer) {
+        let [mut query, mut key, mut value] = [self.query, self.key, self.value];
+        if let (true, Some([queries, keys])) = (self.is_joined, self.heads) {
+            query = writer.split(query, queries);
+            [key, value] = [key, value].map(|joined| writer.split(joined, keys));
+        }
+        if let Some([keys, values]) = self.past {
+            let along = || vec![AttributeProto::int("axis", 2)];
+            key = writer.op("Concat", &[keys, key], along());
+            value = writer.op("Concat", &[values, value], along());
+        }
+        writer.hand_out(key, self.outputs[1]);
+        writer.hand_out(value, self.outputs[2]);
+        [key, value] = [key, value].map(|shared| writer.repeat(shared, self.heads));
+        let weights = self.weights(writer, query, key);
+        let mut result = writer.op("MatMul", &[weights, value], Vec::new());
+        if self.is_joined {
+            result = writer.transpose(result, &[0, 2, 1, 3]);
+            let shape = writer.numbers(&[3], &[0, 0, -1]);
+            result = writer.op("Reshape", &[result, shape], Vec::new());
+        }
+        writer.hand_out(result, self.outputs[0]);
+    }
+
+    /// The weights of the values.
+    fn weights(&self, writer: &mut Writer, query: ValueId, key: ValueId) -> ValueId {
+        let scale = match self.scale {
+            Some(scale) => writer.scalar(scale),
+            None => writer.scale(query),
+        };
+        let scaled = writer.op("Mul", &[query, scale], Vec::new());
+        let turned = writer.transpose(key, &[0, 1, 3, 2]);
+        let mut scores = [writer.op("MatMul", &[scaled, turned], Vec::new()); 4];
+        if self.softcap != 0.0 {
+            let cap = writer.scalar(self.softcap);
+            let share = writer.op("Div", &[scores[0], cap], Vec::new());
+            let bent = writer.op("Tanh", &[share], Vec::new());
+            scores[1] = writer.op("Mul", &[bent, cap], Vec::new());
+        }
+        scores[2] = scores[1];
+        if let Some(mask) = self.mask {
+            let bias = mask.bias(writer);
+            scores[2] = writer.op("Add", &[scores[2], bias], Vec::new());
+        }
+        if self.is_causal {
+            let bias = writer.causal(query, key);
+            scores[2] = writer.op("Add", &[scores[2], bias], Vec::new());
+        }
+        scores[3] = writer.op("Softmax", &[scores[2]], vec![AttributeProto::int("axis", -1)]);
+        if let Some(mask) = self.mask {
+            let seen = mask.seen(writer);
+            scores[3] = writer.op("Mul", &[scores[3], seen], Vec::new());
+        }
+        let wanted = usize::try_from(self.scores).ok().and_then(|mode| scores.get(mode).copied());
+        if let Some(wanted) = wanted {
+            writer.hand_out(wanted, self.outputs[3]);
+        }
+        scores[3]
+    }
+}
+
+impl Mask {
+    fn of(graph: &Graph, value: ValueId) -> Option<Self> {
+        let constant = graph.constant(value).and_then(TensorProto::element_type);
+        let writer = graph.value(value).producer().map(|(node, _)| graph.node(node).op());
+        match constant.or_else(|| graph.value(value).element_type()) {
+            Some(DataType::Bool) => Some(Self::Booleans(value)),
+            Some(DataType::Float) => Some(Self::Floats(value)),
+            // What passes write has no type yet.
+            None if writer == Some("DequantizeLinear") => Some(Self::Floats(value)),
+            _ => None,
+        }
+    }
+
+    /// What is added to scores, which is finite.
+    fn bias(self, writer: &mut Writer) -> ValueId {
+        match self {
+            Self::Booleans(mask) => {
+                let (none, hidden) = (writer.scalar(0.0), writer.scalar(HIDDEN));
+                writer.op("Where", &[mask, none, hidden], Vec::new())
+            }
+            Self::Floats(mask) => {
+                let hidden = writer.scalar(HIDDEN);
+                writer.op("Max", &[mask, hidden], Vec::new())
+            }
+        }
+    }
+
+    /// 1 where the mask lets through, 0 elsewhere.
+    fn seen(self, writer: &mut Writer) -> ValueId {
+        let booleans = match self {
+            Self::Booleans(mask) => mask,
+            Self::Floats(mask) => {
+                let least = writer.scalar(f32::MIN);
+                writer.op("GreaterOrEqual", &[mask, least], Vec::new())
+            }
+        };
+        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        writer.op("Cast", &[booleans], vec![to])
+    }
+}
+
+/// Writes nodes and constants into a graph.
+struct Writer<'a> {
+    graph: &'a mut Graph,
+    /// What new names begin with.
+    stem: String,
+}
+
+impl Writer<'_> {
+    fn op(&mut self, op: &str, inputs: &[ValueId], attributes: Vec<AttributeProto>) -> ValueId {
+        let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
+        self.graph.add_op(op, &inputs, attributes, &format!("{}_{}", self.stem, op.to_lowercase()))
+    }
+
+    fn scalar(&mut self, value: f32) -> ValueId {
+        self.graph.add_initializer(TensorProto::from_f32(&format!("{}_number", self.stem), &[], &[value]))
+    }
+
+    fn numbers(&mut self, shape: &[usize], values: &[i64]) -> ValueId {
+        self.graph.add_initializer(TensorProto::from_i64(&format!("{}_numbers", self.stem), shape, values))
+    }
+
+    /// 1/√(head size), the last axis of queries.
+    fn scale(&mut self, query: ValueId) -> ValueId {
+        let size = self.op("Shape", &[query], vec![AttributeProto::int("start", -1)]);
+        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let size = self.op("Cast", &[size], vec![to]);
+        let root = self.op("Sqrt", &[size], Vec::new());
+        self.op("Reciprocal", &[root], Vec::new())
+    }
+
+    fn transpose(&mut self, value: ValueId, perm: &[i64]) -> ValueId {
+        self.op("Transpose", &[value], vec![AttributeProto::ints("perm", perm)])
+    }
+
+    /// An axis of heads out of the last axis, before that of positions.
+    fn split(&mut self, joined: ValueId, heads: usize) -> ValueId {
+        let shape = self.numbers(&[4], &[0, 0, heads as i64, -1]);
+        let split = self.op("Reshape", &[joined, shape], Vec::new());
+        self.transpose(split, &[0, 2, 1, 3])
+    }
+
+    /// Each head of keys or values as often as heads of queries share it.
+    fn repeat(&mut self, shared: ValueId, heads: Option<[usize; 2]>) -> ValueId {
+        let Some([queries, keys]) = heads.filter(|[queries, keys]| queries != keys) else { return shared };
+        let heads: Vec<i64> = (0..queries).map(|head| (head / (queries / keys)) as i64).collect();
+        let heads = self.numbers(&[queries], &heads);
+        self.op("Gather", &[shared, heads], vec![AttributeProto::int("axis", 1)])
+    }
+
+    /// [`LATER`] for keys that come later than a query, 0 for the others.
+    fn causal(&mut self, query: ValueId, key: ValueId) -> ValueId {
+        let length = || vec![AttributeProto::int("start", 2), AttributeProto::int("end", 3)];
+        let lengths = [query, key].map(|value| self.op("Shape", &[value], length()));
+        let shape = self.op("Concat", &lengths, vec![AttributeProto::int("axis", 0)]);
+        let later = AttributeProto::tensor("value", TensorProto::from_f32("", &[1], &[LATER]));
+        let everywhere = self.op("ConstantOfShape", &[shape], vec![later]);
+        let above = self.numbers(&[], &[1]);
+        self.op("Trilu", &[everywhere, above], vec![AttributeProto::int("upper", 1)])
+    }
+
+    /// Gives an output of the node that is replaced a value.
+    fn hand_out(&mut self, value: ValueId, output: Option<ValueId>) {
+        if let Some(output) = output {
+            let name = self.graph.fresh_name(&format!("{}_out", self.stem));
+            self.graph.add_node(NodeProto::of("Identity", &name, Vec::new()), &[Some(value)], &[Some(output)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::data::{Array, ArrayData};
+    use crate::engine::Backend;
+    use crate::engine::tract::Tract;
+    use msq_passes::ir;
+
+    /// Two heads, two queries, three keys, heads of two elements.
+    const QUERIES: [f32; 8] = [0.5, -1.0, 2.0, 0.25, 1.5, 1.0, -0.5, 3.0];
+    const KEYS: [f32; 12] = [1.0, 0.5, -1.0, 2.0, 0.0, -0.5, 1.0, 1.0, -2.0, 0.5, 0.75, -1.0];
+    const VALUES: [f32; 12] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0];
+
+    /// What the formula says, by the places of elements: of a head, a position and an element.
+    fn expected(keys: usize, cap: f32, bias: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
+        let mut result = Vec::new();
+        for head in 0..2 {
+            let shared = head * keys / 2;
+            for query in 0..2 {
+                let score = |key: usize| {
+                    let product: f32 =
+                        (0..2).map(|at| QUERIES[head * 4 + query * 2 + at] * KEYS[shared * 6 + key * 2 + at]).sum();
+                    let score = product / 2.0_f32.sqrt();
+                    let capped = if cap == 0.0 { score } else { cap * (score / cap).tanh() };
+                    (capped + bias(head, query, key)).exp()
+                };
+                let scores = [0, 1, 2].map(score);
+                let all: f32 = scores.iter().sum();
+                for at in 0..2 {
+                    let sum: f32 = (0..3).map(|key| scores[key] * VALUES[shared * 6 + key * 2 + at]).sum();
+                    result.push(if all == 0.0 { 0.0 } else { sum / all });
+                }
+            }
+        }
+        result
+    }
+
+    /// From heads before positions to positions before heads.
+    fn joined(values: &[f32], heads: usize) -> Vec<f32> {
+        let positions = values.len() / heads / 2;
+        let element = |at: usize| {
+            let (position, head, element) = (at / (heads * 2), at / 2 % heads, at % 2);
+            values[head * positions * 2 + position * 2 + element]
+        };
+        (0..values.len()).map(element).collect()
+    }
+
+    fn run(inputs: &str, node: &str, arrays: &[Array]) -> Vec<f32> {
+        let text = format!(
+            "<ir_version: 10, opset_import: [\"\": 23]>\n g ({inputs}) => (float[N] y)\n\
+             <float[2,3] added = {{0.0, 1.0, -0.5, 2.0, -1.0, 0.25}}>\n{{\n{node}\n}}"
+        );
+        let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
+        let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        let plan = Tract.load(&model, &shapes).unwrap();
+        let outputs = plan.session().unwrap().run(arrays).unwrap();
+        outputs[0].value().to_f32().unwrap()
+    }
+
+    fn floats(shape: &[usize], values: &[f32]) -> Array {
+        Array::from_f32(shape.to_vec(), values.to_vec()).unwrap()
+    }
+
+    /// With an axis of heads.
+    fn split(node: &str, mask: Option<(&str, Array)>) -> Vec<f32> {
+        let mut arrays =
+            vec![floats(&[1, 2, 2, 2], &QUERIES), floats(&[1, 2, 3, 2], &KEYS), floats(&[1, 2, 3, 2], &VALUES)];
+        let mut inputs = "float[1,2,2,2] q, float[1,2,3,2] k, float[1,2,3,2] v".to_owned();
+        if let Some((declared, mask)) = mask {
+            inputs = format!("{inputs}, {declared} mask");
+            arrays.push(mask);
+        }
+        run(&inputs, node, &arrays)
+    }
+
+    #[track_caller]
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+        assert!(found.len() == expected.len() && found.iter().zip(expected).all(near), "{found:?}\n{expected:?}");
+    }
+
+    fn booleans(shape: &[usize], values: &[bool]) -> Array {
+        Array::new(shape.to_vec(), ArrayData::Bool(values.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn masks_hide_or_add() {
+        let hidden = |_: usize, _: usize, key: usize| if key == 1 { f32::NEG_INFINITY } else { 0.0 };
+        let mask = booleans(&[1, 1, 1, 3], &[true, false, true]);
+        let found = split("y = Attention (q, k, v, mask)", Some(("bool[1,1,1,3]", mask)));
+        assert_near(&found, &expected(2, 0.0, hidden));
+        let mask = floats(&[1, 1, 1, 3], &[0.0, f32::NEG_INFINITY, 0.0]);
+        let found = split("y = Attention (q, k, v, mask)", Some(("float[1,1,1,3]", mask)));
+        assert_near(&found, &expected(2, 0.0, hidden));
+        let added = [[0.0, 1.0, -0.5], [2.0, -1.0, 0.25]];
+        let found = split("y = Attention (q, k, v, added)", None);
+        assert_near(&found, &expected(2, 0.0, |_, query, key| added[query][key]));
+    }
+
+    /// A query that may look at nothing, and one that could only look at what comes later.
+    #[test]
+    fn what_sees_nothing_is_zero() {
+        let values = [false, true, true, false, false, false];
+        for causal in ["", " <is_causal = 1>"] {
+            let node = format!("y = Attention{causal} (q, k, v, mask)");
+            let bias = |_: usize, query: usize, key: usize| {
+                let later = !causal.is_empty() && key > query;
+                if values[query * 3 + key] && !later { 0.0 } else { f32::NEG_INFINITY }
+            };
+            let found = split(&node, Some(("bool[2,3]", booleans(&[2, 3], &values))));
+            assert_near(&found, &expected(2, 0.0, bias));
+            let mask = values.map(|seen| if seen { 0.0 } else { f32::NEG_INFINITY });
+            let found = split(&node, Some(("float[2,3]", floats(&[2, 3], &mask))));
+            assert_near(&found, &expected(2, 0.0, bias));
+        }
+    }
+
+    #[test]
+    fn softcap_and_what_comes_later() {
+        let later = |_: usize, query: usize, key: usize| if key > query { f32::NEG_INFINITY } else { 0.0 };
+        let found = split("y = Attention <softcap = 0.75> (q, k, v)", None);
+        assert_near(&found, &expected(2, 0.75, |_, _, _| 0.0));
+        let found = split("y = Attention <softcap = 0.75, is_causal = 1> (q, k, v)", None);
+        assert_near(&found, &expected(2, 0.75, later));
+    }
+
+    /// Values inside a graph that state no types.
+    #[test]
+    fn shapes_that_are_not_known() {
+        let before = "m = Neg (q)  a = Neg (m)  n = Neg (k)  b = Neg (n)";
+        let found = split(&format!("{before}  y = Attention <softcap = 0.75> (a, b, v)"), None);
+        assert_near(&found, &expected(2, 0.75, |_, _, _| 0.0));
+        let arrays = [floats(&[1, 2, 4], &joined(&QUERIES, 2)), floats(&[1, 3, 2], &KEYS[..6])];
+        let arrays = [&arrays[..], &[floats(&[1, 3, 2], &VALUES[..6])]].concat();
+        let inputs = "float[1,2,4] q, float[1,3,2] k, float[1,3,2] v";
+        let node = "y = Attention <q_num_heads = 2, kv_num_heads = 1, softcap = 0.75> (a, b, v)";
+        let found = run(inputs, &format!("{before}  {node}"), &arrays);
+        assert_near(&found, &joined(&expected(1, 0.75, |_, _, _| 0.0), 2));
+    }
+
+    /// Two heads of queries share one of keys and values; all in three axes.
+    #[test]
+    fn heads_in_one_axis() {
+        let arrays = [
+            floats(&[1, 2, 4], &joined(&QUERIES, 2)),
+            floats(&[1, 3, 2], &KEYS[..6]),
+            floats(&[1, 3, 2], &VALUES[..6]),
+            booleans(&[1, 1, 1, 3], &[true, true, false]),
+        ];
+        let inputs = "float[1,2,4] q, float[1,3,2] k, float[1,3,2] v, bool[1,1,1,3] mask";
+        let node = "y = Attention <q_num_heads = 2, kv_num_heads = 1> (q, k, v, mask)";
+        let bias = |_: usize, _: usize, key: usize| if key == 2 { f32::NEG_INFINITY } else { 0.0 };
+        assert_near(&run(inputs, node, &arrays), &joined(&expected(1, 0.0, bias), 2));
+    }
+
+    /// With all keys and values as weights of one: the softmax is what it is of the scores.
+    #[test]
+    fn scores_are_handed_out() {
+        let shares = |mode: u8| {
+            let attention =
+                format!("t, , , s = Attention <softcap = 0.75, qk_matmul_output_mode = {mode}> (q, k, v, added)");
+            match mode {
+                2 => format!("{attention}\n w = Softmax <axis = -1> (s)\n y = MatMul (w, v)"),
+                1 => format!("{attention}\n a = Add (s, added)\n w = Softmax <axis = -1> (a)\n y = MatMul (w, v)"),
+                _ => format!("{attention}\n y = MatMul (s, v)"),
+            }
+        };
+        let added = [[0.0, 1.0, -0.5], [2.0, -1.0, 0.25]];
+        for mode in [1, 2, 3] {
+            assert_near(&split(&shares(mode), None), &expected(2, 0.75, |_, query, key| added[query][key]));
+        }
+    }
+}
