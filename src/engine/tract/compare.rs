@@ -105,7 +105,6 @@ impl EvalOp for Choose {
         let (condition, yes, no) = (condition?, yes?, no?);
         let mut plain = output.try_as_plain_ram_mut()?;
         choose(condition.as_slice::<bool>()?, yes.as_slice()?, no.as_slice()?, plain.as_slice_mut()?);
-        drop(plain);
         Ok(tvec!(output.into()))
     }
 }
@@ -153,7 +152,6 @@ impl TypedOp for Compare {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::data::Array;
     use crate::engine::Backend;
     use crate::engine::tract::Tract;
