@@ -140,8 +140,11 @@ impl Coverage {
             return Some(format!("only weights are quantized, and nothing was compared: {reason}"));
         }
         (!self.is_whole()).then(|| {
-            let count = self.unseen.len();
-            format!("{count} nodes behind operators that the engine does not know were not observed or compared")
+            let behind = "behind operators that the engine does not know";
+            match self.unseen.len() {
+                1 => format!("1 node {behind} was not observed or compared"),
+                count => format!("{count} nodes {behind} were not observed or compared"),
+            }
         })
     }
 }
