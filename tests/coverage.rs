@@ -59,7 +59,8 @@ fn a_layer_that_is_not_solved_is_named() {
     let run = msq(&[&args![float, "-o", output, "--calib", data][..], more].concat()).ok();
     let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("1 layer is rounded to nearest, because the solver cannot take layers like this"), "{text}");
-    assert!(text.contains("transposed convolutions are not supported (`") && run.stderr.is_empty(), "{}", run.stderr);
+    assert!(text.contains("transposed convolutions are not supported (`"), "{text}");
+    assert!(!run.stderr.contains("nearest"), "{}", run.stderr);
 }
 
 /// The name of an operator the engine knows means nothing in another domain.
