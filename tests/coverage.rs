@@ -45,6 +45,24 @@ fn an_operator_that_the_engine_gets_wrong_stays_float() {
     }
 }
 
+/// A layer that no solver takes is rounded to nearest, and a note says so.
+#[test]
+fn a_layer_that_is_not_solved_is_named() {
+    let text = PARTLY
+        .replace("acme.OPERATOR <gain = 2.0>", "Relu")
+        .replace("Conv <kernel_shape = [1, 1]> (t4, c)", "ConvTranspose <kernel_shape = [1, 1]> (t4, c)")
+        .replace("float[4,8,1,1] c", "float[8,4,1,1] c");
+    let scratch = Scratch::new();
+    let (float, data) = model(&scratch, &text, "");
+    let output = scratch.out("out.onnx");
+    let more = args!["--weight-bits", "4", "--solver", "gram", "--keep-names"];
+    let run = msq(&[&args![float, "-o", output, "--calib", data][..], more].concat()).ok();
+    let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("1 layer is rounded to nearest, because the solver cannot take layers like this"), "{text}");
+    assert!(text.contains("transposed convolutions are not supported (`"), "{text}");
+    assert!(!run.stderr.contains("nearest"), "{}", run.stderr);
+}
+
 /// The name of an operator the engine knows means nothing in another domain.
 #[test]
 fn what_depends_on_a_custom_operator_stays_float() {

@@ -128,6 +128,35 @@ fn a_layer_that_few_bits_ruin_gets_eight() {
     assert_eq!(bytes(&repaired), bytes(&again));
 }
 
+/// A recurrent operator with a large weight for a feature that is hardly there.
+fn recurrent_with_lone_weights() -> Model {
+    let text = "g (float[N,6,16] x) => (float[N,4] y)
+         <float[1,1,16] unit = {}, float[1,48,16] w = {}, float[1,48,16] r = {}, float[16,4] o = {}, int64[1] zero = {0}>
+         { n = Mul (x, unit)  t = Transpose <perm = [1, 0, 2]> (n)
+           all, last = GRU <hidden_size = 16> (t, w, r)  s = Squeeze (last, zero)  y = MatMul (s, o) }";
+    let mut proto = models::parse(&format!("<ir_version: 8, opset_import: [\"\": 17]> {text}"));
+    models::fill(&mut proto);
+    models::set(&mut proto, "unit", (0..16).map(|channel| if channel == 0 { 0.01 } else { 1.0 }));
+    let usual = |i: usize| ((i * 37) % 64) as f32 / 100.0 - 0.3;
+    models::set(&mut proto, "w", (0..48 * 16).map(|i| if i % 16 == 0 { 12.0 } else { usual(i) }));
+    models::set(&mut proto, "r", (0..48 * 16).map(usual));
+    import(proto).unwrap()
+}
+
+/// No solver makes up for what few bits do to recurrent weights.
+#[test]
+fn recurrent_weights_that_few_bits_ruin_get_eight() {
+    let repaired = run(&recurrent_with_lone_weights(), |options| {
+        options.scheme.plan = BitPlan::uniform(LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() });
+        options.solve.solver = Some(SolverName::ROUND);
+    });
+    let report = repaired.report.repair.as_ref().unwrap();
+    assert!(report.eight_bit_weights.contains(&"w".to_owned()), "{report:?}");
+    assert!(report.after.lost < 0.5 * report.before.lost, "{report:?}");
+    let bits = repaired.report.stored.iter().find(|weight| weight.name == "w").unwrap().weight_bits;
+    assert_eq!(bits, Some(WeightBits::whole(8)));
+}
+
 /// Few bits, and activations in float, do not keep a layer from float weights where without it hardly anything is left of
 /// the outputs.
 #[test]

@@ -7,6 +7,7 @@ use super::output::{self, line};
 use super::paths;
 use clap::Args;
 use msq_onnx::exchange::{EncodingsFormat, LeftOut, read};
+use msq_onnx::report::numbers::counted;
 use std::path::PathBuf;
 
 /// Tensors that the summary names.
@@ -57,8 +58,10 @@ pub(crate) fn run(args: &ExportEncodingsArgs) -> anyhow::Result<()> {
 fn text(args: &ExportEncodingsArgs, report: &Report) -> String {
     let mut text = String::new();
     let held = match args.format {
-        EncodingsFormat::TensorRt => format!("{} activations", report.activations),
-        _ => format!("{} activations, {} parameters", report.activations, report.parameters),
+        EncodingsFormat::TensorRt => counted(report.activations, "activation"),
+        _ => {
+            format!("{}, {}", counted(report.activations, "activation"), counted(report.parameters, "parameter"))
+        }
     };
     line(&mut text, "encodings", &held);
     for (at, left) in report.left_out.iter().take(NAMED).enumerate() {

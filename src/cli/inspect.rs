@@ -8,7 +8,7 @@ use msq_onnx::BitPlan;
 use msq_onnx::Error;
 use msq_onnx::inspect::{Inspection, inspect};
 use msq_onnx::report::Document;
-use msq_onnx::report::numbers::{bytes, count};
+use msq_onnx::report::numbers::{bytes, count, counted};
 use std::path::PathBuf;
 
 /// Arguments of `inspect`.
@@ -32,11 +32,11 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
 
 fn text(found: &Inspection) -> String {
     let mut text = format!(
-        "{} · IR {} · opset {} · {} nodes · {}\n",
+        "{} · IR {} · opset {} · {} · {}\n",
         format!("{} {}", found.producer, found.producer_version).trim(),
         found.ir_version,
         found.opset,
-        found.nodes,
+        counted(found.nodes, "node"),
         bytes(found.bytes)
     );
     for (kind, values) in [("input", &found.inputs), ("output", &found.outputs)] {

@@ -5,6 +5,7 @@ use super::document::{self, this_run};
 use super::output::{self, Usage, line};
 use clap::Args;
 use msq_onnx::report::Document;
+use msq_onnx::report::numbers::counted;
 use msq_passes::Profile;
 use msq_passes::lint::{Finding, Severity, lint};
 use schemars::JsonSchema;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 pub(crate) struct LintArgs {
     /// The quantized model, of this tool or another
     model: PathBuf,
-    #[arg(long, value_name = "NAME", default_value = Profile::ORT_CPU.name, help = format!("The target: one of {}", Profile::names()))]
+    #[arg(long, alias = "target", value_name = "NAME", default_value = Profile::ORT_CPU.name, help = format!("The target: one of {}", Profile::names()))]
     profile: String,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -60,10 +61,6 @@ fn text(findings: &[Finding], errors: usize, warnings: usize, profile: &str) -> 
         let Finding { rule, severity, site, message } = finding;
         text.extend([format!("{} {rule} `{site}`: {message}\n", severity.name())]);
     }
-    let counted = |n: usize, word: &str| match n {
-        1 => format!("1 {word}"),
-        n => format!("{n} {word}s"),
-    };
     let summary = match (errors, warnings) {
         (0, 0) => "nothing to say".to_owned(),
         (n, 0) => counted(n, "error"),

@@ -112,7 +112,7 @@ pub(crate) fn agreement(text: &mut String, outputs: &[OutputMetrics], lost: f64)
     for warning in warnings(outputs) {
         line(text, "warning", &warning);
     }
-    line(text, "lost", &format!("{} as --max-drop counts it", numbers::percent(lost, 2)));
+    line(text, "lost", &format!("{} as --max-drop counts it", numbers::loss(lost, 2)));
 }
 
 #[cfg(test)]

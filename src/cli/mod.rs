@@ -242,3 +242,16 @@ fn log(common: &CommonArgs) {
     // Fails only if a logger is set already, which nothing does before.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other tools call it so.
+    #[test]
+    fn a_target_is_a_profile() {
+        let cli = Cli::of(["msq-onnx", "a.onnx", "-o", "b.onnx", "--target", "qnn"]);
+        assert!(cli.is_ok(), "{cli:?}");
+        assert!(Cli::of(["msq-onnx", "lint", "a.onnx", "--target", "qnn"]).is_ok());
+    }
+}

@@ -14,7 +14,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command};
 use msq_onnx::calibrate::Shard;
 use msq_onnx::report::Document;
-use msq_onnx::report::numbers::bytes;
+use msq_onnx::report::numbers::{bytes, counted, loss};
 use msq_onnx::runtime::ErrorKind;
 use msq_onnx::search::imprint::Pyramid;
 use msq_onnx::search::{FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, Target};
@@ -263,7 +263,7 @@ fn measure(
         output::print(&document::text(&report)?)?;
     } else if !args.common.quiet {
         let mut text = String::new();
-        line(&mut text, "measured", &format!("{costs} costs of layers, part {shard}"));
+        line(&mut text, "measured", &format!("{} of layers, part {shard}", counted(costs, "cost")));
         line(&mut text, "wrote", &format!("{} ({})", output.display(), bytes(report.bytes as u64)));
         output::print(&text)?;
     }
@@ -335,7 +335,7 @@ fn row(point: &FrontPoint) -> Vec<String> {
         format!("{:.2}", point.bits),
         bytes(point.packed_bytes),
         format!("{distance:.4}"),
-        percent(Some(lost)),
+        loss(lost, 1),
         percent(agreement),
         percent(accuracy),
         point.method.clone(),

@@ -5,10 +5,10 @@ use super::output::line;
 use super::search;
 use msq_onnx::WeightBits;
 use msq_onnx::metrics::OutputMetrics;
-use msq_onnx::report::numbers::{bytes, count, percent};
+use msq_onnx::report::numbers::{self, bytes, count, counted};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
-use msq_onnx::report::{Document, HalfReport, Quality, Report};
+use msq_onnx::report::{Document, HalfReport, Quality, Report, StoredReport};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
         quality_lines(&mut text, quality, report.synthetic);
     }
     if let Some(repair) = &report.repair {
-        line(&mut text, "repair", &repaired(repair));
+        line(&mut text, "repair", &repaired(repair, &report.stored));
     }
     runs_as(&mut text, report);
     stores(&mut text, report);
@@ -50,27 +50,24 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
 }
 
 /// What was repaired, and at what cost.
-fn repaired(repair: &Repair) -> String {
-    let share = |share: f64| format!("{:.1} %", 100.0 * share);
+fn repaired(repair: &Repair, stored: &[StoredReport]) -> String {
+    let share = |share: f64| numbers::loss(share, 1);
     let mut done = Vec::new();
     if repair.ranges > 0 {
-        done.push(format!("other ranges for {} values", repair.ranges));
+        done.push(format!("other ranges for {}", counted(repair.ranges, "value")));
     }
     let layers = repair.float_layers.len();
     let wide = repair.wide_layers.len();
     if wide > 0 {
-        done.push(format!("{wide} {} in 16 bits", if wide == 1 { "layer" } else { "layers" }));
+        done.push(format!("{} in 16 bits", counted(wide, "layer")));
     }
-    let eight = repair.eight_bit_weights.len();
-    if eight > 0 {
-        done.push(format!("8 bits for the weights of {eight} {}", if eight == 1 { "layer" } else { "layers" }));
-    }
+    done.extend(eight_bits(repair, stored));
     if layers > 0 {
         let weights = match repair.float_weights.len() {
             0 => String::new(),
             count => format!(" ({count} with float weights)"),
         };
-        done.push(format!("{layers} {} in float{weights}", if layers == 1 { "layer" } else { "layers" }));
+        done.push(format!("{} in float{weights}", counted(layers, "layer")));
     }
     if !repair.float_operators.is_empty() {
         done.push(format!("{} in float", repair.float_operators.join(", ")));
@@ -81,13 +78,31 @@ fn repaired(repair: &Repair) -> String {
         _ => String::new(),
     };
     if done.is_empty() && repair.reached {
-        return format!("not needed: loss {} on {} samples", share(repair.before.lost), repair.samples);
+        return format!("not needed: loss {} on {}", share(repair.before.lost), counted(repair.samples, "sample"));
     }
     let done = if done.is_empty() { "nothing that was tried helps".to_owned() } else { done.join(", ") + &cost };
     let moved = format!("loss {} → {}", share(repair.before.lost), share(repair.after.lost));
     let reached =
         if repair.reached { String::new() } else { format!("; more than {} is still lost", share(repair.allowed)) };
-    format!("{done}: {moved} on {} samples, {} trials{reached}", repair.samples, repair.trials.len())
+    let (samples, trials) = (counted(repair.samples, "sample"), counted(repair.trials.len(), "trial"));
+    format!("{done}: {moved} on {samples}, {trials}{reached}")
+}
+
+/// Weights that have 8 bits now: beside the layers, and of layers.
+fn eight_bits(repair: &Repair, stored: &[StoredReport]) -> Vec<String> {
+    let is_eight = |weight: &&StoredReport| repair.eight_bit_weights.contains(&weight.name);
+    let beside: Vec<StoredKind> = stored.iter().filter(is_eight).map(|weight| weight.kind).collect();
+    let is_recurrent = beside.iter().all(|&kind| kind == StoredKind::Recurrent);
+    let noun = if is_recurrent { "recurrent weight" } else { "stored weight" };
+    let layers = repair.eight_bit_weights.len().saturating_sub(beside.len());
+    let mut said = Vec::new();
+    if !beside.is_empty() {
+        said.push(format!("8 bits for {}", counted(beside.len(), noun)));
+    }
+    if layers > 0 {
+        said.push(format!("8 bits for the weights of {}", counted(layers, "layer")));
+    }
+    said
 }
 
 /// Bits of weights and activations, where they are not all 8.
@@ -99,20 +114,19 @@ fn bits_line(report: &Report) -> Option<String> {
 }
 
 fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
-    let samples = if quality.samples == 1 { "sample" } else { "samples" };
     let on = if quality.held_out {
-        format!("on {} {samples} not calibrated on", quality.samples)
+        format!("on {} not calibrated on", counted(quality.samples, "sample"))
     } else if synthetic {
-        format!("on {} made-up {samples}", quality.samples)
+        format!("on {}", counted(quality.samples, "made-up sample"))
     } else {
-        format!("on {} calibration {samples}", quality.samples)
+        format!("on {}", counted(quality.samples, "calibration sample"))
     };
     let accuracy = quality.accuracy.zip(quality.float_accuracy);
     let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));
     let one = match &quality.outputs[..] {
         [one] => Some(words(one)),
         [] => None,
-        several => Some(format!("{} outputs, the worst loses {}", several.len(), percent(worst(several), 2))),
+        several => Some(format!("{} outputs, the worst loses {}", several.len(), numbers::loss(worst(several), 2))),
     };
     let metric = quality.metric.zip(quality.float_metric);
     let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
@@ -137,7 +151,8 @@ fn model_line(model: &str, report: &Report) -> String {
     let weights: usize = report.layers.iter().chain(&report.float_layers).map(|l| l.weights).sum();
     let macs: Option<u64> = report.layers.iter().chain(&report.float_layers).map(|l| l.macs).sum();
     let macs = macs.map_or_else(String::new, |macs| format!(" · {} MACs", count(macs)));
-    format!("{model} · opset {} · {layers} layers · {} weights{macs}", report.opset, count(weights as u64))
+    let layers = counted(layers, "layer");
+    format!("{model} · opset {} · {layers} · {} weights{macs}", report.opset, count(weights as u64))
 }
 
 /// Weights beside the layers: how many of each kind are integers, of how many bits, and which large ones are not.
@@ -183,7 +198,7 @@ fn float16(text: &mut String, halves: &HalfReport) {
         1 => "1 node computes in it, ".to_owned(),
         _ => format!("{nodes} nodes compute in it, "),
     };
-    let constants = format!("{constants} constant{}", if *constants == 1 { "" } else { "s" });
+    let constants = counted(*constants, "constant");
     let rest = if left.is_empty() { "" } else { "; stays float:" };
     line(text, "float16", &format!("{nodes}{constants} of {}{rest}", bytes(*size as u64)));
     for left in left.iter().take(8) {
@@ -208,11 +223,11 @@ fn runs_as(text: &mut String, report: &Report) {
     let stored = if stored > 0 { format!(", {stored} float with integer weights") } else { String::new() };
     if int8 == 0 && report.layers.len() == all {
         // As asked for: what else stays float is everything.
-        line(text, "runs as", &format!("float, {all} of {all} layers with integer weights"));
+        line(text, "runs as", &format!("float, {all} of {} with integer weights", counted(all, "layer")));
         return;
     }
     let rest = if report.kept.is_empty() { "nothing stays float".to_owned() } else { "stays float:".to_owned() };
-    line(text, "runs as", &format!("{int8} of {all} layers int8{stored}; {rest}"));
+    line(text, "runs as", &format!("{int8} of {} int8{stored}; {rest}", counted(all, "layer")));
     for kept in report.kept.iter().take(8) {
         line(text, "", &format!("{} `{}`: {}", kept.op, kept.node, kept.reason));
     }

@@ -397,7 +397,19 @@ pub enum NpyError {
         /// Bytes that shape and element type want.
         wanted: u64,
     },
+    /// A file that ends before what it says that it holds.
+    #[error("the file ends too early: it was not copied or written whole")]
+    EndsEarly,
     /// Damaged compression, a wrong checksum, or the system's refusal.
     #[error(transparent)]
-    Read(#[from] std::io::Error),
+    Read(std::io::Error),
+}
+
+impl From<std::io::Error> for NpyError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Self::EndsEarly,
+            _ => Self::Read(error),
+        }
+    }
 }

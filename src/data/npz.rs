@@ -10,6 +10,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use zip::read::ZipFile;
+use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::NpyError;
@@ -26,8 +27,14 @@ pub(super) struct Archive {
 impl Archive {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        let not_archive =
-            |e: zip::result::ZipError| DataError::NotArchive { path: path.to_owned(), reason: e.to_string() };
+        let not_archive = |error: ZipError| {
+            let reason = if is_cut_off(path, &error) {
+                "the file ends too early: it was not copied or written whole".to_owned()
+            } else {
+                error.to_string()
+            };
+            DataError::NotArchive { path: path.to_owned(), reason }
+        };
         let zip = ZipArchive::new(BufReader::new(file)).map_err(not_archive)?;
         let mut members = Vec::new();
         for index in 0..zip.len() {
@@ -87,9 +94,24 @@ impl Archive {
             present: self.members.iter().map(|(n, _)| n.clone()).collect(),
         };
         let index = index.ok_or_else(missing)?;
-        let member = self.zip.by_index(index).map_err(|e| NpyError::Read(io::Error::other(e)));
+        let member = self.zip.by_index(index).map_err(|error| match error {
+            ZipError::Io(error) => error.into(),
+            error => NpyError::Read(io::Error::other(error)),
+        });
         let result = member.and_then(|mut member| read(&mut member, &self.path));
         result.map_err(|reason| DataError::Npy { place: Box::new(place), reason })
+    }
+}
+
+/// Whether a file that cannot be opened as an archive ends too early: it begins as an archive does, whose list of members,
+/// at the end, is not there, or it is shorter than any archive.
+fn is_cut_off(path: &Path, error: &ZipError) -> bool {
+    let mut start = [0; 4];
+    let begins = File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"PK\x03\x04";
+    match error {
+        ZipError::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        ZipError::InvalidArchive(_) => begins,
+        _ => false,
     }
 }
 

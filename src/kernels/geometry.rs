@@ -62,7 +62,7 @@ impl Geometry {
         }
         match layer.op {
             LayerOp::Conv => Self::convolution(layer, node),
-            LayerOp::ConvTranspose => Err(KernelError::unsupported("transposed convolutions are not unfolded")),
+            LayerOp::ConvTranspose => Err(KernelError::unsupported("transposed convolutions are not supported")),
             LayerOp::Gemm if node.int_or("transA", 0) != 0 => {
                 Err(KernelError::unsupported("the activation is transposed"))
             }

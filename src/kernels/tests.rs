@@ -182,7 +182,7 @@ fn what_is_not_supported_has_a_reason() {
     assert_eq!(reason("3,2", "3,4", "2,4", "Gemm<transA: int = 1>(x, w)"), "the activation is transposed");
     assert_eq!(reason("2,2,3", "2,3,4", "2,2,4", "MatMul(x, w)"), "a weight of rank 3 is no matrix");
     let transposed = reason("1,2,3,3", "2,3,1,1", "1,3,3,3", "ConvTranspose(x, w)");
-    assert_eq!(transposed, "transposed convolutions are not unfolded");
+    assert_eq!(transposed, "transposed convolutions are not supported");
     let geometry = geometry("1,2,4,4", "3,2,3,3", "1,3,2,2", "Conv(x, w)").unwrap();
     for shape in [&[1, 3, 4, 4][..], &[1, 2, 2, 2], &[1, 2, 16], &[]] {
         let x = vec![0.0; shape.iter().product()];

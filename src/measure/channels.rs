@@ -11,8 +11,9 @@ pub(crate) const MOST: usize = 4096;
 const GROUPS: usize = 16;
 /// Elements of a channel below which its variance means nothing.
 const FEWEST: u64 = 4;
-/// Share of its mean square below which the variance of a channel is rounding.
-const CONSTANT: f64 = 1e-12;
+/// Share of its mean square below which the variance of a channel is rounding: float32 through many layers moves a value
+/// by about a hundred thousandth.
+pub(crate) const CONSTANT: f64 = 1e-10;
 /// The squared error of an element that is no finite number where the float network's is.
 const BROKEN: f64 = 1e30;
 
@@ -112,6 +113,8 @@ pub(crate) struct ChannelFigures {
     pub(crate) channels: usize,
     /// Largest root mean square error of a channel without variance.
     pub(crate) constant_error: Option<f64>,
+    /// Whether any channel has variance.
+    pub(crate) varies: bool,
 }
 
 impl ChannelErrors {
@@ -203,6 +206,8 @@ impl ChannelErrors {
             let error = channel.error();
             if channel.is_constant() {
                 figures.constant_error = Some(figures.constant_error.unwrap_or(0.0).max(error.sqrt()));
+            } else {
+                figures.varies = true;
             }
             let share = error / channel.against(typical);
             figures.mean += share / channels.len() as f64;
@@ -267,6 +272,22 @@ mod tests {
         assert!(figures.worst < 0.02);
         let zeros = errors(&[0.0; 8], &[0.25; 8], &[1, 1], Some(1));
         assert_eq!((zeros.worst, zeros.constant_error), (0.0625, Some(0.25)));
+        assert!(figures.varies && !zeros.varies);
+    }
+
+    /// What rounding moves by a hundred thousandth does not vary, and an error of a hundredth is not compared with that.
+    #[test]
+    fn rounding_is_no_variance() {
+        let float: Vec<f32> = (0..64).map(|i| 1e-4 + 1e-10 * noise(i)).collect();
+        let network: Vec<f32> = float.iter().map(|v| v * 1.01).collect();
+        let figures = errors(&float, &network, &[1, 2], Some(1));
+        assert!(!figures.varies && figures.worst < 2e-4, "{figures:?}");
+        assert!(errors(&[20.0, 20.1, 19.9, 20.0], &[20.0; 4], &[4], None).varies);
+    }
+
+    /// Numbers in [−1, 1), the same every time.
+    fn noise(at: u32) -> f32 {
+        (at.wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(0x9E37_79B9) >> 8) as f32 / 8_388_608.0 - 1.0
     }
 
     /// Two passes over all elements at once give the same as parts merged one by one, also far from 0.

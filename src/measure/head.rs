@@ -13,6 +13,8 @@ use msq_passes::ops::facts;
 const DEPTH: usize = 64;
 /// Nodes before an output in which boxes are put together, at most.
 const TAIL: usize = 200;
+/// Columns up to which a matrix has numbers with a meaning each, where it could also have positions of one kind.
+const FEW_COLUMNS: usize = 64;
 
 /// What ends the branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,9 +221,21 @@ fn is_layer(graph: &Graph, node: &Node) -> bool {
     facts(node.op()).layer.is_some() && node.inputs().iter().flatten().any(|&v| graph.constant(v).is_some())
 }
 
-/// The axis of the channels of a value.
+/// The axis of the channels of a value: that of the layer or norm before it, else the only axis with a fixed size.
 pub(crate) fn channel_axis(graph: &Graph, value: ValueId) -> ChannelAxis {
-    axis(graph, value, DEPTH)
+    match axis(graph, value, DEPTH) {
+        ChannelAxis::Unknown => fixed_axis(graph, value).map_or(ChannelAxis::Unknown, ChannelAxis::Front),
+        known => known,
+    }
+}
+
+/// The axis of a fixed size, where it is the second or the last and all others but the batch are open: positions come in
+/// any number, channels do not.
+fn fixed_axis(graph: &Graph, value: ValueId) -> Option<usize> {
+    let shape = graph.value(value).shape()?;
+    let mut fixed = (1..shape.len()).filter(|&axis| shape[axis].is_some());
+    let axis = fixed.next().filter(|_| shape.len() > 2 && fixed.next().is_none())?;
+    (axis == 1 || axis + 1 == shape.len()).then_some(axis)
 }
 
 fn axis(graph: &Graph, value: ValueId, depth: usize) -> ChannelAxis {
@@ -230,7 +244,8 @@ fn axis(graph: &Graph, value: ValueId, depth: usize) -> ChannelAxis {
     };
     let Some(depth) = depth.checked_sub(1) else { return ChannelAxis::Unknown };
     let of = |slot: usize| node.input(slot).map_or(ChannelAxis::Unknown, |input| axis(graph, input, depth));
-    let rank = |slot: usize| node.input(slot).and_then(|v| graph.value(v).shape()).map(|shape| shape.len());
+    let shape = |value: Option<ValueId>| value.and_then(|value| graph.value(value).shape());
+    let rank = |slot: usize| shape(node.input(slot)).map(|shape| shape.len());
     match node.op() {
         "Conv"
         | "ConvTranspose"
@@ -243,6 +258,7 @@ fn axis(graph: &Graph, value: ValueId, depth: usize) -> ChannelAxis {
         | "GlobalMaxPool"
         | "DepthToSpace"
         | "SpaceToDepth" => ChannelAxis::Front(1),
+        "MatMul" if is_matrix_times_vector(graph, node) => ChannelAxis::Back(1),
         "MatMul"
         | "Gemm"
         | "LayerNormalization"
@@ -253,11 +269,15 @@ fn axis(graph: &Graph, value: ValueId, depth: usize) -> ChannelAxis {
         | "GRU"
         | "RNN" => ChannelAxis::Back(0),
         "Transpose" => transposed(of(0), node.ints("perm"), rank(0)),
-        "Squeeze" => squeezed(of(0), axes(graph, node), rank(0)),
+        "Squeeze" => squeezed(of(0), axes(graph, node), rank(0), shape(node.output(0)).as_deref()),
         "Unsqueeze" => unsqueezed(of(0), axes(graph, node), rank(0)),
         "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" => {
             let found = of(0);
-            if node.int_or("keepdims", 1) == 1 { found } else { squeezed(found, axes(graph, node), rank(0)) }
+            if node.int_or("keepdims", 1) == 1 {
+                found
+            } else {
+                squeezed(found, axes(graph, node), rank(0), shape(node.output(0)).as_deref())
+            }
         }
         "Flatten" | "Reshape" => reshaped(graph, of(0), node),
         "Gather" | "GatherND" | "Einsum" | "Expand" | "Tile" | "Loop" | "If" | "Scan" => ChannelAxis::Unknown,
@@ -274,6 +294,23 @@ fn front(axis: ChannelAxis, rank: Option<usize>) -> Option<usize> {
         ChannelAxis::Front(axis) => Some(axis),
         ChannelAxis::Back(behind) => rank?.checked_sub(behind + 1),
         _ => None,
+    }
+}
+
+/// Whether the node multiplies a matrix by a vector, neither of them constant: each row of the matrix then gives a number
+/// of its own, as in a bilinear layer.
+fn is_matrix_times_vector(graph: &Graph, node: &Node) -> bool {
+    let computed = node.inputs().iter().flatten().all(|&value| graph.constant(value).is_none());
+    let shape = node.output(0).and_then(|value| graph.value(value).shape());
+    computed && shape.is_some_and(|shape| matches!(shape[..], [_, .., Some(_), Some(1)]))
+}
+
+/// What is left where the axis of the channels, of which there is one, was taken away. Behind a convolution positions are
+/// left, and behind a matrix product many may be positions too. A few columns of a fixed number are channels.
+fn without_channels(axis: ChannelAxis, after: Option<&[Option<usize>]>) -> ChannelAxis {
+    match (axis, after) {
+        (ChannelAxis::Back(_), Some(&[_, Some(2..=FEW_COLUMNS)])) => ChannelAxis::Front(1),
+        _ => ChannelAxis::Gone,
     }
 }
 
@@ -296,7 +333,7 @@ fn reshaped(graph: &Graph, axis: ChannelAxis, node: &Node) -> ChannelAxis {
         return ChannelAxis::Front(at);
     }
     match (after, inner) {
-        (_, Some(_)) if channels == 1 && at > 0 => ChannelAxis::Gone,
+        (_, Some(_)) if channels == 1 && at > 0 => without_channels(axis, shape(node.output(0)).as_deref()),
         (Some(2), Some(inner)) if at > 0 => ChannelAxis::Merged { channels, inner },
         // The sizes behind the channels are open.
         (Some(2), None) if at > 0 => ChannelAxis::Gone,
@@ -315,14 +352,19 @@ fn transposed(axis: ChannelAxis, perm: &[i64], rank: Option<usize>) -> ChannelAx
     to.map_or(ChannelAxis::Unknown, ChannelAxis::Front)
 }
 
-fn squeezed(axis: ChannelAxis, axes: Option<Vec<i64>>, rank: Option<usize>) -> ChannelAxis {
+fn squeezed(
+    axis: ChannelAxis,
+    axes: Option<Vec<i64>>,
+    rank: Option<usize>,
+    after: Option<&[Option<usize>]>,
+) -> ChannelAxis {
     let (Some(axes), Some(from)) = (axes, front(axis, rank)) else {
         return if axis == ChannelAxis::Gone { axis } else { ChannelAxis::Unknown };
     };
     let axes: Option<Vec<usize>> = axes.iter().map(|&a| positive(a, rank)).collect();
     let Some(axes) = axes else { return ChannelAxis::Unknown };
     if axes.contains(&from) {
-        return ChannelAxis::Gone;
+        return without_channels(axis, after);
     }
     ChannelAxis::Front(from - axes.iter().filter(|&&a| a < from).count())
 }

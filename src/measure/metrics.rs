@@ -51,9 +51,10 @@ pub struct OutputMetrics {
     pub lost: f64,
     /// What this output contributes to the distance.
     pub distance: f64,
-    /// Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent if all are equal.
+    /// Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent if all are equal or none
+    /// varies.
     pub sqnr: Option<f64>,
-    /// Signal-to-noise ratio of the worst channel in decibels; absent if all are equal.
+    /// Signal-to-noise ratio of the worst channel in decibels; absent if all are equal or none varies.
     pub worst_sqnr: Option<f64>,
     /// Index of the worst channel; absent if the output is compared as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,6 +121,15 @@ pub struct Quarter {
 /// The share of the float network's score that is lost; where that is 0, the difference.
 pub(crate) fn drop_of(metric: f64, float: f64) -> f64 {
     if float == 0.0 { float - metric } else { (float - metric) / float.abs() }
+}
+
+impl OutputMetrics {
+    /// Whether the output holds values that differ between samples, or between positions, by more than rounding, so that
+    /// an error can be compared with something; true for what holds no values, and for an output without error.
+    pub fn varies(&self) -> bool {
+        let is_constant = self.sqnr.is_none() && self.constant_error.is_some_and(|error| error > 0.0);
+        self.kind != OutputKind::Values || !is_constant
+    }
 }
 
 impl Metrics {

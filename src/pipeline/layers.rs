@@ -8,10 +8,14 @@ use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::{Float16, Format};
 use crate::solve::network::Solved;
+use indexmap::IndexMap;
 use msq_passes::analysis::quantized::QuantizedGraph;
 use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::Model;
 use msq_passes::{Choice, Packing};
+
+/// Layers that a note names.
+const NAMED: usize = 4;
 
 /// The layers with integer weights, in the order they were solved.
 pub(super) fn reports(model: &Model, scheme: &Scheme, solved: &Solved) -> Vec<LayerReport> {
@@ -168,6 +172,29 @@ fn fallen_back(solved: &Solved) -> Option<String> {
     })
 }
 
+/// Layers that a solver was to solve and could not take, by reason.
+fn unsolved(solved: &Solved) -> Vec<String> {
+    let mut by_reason: IndexMap<&str, Vec<&str>> = IndexMap::new();
+    for (name, rounded) in solved {
+        if let Some(reason) = &rounded.unsolved {
+            by_reason.entry(reason).or_default().push(name);
+        }
+    }
+    let note = |(reason, layers): (&str, Vec<&str>)| {
+        let are = if layers.len() == 1 { "is" } else { "are" };
+        let more = match layers.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = layers.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        format!(
+            "{} {are} rounded to nearest, because the solver cannot take layers like this: {reason} ({named}{more})",
+            numbers::counted(layers.len(), "layer")
+        )
+    };
+    by_reason.into_iter().map(note).collect()
+}
+
 /// Warnings about how the target runtime will execute this file, and about what was not calibrated or not solved.
 pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
     let wide = |plan: LayerPlan| {
@@ -189,5 +216,5 @@ pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
         _ => false,
     };
     let notes = scheme.target.notes_about(made).map(str::to_owned);
-    scheme.coverage.note().into_iter().chain(fallen_back(solved)).chain(notes).collect()
+    scheme.coverage.note().into_iter().chain(fallen_back(solved)).chain(unsolved(solved)).chain(notes).collect()
 }

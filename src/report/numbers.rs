@@ -32,6 +32,11 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
+/// A number of things: `1 layer`, `2 layers`.
+pub fn counted(n: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(n as u64), if n == 1 { "" } else { "s" })
+}
+
 /// Decibels, with one decimal.
 pub fn decibels(ratio: f64) -> String {
     format!("{ratio:.1} dB")
@@ -40,6 +45,11 @@ pub fn decibels(ratio: f64) -> String {
 /// A share in percent, with this number of decimals.
 pub fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * share)
+}
+
+/// A loss in percent, with this number of decimals. Beyond 100 % nothing is left to lose, and how far beyond says nothing.
+pub fn loss(share: f64, decimals: usize) -> String {
+    if share > 1.0 { "over 100 %".to_owned() } else { percent(share, decimals) }
 }
 
 #[cfg(test)]
@@ -54,5 +64,7 @@ mod tests {
         assert_eq!(count(268_336), "268 k");
         assert_eq!(count(41_000_000), "41 M");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!([0, 1, 2, 1234].map(|n| counted(n, "layer")), ["0 layers", "1 layer", "2 layers", "1,234 layers"]);
+        assert_eq!([0.0123, 1.0, 429_781_185.3].map(|share| loss(share, 1)), ["1.2 %", "100.0 %", "over 100 %"]);
     }
 }

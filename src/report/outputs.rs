@@ -27,6 +27,12 @@ pub fn words(output: &OutputMetrics) -> String {
             let rows = figures.agreement.map(|a| format!("rows {}", percent(a, 1)));
             vec![alike, rows, divergence]
         }
+        OutputKind::Values if !output.varies() => {
+            let error = output.constant_error.unwrap_or_default();
+            vec![Some(format!(
+                "does not vary over the samples, so that its loss cannot be measured; off by {error:.2e}"
+            ))]
+        }
         OutputKind::Values => {
             vec![Some(format!("signal to noise {}", ratio(output.sqnr))), worst_channel(output), constant(output)]
         }
@@ -65,6 +71,13 @@ pub fn warnings(outputs: &[OutputMetrics]) -> Vec<String> {
 fn loss(output: &OutputMetrics) -> Option<String> {
     let name = &output.name;
     match output.kind {
+        OutputKind::Values if !output.varies() => {
+            let gone = if output.lost > 0.0 { ", though its values are not what they were" } else { "" };
+            Some(format!(
+                "output `{name}` does not vary over the samples, so what it loses cannot be measured{gone}: are the samples \
+                 prepared as the model wants them?"
+            ))
+        }
         OutputKind::Values => {
             let low = |sqnr: Option<f64>, least: f64| sqnr.filter(|&sqnr| sqnr < least).map(decibels);
             if let Some(ratio) = low(output.sqnr, AVERAGE) {
@@ -100,5 +113,34 @@ fn uneven(output: &OutputMetrics) -> Option<String> {
         format!("a quarter of the samples (of those compared number {some} and others)")
     };
     let name = &output.name;
-    Some(format!("{which} is much worse than the rest: output `{name}` loses {lost:.3} there, {rest:.4} elsewhere"))
+    let lost = if *lost > 1.0 { "more than 1".to_owned() } else { format!("{lost:.3}") };
+    Some(format!("{which} is much worse than the rest: output `{name}` loses {lost} there, {rest:.4} elsewhere"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::metrics::KindFigures;
+
+    #[test]
+    fn an_output_that_does_not_vary_is_said_to() {
+        let output = OutputMetrics {
+            name: "y".to_owned(),
+            kind: OutputKind::Values,
+            because: String::new(),
+            lost: 0.0,
+            distance: 0.01,
+            sqnr: None,
+            worst_sqnr: None,
+            worst_channel: None,
+            channels: 2,
+            constant_error: Some(1e-6),
+            figures: KindFigures::default(),
+            worst_quarter: None,
+        };
+        assert!(words(&output).starts_with("does not vary over the samples"), "{}", words(&output));
+        let warned = warnings(std::slice::from_ref(&output));
+        assert!(matches!(&warned[..], [one] if one.contains("cannot be measured")), "{warned:?}");
+        assert!(words(&OutputMetrics { sqnr: Some(-3.0), ..output }).starts_with("signal to noise -3.0 dB"));
+    }
 }

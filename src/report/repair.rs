@@ -25,7 +25,7 @@ pub struct Repair {
     pub float_layers: Vec<String>,
     /// Those of them whose weights are float as well.
     pub float_weights: Vec<String>,
-    /// Layers whose weights now have 8 bits instead of fewer.
+    /// Layers and weights beside them that now have 8 bits instead of fewer.
     pub eight_bit_weights: Vec<String>,
     /// Operators whose nodes now compute in float.
     pub float_operators: Vec<String>,

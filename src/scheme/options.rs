@@ -90,7 +90,7 @@ pub struct SchemeOptions {
     /// The runtime that the file is written for.
     #[cfg_attr(
         feature = "cli",
-        arg(long, value_name = "NAME", default_value = Profile::ORT_CPU.name, value_parser = profile::parse, help_heading = "Output")
+        arg(long, alias = "target", value_name = "NAME", default_value = Profile::ORT_CPU.name, value_parser = profile::parse, help_heading = "Output")
     )]
     #[serde(with = "profile")]
     #[schemars(with = "String")]

@@ -49,7 +49,7 @@ pub(crate) fn round_layer(
     let (bias, half_bias) = bias.map_or((None, None), |(bias, halves)| (Some(bias), halves));
     let QuantizedWeight { data, granularity, scales, zero_points, .. } = rounded;
     let layer = QuantizedLayer { weight: data.into(), granularity, scales, zero_points, bias };
-    Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale, fell_back })
+    Ok(Rounded { layer, half_bias, weight_sqnr, output_sqnr, input_scale, fell_back, unsolved: None })
 }
 
 /// The same integers behind another quantizer of the input: the bias, which stood for multiples of `before` times the

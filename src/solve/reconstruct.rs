@@ -5,7 +5,7 @@
 //! integers with which the layer's output changes least, which makes up for the errors of the layers before. A solver may
 //! also choose another scale for the layer's input, where no other node has that input ([`Scheme::own_input`]). Layers
 //! stay rounded to nearest where the kernels do not know their form, where their moments are too large, or where the
-//! engine does not run that part of the network alone.
+//! engine does not run that part of the network alone; [`Rounded::unsolved`] says why.
 //!
 //! Layers with the same weight ([`Scheme::group_of`]) are solved once, at the last of them, by the sum of the statistics of
 //! all their inputs in the float network; until then the weight is rounded to nearest.
@@ -117,7 +117,10 @@ pub(crate) fn reconstruct(
             Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_))))
                 if reason.kind() != ErrorKind::Cancelled =>
             {
-                tracing::warn!(layer = layer.name, %reason, "rounded to nearest");
+                tracing::info!(layer = layer.name, %reason, "rounded to nearest");
+                if let Some(rounded) = solved.get_mut(&layer.name) {
+                    rounded.unsolved = Some(unsolved(&reason));
+                }
             }
             Err(error) => return Err(error),
         }
@@ -125,6 +128,14 @@ pub(crate) fn reconstruct(
     }
     runtime.end();
     Ok(())
+}
+
+/// Why a layer is not solved, in words for the user; the engine's own are for its developers.
+fn unsolved(reason: &SolveError) -> String {
+    match reason {
+        SolveError::Kernel(reason) => reason.to_string(),
+        _ => "the engine does not run that part of the model by itself".to_owned(),
+    }
 }
 
 /// What a layer reads.

@@ -55,6 +55,8 @@ pub(crate) struct Rounded {
     pub input_scale: Option<f32>,
     /// Whether the solver was worse than rounding to nearest on held-out samples, so that this is rounded to nearest.
     pub fell_back: bool,
+    /// Why the solver could not take the layer, so that it is rounded to nearest; `None` where it could.
+    pub unsolved: Option<String>,
 }
 
 /// The input and the output of a layer, as far as rounding depends on them.

@@ -91,7 +91,15 @@ pub(crate) fn of_twin(weight: &StoredWeight, twin: &Twin, layer: &Rounded) -> Ro
 fn of(weight: Integers, scales: Vec<f32>, weight_sqnr: Sqnr) -> Rounded {
     let granularity = Granularity::Channel;
     let layer = QuantizedLayer { weight, granularity, scales, zero_points: Vec::new(), bias: None };
-    Rounded { layer, half_bias: None, weight_sqnr, output_sqnr: None, input_scale: None, fell_back: false }
+    Rounded {
+        layer,
+        half_bias: None,
+        weight_sqnr,
+        output_sqnr: None,
+        input_scale: None,
+        fell_back: false,
+        unsolved: None,
+    }
 }
 
 /// What the pass writes of a rounded weight.

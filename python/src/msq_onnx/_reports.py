@@ -455,8 +455,8 @@ class OutputMetrics:
         lost: The loss, as `max-drop` counts it for this kind of output.
         distance: What this output contributes to the distance.
         sqnr: Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent if all are
-            equal.
-        worst_sqnr: Signal-to-noise ratio of the worst channel in decibels; absent if all are equal.
+            equal or none varies.
+        worst_sqnr: Signal-to-noise ratio of the worst channel in decibels; absent if all are equal or none varies.
         worst_channel: Index of the worst channel; absent if the output is compared as a whole.
         channels: Number of channels compared; 1 if the output is compared as a whole.
         constant_error: Largest root mean square error of a channel that does not vary in the float network.
@@ -526,7 +526,7 @@ class Repair:
         wide_layers: Layers that now read activations of 16 bits.
         float_layers: Layers that now compute in float.
         float_weights: Those of them whose weights are float as well.
-        eight_bit_weights: Layers whose weights now have 8 bits instead of fewer.
+        eight_bit_weights: Layers and weights beside them that now have 8 bits instead of fewer.
         float_operators: Operators whose nodes now compute in float.
         float_work: Share of the network's multiply-accumulates that is now done in float.
         trials: The repairs that were tried.

@@ -194,6 +194,16 @@ fn broken_archives_are_named() {
     assert!(lie("2, 1", 12).ends_with("it has 12 bytes of data where its shape wants 8"));
     assert!(lie("99999999999, 1", 12).ends_with("declares shape [99999999999, 1], which is more than 64 GiB"));
     assert!(lie("18446744073709551615, 9223372036854775807", 12).ends_with("which is more than 64 GiB"));
+    // Of a file that was not copied whole the list of members is missing.
+    for method in [Stored, Deflated] {
+        let (folder, path) = npz(&[("x", npy(&[40, 1], &count(&[40, 1])))], method);
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [10, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let text = message(open(&path, &floats("x", &[0, 1])), &folder);
+            assert!(text.starts_with("`a.npz` is not an .npz archive: the file ends too early"), "{length}: {text}");
+        }
+    }
     // A damaged stream: the checksum or the inflater notices.
     let noise: Vec<f32> = (0..4000).map(|i| (i * 7919 % 1009) as f32).collect();
     let (folder, path) = npz(&[("x", npy(&[4000, 1], &noise))], Deflated);

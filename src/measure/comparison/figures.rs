@@ -61,6 +61,8 @@ impl Comparison {
             OutputKind::Boxes => (lost, distance),
             _ => (lost.max(uneven), distance + uneven),
         };
+        // A ratio to a variance that is rounding says nothing.
+        let ratio = |share: f64| decibels(share).filter(|_| channels.varies);
         // Boxes in several outputs are counted once.
         let first = self.form.is_none_or(|form| form.outputs().first() == Some(&at));
         OutputMetrics {
@@ -69,13 +71,15 @@ impl Comparison {
             because: because.into_owned(),
             lost,
             distance: if kind != OutputKind::Boxes || first { distance } else { 0.0 },
-            sqnr: decibels(channels.mean),
-            worst_sqnr: decibels(channels.worst),
-            worst_channel: channels.worst_channel,
+            sqnr: ratio(channels.mean),
+            worst_sqnr: ratio(channels.worst),
+            worst_channel: channels.worst_channel.filter(|_| channels.varies),
             channels: channels.channels,
             constant_error: channels.constant_error,
             figures,
-            worst_quarter: self.worst_quarter(compared, output),
+            worst_quarter: self
+                .worst_quarter(compared, output)
+                .filter(|_| channels.varies || kind != OutputKind::Values),
         }
     }
 }

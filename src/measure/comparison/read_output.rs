@@ -64,8 +64,10 @@ impl ReadOutput<'_> {
             }
             OutputKind::Values => {
                 let found = sums.channels.figures();
+                // An output that does not vary shows a loss only where the error is as large as the output itself.
+                let lost = if found.varies || found.worst >= 1.0 { found.worst } else { 0.0 };
                 // Half the worst channel, since that is what a drop is counted by.
-                (KindFigures::default(), found.worst, f64::midpoint(found.mean, found.worst))
+                (KindFigures::default(), lost, f64::midpoint(found.mean, found.worst))
             }
         }
     }

@@ -259,7 +259,8 @@ fn channels_are_those_of_the_layer_before_the_output() {
         let text = format!(
             "<ir_version: 8, opset_import: [\"\": 17]>
             net (float[N,3,4,5] x) => (float[{shape}] y)
-            <float[2,3,1,1] two = {{}}, float[1,3,1,1] one = {{}}, float[5,7] w = {{}}, int64[3] three = {{1, 4, 5}}>
+            <float[2,3,1,1] two = {{}}, float[1,3,1,1] one = {{}}, float[5,7] w = {{}}, float[4] four = {{}},
+             int64[3] three = {{1, 4, 5}}>
             {{ {nodes} }}"
         );
         let mut model = parse(&text);
@@ -280,4 +281,65 @@ fn channels_are_those_of_the_layer_before_the_output() {
     assert_eq!(channels("1,4,5", "c = Conv (x, one) y = Reshape (c, three)", &[1, 4, 5]), 1);
     let squeezed = "c = Conv (x, one) a = Constant <value = int64[1] {1}> () y = Squeeze (c, a)";
     assert_eq!(channels("N,4,5", squeezed, &[1, 4, 5]), 1);
+    // Each row of a matrix times a vector is a number of its own, as in a bilinear layer.
+    let bilinear = "m = ReduceMean <axes = [1], keepdims = 0> (x) p = MatMul (m, w) v = ReduceMean <axes = [1]> (p)
+                    t = Transpose <perm = [0, 2, 1]> (v) q = MatMul (p, t) a = Constant <value = int64[1] {2}> ()
+                    s = Squeeze (q, a) y = Add (s, four)";
+    assert_eq!(channels("N,4", bilinear, &[1, 4]), 4);
+    let summed = "m = ReduceMean <axes = [1], keepdims = 0> (x) p = MatMul (m, w) g = Mul (p, p)
+                  y = ReduceMean <axes = [2], keepdims = 0> (g)";
+    assert_eq!(channels("N,4", summed, &[1, 4]), 4);
+}
+
+/// Without a layer that tells, channels lie along the only axis of a fixed size.
+#[test]
+fn channels_have_a_fixed_number() {
+    let channels = |of: &str, dims: &[usize]| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> net (float[{of}] x, int64[{rank}] r) => (float[{of}] y)
+             {{ y = Tile (x, r) }}",
+            rank = dims.len()
+        );
+        let elements = dims.iter().product();
+        let samples: Vec<Vec<f32>> = (0..16).map(|s| (0..elements).map(|i| noise(1000 * s + i)).collect()).collect();
+        compared(&outputs(&text, &[], 16), &samples, &samples, dims).metrics().outputs[0].channels
+    };
+    assert_eq!(channels("N,3,T", &[1, 3, 20]), 3);
+    assert_eq!(channels("N,T,3", &[1, 20, 3]), 3);
+    assert_eq!(channels("N,H,W,3", &[1, 4, 5, 3]), 3);
+    assert_eq!(channels("N,3,H,W", &[1, 3, 4, 5]), 3);
+    // A signal.
+    assert_eq!(channels("N,1,T", &[1, 1, 20]), 1);
+    assert_eq!(channels("N,6", &[1, 6]), 6);
+}
+
+/// Offsets between columns are no signal: 30 dB of all numbers together may be nothing of any column.
+#[test]
+fn columns_are_compared_about_their_own_mean() {
+    let outputs = outputs(&gemm("y"), &["y=values"], 32);
+    let row = |s: usize| (0..10).map(move |c| 10.0 * c as f32 + 0.1 * noise(10 * s + c)).collect::<Vec<f32>>();
+    let float: Vec<Vec<f32>> = (0..32).map(row).collect();
+    let means: Vec<f32> = (0..10).map(|c| 10.0 * c as f32).collect();
+    let metrics = compared(&outputs, &float, &vec![means; 32], &[1, 10]).metrics();
+    assert!(metrics.outputs[0].channels == 10 && metrics.lost > 0.9, "{metrics:?}");
+}
+
+/// What does not vary cannot be lost, unless it becomes something else altogether.
+#[test]
+fn an_output_that_does_not_vary() {
+    let outputs = outputs(&gemm("y"), &["y=values"], 16);
+    let row = |s: usize, scale: f32| -> Vec<f32> {
+        (0..10).map(|c| scale * (1e-4 * (c + 1) as f32 + 1e-10 * noise(10 * s + c))).collect()
+    };
+    let float: Vec<Vec<f32>> = (0..16).map(|s| row(s, 1.0)).collect();
+    let found = |scale: f32| {
+        let network: Vec<Vec<f32>> = (0..16).map(|s| row(s, scale)).collect();
+        compared(&outputs, &float, &network, &[1, 10]).metrics()
+    };
+    let near = found(1.1);
+    assert!(near.lost == 0.0 && near.distance > 0.0 && !near.outputs[0].varies(), "{near:?}");
+    assert_eq!((near.outputs[0].sqnr, near.outputs[0].worst_sqnr), (None, None));
+    assert!(near.outputs[0].constant_error.is_some_and(|error| (error - 1e-4).abs() < 1e-5));
+    assert!(found(1.0).outputs[0].varies());
+    assert!(found(f32::NAN).lost >= 1.0);
 }

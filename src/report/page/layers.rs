@@ -1,7 +1,7 @@
 //! The layers in graph order: rows of the table, and three lanes of bars, one above the other.
 
 use super::svg::{Chart, Mark, Scale, bars, px, tick_text};
-use crate::report::numbers::{count, decibels, grouped, percent};
+use crate::report::numbers::{count, counted, decibels, grouped, percent};
 use crate::report::{LayerReport, Report};
 use crate::scheme::bit_plan::WeightBits;
 
@@ -140,8 +140,8 @@ pub(super) fn chart(rows: &[Row]) -> Chart {
         id: "layer-chart".to_owned(),
         title: "Layers in graph order".to_owned(),
         description: format!(
-            "Bits, share of bytes and signal-to-error ratio of {} layers; the table below has the numbers",
-            rows.len()
+            "Bits, share of bytes and signal-to-error ratio of {}; the table below has the numbers",
+            counted(rows.len(), "layer")
         ),
         width: WIDTH,
         height,

@@ -9,7 +9,7 @@ mod layers;
 mod search;
 mod svg;
 
-use super::numbers::{bytes, decibels, grouped, percent};
+use super::numbers::{bytes, counted, decibels, percent};
 use super::outputs::{reading, words};
 use super::{Document, Quality, Report, Run};
 use crate::report::ReportError;
@@ -112,8 +112,8 @@ impl Page<'_> {
     /// The data on which the plan was compared.
     fn compared(&self) -> Option<String> {
         let quality = self.report.quality.as_ref()?;
-        let which = if quality.held_out { "samples not calibrated on" } else { "of the samples calibrated on" };
-        Some(format!("{} {which}", grouped(quality.samples as u64)))
+        let which = if quality.held_out { "not calibrated on" } else { "calibrated on" };
+        Some(format!("{} {which}", counted(quality.samples, "sample")))
     }
 
     /// What each output holds, and how far it is from float.
@@ -168,7 +168,8 @@ fn quality_tiles(quality: &Quality) -> Vec<Tile> {
     }
     let worst = quality.outputs.iter().filter(|output| output.kind == OutputKind::Values);
     if let Some(worst) = worst.max_by(|a, b| a.lost.total_cmp(&b.lost)) {
-        let figure = worst.worst_sqnr.map_or("exact".to_owned(), decibels);
+        let exact = if worst.varies() { "exact" } else { "constant" };
+        let figure = worst.worst_sqnr.map_or(exact.to_owned(), decibels);
         let channel = worst.worst_channel.map_or_else(String::new, |channel| format!(", channel {channel}"));
         let note = format!("signal to error of the worst channel: {}{channel}", worst.name);
         tiles.push(Tile { heading: "Output", figure, note });

@@ -2,7 +2,7 @@
 
 use super::svg::{Chart, Mark, Scale, line, px, tick_text};
 use crate::measure::metrics::Metrics;
-use crate::report::numbers::percent;
+use crate::report::numbers::{counted, percent};
 use crate::report::search::{Outcome, Step};
 
 const WIDTH: f64 = 480.0;
@@ -44,7 +44,11 @@ pub(super) fn front(found: &Outcome) -> Chart {
     Chart {
         id: "front-chart".to_owned(),
         title: "Size against distance".to_owned(),
-        description: format!("{} plans worth having; chosen: {}", found.front.len(), tip(chosen.0, chosen.1, chosen.2)),
+        description: format!(
+            "{} worth having; chosen: {}",
+            counted(found.front.len(), "plan"),
+            tip(chosen.0, chosen.1, chosen.2)
+        ),
         width: WIDTH,
         height: HEIGHT,
         marks,

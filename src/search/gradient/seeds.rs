@@ -11,7 +11,7 @@ use crate::data::random::Random;
 use crate::data::{Array, Dataset};
 use crate::execute::masks::Kept;
 use crate::measure::agreement::{RowLayout, is_probabilities, probabilities};
-use crate::measure::channels::ChannelLayout;
+use crate::measure::channels::{CONSTANT, ChannelLayout};
 use crate::measure::outputs::{OutputSpec, Outputs};
 use crate::scheme::output_kind::OutputKind;
 use crate::search::SearchError;
@@ -122,7 +122,7 @@ impl Form {
             let (mean, count) = (sum / count.max(1) as f64, count.max(1) as f64);
             let variance = squares / count - mean * mean;
             // A channel that is always the same says nothing of its scale.
-            if variance > 1e-12 * mean * mean && variance > 0.0 { variance.sqrt().recip() } else { 0.0 }
+            if variance > CONSTANT * mean * mean && variance > 0.0 { variance.sqrt().recip() } else { 0.0 }
         };
         Self::Values { layout, inverse: sums.iter().map(inverse).collect() }
     }

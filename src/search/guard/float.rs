@@ -266,7 +266,8 @@ impl Guard<'_, '_> {
         (0..count).step_by(length).map(|start| Part::Layers(start..count.min(start + length))).collect()
     }
 
-    fn is_enough(&self, metrics: &Metrics, reachable: bool, enough: f64) -> bool {
+    /// Whether the loss is met, where that is reachable, or is small enough.
+    pub(super) fn is_enough(&self, metrics: &Metrics, reachable: bool, enough: f64) -> bool {
         if reachable { self.is_met_again(metrics) } else { loss(metrics) <= enough }
     }
 

@@ -8,6 +8,8 @@
 //! adds up over a network, so no single layer may be to blame, and ranks of single layers mislead. Neighbours are tried
 //! together.
 //!
+//! 0. [`stored`]: where weights beside the layers, such as recurrent ones, have few bits and hardly anything is left of the
+//!    outputs, 8 bits for them.
 //! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
 //! 2. [`float`], where the target has kernels for activations of 16 bits: stretches of layers that read such, if all
 //!    layers with them lose little enough.
@@ -26,6 +28,7 @@
 
 mod float;
 mod ranges;
+mod stored;
 mod trials;
 mod units;
 
@@ -238,6 +241,8 @@ struct Choice {
     weights: BTreeSet<usize>,
     /// Layers whose weights have 8 bits instead of fewer.
     eight: BTreeSet<usize>,
+    /// Weights beside the layers that have 8 bits instead of fewer.
+    stored: BTreeSet<usize>,
     /// Operators whose nodes compute in float.
     operators: BTreeSet<usize>,
 }
@@ -278,6 +283,10 @@ impl<'a, 'm> Guard<'a, 'm> {
     }
 
     fn repair(&mut self) -> Result<(), SearchError> {
+        if self.is_met(&self.metrics) {
+            return Ok(());
+        }
+        self.widen_stored()?;
         if self.is_met(&self.metrics) {
             return Ok(());
         }
@@ -351,13 +360,14 @@ impl<'a, 'm> Guard<'a, 'm> {
     }
 
     fn finish(self) -> Repaired {
-        let names =
-            |units: &[Unit], chosen: &BTreeSet<usize>| chosen.iter().map(|&at| units[at].name.clone()).collect();
+        let names = |units: &[Unit], chosen: &BTreeSet<usize>| -> Vec<String> {
+            chosen.iter().map(|&at| units[at].name.clone()).collect()
+        };
         let ranges = match self.best.observer {
             Some(_) => self.units.values.len(),
             None => self.best.ranges.len(),
         };
-        let layers: Vec<String> = names(&self.units.layers, &self.best.layers);
+        let layers = names(&self.units.layers, &self.best.layers);
         let report = Repair {
             allowed: self.goal.allowed,
             samples: self.samples,
@@ -368,7 +378,11 @@ impl<'a, 'm> Guard<'a, 'm> {
             wide_layers: if self.best.wide { layers.clone() } else { Vec::new() },
             float_layers: if self.best.wide { Vec::new() } else { layers },
             float_weights: names(&self.units.layers, &self.best.weights),
-            eight_bit_weights: names(&self.units.layers, &self.best.eight),
+            eight_bit_weights: [
+                names(&self.units.layers, &self.best.eight),
+                names(&self.units.stored, &self.best.stored),
+            ]
+            .concat(),
             float_operators: names(&self.units.operators, &self.best.operators),
             float_work: if self.best.wide { 0.0 } else { self.work(&self.best) },
             cut_short: self.trials.cut_short,
@@ -422,6 +436,10 @@ impl Choice {
             let name = &units.layers[layer].name;
             let LayerPlan { activations, .. } = base.layer(name).unwrap_or_default();
             plan.layers.insert(name.clone(), LayerPlan { activations, ..LayerPlan::default() });
+        }
+        for &weight in &self.stored {
+            let eight = LayerPlan { activations: ActivationBits::Float, ..LayerPlan::default() };
+            plan.layers.insert(units.stored[weight].name.clone(), eight);
         }
         for &layer in &self.layers {
             let name = &units.layers[layer].name;

@@ -11,19 +11,20 @@ use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
+use crate::scheme::bit_plan::WeightBits;
 use crate::search::SearchError;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, Role};
+use msq_passes::analysis::{Layer, Role, StoredWeight};
 use msq_passes::ir::{Model, ValueId};
 use std::collections::HashMap;
 
 /// Multiply-accumulates that an element of an operator counts for that is no layer.
 const ELEMENT: u64 = 8;
 
-/// A layer, or all nodes of an operator.
+/// A layer, all nodes of an operator, or a weight beside the layers.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
-    /// Name of the layer, or the operator.
+    /// Name of the layer or the weight, or the operator.
     pub name: String,
     /// The nodes.
     pub nodes: Vec<String>,
@@ -40,6 +41,8 @@ pub(super) struct Units {
     pub layers: Vec<Unit>,
     /// Operators on integers that are no layers.
     pub operators: Vec<Unit>,
+    /// Weights beside the layers that have fewer than 8 bits, the largest first.
+    pub stored: Vec<Unit>,
     /// Values with ranges that follow from data, in graph order.
     pub values: Vec<String>,
     /// Work of the network for one sample.
@@ -91,8 +94,23 @@ impl Units {
         let on_integers = scheme.placement.layers().next().is_some();
         let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
         let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).sum();
-        Ok(Self { layers, operators: operators.into_values().collect(), values, work })
+        Ok(Self { layers, operators: operators.into_values().collect(), stored: stored_units(scheme), values, work })
     }
+}
+
+/// Weights beside the layers with few bits, but for those that have the integers of a layer.
+fn stored_units(scheme: &Scheme) -> Vec<Unit> {
+    let has_few = |weight: &&StoredWeight| {
+        let bits = scheme.stored_plan(weight).weights;
+        !scheme.twins.contains_key(&weight.name) && bits != WeightBits::whole(8) && bits != WeightBits::Float
+    };
+    let unit = |weight: &StoredWeight| {
+        let (name, weights) = (weight.name.clone(), weight.weights() as u64);
+        Unit { name, nodes: weight.readers.clone(), work: 0, weights }
+    };
+    let mut found: Vec<Unit> = scheme.stored.iter().filter(has_few).map(unit).collect();
+    found.sort_by_key(|unit| std::cmp::Reverse(unit.weights));
+    found
 }
 
 /// Shapes of what the nodes of the scheme write, for the first sample.
