@@ -112,6 +112,11 @@ impl<'a> Judge<'a> {
         if !node.domain().is_empty() {
             return Err(Some(format!("whether it has float16 is not known of an operator of `{}`", node.domain())));
         }
+        if self.crashes_when_loaded(node) {
+            return Err(Some(
+                "onnxruntime crashes where it joins one in float16 with the product behind it".to_owned(),
+            ));
+        }
         if facts(node.op()).has(Trait::SinglePrecision) || facts(node.op()).has(Trait::Random) {
             return Err(Some(
                 "it computes counts, ranks, coordinates or random numbers, which float16 rounds".to_owned(),
@@ -134,6 +139,28 @@ impl<'a> Judge<'a> {
             Some(&unknown) => Err(Some(format!("the type of `{}` is not known", self.name(unknown)))),
             None => Ok(half),
         }
+    }
+
+    /// Whether onnxruntime (1.31) crashes when it optimizes a `Transpose` in float16: it moves the first axis to one of the
+    /// last two places, the others stay in order, and a `MatMul` reads it whose other operand has fewer axes. That holds for
+    /// a product in float32 behind a `Cast`, too; a `Transpose` in float32 is safe whatever stands behind it.
+    fn crashes_when_loaded(&self, node: &Node) -> bool {
+        let (perm, graph) = (node.ints("perm"), self.graph());
+        let Some(place) = perm.iter().position(|&axis| axis == 0) else { return false };
+        let in_order = perm.iter().filter(|&&axis| axis != 0).is_sorted();
+        if !node.is("Transpose") || perm.len() < 3 || place == 0 || place + 2 < perm.len() || !in_order {
+            return false;
+        }
+        let Some(output) = node.output(0) else { return false };
+        graph.value(output).uses().iter().any(|reader| {
+            let product = graph.node(reader.node);
+            let other = product.input(1 - reader.slot.min(1));
+            let axes = other.and_then(|value| match graph.constant(value) {
+                Some(tensor) => Some(tensor.dims.len()),
+                None => graph.value(value).shape().map(|shape| shape.len()),
+            });
+            product.is("MatMul") && axes.is_none_or(|axes| axes < perm.len())
+        })
     }
 
     /// Why what a node reads and writes does not fit, if it does not.
