@@ -151,16 +151,7 @@ impl<'a> Judge<'a> {
         if !node.is("Transpose") || perm.len() < 3 || place == 0 || place + 2 < perm.len() || !in_order {
             return false;
         }
-        let Some(output) = node.output(0) else { return false };
-        graph.value(output).uses().iter().any(|reader| {
-            let product = graph.node(reader.node);
-            let other = product.input(1 - reader.slot.min(1));
-            let axes = other.and_then(|value| match graph.constant(value) {
-                Some(tensor) => Some(tensor.dims.len()),
-                None => graph.value(value).shape().map(|shape| shape.len()),
-            });
-            product.is("MatMul") && axes.is_none_or(|axes| axes < perm.len())
-        })
+        node.output(0).is_some_and(|output| feeds_product(graph, output, perm.len()))
     }
 
     /// Why what a node reads and writes does not fit, if it does not.
@@ -274,6 +265,21 @@ impl<'a> Judge<'a> {
             && graph.is_used(value)
             && !graph.value(value).uses().iter().any(touched)
     }
+}
+
+/// Whether a product whose other operand has fewer axes reads a value, behind casts too.
+fn feeds_product(graph: &Graph, value: ValueId, rank: usize) -> bool {
+    graph.value(value).uses().iter().any(|reader| {
+        let node = graph.node(reader.node);
+        if node.is("Cast") {
+            return node.output(0).is_some_and(|output| feeds_product(graph, output, rank));
+        }
+        let axes = node.input(1 - reader.slot.min(1)).and_then(|other| match graph.constant(other) {
+            Some(tensor) => Some(tensor.dims.len()),
+            None => graph.value(other).shape().map(|shape| shape.len()),
+        });
+        node.is("MatMul") && axes.is_none_or(|axes| axes < rank)
+    })
 }
 
 /// What is computed from constants that stand for infinity.
