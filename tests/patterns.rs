@@ -242,6 +242,7 @@ networks! {
     other_activations,
     padding,
     pools,
+    products_of_transposed,
     recurrent,
     reshapes,
     scans,

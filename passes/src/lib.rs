@@ -29,7 +29,7 @@ pub use prepare::{
     CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
     FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineFunctions, LiftConstants,
     LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
-    RewriteEinsum, SinglePrecision, SmoothActivations, UpgradeOpset, inline_calls,
+    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,

@@ -17,7 +17,7 @@ use crate::prepare::{
     CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
     FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineFunctions, LiftConstants,
     LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
-    RewriteEinsum, SinglePrecision, SmoothActivations, UpgradeOpset,
+    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
@@ -120,6 +120,10 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             "before `rewrite-activations`: an affine may stand between a layer and its activation",
         )
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
+        .with(
+            SinkActivations,
+            "after `fuse-batch-norm` and after `fuse-affine`, for which a pool behind a layer is an end",
+        )
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
         .sealing(sealed(kept))

@@ -12,7 +12,7 @@ use msq_passes::{
     FuseQlinear, HalfConstants, HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants,
     LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
     PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights,
-    SinglePrecision, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
+    SinglePrecision, SinkActivations, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "share-constants" => Box::new(ShareConstants),
         "share-weights" => Box::new(ShareWeights),
         "single-precision" => Box::new(SinglePrecision),
+        "sink-activations" => Box::new(SinkActivations),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
@@ -243,6 +244,7 @@ passes! {
     share_constants: "share-constants",
     share_weights: "share-weights",
     single_precision: "single-precision",
+    sink_activations: "sink-activations",
     smooth_activations: "smooth-activations",
     upgrade_opset: "upgrade-opset",
 }

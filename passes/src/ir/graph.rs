@@ -208,9 +208,22 @@ impl Graph {
         id
     }
 
-    /// Sets the type of a value without adding it to the file's value list.
+    /// Sets the type of a value without adding it to the file's value list. An entry of another shape there is taken out:
+    /// runtimes refuse a file whose list contradicts what they infer.
     pub fn set_type(&mut self, value: ValueId, ty: TypeProto) {
+        let stale = |port: &Port| port.info.r#type.as_ref().is_some_and(|declared| declared.contradicts(&ty));
+        self.value_info.retain(|port| port.value != value || !stale(port));
         self.value_mut(value).ty = Some(ty);
+    }
+
+    /// Changes the type of an inner value, in the file's value list too, for a pass that computes the value in another
+    /// layout under the same name.
+    pub(crate) fn change_type(&mut self, value: ValueId, change: impl Fn(&TypeProto) -> TypeProto) {
+        for port in self.value_info.iter_mut().filter(|port| port.value == value) {
+            port.info.r#type = port.info.r#type.as_ref().map(&change);
+        }
+        let entry = self.value_mut(value);
+        entry.ty = entry.ty.as_ref().map(&change);
     }
 
     /// Adds a node at the end. Its input and output names are taken from `inputs` and `outputs`, not from `proto`.

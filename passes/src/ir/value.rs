@@ -105,6 +105,13 @@ impl TypeProto {
         tensor.shape.as_ref().map(|shape| shape.dim.iter().map(axis).collect())
     }
 
+    /// Whether no tensor has both types, because ranks or known lengths differ.
+    pub(super) fn contradicts(&self, other: &Self) -> bool {
+        let (Some(own), Some(other)) = (self.shape(), other.shape()) else { return false };
+        let differ = |(own, other): (&Option<usize>, &Option<usize>)| own.is_some() && other.is_some() && own != other;
+        own.len() != other.len() || own.iter().zip(&other).any(differ)
+    }
+
     /// The names of symbolic axes; axes of known or unnamed length have none.
     pub fn symbols(&self) -> Vec<Option<String>> {
         let Some(TypeValue::Tensor(tensor)) = &self.value else { return Vec::new() };

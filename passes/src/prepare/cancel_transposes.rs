@@ -235,19 +235,21 @@ impl Region {
     /// inverse ones, as before to all others.
     fn write(&self, graph: &mut Graph, id: NodeId) {
         let Some(value) = graph.node(id).output(0) else { return };
-        let ty = graph.value(value).ty().map(|ty| restored(ty, &self.order));
         let readers = graph.value(value).uses().to_vec();
         let mut written = value;
         if self.shown.contains(&value) {
             written = graph.add_value(&format!("{}_computed", graph.value(value).name()));
+            if let Some(ty) = graph.value(value).ty().map(|ty| restored(ty, &self.order)) {
+                graph.set_type(written, ty);
+            }
             graph.set_output(id, 0, written);
             let name = graph.fresh_name(&format!("{}_transpose", graph.value(value).name()));
             let perm: Vec<i64> = self.order.iter().map(|&axis| axis as i64).collect();
             let node = NodeProto::of("Transpose", &name, vec![AttributeProto::ints("perm", &perm)]);
             graph.add_node(node, &[Some(written)], &[Some(value)]);
-        }
-        if let Some(ty) = ty {
-            graph.set_type(written, ty);
+        } else {
+            // The file may declare the value, in the layout that it had behind the `Transpose`s.
+            graph.change_type(value, |ty| restored(ty, &self.order));
         }
         for reader in readers {
             if self.nodes.contains(&reader.node) {

@@ -23,6 +23,7 @@ mod normalize_reshape;
 mod rewrite_activations;
 mod rewrite_einsum;
 mod single_precision;
+mod sink_activations;
 mod smooth_activations;
 mod upgrade_opset;
 
@@ -47,5 +48,6 @@ pub use normalize_reshape::NormalizeReshape;
 pub use rewrite_activations::RewriteActivations;
 pub use rewrite_einsum::RewriteEinsum;
 pub use single_precision::SinglePrecision;
+pub use sink_activations::SinkActivations;
 pub use smooth_activations::SmoothActivations;
 pub use upgrade_opset::UpgradeOpset;

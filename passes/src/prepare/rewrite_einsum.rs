@@ -32,8 +32,74 @@ impl Pass for RewriteEinsum {
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let nodes = model.graph.node_ids().collect();
-        in_turn(model, nodes, found)
+        let split = in_turn(model, nodes, |model, id| Ok(split(&model.graph, id)))?;
+        let nodes = model.graph.node_ids().collect();
+        let mut outcome = in_turn(model, nodes, found)?;
+        outcome.changed += split.changed;
+        Ok(outcome)
     }
+}
+
+/// An `Einsum` of more than two operands as several of two.
+fn split(graph: &Graph, id: NodeId) -> Option<Rewrite> {
+    let node = graph.node(id);
+    if !node.is("Einsum") || !node.domain().is_empty() || node.inputs().len() < 3 {
+        return None;
+    }
+    let operands: Vec<ValueId> = node.inputs().iter().copied().collect::<Option<_>>()?;
+    let output = node.output(0)?;
+    let mut steps = chain(node.string("equation")?, operands.len())?;
+    let (last, stem) = (steps.pop()?, graph.value(output).name());
+    let mut rewrite = Rewrite::of(id);
+    let mut product = Operand::from(*operands.first()?);
+    let einsum = |name: &str, step: &Step| {
+        NodeProto::of("Einsum", name, vec![AttributeProto::string("equation", &step.equation)])
+    };
+    for (at, step) in steps.iter().enumerate() {
+        let name = format!("{stem}_part{}", at + 1);
+        product = rewrite.named_op(einsum(&name, step), &[product, operands[step.operand].into()], name.clone());
+    }
+    rewrite.node(einsum(node.label(graph), &last), &[product, operands[last.operand].into()], Some(output));
+    Some(rewrite)
+}
+
+/// A sum of products of what was computed so far and an operand.
+#[derive(Debug, PartialEq)]
+struct Step {
+    operand: usize,
+    equation: String,
+}
+
+/// The sums of two operands that one of `count` operands is, starting from the first operand; `None` for forms that are left
+/// as they are.
+fn chain(text: &str, count: usize) -> Option<Vec<Step>> {
+    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let (operands, output) = text.split_once("->")?;
+    let operands: Vec<&str> = operands.split(',').collect();
+    let repeats = |letters: &str| letters.char_indices().any(|(at, letter)| letters[..at].contains(letter));
+    let plain = |letters: &str| letters.chars().all(|c| c.is_ascii_alphabetic()) && !repeats(letters);
+    let whole = operands.iter().all(|letters| !letters.is_empty() && plain(letters));
+    let computed = plain(output) && output.chars().all(|letter| operands.iter().any(|other| other.contains(letter)));
+    if operands.len() != count || !whole || !computed {
+        return None;
+    }
+    let (mut product, mut rest) = (operands[0].to_owned(), (1..count).collect::<Vec<usize>>());
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        let shares = |&operand: &usize| operands[operand].chars().any(|letter| product.contains(letter));
+        let operand = rest.remove(rest.iter().position(shares).unwrap_or(0));
+        let needed =
+            |letter: &char| output.contains(*letter) || rest.iter().any(|&other| operands[other].contains(*letter));
+        let new = operands[operand].chars().filter(|&letter| !product.contains(letter));
+        let letters: String = product.chars().chain(new).filter(needed).collect();
+        let next = if rest.is_empty() { output.to_owned() } else { letters };
+        if next.is_empty() && !rest.is_empty() {
+            return None;
+        }
+        steps.push(Step { operand, equation: format!("{product},{}->{next}", operands[operand]) });
+        product = next;
+    }
+    Some(steps)
 }
 
 fn found(model: &Model, id: NodeId) -> Found {
@@ -215,6 +281,32 @@ mod tests {
         assert_eq!(product("abcd,ecd->abe", 1), of(&[1, 2], &[0]));
         assert_eq!(product("cde,abc->abed", 0), of(&[0], &[2, 1]));
         assert_eq!(product("abcd,edc->abe", 1), of(&[2, 1], &[0]));
+    }
+
+    #[test]
+    fn sums_of_many_products_are_chains() {
+        for (text, expected) in [
+            ("bteh,ehd,bte->btd", vec![(1, "bteh,ehd->bted"), (2, "bted,bte->btd")]),
+            ("abc, cd, de -> abe", vec![(1, "abc,cd->abd"), (2, "abd,de->abe")]),
+            ("ab,bc,cd,de->ae", vec![(1, "ab,bc->ac"), (2, "ac,cd->ad"), (3, "ad,de->ae")]),
+            // No outer product of the first two.
+            ("ij,kl,jk->il", vec![(2, "ij,jk->ik"), (1, "ik,kl->il")]),
+            ("a,b,c->cab", vec![(1, "a,b->ab"), (2, "ab,c->cab")]),
+            ("ab,bc,ac->", vec![(1, "ab,bc->ac"), (2, "ac,ac->")]),
+        ] {
+            let steps = chain(text, expected.len() + 1).unwrap();
+            let steps: Vec<_> = steps.iter().map(|step| (step.operand, step.equation.as_str())).collect();
+            assert_eq!(steps, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_sums_are_no_chains() {
+        for text in
+            ["...a,ab,bc->...c", "aab,bc,cd->ad", "ab,bc,cd", "ab,,b->a", "a,a,b->b", "ab,bc,cd->ae", "ab,bc->ac"]
+        {
+            assert_eq!(chain(text, 3), None, "{text}");
+        }
     }
 
     #[test]

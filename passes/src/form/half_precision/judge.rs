@@ -112,6 +112,11 @@ impl<'a> Judge<'a> {
         if !node.domain().is_empty() {
             return Err(Some(format!("whether it has float16 is not known of an operator of `{}`", node.domain())));
         }
+        if self.crashes_when_loaded(node) {
+            return Err(Some(
+                "onnxruntime crashes where it joins one in float16 with the product behind it".to_owned(),
+            ));
+        }
         if facts(node.op()).has(Trait::SinglePrecision) || facts(node.op()).has(Trait::Random) {
             return Err(Some(
                 "it computes counts, ranks, coordinates or random numbers, which float16 rounds".to_owned(),
@@ -134,6 +139,19 @@ impl<'a> Judge<'a> {
             Some(&unknown) => Err(Some(format!("the type of `{}` is not known", self.name(unknown)))),
             None => Ok(half),
         }
+    }
+
+    /// Whether onnxruntime (1.31) crashes when it optimizes a `Transpose` in float16: it moves the first axis to one of the
+    /// last two places, the others stay in order, and a `MatMul` reads it whose other operand has fewer axes. That holds for
+    /// a product in float32 behind a `Cast`, too; a `Transpose` in float32 is safe whatever stands behind it.
+    fn crashes_when_loaded(&self, node: &Node) -> bool {
+        let (perm, graph) = (node.ints("perm"), self.graph());
+        let Some(place) = perm.iter().position(|&axis| axis == 0) else { return false };
+        let in_order = perm.iter().filter(|&&axis| axis != 0).is_sorted();
+        if !node.is("Transpose") || perm.len() < 3 || place == 0 || place + 2 < perm.len() || !in_order {
+            return false;
+        }
+        node.output(0).is_some_and(|output| feeds_product(graph, output, perm.len()))
     }
 
     /// Why what a node reads and writes does not fit, if it does not.
@@ -247,6 +265,21 @@ impl<'a> Judge<'a> {
             && graph.is_used(value)
             && !graph.value(value).uses().iter().any(touched)
     }
+}
+
+/// Whether a product whose other operand has fewer axes reads a value, behind casts too.
+fn feeds_product(graph: &Graph, value: ValueId, rank: usize) -> bool {
+    graph.value(value).uses().iter().any(|reader| {
+        let node = graph.node(reader.node);
+        if node.is("Cast") {
+            return node.output(0).is_some_and(|output| feeds_product(graph, output, rank));
+        }
+        let axes = node.input(1 - reader.slot.min(1)).and_then(|other| match graph.constant(other) {
+            Some(tensor) => Some(tensor.dims.len()),
+            None => graph.value(other).shape().map(|shape| shape.len()),
+        });
+        node.is("MatMul") && axes.is_none_or(|axes| axes < rank)
+    })
 }
 
 /// What is computed from constants that stand for infinity.
