@@ -227,7 +227,18 @@ fn inspect_shows_the_bits_of_a_quantized_model() {
         "stem.conv": {"weights": 8, "activations": 8}, "res.conv1.conv": {"weights": "ternary", "activations": 5},
         "res.conv2.conv": {"weights": 4, "activations": "float"}, "head": {"weights": "float", "activations": "float"}}}"#;
     let plan = scratch.write("plan.json", plan);
-    let common = args!["--calib", digits("calib.npz"), "--samples", "16", "--solver", "round", "--plan", plan];
+    let common = args![
+        "--calib",
+        digits("calib.npz"),
+        "--samples",
+        "16",
+        "--solver",
+        "round",
+        "--placement",
+        "all",
+        "--plan",
+        plan
+    ];
     let quantized = |name: &str, flag: &str| quantize_digits(&scratch, name, &[&common[..], args![flag]].concat());
     let bits = |found: &serde_json::Value| {
         let layers = found["layers"].as_array().unwrap().iter().take(4);

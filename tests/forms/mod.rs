@@ -315,10 +315,10 @@ fn a_mixed_plan_runs_layer_by_layer() {
     };
     let (mixed, plain) = (write("mixed.json", None), write("plain.json", Some("none")));
     let files = [
-        digits_with(&scratch, &format!("--plan {}", mixed.display())),
+        digits_with(&scratch, &format!("--placement all --plan {}", mixed.display())),
         // Several pools and tables beside each other, with all their names.
-        digits_with(&scratch, &format!("--plan {} --half-scales --keep-names", mixed.display())),
-        digits_with(&scratch, &format!("--plan {} --half-scales --keep-names", plain.display())),
+        digits_with(&scratch, &format!("--placement all --plan {} --half-scales --keep-names", mixed.display())),
+        digits_with(&scratch, &format!("--placement all --plan {} --half-scales --keep-names", plain.display())),
     ];
     let data = digits("test.npz");
     let report = msq(args!["evaluate", files[1], "--calib", data, "--json"]).ok().json();

@@ -36,7 +36,9 @@ impl WithSimd for Depthwise<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { weights, bias, activation, source, offsets, stride, width, output, scratch } = self;
         let lanes = S::F32_LANES;
-        let length = output.len() / width.max(1) * stride;
+        let rows = output.len() / width.max(1);
+        // Up to the last output: behind it a long kernel would read past the planes.
+        let length = if rows == 0 { 0 } else { (rows - 1) * stride + width };
         scratch.resize(length + SLACK, 0.0);
         let mut at = 0;
         while at < length {
@@ -51,7 +53,7 @@ impl WithSimd for Depthwise<'_> {
                 };
         }
         let sums = &scratch[..];
-        for y in 0..length / stride.max(1) {
+        for y in 0..rows {
             for x in (0..width).step_by(lanes) {
                 // What a vector writes behind its row, the next row writes over.
                 let to = &mut output[y * width + x..];

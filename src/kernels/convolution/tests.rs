@@ -196,3 +196,31 @@ fn narrow_outputs_are_those_of_the_definition() {
         assert!(wrong.is_none(), "{wrong:?} by {window:?}");
     }
 }
+
+/// Kernels that are longer than what lies behind the planes, where every output channel reads one input channel and where
+/// it reads more.
+#[test]
+fn long_kernels_read_nothing_behind_their_input() {
+    let long = |kernel, stride| Axis {
+        input: 600,
+        output: (600 - kernel) / stride + 1,
+        kernel,
+        stride,
+        dilation: 1,
+        before: 0,
+    };
+    let tall = Axis { input: 5, output: 3, kernel: 3, stride: 1, dilation: 1, before: 0 };
+    for (groups, outputs) in [(1, 1), (3, 3), (1, 4)] {
+        for axes in [[Axis::SINGLE, long(129, 1)], [Axis::SINGLE, long(300, 2)], [tall, long(257, 1)]] {
+            let window = Window { inputs: groups, outputs, groups, axes };
+            let (weights, bias) = (values(outputs * window.depth(), 1), values(outputs, 2));
+            let input = values(window.input_len(), 3);
+            let layer = Convolution::new(window, &weights, bias.clone()).unwrap();
+            let mut found = vec![f32::NAN; window.output_len()];
+            layer.run(&input, &mut found, &mut Scratch::default());
+            let wanted = direct(&window, &weights, &bias, Activation::Identity, &input);
+            let wrong = found.iter().zip(&wanted).find(|(a, b)| (*a - *b).abs().total_cmp(&1e-3).is_ge());
+            assert!(wrong.is_none(), "{wrong:?} by {window:?}");
+        }
+    }
+}
