@@ -171,7 +171,8 @@ fn skipped_layers() {
         return;
     }
     let scratch = Scratch::new();
-    let more = args!["--calib", digits("calib.npz"), "--skip", "res.conv2.conv", "--skip", "head"];
+    let more =
+        args!["--calib", digits("calib.npz"), "--skip", "res.conv2.conv", "--skip", "head", "--placement", "all"];
     let model = quantize_digits(&scratch, "out.onnx", more);
     is_valid(&model);
     is_accurate(&model);

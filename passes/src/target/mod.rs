@@ -24,7 +24,7 @@ pub use blocks::Blocks;
 pub use kernel::{Kernel, Support};
 pub use note::{Choice, Note};
 pub use price::Prices;
-pub(crate) use price::{ConvolutionPrices, Counted, ProductPrices};
+pub(crate) use price::{ConvolutionPrices, Counted, OperatorPrice, ProductPrices};
 pub use rule::{RuleId, Severity};
 
 /// The integers of activations.

@@ -110,13 +110,13 @@ const PRICES: Prices = Prices {
     integer_product: ProductPrices { weight: 0.025, product: 0.005 },
     operators: &[
         price("Add", 0.15, 0.17),
-        price("AveragePool", 0.03, 1.5).per(Counted::Windows),
+        price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7),
         price("Concat", 0.2, 0.08),
         price("DepthToSpace", 1.9, 1.2),
         price("Flatten", 0.0, 0.0),
         price("GlobalAveragePool", 0.3, 0.3).per(Counted::Input),
         price("LeakyRelu", 0.18, 0.28),
-        price("MaxPool", 0.03, 0.03).per(Counted::Windows),
+        price("MaxPool", 0.03, 0.03).per(Counted::Windows).planar(4.5),
         price("Mul", 0.18, 0.25),
         price("Pad", 0.5, 0.5),
         price("ReduceMax", 0.17, 0.08).per(Counted::Input),
@@ -128,18 +128,21 @@ const PRICES: Prices = Prices {
         price("Unsqueeze", 0.0, 0.0),
         price("Where", 3.8, 3.5),
     ],
-    planar_pool: 4.5,
     movement: price("", 0.17, 0.08),
 };
 
 /// Prices of an operator in float and on integers, per element of its output.
 const fn price(op: &'static str, float: f64, integer: f64) -> OperatorPrice {
-    OperatorPrice { op, counted: Counted::Output, float, integer }
+    OperatorPrice { op, counted: Counted::Output, float, integer, planar: integer }
 }
 
 impl OperatorPrice {
     const fn per(self, counted: Counted) -> Self {
         Self { counted, ..self }
+    }
+
+    const fn planar(self, planar: f64) -> Self {
+        Self { planar, ..self }
     }
 }
 

@@ -24,8 +24,6 @@ pub struct Prices {
     pub integer_product: ProductPrices,
     /// Other operators.
     pub operators: &'static [OperatorPrice],
-    /// `MaxPool` on integers that lie channel by channel, because no integer kernel wrote them: per position of a window.
-    pub planar_pool: f64,
     /// Any operator without a row: it moves elements.
     pub movement: OperatorPrice,
 }
@@ -52,6 +50,8 @@ pub struct OperatorPrice {
     pub float: f64,
     /// On integers.
     pub integer: f64,
+    /// On integers that lie channel by channel, not channels together as convolutions on integers write them.
+    pub planar: f64,
 }
 
 /// Prices of a convolution with P output positions, T kernel positions, groups of C input and O output channels, where

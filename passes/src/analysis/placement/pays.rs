@@ -16,7 +16,7 @@ use super::Role;
 use super::draft::Draft;
 use crate::analysis::Layer;
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
-use crate::target::{ConvolutionPrices, Counted, Prices, ProductPrices};
+use crate::target::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
 
@@ -48,6 +48,15 @@ struct Account<'a> {
 struct Cost {
     float: f64,
     integer: f64,
+}
+
+/// How integers lie in memory.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Channel by channel, some of them at least.
+    planar: bool,
+    /// Whether arithmetic lies between them and convolutions.
+    computed: bool,
 }
 
 /// A layer with what follows it into float.
@@ -129,30 +138,44 @@ impl Account<'_> {
         let Some(pool) = producer.filter(|node| node.is("MaxPool")) else { return 0.0 };
         let Some(read) = pool.input(0) else { return 0.0 };
         let (before, behind) = (self.elements(read).unwrap_or(0.0), self.elements(value).unwrap_or(0.0));
-        behind * window(pool) * self.prices.planar_pool
+        behind * window(pool) * self.price(pool).planar
             + (before - behind) * self.prices.quantize
             + self.pools_behind(read)
     }
 
-    /// Whether a node pools integers that lie channel by channel: where no convolution on integers wrote them, and where it
-    /// did, but operators lie between and no other convolution follows. The runtime then changes the layout back right
-    /// behind the convolution.
+    /// Whether a node pools integers that lie channel by channel: where not all of them come from convolutions on integers,
+    /// and where no convolution follows. The runtime then changes the layout back right behind a convolution; `MaxPool`
+    /// alone it takes along, as far as no arithmetic lies between.
     fn is_planar_pool(&self, node: &Node) -> bool {
-        let Some(read) = node.input(0).filter(|_| node.is("MaxPool")) else { return false };
-        let mut written = read;
-        while let Some((id, _)) = self.graph.value(written).producer() {
-            let producer = self.graph.node(id);
-            match self.draft.roles.get(&id) {
-                Some(Role::Layer(layer)) => return !layer.op.is_convolution(),
-                Some(Role::Movement) if producer.is("MaxPool") => return self.is_planar_pool(producer),
-                Some(_) => return !self.feeds_convolution(node),
-                None if !self.draft.is_on_integers(id) => return true,
-                None => {}
-            }
-            let Some(before) = producer.input(0) else { return true };
-            written = before;
+        let Some(read) = node.input(0) else { return false };
+        let Layout { planar, computed } = self.layout(read, &mut HashSet::new());
+        match node.op() {
+            "MaxPool" => planar || computed && !self.feeds_convolution(node),
+            "AveragePool" => planar || !self.feeds_convolution(node),
+            _ => false,
         }
-        true
+    }
+
+    /// How the integers of a value lie.
+    fn layout(&self, value: ValueId, seen: &mut HashSet<ValueId>) -> Layout {
+        let of_convolution = Layout { planar: false, computed: false };
+        if self.graph.constant(value).is_some() || !seen.insert(value) {
+            return of_convolution;
+        }
+        let Some((id, _)) = self.graph.value(value).producer() else { return Layout { planar: true, computed: false } };
+        let node = self.graph.node(id);
+        let computes = match self.draft.roles.get(&id) {
+            Some(Role::Layer(layer)) if layer.op.is_convolution() => return of_convolution,
+            Some(Role::Arithmetic | Role::ResidualSum { .. }) => !node.is("Concat"),
+            Some(Role::Movement) => false,
+            None if self.draft.is_on_integers(id) => false,
+            _ => return Layout { planar: true, computed: false },
+        };
+        let operands = node.inputs().iter().flatten().map(|&operand| self.layout(operand, seen));
+        operands.fold(Layout { planar: false, computed: computes }, |all, one| Layout {
+            planar: all.planar || one.planar,
+            computed: all.computed || one.computed,
+        })
     }
 
     /// Whether a convolution on integers follows a node.
@@ -275,15 +298,19 @@ impl Account<'_> {
         Some(Cost { float: self.prices.node + cost.float, integer: self.prices.integer_node + cost.integer })
     }
 
+    fn price(&self, node: &Node) -> &OperatorPrice {
+        self.prices.operators.iter().find(|price| node.is(price.op)).unwrap_or(&self.prices.movement)
+    }
+
     fn operator(&self, node: &Node) -> Option<Cost> {
-        let price = self.prices.operators.iter().find(|price| node.is(price.op)).unwrap_or(&self.prices.movement);
+        let price = self.price(node);
         let written = self.elements(node.output(0)?)?;
         let elements = match price.counted {
             Counted::Output => written,
             Counted::Input => self.elements(node.input(0)?)?,
             Counted::Windows => written * window(node),
         };
-        let integer = if self.is_planar_pool(node) { self.prices.planar_pool } else { price.integer };
+        let integer = if self.is_planar_pool(node) { price.planar } else { price.integer };
         let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + price.float * elements };
         Some(Cost { float, integer: self.prices.integer_node + integer * elements })
     }
