@@ -113,8 +113,8 @@ fn some_tensors_alone() {
             "stem.weight": [{"quant_type": "QInt4", "scale": 0.25, "zero_point": 0}]}"#,
     );
     let output = scratch.out("b.onnx");
-    let few = args!["--calib", digits("calib.npz"), "--samples", "16", "--skip", "stem.conv", "--encodings", file];
-    let run = msq(&[args![digits("digits.onnx"), "-o", output], &few[..]].concat()).ok();
+    let few = args!["--calib", digits("calib.npz"), "--samples", "16", "--skip", "stem.conv", "--placement", "all"];
+    let run = msq(&[args![digits("digits.onnx"), "-o", output, "--encodings", file], &few[..]].concat()).ok();
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("`res.conv1.bn_out`, `stem.weight` are not used"), "{}", run.stderr);
     let found = encodings(&output).tensors;
