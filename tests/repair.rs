@@ -256,3 +256,25 @@ fn operators_that_passes_remove_can_be_kept() {
     }
     assert!(keeping("Tanh").is_err_and(|error| error.to_string().contains("no node of operator `Tanh`")));
 }
+
+/// One product on features in units of their own: only floats keep it, and then nothing is left to quantize. The file is
+/// written all the same, and says what it loses.
+#[test]
+fn a_model_whose_only_layer_loses_much_is_written() {
+    let units: Vec<f32> = (0..8).map(|at| 10_f32.powf(at as f32 * 0.7 - 2.0)).collect();
+    let list =
+        |of: &dyn Fn(f32) -> f32| units.iter().map(|&unit| format!("{:e}", of(unit))).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "g (float[N,8] x) => (float[N,8] y) <float[8] unit = {{{}}}, float[8,8] w = {{}}, float[8,1] scale = {{{}}}>
+         {{ n = Mul (x, unit)  v = Mul (w, scale)  y = MatMul (n, v) }}",
+        list(&|unit| unit),
+        list(&|unit| unit.recip())
+    );
+    let quantized = run(&model(&text), |_| {});
+    let quality = quantized.report.quality.as_ref().unwrap();
+    assert!(quality.lost > 0.01, "{}", quality.lost);
+    let search = SearchOptions { samples: 8, ..SearchOptions::new(Target::MaxDrop(0.0001)) };
+    let model = model(&text);
+    let found = Quantizer::new(model.clone()).calibration(data(&model, 64)).search_options(search).run().unwrap();
+    assert!(!found.report.search.unwrap().reached);
+}

@@ -10,7 +10,8 @@
 //! over rows of X that were kept, with h the squares of a channel's weights and m those of its activations, both summed.
 //! Each layer counts relative to the variance of its output. Q has the grid of the plan, its range on the activations is
 //! sought by the same error; weights have one scale per output channel. Factors are used where they halve E at least, and
-//! make it smaller on the first half of the rows as well as on the second.
+//! where they make it smaller on the first half of the rows as well as on the second. Factors and ranges taken from one half
+//! must not make E larger on the other.
 //!
 //! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
 //! cost more than it gains.
@@ -215,7 +216,8 @@ impl Rows {
 }
 
 impl Site {
-    /// The factors that lose least, if they lose much less than none.
+    /// The factors that lose least, if they lose much less than none, and no more on rows that neither they nor the range
+    /// were taken from.
     fn best(&self, rows: &Rows) -> Option<Vec<f32>> {
         let finite = rows.values.iter().chain(&rows.most).all(|value| value.is_finite());
         if !finite || rows.values.is_empty() {
@@ -227,25 +229,38 @@ impl Site {
         let weights = self.largest_weights();
         let betas = |alpha: f32| if alpha < 1.0 { vec![0.0, 1.0 - alpha] } else { vec![0.0] };
         let candidates = STRENGTHS.iter().flat_map(|&alpha| betas(alpha).into_iter().map(move |beta| (alpha, beta)));
-        let mut best: Option<(f64, Vec<f32>)> = None;
-        for (alpha, beta) in candidates {
-            let Some(factors) = balanced(&rows.most, &weights, alpha, beta) else { continue };
+        let mut best: Option<(f64, Strength, Vec<f32>)> = None;
+        for strength in candidates {
+            let Some(factors) = balanced(&rows.most, &weights, strength) else { continue };
             let error = objective.error(&factors);
-            if best.as_ref().is_none_or(|(least, _)| error < *least) {
-                best = Some((error, factors));
+            if best.as_ref().is_none_or(|(least, ..)| error < *least) {
+                best = Some((error, strength, factors));
             }
         }
-        let (error, factors) = best?;
+        let (error, strength, factors) = best?;
         tracing::debug!(value = self.name, gain = 10.0 * (base / error).log10(), "factors");
+        // Rows of one sample stay together: the first may be like no other.
+        let half = rows.values.len() / self.channels / 2 * self.channels;
+        let (first, second) = rows.values.split_at(half);
         // What a few rows gain alone is no gain.
         let gains = |own: &[f32]| {
             let part = Objective::new(self, own.to_vec());
             part.is_some_and(|part| part.error(&factors) <= PART_GAIN * part.error(&none))
         };
-        // Rows of one sample stay together: the first may be like no other.
-        let half = rows.values.len() / self.channels / 2 * self.channels;
-        let (first, second) = rows.values.split_at(half);
-        (error <= GAIN * base && gains(first) && gains(second)).then_some(factors)
+        if error > GAIN * base || !gains(first) || !gains(second) {
+            return None;
+        }
+        // A channel divided by its largest value clips the first larger one: with few rows and many channels that is
+        // sure to come.
+        let mut unseen = [0.0; 2];
+        for [seen, other] in [[first, second], [second, first]] {
+            let [seen, other] = [Objective::new(self, seen.to_vec())?, Objective::new(self, other.to_vec())?];
+            let own = balanced(&seen.largest(), &weights, strength)?;
+            for (total, factors) in unseen.iter_mut().zip([&own, &none]) {
+                *total += other.error_on(factors, seen.range(factors).1);
+            }
+        }
+        (unseen[0] <= unseen[1]).then_some(factors)
     }
 
     fn largest_weights(&self) -> Vec<f32> {
@@ -259,8 +274,11 @@ impl Site {
     }
 }
 
+/// α and β.
+type Strength = (f32, f32);
+
 /// Factors a^α / w^β whose geometric mean is 1; none where they are not normal numbers.
-fn balanced(activations: &[f32], weights: &[f32], alpha: f32, beta: f32) -> Option<Vec<f32>> {
+fn balanced(activations: &[f32], weights: &[f32], (alpha, beta): Strength) -> Option<Vec<f32>> {
     let floor = |values: &[f32]| LEAST * values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let (least, lightest) = (floor(activations), floor(weights));
     let logs: Vec<f32> = activations
@@ -309,17 +327,37 @@ impl<'a> Objective<'a> {
         shares.iter().any(|&share| share > 0.0).then_some(Self { site, rows, weights, activations, shares })
     }
 
+    /// With the best range.
     fn error(&self, factors: &[f32]) -> f64 {
-        self.of_activations(factors) + self.of_weights(factors)
+        self.range(factors).0 + self.of_weights(factors)
     }
 
-    /// With the best range: its upper end is sought first, then its lower one.
-    fn of_activations(&self, factors: &[f32]) -> f64 {
+    /// With a range that may have been chosen on other rows.
+    fn error_on(&self, factors: &[f32], range: Range) -> f64 {
+        let (divided, counts) = self.divided(factors);
+        squared_error(&divided, &counts, self.site.grid.affine(range)) + self.of_weights(factors)
+    }
+
+    /// The largest magnitude of each channel.
+    fn largest(&self) -> Vec<f32> {
+        let mut most = vec![0.0_f32; self.site.channels];
+        for row in self.rows.chunks_exact(self.site.channels) {
+            most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value.abs()));
+        }
+        most
+    }
+
+    /// The rows divided by the factors, and what the squared error of each channel then counts.
+    fn divided(&self, factors: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let reciprocals: Vec<f32> = factors.iter().map(|factor| factor.recip()).collect();
-        let columns = || reciprocals.iter().cycle();
-        let divided: Vec<f32> = self.rows.iter().zip(columns()).map(|(x, by)| x * by).collect();
-        let counts: Vec<f32> =
-            self.weights.iter().zip(factors).map(|(h, s)| (h * f64::from(*s).powi(2)) as f32).collect();
+        let divided = self.rows.iter().zip(reciprocals.iter().cycle()).map(|(x, by)| x * by).collect();
+        let counts = self.weights.iter().zip(factors).map(|(h, s)| (h * f64::from(*s).powi(2)) as f32).collect();
+        (divided, counts)
+    }
+
+    /// The range of least error on the activations, and that error: its upper end is sought first, then its lower one.
+    fn range(&self, factors: &[f32]) -> (f64, Range) {
+        let (divided, counts) = self.divided(factors);
         let whole = divided.iter().fold(Range::default(), |r, &x| Range::new(r.min.min(x), r.max.max(x)));
         let error = |range: Range| squared_error(&divided, &counts, self.site.grid.affine(range));
         let mut best = (error(whole), whole);
@@ -335,7 +373,7 @@ impl<'a> Objective<'a> {
         };
         seek(&|range, share| Range::new(range.min, range.max * share));
         seek(&|range, share| Range::new(range.min * share, range.max));
-        best.0
+        best
     }
 
     fn of_weights(&self, factors: &[f32]) -> f64 {

@@ -100,13 +100,12 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
         }
         quantizer = quantizer.statistics(calibrate::load(&args.statistics)?);
     }
-    let files = search.is_some().then(|| [search::journal(output), search::best(output)]);
-    if let Some((search, [journal, best])) = search.zip(files.clone()) {
-        let search = SearchOptions { journal: Some(journal), best: Some(best), ..search };
+    let kept = search.is_some().then(|| search::Kept::beside(output).with_plan(output));
+    if let (Some(search), Some(kept)) = (search, &kept) {
+        let search = SearchOptions { journal: Some(kept.journal.clone()), best: kept.best.clone(), ..search };
         quantizer = args.search.applied(quantizer, &args.data)?.search_options(search);
     }
-    let quantized =
-        quantizer.run().map_err(|error| search::stopped(error, files.as_ref().map(|[journal, _]| &**journal)))?;
+    let quantized = quantizer.run().map_err(|error| search::stopped(error, kept.as_ref()))?;
     dumps.report();
     let ranges = quantized.report.plan.layers.values().any(|layer| layer.activations.is_static());
     if quantized.report.synthetic && ranges && !args.common.quiet {
@@ -119,9 +118,9 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.form.save_plan {
         quantized.report.plan.save(path)?;
     }
-    for path in files.iter().flatten() {
+    if let Some(kept) = &kept {
         // The model is there: what a search could go on from is not needed any more.
-        let _ = std::fs::remove_file(path);
+        kept.remove();
     }
     let report = Report { bytes: written, ..quantized.report };
     let document = Document::new(this_run(input, Some(output), Some(args.run.seed)), report);

@@ -199,13 +199,14 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
             "no calibration data: what is measured here is measured on made-up inputs; give real ones with --calib"
         );
     }
-    let search = SearchOptions { journal: args.output.as_deref().map(journal), ..search };
-    if let (Some(shard), Some(output), Some(journal)) = (args.shard, &args.output, &search.journal) {
+    let kept = args.output.as_deref().map(Kept::beside);
+    let search = SearchOptions { journal: kept.as_ref().map(|kept| kept.journal.clone()), ..search };
+    if let (Some(shard), Some(output), Some(kept)) = (args.shard, &args.output, &kept) {
         let quantizer = quantizer.search_options(search.clone());
-        return measure(args, quantizer, shard, [output, journal]).map(|()| std::process::ExitCode::SUCCESS);
+        return measure(args, quantizer, shard, (output, kept)).map(|()| std::process::ExitCode::SUCCESS);
     }
-    let found = quantizer.clone().search_options(search.clone()).search();
-    let found = found.map_err(|error| stopped(error, search.journal.as_deref()))?;
+    let found = quantizer.clone().search_options(search).search();
+    let found = found.map_err(|error| stopped(error, kept.as_ref()))?;
     let run = this_run(&args.model, args.output.as_deref(), Some(args.run.seed));
     let found = Document::new(run, found);
     let json = document::text(&found)?;
@@ -223,9 +224,9 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
             quantizer.clone().options(options).run()
         })?;
     }
-    if let Some(path) = &search.journal {
+    if let Some(kept) = &kept {
         // Everything is written: what a search could go on from is not needed any more.
-        let _ = std::fs::remove_file(path);
+        kept.remove();
     }
     if args.common.json {
         output::print(&json)?;
@@ -250,14 +251,14 @@ fn measure(
     args: &SearchCommand,
     quantizer: Quantizer,
     shard: Shard,
-    [output, journal]: [&PathBuf; 2],
+    (output, kept): (&PathBuf, &Kept),
 ) -> anyhow::Result<()> {
-    let costs = quantizer.measure(shard).map_err(|error| stopped(error, Some(journal)))?;
-    let failed = |error: std::io::Error| Error::Write { path: journal.clone(), reason: error.to_string() };
-    let measurements = std::fs::read(journal).map_err(failed)?;
+    let costs = quantizer.measure(shard).map_err(|error| kept.stopped(error))?;
+    let failed = |error: std::io::Error| Error::Write { path: kept.journal.clone(), reason: error.to_string() };
+    let measurements = std::fs::read(&kept.journal).map_err(failed)?;
     write_file(output, &measurements).map_err(Error::from)?;
     // All of it is in the output.
-    let _ = std::fs::remove_file(journal);
+    kept.remove();
     let report = PartReport { shard, costs, bytes: measurements.len() };
     if args.common.json {
         output::print(&document::text(&report)?)?;
@@ -285,25 +286,58 @@ fn write_front(
     Ok(())
 }
 
-/// Where the measurements of a search for an output are written down.
-pub(crate) fn journal(output: &Path) -> PathBuf {
-    beside(output, ".search.jsonl")
+/// The files in which a search writes down what it found, and whether they were there before it began.
+pub(crate) struct Kept {
+    /// What was measured.
+    pub(crate) journal: PathBuf,
+    /// The best plan so far, where that is written.
+    pub(crate) best: Option<PathBuf>,
+    from_before: bool,
 }
 
-/// An error that says what is kept, where a search was cancelled.
-pub(crate) fn stopped(error: Error, journal: Option<&Path>) -> anyhow::Error {
-    let journal = journal.filter(|journal| error.kind() == ErrorKind::Cancelled && journal.exists());
-    let error = anyhow::Error::from(error);
-    let Some(journal) = journal else { return error };
-    error.context(format!(
-        "cancelled; what was measured is in `{}`: the same command goes on from there",
-        journal.display()
-    ))
+impl Kept {
+    /// The journal beside an output.
+    pub(crate) fn beside(output: &Path) -> Self {
+        let journal = beside(output, ".search.jsonl");
+        Self { from_before: journal.exists(), journal, best: None }
+    }
+
+    /// The plan as well.
+    pub(crate) fn with_plan(self, output: &Path) -> Self {
+        Self { best: Some(beside(output, ".plan.json")), ..self }
+    }
+
+    /// An error that says what is kept, where a search was cancelled. What a run wrote that cannot succeed is removed.
+    pub(crate) fn stopped(&self, error: Error) -> anyhow::Error {
+        let kind = error.kind();
+        let error = anyhow::Error::from(error);
+        match kind {
+            ErrorKind::Cancelled if self.journal.exists() => error.context(format!(
+                "cancelled; what was measured is in `{}`: the same command goes on from there",
+                self.journal.display()
+            )),
+            ErrorKind::Usage | ErrorKind::Model | ErrorKind::Data if !self.from_before => {
+                self.remove();
+                error
+            }
+            _ => error,
+        }
+    }
+
+    /// Removes the files, which nothing goes on from.
+    pub(crate) fn remove(&self) {
+        for path in std::iter::once(&self.journal).chain(&self.best) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
-/// Where the best plan so far is written.
-pub(crate) fn best(output: &Path) -> PathBuf {
-    beside(output, ".plan.json")
+/// An error of a run that may have written down what it found.
+pub(crate) fn stopped(error: Error, kept: Option<&Kept>) -> anyhow::Error {
+    match kept {
+        Some(kept) => kept.stopped(error),
+        None => error.into(),
+    }
 }
 
 /// A path of the output with an ending of its own.
@@ -363,5 +397,32 @@ pub(crate) fn summary(text: &mut String, found: &Outcome) {
     if !found.reached {
         let nearest = found.nearest.as_ref().map_or_else(String::new, |nearest| format!(": {nearest}"));
         line(text, "", &format!("the target is out of reach: {}; this is the nearest plan{nearest}", found.target));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What a run wrote that cannot succeed goes; what was there before it, or can be gone on from, stays.
+    #[test]
+    fn files_of_a_search_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out.onnx");
+        let written = |error: Error, from_before: bool| {
+            let kept = Kept { from_before, ..Kept::beside(&output).with_plan(&output) };
+            for path in std::iter::once(&kept.journal).chain(&kept.best) {
+                std::fs::write(path, "x").unwrap();
+            }
+            let _ = kept.stopped(error);
+            let left = std::fs::read_dir(folder.path()).unwrap().count();
+            kept.remove();
+            left
+        };
+        let full = || Error::Write { path: output.clone(), reason: "the disk is full".to_owned() };
+        assert_eq!(written(Error::StochasticSolver, false), 0);
+        assert_eq!(written(Error::StochasticSolver, true), 2);
+        assert_eq!(written(full(), false), 2);
     }
 }

@@ -339,7 +339,7 @@ impl Run<'_> {
     fn make(self, scheme: Scheme, seen: &Seen) -> Result<Made, Error> {
         let Run { float, outputs, calibration, validation, pool, runtime, .. } = self;
         let mut observed = seen.observed(float, &scheme, pool)?;
-        let solved = pool.install(|| solve(float, &scheme, &mut observed, calibration, runtime))?;
+        let solved = pool.install(|| solve((float, outputs), &scheme, &mut observed, calibration, runtime))?;
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         if scheme.is_wide() {
@@ -416,7 +416,7 @@ fn seen_in_scheme<T>(
 
 /// Solves every layer: without statistics first, then by statistics of its input where the solver needs them.
 fn solve(
-    model: &Model,
+    (model, outputs): (&Model, &Outputs),
     scheme: &Scheme,
     observed: &mut Observed,
     calibration: Calibration,
@@ -432,7 +432,7 @@ fn solve(
     let mut solved = round_layers(model, scheme, observed, solver)?;
     reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
     if let Some(learning) = solver.learning() {
-        learn(model, scheme, (observed, &mut solved), calibration.data, (solver, learning), runtime)?;
+        learn((model, outputs), scheme, (observed, &mut solved), calibration.data, (solver, learning), runtime)?;
     }
     Ok(solved)
 }

@@ -345,7 +345,7 @@ impl Options {
     /// them, the solver chooses them well, and the weights are so many that tables pay.
     pub(crate) fn takes_trellis(&self, model: &Model) -> bool {
         let weights = || layers(model).iter().map(Layer::weights).sum::<usize>();
-        let closed = [SolverName::GRAM, SolverName::BLOCK, SolverName::DISTILL];
+        let closed = [SolverName::GRAM, SolverName::BLOCK, SolverName::PD_QUANT, SolverName::DISTILL];
         let gram = self.solve.solver.as_ref().is_none_or(|solver| closed.contains(solver));
         let nearest = self.solve.rounding == RoundingMode::Nearest;
         self.scheme.profile.folds_decoders

@@ -20,6 +20,9 @@ impl SolverName {
     /// The closed form after blocks have learned.
     pub const BLOCK: Self = Self::new("block");
 
+    /// The closed form after blocks have learned by the predictions of the network too.
+    pub const PD_QUANT: Self = Self::new("pd-quant");
+
     /// The closed form while the network learns as a whole.
     pub const DISTILL: Self = Self::new("distill");
 

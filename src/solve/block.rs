@@ -52,6 +52,8 @@ pub enum Reach {
     Block,
     /// All blocks that are not rounded yet.
     Network,
+    /// A block, until it is rounded, by the errors of the outputs too, the rest of the network being in float.
+    Prediction,
 }
 
 /// Learns, then rounds in closed form.

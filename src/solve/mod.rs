@@ -38,6 +38,7 @@ mod layer_tests;
 mod levels;
 pub mod lsq;
 pub(crate) mod network;
+mod pd_quant;
 mod planned;
 mod problem;
 mod random;

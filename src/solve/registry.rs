@@ -4,13 +4,15 @@
 //! messages that name solvers are printed from it. A new solver is a file with a [`SolverRow`] and a line in the list
 //! (`docs/guides/add-a-solver.md`).
 
-use super::{Grid, SolveError, Solver, SolverRow, StatisticsKind, adaround, block, cosine, distill, gram, lsq, round};
+use super::{
+    Grid, SolveError, Solver, SolverRow, StatisticsKind, adaround, block, cosine, distill, gram, lsq, pd_quant, round,
+};
 use crate::scheme::options::SolveOptions;
 use crate::scheme::solver_name::SolverName;
 
 /// All solvers, from the simplest on.
 static ROWS: &[&SolverRow] =
-    &[&round::ROW, &cosine::ROW, &gram::ROW, &adaround::ROW, &lsq::ROW, &block::ROW, &distill::ROW];
+    &[&round::ROW, &cosine::ROW, &gram::ROW, &adaround::ROW, &lsq::ROW, &block::ROW, &pd_quant::ROW, &distill::ROW];
 
 impl SolverRow {
     /// All rows.
@@ -82,7 +84,10 @@ mod tests {
             assert!(solver.takes(&Grid::Uniform(GridSpec::WEIGHT_S8)), "{}", row.name);
         }
         let said = SolverRow::of(&SolverName::new("best")).unwrap_err().to_string();
-        assert_eq!(said, "no solver is called `best`; there are round, cosine, gram, adaround, lsq, block, distill");
+        assert_eq!(
+            said,
+            "no solver is called `best`; there are round, cosine, gram, adaround, lsq, block, pd-quant, distill"
+        );
     }
 
     #[test]

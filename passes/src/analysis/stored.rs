@@ -14,7 +14,7 @@
 //! that is neither float nor float16.
 
 use super::{LayerOp, layers};
-use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, ValueId, axis_of};
+use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, TensorProto, ValueId, axis_of};
 use crate::ops::{Trait, facts};
 use std::collections::{HashMap, HashSet};
 
@@ -101,13 +101,15 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
             return;
         }
         let Some(shape) = shape_of(graph, value) else { return };
-        let float_bytes = graph.constant(value).and_then(crate::ir::TensorProto::byte_count).unwrap_or_default();
+        let float_bytes = graph.constant(value).and_then(TensorProto::byte_count).unwrap_or_default();
         let name = graph.value(value).name();
         let name = if layer_names.contains(name) { format!("{name}_weight") } else { name.to_owned() };
         let Reading { kind, op, reader, axes, refusal } = reading;
         at.insert(value, found.len());
         found.push(StoredWeight { name, kind, op, readers: vec![reader], value, shape, float_bytes, axes, refusal });
     };
+    let bytes = |tensor: &TensorProto| if tensor.is_float() { tensor.byte_count().unwrap_or_default() } else { 0 };
+    let all: usize = graph.initializers().map(|(_, tensor)| bytes(tensor)).sum();
     for (_, node) in graph.nodes() {
         let label = node.label(graph);
         for (slot, value) in node.inputs().iter().enumerate() {
@@ -115,7 +117,9 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
             let Some(rank) = shape_of(graph, value).map(|shape| shape.len()) else { continue };
             let Some((kind, axes)) = role(&View::of(node), slot, rank, |_| false) else { continue };
             let gates = kind == StoredKind::Embedding && node.output(0).is_some_and(|v| is_gate(graph, v));
-            let refusal = gates.then_some("what is looked up multiplies an activation");
+            // Of a table that is most of the model the caller wants integers, and is told what they cost.
+            let most = || 2 * graph.constant(value).map_or(0, bytes) > all;
+            let refusal = (gates && !most()).then_some("what is looked up multiplies an activation");
             add(value, Reading { kind, op: node.op().to_owned(), reader: label.to_owned(), axes, refusal });
         }
         for body in node.subgraphs() {
@@ -144,7 +148,7 @@ fn shape_of(graph: &Graph, value: ValueId) -> Option<Vec<usize>> {
 }
 
 fn refusal(graph: &Graph, weight: &StoredWeight) -> Option<&'static str> {
-    let element = graph.constant(weight.value).and_then(crate::ir::TensorProto::element_type);
+    let element = graph.constant(weight.value).and_then(TensorProto::element_type);
     if !matches!(element, Some(DataType::Float | DataType::Float16)) {
         return Some("it is neither of type float nor float16");
     }
@@ -241,10 +245,18 @@ fn branch_weights(graph: &Graph, body: &GraphProto, add: &mut impl FnMut(ValueId
     }
 }
 
-/// Whether a value, moved or joined, multiplies something that is computed without it.
+/// Operators through which a value is only moved or joined with others.
+const MOVES: [&str; 9] =
+    ["Cast", "Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
+
+/// Whether a node moves values.
+fn moves(node: &Node) -> bool {
+    node.domain().is_empty() && MOVES.contains(&node.op())
+}
+
+/// Whether a value, moved or joined, multiplies something that is computed without it: rotations by position, gates. What is
+/// looked up as well is no such thing: users and items are as precise as each other.
 fn is_gate(graph: &Graph, value: ValueId) -> bool {
-    const MOVES: [&str; 9] =
-        ["Cast", "Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
     let (mut open, mut seen) = (vec![value], HashSet::new());
     while let Some(value) = open.pop() {
         if !seen.insert(value) {
@@ -254,15 +266,35 @@ fn is_gate(graph: &Graph, value: ValueId) -> bool {
             let node = graph.node(reader.node);
             if node.is("Mul") {
                 let other = node.input(1 - reader.slot.min(1));
-                if other.is_some_and(|other| !depends_on(graph, other, &seen)) {
+                if other.is_some_and(|other| !depends_on(graph, other, &seen) && !is_looked_up(graph, other)) {
                     return true;
                 }
-            } else if node.domain().is_empty() && MOVES.contains(&node.op()) {
+            } else if moves(node) {
                 open.extend(node.outputs().iter().flatten());
             }
         }
     }
     false
+}
+
+/// Whether a value comes, moved or joined, from tables alone.
+fn is_looked_up(graph: &Graph, value: ValueId) -> bool {
+    let (mut open, mut seen) = (vec![value], HashSet::new());
+    while let Some(value) = open.pop() {
+        let Some((producer, _)) = graph.value(value).producer() else { return false };
+        let node = graph.node(producer);
+        let looks_up = node.domain().is_empty() && ["Gather", "GatherND"].contains(&node.op());
+        if looks_up && node.input(0).is_some_and(|table| graph.constant(table).is_some()) {
+            continue;
+        }
+        if !moves(node) {
+            return false;
+        }
+        // Axes and shapes beside what is moved are constants.
+        let moved = node.inputs().iter().flatten().filter(|&&input| graph.constant(input).is_none());
+        open.extend(moved.filter(|&&input| seen.insert(input)));
+    }
+    true
 }
 
 /// Whether a value is constant or computed from one of some values.
@@ -303,12 +335,24 @@ mod tests {
     #[test]
     fn rotations_and_small_tables_are_refused() {
         let body = "g (int64[n] i, float[n, 80] x) => (float[n, 80] y, float[n, 4] z)
-<float[100, 80] t = {}, float[10, 4] small = {}> { c = Gather(t, i) d = Identity(c) y = Mul(x, d) z = Gather(small, i) }";
+<float[100, 80] t = {}, float[10, 4] small = {}, float[80, 200] w = {}>
+{ c = Gather(t, i) d = Identity(c) y = Mul(x, d) z = Gather(small, i) p = MatMul(y, w) }";
         let refusals: Vec<_> = found(body).into_iter().map(|(.., refusal)| refusal.unwrap()).collect();
         assert_eq!(
             refusals,
             ["what is looked up multiplies an activation", "integers and scales would take more than 0.6 of its bytes"]
         );
+    }
+
+    #[test]
+    fn tables_that_multiply_each_other_or_are_most_of_the_model_are_stored() {
+        let users = "g (int64[n] i, int64[n] j, float[n, 80] x) => (float[n, 80] y, float[n, 200] p)
+<float[100, 80] t = {}, float[100, 80] u = {}, float[80, 200] w = {}>
+{ a = Gather(t, i) b = Gather(u, j) c = Identity(b) y = Mul(a, c) p = MatMul(x, w) }";
+        assert_eq!(found(users).into_iter().map(|(.., refusal)| refusal).collect::<Vec<_>>(), [None, None]);
+        let most = "g (int64[n] i, float[n, 80] x) => (float[n, 80] y) <float[100, 80] t = {}, float[80] w = {}>
+{ a = Gather(t, i) b = Mul(x, w) y = Mul(a, b) }";
+        assert_eq!(found(most)[0].3, None);
     }
 
     #[test]

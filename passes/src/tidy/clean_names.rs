@@ -3,6 +3,8 @@
 //! Without `strip` every node gets a unique name: an empty name becomes the name of the node's first output, which
 //! messages already used for it, and a repeated name gets a number. Names of values do not change.
 //!
+//! What exporters of torch note about their own work (stack traces, classes, the nodes of their graphs) is dropped always.
+//!
 //! With `strip`, for files where names outweigh the weights, graph inputs and outputs keep their names. Every other
 //! value gets the next of `a, b, …, z, A, …, Z, aa, ab, …`: the values that nodes and constants mention most often first,
 //! ties in the order in which nodes mention them. Fields that no runtime needs are dropped: names of nodes, documentation, the
@@ -51,13 +53,13 @@ impl Pass for CleanNames {
     }
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { changed: model.clear_exporter_notes(), ..Outcome::default() };
         if !self.strip {
-            outcome.changed = name_nodes(&mut model.graph);
+            outcome.changed += name_nodes(&mut model.graph);
             return Ok(outcome);
         }
         let renames = self.renames(&model.graph);
-        outcome.changed = renames.len();
+        outcome.changed += renames.len();
         rename(&mut model.graph, &renames);
         let named: Vec<NodeId> = model.graph.nodes().filter(|(_, n)| !n.name().is_empty()).map(|(id, _)| id).collect();
         outcome.changed += named.len();
@@ -152,7 +154,7 @@ fn name_nodes(graph: &mut Graph) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::{GraphProto, ModelProto, NodeProto, import};
+    use crate::ir::{AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, export, import};
 
     /// If every node tried all numbers from the start, this would take minutes.
     #[test]
@@ -165,5 +167,34 @@ mod tests {
         assert_eq!(name_nodes(&mut model.graph), NODES - 1);
         let names: Vec<&str> = model.graph.nodes().map(|(_, node)| node.name()).collect();
         assert_eq!((names[0], names[1], names[NODES - 1]), ("n", "n_1", "n_49999"));
+    }
+
+    #[test]
+    fn notes_of_exporters_go_and_other_metadata_stays() {
+        let entry = |key: &str| StringStringEntryProto { key: Some(key.to_owned()), value: Some("x".to_owned()) };
+        let entries = || vec![entry("pkg.torch.onnx.stack_trace"), entry("namespace"), entry("pkg.onnxscript.rule")];
+        let node = |graph| NodeProto {
+            op_type: Some("If".to_owned()),
+            name: Some("n".to_owned()),
+            metadata_props: entries(),
+            attribute: Vec::from_iter(graph),
+            ..NodeProto::default()
+        };
+        let body = GraphProto { node: vec![node(None)], metadata_props: entries(), ..GraphProto::default() };
+        let branch =
+            AttributeProto { name: Some("then_branch".to_owned()), g: Some(body), ..AttributeProto::default() };
+        let graph = GraphProto { node: vec![node(Some(branch))], metadata_props: entries(), ..GraphProto::default() };
+        let proto = ModelProto { ir_version: Some(8), graph: Some(graph), ..ModelProto::default() };
+        let mut model = import(proto).unwrap();
+        let outcome = CleanNames::default().run(&mut model).unwrap();
+        assert_eq!(outcome.changed, 8);
+        let graph = export(&model).graph.unwrap();
+        let node = &graph.node[0];
+        let body = node.attribute[0].g.as_ref().unwrap();
+        for left in [&graph.metadata_props, &node.metadata_props, &body.metadata_props, &body.node[0].metadata_props] {
+            assert_eq!(left.iter().map(StringStringEntryProto::key).collect::<Vec<_>>(), ["namespace"]);
+        }
+        assert_eq!(node.name(), "n");
+        assert_eq!(body.node[0].name(), "n");
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::random::Random;
 use crate::quant::GridKind;
 
 fn site(rows: Vec<f32>, channels: usize) -> Site {
@@ -60,6 +61,26 @@ fn an_outlier_is_smoothed() {
         assert!(mean.abs() < 1e-3 && factors[5] > 4.0 * factors[6], "{factors:?}");
         let (before, after) = (true_error(&site, &rows, &vec![1.0; channels]), true_error(&site, &rows, &factors));
         assert!(after < 0.1 * before, "{before} {after}");
+    }
+}
+
+/// Products of two normal numbers beside small numbers: with few rows every channel's largest value is soon surpassed, and
+/// factors that lose little on these rows lose more than none on others.
+#[test]
+fn factors_that_fit_few_rows_alone_are_not_used() {
+    let channels = 48;
+    let large = |channel: usize| channel < 32;
+    let weights = random(channels, 5).iter().enumerate().map(|(at, w)| if large(at) { *w } else { 5.0 * w }).collect();
+    let site = site(weights, channels);
+    let normal = |seed| -> Vec<f32> {
+        let mut random = Random::new(seed, 0, 0);
+        (0..channels * 64).map(|_| random.normal()).collect()
+    };
+    for seed in 1..5 {
+        let pairs = normal(seed).into_iter().zip(normal(seed + 10)).enumerate();
+        let value = |(at, (a, b)): (usize, (f32, f32))| if large(at % channels) { a * b } else { 0.1 * a };
+        let values: Vec<f32> = pairs.map(value).collect();
+        assert_eq!(site.best(&observed(&values, channels)), None, "{seed}");
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::measure::metrics::Metrics;
 use crate::report::repair::RepairTrial;
+use crate::runtime::ErrorKind;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use std::collections::HashMap;
@@ -48,7 +49,7 @@ impl<'a, 'm> Trials<'a, 'm> {
         self.left -= self.cost;
         let metrics = match (self.measure)(plan) {
             Ok(metrics) => metrics,
-            Err(SearchError::Solve(error)) if error.kind() != crate::runtime::ErrorKind::Cancelled => {
+            Err(error @ (SearchError::Solve(_) | SearchError::Scheme(_))) if error.kind() != ErrorKind::Cancelled => {
                 tracing::info!(%error, what, "a repair cannot be carried out");
                 return Ok(None);
             }

@@ -1,6 +1,7 @@
 //! Learning, block after block.
 
 use super::cuts::cuts;
+use super::loss::{Loss, predictions};
 use super::measure::{better, distance, run};
 use super::network::{Network, Place};
 use super::parameters::{LearnedLayer, Parameters};
@@ -12,6 +13,7 @@ use crate::calibrate::observe::Observed;
 use crate::data::random::Random;
 use crate::data::{Dataset, Sample};
 use crate::execute::segment::{inputs, outputs};
+use crate::measure::outputs::Outputs;
 use crate::runtime::{ErrorKind, MACS_PER_SECOND, Runtime};
 use crate::scheme::Scheme;
 use crate::solve::block::{Learning, Reach};
@@ -34,9 +36,9 @@ const LATER: f32 = 0.3;
 const STREAM: u64 = 0x0062_6c6f_636b;
 
 /// Learns and solves block after block. What comes of it takes the place of what the layers were solved to if it brings the
-/// outputs nearer to those of the float network on samples held out.
+/// outputs nearer to those of the float network on samples held out. What the outputs hold says how predictions are compared.
 pub(crate) fn learn(
-    model: &Model,
+    (model, outputs_of_model): (&Model, &Outputs),
     scheme: &Scheme,
     (observed, solved): (&mut Observed, &mut Solved),
     data: &Dataset,
@@ -58,6 +60,19 @@ pub(crate) fn learn(
     let steps = steps(model, &layers, ends.len(), learning);
     let before = Network { model: model.clone(), observed: observed.clone(), solved: solved.clone() };
     let signals = signals(model, &ends, &start, runtime)?;
+    let judged = match learning.reach {
+        Reach::Block | Reach::Network => None,
+        Reach::Prediction => Some(Predictions {
+            losses: predictions(model, outputs_of_model, &start, signals.last().map_or(&[], Vec::as_slice), runtime)?,
+            names: outputs(model),
+            held_out: super::measure::run(
+                model,
+                Between { read: &inputs(model), written: &outputs(model) },
+                &start[fitted..],
+                runtime,
+            )?,
+        }),
+    };
     let mut run = Run {
         float: model,
         scheme,
@@ -66,6 +81,7 @@ pub(crate) fn learn(
         layers,
         ends,
         signals,
+        judged,
         fitted,
         network: before.clone(),
         learned: None,
@@ -110,6 +126,8 @@ pub(super) fn steps(model: &Model, layers: &[&Layer], blocks: usize, learning: L
     let pass = BATCH as f64 * macs / MACS_PER_SECOND;
     let each = match learning.reach {
         Reach::Block => PASSES * pass + OVERHEAD * blocks as f64,
+        // Half of the network for each block, forward in float and with its block quantized, and back.
+        Reach::Prediction => PASSES * pass * (0.5 * blocks as f64 + 1.0) + OVERHEAD * blocks as f64,
         // The float network runs along, and half of the network as often again while blocks are rounded.
         Reach::Network => 1.5 * ((PASSES + 1.0) * pass + OVERHEAD * blocks as f64),
     };
@@ -120,6 +138,14 @@ pub(super) fn steps(model: &Model, layers: &[&Layer], blocks: usize, learning: L
 struct Values {
     float: Vec<Sample>,
     quantized: Vec<Sample>,
+}
+
+/// The outputs of the network, where blocks learn by them too.
+struct Predictions {
+    losses: Vec<Loss>,
+    names: Vec<String>,
+    /// What the float network makes of the samples held out.
+    held_out: Vec<Sample>,
 }
 
 /// A walk through the blocks.
@@ -134,6 +160,7 @@ struct Run<'a> {
     ends: Vec<Vec<String>>,
     /// The mean square of each of them in the float network.
     signals: Vec<Vec<f64>>,
+    judged: Option<Predictions>,
     /// How many samples are learned from; the others, behind them, are held out.
     fitted: usize,
     /// The network as it is so far.
@@ -144,7 +171,7 @@ struct Run<'a> {
     runtime: &'a Runtime<'a>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Learns and solves a block, and goes on behind it. Says whether it was taken.
     fn block(&mut self, at: usize, read: &[String]) -> Result<bool, SolveError> {
         let written = self.ends[at].clone();
@@ -170,8 +197,8 @@ impl Run<'_> {
         Ok(taken)
     }
 
-    /// The network with a block that has learned and is solved, and the block's error on held-out samples before and
-    /// after; or why it does not learn.
+    /// The network with a block that has learned and is solved, and the error on held-out samples before and after, of the
+    /// block, or, where it learns by them, of the outputs with all behind it in float; or why it does not learn.
     fn solved(
         &mut self,
         at: usize,
@@ -180,7 +207,7 @@ impl Run<'_> {
     ) -> Result<Result<(Network, [f64; 2]), String>, SolveError> {
         let start = std::time::Instant::now();
         let learned = match self.learning.reach {
-            Reach::Block => self.learned(at, at..at + 1, between.read)?,
+            Reach::Block | Reach::Prediction => self.learned(at, at..at + 1, between.read)?,
             Reach::Network => self.learned(at, at..self.ends.len(), between.read)?,
         };
         let parameters = match learned {
@@ -190,24 +217,32 @@ impl Run<'_> {
         let learning = start.elapsed().as_secs_f64();
         let mut network = self.network.clone();
         network.take(&parameters);
-        let inside = network.layers_between(between, &self.values.quantized)?;
         let learns = |name: &str| parameters.layers.iter().any(|learned| learned.output == name);
-        let inside = |layer: &&&Layer| {
-            let name = self.float.graph.value(layer.output).name();
-            inside.contains(name) && learns(name)
-        };
-        let layers: Vec<&Layer> = self.layers.iter().filter(inside).copied().collect();
+        let mut layers = self.inside(between)?;
+        layers.retain(|layer| learns(self.float.graph.value(layer.output).name()));
         let place = Place { scheme: self.scheme, solver: self.solver, read: between.read, runtime: self.runtime };
         network.solve(&layers, place, &self.values.quantized[..self.fitted])?;
         tracing::debug!(learning, solving = start.elapsed().as_secs_f64() - learning, "seconds");
         let checked = |network: &Network| -> Result<f64, SolveError> {
             let samples = &self.values.quantized[self.fitted..];
             let found = run(&network.quantized(self.scheme)?, between, samples, self.runtime)?;
-            Ok(distance(&targets[self.fitted..], &found))
+            let Some(outputs) = self.judged.as_ref().filter(|_| at + 1 < self.ends.len()) else {
+                return Ok(distance(&targets[self.fitted..], &found));
+            };
+            // Layers behind the block were solved for what it was before: they would hide what it gains.
+            let behind = Between { read: between.written, written: &outputs.names };
+            Ok(distance(&outputs.held_out, &run(self.float, behind, &found, self.runtime)?))
         };
         let errors = [checked(&self.network)?, checked(&network)?];
         self.learned = Some(parameters).filter(|_| self.learning.reach == Reach::Network);
         Ok(Ok((network, errors)))
+    }
+
+    /// The layers of a block that may learn.
+    fn inside(&self, between: Between) -> Result<Vec<&'a Layer>, SolveError> {
+        let inside = self.network.layers_between(between, &self.values.quantized)?;
+        let written = |layer: &&&Layer| inside.contains(self.float.graph.value(layer.output).name());
+        Ok(self.layers.iter().filter(written).copied().collect())
     }
 
     /// Steps before a block is rounded.
@@ -223,15 +258,37 @@ impl Run<'_> {
         if at > 0 && self.learning.reach == Reach::Network { LATER } else { 1.0 }
     }
 
-    /// What the mean squared error of each value at the ends of some blocks counts: as much for the last of them as for all
-    /// others.
-    fn weights(&self, blocks: Range<usize>) -> Vec<f64> {
+    /// The values by which some blocks learn, with how each is compared: those at their ends, the last of which count as
+    /// much as all others, and the outputs where predictions count.
+    fn compared(&self, blocks: Range<usize>) -> (Vec<String>, Vec<Loss>) {
+        let last = blocks.end == self.ends.len();
+        if let Some(outputs) = self.judged.as_ref().filter(|_| last) {
+            return (outputs.names.clone(), outputs.losses.clone());
+        }
         let others = (blocks.len() - 1).max(1) as f64;
         let of_end = |end: usize| {
             let share = if end + 1 == blocks.end { 1.0 } else { 1.0 / others };
-            self.signals[end].iter().map(move |signal| share / signal.max(f64::MIN_POSITIVE))
+            self.signals[end].iter().map(move |&signal| Loss::relative(share, signal))
         };
-        blocks.clone().flat_map(of_end).collect()
+        let mut losses: Vec<Loss> = blocks.clone().flat_map(of_end).collect();
+        let mut names = self.ends[blocks].concat();
+        if let Some(outputs) = &self.judged {
+            names.extend(outputs.names.iter().cloned());
+            losses.extend(&outputs.losses);
+        }
+        (names, losses)
+    }
+
+    /// The network as it is so far with its activations quantized: all, or those that nodes read which write something of
+    /// the names given.
+    fn relaxed(&self, inside: Option<&HashSet<String>>) -> Result<Relaxed, SolveError> {
+        let Network { model, observed, .. } = &self.network;
+        let graph = &model.graph;
+        let writes = |node| {
+            let mut written = graph.node(node).outputs().iter().flatten();
+            inside.is_none_or(|names| written.any(|&value| names.contains(graph.value(value).name())))
+        };
+        Relaxed::of(model, self.scheme, observed, writes)
     }
 
     /// What some blocks learn by the values behind each of them, or why they do not. `at` is the first of them.
@@ -241,8 +298,14 @@ impl Run<'_> {
         blocks: Range<usize>,
         read: &[String],
     ) -> Result<Result<Parameters, String>, SolveError> {
-        let weights = self.weights(blocks.clone());
-        let written = self.ends[blocks].concat();
+        // What learns by predictions is one block: whatever is behind it is in float.
+        let inside = match (&self.judged, self.ends[blocks.clone()].last()) {
+            (Some(_), Some(written)) => {
+                Some(self.network.layers_between(Between { read, written }, &self.values.quantized)?)
+            }
+            _ => None,
+        };
+        let (written, compared) = self.compared(blocks);
         let between = Between { read, written: &written };
         let [Some(float), Some(first)] = [self.values.float.first(), self.values.quantized.first()] else {
             return Ok(Err("there are no samples".to_owned()));
@@ -252,15 +315,16 @@ impl Run<'_> {
         if !Part::takes(&target) {
             return Ok(Err("what it writes is not all floats".to_owned()));
         }
-        let Relaxed { model, quantizers } = Relaxed::new(&self.network.model, self.scheme, &self.network.observed)?;
-        let part = Part::new(&model, &quantizers, between, [first, &target], &weights, self.runtime)?;
+        let Relaxed { model, quantizers } = self.relaxed(inside.as_ref())?;
+        let part = Part::new(&model, &quantizers, between, [first, &target], &compared, self.runtime)?;
         let parameters = if let Some(parameters) = self.learned.take() {
             parameters.within(|value| part.has(value))
         } else {
             let mut layers = Vec::new();
             for layer in &self.layers {
-                let inside = part.has(model.graph.value(layer.output).name());
-                layers.extend(if inside { LearnedLayer::new(&model, layer)? } else { None });
+                let output = model.graph.value(layer.output).name();
+                let learns = part.has(output) && inside.as_ref().is_none_or(|names| names.contains(output));
+                layers.extend(if learns { LearnedLayer::new(&model, layer)? } else { None });
             }
             Parameters::new(layers, part.quantizers())
         };

@@ -1,4 +1,4 @@
-//! Layers that learn by gradients with their activations quantized, then `gram`: the solvers `block` and `distill`.
+//! Layers that learn by gradients with their activations quantized, then `gram`: the solvers `block`, `distill` and `pd-quant`.
 //!
 //! Rounding activations to few bits costs more than rounding weights, and no closed form makes up for it. BRECQ (Li et al.,
 //! arXiv 2102.05426) learns what minimises the error behind each block of a network, with all layers of the block
@@ -24,6 +24,7 @@
 
 mod cuts;
 mod learning;
+mod loss;
 mod measure;
 mod network;
 mod parameters;

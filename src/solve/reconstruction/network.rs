@@ -2,7 +2,7 @@
 
 use super::parameters::Parameters;
 use super::part::Between;
-use super::relaxed::{Owner, Relaxed, round};
+use super::relaxed::{Owner, Relaxed};
 use crate::calibrate::observe::Observed;
 use crate::data::{Dataset, Sample};
 use crate::execute::ExecuteError;
@@ -12,7 +12,7 @@ use crate::execute::walk::before_quantizer;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
-use crate::solve::{SolveError, Solver, StatisticsCollector};
+use crate::solve::{LayerStatistics, SolveError, Solver, StatisticsCollector};
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 use std::collections::HashSet;
@@ -63,27 +63,36 @@ impl Network {
         Ok(written.map(|value| graph.value(value).name().to_owned()).collect())
     }
 
+    /// Statistics of what a layer reads in two networks, each with what the block reads in it.
+    fn statistics(
+        &self,
+        layer: &Layer,
+        place: Place,
+        networks: [(&Model, &[Sample]); 2],
+    ) -> Result<LayerStatistics, SolveError> {
+        let [(first, samples), (second, others)] = networks;
+        let segments = [in_front_of(first, layer, place, samples)?, in_front_of(second, layer, place, others)?];
+        let empty = StatisticsCollector::new(place.solver.statistics(), &self.model, layer, samples.len())?;
+        let mut total = empty.clone();
+        let visit = |sums: &mut StatisticsCollector, at: usize, [x, x_hat]: [Ran; 2]| -> Result<(), SolveError> {
+            let float = x.values(0).map_err(ExecuteError::from)?;
+            let quantized = x_hat.values(0).map_err(ExecuteError::from)?;
+            Ok(sums.observe(at, &float, &quantized, x.shape(0), None)?)
+        };
+        let merge = |part: StatisticsCollector| -> Result<(), SolveError> { Ok(total.merge(part)?) };
+        let [first, second] = segments.each_ref().map(|segment| Pool::new(segment, place.runtime));
+        let data = [samples, others].map(|samples| Dataset::stored(samples.to_vec()));
+        fold_pair([&first, &second], [&data[0], &data[1]], &place.runtime.silent(), || empty.clone(), visit, merge)?;
+        Ok(total.finish())
+    }
+
     /// Solves the layers of a block in turn, so that they compute what they do with float weights. `samples` are what the
     /// block reads.
     pub(super) fn solve(&mut self, layers: &[&Layer], place: Place, samples: &[Sample]) -> Result<(), SolveError> {
-        let Relaxed { model: mut learned, quantizers } = Relaxed::new(&self.model, place.scheme, &self.observed)?;
-        round(&mut learned, &quantizers)?;
+        let learned = Relaxed::rounded(&self.model, place.scheme, &self.observed)?;
         for layer in layers {
             let quantized = self.quantized(place.scheme)?;
-            let empty = StatisticsCollector::new(place.solver.statistics(), &self.model, layer, samples.len())?;
-            let mut total = empty.clone();
-            let segments =
-                [in_front_of(&learned, layer, place, samples)?, in_front_of(&quantized, layer, place, samples)?];
-            let [first, second] = segments.each_ref().map(|segment| Pool::new(segment, place.runtime));
-            let visit = |sums: &mut StatisticsCollector, at: usize, [x, x_hat]: [Ran; 2]| -> Result<(), SolveError> {
-                let float = x.values(0).map_err(ExecuteError::from)?;
-                let quantized = x_hat.values(0).map_err(ExecuteError::from)?;
-                Ok(sums.observe(at, &float, &quantized, x.shape(0), None)?)
-            };
-            let merge = |part: StatisticsCollector| -> Result<(), SolveError> { Ok(total.merge(part)?) };
-            let data = Dataset::stored(samples.to_vec());
-            fold_pair([&first, &second], [&data; 2], &place.runtime.silent(), || empty.clone(), visit, merge)?;
-            let statistics = total.finish();
+            let statistics = self.statistics(layer, place, [(&learned, samples), (&quantized, samples)])?;
             let Self { model, observed, .. } = &*self;
             let rounded = solve_layer(model, place.scheme, observed, layer, place.solver, Some(&statistics))?;
             self.solved.insert(layer.name.clone(), rounded);

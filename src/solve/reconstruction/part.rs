@@ -1,12 +1,12 @@
 //! One block: its loss, and the gradients of that by what is learned.
 //!
-//! With v what the block writes and t what it writes in the float network, the loss of a sample is
-//! `‖v − t‖² / E‖t‖²`, summed over the values written. It is part of the graph that is differentiated. Gradients by
-//! weights are products of the gradient g behind a layer and the columns x̂ that it reads, `∂L/∂W = Σ g·x̂ᵀ`; those by
+//! The loss of a sample compares what the block writes with what it writes in the float network ([`super::loss`]). It is
+//! part of the graph that is differentiated. Gradients by weights are products of the gradient g behind a layer and the columns x̂ that it reads, `∂L/∂W = Σ g·x̂ᵀ`; those by
 //! the step s of a quantizer y = s·q(x/s) are those of LSQ (arXiv 1902.08153):
 //!
 //! `∂L/∂ ln s = Σ g·(y − x)` inside the range, `Σ g·y` outside.
 
+use super::loss::Loss;
 use super::parameters::{Gradients, Parameters};
 use super::relaxed::{Quantizer, round};
 use crate::data::{Array, Dataset, Sample};
@@ -28,7 +28,7 @@ pub(super) struct Part {
     base: Model,
     /// Names of the losses.
     losses: Vec<String>,
-    /// The shape of each loss, and what the square of one of its elements counts.
+    /// The shape of each loss, and what one of its elements counts.
     shares: Vec<(Vec<usize>, f32)>,
     /// The quantizers of the block, those that are not learned too.
     quantizers: Vec<Quantizer>,
@@ -50,14 +50,14 @@ pub(super) struct Between<'a> {
 }
 
 impl Part {
-    /// The block between some values. `first` and `targets` are those of one sample, and `weights` what the mean square of
-    /// each error counts.
+    /// The block between some values. `first` and `targets` are those of one sample, and `compared` says how each value
+    /// written is.
     pub(super) fn new(
         relaxed: &Model,
         quantizers: &[Quantizer],
         between: Between,
         [first, targets]: [&Sample; 2],
-        weights: &[f64],
+        compared: &[Loss],
         runtime: &Runtime,
     ) -> Result<Self, SolveError> {
         let segment = Segment::between(relaxed, between.read, first, between.written)?;
@@ -69,16 +69,15 @@ impl Part {
         base.graph.set_inputs(typed);
         base.graph.clear_value_info();
         let (mut losses, mut shares) = (Vec::new(), Vec::new());
-        for ((name, target), &weight) in between.written.iter().zip(&targets.arrays).zip(weights) {
+        for ((name, target), loss) in between.written.iter().zip(&targets.arrays).zip(compared) {
             let Some(written) = base.graph.find(name) else { continue };
             let wanted = base.graph.add_value(&format!("{name}_target"));
             base.graph.add_input(wanted, fixed(target));
-            let error = base.graph.add_op("Sub", &[Some(written), Some(wanted)], Vec::new(), &format!("{name}_error"));
-            let loss = base.graph.add_op("Mul", &[Some(error), Some(error)], Vec::new(), &format!("{name}_loss"));
-            base.graph.set_type(loss, fixed(target));
-            base.graph.add_output(loss);
-            losses.push(base.graph.value(loss).name().to_owned());
-            shares.push((target.shape().to_vec(), (weight / target.len().max(1) as f64) as f32));
+            let compared = loss.write(&mut base.graph, [written, wanted], name);
+            base.graph.set_type(compared, fixed(target));
+            base.graph.add_output(compared);
+            losses.push(base.graph.value(compared).name().to_owned());
+            shares.push((target.shape().to_vec(), loss.share(target)));
         }
         runtime.backend().infer(&base).map_err(ExecuteError::from)?.annotate(&mut base);
         let own = |quantizer: &&Quantizer| base.graph.find(&quantizer.written).is_some();

@@ -11,7 +11,6 @@ use crate::solve::SolveError;
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Absorbed, Placement, Role};
 use msq_passes::ir::{Graph, Model, NodeId, NodeProto, TensorProto, Use, ValueId};
-use std::collections::HashMap;
 
 /// Whose quantizer it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,17 +54,37 @@ pub(super) struct Relaxed {
 impl Relaxed {
     /// Of a float network, with the quantizers that the scheme places in it.
     pub(super) fn new(model: &Model, scheme: &Scheme, observed: &Observed) -> Result<Self, SolveError> {
+        Self::of(model, scheme, observed, |_| true)
+    }
+
+    /// The same with rounding: activations are quantized, weights are not.
+    pub(super) fn rounded(model: &Model, scheme: &Scheme, observed: &Observed) -> Result<Model, SolveError> {
+        let Self { mut model, quantizers } = Self::new(model, scheme, observed)?;
+        round(&mut model, &quantizers)?;
+        Ok(model)
+    }
+
+    /// Of a float network, with quantizers in front of those readers that `reads` says yes to.
+    pub(super) fn of(
+        model: &Model,
+        scheme: &Scheme,
+        observed: &Observed,
+        reads: impl Fn(NodeId) -> bool,
+    ) -> Result<Self, SolveError> {
         let placement = &scheme.placement;
         let mut relaxed = Self { model: model.clone(), quantizers: Vec::new() };
-        let mut behind: HashMap<ValueId, ValueId> = HashMap::new();
         for root in placement.roots().filter(|&root| model.graph.constant(root).is_none()) {
             let name = model.graph.value(root).name().to_owned();
             let Some(&grid) = observed.activations.get(&name) else { continue };
-            let readers = readers(placement, &model.graph, root);
+            let mut readers = readers(placement, &model.graph, root);
+            readers.retain(|reader| reads(reader.node));
+            if readers.is_empty() {
+                continue;
+            }
             let free = !scheme.is_given(root) && placement.bound_of(&model.graph, root).is_none();
-            behind.insert(root, relaxed.insert(root, grid, &readers, Owner::Value(name), free));
+            relaxed.insert(root, grid, &readers, Owner::Value(name), free);
         }
-        for layer in placement.layers() {
+        for layer in placement.layers().filter(|layer| reads(layer.node)) {
             let Some(&grid) = observed.requantized.get(&layer.name) else { continue };
             let reader = Use { node: layer.node, slot: 1 - layer.weight_slot };
             let Some(read) = relaxed.model.graph.node(layer.node).input(reader.slot) else { continue };
@@ -75,14 +94,7 @@ impl Relaxed {
         Ok(relaxed)
     }
 
-    fn insert(
-        &mut self,
-        read: ValueId,
-        grid: ActivationQuantizer,
-        readers: &[Use],
-        owner: Owner,
-        free: bool,
-    ) -> ValueId {
+    fn insert(&mut self, read: ValueId, grid: ActivationQuantizer, readers: &[Use], owner: Owner, free: bool) {
         let graph = &mut self.model.graph;
         let name = graph.value(read).name().to_owned();
         let mut quantizer =
@@ -103,7 +115,6 @@ impl Relaxed {
         graph.value(written).name().clone_into(&mut quantizer.written);
         quantizer.ends = [low, high].map(|bound| graph.value(bound).name().to_owned());
         self.quantizers.push(quantizer);
-        written
     }
 }
 

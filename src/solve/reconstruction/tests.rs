@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use super::learning::{learn, steps};
-use super::measure::better;
+use super::loss::{Loss, predictions};
+use super::measure::{better, run};
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::{Relaxed, round};
 use crate::data::{Array, Sample};
+use crate::execute::masks::Masks;
 use crate::execute::tests::RandomNetwork;
+use crate::measure::outputs::Outputs;
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::solve::block::{Learning, Reach};
@@ -73,8 +76,13 @@ impl RandomNetwork {
         let gram = Network { model, observed, solved };
         let Network { model, mut observed, mut solved } = gram.clone();
         let now = (&mut observed, &mut solved);
-        learn(&model, &self.scheme, now, &self.data, (&solver, learning), &runtime).unwrap();
+        learn((&model, &self.scores()), &self.scheme, now, &self.data, (&solver, learning), &runtime).unwrap();
         [gram, Network { model, observed, solved }]
+    }
+
+    /// The output, taken for class scores.
+    fn scores(&self) -> Outputs {
+        Outputs::of(&self.model, &["y=scores".parse().unwrap()], Masks::default(), 0).unwrap()
     }
 
     fn layer(&self, name: &str) -> &Layer {
@@ -101,7 +109,8 @@ fn gradients_are_slopes_of_the_loss() {
         samples.iter().map(join).collect::<Vec<_>>()
     };
     let part = |model: &Model| {
-        Part::new(model, &relaxed.quantizers, between, [&samples[0], &target], &[1.0 / 0.7], &runtime).unwrap()
+        Part::new(model, &relaxed.quantizers, between, [&samples[0], &target], &[Loss::squares(1.0 / 0.7)], &runtime)
+            .unwrap()
     };
     let whole = part(&relaxed.model);
     let layer = LearnedLayer::new(&relaxed.model, case.layer("head")).unwrap().unwrap();
@@ -126,6 +135,91 @@ fn gradients_are_slopes_of_the_loss() {
     }
 }
 
+/// The divergence of scores and of probabilities is what its definition says, and moves as its gradient says.
+#[test]
+fn predictions_are_compared_by_their_divergence() {
+    let probabilities = RESIDUAL
+        .replace("[head] y = Gemm <transB = 1> (t8, d)", "[head] t9 = Gemm <transB = 1> (t8, d)\n y = Softmax (t9)");
+    let runtime = Runtime::with_threads(1);
+    for (source, temperature) in [(RESIDUAL, 4.0), (&probabilities[..], 1.0)] {
+        let case = network(source, 16, ActivationBits::Bits(8));
+        let samples: Vec<Sample> = (0..4).map(|at| case.data.sample(at).unwrap()).collect();
+        let losses = predictions(&case.model, &case.scores(), &samples, &[1.0], &runtime).unwrap();
+        let (read, written) = (["x".to_owned()], ["y".to_owned()]);
+        let between = Between { read: &read, written: &written };
+        let logits = [0.3, -0.5, 0.1, 0.0, 2.0];
+        let softmax = |values: &[f32]| {
+            let powers: Vec<f64> = values.iter().map(|&v| f64::from(v / temperature).exp()).collect();
+            powers.iter().map(|power| power / powers.iter().sum::<f64>()).collect::<Vec<_>>()
+        };
+        let target =
+            if temperature > 1.0 { logits.to_vec() } else { softmax(&logits).iter().map(|&p| p as f32).collect() };
+        let target = Sample { arrays: vec![Array::from_f32(vec![1, 5], target).unwrap()] };
+        let part = |model: &Model| Part::new(model, &[], between, [&samples[0], &target], &losses, &runtime).unwrap();
+        let joined =
+            || samples.iter().map(|s| Sample { arrays: [&s.arrays[..], &target.arrays].concat() }).collect::<Vec<_>>();
+        let none = Parameters::new(Vec::new(), Vec::new());
+        let found = part(&case.model).error(&none, joined(), &runtime).unwrap();
+        let p = softmax(&logits);
+        let divergence = |sample: &Sample| {
+            let values =
+                run(&case.model, between, std::slice::from_ref(sample), &runtime).unwrap()[0].arrays[0].to_f32();
+            let q = if temperature > 1.0 { softmax(&values) } else { values.iter().map(|&v| f64::from(v)).collect() };
+            let squares =
+                values.iter().zip(target.arrays[0].to_f32()).map(|(y, t)| f64::from(y - t).powi(2)).sum::<f64>();
+            squares / 5.0 + 10.0 * p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f64>()
+        };
+        let wanted = samples.iter().map(divergence).sum::<f64>() / samples.len() as f64;
+        assert!((found - wanted).abs() < 1e-4 * wanted, "{found} is not {wanted}");
+        let layer = LearnedLayer::new(&case.model, case.layer("head")).unwrap().unwrap();
+        let whole = part(&case.model);
+        let parameters = whole.with_gradients(Parameters::new(vec![layer], Vec::new())).unwrap();
+        let backward = whole.backward(&parameters, &joined()[0]).unwrap();
+        let gradients = backward.gradients(&parameters, joined(), &runtime).unwrap();
+        let weights = case.weight(&case.model, "head");
+        for at in 0..weights.len() {
+            let moved = |by: f32| {
+                let mut weights = weights.clone();
+                weights[at] += by;
+                let mut model = case.model.clone();
+                model.graph.set_initializer(case.layer("head").weight, TensorProto::from_f32("", &[5, 4], &weights));
+                part(&model).error(&none, joined(), &runtime).unwrap()
+            };
+            let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+            let found = f64::from(gradients.weights[0][at]);
+            assert!((slope - found).abs() < 2e-3 * (0.1 + slope.abs()), "{at}: {slope} {found}");
+        }
+    }
+}
+
+/// Outputs that hold values are compared by squares relative to their own.
+#[test]
+fn values_are_compared_by_squares() {
+    let case = network(RESIDUAL, 16, ActivationBits::Bits(8));
+    let samples: Vec<Sample> = (0..4).map(|at| case.data.sample(at).unwrap()).collect();
+    let values = Outputs::of(&case.model, &["y=values".parse().unwrap()], Masks::default(), 0).unwrap();
+    let found = predictions(&case.model, &values, &samples, &[0.25], &Runtime::with_threads(1)).unwrap();
+    assert_eq!(found, [Loss::squares(4.0)]);
+}
+
+/// Behind a block that learns by predictions nothing is quantized.
+#[test]
+fn quantizers_stand_in_front_of_the_readers_asked_for() {
+    let case = network(RESIDUAL, 16, ActivationBits::Bits(3));
+    let second = case.layer("second").node;
+    let relaxed = Relaxed::of(&case.model, &case.scheme, &case.observed, |node| node == second).unwrap();
+    // One of the value, and one of the layer alone.
+    let graph = &relaxed.model.graph;
+    let mut read = graph.node(second).input(0).unwrap();
+    for quantizer in relaxed.quantizers.iter().rev() {
+        assert_eq!(graph.value(read).name(), quantizer.written);
+        assert_eq!(graph.value(read).uses().len(), 1);
+        read = graph.node(graph.value(read).producer().unwrap().0).input(0).unwrap();
+    }
+    assert_eq!(graph.value(read).name(), "t1");
+    assert_eq!(graph.nodes().filter(|(_, node)| node.is("Clip")).count(), relaxed.quantizers.len());
+}
+
 /// Once weights and steps have moved, gradients are those of the network as it is then.
 #[test]
 fn gradients_follow_what_is_learned() {
@@ -140,7 +234,9 @@ fn gradients_follow_what_is_learned() {
         (0..4).map(join).collect::<Vec<_>>()
     };
     let first = case.data.sample(0).unwrap();
-    let part = Part::new(&relaxed.model, &relaxed.quantizers, between, [&first, &target], &[1.0], &runtime).unwrap();
+    let part =
+        Part::new(&relaxed.model, &relaxed.quantizers, between, [&first, &target], &[Loss::squares(1.0)], &runtime)
+            .unwrap();
     let layers = ["first", "second", "third", "head"];
     let layers = layers.map(|name| LearnedLayer::new(&relaxed.model, case.layer(name)).unwrap().unwrap());
     let mut parameters = part.with_gradients(Parameters::new(layers.to_vec(), part.quantizers())).unwrap();
@@ -194,11 +290,19 @@ fn a_network_that_learns_is_nearer_on_samples_held_out() {
     assert_ne!(gram.observed.requantized, learned.observed.requantized);
 }
 
+#[test]
+fn predictions_are_nearer_on_samples_held_out() {
+    let case = network(RESIDUAL, 160, ActivationBits::Bits(2));
+    let [gram, learned] = case.solved(Reach::Prediction, 40, 2);
+    assert_eq!(nearer(&case, [&gram, &learned]), [true, false]);
+    assert_ne!(gram.observed.requantized, learned.observed.requantized);
+}
+
 /// What is learned is taken only where it is nearer; else all stays as it was.
 #[test]
 fn what_is_farther_is_not_taken() {
     let case = network(RESIDUAL, 48, ActivationBits::Bits(2));
-    for reach in [Reach::Block, Reach::Network] {
+    for reach in [Reach::Block, Reach::Prediction, Reach::Network] {
         // At this rate weights are lost.
         let [gram, learned] = case.solved_at(reach, 4, 2, 10.0);
         assert_eq!(nearer(&case, [&gram, &learned]), [false, false], "{reach:?}");
@@ -212,7 +316,7 @@ fn what_is_farther_is_not_taken() {
 #[test]
 fn what_is_learned_does_not_depend_on_threads() {
     let case = network(RESIDUAL, 48, ActivationBits::Bits(2));
-    for reach in [Reach::Block, Reach::Network] {
+    for reach in [Reach::Block, Reach::Prediction, Reach::Network] {
         let [one, three] = [1, 3].map(|threads| case.solved(reach, 12, threads)[1].clone());
         for layer in ["first", "second", "third", "head"] {
             assert_eq!(one.solved[layer].layer, three.solved[layer].layer, "{reach:?} {layer}");
@@ -232,7 +336,9 @@ fn blocks_without_a_gradient_stay() {
     let (read, written) = (["t1".to_owned()], ["t3".to_owned()]);
     let between = Between { read: &read, written: &written };
     let sample = Sample { arrays: vec![Array::from_f32(vec![1, 8], vec![0.5; 8]).unwrap()] };
-    let part = Part::new(&model, &quantizers, between, [&sample, &sample], &[1.0], &Runtime::with_threads(1)).unwrap();
+    let part =
+        Part::new(&model, &quantizers, between, [&sample, &sample], &[Loss::squares(1.0)], &Runtime::with_threads(1))
+            .unwrap();
     let layer = LearnedLayer::new(&model, case.layer("second")).unwrap().unwrap();
     let reason = part.with_gradients(Parameters::new(vec![layer], part.quantizers())).unwrap_err();
     assert!(reason.contains("operator Atan has no gradient rule"), "{reason}");
@@ -261,4 +367,7 @@ fn time_is_counted_work() {
     assert_eq!(of(Some(0.0)), 0);
     let [whole, half] = [of(Some(6.0)), of(Some(3.0))];
     assert!(whole > 50 && whole < 1_000 && whole.abs_diff(2 * half) <= 1, "{whole} {half}");
+    let [block, prediction] = [Reach::Block, Reach::Prediction]
+        .map(|reach| steps(&case.model, &layers, 3, Learning { reach, steps: 1_000_000, ..learning(Some(60.0)) }));
+    assert!((1..block).contains(&prediction), "{prediction} of {block}: for each block, half of the network runs");
 }
