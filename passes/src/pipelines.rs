@@ -214,11 +214,9 @@ pub enum Form {
     },
     /// On integers up to the sum, as `ConvInteger`.
     Integer,
-    /// As QDQ, but for products with weights in blocks: `MatMulNBits` of onnxruntime.
-    NBits {
-        /// Bits of these weights by layer name; 8 for those without an entry.
-        bits: IndexMap<String, u8>,
-    },
+    /// As QDQ, but for products with weights in blocks, `MatMulNBits` of onnxruntime, and tables in blocks,
+    /// `GatherBlockQuantized`.
+    NBits(FuseNBits),
 }
 
 /// What [`finish`] makes of a QDQ graph.
@@ -241,26 +239,27 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
     let Finish { packings, functions, form, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
-        Form::Qdq | Form::Integer | Form::NBits { .. } => (false, false),
+        Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
     };
     let integer = form == Form::Integer;
-    let nbits = if let Form::NBits { bits } = form { Some(bits) } else { None };
+    let nbits = if let Form::NBits(fuse) = form { Some(fuse) } else { None };
     Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
         .with(
             RestoreActivations,
             "after `insert-qdq`, whose quantizers stand between the nodes of what runs on integers; before \
              `share-constants`, as it drops constants",
         )
+        .with_if(
+            nbits.is_some(),
+            "format = nbits",
+            nbits.unwrap_or_default(),
+            "before `share-weights`, which finds the words of a table and of the product tied to it alike; before \
+             `pack-weights`, which makes other types of the integers",
+        )
         .with(
             ShareWeights,
             "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \
              `pack-weights`, so that what is shared is packed once",
-        )
-        .with_if(
-            nbits.is_some(),
-            "format = nbits",
-            FuseNBits { bits: nbits.unwrap_or_default() },
-            "before `pack-weights`, which makes other types of the integers",
         )
         .with_if(
             !packings.is_empty(),

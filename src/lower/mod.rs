@@ -5,7 +5,7 @@ use crate::scheme::options::{Float16, Format};
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto};
 use msq_passes::pipelines::{self, Finish, Form};
-use msq_passes::{CleanNames, Declined, HalfPrecision, Magnitude, PassError, PassObserver};
+use msq_passes::{CleanNames, Declined, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver};
 use std::collections::HashSet;
 
 /// Names that a file no longer has.
@@ -88,10 +88,11 @@ pub(crate) fn finish(
         Format::Qdq => Form::Qdq,
         Format::Qlinear => Form::Qlinear { contrib: scheme.target.contrib },
         Format::Integer => Form::Integer,
-        Format::Nbits => Form::NBits { bits: bits_of_blocks(scheme) },
+        Format::Nbits => Form::NBits(FuseNBits { bits: bits_of_blocks(scheme), tables: bits_of_tables(scheme) }),
     };
     let (mut packings, functions) = (scheme.packings.clone(), output.functions);
-    if let Form::NBits { bits } = &form {
+    if let Form::NBits(FuseNBits { bits, .. }) = &form {
+        // Tables that are not fused are packed.
         packings.retain(|name, _| !bits.contains_key(name));
     }
     let wanted = Finish { packings, functions, form, half_scales: output.half_scales, strip };
@@ -103,6 +104,12 @@ pub(crate) fn finish(
     let nodes = strip.then(labels);
     pipelines::rename(names).observed(observer).run(model)?;
     Ok((Shortened { values, nodes }, halved))
+}
+
+/// Bits of the tables that have one scale per block, by name.
+fn bits_of_tables(scheme: &Scheme) -> IndexMap<String, u8> {
+    let tables = scheme.stored.iter().filter(|weight| weight.block.is_some());
+    tables.map(|table| (table.name.clone(), scheme.stored_plan(table).weights.width())).collect()
 }
 
 /// Bits of the weights that have one scale per block, by layer name.

@@ -4,7 +4,8 @@
 //! uint8 with the same values: whoever reads them casts or scales them.
 
 use super::{
-    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, matmul, nbits, suppression, wide,
+    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, suppression,
+    wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
@@ -147,7 +148,9 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
                 format!("the engine does not know `{inner}`, which is in the function of node `{label}`"),
             ));
         }
-        if !known(node.domain(), node.op()) && !nbits::is_replaced(&model.graph, node) {
+        let graph = &model.graph;
+        let replaced = || nbits::is_replaced(graph, node) || lookup::is_replaced(graph, node);
+        if !known(node.domain(), node.op()) && !replaced() {
             let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
             return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
         }
@@ -219,6 +222,7 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
         copy.graph.set_initializer(value, tensor);
     }
     dequantize::fold(&mut copy);
+    lookup::fold(&mut copy);
     nbits::fold(&mut copy);
     attention::lower(&mut copy)?;
     suppression::widen(&mut copy);

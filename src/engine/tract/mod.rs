@@ -14,6 +14,7 @@ mod dequantize;
 mod facts;
 mod fake_quantize;
 mod load;
+mod lookup;
 mod matmul;
 mod nbits;
 mod own;
