@@ -8,7 +8,7 @@
 //! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations};
+use crate::form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -228,6 +228,8 @@ pub struct Finish {
     pub functions: bool,
     /// How operators compute.
     pub form: Form,
+    /// Recurrent layers that quantize what they read at run time.
+    pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
     pub half_scales: bool,
     /// Whether the file is to be as small as it can be.
@@ -236,7 +238,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, recurrent, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -260,6 +262,13 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             ShareWeights,
             "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \
              `pack-weights`, so that what is shared is packed once",
+        )
+        .with_if(
+            !recurrent.nodes.is_empty(),
+            "act-bits = dynamic",
+            recurrent,
+            "after `store-constants`, which writes integers of recurrent weights; before `pack-weights`, which may store them \
+             in fewer bits",
         )
         .with_if(
             !packings.is_empty(),

@@ -5,7 +5,7 @@ use crate::scheme::options::{Float16, Format};
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto};
 use msq_passes::pipelines::{self, Finish, Form};
-use msq_passes::{CleanNames, Declined, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver};
+use msq_passes::{CleanNames, Declined, FuseLstm, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver};
 use std::collections::HashSet;
 
 /// Names that a file no longer has.
@@ -95,7 +95,8 @@ pub(crate) fn finish(
         // Tables that are not fused are packed.
         packings.retain(|name, _| !bits.contains_key(name));
     }
-    let wanted = Finish { packings, functions, form, half_scales: output.half_scales, strip };
+    let recurrent = FuseLstm { nodes: scheme.recurrent_at_run_time().collect() };
+    let wanted = Finish { packings, functions, form, recurrent, half_scales: output.half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     let names = CleanNames { strip };

@@ -221,6 +221,12 @@ impl Scheme {
         self.is_weight_only(layer) && self.layer_plan(layer).activations == ActivationBits::Dynamic
     }
 
+    /// Names of the recurrent nodes that are to quantize at run time what they read.
+    pub(crate) fn recurrent_at_run_time(&self) -> impl Iterator<Item = String> {
+        let dynamic = |weight: &&StoredWeight| self.stored_plan(weight).activations == ActivationBits::Dynamic;
+        self.stored.iter().filter(dynamic).flat_map(|weight| &weight.readers).cloned()
+    }
+
     /// Whether a layer computes on integers.
     pub(crate) fn is_on_integers(&self, layer: &Layer) -> bool {
         self.placement.nodes.contains_key(&layer.node)
@@ -368,7 +374,14 @@ fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
         }
         None => named.or(of_all).unwrap_or_default().without_blocks(),
     };
-    LayerPlan { activations: ActivationBits::Float, ..entry }
+    // The only operator beside the layers that quantizes at run time what it reads.
+    let dynamic = weight.kind == StoredKind::Recurrent && weight.op == "LSTM";
+    let activations = if dynamic && entry.activations == ActivationBits::Dynamic {
+        ActivationBits::Dynamic
+    } else {
+        ActivationBits::Float
+    };
+    LayerPlan { activations, ..entry }
 }
 
 /// What the plan says of a table that may have blocks.

@@ -4,8 +4,8 @@
 //! uint8 with the same values: whoever reads them casts or scales them.
 
 use super::{
-    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, suppression,
-    wide,
+    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, recurrent,
+    suppression, wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
@@ -149,7 +149,8 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
             ));
         }
         let graph = &model.graph;
-        let replaced = || nbits::is_replaced(graph, node) || lookup::is_replaced(graph, node);
+        let replaced =
+            || nbits::is_replaced(graph, node) || lookup::is_replaced(graph, node) || recurrent::is_replaced(node);
         if !known(node.domain(), node.op()) && !replaced() {
             let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
             return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
@@ -224,6 +225,7 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
     dequantize::fold(&mut copy);
     lookup::fold(&mut copy);
     nbits::fold(&mut copy);
+    recurrent::lower(&mut copy);
     attention::lower(&mut copy)?;
     suppression::widen(&mut copy);
     if to_run {

@@ -19,6 +19,7 @@ mod matmul;
 mod nbits;
 mod own;
 mod plan;
+mod recurrent;
 mod suppression;
 mod tensor;
 mod typed;

@@ -110,6 +110,7 @@ impl<'a, F: InferredFacts> QuantizedGraph<'a, F> {
                 "MatMulInteger",
                 "QGemm",
                 "DynamicQuantizeLinear",
+                "DynamicQuantizeLSTM",
                 "MatMulNBits",
                 "GatherBlockQuantized",
             ];
