@@ -17,7 +17,7 @@ pub(crate) struct Shortened {
     pub(crate) nodes: Option<Vec<String>>,
 }
 
-/// What became float16.
+/// What became float16 or bfloat16.
 #[derive(Debug)]
 pub(crate) struct Halved {
     /// How many nodes compute in it.
@@ -41,6 +41,7 @@ pub(crate) fn half_precision(
     let on_integers = scheme.placement.nodes.keys().map(|&node| float.graph.node(node).label(&float.graph).to_owned());
     wanted.map(|wanted| HalfPrecision {
         computation: wanted == Float16::All,
+        bfloat16: wanted == Float16::Bfloat16,
         quantizers: scheme.target.half_quantizers,
         on_integers: on_integers.collect(),
         magnitudes: magnitudes.clone(),
@@ -70,7 +71,8 @@ fn halve(
     let records = pipelines::halve(Some(halves)).observed(observer).run(model)?;
     let declined = records.into_iter().flat_map(|record| record.outcome.declined).filter(|d| is_own(&d.site)).collect();
     let constants = model.graph.initializers().map(|(_, tensor)| tensor);
-    let constants: Vec<&TensorProto> = constants.filter(|t| t.element_type() == Some(DataType::Float16)).collect();
+    let is_half = |tensor: &&TensorProto| matches!(tensor.element_type(), Some(DataType::Float16 | DataType::Bfloat16));
+    let constants: Vec<&TensorProto> = constants.filter(is_half).collect();
     let bytes = constants.iter().filter_map(|tensor| tensor.byte_count()).sum();
     Ok(Halved { nodes, constants: constants.len(), bytes, declined })
 }

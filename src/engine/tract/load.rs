@@ -1,7 +1,7 @@
 //! From our model to tract's. The bridge is the file format itself: tract's own messages lack fields of ours.
 //!
-//! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
-//! uint8 with the same values: whoever reads them casts or scales them.
+//! tract has no elements narrower than a byte, and none of bfloat16. Initializers of INT4, UINT4, INT2 and UINT2 are handed
+//! over as int8 and uint8 with the same values, those of bfloat16 as floats: whoever reads them casts or scales them.
 
 use super::{
     attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, recurrent,
@@ -214,11 +214,18 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
     let mut copy = model.clone();
     LoadConstants.run(&mut copy).map_err(EngineError::load)?;
     CompleteNodes.run(&mut copy).map_err(EngineError::load)?;
-    let unreadable = |tensor: &TensorProto| tensor.is_external() || Narrow::of(tensor).is_some();
+    let is_brain = |tensor: &TensorProto| tensor.element_type() == Some(DataType::Bfloat16);
+    let unreadable = |tensor: &TensorProto| tensor.is_external() || Narrow::of(tensor).is_some() || is_brain(tensor);
     let values: Vec<ValueId> = copy.graph.initializers().filter(|(_, t)| unreadable(t)).map(|(v, _)| v).collect();
     for value in values {
         let Some(tensor) = copy.graph.initializer(value) else { continue };
         let loaded = model.loaded(tensor)?.into_owned();
+        if is_brain(&loaded) {
+            let floats = loaded.to_f32().map_err(EngineError::load)?;
+            let shape = loaded.shape().map_err(EngineError::load)?;
+            copy.graph.set_initializer(value, TensorProto::from_f32(loaded.name(), &shape, &floats));
+            continue;
+        }
         let tensor = Narrow::of(&loaded).map_or_else(|| Ok(loaded.clone()), |narrow| narrow.widen(&loaded))?;
         copy.graph.set_initializer(value, tensor);
     }
