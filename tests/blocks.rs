@@ -143,6 +143,106 @@ fn onnxruntime_runs_what_is_written() {
     }
 }
 
+/// A table whose rows are looked up, with rows of whole blocks, one without, and products, one of them with the table.
+fn embedded(tied: bool) -> Network {
+    let last = if tied { "q = Transpose <perm = [1, 0]> (t) y = MatMul (r, q)" } else { "y = MatMul (r, o)" };
+    let own = if tied { "" } else { ", float[64,200] o = {}" };
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\" : 17]> network (int64[N,5] x) => (float[N,5,200] y)
+         <float[200,64] t = {{}}, float[120,40] u = {{}}, float[40,64] b = {{}}, float[64,64] a = {{}}{own}>
+         {{ e = Gather (t, x)
+            f = Gather (u, x)
+            [up] g = MatMul (f, b)
+            h = Add (e, g)
+            [fc] s = MatMul (h, a)
+            r = Relu (s)
+            {last} }}"
+    );
+    let ids: Vec<u8> = (0..64 * 5_u64).flat_map(|i| (i * 2_654_435_761 % 120).to_le_bytes()).collect();
+    Network::new(&text, Npy::new("<i8", &[64, 5], &ids))
+}
+
+fn count(model: &Path, op: &str) -> usize {
+    operators(model).iter().filter(|found| *found == op).count()
+}
+
+#[test]
+fn tables_are_stored_in_blocks_of_rows() {
+    let network = embedded(false);
+    let files = ["4", "4 --format nbits", "8 --format nbits", "2 --format nbits"]
+        .map(|flags| quantized(&network, &format!("--granularity block:32 --weight-bits {flags}")));
+    let [qdq, nbits, eight, two] = &files;
+    assert_eq!(files.each_ref().map(|file| count(file, "GatherBlockQuantized")), [0, 1, 1, 1]);
+    let bits = |file: &Path| {
+        let model = msq_onnx::load(file).unwrap();
+        let (_, node) = model.graph.nodes().find(|(_, node)| node.op() == "GatherBlockQuantized").unwrap();
+        [node.int("bits"), node.int("block_size")]
+    };
+    // Tables have 4 bits at least.
+    assert_eq!([nbits, eight, two].map(|file| bits(file)), [4, 8, 4].map(|bits| [Some(bits), Some(32)]));
+    // The other table has no whole blocks and one scale per row.
+    assert_eq!(count(nbits, "Gather"), 2, "{:?}", operators(nbits));
+    let said = msq(args!["compare", qdq, nbits, "--calib", &network.data]).ok().stdout;
+    assert!(said.contains("output     equal"), "{said}");
+    assert!(sqnr(&network, eight) > sqnr(&network, nbits) + 10.0);
+    let out = network.scratch.out("reported.onnx");
+    let run = msq(args![
+        &network.float,
+        "-o",
+        out,
+        "--calib",
+        &network.data,
+        "--granularity",
+        "block:32",
+        "--weight-bits",
+        "4",
+        "--json"
+    ]);
+    let said = run.ok().json();
+    let stored = said["stored"].as_array().unwrap().iter();
+    let stored: Vec<_> = stored.map(|weight| (weight["name"].as_str(), weight["weight_bits"].as_u64())).collect();
+    assert_eq!(stored, [(Some("t"), Some(4)), (Some("u"), Some(8))], "{said}");
+    assert_eq!(said["plan"]["layers"]["t"]["granularity"], "block:32", "{}", said["plan"]);
+    assert_eq!(said["plan"]["layers"]["u"]["weights"], 8, "{}", said["plan"]);
+}
+
+/// A table that the last product reads too is stored once.
+#[test]
+fn tied_tables_are_stored_once() {
+    let [tied, own] = [true, false].map(embedded);
+    for flags in ["", "--format nbits"] {
+        let flags = format!("--granularity block:32 --weight-bits 4 {flags}");
+        let [once, twice] = [&tied, &own].map(|network| quantized(network, &flags));
+        let [less, more] = [&once, &twice].map(|file| std::fs::metadata(file).unwrap().len());
+        assert!(less + 200 * 64 / 2 < more, "{flags}: {less} {more}");
+        assert!(sqnr(&tied, &once) > 12.0, "{flags}");
+    }
+}
+
+#[test]
+fn onnxruntime_looks_rows_up_in_blocks() {
+    if python().is_none() {
+        return;
+    }
+    for tied in [true, false] {
+        let network = embedded(tied);
+        let files = ["", "--format nbits"]
+            .map(|flags| quantized(&network, &format!("--granularity block:32 --weight-bits 4 {flags}")));
+        let runs: Vec<(&Path, &Path)> =
+            [&network.float].into_iter().chain(&files).map(|file| (file.as_path(), network.data.as_path())).collect();
+        let ran = ran("survey", &runs).unwrap();
+        for (file, run) in files.iter().zip(&ran[1..]) {
+            let found = decibels(&ran[0].outputs["y"], &run.outputs["y"]);
+            let own = sqnr(&network, file);
+            assert!(found > 12.0 && (found - own).abs() < 2.0, "{}: {found}, {own} in our engine", file.display());
+        }
+        let fused = check_model(args!["fusion", &files[1]]).unwrap();
+        let ops = &fused["ops"]["com.microsoft"];
+        let found = ["GatherBlockQuantized", "MatMulNBits"].map(|op| ops[op].as_u64());
+        assert_eq!(found, [Some(1), Some(3)], "{fused}");
+    }
+}
+
 /// A form of the same function: our engine computes the same of both.
 #[test]
 fn both_forms_are_the_same_function() {

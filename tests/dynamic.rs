@@ -91,6 +91,51 @@ fn onnxruntime_fuses_them() {
     }
 }
 
+/// Recurrent layers, of which one is too small to be faster and one has no kernel.
+const RECURRENT: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
+network (float[N,6,24] x) => (float[N,6,2,64] y, float[N,1,16] z, float[N,1,64] v)
+<float[2,256,24] w = {}, float[2,256,64] r = {}, float[2,512] b = {}, float[1,64,24] s = {}, float[1,64,16] t = {},
+ float[1,192,24] p = {}, float[1,192,64] q = {}>
+{
+  steps = Transpose <perm = [1, 0, 2]> (x)
+  [large] l = LSTM <hidden_size = 64, direction = "bidirectional"> (steps, w, r, b)
+  y = Transpose <perm = [2, 0, 1, 3]> (l)
+  [small] o, h = LSTM <hidden_size = 16> (steps, s, t)
+  z = Transpose <perm = [1, 0, 2]> (h)
+  [gru] g, k = GRU <hidden_size = 64> (steps, p, q)
+  v = Transpose <perm = [1, 0, 2]> (k)
+}"#;
+
+#[test]
+fn recurrent_layers_quantize_what_they_read() {
+    let value = |i: u32| i.wrapping_mul(2_654_435_761) as f32 / u32::MAX as f32 - 0.5;
+    let samples = Npy::floats(&[32, 6, 24], &(0..32 * 6 * 24).map(value).collect::<Vec<f32>>());
+    let network = Network::new(RECURRENT, samples);
+    let files = ["--act-bits dynamic", "--act-bits dynamic --weight-bits 4 --solver round"]
+        .map(|flags| quantized(&network, flags));
+    for (file, least) in files.iter().zip([25.0, 8.0]) {
+        let found = operators(file);
+        let count = |op: &str| found.iter().filter(|found| *found == op).count();
+        assert_eq!(["DynamicQuantizeLSTM", "LSTM", "GRU"].map(count), [1, 1, 1], "{found:?}");
+        let said = msq(args!["compare", &network.float, file, "--calib", &network.data, "--json"]).ok().json();
+        assert!(said["agreement"]["sqnr"].as_f64() > Some(least), "{said}");
+    }
+    if python().is_none() {
+        return;
+    }
+    let all = [&network.float].into_iter().chain(&files);
+    let runs: Vec<(&Path, &Path)> = all.map(|file| (file.as_path(), network.data.as_path())).collect();
+    let ran = ran("survey", &runs).unwrap();
+    for (run, least) in ran[1..].iter().zip([25.0, 8.0]) {
+        for output in ["y", "z", "v"] {
+            let (float, found) = (&ran[0].outputs[output], &run.outputs[output]);
+            let noise: f64 = float.iter().zip(found).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            let signal: f64 = float.iter().map(|&v| f64::from(v).powi(2)).sum();
+            assert!(10.0 * (signal / noise).log10() > least, "{output}");
+        }
+    }
+}
+
 #[test]
 fn what_a_target_does_not_run_is_refused() {
     let network = network();

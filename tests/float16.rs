@@ -65,6 +65,28 @@ fn a_float_model_becomes_half_as_large_with_the_same_answers() {
     }
 }
 
+/// Numbers that float16 does not hold: bfloat16 does.
+#[test]
+fn bfloat16_has_the_range_of_float() {
+    let scratch = Scratch::new();
+    let float = digits("digits.onnx");
+    let (out, report) = written(&scratch, "brains.onnx", "--float16 bfloat16 --weight-bits float");
+    let model = msq_onnx::load(&out).unwrap();
+    let brains = model.graph.initializers().filter(|(_, t)| t.element_type() == Some(DataType::Bfloat16)).count();
+    assert!(brains >= 10 && halves(&out) == 0, "{brains}");
+    assert_eq!(report["float16"]["constants"].as_u64(), Some(brains as u64));
+    let [before, after] = ["float_bytes", "bytes"].map(|key| report[key].as_u64().unwrap());
+    assert!(after * 100 < before * 62, "{before} → {after}");
+    let lost = report["quality"]["lost"].as_f64().unwrap();
+    assert!(lost < 0.02, "{lost}");
+    // Our engine reads the file as well.
+    let said = msq(args!["compare", &float, &out, "--calib", digits("calib.npz"), "--json"]).ok().json();
+    assert!(said["agreement"].is_object(), "{said}");
+    if let Some(apart) = difference(&float, &out, &digits("test.npz")) {
+        assert!(apart > 0.0 && apart < 8.0 * ROUNDED, "{apart}");
+    }
+}
+
 /// Integers stay what they are, and the runtime finds its patterns.
 #[test]
 fn beside_integers_only_float_becomes_float16() {

@@ -19,7 +19,7 @@ mod quantize;
 mod target;
 mod tidy;
 
-pub use form::{FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations};
+pub use form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations};
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};
 pub use pass::{

@@ -8,7 +8,7 @@
 //! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations};
+use crate::form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -214,11 +214,9 @@ pub enum Form {
     },
     /// On integers up to the sum, as `ConvInteger`.
     Integer,
-    /// As QDQ, but for products with weights in blocks: `MatMulNBits` of onnxruntime.
-    NBits {
-        /// Bits of these weights by layer name; 8 for those without an entry.
-        bits: IndexMap<String, u8>,
-    },
+    /// As QDQ, but for products with weights in blocks, `MatMulNBits` of onnxruntime, and tables in blocks,
+    /// `GatherBlockQuantized`.
+    NBits(FuseNBits),
 }
 
 /// What [`finish`] makes of a QDQ graph.
@@ -230,6 +228,8 @@ pub struct Finish {
     pub functions: bool,
     /// How operators compute.
     pub form: Form,
+    /// Recurrent layers that quantize what they read at run time.
+    pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
     pub half_scales: bool,
     /// Whether the file is to be as small as it can be.
@@ -238,18 +238,25 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, recurrent, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
-        Form::Qdq | Form::Integer | Form::NBits { .. } => (false, false),
+        Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
     };
     let integer = form == Form::Integer;
-    let nbits = if let Form::NBits { bits } = form { Some(bits) } else { None };
+    let nbits = if let Form::NBits(fuse) = form { Some(fuse) } else { None };
     Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
         .with(
             RestoreActivations,
             "after `insert-qdq`, whose quantizers stand between the nodes of what runs on integers; before \
              `share-constants`, as it drops constants",
+        )
+        .with_if(
+            nbits.is_some(),
+            "format = nbits",
+            nbits.unwrap_or_default(),
+            "before `share-weights`, which finds the words of a table and of the product tied to it alike; before \
+             `pack-weights`, which makes other types of the integers",
         )
         .with(
             ShareWeights,
@@ -257,10 +264,11 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
              `pack-weights`, so that what is shared is packed once",
         )
         .with_if(
-            nbits.is_some(),
-            "format = nbits",
-            FuseNBits { bits: nbits.unwrap_or_default() },
-            "before `pack-weights`, which makes other types of the integers",
+            !recurrent.nodes.is_empty(),
+            "act-bits = dynamic",
+            recurrent,
+            "after `store-constants`, which writes integers of recurrent weights; before `pack-weights`, which may store them \
+             in fewer bits",
         )
         .with_if(
             !packings.is_empty(),

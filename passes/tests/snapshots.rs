@@ -82,6 +82,7 @@ fn halves(fields: &Fields) -> HalfPrecision {
         (name.to_owned(), Magnitude { largest: number(largest), below_infinite: number(below) })
     };
     HalfPrecision {
+        bfloat16: false,
         computation: fields.contains_key("computation"),
         quantizers: fields.contains_key("quantizers"),
         on_integers: words(fields.get("on-integers").unwrap_or(&"")).into_iter().collect(),

@@ -68,6 +68,33 @@ fn others_read_the_product() {
 }
 
 #[test]
+fn rows_in_blocks_get_their_shape_back() {
+    let lines = stored([4, 3], DataType::Float, "y = Gather<axis = -2>(t, i) z = Identity(u)");
+    assert_eq!(
+        lines,
+        [
+            "y_quantized = Gather(t, i)",
+            "z = Identity(u)",
+            "y_float = Cast(y_quantized)",
+            "y_scale = Gather(t_scale, i)",
+            "y_product = Mul(y_float, y_scale)",
+            "y = Reshape(y_product, y_shape)"
+        ]
+    );
+    // What is looked up along another axis, or by indices of unknown rank, is looked up in floats.
+    let other = "y = Gather<axis = 1>(t, i) z = Identity(t)";
+    let unknown = "j = Identity(i) y = Gather(t, j) z = Identity(t)";
+    for (body, lookup) in [(other, "y = Gather(t_dequantized_1, i)"), (unknown, "y = Gather(t_dequantized_1, j)")] {
+        let lines = stored([4, 3], DataType::Float, body);
+        for line in [lookup, "t_dequantized = Mul(t_float, t_scale)", "z = Identity(t_dequantized_1)"] {
+            assert!(lines.contains(&line.to_owned()), "{lines:?}");
+        }
+    }
+    let lines = stored([4, 3], DataType::Float16, "y = Gather(t, i) z = Identity(u)");
+    assert!(lines.contains(&"y = Cast(y_product_1)".to_owned()), "{lines:?}");
+}
+
+#[test]
 fn half_precision_stays() {
     let lines = stored([4, 1], DataType::Float16, "y = Gather(t, i) z = Identity(t)");
     assert!(lines.contains(&"y = Cast(y_product)".to_owned()), "{lines:?}");

@@ -3,12 +3,12 @@
 use super::measure::output_lines;
 use super::output::line;
 use super::search;
-use msq_onnx::WeightBits;
 use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::report::numbers::{self, bytes, count, counted};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
 use msq_onnx::report::{Document, HalfReport, Quality, Report, StoredReport};
+use msq_onnx::{Float16, WeightBits};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
 
@@ -36,7 +36,8 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     runs_as(&mut text, report);
     stores(&mut text, report);
     if let Some(halves) = &report.float16 {
-        float16(&mut text, halves);
+        let brains = report.options.output.float16 == Some(Float16::Bfloat16);
+        float16(&mut text, if brains { "bfloat16" } else { "float16" }, halves);
     }
     for (i, note) in report.notes.iter().enumerate() {
         line(&mut text, if i == 0 { "note" } else { "" }, note);
@@ -190,8 +191,8 @@ fn stores(text: &mut String, report: &Report) {
     }
 }
 
-/// What became float16, and what did not.
-fn float16(text: &mut String, halves: &HalfReport) {
+/// What became float16 or bfloat16, and what did not.
+fn float16(text: &mut String, head: &str, halves: &HalfReport) {
     let HalfReport { nodes, constants, bytes: size, left } = halves;
     let nodes = match nodes {
         0 => String::new(),
@@ -200,7 +201,7 @@ fn float16(text: &mut String, halves: &HalfReport) {
     };
     let constants = counted(*constants, "constant");
     let rest = if left.is_empty() { "" } else { "; stays float:" };
-    line(text, "float16", &format!("{nodes}{constants} of {}{rest}", bytes(*size as u64)));
+    line(text, head, &format!("{nodes}{constants} of {}{rest}", bytes(*size as u64)));
     for left in left.iter().take(8) {
         line(text, "", &format!("`{}`: {}", left.name, left.reason));
     }

@@ -5,7 +5,7 @@ use crate::scheme::options::{Float16, Format};
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto};
 use msq_passes::pipelines::{self, Finish, Form};
-use msq_passes::{CleanNames, Declined, HalfPrecision, Magnitude, PassError, PassObserver};
+use msq_passes::{CleanNames, Declined, FuseLstm, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver};
 use std::collections::HashSet;
 
 /// Names that a file no longer has.
@@ -17,7 +17,7 @@ pub(crate) struct Shortened {
     pub(crate) nodes: Option<Vec<String>>,
 }
 
-/// What became float16.
+/// What became float16 or bfloat16.
 #[derive(Debug)]
 pub(crate) struct Halved {
     /// How many nodes compute in it.
@@ -41,6 +41,7 @@ pub(crate) fn half_precision(
     let on_integers = scheme.placement.nodes.keys().map(|&node| float.graph.node(node).label(&float.graph).to_owned());
     wanted.map(|wanted| HalfPrecision {
         computation: wanted == Float16::All,
+        bfloat16: wanted == Float16::Bfloat16,
         quantizers: scheme.target.half_quantizers,
         on_integers: on_integers.collect(),
         magnitudes: magnitudes.clone(),
@@ -70,7 +71,8 @@ fn halve(
     let records = pipelines::halve(Some(halves)).observed(observer).run(model)?;
     let declined = records.into_iter().flat_map(|record| record.outcome.declined).filter(|d| is_own(&d.site)).collect();
     let constants = model.graph.initializers().map(|(_, tensor)| tensor);
-    let constants: Vec<&TensorProto> = constants.filter(|t| t.element_type() == Some(DataType::Float16)).collect();
+    let is_half = |tensor: &&TensorProto| matches!(tensor.element_type(), Some(DataType::Float16 | DataType::Bfloat16));
+    let constants: Vec<&TensorProto> = constants.filter(is_half).collect();
     let bytes = constants.iter().filter_map(|tensor| tensor.byte_count()).sum();
     Ok(Halved { nodes, constants: constants.len(), bytes, declined })
 }
@@ -88,13 +90,15 @@ pub(crate) fn finish(
         Format::Qdq => Form::Qdq,
         Format::Qlinear => Form::Qlinear { contrib: scheme.target.contrib },
         Format::Integer => Form::Integer,
-        Format::Nbits => Form::NBits { bits: bits_of_blocks(scheme) },
+        Format::Nbits => Form::NBits(FuseNBits { bits: bits_of_blocks(scheme), tables: bits_of_tables(scheme) }),
     };
     let (mut packings, functions) = (scheme.packings.clone(), output.functions);
-    if let Form::NBits { bits } = &form {
+    if let Form::NBits(FuseNBits { bits, .. }) = &form {
+        // Tables that are not fused are packed.
         packings.retain(|name, _| !bits.contains_key(name));
     }
-    let wanted = Finish { packings, functions, form, half_scales: output.half_scales, strip };
+    let recurrent = FuseLstm { nodes: scheme.recurrent_at_run_time().collect() };
+    let wanted = Finish { packings, functions, form, recurrent, half_scales: output.half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     let names = CleanNames { strip };
@@ -103,6 +107,12 @@ pub(crate) fn finish(
     let nodes = strip.then(labels);
     pipelines::rename(names).observed(observer).run(model)?;
     Ok((Shortened { values, nodes }, halved))
+}
+
+/// Bits of the tables that have one scale per block, by name.
+fn bits_of_tables(scheme: &Scheme) -> IndexMap<String, u8> {
+    let tables = scheme.stored.iter().filter(|weight| weight.block.is_some());
+    tables.map(|table| (table.name.clone(), scheme.stored_plan(table).weights.width())).collect()
 }
 
 /// Bits of the weights that have one scale per block, by layer name.

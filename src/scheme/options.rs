@@ -40,7 +40,7 @@ pub enum Format {
     Nbits,
 }
 
-/// What of a model becomes float16, besides what becomes integers.
+/// What of a model has 16 bits, besides what becomes integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize, JsonSchema)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[strum(serialize_all = "kebab-case")]
@@ -50,6 +50,8 @@ pub enum Float16 {
     Weights,
     /// Weights and computation, as far as operators have float16 and values fit it on the calibration data.
     All,
+    /// Weights alone, in bfloat16: the range of float32 and an error of up to 2⁻⁹ of each number.
+    Bfloat16,
 }
 
 /// What to do with nodes that the target runs on integers, but slower than in float.
@@ -206,8 +208,8 @@ pub struct OutputOptions {
     /// Keep scales and biases in single precision.
     #[cfg_attr(feature = "cli", arg(long))]
     pub full_scales: bool,
-    /// Store in float16 what stays float: weights, which runtimes make float32 again when they load the file, or all, to
-    /// compute in float16 as well, for GPUs and NPUs. Inputs and outputs keep their types.
+    /// Store in 16 bits what stays float: weights in float16 or bfloat16, which runtimes make float32 again when they load
+    /// the file, or all, to compute in float16 as well, for GPUs and NPUs. Inputs and outputs keep their types.
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHAT"))]
     pub float16: Option<Float16>,
     /// Whether names of inner values are shortened and node names dropped; where `None`, if weights are packed.

@@ -10,13 +10,17 @@ use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use super::widths::Widths;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::{Masks, masking};
-use crate::quant::GridSpec;
+use crate::quant::weight_grid::WeightGrid;
+use crate::quant::{BitRate, GridSpec};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
 use std::collections::HashSet;
 use std::sync::Arc;
+
+/// The fewest bits of an embedding table in blocks that the plan does not name.
+const LEAST_OF_TABLES: u8 = 4;
 
 /// Why a node that the plan leaves in float is left there.
 const PLANNED_FLOAT: &str = "it is float in the plan";
@@ -102,6 +106,9 @@ impl Scheme {
             .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
             .collect();
         let (mut stored, stored_float) = stored(model, plan, &selection);
+        for weight in &mut stored {
+            weight.block = table_block(model, plan, weight, &target);
+        }
         let nothing = placement.layers().next().is_none() && weight_only.is_empty() && stored.is_empty();
         if nothing && options.output.float16.is_none() {
             return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
@@ -120,15 +127,20 @@ impl Scheme {
         for weight in &mut stored {
             if let Some((twin, axis)) = twin(model, weight, &shared) {
                 weight.axes = vec![axis];
+                weight.block = None;
+                twins.insert(weight.name.clone(), twin);
+            } else if let Some((twin, block)) = twin_in_blocks(model, plan, weight, &in_blocks) {
+                weight.block = Some(block);
                 twins.insert(weight.name.clone(), twin);
             }
         }
         let mut packings = packings(placement.layers().chain(&weight_only), plan);
         let beside = stored.iter().filter(|weight| !twins.contains_key(&weight.name));
-        packings
-            .extend(beside.filter_map(|weight| {
-                Some((weight.name.clone(), stored_plan(plan, weight).packing(weight.weights())?))
-            }));
+        packings.extend(beside.filter_map(|weight| {
+            // Nothing reads their integers in fewer bits: they are unpacked like those of layers without blocks.
+            let unpacked = stored_plan(plan, weight).without_blocks();
+            Some((weight.name.clone(), unpacked.packing(weight.weights())?))
+        }));
         let encodings = Arc::clone(&options.scheme.encodings);
         let given = encodings.activation_bits(&model.graph, &placement);
         let widths = Widths::new(&model.graph, &placement, plan_of, &given);
@@ -207,6 +219,12 @@ impl Scheme {
     /// Whether a layer quantizes its input at run time.
     pub(crate) fn is_dynamic(&self, layer: &Layer) -> bool {
         self.is_weight_only(layer) && self.layer_plan(layer).activations == ActivationBits::Dynamic
+    }
+
+    /// Names of the recurrent nodes that are to quantize at run time what they read.
+    pub(crate) fn recurrent_at_run_time(&self) -> impl Iterator<Item = String> {
+        let dynamic = |weight: &&StoredWeight| self.stored_plan(weight).activations == ActivationBits::Dynamic;
+        self.stored.iter().filter(dynamic).flat_map(|weight| &weight.readers).cloned()
     }
 
     /// Whether a layer computes on integers.
@@ -343,12 +361,59 @@ fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWe
 }
 
 /// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits. An embedding table that
-/// the plan does not name has 8 bits at least: what is looked up is the input of all layers, and no solver makes up for its
-/// errors.
+/// the plan does not name has 8 bits at least, and 4 in blocks: what is looked up is the input of all layers, and no solver
+/// makes up for its errors.
 fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
     let named = plan.layers.get(&weight.name).copied();
     let of_all = plan.default.filter(|all| weight.kind != StoredKind::Embedding || all.weights == WeightBits::Float);
-    LayerPlan { activations: ActivationBits::Float, ..named.or(of_all).unwrap_or_default().without_blocks() }
+    let entry = match weight.block {
+        // Without zero points.
+        Some(block) => {
+            let entry = entry_in_blocks(plan, weight).unwrap_or_default().without_blocks();
+            LayerPlan { granularity: Some(Granularity::Block(block)), ..entry }
+        }
+        None => named.or(of_all).unwrap_or_default().without_blocks(),
+    };
+    // The only operator beside the layers that quantizes at run time what it reads.
+    let dynamic = weight.kind == StoredKind::Recurrent && weight.op == "LSTM";
+    let activations = if dynamic && entry.activations == ActivationBits::Dynamic {
+        ActivationBits::Dynamic
+    } else {
+        ActivationBits::Float
+    };
+    LayerPlan { activations, ..entry }
+}
+
+/// What the plan says of a table that may have blocks.
+fn entry_in_blocks(plan: &BitPlan, weight: &StoredWeight) -> Option<LayerPlan> {
+    let least = |all: LayerPlan| match all.weights {
+        WeightBits::Bits(rate) if rate < BitRate::whole(LEAST_OF_TABLES) => all.with_weight_bits(LEAST_OF_TABLES),
+        _ => all,
+    };
+    plan.layers.get(&weight.name).copied().or(plan.default.map(least))
+}
+
+/// The values of a row of a table that have one scale, where the plan asks for blocks of 4 or 8 bits and the target runs
+/// the forms in which tables are stored in blocks. Tables of float16 have one scale per row.
+fn table_block(model: &Model, plan: &BitPlan, weight: &StoredWeight, target: &Profile) -> Option<usize> {
+    let entry = entry_in_blocks(plan, weight)?;
+    let block = entry.block().filter(|&block| weight.has_blocks(block))?;
+    let whole = [4, 8].map(WeightBits::whole).contains(&entry.weights);
+    let float = model.graph.constant(weight.value)?.element_type() == Some(DataType::Float);
+    (whole && float && target.contrib && target.blocks.is_some()).then_some(block)
+}
+
+/// The layer in blocks along the rows of a table that reads the same weight, and the values in its blocks.
+fn twin_in_blocks(model: &Model, plan: &BitPlan, weight: &StoredWeight, layers: &[&Layer]) -> Option<(Twin, usize)> {
+    weight.block?;
+    let plan_of = |layer: &Layer| plan.layer(&layer.name).unwrap_or_default();
+    // Zero points of blocks do not go with a table.
+    let symmetric = layers.iter().filter(|layer| plan_of(layer).weight_grid() != WeightGrid::Asymmetric);
+    let fits = |layer: &Layer| plan_of(layer).block().filter(|&block| weight.has_blocks(block));
+    symmetric.filter_map(|&layer| Some((layer, fits(layer)?))).find_map(|(layer, block)| {
+        let (twin, axis) = twin(model, weight, &[layer])?;
+        (axis == 0).then_some((twin, block))
+    })
 }
 
 /// How each layer is packed, by name; layers with one byte per integer have no entry.

@@ -51,6 +51,8 @@ pub struct StoredWeight {
     pub float_bytes: usize,
     /// The axes along which scales lie.
     pub axes: Vec<usize>,
+    /// Values of a row that have a scale of their own, where whole blocks along the last axis of a table are to have one.
+    pub block: Option<usize>,
     /// Why it is better left in float; `None` where it is not.
     pub refusal: Option<&'static str>,
 }
@@ -61,9 +63,21 @@ impl StoredWeight {
         self.shape.iter().product()
     }
 
-    /// Shape of the scales: they broadcast over the weight.
+    /// Shape of the scales: they broadcast over the weight, or over blocks along its last axis.
     pub fn scale_shape(&self) -> Vec<usize> {
-        self.shape.iter().enumerate().map(|(axis, &n)| if self.axes.contains(&axis) { n } else { 1 }).collect()
+        let of_axes = self.shape.iter().enumerate().map(|(axis, &n)| if self.axes.contains(&axis) { n } else { 1 });
+        let mut shape: Vec<usize> = of_axes.collect();
+        if let (Some(block), Some(&columns), Some(scales)) = (self.block, self.shape.last(), shape.last_mut()) {
+            *scales = columns / block.max(1);
+        }
+        shape
+    }
+
+    /// Whether it is a table of rows, looked up by a `Gather`, that consist of several whole blocks of so many values.
+    pub fn has_blocks(&self, block: usize) -> bool {
+        let is_table = self.kind == StoredKind::Embedding && self.op == "Gather" && self.axes == [0];
+        let columns = if let [_, columns] = self.shape[..] { columns } else { 0 };
+        is_table && block > 1 && columns > block && columns.is_multiple_of(block)
     }
 
     /// Number of scales.
@@ -106,7 +120,8 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
         let name = if layer_names.contains(name) { format!("{name}_weight") } else { name.to_owned() };
         let Reading { kind, op, reader, axes, refusal } = reading;
         at.insert(value, found.len());
-        found.push(StoredWeight { name, kind, op, readers: vec![reader], value, shape, float_bytes, axes, refusal });
+        let readers = vec![reader];
+        found.push(StoredWeight { name, kind, op, readers, value, shape, float_bytes, axes, block: None, refusal });
     };
     let bytes = |tensor: &TensorProto| if tensor.is_float() { tensor.byte_count().unwrap_or_default() } else { 0 };
     let all: usize = graph.initializers().map(|(_, tensor)| bytes(tensor)).sum();
@@ -330,6 +345,18 @@ mod tests {
 <float[100, 80] t = {}, float[80, 100] u = {}> { y = Gather(t, i) z = Gather<axis = -1>(u, i) }";
         let embedding = |name: &str, axis| (name.to_owned(), StoredKind::Embedding, vec![axis], None);
         assert_eq!(found(body), [embedding("t", 0), embedding("u", 1)]);
+    }
+
+    #[test]
+    fn blocks_are_whole_and_lie_along_rows() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> g (int64[n] i) => (float[n, 96] y, float[96, n] z)
+<float[100, 96] t = {}, float[96, 100] u = {}> { y = Gather(t, i) z = Gather<axis = 1>(u, i) }";
+        let mut found = stored_weights(&import(text::parse(text).unwrap()).unwrap());
+        let fitting = |weight: &StoredWeight| [16, 32, 64, 96].map(|block| weight.has_blocks(block));
+        assert_eq!([fitting(&found[0]), fitting(&found[1])], [[true, true, false, false], [false; 4]]);
+        assert_eq!((found[0].scale_shape(), found[0].scales()), (vec![100, 1], 100));
+        found[0].block = Some(32);
+        assert_eq!((found[0].scale_shape(), found[0].scales()), (vec![100, 3], 300));
     }
 
     #[test]

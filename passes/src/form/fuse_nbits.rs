@@ -1,4 +1,5 @@
-//! Pass `fuse-nbits`: a product with a weight in blocks becomes `MatMulNBits` of onnxruntime.
+//! Pass `fuse-nbits`: a product with a weight in blocks becomes `MatMulNBits` of onnxruntime, and rows that are looked up in
+//! a table in blocks `GatherBlockQuantized`.
 //!
 //! ```text
 //! y = MatMul(x, DequantizeLinear<axis = 0, block_size>(q, s, z))   q [K, N], s and z [⌈K/block⌉, N]
@@ -11,10 +12,18 @@
 //! what onnxruntime makes of the pattern by itself when it loads a model, at opset 21 and with as many bits as there are
 //! element types. Written here it needs neither.
 //!
-//! Declined: a weight that is not constant, and blocks along another axis.
+//! ```text
+//! y = Reshape(Mul(Cast<float>(Gather(q, i)), Gather(s, i)), shape)   q [R, ⌈C/block⌉, block], s [R, ⌈C/block⌉, 1]
+//! y = com.microsoft.GatherBlockQuantized<bits, block_size, gather_axis = 0, quantize_axis = 1>(B, i, scales)
+//! ```
+//!
+//! B is `[R, C·bits/8]`, the same u of a row from the low end of each byte, scales are `[R, ⌈C/block⌉]`; the kernel computes
+//! (u − 2^(b−1))·s for the rows i alone. A table and a product tied to it have the same bytes then.
+//!
+//! Declined: a weight that is not constant, blocks along another axis, and a table with readers that are no such lookups.
 
 use crate::analysis::quantized::is_dequantizer;
-use crate::ir::{AttributeProto, Model, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::{packed, transposed};
 use indexmap::IndexMap;
@@ -25,11 +34,13 @@ const CONTRIB: &str = "com.microsoft";
 /// The level at which onnxruntime rounds activations to 8 bits.
 const INT8: i64 = 4;
 
-/// Fuses products with weights in blocks.
-#[derive(Clone, Debug, Default)]
+/// Fuses products with weights in blocks, and lookups in tables in blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FuseNBits {
     /// Bits of the weight by layer name; 8 for those without an entry.
     pub bits: IndexMap<String, u8>,
+    /// Bits of the tables to fuse, by tensor name.
+    pub tables: IndexMap<String, u8>,
 }
 
 impl Pass for FuseNBits {
@@ -38,7 +49,7 @@ impl Pass for FuseNBits {
     }
 
     fn about(&self) -> &'static str {
-        "products with weights in blocks become MatMulNBits of onnxruntime"
+        "products and lookups with weights in blocks become MatMulNBits and GatherBlockQuantized of onnxruntime"
     }
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
@@ -52,7 +63,15 @@ impl Pass for FuseNBits {
                 None => {}
             }
         }
-        if !sites.is_empty() && model.opset(CONTRIB).is_none() {
+        let mut tables = Vec::new();
+        for (name, &bits) in &self.tables {
+            match Table::new(model, name, bits)? {
+                Some(Ok(table)) => tables.push(table),
+                Some(Err(reason)) => outcome.decline(name, reason),
+                None => {}
+            }
+        }
+        if !(sites.is_empty() && tables.is_empty()) && model.opset(CONTRIB).is_none() {
             model.set_opset(CONTRIB, 1);
         }
         let mut written: IndexMap<ValueId, Vec<Option<ValueId>>> = IndexMap::new();
@@ -74,7 +93,103 @@ impl Pass for FuseNBits {
             graph.add_node(proto, &inputs, &[output]);
             outcome.count();
         }
+        // After the products, whose kernels want their words as initializers: `share-weights` keeps the first of equal ones.
+        for table in tables {
+            table.write(&mut model.graph);
+            outcome.count();
+        }
         Ok(outcome)
+    }
+}
+
+/// A table in blocks, and what takes its place.
+struct Table {
+    held: ValueId,
+    lookups: Vec<RowLookup>,
+    integers: TensorProto,
+    scales: TensorProto,
+    attributes: Vec<AttributeProto>,
+}
+
+/// Nodes that look rows up and dequantize them.
+struct RowLookup {
+    nodes: Vec<NodeId>,
+    name: String,
+    indices: ValueId,
+    output: ValueId,
+}
+
+impl Table {
+    /// `None` where there is no such table in blocks; a reason where something else reads it.
+    fn new(model: &Model, name: &str, bits: u8) -> Result<Option<Result<Self, String>>, PassError> {
+        let graph = &model.graph;
+        let Some(held) = graph.find(name) else { return Ok(None) };
+        let Some(tensor) = model.constant(held).transpose()? else { return Ok(None) };
+        let (&[rows, blocks, block], Some(DataType::Int8)) = (&tensor.shape()?[..], tensor.element_type()) else {
+            return Ok(None);
+        };
+        let mut scale = None;
+        let readers = graph.value(held).uses();
+        let lookups: Option<Vec<RowLookup>> =
+            readers.iter().map(|read| RowLookup::new(graph, read.node, &mut scale)).collect();
+        let scales = scale.and_then(|value| model.constant(value)).transpose()?;
+        let (Some(lookups), Some(scales)) = (lookups, scales) else {
+            return Ok(Some(Err("not all that reads it looks rows up".to_owned())));
+        };
+        if scales.shape()? != [rows, blocks, 1] || !graph.value(held).captures().is_empty() {
+            return Ok(Some(Err("its scales are no initializer, one per block".to_owned())));
+        }
+        let integers: Vec<u8> = tensor.to_i64()?.into_iter().map(|q| unsigned(q, bits)).collect();
+        let words = packed(&integers, bits);
+        let width = words.len() / rows.max(1);
+        let attributes =
+            [("bits", i64::from(bits)), ("block_size", block as i64), ("gather_axis", 0), ("quantize_axis", 1)];
+        Ok(Some(Ok(Self {
+            held,
+            lookups,
+            integers: TensorProto::from_u8(&format!("{name}_words"), &[rows, width], &words),
+            scales: TensorProto::from_f32(&format!("{name}_scales"), &[rows, blocks], &scales.to_f32()?),
+            attributes: attributes.map(|(name, value)| AttributeProto::int(name, value)).to_vec(),
+        })))
+    }
+
+    fn write(self, graph: &mut Graph) {
+        let words = graph.add_initializer(self.integers);
+        let scales = graph.add_initializer(self.scales);
+        for lookup in self.lookups {
+            lookup.nodes.iter().for_each(|&node| graph.remove_node(node));
+            let mut proto = NodeProto::of("GatherBlockQuantized", &lookup.name, self.attributes.clone());
+            proto.domain = Some(CONTRIB.to_owned());
+            graph.add_node(proto, &[Some(words), Some(lookup.indices), Some(scales)], &[Some(lookup.output)]);
+        }
+        graph.remove_value(self.held);
+    }
+}
+
+impl RowLookup {
+    /// That of a `Gather` from a table, whose scales are those found before, if any were.
+    fn new(graph: &Graph, gather: NodeId, scale: &mut Option<ValueId>) -> Option<Self> {
+        let node = graph.node(gather);
+        let alone = |id: NodeId, op: &str| {
+            let reader = graph.only_use(graph.node(id).output(0)?)?;
+            (graph.node(reader.node).is(op) && reader.slot == 0).then_some(reader.node)
+        };
+        let rows = |node: &Node| node.is("Gather") && node.int_or("axis", 0) == 0;
+        let indices = node.input(1).filter(|_| rows(node))?;
+        let cast = alone(gather, "Cast")?;
+        let product = alone(cast, "Mul")?;
+        let reshape = alone(product, "Reshape")?;
+        let (gathered, _) = graph.value(graph.node(product).input(1)?).producer()?;
+        let of_scales = graph.node(gathered);
+        let same_rows = rows(of_scales) && of_scales.input(1) == Some(indices);
+        graph.only_use(of_scales.output(0)?).filter(|_| same_rows)?;
+        let own = of_scales.input(0)?;
+        if *scale.get_or_insert(own) != own {
+            return None;
+        }
+        let nodes = vec![gather, cast, gathered, product, reshape];
+        let output = graph.node(reshape).output(0)?;
+        Some(Self { nodes, name: node.name().to_owned(), indices, output })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Passes that choose the operators and types of a QDQ graph: on integers, in float16.
 
+mod fuse_lstm;
 mod fuse_nbits;
 mod fuse_qlinear;
 mod half_precision;
 mod lower_integer;
 mod restore_activations;
 
+pub use fuse_lstm::FuseLstm;
 pub use fuse_nbits::FuseNBits;
 pub use fuse_qlinear::FuseQlinear;
 pub use half_precision::{HalfPrecision, Magnitude};

@@ -8,9 +8,16 @@
 //! y = Mul(Cast<float>(Gather(W, i)), Gather(W_scale, i))
 //! ```
 //!
-//! Scales along an axis behind the one that is looked up are not looked up: they broadcast over the result. All other
-//! readers, sub-graphs among them, read `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when they load the
-//! model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
+//! Scales along an axis behind the one that is looked up are not looked up: they broadcast over the result. A table with one
+//! scale per block of consecutive values of a row is stored with blocks as an axis of their own, `[rows, blocks, block]` and
+//! scales `[rows, blocks, 1]`; what is looked up along axis 0 gets its shape back:
+//!
+//! ```text
+//! y = Reshape(Mul(Cast<float>(Gather(W, i)), Gather(W_scale, i)), [0, …, columns])
+//! ```
+//!
+//! All other readers, sub-graphs among them, and lookups in blocks by indices of unknown rank, read
+//! `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when they load the model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
 //!
 //! Of a float16 tensor the product is cast to float16. The integers take the name of the float tensor. Declined: a
 //! constant that is a graph output, or that nothing reads.
@@ -29,7 +36,8 @@ pub struct StoredTensor {
     pub integers: Integers,
     /// Scales.
     pub scales: Vec<f32>,
-    /// Shape of the scales, as many axes as the tensor has: its length along axes with scales, else 1.
+    /// Shape of the scales, as many axes as the tensor has: its length along axes with scales, else 1. Along the last axis it
+    /// may be the number of blocks of equal length that have a scale each.
     pub scale_shape: Vec<usize>,
 }
 
@@ -81,24 +89,39 @@ fn write(graph: &mut Graph, value: ValueId, stored: &StoredTensor) -> Result<(),
     let fits = stored.integers.len() == shape.iter().product::<usize>()
         && stored.scales.len() == stored.scale_shape.iter().product::<usize>()
         && stored.scale_shape.len() == shape.len()
-        && stored.scale_shape.iter().zip(&shape).all(|(&scales, &n)| scales == 1 || scales == n);
+        && stored.scale_shape.iter().zip(&shape).enumerate().all(|(axis, (&scales, &n))| {
+            scales == 1 || scales == n || (axis + 1 == shape.len() && scales > 0 && n.is_multiple_of(scales))
+        });
     if !fits {
         let reason = format!("constant `{}`: integers or scales do not fit its shape {shape:?}", stored.tensor);
         return Err(PassError::Input(reason));
     }
     let element = graph.constant(value).and_then(TensorProto::element_type).unwrap_or(DataType::Float);
-    let integers = graph.add_initializer(stored.integers.to_tensor(&stored.tensor, &shape));
+    let block = block_of(&shape, &stored.scale_shape);
+    let (held, scale_shape) = match block {
+        None => (shape.clone(), stored.scale_shape.clone()),
+        Some(block) => (in_blocks(&shape, block), [&stored.scale_shape[..], &[1]].concat()),
+    };
+    let integers = graph.add_initializer(stored.integers.to_tensor(&stored.tensor, &held));
     let mut scales = Scales { stored, stem: stored.tensor.clone(), written: IndexMap::new() };
     for Use { node, slot } in graph.value(value).uses().to_vec() {
-        if let Some(form) = lookup(graph, node, slot, &stored.scale_shape) {
+        let form = match block {
+            None => lookup(graph, node, slot, &stored.scale_shape),
+            Some(_) => lookup_in_blocks(graph, node, slot, &shape, &scale_shape),
+        };
+        if let Some(form) = form {
             look_up(graph, node, (integers, element), form, &mut scales);
         }
     }
     if graph.is_used(value) {
-        let scale = scales.value(graph, &stored.scale_shape);
+        let scale = scales.value(graph, &scale_shape);
         let float = cast(graph, integers, DataType::Float, &format!("{}_float", stored.tensor));
         let name = format!("{}_dequantized", stored.tensor);
         let mut product = graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &name);
+        if block.is_some() {
+            let dims: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+            product = reshape(graph, product, &dims, &name);
+        }
         if element != DataType::Float {
             product = cast(graph, product, element, &name);
         }
@@ -107,6 +130,18 @@ fn write(graph: &mut Graph, value: ValueId, stored: &StoredTensor) -> Result<(),
     graph.remove_value(value);
     graph.rename(integers, &stored.tensor);
     Ok(())
+}
+
+/// Values in a block, where blocks along the last axis have scales.
+fn block_of(shape: &[usize], scale_shape: &[usize]) -> Option<usize> {
+    let (&columns, &blocks) = (shape.last()?, scale_shape.last()?);
+    (1 < blocks && blocks < columns).then(|| columns / blocks)
+}
+
+/// The shape with blocks of the last axis as an axis of their own.
+fn in_blocks(shape: &[usize], block: usize) -> Vec<usize> {
+    let (rows, columns) = shape.split_at(shape.len().saturating_sub(1));
+    [rows, &[columns.iter().product::<usize>() / block.max(1), block]].concat()
 }
 
 /// The scales as initializers, one for each shape that readers need.
@@ -132,6 +167,8 @@ enum Lookup {
     Gathered(i64),
     /// As they are, in this shape.
     Broadcast(Vec<usize>),
+    /// Scales of this shape by the same indices along axis 0; what is looked up gets this shape.
+    Blocks(Vec<usize>, Vec<i64>),
 }
 
 /// How a reader looks scales up, if it does.
@@ -152,6 +189,30 @@ fn lookup(graph: &Graph, node: NodeId, slot: usize, scale_shape: &[usize]) -> Op
     }
 }
 
+/// How a reader looks rows up that have one scale per block, if it does. The scales have an axis more than the table.
+fn lookup_in_blocks(
+    graph: &Graph,
+    node: NodeId,
+    slot: usize,
+    shape: &[usize],
+    scale_shape: &[usize],
+) -> Option<Lookup> {
+    let node = graph.node(node);
+    let along_rows = axis_of(node.int_or("axis", 0), shape.len()) == Some(0);
+    if !node.is("Gather") || slot != 0 || node.input(0) == node.input(1) || !along_rows {
+        return None;
+    }
+    let indices = node.input(1)?;
+    let rank = match graph.constant(indices) {
+        Some(tensor) => tensor.dims.len(),
+        None => graph.value(indices).shape()?.len(),
+    };
+    // Zeros stand for the lengths of the indices.
+    let columns = shape[1..].iter().map(|&n| n as i64);
+    let looked_up = std::iter::repeat_n(0, rank).chain(columns).collect();
+    Some(Lookup::Blocks(scale_shape.to_vec(), looked_up))
+}
+
 fn look_up(
     graph: &mut Graph,
     node: NodeId,
@@ -165,6 +226,7 @@ fn look_up(
     let looked_up = graph.add_value(&format!("{name}_quantized"));
     graph.set_output(node, 0, looked_up);
     let float = cast(graph, looked_up, DataType::Float, &format!("{name}_float"));
+    let mut steps = Vec::new();
     let scale = match form {
         Lookup::Broadcast(shape) => scales.value(graph, &shape),
         Lookup::Gathered(axis) => {
@@ -173,15 +235,36 @@ fn look_up(
             let attributes = if axis == 0 { Vec::new() } else { vec![AttributeProto::int("axis", axis)] };
             graph.add_op("Gather", &inputs, attributes, &format!("{name}_scale"))
         }
+        Lookup::Blocks(full, shape) => {
+            // The table has an axis more than it had: an axis counted from the end would be another one.
+            graph.remove_attribute(node, "axis");
+            let inputs = [Some(scales.value(graph, &full)), graph.node(node).input(1)];
+            let gathered = graph.add_op("Gather", &inputs, Vec::new(), &format!("{name}_scale"));
+            let shape = TensorProto::from_i64(&format!("{name}_shape"), &[shape.len()], &shape);
+            steps.push(("Reshape", Some(graph.add_initializer(shape)), Vec::new()));
+            gathered
+        }
     };
-    let label = format!("{name}_dequantize");
-    if element == DataType::Float {
-        let proto = NodeProto::of("Mul", &label, Vec::new());
-        graph.add_node(proto, &[Some(float), Some(scale)], &[Some(output)]);
-    } else {
-        let product = graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &format!("{name}_product"));
-        graph.add_node(NodeProto::of("Cast", &label, vec![to(element)]), &[Some(product)], &[Some(output)]);
+    steps.insert(0, ("Mul", Some(scale), Vec::new()));
+    if element != DataType::Float {
+        steps.push(("Cast", None, vec![to(element)]));
     }
+    let mut value = float;
+    let last = steps.len() - 1;
+    for (at, (op, operand, attributes)) in steps.into_iter().enumerate() {
+        let inputs: Vec<Option<ValueId>> = [Some(value)].into_iter().chain(operand.map(Some)).collect();
+        if at < last {
+            value = graph.add_op(op, &inputs, attributes, &format!("{name}_product"));
+        } else {
+            let proto = NodeProto::of(op, &format!("{name}_dequantize"), attributes);
+            graph.add_node(proto, &inputs, &[Some(output)]);
+        }
+    }
+}
+
+fn reshape(graph: &mut Graph, value: ValueId, dims: &[i64], name: &str) -> ValueId {
+    let shape = graph.add_initializer(TensorProto::from_i64(&format!("{name}_shape"), &[dims.len()], dims));
+    graph.add_op("Reshape", &[Some(value), Some(shape)], Vec::new(), name)
 }
 
 fn to(element: DataType) -> AttributeProto {

@@ -26,7 +26,7 @@ PlacementMode: TypeAlias = Literal["faster", "all"]
 SolverName: TypeAlias = str
 RoundingMode: TypeAlias = Literal["nearest", "stochastic"]
 Format: TypeAlias = Literal["qdq", "qlinear", "integer", "nbits"]
-Float16: TypeAlias = Literal["weights", "all"]
+Float16: TypeAlias = Literal["weights", "all", "bfloat16"]
 OutputChoice: TypeAlias = str
 LayerOp: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
 StoredKind: TypeAlias = Literal["embedding", "recurrent", "branch", "operator"]
@@ -203,8 +203,9 @@ class OutputOptions:
             outputs by less than a sixteenth of a step. So anyway where a weight has fewer than 8 bits and the
             target folds the casts, unless names are kept.
         full_scales: Keep scales and biases in single precision.
-        float16: Store in float16 what stays float: weights, which runtimes make float32 again when they load the
-            file, or all, to compute in float16 as well, for GPUs and NPUs. Inputs and outputs keep their types.
+        float16: Store in 16 bits what stays float: weights in float16 or bfloat16, which runtimes make float32
+            again when they load the file, or all, to compute in float16 as well, for GPUs and NPUs. Inputs and
+            outputs keep their types.
         strip_names: Whether names of inner values are shortened and node names dropped; where `None`, if weights
             are packed.
     """

@@ -1,10 +1,11 @@
 //! From our model to tract's. The bridge is the file format itself: tract's own messages lack fields of ours.
 //!
-//! tract has no elements narrower than a byte. Initializers of INT4, UINT4, INT2 and UINT2 are handed over as int8 and
-//! uint8 with the same values: whoever reads them casts or scales them.
+//! tract has no elements narrower than a byte, and none of bfloat16. Initializers of INT4, UINT4, INT2 and UINT2 are handed
+//! over as int8 and uint8 with the same values, those of bfloat16 as floats: whoever reads them casts or scales them.
 
 use super::{
-    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, matmul, nbits, suppression, wide,
+    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, recurrent,
+    suppression, wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
@@ -147,7 +148,10 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
                 format!("the engine does not know `{inner}`, which is in the function of node `{label}`"),
             ));
         }
-        if !known(node.domain(), node.op()) && !nbits::is_replaced(&model.graph, node) {
+        let graph = &model.graph;
+        let replaced =
+            || nbits::is_replaced(graph, node) || lookup::is_replaced(graph, node) || recurrent::is_replaced(node);
+        if !known(node.domain(), node.op()) && !replaced() {
             let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
             return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
         }
@@ -210,16 +214,25 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
     let mut copy = model.clone();
     LoadConstants.run(&mut copy).map_err(EngineError::load)?;
     CompleteNodes.run(&mut copy).map_err(EngineError::load)?;
-    let unreadable = |tensor: &TensorProto| tensor.is_external() || Narrow::of(tensor).is_some();
+    let is_brain = |tensor: &TensorProto| tensor.element_type() == Some(DataType::Bfloat16);
+    let unreadable = |tensor: &TensorProto| tensor.is_external() || Narrow::of(tensor).is_some() || is_brain(tensor);
     let values: Vec<ValueId> = copy.graph.initializers().filter(|(_, t)| unreadable(t)).map(|(v, _)| v).collect();
     for value in values {
         let Some(tensor) = copy.graph.initializer(value) else { continue };
         let loaded = model.loaded(tensor)?.into_owned();
+        if is_brain(&loaded) {
+            let floats = loaded.to_f32().map_err(EngineError::load)?;
+            let shape = loaded.shape().map_err(EngineError::load)?;
+            copy.graph.set_initializer(value, TensorProto::from_f32(loaded.name(), &shape, &floats));
+            continue;
+        }
         let tensor = Narrow::of(&loaded).map_or_else(|| Ok(loaded.clone()), |narrow| narrow.widen(&loaded))?;
         copy.graph.set_initializer(value, tensor);
     }
     dequantize::fold(&mut copy);
+    lookup::fold(&mut copy);
     nbits::fold(&mut copy);
+    recurrent::lower(&mut copy);
     attention::lower(&mut copy)?;
     suppression::widen(&mut copy);
     if to_run {

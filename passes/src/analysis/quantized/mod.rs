@@ -104,7 +104,16 @@ impl<'a, F: InferredFacts> QuantizedGraph<'a, F> {
     /// Whether there is anything quantized at all.
     pub(crate) fn is_quantized(&self) -> bool {
         self.graph.nodes().any(|(_, node)| {
-            let integers = ["QLinear", "ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantizeLinear", "MatMulNBits"];
+            let integers = [
+                "QLinear",
+                "ConvInteger",
+                "MatMulInteger",
+                "QGemm",
+                "DynamicQuantizeLinear",
+                "DynamicQuantizeLSTM",
+                "MatMulNBits",
+                "GatherBlockQuantized",
+            ];
             is_quantizer(node) || is_dequantizer(node) || integers.iter().any(|op| node.op().starts_with(op))
         })
     }

@@ -4,6 +4,9 @@
 //! `Cast(h)`: y = f(x, Cast(h)). Runtimes fold the cast when they load the model, and compute in float32. Scales and
 //! biases of quantizers and of nodes on integers are not touched: the integers were chosen for them.
 //!
+//! In *bfloat16*, w is rounded to 8 bits of precision, an error of 2⁻⁹ of each number at most, and has the range of float:
+//! nothing but numbers next to its end is declined. Nothing computes in bfloat16.
+//!
 //! *Computation.* A node computes in float16 if its operator has float16 in the operator set, and all that it reads and
 //! writes is known to fit: constants by their elements, other values by the magnitudes seen in calibration, with a factor
 //! of 2 to spare. It reads half(x) and writes half(y). Graph inputs and outputs keep their types, and every value that
@@ -29,7 +32,7 @@ mod write;
 
 use crate::ir::{DataType, Model, NodeId, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
-use half::f16;
+use half::{bf16, f16};
 use indexmap::{IndexMap, IndexSet};
 use judge::Judge;
 use std::collections::HashSet;
@@ -39,6 +42,8 @@ use std::collections::HashSet;
 pub struct HalfPrecision {
     /// Whether nodes compute in float16; otherwise only weights are stored so.
     pub computation: bool,
+    /// Whether weights that no node reads in float16 are bfloat16 instead.
+    pub bfloat16: bool,
     /// Whether the target runs quantizers with float16 scales.
     pub quantizers: bool,
     /// Names of the nodes that run on integers between quantizers.
@@ -120,17 +125,40 @@ impl HalfPrecision {
         for value in sites {
             let Some(tensor) = model.constant(value) else { continue };
             let tensor = tensor?.into_owned();
-            match halves(&tensor.to_f32()?, Huge::Refused) {
+            let floats = tensor.to_f32()?;
+            let rounded = if self.bfloat16 {
+                brains(&floats).map(Numbers::Brains)
+            } else {
+                halves(&floats, Huge::Refused).map(Numbers::Halves)
+            };
+            match rounded {
                 // Rounded before, by a run that simulated.
-                Ok(halves) if self.simulated && same(&halves, &tensor.to_f32()?) => {}
-                Ok(halves) => {
-                    write::weight(&mut model.graph, value, &halves, self.simulated)?;
+                Ok(numbers) if self.simulated && same(&numbers.floats(), &floats) => {}
+                Ok(numbers) => {
+                    write::weight(&mut model.graph, value, &numbers, self.simulated)?;
                     outcome.count();
                 }
                 Err(reason) => outcome.decline(tensor.name(), reason),
             }
         }
         Ok(())
+    }
+}
+
+/// Numbers of 16 bits.
+enum Numbers {
+    /// Of float16.
+    Halves(Vec<f16>),
+    /// Of bfloat16.
+    Brains(Vec<bf16>),
+}
+
+impl Numbers {
+    fn floats(&self) -> Vec<f32> {
+        match self {
+            Self::Halves(halves) => halves.iter().map(|half| half.to_f32()).collect(),
+            Self::Brains(brains) => brains.iter().map(|brain| brain.to_f32()).collect(),
+        }
     }
 }
 
@@ -172,9 +200,19 @@ fn halves(values: &[f32], huge: Huge) -> Result<Vec<f16>, String> {
     Ok(converted)
 }
 
+/// The nearest numbers of bfloat16, or why the constant stays float.
+fn brains(values: &[f32]) -> Result<Vec<bf16>, String> {
+    let converted: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
+    let beyond = |(value, brain): (&f32, &bf16)| (value.is_finite() && brain.is_infinite()).then_some(*value);
+    match values.iter().zip(&converted).find_map(beyond) {
+        Some(value) => Err(format!("it holds {value:e}, bfloat16 ends at 3.39e38")),
+        None => Ok(converted),
+    }
+}
+
 /// Whether these are the same numbers.
-fn same(halves: &[f16], values: &[f32]) -> bool {
-    halves.iter().zip(values).all(|(half, value)| half.to_f32().to_bits() == value.to_bits())
+fn same(rounded: &[f32], values: &[f32]) -> bool {
+    rounded.iter().zip(values).all(|(rounded, value)| rounded.to_bits() == value.to_bits())
 }
 
 #[cfg(test)]
@@ -199,6 +237,36 @@ mod tests {
         }
         let normal: Vec<f32> = (1..2000).map(|i| i as f32 * 1.000_7e-4).collect();
         assert!(rounded(&normal, Huge::Refused).is_ok());
+    }
+
+    #[test]
+    fn bfloat16_holds_what_float_holds() {
+        let rounded = |values: &[f32]| brains(values).map(|b| b.iter().map(|b| b.to_f32()).collect::<Vec<_>>());
+        assert_eq!(rounded(&[1e-30, -1e30, 0.0, 1.0]).unwrap()[2..], [0.0, 1.0]);
+        assert!(rounded(&[f32::MAX]).unwrap_err().contains("bfloat16 ends at"));
+        for value in (1..2000).map(|i| i as f32 * 1.000_7e-4) {
+            let error = (rounded(&[value]).unwrap()[0] - value).abs();
+            assert!(error <= value * 2_f32.powi(-9), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn weights_become_bfloat16_behind_a_cast() {
+        let weights = (0..64).map(|i| format!("{}", 1.0 + i as f32 / 100.0)).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "<ir_version: 9, opset_import: [\"\": 17]> g (float[1,8] x) => (float[1,8] y)
+             <float[8,8] w = {{{weights}}}> {{ y = MatMul (x, w) }}"
+        );
+        for simulated in [false, true] {
+            let mut model = import(text::parse(&text).unwrap()).unwrap();
+            let pass = HalfPrecision { bfloat16: true, simulated, ..HalfPrecision::default() };
+            assert_eq!(run_pass(&pass, &mut model, true).unwrap().outcome.changed, 1);
+            let (_, tensor) = model.graph.initializers().next().unwrap();
+            let element = if simulated { DataType::Float } else { DataType::Bfloat16 };
+            assert_eq!((tensor.element_type(), tensor.to_f32().unwrap()[1]), (Some(element), 1.007_812_5));
+            let casts = model.graph.nodes().filter(|(_, node)| node.is("Cast")).count();
+            assert_eq!(casts, usize::from(!simulated));
+        }
     }
 
     /// An engine that computes in float32 sees the numbers of float16: those of constants, of inputs and of results.

@@ -2,7 +2,7 @@
 
 use super::judge::huge_of;
 use super::types::types;
-use super::{Huge, halves};
+use super::{Huge, Numbers, halves};
 use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, TypeValue, Use, ValueId};
 use crate::ops::{Half, schema};
 use crate::pass::PassError;
@@ -31,16 +31,23 @@ pub(super) fn computation(model: &mut Model, nodes: &IndexSet<NodeId>, simulated
     Ok(changed)
 }
 
-/// Stores a constant in float16 behind a cast.
-pub(super) fn weight(graph: &mut Graph, value: ValueId, halves: &[f16], simulated: bool) -> Result<(), PassError> {
+/// Stores a constant in 16 bits behind a cast.
+pub(super) fn weight(graph: &mut Graph, value: ValueId, numbers: &Numbers, simulated: bool) -> Result<(), PassError> {
     let Some(tensor) = graph.initializer(value) else { return Ok(()) };
     let (name, shape) = (tensor.name().to_owned(), tensor.shape()?);
     if simulated {
-        graph.set_initializer(value, rounded(&name, &shape, halves));
+        graph.set_initializer(value, TensorProto::from_f32(&name, &shape, &numbers.floats()));
         return Ok(());
     }
     graph.take_initializer(value);
-    let stored = graph.add_initializer(stored(&format!("{name}_half"), &shape, halves));
+    let name = format!("{name}_half");
+    let stored = graph.add_initializer(match numbers {
+        Numbers::Halves(halves) => stored(&name, &shape, halves),
+        Numbers::Brains(brains) => {
+            let raw: Vec<u8> = brains.iter().flat_map(|brain| brain.to_le_bytes()).collect();
+            TensorProto::from_raw(&name, DataType::Bfloat16, &shape, raw)
+        }
+    });
     add_cast(graph, stored, value, DataType::Float);
     Ok(())
 }

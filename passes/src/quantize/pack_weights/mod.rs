@@ -337,22 +337,34 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// A tensor of a type narrower than a byte: cast to int8, or read as it is by dequantizers of blocks, whose zero points
-    /// are of the same type. Elements fill bytes from the low end.
+    /// A tensor of a type narrower than a byte: read as it is by dequantizers of blocks, whose zero points are of the same
+    /// type, and cast to int8 for all others. Elements fill bytes from the low end.
     fn narrow(&mut self, weight: &Weight) -> Result<(), PassError> {
         let element = if weight.packing == Packing::Int4 { DataType::Int4 } else { DataType::Int2 };
         let stem = self.model.graph.value(weight.value).name().to_owned();
         let packed = narrow_tensor(&format!("{stem}_packed"), element, &weight.shape, &weight.integers);
         let graph = self.graph();
         let readers: Vec<NodeId> = graph.value(weight.value).uses().iter().map(|u| u.node).collect();
+        let (dequantizers, others): (Vec<NodeId>, Vec<NodeId>) =
+            readers.into_iter().partition(|&node| dequantizes_blocks(graph.node(node)));
+        let captured = !graph.value(weight.value).captures().is_empty();
         let packed = graph.add_initializer(packed);
-        if !readers.iter().all(|&node| dequantizes_blocks(graph.node(node))) {
+        if dequantizers.is_empty() || captured {
             let integers = cast(graph, packed, DataType::Int8, "integers");
             self.replace(weight, integers);
             return Ok(());
         }
+        if !others.is_empty() {
+            let integers = cast(graph, packed, DataType::Int8, "integers");
+            for node in others {
+                let inputs = graph.node(node).inputs().to_vec();
+                for (slot, _) in inputs.iter().enumerate().filter(|(_, input)| **input == Some(weight.value)) {
+                    graph.set_input(node, slot, Some(integers));
+                }
+            }
+        }
         let mut zero_points: IndexMap<ValueId, ValueId> = IndexMap::new();
-        for node in readers {
+        for node in dequantizers {
             let Some(zero_point) = graph.node(node).input(2) else { continue };
             let narrow = if let Some(&narrow) = zero_points.get(&zero_point) {
                 narrow
