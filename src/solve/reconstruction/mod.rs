@@ -12,11 +12,12 @@
 //!    `E‖B(x̃; W', s) − B_float(x)‖² / E‖B_float(x)‖²`; with `distill` all blocks that are not rounded yet at once, by the
 //!    sum of that over the outputs of the network and, as their mean, the ends of those blocks. Each element of x̃ is that
 //!    of x̂, what the solved blocks in front make of the sample, or that of x, what the float network does, with
-//!    probability ½ each.
+//!    probability ½ each. With `pd-quant`, block after block, the errors of the outputs count too, with all behind the block
+//!    in float ([`loss`]).
 //! 3. **Rounding**: the layers of the first block are solved as by `gram`, in turn, by statistics of what they read in the
 //!    block that has learned and in the same block with the layers so far on integers. Then those behind go on learning.
 //! 4. **Choice**: with `block`, a block stays as plain `gram` has it unless its error on samples that were held out is
-//!    smaller. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
+//!    smaller; with `pd-quant`, that of the outputs. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
 //!    than `gram`.
 //!
 //! **Declines** layers whose form the kernels do not know, shared weights, weights on scales that are given, and blocks
