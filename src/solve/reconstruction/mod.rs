@@ -19,6 +19,8 @@
 //!    smaller. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
 //!    than `gram`.
 //!
+//! Mini-batches may be [shared](shares) among processes, which exchange gradients.
+//!
 //! **Declines** layers whose form the kernels do not know, shared weights, weights on scales that are given, and blocks
 //! with an operator that has no gradient rule: they stay as they are, and a log line (`-v`) names them.
 
@@ -30,6 +32,9 @@ mod parameters;
 mod part;
 mod relaxed;
 mod samples;
+mod shares;
+#[cfg(test)]
+mod shares_tests;
 mod teacher;
 #[cfg(test)]
 mod tests;

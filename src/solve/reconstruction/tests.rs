@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::learning::{learn, steps};
-use super::measure::better;
+use super::measure::errors;
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
@@ -175,7 +175,10 @@ fn nearer(case: &RandomNetwork, [gram, learned]: [&Network; 2]) -> [bool; 2] {
     let networks = [gram, learned].map(|network| network.quantized(&case.scheme).unwrap());
     let runtime = Runtime::with_threads(2);
     let [first, second] = networks.each_ref();
-    [[first, second], [second, first]].map(|pair| better(&case.model, pair, &case.data, &runtime).unwrap())
+    [[first, second], [second, first]].map(|pair| {
+        let [before, after] = errors(&case.model, pair, &case.data, &runtime).unwrap();
+        after < before
+    })
 }
 
 #[test]
