@@ -56,6 +56,7 @@ pub use runtime::progress;
 pub use scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan, PackingForm, WeightBits};
 pub use scheme::bits::{Activations, BitsOptions};
 pub use scheme::ends::EndBits;
+pub use scheme::gradient_code::{GradientCode, ParseGradientCodeError};
 pub use scheme::metadata;
 pub use scheme::options::{
     BatchNorm, CalibrateOptions, Float16, Format, MeasureOptions, Options, OutputOptions, PlacementMode,

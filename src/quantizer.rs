@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::measure::CustomMetric;
 use crate::pipeline::{self, Calibration, Quantized};
 use crate::runtime::progress::{Cancellation, Progress};
-use crate::runtime::{ErrorKind, Runtime};
+use crate::runtime::{ErrorKind, Peers, Runtime};
 use crate::scheme::options::Options;
 use crate::search::{Outcome, SearchOptions, Target, parts};
 use crate::solve::Solver;
@@ -152,6 +152,11 @@ impl<'a> Quantizer<'a> {
     /// What can end the run early, with an error of kind [`Cancelled`](crate::runtime::ErrorKind::Cancelled).
     pub fn cancellation(self, cancellation: &Cancellation) -> Self {
         Self { runtime: self.runtime.cancellation(cancellation), ..self }
+    }
+
+    /// Other processes that do the same run, and share the learning of it with this one.
+    pub fn peers(self, peers: Arc<dyn Peers>) -> Self {
+        Self { runtime: self.runtime.peers(peers), ..self }
     }
 
     /// Another back end to run models with, in place of the one built in.

@@ -32,6 +32,7 @@ mod operators;
 mod own_solver;
 mod packing;
 mod patterns;
+mod processes;
 mod profiles;
 mod python;
 mod repair;

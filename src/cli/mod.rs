@@ -19,6 +19,7 @@ mod output;
 mod passes;
 mod paths;
 mod print;
+mod processes;
 mod progress;
 mod quantize;
 mod run;
@@ -136,20 +137,21 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let arguments = measure::with_output_kinds(std::env::args_os());
-    let cli = match mistyped(&arguments)
+    let (arguments, rank) = processes::ranked(std::env::args_os());
+    let arguments = measure::with_output_kinds(arguments.into_iter());
+    let mut cli = match mistyped(&arguments)
         .or_else(|| second(&arguments))
         .map_or_else(|| config::arguments(arguments), |usage| Err(usage.into()))
     {
         Ok(arguments) => Cli::of(arguments).unwrap_or_else(|error| error.exit()),
         Err(error) => return fail(&error),
     };
-    let (common, result) = match cli.command {
-        None => (cli.quantize.common.clone(), quantize::run),
-        Some(command) => return run_command(command),
-    };
-    log(&common);
-    result(&cli.quantize).unwrap_or_else(|e| fail(&e))
+    if let Some(command) = cli.command {
+        return run_command(command);
+    }
+    cli.quantize.become_process(rank);
+    log(&cli.quantize.common);
+    quantize::run(&cli.quantize).unwrap_or_else(|e| fail(&e))
 }
 
 /// What to say of a second argument without a flag, where the first is a model.

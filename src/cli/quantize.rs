@@ -12,10 +12,12 @@ use super::keys::as_flags;
 use super::output::{self, Usage};
 use super::passes::{self, PassArgs};
 use super::paths;
+use super::processes;
 use super::run::RunArgs;
 use super::search::{self, SearchArgs};
 use super::summary::summary;
 use clap::Args;
+use msq_onnx::progress::{Progress, Silent};
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
 use msq_onnx::{Error, MeasureOptions, Options, Quantizer, RepairOptions, VerifyOptions};
@@ -68,6 +70,24 @@ pub(crate) struct QuantizeArgs {
     config: ConfigArgs,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
+    /// Which of several processes that learn together this is; only that of rank 0 writes and prints.
+    #[arg(skip)]
+    rank: usize,
+}
+
+impl QuantizeArgs {
+    /// Makes these the arguments of a process of this rank.
+    pub(crate) fn become_process(&mut self, rank: usize) {
+        self.rank = rank;
+        if rank > 0 {
+            self.common = CommonArgs { json: false, quiet: true, verbose: 0 };
+        }
+    }
+
+    /// What shows progress.
+    fn progress(&self) -> Box<dyn Progress> {
+        if self.rank == 0 { self.run.progress.shown(&self.common) } else { Box::new(Silent) }
+    }
 }
 
 /// Quantizes a model and writes it.
@@ -80,13 +100,20 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     let options = options(args, search.is_some())?;
     let model = msq_onnx::load(input)?;
     check_paths(args, &model, input, output)?;
-    let progress = args.run.progress.shown(&args.common);
+    let progress = args.progress();
     let cancellation = interrupt::cancellation()?;
     let dumps =
         args.passes.dumps(output, reads(args, input).map(Path::to_path_buf).chain(paths::weights(&model)).collect());
-    let quantizer =
-        args.run.applied(Quantizer::new(model)).options(options).progress(&*progress).cancellation(&cancellation);
-    let quantizer = quantizer.pass_observer(&dumps);
+    let peers = processes::started(args.rank, &options.solve, &cancellation)?;
+    let limits = args.run.shared_by(options.solve.solver_processes);
+    let mut quantizer =
+        limits.applied(Quantizer::new(model)).options(options).progress(&*progress).cancellation(&cancellation);
+    if let Some(peers) = &peers {
+        quantizer = quantizer.peers(peers.clone());
+    }
+    if args.rank == 0 {
+        quantizer = quantizer.pass_observer(&dumps);
+    }
     let samples = if search.is_some() { search::SAMPLES } else { data::SAMPLES };
     let mut quantizer = args.data.applied(quantizer, samples, args.run.seed)?;
     if !args.statistics.is_empty() {
@@ -100,12 +127,19 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
         }
         quantizer = quantizer.statistics(calibrate::load(&args.statistics)?);
     }
-    let kept = search.is_some().then(|| search::Kept::beside(output).with_plan(output));
-    if let (Some(search), Some(kept)) = (search, &kept) {
-        let search = SearchOptions { journal: Some(kept.journal.clone()), best: kept.best.clone(), ..search };
-        quantizer = args.search.applied(quantizer, &args.data)?.search_options(search);
+    let kept = (search.is_some() && args.rank == 0).then(|| search::Kept::beside(output).with_plan(output));
+    if let Some(search) = search {
+        let journal = kept.as_ref().map(|kept| kept.journal.clone());
+        let best = kept.as_ref().and_then(|kept| kept.best.clone());
+        quantizer =
+            args.search.applied(quantizer, &args.data)?.search_options(SearchOptions { journal, best, ..search });
     }
     let quantized = quantizer.run().map_err(|error| search::stopped(error, kept.as_ref()))?;
+    if args.rank > 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Their results are this one.
+    drop(peers);
     dumps.report();
     let ranges = quantized.report.plan.layers.values().any(|layer| layer.activations.is_static());
     if quantized.report.synthetic && ranges && !args.common.quiet {

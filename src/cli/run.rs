@@ -24,6 +24,13 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
+    /// The same for each of so many processes: the cores are shared among them.
+    pub(crate) fn shared_by(self, processes: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let each = NonZero::new((cores / processes.max(1)).max(1)).filter(|_| processes > 1);
+        Self { threads: self.threads.or(each), ..self }
+    }
+
     /// The quantizer within these limits.
     pub(crate) fn applied<'a>(&self, quantizer: Quantizer<'a>) -> Quantizer<'a> {
         let quantizer = quantizer.memory(self.memory);

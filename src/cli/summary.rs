@@ -7,7 +7,7 @@ use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::report::numbers::{self, bytes, count, counted};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
-use msq_onnx::report::{Document, HalfReport, Quality, Report, StoredReport};
+use msq_onnx::report::{Document, HalfReport, LearningReport, Quality, Report, StoredReport};
 use msq_onnx::{Float16, WeightBits};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
@@ -27,6 +27,9 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     let ratio = report.float_bytes as f64 / report.bytes.max(1) as f64;
     let sizes = [report.float_bytes, report.bytes].map(bytes);
     line(&mut text, "size", &format!("{} → {} on disk ({ratio:.1}×)", sizes[0], sizes[1]));
+    if let Some(learning) = report.learning.as_ref().filter(|learning| learning.processes > 1) {
+        line(&mut text, "learning", &learned(learning));
+    }
     if let Some(quality) = &report.quality {
         quality_lines(&mut text, quality, report.synthetic);
     }
@@ -48,6 +51,15 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     }
     line(&mut text, "wrote", &format!("{written} · {:.1} s", report.seconds));
     text
+}
+
+/// What processes that learn together have exchanged.
+fn learned(learning: &LearningReport) -> String {
+    let [sent, float] = [learning.exchanged_bytes, learning.float_bytes].map(bytes);
+    let code = learning.gradient_code;
+    let rest =
+        if learning.exchanged_bytes == learning.float_bytes { String::new() } else { format!(" of {float} as floats") };
+    format!("{} processes · gradients as {code} · {sent} exchanged{rest}", learning.processes)
 }
 
 /// What was repaired, and at what cost.

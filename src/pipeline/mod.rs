@@ -39,7 +39,7 @@ use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{PrepareError, admit, equalize, prepare};
-use crate::report::{Quality, Report};
+use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::{Float16, Format, Options, RoundingMode};
@@ -232,7 +232,7 @@ impl Prepared {
         let run = Run { float, outputs, calibration, validation, options, pool, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
-        let Made { scheme, observed, solved, mut model, quality } = made;
+        let Made { scheme, observed, solved, learning, mut model, quality } = made;
         let data = calibration.data;
         let mut layers = layers::reports(float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(float, runtime.memory).is_none() {
@@ -263,6 +263,7 @@ impl Prepared {
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
             kept: layers::kept(&scheme),
             float16: halved.filter(|made| options.output.float16.is_some() || made.constants > 0).map(layers::halved),
+            learning,
             quality,
             repair,
             search: None,
@@ -330,6 +331,7 @@ struct Made {
     scheme: Scheme,
     observed: Observed,
     solved: Solved,
+    learning: Option<LearningReport>,
     model: Model,
     quality: Option<Quality>,
 }
@@ -339,7 +341,8 @@ impl Run<'_> {
     fn make(self, scheme: Scheme, seen: &Seen) -> Result<Made, Error> {
         let Run { float, outputs, calibration, validation, pool, runtime, .. } = self;
         let mut observed = seen.observed(float, &scheme, pool)?;
-        let solved = pool.install(|| solve((float, outputs), &scheme, &mut observed, calibration, runtime))?;
+        let (solved, learning) =
+            pool.install(|| solve((float, outputs), &scheme, &mut observed, calibration, runtime))?;
         let mut model = float.clone();
         quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
         if scheme.is_wide() {
@@ -353,7 +356,7 @@ impl Run<'_> {
             .transpose()?;
         let compared = rounded.as_ref().unwrap_or(&model);
         let quality = verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?;
-        Ok(Made { scheme, observed, solved, model, quality })
+        Ok(Made { scheme, observed, solved, learning, model, quality })
     }
 }
 
@@ -414,14 +417,15 @@ fn seen_in_scheme<T>(
     }
 }
 
-/// Solves every layer: without statistics first, then by statistics of its input where the solver needs them.
+/// Solves every layer: without statistics first, then by statistics of its input where the solver needs them; and says what
+/// layers learned meanwhile.
 fn solve(
     (model, outputs): (&Model, &Outputs),
     scheme: &Scheme,
     observed: &mut Observed,
     calibration: Calibration,
     runtime: &Runtime,
-) -> Result<Solved, Error> {
+) -> Result<(Solved, Option<LearningReport>), Error> {
     let of_scheme;
     let solver = if let Some(given) = calibration.solver {
         given
@@ -431,10 +435,13 @@ fn solve(
     };
     let mut solved = round_layers(model, scheme, observed, solver)?;
     reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
-    if let Some(learning) = solver.learning() {
-        learn((model, outputs), scheme, (observed, &mut solved), calibration.data, (solver, learning), runtime)?;
-    }
-    Ok(solved)
+    let learned = match solver.learning() {
+        Some(how) => {
+            learn((model, outputs), scheme, (observed, &mut solved), calibration.data, (solver, how), runtime)?
+        }
+        None => None,
+    };
+    Ok((solved, learned))
 }
 
 /// Refuses forms that the target does not run, and contradictory choices.

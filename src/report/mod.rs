@@ -18,6 +18,7 @@ use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::metrics::{Metrics, OutputMetrics, drop_of};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
+use crate::scheme::gradient_code::GradientCode;
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp, StoredKind};
@@ -62,6 +63,9 @@ pub struct Report {
     /// What is stored in float16, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub float16: Option<HalfReport>,
+    /// What layers learned before they were solved, with the solvers that let them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning: Option<LearningReport>,
     /// How close the outputs are to the float model's; null if that was not measured.
     pub quality: Option<Quality>,
     /// What was repaired; null if the loss was small enough.
@@ -150,6 +154,28 @@ pub struct LeftFloat {
     pub name: String,
     /// Why it stays in float32.
     pub reason: String,
+}
+
+/// What layers learned by gradients before their weights became integers.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LearningReport {
+    /// Processes that the mini-batches were shared among.
+    pub processes: usize,
+    /// How the gradients that they exchanged were encoded.
+    pub gradient_code: GradientCode,
+    /// Mini-batches, of all blocks together.
+    pub steps: u64,
+    /// Bytes of gradients that the processes received from each other, all together.
+    pub exchanged_bytes: u64,
+    /// The same if gradients had been exchanged as floats.
+    pub float_bytes: u64,
+    /// Squared error of the outputs relative to their mean square, on samples held out, without learning; null if no block
+    /// gained.
+    pub error_without: Option<f64>,
+    /// The same with learning.
+    pub error_with: Option<f64>,
+    /// Whether what was learned went into the model.
+    pub taken: bool,
 }
 
 impl Report {

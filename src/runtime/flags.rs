@@ -6,6 +6,12 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     if number > 0 { Ok(number) } else { Err("must be 1 or more".to_owned()) }
 }
 
+/// A number of processes.
+pub(crate) fn processes(text: &str) -> Result<usize, String> {
+    let number = at_least_one(text)?;
+    if number <= 32 { Ok(number) } else { Err("must be 32 or fewer, the samples of a mini-batch".to_owned()) }
+}
+
 /// A number above 0.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;

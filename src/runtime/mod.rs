@@ -7,9 +7,11 @@
 pub(crate) mod flags;
 mod kind;
 pub(crate) mod memory;
+mod peers;
 pub mod progress;
 
 pub use kind::ErrorKind;
+pub use peers::{PeerError, Peers};
 
 use msq_passes::PassObserver;
 use progress::{Cancellation, Progress, Silent};
@@ -38,6 +40,8 @@ pub struct Runtime<'a> {
     passes: Option<&'a dyn PassObserver>,
     /// Ends the run early.
     cancellation: Cancellation,
+    /// Other processes that share the learning.
+    peers: Option<Arc<dyn Peers>>,
     /// What runs models. This folder is below those that know models and only hands it on: the engine puts it in and
     /// takes it out.
     carried: Option<Arc<dyn Any + Send + Sync>>,
@@ -59,6 +63,7 @@ impl<'a> Runtime<'a> {
             progress: &Silent,
             passes: None,
             cancellation: Cancellation::default(),
+            peers: None,
             carried: None,
         }
     }
@@ -87,6 +92,17 @@ impl<'a> Runtime<'a> {
         Self { passes: Some(observer), ..self }
     }
 
+    /// The same with other processes that share the learning.
+    #[must_use]
+    pub fn peers(self, peers: Arc<dyn Peers>) -> Self {
+        Self { peers: Some(peers), ..self }
+    }
+
+    /// The processes that share the learning, if there are others.
+    pub(crate) fn shared_with(&self) -> Option<&dyn Peers> {
+        self.peers.as_deref()
+    }
+
     /// Who is shown what passes leave.
     pub(crate) fn passes(&self) -> Option<&'a dyn PassObserver> {
         self.passes
@@ -101,6 +117,7 @@ impl<'a> Runtime<'a> {
             threads: self.threads,
             memory: self.memory,
             cancellation: self.cancellation.clone(),
+            peers: self.peers.clone(),
             carried: self.carried.clone(),
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod encodings;
 pub(crate) mod ends;
 mod error;
 mod given;
+pub(crate) mod gradient_code;
 pub mod metadata;
 pub(crate) mod observer;
 pub(crate) mod options;

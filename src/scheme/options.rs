@@ -7,12 +7,13 @@
 use super::bit_plan::BitPlan;
 use super::encodings::Encodings;
 use super::ends::EndBits;
+use super::gradient_code::GradientCode;
 use super::observer::ObserverKind;
 use super::output_kind::OutputChoice;
 use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
-use crate::runtime::flags::{at_least_one, positive};
+use crate::runtime::flags::{at_least_one, positive, processes};
 use msq_passes::Profile;
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
@@ -187,6 +188,13 @@ pub struct SolveOptions {
     /// [default: 0.01 for `block`, 0.001 for `distill`].
     #[cfg_attr(feature = "cli", arg(long, value_name = "F", value_parser = positive))]
     pub solver_rate: Option<f64>,
+    /// Processes that learn together for `block` and `distill`: each computes the gradients of its share of every
+    /// mini-batch. Of the command line; where the library is given none, one computes all shares, with the same result.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 1, value_parser = processes))]
+    pub solver_processes: usize,
+    /// How the gradients that they exchange are encoded: float, onebit, threshold:T, qsgd:BITS, terngrad or dorefa:BITS.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "CODE", default_value_t))]
+    pub gradient_code: GradientCode,
 }
 
 /// What the written file looks like.
@@ -323,6 +331,8 @@ impl Default for SolveOptions {
             solver_steps: None,
             solver_time: None,
             solver_rate: None,
+            solver_processes: 1,
+            gradient_code: GradientCode::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) const ROW: SolverRow = SolverRow {
     help: "`gram`, after blocks have learned to make up for quantized activations",
     minimises: "E ‖B(x̂) − B_float(x)‖² of each block B, then as `gram`",
     time: "long",
-    options: &["solver_steps", "solver_time", "solver_rate", "position_step"],
+    options: &["solver_steps", "solver_time", "solver_rate", "solver_processes", "gradient_code", "position_step"],
     solver: |options| {
         Box::new(Block {
             learning: Learning {

@@ -16,7 +16,7 @@ pub(super) const ROW: SolverRow = SolverRow {
     help: "`gram`, while the network learns as a whole to make up for quantized activations",
     minimises: "E ‖a(x̂) − a_float(x)‖² of the outputs and of what each block writes, then as `gram`",
     time: "long",
-    options: &["solver_steps", "solver_time", "solver_rate", "position_step"],
+    options: &["solver_steps", "solver_time", "solver_rate", "solver_processes", "gradient_code", "position_step"],
     solver: |options| {
         Box::new(Block {
             learning: Learning {

@@ -5,7 +5,7 @@ use crate::execute::ExecuteError;
 use crate::kernels::KernelError;
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantError};
-use crate::runtime::{Cancelled, ErrorKind};
+use crate::runtime::{Cancelled, ErrorKind, PeerError};
 use msq_passes::PassError;
 use msq_passes::ir::{ExternalError, TensorError};
 use thiserror::Error;
@@ -87,6 +87,9 @@ pub enum SolveError {
     /// The network could not be run.
     #[error(transparent)]
     Execute(#[from] ExecuteError),
+    /// Processes that learn together have lost each other.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -114,6 +117,11 @@ impl SolveError {
     /// The same, with the layer that it concerns.
     pub(super) fn of(self, layer: &str) -> Self {
         Self::Layer { layer: layer.to_owned(), source: Box::new(self) }
+    }
+
+    /// Whether it ends the run, where other errors leave a block as it was.
+    pub(super) fn ends_run(&self) -> bool {
+        matches!(self, Self::Peers(_)) || self.kind() == ErrorKind::Cancelled
     }
 
     /// Whose fault it is.

@@ -11,6 +11,7 @@
 //! problem     ── what a solver is given and what it answers
 //! rows        ── a weight as the rows of a problem
 //! reconstruction ── blocks of float layers learn to make up for quantized activations, before they are solved
+//! gradient_code ── the gradients of that in few bits, for processes that learn together
 //! bias        ── the bias as it is written
 //! statistics  ── moments or columns of a layer's input
 //! registry    ── the solvers by name
@@ -28,6 +29,7 @@ mod distill;
 mod error;
 mod fixed_levels;
 mod gradient;
+mod gradient_code;
 #[cfg(test)]
 mod gradient_tests;
 pub mod gram;

@@ -16,7 +16,7 @@ pub(super) const ROW: SolverRow = SolverRow {
     help: "`block`, with the errors of the predictions that each block makes",
     minimises: "E ‖B(x̂) − B_float(x)‖² of each block B and KL of the outputs behind it, then as `gram`",
     time: "long",
-    options: &["solver_steps", "solver_time", "solver_rate", "position_step"],
+    options: &["solver_steps", "solver_time", "solver_rate", "solver_processes", "gradient_code", "position_step"],
     solver: |options| {
         Box::new(Block {
             learning: Learning {

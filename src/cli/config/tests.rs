@@ -57,6 +57,7 @@ fn another(arg: &Arg) -> &'static str {
         ("preset", _) => "'lite'",
         ("filter", _) => "'bicubic'",
         ("letterbox", _) => "'corner'",
+        ("gradient-code", _) => "'qsgd:4'",
         ("observer", _) => "'percentile:99.5'",
         ("solver", _) => "'lsq'",
         ("search", _) => "'ilp'",

@@ -236,6 +236,7 @@ mod tests {
             notes: Vec::new(),
             kept: Vec::new(),
             float16: None,
+            learning: None,
             quality: None,
             search: None,
             repair: None,

@@ -2,19 +2,21 @@
 
 use super::cuts::cuts;
 use super::loss::{Loss, predictions};
-use super::measure::{better, distance, run};
+use super::measure::{distance, errors, run};
 use super::network::{Network, Place};
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
 use super::relaxed::Relaxed;
 use super::samples::{joined, mixed, samples};
+use super::shares::{Shares, Traffic};
 use super::teacher::{Teacher, signals};
 use crate::calibrate::observe::Observed;
 use crate::data::random::Random;
 use crate::data::{Dataset, Sample};
 use crate::execute::segment::{inputs, outputs};
 use crate::measure::outputs::Outputs;
-use crate::runtime::{ErrorKind, MACS_PER_SECOND, Runtime};
+use crate::report::LearningReport;
+use crate::runtime::{MACS_PER_SECOND, Runtime};
 use crate::scheme::Scheme;
 use crate::solve::block::{Learning, Reach};
 use crate::solve::network::{Solved, rebias_layer};
@@ -37,6 +39,7 @@ const STREAM: u64 = 0x0062_6c6f_636b;
 
 /// Learns and solves block after block. What comes of it takes the place of what the layers were solved to if it brings the
 /// outputs nearer to those of the float network on samples held out. What the outputs hold says how predictions are compared.
+/// Says what was done, unless nothing can learn.
 pub(crate) fn learn(
     (model, outputs_of_model): (&Model, &Outputs),
     scheme: &Scheme,
@@ -44,17 +47,17 @@ pub(crate) fn learn(
     data: &Dataset,
     (solver, learning): (&dyn Solver, Learning),
     runtime: &Runtime,
-) -> Result<(), SolveError> {
+) -> Result<Option<LearningReport>, SolveError> {
     if !scheme.coverage.is_whole() || scheme.placement.layers().next().is_none() {
         tracing::info!(
             "nothing learns: no layer reads quantized activations, or the engine runs a part of the network"
         );
-        return Ok(());
+        return Ok(None);
     }
     let places: HashSet<NodeId> = scheme.layers().map(|layer| layer.node).collect();
     let cuts = cuts(&model.graph, &places).into_iter().map(|value| vec![model.graph.value(value).name().to_owned()]);
     let ends: Vec<Vec<String>> = cuts.chain([outputs(model)]).collect();
-    let Some((start, fitted)) = samples(model, &ends, data, runtime)? else { return Ok(()) };
+    let Some((start, fitted)) = samples(model, &ends, data, runtime)? else { return Ok(None) };
     let mut layers: Vec<&Layer> = scheme.layers().filter(|layer| may_learn(model, scheme, layer)).collect();
     layers.sort_by_key(|layer| solved.get_index_of(&layer.name));
     let steps = steps(model, &layers, ends.len(), learning);
@@ -85,6 +88,7 @@ pub(crate) fn learn(
         fitted,
         network: before.clone(),
         learned: None,
+        traffic: Traffic::default(),
         values: Values { float: start.clone(), quantized: start },
         runtime,
     };
@@ -94,22 +98,44 @@ pub(crate) fn learn(
     for at in 0..run.ends.len() {
         match run.block(at, &read) {
             Ok(better) => any |= better,
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) if error.ends_run() => return Err(error),
             // The engine ran the network whole, but not this part of it.
             Err(reason) => {
                 tracing::warn!(block = run.ends[at].join("`, `"), %reason, "no block learns");
-                return Ok(());
+                return Ok(None);
             }
         }
         read.clone_from(&run.ends[at]);
     }
     runtime.end();
+    let mut report = report(scheme, run.traffic);
     let mut after = run.network;
     after.rebias(model, scheme, &before)?;
-    if any && better(model, [&before.quantized(scheme)?, &after.quantized(scheme)?], data, runtime)? {
+    if any {
+        let [before, with] = errors(model, [&before.quantized(scheme)?, &after.quantized(scheme)?], data, runtime)?;
+        (report.error_without, report.error_with, report.taken) = (Some(before), Some(with), with < before);
+    }
+    if report.taken {
         (*observed, *solved) = (after.observed, after.solved);
     }
-    Ok(())
+    Ok(Some(report))
+}
+
+/// What was exchanged while blocks learned, before it is known what came of it.
+fn report(scheme: &Scheme, traffic: Traffic) -> LearningReport {
+    let (processes, gradient_code) = (scheme.solve.solver_processes, scheme.solve.gradient_code);
+    let Traffic { steps, bytes, float_bytes } = traffic;
+    tracing::info!(processes, code = %gradient_code, steps, bytes, float_bytes, "gradients that were exchanged");
+    LearningReport {
+        processes,
+        gradient_code,
+        steps,
+        exchanged_bytes: bytes,
+        float_bytes,
+        error_without: None,
+        error_with: None,
+        taken: false,
+    }
 }
 
 /// Whether the weight of a layer is its own, on scales that are free.
@@ -167,6 +193,8 @@ struct Run<'a> {
     network: Network,
     /// What the rest of the network has learned, where it learns as a whole.
     learned: Option<Parameters>,
+    /// What was exchanged so far.
+    traffic: Traffic,
     values: Values,
     runtime: &'a Runtime<'a>,
 }
@@ -187,7 +215,7 @@ impl<'a> Run<'a> {
                     self.network = network;
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) if error.ends_run() => return Err(error),
             Ok(Err(reason)) => tracing::info!(block = block(), reason, "block does not learn"),
             // The engine ran the network whole, but not this part of it or its gradient.
             Err(reason) => tracing::warn!(block = block(), %reason, "block does not learn"),
@@ -198,7 +226,7 @@ impl<'a> Run<'a> {
     }
 
     /// The network with a block that has learned and is solved, and the error on held-out samples before and after, of the
-    /// block, or, where it learns by them, of the outputs with all behind it in float; or why it does not learn.
+    /// block, and, where it learns by them, of the outputs with all behind it in float; or why it does not learn.
     fn solved(
         &mut self,
         at: usize,
@@ -226,12 +254,11 @@ impl<'a> Run<'a> {
         let checked = |network: &Network| -> Result<f64, SolveError> {
             let samples = &self.values.quantized[self.fitted..];
             let found = run(&network.quantized(self.scheme)?, between, samples, self.runtime)?;
-            let Some(outputs) = self.judged.as_ref().filter(|_| at + 1 < self.ends.len()) else {
-                return Ok(distance(&targets[self.fitted..], &found));
-            };
+            let own = distance(&targets[self.fitted..], &found);
+            let Some(outputs) = self.judged.as_ref().filter(|_| at + 1 < self.ends.len()) else { return Ok(own) };
             // Layers behind the block were solved for what it was before: they would hide what it gains.
             let behind = Between { read: between.written, written: &outputs.names };
-            Ok(distance(&outputs.held_out, &run(self.float, behind, &found, self.runtime)?))
+            Ok(own + distance(&outputs.held_out, &run(self.float, behind, &found, self.runtime)?))
         };
         let errors = [checked(&self.network)?, checked(&network)?];
         self.learned = Some(parameters).filter(|_| self.learning.reach == Reach::Network);
@@ -336,23 +363,26 @@ impl<'a> Run<'a> {
         let mut backward = part.backward(&parameters, &joined(first.clone(), &target))?;
         let (steps, share) = (self.steps(at), self.share(at));
         let mut taught = teacher.pool(self.runtime);
+        let mut shares = Shares::new(&self.scheme.solve, &parameters, [self.scheme.seed, at as u64], self.runtime)?;
         for step in 0..steps {
             let count = BATCH.min(self.fitted);
             let batch: Vec<usize> = (0..count).map(|_| random.below(self.fitted as u64) as usize).collect();
-            let float: Vec<Sample> = batch.iter().map(|&at| self.values.float[at].clone()).collect();
-            let targets = taught.targets(&float, self.runtime)?;
-            let fed =
-                batch.iter().zip(&float).zip(&targets).map(|((&at, float), targets)| {
-                    joined(mixed(float, &self.values.quantized[at], &mut random), targets)
-                });
+            let Values { float, quantized } = &self.values;
+            let fed: Vec<Sample> = batch.iter().map(|&at| mixed(&float[at], &quantized[at], &mut random)).collect();
             backward.take(&parameters);
-            let gradients = backward.gradients(&parameters, fed.collect(), self.runtime)?;
+            let gradients = shares.gradients(&parameters, count, |share| {
+                let float: Vec<Sample> = batch[share.clone()].iter().map(|&at| float[at].clone()).collect();
+                let targets = taught.targets(&float, self.runtime)?;
+                let fed = fed[share].iter().zip(&targets).map(|(fed, targets)| joined(fed.clone(), targets));
+                backward.gradients(&parameters, fed.collect(), self.runtime)
+            })?;
             tracing::trace!(step, loss = gradients.loss / count as f64, "mini-batch");
             let progress = step as f32 / steps as f32;
             let share = share * 0.5 * (1.0 + (std::f32::consts::PI * progress).cos());
             parameters.step(&gradients, share, self.learning.rate);
             self.runtime.step(1)?;
         }
+        self.traffic += shares.traffic;
         Ok(Ok(parameters))
     }
 }

@@ -49,14 +49,14 @@ pub(super) fn mean_squares(samples: &[Sample]) -> Vec<f64> {
     (0..count).map(of).collect()
 }
 
-/// Whether the outputs of the second of two networks are nearer to those of the float one, on samples that no block has
-/// learned from.
-pub(super) fn better(
+/// How far the outputs of two networks, without and with learning, are from those of the float one, on samples that no
+/// block has learned from.
+pub(super) fn errors(
     float: &Model,
     networks: [&Model; 2],
     data: &Dataset,
     runtime: &Runtime,
-) -> Result<bool, SolveError> {
+) -> Result<[f64; 2], SolveError> {
     let mut samples = Vec::new();
     for at in (0..data.len()).filter(|&at| is_held_out(at)) {
         samples.push(data.sample(at).map_err(ExecuteError::from)?);
@@ -71,7 +71,7 @@ pub(super) fn better(
     }
     let [before, after] = errors;
     tracing::info!(before, after, "error of the outputs on held-out samples without and with learning");
-    Ok(after < before)
+    Ok(errors)
 }
 
 /// Σ over outputs of the squared error relative to the mean square.

@@ -17,8 +17,10 @@
 //! 3. **Rounding**: the layers of the first block are solved as by `gram`, in turn, by statistics of what they read in the
 //!    block that has learned and in the same block with the layers so far on integers. Then those behind go on learning.
 //! 4. **Choice**: with `block`, a block stays as plain `gram` has it unless its error on samples that were held out is
-//!    smaller; with `pd-quant`, that of the outputs. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
+//!    smaller; with `pd-quant`, together with that of the outputs. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
 //!    than `gram`.
+//!
+//! Mini-batches may be [shared](shares) among processes, which exchange gradients.
 //!
 //! **Declines** layers whose form the kernels do not know, shared weights, weights on scales that are given, and blocks
 //! with an operator that has no gradient rule: they stay as they are, and a log line (`-v`) names them.
@@ -32,6 +34,9 @@ mod parameters;
 mod part;
 mod relaxed;
 mod samples;
+mod shares;
+#[cfg(test)]
+mod shares_tests;
 mod teacher;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@ use crate::solve::gradient::Adam;
 use msq_passes::Differentiate;
 use msq_passes::analysis::{Layer, LayerOp};
 use msq_passes::ir::{Model, TensorProto, ValueId};
+use std::hash::Hasher;
+use twox_hash::XxHash3_64;
 
 /// The rate of biases, relative to their root mean square, as a share of that of weights.
 const OF_BIASES: f32 = 0.3;
@@ -128,6 +130,12 @@ impl Gradients {
         }
     }
 
+    /// Those of tensors: of each layer the weight, then the bias where one is learned.
+    pub(super) fn tensors<'a>(&'a mut self, parameters: &'a Parameters) -> impl Iterator<Item = &'a mut Vec<f32>> {
+        let sums = self.weights.iter_mut().zip(&mut self.biases).zip(&parameters.layers);
+        sums.flat_map(|((weights, bias), layer)| [Some(weights), layer.bias.is_some().then_some(bias)]).flatten()
+    }
+
     /// Adds the sums over other samples.
     pub(super) fn add(&mut self, other: &Self) {
         let sum = |to: &mut Vec<Vec<f32>>, from: &Vec<Vec<f32>>| {
@@ -152,6 +160,17 @@ impl Parameters {
         let steps = self.quantizers.into_iter().zip(self.adam).filter(|(quantizer, _)| has(&quantizer.written));
         (self.quantizers, self.adam) = steps.unzip();
         self
+    }
+
+    /// A number that tells them from others.
+    pub(super) fn digest(&self) -> u64 {
+        let mut hasher = XxHash3_64::new();
+        for layer in &self.layers {
+            let tensors = std::iter::once(&layer.weight).chain(&layer.bias);
+            tensors.flat_map(|tensor| &tensor.values).for_each(|value| hasher.write_u32(value.to_bits()));
+        }
+        self.quantizers.iter().for_each(|quantizer| hasher.write_u32(quantizer.grid.scale.to_bits()));
+        hasher.finish()
     }
 
     /// Writes them into a network with clamps, or with quantizers in their place.

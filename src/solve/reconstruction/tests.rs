@@ -4,7 +4,7 @@
 
 use super::learning::{learn, steps};
 use super::loss::{Loss, predictions};
-use super::measure::{better, run};
+use super::measure::{errors, run};
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
@@ -81,7 +81,7 @@ impl RandomNetwork {
     }
 
     /// The output, taken for class scores.
-    fn scores(&self) -> Outputs {
+    pub(super) fn scores(&self) -> Outputs {
         Outputs::of(&self.model, &["y=scores".parse().unwrap()], Masks::default(), 0).unwrap()
     }
 
@@ -271,7 +271,10 @@ fn nearer(case: &RandomNetwork, [gram, learned]: [&Network; 2]) -> [bool; 2] {
     let networks = [gram, learned].map(|network| network.quantized(&case.scheme).unwrap());
     let runtime = Runtime::with_threads(2);
     let [first, second] = networks.each_ref();
-    [[first, second], [second, first]].map(|pair| better(&case.model, pair, &case.data, &runtime).unwrap())
+    [[first, second], [second, first]].map(|pair| {
+        let [before, after] = errors(&case.model, pair, &case.data, &runtime).unwrap();
+        after < before
+    })
 }
 
 #[test]
