@@ -127,7 +127,7 @@ fn only_what_learns_is_shared() {
     let output = scratch.out("out.onnx");
     let common = args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz"), "--weight-bits", "4"];
     let refused = msq(&[&common[..], args!["--solver-processes", "2"]].concat());
-    assert!(refused.error(2).contains("choose one of `block`, `distill` by --solver"), "{refused:?}");
+    assert!(refused.error(2).contains("choose one of `block`, `pd-quant`, `distill` by --solver"), "{refused:?}");
     let many = msq(&[&common[..], args!["--solver", "distill", "--solver-processes", "33"]].concat());
     assert!(many.usage().contains("32 or fewer"), "{many:?}");
     let unknown = msq(&[&common[..], args!["--solver", "distill", "--gradient-code", "qsgd:9"]].concat());

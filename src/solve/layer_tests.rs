@@ -125,7 +125,7 @@ fn a_solver_that_does_not_take_the_grid_is_refused() {
     let solve = |grid| solve(&model, &Plain, grid, Granularity::Channel, BiasForm::Float);
     assert!(solve(WeightGrid::Full).is_ok());
     let said = solve(WeightGrid::PowerOfTwo).unwrap_err().to_string();
-    let others = "`round`, `gram`, `block`, `distill` do";
+    let others = "`round`, `gram`, `block`, `pd-quant`, `distill` do";
     assert_eq!(said, format!("layer `fc`: solver `plain` does not take grid `power-of-two`; {others}"));
 }
 

@@ -25,6 +25,7 @@ EndBits: TypeAlias = int | Literal["same", "activations"]
 PlacementMode: TypeAlias = Literal["faster", "all"]
 SolverName: TypeAlias = str
 RoundingMode: TypeAlias = Literal["nearest", "stochastic"]
+GradientCode: TypeAlias = str
 Format: TypeAlias = Literal["qdq", "qlinear", "integer", "nbits"]
 Float16: TypeAlias = Literal["weights", "all", "bfloat16"]
 OutputChoice: TypeAlias = str
@@ -181,6 +182,11 @@ class SolveOptions:
             that the result depends on no clock [default: no limit].
         solver_rate: Learning rate of weights for `block` and `distill`, relative to the root mean square of a
             layer's weights [default: 0.01 for `block`, 0.001 for `distill`].
+        solver_processes: Processes that learn together for `block` and `distill`: each computes the gradients of
+            its share of every mini-batch. Of the command line; where the library is given none, one computes all
+            shares, with the same result.
+        gradient_code: How the gradients that they exchange are encoded: float, onebit, threshold:T, qsgd:BITS,
+            terngrad or dorefa:BITS.
     """
 
     solver: SolverName | None
@@ -190,6 +196,8 @@ class SolveOptions:
     solver_steps: int | None = field(metadata={"key": "solver-steps"})
     solver_time: float | None = field(metadata={"key": "solver-time"})
     solver_rate: float | None = field(metadata={"key": "solver-rate"})
+    solver_processes: int = field(metadata={"key": "solver-processes"})
+    gradient_code: GradientCode = field(metadata={"key": "gradient-code"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,6 +400,32 @@ class LeftFloat:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningReport:
+    """What layers learned by gradients before their weights became integers.
+
+    Attributes:
+        processes: Processes that the mini-batches were shared among.
+        gradient_code: How the gradients that they exchanged were encoded.
+        steps: Mini-batches, of all blocks together.
+        exchanged_bytes: Bytes of gradients that the processes received from each other, all together.
+        float_bytes: The same if gradients had been exchanged as floats.
+        error_without: Squared error of the outputs relative to their mean square, on samples held out, without
+            learning; null if no block gained.
+        error_with: The same with learning.
+        taken: Whether what was learned went into the model.
+    """
+
+    processes: int
+    gradient_code: GradientCode
+    steps: int
+    exchanged_bytes: int
+    float_bytes: int
+    error_without: float | None
+    error_with: float | None
+    taken: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -743,6 +777,7 @@ class Report(Document):
         notes: Messages about the file for its user.
         kept: The nodes that stay in float, and why.
         float16: What is stored in float16, if that was asked for.
+        learning: What layers learned before they were solved, with the solvers that let them.
         quality: How close the outputs are to the float model's; null if that was not measured.
         repair: What was repaired; null if the loss was small enough.
         search: The search for the bits; null if there was none.
@@ -771,6 +806,7 @@ class Report(Document):
     notes: tuple[str, ...]
     kept: tuple[Kept, ...]
     float16: HalfReport | None = None
+    learning: LearningReport | None = None
     quality: Quality | None
     repair: Repair | None
     search: SearchOutcome | None
