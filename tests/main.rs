@@ -12,6 +12,7 @@ mod blocks;
 mod cli;
 mod common;
 mod compare;
+mod conformance;
 mod coverage;
 mod detectors;
 mod dynamic;

@@ -3,15 +3,11 @@
 //! The panic hook hears of them first; the command line's says nothing. A panic leaves the state it met in disorder:
 //! whoever gets such an error lets go of the plan or session. Running out of memory ends the process and is no panic.
 
-use super::EngineError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The result of `work`; `error` of what it said if it panics.
-pub(super) fn contained<T>(
-    work: impl FnOnce() -> Result<T, EngineError>,
-    error: impl FnOnce(String) -> EngineError,
-) -> Result<T, EngineError> {
+pub(super) fn contained<T, E>(work: impl FnOnce() -> Result<T, E>, error: impl FnOnce(String) -> E) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(error(stopped(&*panic))))
 }
 
@@ -27,6 +23,7 @@ pub(crate) fn stopped(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineError;
 
     fn said(work: impl FnOnce() -> Result<(), EngineError>) -> String {
         contained(work, |reason| EngineError::Run { reason }).unwrap_err().to_string()

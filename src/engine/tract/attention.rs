@@ -7,11 +7,15 @@
 //! Inputs of three axes, [batch, length, heads·head size], are split into heads before and joined behind. Where several
 //! heads of Q share one of K and V, those are repeated. A mask of booleans is true where something is looked at; one of
 //! floats is added. A query that may look at nothing has a row of zeros: no infinity is added, which would make it NaN, and
-//! the weights are multiplied by 1 where the mask lets through and by 0 where it does not.
+//! the weights are multiplied by 1 where the mask or a window lets through and by 0 where it does not.
 //!
-//! tract 0.23 knows neither softcap nor the scores as an output, and its masks are floats of every query. What has none
-//! of these stays. So does what is not told here: windows, lengths without padding, causal masks behind a past, operands
-//! that are no floats of 32 bits, and masks of an unknown type.
+//! Query i stands at i + p, behind the p keys of the past. A causal mask hides the keys behind it, a window those more than
+//! so many places before or behind it.
+//!
+//! tract 0.23 knows neither softcap nor the scores as an output, its masks are floats of every query, its causal mask does
+//! not count the past, and it does not read the windows. What has none of these stays. So does what is not told here:
+//! lengths without padding, operands that are no floats of 32 bits, and masks of an unknown type. [`is_wrong`] tells what
+//! tract would then compute otherwise without saying so.
 //!
 //! Values that passes wrote have no shapes. Without one, inputs have three axes where the node states heads, and otherwise
 //! as many heads of Q as of K and V: a product of other numbers fails, but for one head that all share.
@@ -21,8 +25,19 @@ use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeP
 
 /// Added to the scores of what a mask hides, be it of booleans or of floats as low: beside a score it does not count.
 const HIDDEN: f32 = -1e30;
-/// Added to the scores of what comes later: beside what only a mask hides it does not count.
-const LATER: f32 = -1e38;
+/// Added to the scores of what comes later or lies beyond a window: beside what only a mask hides it does not count.
+const FAR: f32 = -1e38;
+
+/// Whether tract computes a node otherwise than the operator set, by its attributes and which inputs it has.
+pub(super) fn is_wrong(int: impl Fn(&str) -> Option<i64>, has_input: impl Fn(usize) -> bool) -> bool {
+    let has_window = WINDOWS.iter().any(|name| int(name).is_some_and(|size| size != -1));
+    has_window || (int("is_causal").is_some_and(|causal| causal != 0) && has_input(4))
+}
+
+/// Whether a node is one that [`lower`] replaces.
+pub(super) fn is_replaced(graph: &Graph, node: &Node) -> bool {
+    Attention::of(graph, node).is_some()
+}
 
 /// Replaces every node that tract does not run.
 pub(super) fn lower(model: &mut Model) -> Result<(), EngineError> {
@@ -39,6 +54,9 @@ pub(super) fn lower(model: &mut Model) -> Result<(), EngineError> {
     }
     model.graph.sort().map_err(EngineError::load)
 }
+
+/// How many places before and behind it a query may look; −1 for any.
+const WINDOWS: [&str; 2] = ["left_window_size", "right_window_size"];
 
 /// A node that is replaced.
 struct Attention {
@@ -57,7 +75,9 @@ struct Attention {
     /// What is not known here follows from the head size in the run.
     scale: Option<f32>,
     softcap: f32,
-    is_causal: bool,
+    /// How many places before and behind it a query may look; none for any. A causal mask lets it look at none behind.
+    windows: [Option<i64>; 2],
+    has_window: bool,
     /// Which scores are an output: 0 as they are, 1 behind the softcap, 2 with the mask, 3 behind the softmax.
     scores: i64,
 }
@@ -71,10 +91,15 @@ enum Mask {
 impl Attention {
     fn of(graph: &Graph, node: &Node) -> Option<Self> {
         let softcap = node.float_or("softcap", 0.0);
-        let is_run = node.input(3).is_none() && softcap == 0.0 && node.output(3).is_none();
-        let windows = ["left_window_size", "right_window_size"].iter().any(|name| node.int_or(name, -1) != -1);
-        if !node.is("Attention") || is_run || windows || node.input(6).is_some() {
+        let is_plain = node.input(3).is_none() && softcap == 0.0 && node.output(3).is_none();
+        let is_run = is_plain && !is_wrong(|name| node.int(name), |slot| node.input(slot).is_some());
+        if !node.is("Attention") || is_run || node.input(6).is_some() {
             return None;
+        }
+        let mut windows = WINDOWS.map(|name| node.int(name).filter(|size| *size >= 0));
+        let has_window = windows.iter().any(Option::is_some);
+        if node.int_or("is_causal", 0) != 0 {
+            windows[1] = Some(0);
         }
         let [query, key, value] = [node.input(0)?, node.input(1)?, node.input(2)?];
         if graph.value(query).element_type().is_some_and(|element| element != DataType::Float) {
@@ -89,10 +114,6 @@ impl Attention {
             (None, None) => None,
             _ => return None,
         };
-        let is_causal = node.int_or("is_causal", 0) != 0;
-        if is_causal && past.is_some() {
-            return None;
-        }
         let length = |value: ValueId, axis: usize| graph.value(value).shape()?.get(axis).copied().flatten();
         let stated = |name: &str| node.int(name).and_then(|heads| usize::try_from(heads).ok());
         let rank = graph.value(query).shape().map(|shape| shape.len());
@@ -113,7 +134,21 @@ impl Attention {
         let scale = given.or_else(|| size.map(|size| 1.0 / (size as f32).sqrt()));
         let outputs = [0, 1, 2, 3].map(|slot| node.output(slot));
         let scores = node.int_or("qk_matmul_output_mode", 0);
-        Some(Self { query, key, value, mask, past, outputs, is_joined, heads, scale, softcap, is_causal, scores })
+        Some(Self {
+            query,
+            key,
+            value,
+            mask,
+            past,
+            outputs,
+            is_joined,
+            heads,
+            scale,
+            softcap,
+            windows,
+            has_window,
+            scores,
+        })
     }
 
     /// Writes the operators.
@@ -161,13 +196,18 @@ impl Attention {
             let bias = mask.bias(writer);
             scores[2] = writer.op("Add", &[scores[2], bias], Vec::new());
         }
-        if self.is_causal {
-            let bias = writer.causal(query, key);
+        let mut seen = self.mask.map(|mask| mask.seen(writer));
+        for (end, window) in self.windows.into_iter().enumerate() {
+            let Some(window) = window else { continue };
+            let bias = writer.beyond(query, key, self.past.map(|[keys, _]| keys), window, end == 1);
             scores[2] = writer.op("Add", &[scores[2], bias], Vec::new());
+            if self.has_window {
+                let within = writer.within(bias);
+                seen = Some(seen.map_or(within, |seen| writer.op("Mul", &[seen, within], Vec::new())));
+            }
         }
         scores[3] = writer.op("Softmax", &[scores[2]], vec![AttributeProto::int("axis", -1)]);
-        if let Some(mask) = self.mask {
-            let seen = mask.seen(writer);
+        if let Some(seen) = seen {
             scores[3] = writer.op("Mul", &[scores[3], seen], Vec::new());
         }
         let wanted = usize::try_from(self.scores).ok().and_then(|mode| scores.get(mode).copied());
@@ -268,15 +308,31 @@ impl Writer<'_> {
         self.op("Gather", &[shared, heads], vec![AttributeProto::int("axis", 1)])
     }
 
-    /// [`LATER`] for keys that come later than a query, 0 for the others.
-    fn causal(&mut self, query: ValueId, key: ValueId) -> ValueId {
+    /// [`FAR`] for keys that lie further from a query than a window is wide, behind it or before it, 0 for the others.
+    fn beyond(&mut self, query: ValueId, key: ValueId, past: Option<ValueId>, window: i64, is_behind: bool) -> ValueId {
         let length = || vec![AttributeProto::int("start", 2), AttributeProto::int("end", 3)];
         let lengths = [query, key].map(|value| self.op("Shape", &[value], length()));
         let shape = self.op("Concat", &lengths, vec![AttributeProto::int("axis", 0)]);
-        let later = AttributeProto::tensor("value", TensorProto::from_f32("", &[1], &[LATER]));
-        let everywhere = self.op("ConstantOfShape", &[shape], vec![later]);
-        let above = self.numbers(&[], &[1]);
-        self.op("Trilu", &[everywhere, above], vec![AttributeProto::int("upper", 1)])
+        let far = AttributeProto::tensor("value", TensorProto::from_f32("", &[1], &[FAR]));
+        let everywhere = self.op("ConstantOfShape", &[shape], vec![far]);
+        // The first diagonal that is too far.
+        let mut diagonal = self.numbers(&[], &[if is_behind { window + 1 } else { -window - 1 }]);
+        if let Some(past) = past {
+            let length = self.op("Shape", &[past], length());
+            let first = self.numbers(&[], &[0]);
+            let length = self.op("Gather", &[length, first], Vec::new());
+            diagonal = self.op("Add", &[length, diagonal], Vec::new());
+        }
+        let upper = AttributeProto::int("upper", i64::from(is_behind));
+        self.op("Trilu", &[everywhere, diagonal], vec![upper])
+    }
+
+    /// 1 where [`Writer::beyond`] adds nothing, 0 elsewhere.
+    fn within(&mut self, bias: ValueId) -> ValueId {
+        let none = self.scalar(0.0);
+        let within = self.op("GreaterOrEqual", &[bias, none], Vec::new());
+        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        self.op("Cast", &[within], vec![to])
     }
 
     /// Gives an output of the node that is replaced a value.
@@ -411,6 +467,47 @@ mod tests {
         assert_near(&found, &expected(2, 0.75, |_, _, _| 0.0));
         let found = split("y = Attention <softcap = 0.75, is_causal = 1> (q, k, v)", None);
         assert_near(&found, &expected(2, 0.75, later));
+    }
+
+    /// Which keys a query sees by its place among them.
+    fn window(past: usize, before: usize, behind: usize) -> impl Fn(usize, usize, usize) -> f32 {
+        move |_, query, key| {
+            let sees = key + before >= query + past && key <= query + past + behind;
+            if sees { 0.0 } else { f32::NEG_INFINITY }
+        }
+    }
+
+    #[test]
+    fn windows() {
+        let found = split("y = Attention <left_window_size = 0, is_causal = 1> (q, k, v)", None);
+        assert_near(&found, &expected(2, 0.0, window(0, 0, 0)));
+        let found = split("y = Attention <left_window_size = 0, right_window_size = 1> (q, k, v)", None);
+        assert_near(&found, &expected(2, 0.0, window(0, 0, 1)));
+        let found = split("y = Attention <left_window_size = -1, right_window_size = 0> (q, k, v)", None);
+        assert_near(&found, &expected(2, 0.0, window(0, 9, 0)));
+        let mask = booleans(&[2, 3], &[true, false, true, true, false, true]);
+        let found =
+            split("y = Attention <left_window_size = 0, is_causal = 1> (q, k, v, mask)", Some(("bool[2,3]", mask)));
+        // The second query sees nothing.
+        let seen = |_: usize, query: usize, key: usize| if query + key == 0 { 0.0 } else { f32::NEG_INFINITY };
+        assert_near(&found, &expected(2, 0.0, seen));
+    }
+
+    #[test]
+    fn the_past_comes_before() {
+        let cut = |values: &[f32], from: usize, to: usize| [&values[from..to], &values[6 + from..6 + to]].concat();
+        let arrays = [
+            floats(&[1, 2, 2, 2], &QUERIES),
+            floats(&[1, 2, 2, 2], &cut(&KEYS, 2, 6)),
+            floats(&[1, 2, 2, 2], &cut(&VALUES, 2, 6)),
+            floats(&[1, 2, 1, 2], &cut(&KEYS, 0, 2)),
+            floats(&[1, 2, 1, 2], &cut(&VALUES, 0, 2)),
+        ];
+        let inputs = "float[1,2,2,2] q, float[1,2,2,2] k, float[1,2,2,2] v, float[1,2,1,2] a, float[1,2,1,2] b";
+        let found = run(inputs, "y = Attention <is_causal = 1> (q, k, v, , a, b)", &arrays);
+        assert_near(&found, &expected(2, 0.0, window(1, 9, 0)));
+        let node = "y = Attention <is_causal = 1, left_window_size = 0> (q, k, v, , a, b)";
+        assert_near(&run(inputs, node, &arrays), &expected(2, 0.0, window(1, 0, 0)));
     }
 
     /// Values inside a graph that state no types.

@@ -3,15 +3,16 @@
 //! tract has no elements narrower than a byte, and none of bfloat16. Initializers of INT4, UINT4, INT2 and UINT2 are handed
 //! over as int8 and uint8 with the same values, those of bfloat16 as floats: whoever reads them casts or scales them.
 
+use super::differing::{Seen, drops};
 use super::{
-    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, recurrent,
-    suppression, wide,
+    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, operators,
+    quantize, recurrent, suppression, wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
 use bytes::Bytes;
 use msq_passes::ir::{
-    self, DataType, DimValue, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
+    self, DataType, DimValue, Graph, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
 };
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
@@ -33,6 +34,9 @@ pub(super) fn load(model: &Model) -> Result<Loaded, EngineError> {
     let message = message(&with_readable_elements(model, true)?)?;
     parse(message)
 }
+
+/// An operator that tract does not know.
+const NOT_BUILT: &str = "NotBuilt";
 
 /// So many nodes that cannot be built are passed over.
 const MOST_PASSED_OVER: usize = 16;
@@ -56,7 +60,7 @@ fn pass_over(proto: &mut ModelProto, error: &str) -> bool {
     let is_named =
         |node: &&mut NodeProto| error.contains(&format!("Building node {} ({})", node.name(), node.op_type()));
     let Some(node) = nodes.into_iter().find(is_named) else { return false };
-    node.op_type = Some("NotBuilt".to_owned());
+    node.op_type = Some(NOT_BUILT.to_owned());
     node.attribute.clear();
     true
 }
@@ -75,6 +79,7 @@ fn message(model: &Model) -> Result<ModelProto, EngineError> {
 fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     cumsum::register(&mut onnx);
+    operators::register(&mut onnx);
     let parsed = onnx.parse(&as_tracts(&onnx, proto)?, None).map_err(EngineError::load)?;
     if let Some(input) = parsed.unresolved_inputs.first() {
         return Err(EngineError::NoSuchValue { name: input.clone() });
@@ -135,39 +140,61 @@ fn leave_symbols_open(graph: &mut GraphProto) {
 /// Operator sets the engine knows operators of. It goes by an operator's name alone, so the domain is looked at here.
 const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
-/// The nodes the engine does not know, with the reason. Where one is in a sub-graph, the node that holds it counts.
+/// The nodes the engine does not know, or would compute otherwise, with the reason. Where one is in a sub-graph, the node
+/// that holds it counts.
 pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
     let operators = tract_onnx::onnx().op_register.0;
-    let known = |domain: &str, op: &str| DOMAINS.contains(&domain) && operators.contains_key(op);
+    let known = |domain: &str, op: &str| {
+        DOMAINS.contains(&domain) && (operators.contains_key(op) || operators::is_registered(op))
+    };
     let reason = |(id, node): (NodeId, &ir::Node)| {
         let label = node.label(&model.graph);
         if model.is_function(node.domain(), node.op()) {
             let inner = unknown_called(model, node.domain(), node.op(), &known, 0)?;
-            return Some((
-                id,
-                format!("the engine does not know `{inner}`, which is in the function of node `{label}`"),
-            ));
+            return Some((id, format!("the engine {inner}, which is in the function of node `{label}`")));
         }
         let graph = &model.graph;
         let replaced =
             || nbits::is_replaced(graph, node) || lookup::is_replaced(graph, node) || recurrent::is_replaced(node);
         if !known(node.domain(), node.op()) && !replaced() {
-            let domain = if node.domain().is_empty() { String::new() } else { format!("{}.", node.domain()) };
-            return Some((id, format!("the engine does not know `{domain}{}` of node `{label}`", node.op())));
+            let named = name(node.domain(), node.op());
+            return Some((id, format!("the engine does not know `{named}` of node `{label}`")));
         }
-        if node.op() == "Celu" && node.float_or("alpha", 1.0) != 1.0 {
-            return Some((id, format!("the engine computes `Celu` of node `{label}` wrongly where alpha is not 1")));
+        if drops(&model.graph, node) {
+            return Some((id, format!("the engine does not drop at random, as `Dropout` of node `{label}` does")));
+        }
+        if let Some(named) = refused(&Seen::node(node)).filter(|_| !is_put_right(&model.graph, id)) {
+            return Some((id, format!("the engine {named}, of node `{label}`")));
         }
         let inner = node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, &known, 0))?;
-        Some((id, format!("the engine does not know `{inner}`, which is inside node `{label}`")))
+        Some((id, format!("the engine {inner}, which is inside node `{label}`")))
     };
     model.graph.nodes().filter_map(reason).collect()
+}
+
+/// The name of an operator with its domain.
+fn name(domain: &str, op: &str) -> String {
+    if domain.is_empty() { op.to_owned() } else { format!("{domain}.{op}") }
+}
+
+/// What the engine does with an operator that tract knows but does not compute right.
+fn refused(node: &Seen) -> Option<String> {
+    if let Some(activation) = node.unknown_activation() {
+        return Some(format!("does not know `{activation}` in `{}`", node.op()));
+    }
+    Some(format!("computes `{}` otherwise {}", node.op(), node.difference()?))
+}
+
+/// Whether a node of the main graph is written anew before tract has it.
+fn is_put_right(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    attention::is_replaced(graph, node) || quantize::is_completed(graph, node) || wide::is_replaced(graph, id)
 }
 
 /// Functions call each other no deeper.
 const DEEPEST_CALL: usize = 64;
 
-/// An operator in a function that the engine does not know.
+/// What the engine does not know, or computes otherwise, in a function.
 fn unknown_called(
     model: &Model,
     domain: &str,
@@ -176,12 +203,12 @@ fn unknown_called(
     depth: usize,
 ) -> Option<String> {
     if depth > DEEPEST_CALL {
-        return Some(op.to_owned());
+        return Some(format!("does not know `{op}`"));
     }
     model.functions(domain, op).find_map(|function| unknown_inside(model, &function.node, known, depth + 1))
 }
 
-/// An operator among the nodes of a sub-graph or a function that the engine does not know.
+/// What the engine does not know, or computes otherwise, among the nodes of a sub-graph or a function.
 fn unknown_inside(
     model: &Model,
     nodes: &[NodeProto],
@@ -194,9 +221,10 @@ fn unknown_inside(
             return unknown_called(model, domain, op, known, depth);
         }
         if !known(domain, op) {
-            return Some(op.to_owned());
+            return Some(format!("does not know `{op}`"));
         }
-        node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, known, depth))
+        let refused = refused(&Seen::proto(node));
+        refused.or_else(|| node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, known, depth)))
     })
 }
 
@@ -235,10 +263,38 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
     recurrent::lower(&mut copy);
     attention::lower(&mut copy)?;
     suppression::widen(&mut copy);
+    quantize::complete(&mut copy);
     if to_run {
         wide::lower(&mut copy)?;
+    } else {
+        conceal(&mut copy)?;
     }
     Ok(copy)
+}
+
+/// Makes nodes that tract would compute otherwise ones of an operator that it does not know: nothing is to be concluded
+/// from them.
+fn conceal(model: &mut Model) -> Result<(), EngineError> {
+    let known = |_: &str, _: &str| true;
+    let differs = |node: &ir::Node| {
+        if model.is_function(node.domain(), node.op()) {
+            return unknown_called(model, node.domain(), node.op(), &known, 0).is_some();
+        }
+        let inside = |graph: &GraphProto| unknown_inside(model, &graph.node, &known, 0).is_some();
+        drops(&model.graph, node) || refused(&Seen::node(node)).is_some() || node.subgraphs().any(inside)
+    };
+    let found: Vec<NodeId> = model.graph.nodes().filter(|(_, node)| differs(node)).map(|(id, _)| id).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    for id in found {
+        let node = model.graph.node(id);
+        let concealed = NodeProto::of(NOT_BUILT, node.name(), Vec::new());
+        let (inputs, outputs) = (node.inputs().to_vec(), node.outputs().to_vec());
+        model.graph.remove_node(id);
+        model.graph.add_node(concealed, &inputs, &outputs);
+    }
+    model.graph.sort().map_err(EngineError::load)
 }
 
 /// An element type narrower than a byte.

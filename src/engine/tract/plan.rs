@@ -10,8 +10,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tract_onnx::prelude::{Arc, InferenceFact, OutletId, TDim, TValue, ToDim};
-use tract_onnx::tract_core::internal::{TVec, TractResult, TypedModel, TypedSimplePlan, TypedSimpleState, ensure};
-use tract_onnx::tract_core::plan::eval;
+use tract_onnx::tract_core::internal::{
+    EvalContext, OpState, TVec, TractResult, TypedModel, TypedNode, TypedSimplePlan, TypedSimpleState, ensure,
+    format_err,
+};
+use tract_onnx::tract_core::plan;
 
 /// A model optimized for its input shapes. Cheap to clone; sessions of all threads share it.
 #[derive(Clone, Debug)]
@@ -128,6 +131,17 @@ impl State {
     }
 }
 
+/// Runs an operator. A panic is an error that names the node.
+fn eval(
+    context: &EvalContext,
+    state: Option<&mut (dyn OpState + 'static)>,
+    node: &TypedNode,
+    inputs: TVec<TValue>,
+) -> TractResult<TVec<TValue>> {
+    let run = || plan::eval(context, state, node, inputs);
+    contained(run, |panic| format_err!("node `{}` ({}): {panic}", node.name, node.op.name()))
+}
+
 impl Plan for TractPlan {
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(TractSession { plan: self.clone(), whole: None, streamed: None }))
@@ -156,7 +170,7 @@ impl Session for TractSession {
     fn run(&mut self, inputs: &[Array]) -> Result<Vec<Output>, EngineError> {
         let whole = self.whole()?;
         let inputs = whole.begin(inputs)?;
-        let run = || whole.state.run(inputs).map_err(EngineError::run);
+        let run = || whole.state.run_plan_with_eval(inputs, eval).map_err(EngineError::run);
         let outputs = contained(run, |reason| EngineError::Run { reason })?;
         Ok(outputs.into_iter().map(|value| Output::new(TractValue(value))).collect())
     }

@@ -14,6 +14,11 @@ use std::collections::HashSet;
 /// The types.
 const WIDE: [DataType; 2] = [DataType::Int16, DataType::Uint16];
 
+/// Whether a node is one that [`lower`] replaces.
+pub(super) fn is_replaced(graph: &Graph, id: NodeId) -> bool {
+    Site::of(graph, id).is_some()
+}
+
 /// Replaces every quantizer and dequantizer of 16 bits.
 pub(super) fn lower(model: &mut Model) -> Result<(), EngineError> {
     let graph = &model.graph;
