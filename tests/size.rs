@@ -247,9 +247,12 @@ fn a_table_stays_float_where_that_is_asked_for_or_better() {
         assert_eq!(made.stored(), [("embedding".to_owned(), None)]);
         assert!(made.report["stored"][0]["reason"].as_str().unwrap().starts_with("left float by --"));
     }
-    let rotation = "<ir_version: 8, opset_import: [\"\": 17]> g (int64[N] i, float[N,64] x) => (float[N,32] y)
-        <float[400,64] t = {}, float[64,32] w = {}> { c = Gather (t, i) e = Mul (x, c) y = MatMul (e, w) }";
+    let rotation = "<ir_version: 8, opset_import: [\"\": 17]> g (int64[N] i, float[N,64] x) => (float[N,512] y)
+        <float[400,64] t = {}, float[64,512] w = {}> { c = Gather (t, i) e = Mul (x, c) y = MatMul (e, w) }";
     assert_eq!(made(rotation, &[]).stored(), [("embedding".to_owned(), None)]);
+    // Where it is most of the model, integers are what is wanted of it.
+    let most = rotation.replace("512", "32");
+    assert_eq!(made(&most, &[]).stored(), [("embedding".to_owned(), EIGHT)]);
     // A row with numbers of different size.
     let mut proto = models::parse(text);
     models::fill(&mut proto);

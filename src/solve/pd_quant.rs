@@ -8,7 +8,7 @@ use super::gram::ClosedForm;
 /// Mini-batches per block, unless the options say otherwise.
 const STEPS: usize = 100;
 /// Learning rate of weights, relative to their root mean square.
-const RATE: f64 = 0.01;
+const RATE: f64 = 0.003;
 
 /// The row of this solver.
 pub(super) const ROW: SolverRow = SolverRow {

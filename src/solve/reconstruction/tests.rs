@@ -296,7 +296,7 @@ fn a_network_that_learns_is_nearer_on_samples_held_out() {
 #[test]
 fn predictions_are_nearer_on_samples_held_out() {
     let case = network(RESIDUAL, 160, ActivationBits::Bits(2));
-    let [gram, learned] = case.solved(Reach::Prediction, 40, 2);
+    let [gram, learned] = case.solved_at(Reach::Prediction, 80, 2, 0.003);
     assert_eq!(nearer(&case, [&gram, &learned]), [true, false]);
     assert_ne!(gram.observed.requantized, learned.observed.requantized);
 }
