@@ -35,7 +35,9 @@ fn array(tensor: &TensorProto) -> Array {
             let flags = tensor.raw_data.as_ref().unwrap().iter().map(|&flag| flag != 0).collect();
             Array::new(shape, ArrayData::Bool(flags)).unwrap()
         }
-        element if element.is_float() => Array::from_f32(shape, tensor.to_f32().unwrap()).unwrap().cast(element).unwrap(),
+        element if element.is_float() => {
+            Array::from_f32(shape, tensor.to_f32().unwrap()).unwrap().cast(element).unwrap()
+        }
         element => Array::new(shape, ArrayData::I64(tensor.to_i64().unwrap())).unwrap().cast(element).unwrap(),
     }
 }
@@ -64,7 +66,9 @@ fn difference(found: &Array, expected: &Array) -> Option<String> {
 }
 
 fn outcome(path: &Path) -> Outcome {
-    let Ok(proto) = ir::decode_model(std::fs::read(path).unwrap().into()) else { return Outcome::Refused(String::new()) };
+    let Ok(proto) = ir::decode_model(std::fs::read(path).unwrap().into()) else {
+        return Outcome::Refused(String::new());
+    };
     let Ok(model) = ir::import(proto) else { return Outcome::Refused("not a model".to_owned()) };
     let stored = ir::decode_model(std::fs::read(path.with_extension("values")).unwrap().into()).unwrap();
     let tensors = stored.graph.unwrap().initializer;

@@ -7,10 +7,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The result of `work`; `error` of what it said if it panics.
-pub(super) fn contained<T, E>(
-    work: impl FnOnce() -> Result<T, E>,
-    error: impl FnOnce(String) -> E,
-) -> Result<T, E> {
+pub(super) fn contained<T, E>(work: impl FnOnce() -> Result<T, E>, error: impl FnOnce(String) -> E) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(error(stopped(&*panic))))
 }
 

@@ -309,14 +309,7 @@ impl Writer<'_> {
     }
 
     /// [`FAR`] for keys that lie further from a query than a window is wide, behind it or before it, 0 for the others.
-    fn beyond(
-        &mut self,
-        query: ValueId,
-        key: ValueId,
-        past: Option<ValueId>,
-        window: i64,
-        is_behind: bool,
-    ) -> ValueId {
+    fn beyond(&mut self, query: ValueId, key: ValueId, past: Option<ValueId>, window: i64, is_behind: bool) -> ValueId {
         let length = || vec![AttributeProto::int("start", 2), AttributeProto::int("end", 3)];
         let lengths = [query, key].map(|value| self.op("Shape", &[value], length()));
         let shape = self.op("Concat", &lengths, vec![AttributeProto::int("axis", 0)]);
@@ -493,7 +486,8 @@ mod tests {
         let found = split("y = Attention <left_window_size = -1, right_window_size = 0> (q, k, v)", None);
         assert_near(&found, &expected(2, 0.0, window(0, 9, 0)));
         let mask = booleans(&[2, 3], &[true, false, true, true, false, true]);
-        let found = split("y = Attention <left_window_size = 0, is_causal = 1> (q, k, v, mask)", Some(("bool[2,3]", mask)));
+        let found =
+            split("y = Attention <left_window_size = 0, is_causal = 1> (q, k, v, mask)", Some(("bool[2,3]", mask)));
         // The second query sees nothing.
         let seen = |_: usize, query: usize, key: usize| if query + key == 0 { 0.0 } else { f32::NEG_INFINITY };
         assert_near(&found, &expected(2, 0.0, seen));

@@ -171,10 +171,13 @@ mod tests {
 
     /// Why a node is not run, where it is in the main graph, in a sub-graph, and in a function.
     fn said(node: &str) -> [Option<String>; 3] {
-        let inputs = "float[1,2,4,4] x, float[1,2,4,4] a, float[1,2,4,4] b, float[1,2,4,4] p, float[1,2,4,4] q, float[2] s";
+        let inputs =
+            "float[1,2,4,4] x, float[1,2,4,4] a, float[1,2,4,4] b, float[1,2,4,4] p, float[1,2,4,4] q, float[2] s";
         let head = "<ir_version: 10, opset_import: [\"\": 23, \"com.microsoft\": 1, \"local\": 1]>";
         let plain = format!("{head}\n g ({inputs}) => (float y)\n {{\n{node}\n}}");
-        let branch = format!("c = Equal (s, s)\n y = If (c) <then_branch = t () => (float y) {{ {node} }}, else_branch = e () => (float z) {{ z = Neg (x) }}>");
+        let branch = format!(
+            "c = Equal (s, s)\n y = If (c) <then_branch = t () => (float y) {{ {node} }}, else_branch = e () => (float z) {{ z = Neg (x) }}>"
+        );
         let inner = format!("{head}\n g ({inputs}) => (float y)\n {{\n{branch}\n}}");
         let called = format!(
             "{head}\n g ({inputs}) => (float y)\n {{ y = local.f (x, a, b, p, q, s) }}\n\
@@ -224,7 +227,9 @@ mod tests {
     /// In the main graph it is put right.
     #[test]
     fn windows_and_the_past_are_put_right_in_the_main_graph_alone() {
-        for node in ["y = Attention <left_window_size = 1> (x, a, b)", "y = Attention <is_causal = 1> (x, a, b, , p, q)"] {
+        for node in
+            ["y = Attention <left_window_size = 1> (x, a, b)", "y = Attention <is_causal = 1> (x, a, b, , p, q)"]
+        {
             let [main, inner, called] = said(node);
             assert_eq!(main, None);
             assert!(inner.is_some_and(|reason| reason.contains("otherwise")));

@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tract_onnx::prelude::{Arc, InferenceFact, OutletId, TDim, TValue, ToDim};
 use tract_onnx::tract_core::internal::{
-    EvalContext, OpState, TVec, TractResult, TypedModel, TypedNode, TypedSimplePlan, TypedSimpleState, ensure, format_err,
+    EvalContext, OpState, TVec, TractResult, TypedModel, TypedNode, TypedSimplePlan, TypedSimpleState, ensure,
+    format_err,
 };
 use tract_onnx::tract_core::plan;
 

@@ -33,7 +33,9 @@ struct Extreme {
 }
 
 pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
-    let is_set = |name, default| Ok::<_, tract_onnx::prelude::TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(default) == 1);
+    let is_set = |name, default| {
+        Ok::<_, tract_onnx::prelude::TractError>(node.get_attr_opt::<i64>(name)?.unwrap_or(default) == 1)
+    };
     let reduce = Reduce {
         is_max: node.op_type == "ReduceMax",
         axes: node.get_attr_opt_vec("axes")?,

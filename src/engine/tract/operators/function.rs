@@ -8,8 +8,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumExt, DatumType, OutletId, TValue, Tensor};
 use tract_onnx::tract_core::internal::{StaticName, TVec, TractResult, TypedFact, TypedModel, bail, tvec};
-use tract_onnx::tract_core::ops::change_axes::wire_rank_broadcast;
 use tract_onnx::tract_core::ops::cast::wire_cast;
+use tract_onnx::tract_core::ops::change_axes::wire_rank_broadcast;
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, check_input_arity, check_output_arity, expand};
 
@@ -94,7 +94,13 @@ impl BitShift {
     fn of(self, x: i64, by: i64) -> i64 {
         let is_gone = !(0..self.bits).contains(&by);
         match (self.is_right, is_gone) {
-            (true, true) => if self.signed && x < 0 { -1 } else { 0 },
+            (true, true) => {
+                if self.signed && x < 0 {
+                    -1
+                } else {
+                    0
+                }
+            }
             (false, true) => 0,
             (true, false) if self.signed => x >> by,
             (true, false) => (x.cast_unsigned() >> by).cast_signed(),
@@ -174,7 +180,9 @@ mod tests {
     fn bits_shifted_by_the_width_are_gone() {
         let values: [(&[usize], &[f32]); 1] = [(&[4], &[1.0, 128.0, 255.0, 7.0])];
         let node = |direction| {
-            format!("u = Cast <to = 2> (x)\n s = BitShift <direction = \"{direction}\"> (u, by)\n y = Cast <to = 1> (s)")
+            format!(
+                "u = Cast <to = 2> (x)\n s = BitShift <direction = \"{direction}\"> (u, by)\n y = Cast <to = 1> (s)"
+            )
         };
         let by = "uint8[4] by = {8, 9, 3, 200}";
         assert_eq!(run("float[4] x", by, &node("LEFT"), &values), [0.0, 0.0, 248.0, 0.0]);

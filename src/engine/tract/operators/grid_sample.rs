@@ -68,7 +68,11 @@ impl Sampled {
     /// The pixels around a coordinate of an axis, each with its weight.
     fn around(self, coordinate: f32, length: usize) -> [(usize, f32); 4] {
         let n = length as f32;
-        let x = if self.aligns_corners { (coordinate + 1.0) / 2.0 * (n - 1.0) } else { ((coordinate + 1.0) * n - 1.0) / 2.0 };
+        let x = if self.aligns_corners {
+            (coordinate + 1.0) / 2.0 * (n - 1.0)
+        } else {
+            ((coordinate + 1.0) * n - 1.0) / 2.0
+        };
         let weights = weights(x - x.floor());
         [0, 1, 2, 3].map(|step| ((x.floor() + step as f32 - 1.0).clamp(0.0, n - 1.0) as usize, weights[step]))
     }
@@ -96,7 +100,8 @@ impl Evaluate for Sampled {
                 let (across, down) = (self.around(grid[at], width), self.around(grid[at + 1], height));
                 for channel in b * channels..(b + 1) * channels {
                     let image = &x[channel * height * width..][..height * width];
-                    let row = |row: usize| across.iter().map(|&(column, w)| w * image[row * width + column]).sum::<f32>();
+                    let row =
+                        |row: usize| across.iter().map(|&(column, w)| w * image[row * width + column]).sum::<f32>();
                     result[channel * rows * columns + place] = down.iter().map(|&(line, w)| w * row(line)).sum();
                 }
             }

@@ -358,7 +358,8 @@ mod tests {
 
     #[test]
     fn crops() {
-        let crop = "coordinate_transformation_mode = \"tf_crop_and_resize\", extrapolation_value = -1.0, mode = \"linear\"";
+        let crop =
+            "coordinate_transformation_mode = \"tf_crop_and_resize\", extrapolation_value = -1.0, mode = \"linear\"";
         let region = "float[6] c = {0.0, 0.0, 0.5, 1.0, 1.0, 1.5}, int64[3] n = {1, 1, 3}";
         check(crop, region, "c, , n", 3, &[2.5, 4.0, -1.0]);
         let inside = "float[6] c = {0.0, 0.0, 0.0, 1.0, 1.0, 0.5}, float[3] s = {1.0, 1.0, 1.0}";

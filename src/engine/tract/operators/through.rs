@@ -59,9 +59,10 @@ pub(super) fn through(
 /// Whether an input has a constant value that depends on lengths left open.
 fn is_symbol(model: &TypedModel, input: OutletId) -> TractResult<bool> {
     let fact = model.outlet_fact(input)?;
-    Ok(fact.konst.as_ref().is_some_and(|constant| {
-        constant.datum_type() == TDim::datum_type() && constant.cast_to::<i64>().is_err()
-    }))
+    Ok(fact
+        .konst
+        .as_ref()
+        .is_some_and(|constant| constant.datum_type() == TDim::datum_type() && constant.cast_to::<i64>().is_err()))
 }
 
 impl Expansion for Through {

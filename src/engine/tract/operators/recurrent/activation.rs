@@ -3,7 +3,7 @@
 //! `activations` names those of each direction in order, `activation_alpha` and `activation_beta` hold the numbers of the
 //! functions that have such, in the same order; where the lists end, a function has its own default.
 
-use super::cell::Kind;
+use super::kind::Kind;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{TractResult, bail, ensure};
 
@@ -82,16 +82,34 @@ impl Activation {
     pub(super) fn at(self, x: f32) -> f32 {
         match self {
             Self::Affine(alpha, beta) => alpha * x + beta,
-            Self::Elu(alpha) => if x < 0.0 { alpha * x.exp_m1() } else { x },
+            Self::Elu(alpha) => {
+                if x < 0.0 {
+                    alpha * x.exp_m1()
+                } else {
+                    x
+                }
+            }
             Self::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
-            Self::LeakyRelu(alpha) => if x < 0.0 { alpha * x } else { x },
+            Self::LeakyRelu(alpha) => {
+                if x < 0.0 {
+                    alpha * x
+                } else {
+                    x
+                }
+            }
             Self::Relu => x.max(0.0),
             Self::ScaledTanh(alpha, beta) => alpha * (beta * x).tanh(),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Self::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
             Self::Softsign => x / (1.0 + x.abs()),
             Self::Tanh => x.tanh(),
-            Self::ThresholdedRelu(alpha) => if x > alpha { x } else { 0.0 },
+            Self::ThresholdedRelu(alpha) => {
+                if x > alpha {
+                    x
+                } else {
+                    0.0
+                }
+            }
         }
     }
 }

@@ -10,10 +10,12 @@
 
 mod activation;
 mod cell;
+mod kind;
 
 use super::{Built, Evaluate, Evaluated, tracts, wire_back};
 use activation::Activation;
-use cell::{Cell, Kind, Weights};
+use cell::{Cell, Weights};
+use kind::Kind;
 use tract_onnx::model::{ParsingContext, optional_inputs, optional_outputs};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumExt, DatumType, OutletId, TDim, TValue, Tensor};
@@ -53,8 +55,7 @@ pub(super) fn knows_activation(name: &str) -> bool {
 
 pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let given: Vec<Option<usize>> = optional_inputs(node).take(8).collect();
-    let inputs =
-        Slots { bias: given[3], lengths: given[4], state: given[5], cell: given[6], peepholes: given[7] };
+    let inputs = Slots { bias: given[3], lengths: given[4], state: given[5], cell: given[6], peepholes: given[7] };
     if is_plain(node)? && inputs.lengths.is_none() {
         return tracts(context, node);
     }
@@ -179,9 +180,8 @@ impl Evaluate for Recurrent {
         let [time, batch] = self.time_and_batch().map(|axis| inputs[0].shape()[axis]);
         let (width, hidden, directions) = (inputs[0].shape()[2], inputs[2].shape()[2], self.backwards.len());
         let lengths = [time, batch, directions, hidden];
-        let floats = |slot: usize| -> TractResult<Vec<f32>> {
-            Ok(inputs[slot].try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
-        };
+        let floats =
+            |slot: usize| -> TractResult<Vec<f32>> { Ok(inputs[slot].try_as_plain_ram()?.as_slice::<f32>()?.to_vec()) };
         let optional = |slot: Option<usize>| slot.map(&floats).transpose();
         let (x, w, r) = (floats(0)?, floats(1)?, floats(2)?);
         let (bias, peepholes) = (optional(self.inputs.bias)?, optional(self.inputs.peepholes)?);
@@ -247,9 +247,10 @@ mod tests {
     #[test]
     fn activations_count() {
         assert_close(&rnn("activations = [\"Relu\"]", ""), &[1.0, 0.0, 3.0]);
-        assert_close(&rnn("activations = [\"Affine\"], activation_alpha = [2.0], activation_beta = [1.0]", ""), &[
-            3.0, 0.0, 7.0,
-        ]);
+        assert_close(
+            &rnn("activations = [\"Affine\"], activation_alpha = [2.0], activation_beta = [1.0]", ""),
+            &[3.0, 0.0, 7.0],
+        );
         assert_close(&rnn("activations = [\"LeakyRelu\"], activation_alpha = [0.5]", ""), &[1.0, -0.75, 2.625]);
     }
 
