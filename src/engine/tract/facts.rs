@@ -67,3 +67,54 @@ fn constant_of(name: &str, tensor: &Tensor) -> Option<TensorProto> {
     let tensor = if element == DataType::Int64 { tensor.cast_to::<i64>().ok()?.into_owned() } else { tensor.clone() };
     Some(TensorProto::from_raw(name, element, tensor.shape(), tensor.as_bytes().to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::Backend;
+    use crate::engine::tract::Tract;
+    use msq_passes::ir::{self, DataType, TensorProto};
+
+    /// The constant that a node makes of constants.
+    fn constant(opset: i64, constants: &str, nodes: &str) -> Option<TensorProto> {
+        let text = format!(
+            "<ir_version: 10, opset_import: [\"\": {opset}]>\n g (float[1] x) => (float y)\n\
+             <{constants}>\n{{\n{nodes}\n y = Add (c, x)\n}}"
+        );
+        let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
+        Tract.infer(&model).unwrap().constants.get("c").cloned()
+    }
+
+    fn floats(opset: i64, constants: &str, nodes: &str) -> Option<Vec<f32>> {
+        constant(opset, constants, nodes).map(|tensor| tensor.to_f32().unwrap())
+    }
+
+    /// A constant that the engine would compute otherwise than the runtime is none.
+    #[test]
+    fn nothing_is_folded_through_what_differs() {
+        let weights =
+            "float[1,2,2] a = {1.0, 2.0, 3.0, 4.0}, float[2] s = {1.0, 1.0}, float half = {0.5}, bool yes = {1}";
+        assert!(floats(17, weights, "c = BatchNormalization (a, s, s, s, s)").is_some());
+        assert!(floats(17, weights, "c = BatchNormalization <training_mode = 1> (a, s, s, s, s)").is_none());
+        assert!(floats(17, weights, "c = Dropout (a, half)").is_some());
+        assert!(floats(17, weights, "c = Dropout (a, half, yes)").is_none());
+        let branch = "c = If (yes) <then_branch = t () => (float z) { z = BatchNormalization <training_mode = 1> (a, s, s, s, s) },
+            else_branch = e () => (float z) { z = Neg (a) }>";
+        assert!(floats(17, weights, branch).is_none());
+        let quantized = |attributes: &str| format!("q = QuantizeLinear {attributes} (a, half)\n c = Cast <to = 1> (q)");
+        assert!(floats(21, weights, &quantized("")).is_some());
+        assert!(floats(21, weights, &quantized("<output_dtype = 5>")).is_none());
+    }
+
+    /// What is put right is put right in constants too.
+    #[test]
+    fn what_is_folded_is_right() {
+        let numbers =
+            "int64[3] a = {-7, 7, -3}, int64 n = {3}, float[1,1,2] f = {3.0, -4.0}, float[3,1,1] t = {1.0, -2.0, 3.0},
+            float[1,1,1] w = {1.0}, float[1,1,1] r = {0.5}";
+        let remainder = constant(17, numbers, "c = Mod (a, n)").unwrap();
+        assert_eq!((remainder.element_type(), remainder.to_i64().unwrap()), (Some(DataType::Int64), vec![2, 1, 0]));
+        assert_eq!(floats(17, numbers, "c = GlobalLpPool (f)"), Some(vec![5.0]));
+        let layer = "u, c = RNN <hidden_size = 1, activations = [\"Relu\"]> (t, w, r)";
+        assert_eq!(floats(17, numbers, layer), Some(vec![3.0]));
+    }
+}

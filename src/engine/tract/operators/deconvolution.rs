@@ -110,7 +110,7 @@ impl Expansion for Deconvolution {
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let fact = model.outlet_fact(inputs[0])?.clone();
-        let shape = known(&fact.shape)?;
+        let positions = known(&fact.shape[2..])?;
         let group = self.group;
         // The operator set has kernels of [groups·inputs, outputs, …], tract's operator those of [groups·outputs, inputs, …].
         let split = AxisOp::wire_split_axis(model, format!("{prefix}.split"), inputs[1], 0, group)?;
@@ -122,7 +122,7 @@ impl Expansion for Deconvolution {
             Some(&bias) => bias,
             None => model.add_const(format!("{prefix}.bias"), Tensor::zero_scalar_dt(fact.datum_type)?)?,
         };
-        let ends = self.ends(&shape[2..], &lengths[2..])?;
+        let ends = self.ends(&positions, &lengths[2..])?;
         let of = |end: fn(&Ends) -> usize| ends.iter().map(end).collect::<TVec<usize>>();
         let pool = PoolSpec::new(
             DataFormat::NCHW,

@@ -16,18 +16,20 @@
 //! | [`pool`] | `MaxPool`, `AveragePool` | lengths of dilated kernels with `SAME` padding |
 //! | [`deconvolution`] | `ConvTranspose` | given output shapes, `SAME` padding with long strides |
 //! | [`pad`] | `Pad` | negative pads, wrapping, booleans, values of rank 1 |
-//! | [`select`] | `OneHot`, `GatherND`, `ScatterND`, `Compress`, `ReverseSequence`, `SpaceToDepth` | indices out of range or negative, order of channels; the rest is not known |
+//! | [`index`] | `OneHot`, `GatherND`, `ScatterND` | indices out of range or negative |
+//! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
 mod deconvolution;
 mod extreme;
 mod function;
 mod grid_sample;
+mod index;
 mod norm;
 mod pad;
 mod pool;
+mod rearrange;
 mod recurrent;
 mod resize;
-mod select;
 #[cfg(test)]
 mod testing;
 mod through;
@@ -61,26 +63,26 @@ const OPERATORS: [(&str, Builder); 29] = [
     ("BitwiseOr", through::build),
     ("BitwiseXor", through::build),
     ("Celu", function::celu),
-    ("Compress", select::compress),
+    ("Compress", rearrange::compress),
     ("ConvTranspose", deconvolution::build),
     ("Equal", through::build),
     ("GRU", recurrent::build),
-    ("GatherND", select::indices),
+    ("GatherND", index::indices),
     ("GlobalLpPool", norm::build),
     ("GridSample", grid_sample::build),
     ("LSTM", recurrent::build),
     ("MaxPool", pool::build),
     ("Mod", through::build),
-    ("OneHot", select::one_hot),
+    ("OneHot", index::one_hot),
     ("Pad", pad::build),
     ("RNN", recurrent::build),
     ("ReduceMax", extreme::build),
     ("ReduceMin", extreme::build),
     ("Resize", resize::build),
-    ("ReverseSequence", select::reverse_sequence),
-    ("ScatterND", select::indices),
+    ("ReverseSequence", rearrange::reverse_sequence),
+    ("ScatterND", index::indices),
     ("Sign", through::build),
-    ("SpaceToDepth", select::space_to_depth),
+    ("SpaceToDepth", rearrange::space_to_depth),
     ("Swish", function::swish),
     ("Upsample", resize::build),
 ];
@@ -203,6 +205,15 @@ fn axis(number: i64, rank: usize) -> TractResult<usize> {
         bail!("axis {number} of {rank}");
     }
     Ok(axis)
+}
+
+/// The type of numbers that elements of a type are moved as.
+fn computed(element: DatumType) -> DatumType {
+    match element {
+        DatumType::Bool => DatumType::U8,
+        DatumType::TDim => DatumType::I64,
+        other => other,
+    }
 }
 
 /// The lengths before an axis, of it, and behind it, each multiplied.

@@ -104,6 +104,7 @@ impl Expansion for Pad {
                 solver.equals(&outputs[0].shape, padded(&shape, &Self::pads(&pads, None, shape.len(), &TDim::from(0))?))
             });
         }
+        ensure!(inputs.len() > 1, "no pads");
         let Some(axes) = self.axes else {
             return solver.given_2(&inputs[0].shape, &inputs[1].value, move |solver, shape, pads| {
                 let pads = Self::pads(&dimensions(&pads)?, None, shape.len(), &none)?;

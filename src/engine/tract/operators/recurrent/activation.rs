@@ -3,7 +3,7 @@
 //! `activations` names those of each direction in order, `activation_alpha` and `activation_beta` hold the numbers of the
 //! functions that have such, in the same order; where the lists end, a function has its own default.
 
-use super::cell::Kind;
+use super::kind::Kind;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::internal::{TractResult, bail, ensure};
 

@@ -12,46 +12,8 @@
 //! The operator set has gates in the orders z, r, n and i, o, j, c.
 
 use super::activation::Activation;
+use super::kind::Kind;
 use tract_onnx::tract_core::internal::{TractResult, ensure};
-
-/// The kind of a cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Rnn,
-    Gru {
-        /// Whether the state is multiplied before it is reset.
-        is_linear_first: bool,
-    },
-    Lstm,
-}
-
-impl Kind {
-    fn gates(self) -> usize {
-        match self {
-            Self::Rnn => 1,
-            Self::Gru { .. } => 3,
-            Self::Lstm => 4,
-        }
-    }
-
-    /// How many functions a cell has.
-    pub(super) fn functions(self) -> usize {
-        match self {
-            Self::Rnn => 1,
-            Self::Gru { .. } => 2,
-            Self::Lstm => 3,
-        }
-    }
-
-    /// Those where none are named.
-    pub(super) fn default_functions(self) -> Vec<&'static str> {
-        match self {
-            Self::Rnn => vec!["Tanh"],
-            Self::Gru { .. } => vec!["Sigmoid", "Tanh"],
-            Self::Lstm => vec!["Sigmoid", "Tanh", "Tanh"],
-        }
-    }
-}
 
 /// The weights of a direction, turned: a row for each input, a column for each gate of each unit.
 pub(super) struct Weights {

@@ -10,10 +10,12 @@
 
 mod activation;
 mod cell;
+mod kind;
 
 use super::{Built, Evaluate, Evaluated, tracts, wire_back};
 use activation::Activation;
-use cell::{Cell, Kind, Weights};
+use cell::{Cell, Weights};
+use kind::Kind;
 use tract_onnx::model::{ParsingContext, optional_inputs, optional_outputs};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{DatumExt, DatumType, OutletId, TDim, TValue, Tensor};
