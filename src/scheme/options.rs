@@ -51,7 +51,7 @@ pub enum Float16 {
     Weights,
     /// Weights and computation, as far as operators have float16 and values fit it on the calibration data.
     All,
-    /// Weights alone, in bfloat16: the range of float32 and an error of up to 2⁻⁹ of each number.
+    /// Weights alone, in bfloat16: the range of float32 and an error of up to 2⁻⁸ of each number.
     Bfloat16,
 }
 

@@ -4,7 +4,7 @@
 //! `Cast(h)`: y = f(x, Cast(h)). Runtimes fold the cast when they load the model, and compute in float32. Scales and
 //! biases of quantizers and of nodes on integers are not touched: the integers were chosen for them.
 //!
-//! In *bfloat16*, w is rounded to 8 bits of precision, an error of 2⁻⁹ of each number at most, and has the range of float:
+//! In *bfloat16*, w is rounded to 8 bits of precision, an error of 2⁻⁸ of each number at most, and has the range of float:
 //! nothing but numbers next to its end is declined. Nothing computes in bfloat16.
 //!
 //! *Computation.* A node computes in float16 if its operator has float16 in the operator set, and all that it reads and
@@ -246,7 +246,7 @@ mod tests {
         assert!(rounded(&[f32::MAX]).unwrap_err().contains("bfloat16 ends at"));
         for value in (1..2000).map(|i| i as f32 * 1.000_7e-4) {
             let error = (rounded(&[value]).unwrap()[0] - value).abs();
-            assert!(error <= value * 2_f32.powi(-9), "{value}: {error}");
+            assert!(error <= value * 2_f32.powi(-8), "{value}: {error}");
         }
     }
 
