@@ -114,7 +114,10 @@ impl Attention {
             (None, None) => None,
             _ => return None,
         };
-        let length = |value: ValueId, axis: usize| graph.value(value).shape()?.get(axis).copied().flatten();
+        let length = |value: ValueId, axis: usize| match graph.constant(value) {
+            Some(constant) => constant.shape().ok()?.get(axis).copied(),
+            None => graph.value(value).shape()?.get(axis).copied().flatten(),
+        };
         let stated = |name: &str| node.int(name).and_then(|heads| usize::try_from(heads).ok());
         let rank = graph.value(query).shape().map(|shape| shape.len());
         let is_joined = rank.map_or(node.int("q_num_heads").is_some(), |rank| rank == 3);
@@ -312,19 +315,19 @@ impl Writer<'_> {
     fn beyond(&mut self, query: ValueId, key: ValueId, past: Option<ValueId>, window: i64, is_behind: bool) -> ValueId {
         let length = || vec![AttributeProto::int("start", 2), AttributeProto::int("end", 3)];
         let lengths = [query, key].map(|value| self.op("Shape", &[value], length()));
-        let shape = self.op("Concat", &lengths, vec![AttributeProto::int("axis", 0)]);
+        let before = past.map(|past| self.op("Shape", &[past], length()));
+        // With a row for each place of the past, whose queries are not asked again.
+        let rows = before.map_or(lengths[0], |before| self.op("Add", &[before, lengths[0]], Vec::new()));
+        let shape = self.op("Concat", &[rows, lengths[1]], vec![AttributeProto::int("axis", 0)]);
         let far = AttributeProto::tensor("value", TensorProto::from_f32("", &[1], &[FAR]));
         let everywhere = self.op("ConstantOfShape", &[shape], vec![far]);
         // The first diagonal that is too far.
-        let mut diagonal = self.numbers(&[], &[if is_behind { window + 1 } else { -window - 1 }]);
-        if let Some(past) = past {
-            let length = self.op("Shape", &[past], length());
-            let first = self.numbers(&[], &[0]);
-            let length = self.op("Gather", &[length, first], Vec::new());
-            diagonal = self.op("Add", &[length, diagonal], Vec::new());
-        }
+        let diagonal = self.numbers(&[], &[if is_behind { window + 1 } else { -window - 1 }]);
         let upper = AttributeProto::int("upper", i64::from(is_behind));
-        self.op("Trilu", &[everywhere, diagonal], vec![upper])
+        let bias = self.op("Trilu", &[everywhere, diagonal], vec![upper]);
+        let Some(before) = before else { return bias };
+        let axis = self.numbers(&[1], &[0]);
+        self.op("Slice", &[bias, before, rows, axis], Vec::new())
     }
 
     /// 1 where [`Writer::beyond`] adds nothing, 0 elsewhere.

@@ -161,7 +161,7 @@ pub(super) fn drops(graph: &Graph, node: &Node) -> bool {
 fn first(tensor: &TensorProto) -> Option<f64> {
     let element = tensor.element_type()?;
     let numbers = if element == DataType::Bool { tensor.to_i64().ok()?.first().map(|&flag| flag as f64) } else { None };
-    numbers.or_else(|| tensor.to_f64().ok()?.first().copied())
+    numbers.or_else(|| tensor.to_f32().ok()?.first().copied().map(f64::from))
 }
 
 #[cfg(test)]

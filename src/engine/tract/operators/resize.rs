@@ -7,6 +7,9 @@
 //!   value of its own.
 //! * `Resize` of operator set 10, and `Upsample`: `x = i/scale`, rounded down to the nearest, or up where the axis shrinks.
 //!
+//! * symmetric centres: `x = n/2·(1 − m/(n·scale)) + (i + ½)/scale − ½`, where the middle lies between two pixels or on one,
+//!   and it is rounding that decides: in double precision as in onnxruntime.
+//!
 //! Everything else is left to tract. Axes are resized one after the other, which for linear and cubic weights is the same as
 //! all at once.
 
@@ -25,6 +28,8 @@ use tract_onnx::tract_hir::internal::{DimLike, Expansion, check_output_arity, ex
 enum Coordinates {
     AlignedCorners,
     Crop,
+    /// Centres of pixels, the middle of the result on that of the input.
+    Symmetric,
     /// Those of operator set 10.
     Simple,
 }
@@ -94,6 +99,7 @@ pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         _ if is_old => Coordinates::Simple,
         "align_corners" if is_scaled && !has_sizes => Coordinates::AlignedCorners,
         "tf_crop_and_resize" => Coordinates::Crop,
+        "half_pixel_symmetric" if is_scaled && !has_sizes => Coordinates::Symmetric,
         _ => return tracts(context, node),
     };
     if smooths || !stretches {
@@ -243,6 +249,11 @@ impl Resized {
         let [from, to] = axis.crop;
         match self.coordinates {
             Coordinates::Simple => i / axis.scale,
+            Coordinates::Symmetric => {
+                let (scale, n) = (f64::from(axis.scale), n as f64);
+                let share = axis.length as f64 / (scale * n);
+                (n / 2.0 * (1.0 - share) + (place as f64 + 0.5) / scale - 0.5) as f32
+            }
             Coordinates::AlignedCorners if axis.length == 1 => 0.0,
             Coordinates::AlignedCorners => i * last / (axis.length - 1) as f32,
             Coordinates::Crop if axis.length == 1 => 0.5 * (from + to) * last,

@@ -12,7 +12,7 @@ mod activation;
 mod cell;
 mod kind;
 
-use super::{Built, Evaluate, Evaluated, tracts, wire_back};
+use super::{Built, Evaluate, Evaluated, tracts_expansion, wire_back};
 use activation::Activation;
 use cell::{Cell, Weights};
 use kind::Kind;
@@ -22,7 +22,7 @@ use tract_onnx::prelude::{DatumExt, DatumType, OutletId, TDim, TValue, Tensor};
 use tract_onnx::tract_core::internal::{StaticName, TVec, TractResult, TypedFact, TypedModel, bail, ensure};
 use tract_onnx::tract_core::ops::cast::wire_cast;
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
-use tract_onnx::tract_hir::internal::{Expansion, check_output_arity, expand};
+use tract_onnx::tract_hir::internal::{DimLike, Expansion, check_output_arity, expand};
 
 /// The slot of X, of W, and so on among the inputs that are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,13 @@ struct Slots {
     state: Option<usize>,
     cell: Option<usize>,
     peepholes: Option<usize>,
+}
+
+/// A layer before shapes are known, with tract's operator where that computes it.
+#[derive(Clone, Debug)]
+struct Layer {
+    own: Recurrent,
+    tracts: Option<Box<dyn Expansion>>,
 }
 
 /// A recurrent layer.
@@ -56,9 +63,8 @@ pub(super) fn knows_activation(name: &str) -> bool {
 pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let given: Vec<Option<usize>> = optional_inputs(node).take(8).collect();
     let inputs = Slots { bias: given[3], lengths: given[4], state: given[5], cell: given[6], peepholes: given[7] };
-    if is_plain(node)? && inputs.lengths.is_none() {
-        return tracts(context, node);
-    }
+    let is_tracts = is_plain(node)? && inputs.lengths.is_none();
+    let tracts = if is_tracts { Some(tracts_expansion(context, node)?) } else { None };
     let kind = match node.op_type.as_str() {
         "LSTM" => Kind::Lstm,
         "GRU" => Kind::Gru { is_linear_first: node.get_attr_opt::<i64>("linear_before_reset")?.unwrap_or(0) != 0 },
@@ -76,14 +82,14 @@ pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     let cell = |functions: &[Activation]| Cell { kind, functions: functions.to_vec(), clip, is_coupled };
     let cells = functions.chunks(kind.functions()).map(cell).collect();
     let written: Vec<bool> = optional_outputs(node).take(3).map(|slot| slot.is_some()).collect();
-    let recurrent = Recurrent {
+    let own = Recurrent {
         cells,
         backwards,
         is_batch_first: node.get_attr_opt::<i64>("layout")?.unwrap_or(0) == 1,
         inputs,
         outputs: [written[0], written[1], written[2]],
     };
-    Ok((expand(recurrent), Vec::new()))
+    Ok((expand(Layer { own, tracts }), Vec::new()))
 }
 
 /// Whether a layer has no attribute that tract does not read.
@@ -119,13 +125,13 @@ impl Recurrent {
     }
 }
 
-impl Expansion for Recurrent {
+impl Expansion for Layer {
     fn name(&self) -> StaticName {
-        Self::NAME.into()
+        Recurrent::NAME.into()
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        Ok(self.outputs.iter().filter(|&&is_written| is_written).count())
+        Ok(self.own.outputs.iter().filter(|&&is_written| is_written).count())
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -140,9 +146,10 @@ impl Expansion for Recurrent {
         }
         solver.given_2(&inputs[0].shape, &inputs[2].shape, move |solver, x, r| {
             ensure!(x.len() == 3 && r.len() == 3, "inputs of a recurrent layer have three axes");
-            let [time, batch] = self.time_and_batch().map(|axis| x[axis].clone());
-            let [y, state] = self.shapes([time, batch, TDim::from(self.backwards.len()), r[2].clone()]);
-            let shapes = [&y, &state, &state].into_iter().zip(self.outputs);
+            let own = &self.own;
+            let [time, batch] = own.time_and_batch().map(|axis| x[axis].clone());
+            let [y, state] = own.shapes([time, batch, TDim::from(own.backwards.len()), r[2].clone()]);
+            let shapes = [&y, &state, &state].into_iter().zip(own.outputs);
             let written = shapes.filter(|(_, is_written)| *is_written).map(|(shape, _)| shape);
             for (output, shape) in outputs.iter().zip(written) {
                 for (axis, length) in shape.iter().enumerate() {
@@ -155,13 +162,20 @@ impl Expansion for Recurrent {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let element = model.outlet_fact(inputs[0])?.datum_type;
+        let fact = model.outlet_fact(inputs[0])?;
+        let (element, batch) = (fact.datum_type, fact.shape[self.own.time_and_batch()[1]].clone());
+        // tract 0.23 fails on a batch with an LSTM of one direction, and on one that is left open.
+        let is_lstm = self.own.backwards.len() == 1 && self.own.cells.iter().all(|cell| cell.kind == Kind::Lstm);
+        let is_tracts = if is_lstm { batch == TDim::from(1) } else { batch.to_i64().is_ok() };
+        if let (Some(tracts), true) = (&self.tracts, is_tracts) {
+            return tracts.wire(prefix, model, inputs);
+        }
         let mut changed = inputs.to_vec();
         for (slot, input) in changed.iter_mut().enumerate() {
-            let to = if Some(slot) == self.inputs.lengths { DatumType::I64 } else { DatumType::F32 };
+            let to = if Some(slot) == self.own.inputs.lengths { DatumType::I64 } else { DatumType::F32 };
             *input = wire_cast(format!("{prefix}.cast.{slot}"), model, &[*input], to)?[0];
         }
-        wire_back(prefix, model, Evaluated(self.clone()), &changed, element)
+        wire_back(prefix, model, Evaluated(self.own.clone()), &changed, element)
     }
 }
 
