@@ -136,7 +136,7 @@ fn dequantizers_and_others_read_the_same_packed_integers() {
         model.graph.constant(node.input(0).unwrap()).unwrap().element_type().unwrap()
     };
     assert_eq!([element("DequantizeLinear"), element("Cast")], [DataType::Int4; 2]);
-    assert_eq!(large(&model)[0], "int4[64, 32]");
+    assert!(large(&model).contains(&"int4[64, 32]".to_owned()), "{:?}", large(&model));
     assert!(large(&model).iter().all(|tensor| !tensor.contains("int8")), "{:?}", large(&model));
 }
 
