@@ -113,10 +113,11 @@ impl Worker {
     }
 
     fn send(&mut self, messages: &[Vec<u8>]) -> Result<(), PeerError> {
-        let others = messages.iter().enumerate().filter(|(rank, _)| *rank != self.rank);
-        let sent = self.stdin.as_mut().map(|stdin| {
-            others.map(|(_, message)| put(stdin, message)).collect::<io::Result<()>>().and_then(|()| stdin.flush())
-        });
+        let mut others = messages.iter().enumerate().filter(|(rank, _)| *rank != self.rank);
+        let sent = self
+            .stdin
+            .as_mut()
+            .map(|stdin| others.try_for_each(|(_, message)| put(stdin, message)).and_then(|()| stdin.flush()));
         if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(self.lost()) }
     }
 

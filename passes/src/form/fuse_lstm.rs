@@ -110,7 +110,7 @@ impl Site {
         let mut inputs: Vec<Option<ValueId>> = (0..INPUTS).map(|slot| node.input(slot)).collect();
         let unknown = |attribute: &&AttributeProto| matches!(attribute.name(), "layout" | "input_forget");
         let attributes = node.attributes().iter().filter(|attribute| !unknown(attribute)).cloned().collect();
-        for (slot, weight) in (1..).zip(self.weights) {
+        for (slot, weight) in (1..).zip(&self.weights) {
             inputs[slot] = Some(written.transposed(graph, weight.integers));
             inputs.extend(written.parameters(graph, weight).map(Some));
         }
@@ -138,7 +138,7 @@ impl Written {
     }
 
     /// Scales and zero points `[D, 4·H]`.
-    fn parameters(&mut self, graph: &mut Graph, weight: Weight) -> [ValueId; 2] {
+    fn parameters(&mut self, graph: &mut Graph, weight: &Weight) -> [ValueId; 2] {
         *self.parameters.entry(weight.scale).or_insert_with(|| {
             let stem = graph.value(weight.integers).name();
             let [scale, zero_point] = ["scale", "zero_point"].map(|part| format!("{stem}_{part}"));

@@ -21,7 +21,9 @@ pub(super) fn encode(values: &[f32], residual: &mut [f32], bytes: &mut Vec<u8>) 
         let means = [0, 1].map(|sign| (sums[sign] / f64::from(counts[sign].max(1))) as f32);
         bytes.extend(means.iter().flat_map(|mean| mean.to_le_bytes()));
         pack(residual.iter().map(|&value| sign(value) as u32), 1, bytes);
-        residual.iter_mut().for_each(|value| *value -= means[sign(*value)]);
+        for value in residual.iter_mut() {
+            *value -= means[sign(*value)];
+        }
     }
 }
 

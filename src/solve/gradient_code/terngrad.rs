@@ -1,4 +1,4 @@
-//! Three levels: Wen et al., *TernGrad: ternary gradients to reduce communication in distributed deep learning*, 2017
+//! Three levels: Wen et al., *`TernGrad`: ternary gradients to reduce communication in distributed deep learning*, 2017
 //! (arXiv 1705.07878), equations (1) and (2).
 //!
 //! Of a bucket the largest magnitude m is sent, and of each value sign(g)·b with b = 1 with probability |g|/m, else 0:

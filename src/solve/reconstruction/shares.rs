@@ -1,7 +1,7 @@
 //! Mini-batches in shares, one per process, and the gradients that processes exchange.
 //!
-//! A mini-batch of B samples is cut into N shares, N being the option `solver-processes`. Of share r, with B_r samples, the
-//! gradient g_r of the mean loss is encoded as the option `gradient-code` says ([`super::super::gradient_code`]), and every
+//! A mini-batch of B samples is cut into N shares, N being the option `solver-processes`. Of share r, with `B_r` samples, the
+//! gradient `g_r` of the mean loss is encoded as the option `gradient-code` says ([`super::super::gradient_code`]), and every
 //! process steps by
 //!
 //! `Σ_r (B_r / B) · decode(encode(g_r))`

@@ -140,7 +140,10 @@ fn bytes_are_counted() {
 }
 
 /// One of two processes, which never meets the other.
-struct Broken(fn(Vec<u8>) -> Result<Vec<Vec<u8>>, PeerError>);
+struct Broken(Exchanged);
+
+/// What it gets for what it sends.
+type Exchanged = fn(Vec<u8>) -> Result<Vec<Vec<u8>>, PeerError>;
 
 impl Peers for Broken {
     fn count(&self) -> usize {

@@ -38,6 +38,7 @@ use judge::Judge;
 use std::collections::HashSet;
 
 /// Makes float16 of what stays float.
+#[allow(clippy::struct_excessive_bools)] // They do not depend on each other.
 #[derive(Clone, Debug, Default)]
 pub struct HalfPrecision {
     /// Whether nodes compute in float16; otherwise only weights are stored so.

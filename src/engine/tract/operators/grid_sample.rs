@@ -69,7 +69,7 @@ impl Sampled {
     fn around(self, coordinate: f32, length: usize) -> [(usize, f32); 4] {
         let n = length as f32;
         let x = if self.aligns_corners {
-            (coordinate + 1.0) / 2.0 * (n - 1.0)
+            f32::midpoint(coordinate, 1.0) * (n - 1.0)
         } else {
             ((coordinate + 1.0) * n - 1.0) / 2.0
         };

@@ -5,7 +5,7 @@
 use super::{Built, Evaluate, Evaluated, around, axis, computed, tracts};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::prelude::{Datum, DatumType, DatumTypeExt, OutletId, TDim, TValue, Tensor, ToDim, f16};
+use tract_onnx::prelude::{Datum, DatumType, DatumTypeExt, OutletId, PlainView, TDim, TValue, Tensor, ToDim, f16};
 use tract_onnx::tract_core::internal::{
     StaticName, TVec, TractResult, TypedFact, TypedModel, dispatch_numbers, ensure, format_err, tvec,
 };
@@ -163,7 +163,7 @@ impl Moved {
         }
     }
 
-    fn take<T: Datum + Copy>(&self, data: &Tensor, places: &[usize], shape: &[usize]) -> TractResult<Tensor> {
+    fn take<T: Datum + Copy>(data: &Tensor, places: &[usize], shape: &[usize]) -> TractResult<Tensor> {
         let plain = data.try_as_plain_ram()?;
         let values = plain.as_slice::<T>()?;
         let taken = places.iter().map(|&place| values.get(place).copied()).collect::<Option<Vec<T>>>();
@@ -181,7 +181,7 @@ impl Evaluate for Moved {
     fn evaluate(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
         let data = &inputs[0];
         let second = inputs.get(1).map(|second| second.try_as_plain_ram()).transpose()?;
-        let second = second.as_ref().map(|second| second.as_slice::<i64>()).transpose()?;
+        let second = second.as_ref().map(PlainView::as_slice::<i64>).transpose()?;
         let places = self.places(data.shape(), second)?;
         let mut shape: Vec<usize> = data.shape().to_vec();
         match self.how {
@@ -197,7 +197,7 @@ impl Evaluate for Moved {
             }
         }
         let element = data.datum_type();
-        Ok(tvec!(dispatch_numbers!(Self::take(element)(self, data, &places, &shape))?))
+        Ok(tvec!(dispatch_numbers!(Self::take(element)(data, &places, &shape))?))
     }
 }
 

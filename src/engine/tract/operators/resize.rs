@@ -71,7 +71,7 @@ struct Resize {
 /// One axis that is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Axis {
-    axis: usize,
+    at: usize,
     length: usize,
     scale: f32,
     /// The shares of the image where a crop begins and ends.
@@ -234,7 +234,7 @@ impl Expansion for Resize {
         for axis in 0..shape.len() {
             if lengths[axis] != shape[axis] || crops[axis] != [0.0, 1.0] {
                 let length = lengths[axis].to_usize()?;
-                axes.push(Axis { axis, length, scale: scales[axis], crop: crops[axis] });
+                axes.push(Axis { at: axis, length, scale: scales[axis], crop: crops[axis] });
             }
         }
         let resized = Resized { coordinates: self.coordinates, mode: self.mode, beyond: self.beyond, axes };
@@ -271,10 +271,9 @@ impl Resized {
                     // Halves go down, or up.
                     Rounding::HalfDown => (x - 0.5).ceil(),
                     Rounding::HalfUp => (x + 0.5).floor(),
-                    Rounding::Floor => x.floor(),
                     Rounding::Ceil => x.ceil(),
                     Rounding::ByScale if axis.scale < 1.0 => x.ceil(),
-                    Rounding::ByScale => x.floor(),
+                    Rounding::Floor | Rounding::ByScale => x.floor(),
                 };
                 vec![(at(nearest), 1.0)]
             }
@@ -293,7 +292,7 @@ impl Resized {
                     let inside = |place: f32| (0.0..=last).contains(&place);
                     weights.iter_mut().zip(places).filter(|(_, p)| !inside(*p)).for_each(|(weight, _)| *weight = 0.0);
                     let sum: f32 = weights.iter().sum();
-                    weights.iter_mut().for_each(|weight| *weight /= sum);
+                    weights = weights.map(|weight| weight / sum);
                 }
                 places.into_iter().zip(weights).map(|(place, weight)| (at(place), weight)).collect()
             }
@@ -306,7 +305,7 @@ impl Evaluate for Resized {
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let mut shape = inputs[0].shape.to_tvec();
-        self.axes.iter().for_each(|axis| shape[axis.axis] = axis.length.to_dim());
+        self.axes.iter().for_each(|axis| shape[axis.at] = axis.length.to_dim());
         Ok(tvec!(f32::fact(&*shape)))
     }
 
@@ -316,12 +315,12 @@ impl Evaluate for Resized {
         ensure!(!values.is_empty(), "nothing to resize");
         let mut outside = Vec::new();
         for &axis in &self.axes {
-            let (before, n, behind) = around(&shape, axis.axis);
+            let (before, n, behind) = around(&shape, axis.at);
             let mut resized = vec![0.0; before * axis.length * behind];
             for place in 0..axis.length {
                 let x = self.coordinate(axis, place, n);
                 if self.coordinates == Coordinates::Crop && !(0.0..=(n - 1) as f32).contains(&x) {
-                    outside.push((axis.axis, place));
+                    outside.push((axis.at, place));
                 }
                 for (from, weight) in self.weights(axis, x, n) {
                     for block in 0..before {
@@ -331,7 +330,7 @@ impl Evaluate for Resized {
                     }
                 }
             }
-            shape[axis.axis] = axis.length;
+            shape[axis.at] = axis.length;
             values = resized;
         }
         for (axis, place) in outside {
@@ -364,7 +363,7 @@ mod tests {
         // floor(4·0.6) is 2: both corners.
         check(&format!("{aligned}, mode = \"linear\""), scales, ", s", 2, &[1.0, 4.0]);
         check(&format!("{aligned}, mode = \"cubic\""), scales, ", s", 2, &[1.0, 4.0]);
-        check(&aligned.to_string(), "float[3] s = {1.0, 1.0, 1.3}", ", s", 5, &[1.0, 2.0, 2.0, 3.0, 4.0]);
+        check(aligned, "float[3] s = {1.0, 1.0, 1.3}", ", s", 5, &[1.0, 2.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]

@@ -125,10 +125,8 @@ impl Cell {
                     let peephole = |gate: usize| weights.peepholes[gate * hidden + unit];
                     let old = cell[unit];
                     let enters = self.function(0, sum(0) + peephole(0) * old);
-                    let stays = match self.is_coupled {
-                        true => 1.0 - enters,
-                        false => self.function(0, sum(2) + peephole(2) * old),
-                    };
+                    let stays =
+                        if self.is_coupled { 1.0 - enters } else { self.function(0, sum(2) + peephole(2) * old) };
                     let new = stays * old + enters * self.function(1, sum(3));
                     let leaves = self.function(0, sum(1) + peephole(1) * new);
                     cell[unit] = new;
