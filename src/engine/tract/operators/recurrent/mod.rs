@@ -22,7 +22,7 @@ use tract_onnx::prelude::{DatumExt, DatumType, OutletId, TDim, TValue, Tensor};
 use tract_onnx::tract_core::internal::{StaticName, TVec, TractResult, TypedFact, TypedModel, bail, ensure};
 use tract_onnx::tract_core::ops::cast::wire_cast;
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
-use tract_onnx::tract_hir::internal::{DimLike, Expansion, check_output_arity, expand};
+use tract_onnx::tract_hir::internal::{Expansion, check_output_arity, expand};
 
 /// The slot of X, of W, and so on among the inputs that are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
