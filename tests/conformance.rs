@@ -14,8 +14,13 @@ use msq_passes::ir::{self, DataType, TensorProto};
 use std::path::Path;
 
 /// Where the engine computes something else, by the beginning of the name, with the reason.
-const EXCEPTIONS: [(&str, &str); 3] = [
-    ("resize_half_pixel_symmetric_round_prefer_floor_down", "a place lies between two pixels, and rounding decides"),
+const EXCEPTIONS: [(&str, &str); 5] = [
+    ("resize_half_pixel_symmetric_ceil_fraction", "the middle lies on a pixel, and rounding decides"),
+    (
+        "resize_half_pixel_symmetric_round_prefer_ceil_fraction",
+        "the middle lies between two pixels, and rounding decides",
+    ),
+    ("resize_half_pixel_symmetric_round_prefer_floor_down", "the ends lie between two pixels, and rounding decides"),
     (
         "test_attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_causal",
         "hidden scores are another finite number",

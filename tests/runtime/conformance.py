@@ -291,6 +291,14 @@ def others(writer: Writer) -> None:
     for op, axes in itertools.product(("ReduceMax", "ReduceMin"), ([-1], [1], [0, 1, 2])):
         node = (op, ["x", "a"], ["y"], {"keepdims": len(axes) - 1})
         layer(writer, f"{op}_{axes}".replace(" ", ""), node, masked, {"a": np.array(axes)})
+    for axes in ([-1], [1], [0, 1, 2]):
+        node = ("ReduceLogSumExp", ["x", "a"], ["y"], {})
+        layer(writer, f"ReduceLogSumExp_{axes}".replace(" ", ""), node, floats(1, 4, 5) * 90, {"a": np.array(axes)})
+    tables = {"...j,jk->...k": (5, 2), "bij...,jk->bi...k": (6, 2), "...ij,...jk->...ik": (1, 5, 2), "jk,...k->...j": None}
+    for i, (equation, shape) in enumerate(tables.items()):
+        inputs = ["w", "x"] if shape is None else ["x", "w"]
+        table = {"w": floats(*(shape or (3, 5)))}
+        layer(writer, f"Einsum_{i}", ("Einsum", inputs, ["y"], {"equation": equation}), floats(2, 3, 6, 5), table)
     for alpha in (0.5, 2.0):
         layer(writer, f"Celu_{alpha}", ("Celu", ["x"], ["y"], {"alpha": alpha}), x, {})
     indices = {"i": np.array([[0, 1], [0, -1]])}

@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | [`through`] | `Equal`, `Sign`, `Mod`, bitwise ones | no booleans, or dimensions for integers of 64 bits |
 //! | [`function`] | `Celu`, `Swish`, `BitShift` | alpha is ignored; shifts by the width or more wrap around |
-//! | [`extreme`] | `ReduceMax`, `ReduceMin` | no infinities, no booleans |
+//! | [`einsum`] | `Einsum` | an ellipsis in some operands alone loses axes |
+//! | [`extreme`] | `ReduceMax`, `ReduceMin`, `ReduceLogSumExp` | no infinities, no booleans; exponentials overflow |
 //! | [`norm`] | `GlobalLpPool` | a mean instead of a sum |
 //! | [`recurrent`] | `RNN`, `GRU`, `LSTM` | activations, direction, clip, coupled gates and lengths are ignored or refused |
 //! | [`resize`] | `Resize`, `Upsample` | crops, aligned corners with scales, operator set 10; `Upsample` is not known |
@@ -20,6 +21,7 @@
 //! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
 mod deconvolution;
+mod einsum;
 mod extreme;
 mod function;
 mod grid_sample;
@@ -55,7 +57,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 
 /// The operators that are put in the place of tract's.
-const OPERATORS: [(&str, Builder); 29] = [
+const OPERATORS: [(&str, Builder); 31] = [
     ("AveragePool", pool::build),
     ("BitShift", function::bit_shift),
     ("BitwiseAnd", through::build),
@@ -65,6 +67,7 @@ const OPERATORS: [(&str, Builder); 29] = [
     ("Celu", function::celu),
     ("Compress", rearrange::compress),
     ("ConvTranspose", deconvolution::build),
+    ("Einsum", einsum::build),
     ("Equal", through::build),
     ("GRU", recurrent::build),
     ("GatherND", index::indices),
@@ -76,6 +79,7 @@ const OPERATORS: [(&str, Builder); 29] = [
     ("OneHot", index::one_hot),
     ("Pad", pad::build),
     ("RNN", recurrent::build),
+    ("ReduceLogSumExp", extreme::build),
     ("ReduceMax", extreme::build),
     ("ReduceMin", extreme::build),
     ("Resize", resize::build),

@@ -3,12 +3,10 @@
 //! An axis of length n becomes one of length m; place i of m lies at x of n:
 //!
 //! * aligned corners: `x = i·(n − 1)/(m − 1)`. tract takes n·scale for m where scales are given, which is no integer then.
-//! * a crop of an image between shares a and b: `x = a·(n − 1) + i·(b − a)·(n − 1)/(m − 1)`; what lies beyond the image has a
+//! * a crop of an image between shares a and b, unless it keeps its size, which onnxruntime copies: `x = a·(n − 1) + i·(b − a)·(n − 1)/(m − 1)`; what lies beyond the image has a
 //!   value of its own.
 //! * `Resize` of operator set 10, and `Upsample`: `x = i/scale`, rounded down to the nearest, or up where the axis shrinks.
 //!
-//! * symmetric centres: `x = n/2·(1 − m/(n·scale)) + (i + ½)/scale − ½`, where the middle lies between two pixels or on one,
-//!   and it is rounding that decides: in double precision as in onnxruntime.
 //!
 //! Everything else is left to tract. Axes are resized one after the other, which for linear and cubic weights is the same as
 //! all at once.
@@ -28,8 +26,6 @@ use tract_onnx::tract_hir::internal::{DimLike, Expansion, check_output_arity, ex
 enum Coordinates {
     AlignedCorners,
     Crop,
-    /// Centres of pixels, the middle of the result on that of the input.
-    Symmetric,
     /// Those of operator set 10.
     Simple,
 }
@@ -99,7 +95,6 @@ pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         _ if is_old => Coordinates::Simple,
         "align_corners" if is_scaled && !has_sizes => Coordinates::AlignedCorners,
         "tf_crop_and_resize" => Coordinates::Crop,
-        "half_pixel_symmetric" if is_scaled && !has_sizes => Coordinates::Symmetric,
         _ => return tracts(context, node),
     };
     if smooths || !stretches {
@@ -223,7 +218,9 @@ impl Expansion for Resize {
             lengths
         };
         let mut crops = vec![[0.0, 1.0]; shape.len()];
-        if let (Coordinates::Crop, Some(crop)) = (self.coordinates, self.crop) {
+        // onnxruntime copies what keeps its size, whatever the crop.
+        let keeps = scales.iter().all(|scale| *scale == 1.0);
+        if let (Coordinates::Crop, Some(crop), false) = (self.coordinates, self.crop, keeps) {
             let numbers = floats(model, inputs[crop])?;
             ensure!(numbers.len() == 2 * places.len(), "{} ends of a crop of {} axes", numbers.len(), places.len());
             for (at, &axis) in places.iter().enumerate() {
@@ -249,11 +246,6 @@ impl Resized {
         let [from, to] = axis.crop;
         match self.coordinates {
             Coordinates::Simple => i / axis.scale,
-            Coordinates::Symmetric => {
-                let (scale, n) = (f64::from(axis.scale), n as f64);
-                let share = axis.length as f64 / (scale * n);
-                (n / 2.0 * (1.0 - share) + (place as f64 + 0.5) / scale - 0.5) as f32
-            }
             Coordinates::AlignedCorners if axis.length == 1 => 0.0,
             Coordinates::AlignedCorners => i * last / (axis.length - 1) as f32,
             Coordinates::Crop if axis.length == 1 => 0.5 * (from + to) * last,
@@ -372,7 +364,14 @@ mod tests {
             "coordinate_transformation_mode = \"tf_crop_and_resize\", extrapolation_value = -1.0, mode = \"linear\"";
         let region = "float[6] c = {0.0, 0.0, 0.5, 1.0, 1.0, 1.5}, int64[3] n = {1, 1, 3}";
         check(crop, region, "c, , n", 3, &[2.5, 4.0, -1.0]);
-        let inside = "float[6] c = {0.0, 0.0, 0.0, 1.0, 1.0, 0.5}, float[3] s = {1.0, 1.0, 1.0}";
-        check(crop, inside, "c, s", 4, &[1.0, 1.5, 2.0, 2.5]);
+        let inside = "float[6] c = {0.0, 0.0, 0.0, 1.0, 1.0, 0.5}, float[3] s = {1.0, 1.0, 1.75}";
+        check(crop, inside, "c, s", 7, &[1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5]);
+        check(
+            crop,
+            "float[6] c = {0.0, 0.0, 0.0, 1.0, 1.0, 0.5}, float[3] s = {1.0, 1.0, 1.0}",
+            "c, s",
+            4,
+            &[1.0, 2.0, 3.0, 4.0],
+        );
     }
 }
