@@ -4,6 +4,7 @@
 use super::gram::ClosedForm;
 use super::{Grid, Problem, Solution, SolveError, Solver, SolverRow, StatisticsKind};
 use crate::quant::Granularity;
+use crate::scheme::options::SolveOptions;
 
 /// Mini-batches per block, unless the options say otherwise.
 const STEPS: usize = 250;
@@ -17,18 +18,7 @@ pub(super) const ROW: SolverRow = SolverRow {
     minimises: "E ‖B(x̂) − B_float(x)‖² of each block B, then as `gram`",
     time: "long",
     options: &["solver_steps", "solver_time", "solver_rate", "solver_processes", "gradient_code", "position_step"],
-    solver: |options| {
-        Box::new(Block {
-            learning: Learning {
-                steps: options.solver_steps.unwrap_or(STEPS),
-                seconds: options.solver_time,
-                reach: Reach::Block,
-                rate: options.solver_rate.unwrap_or(RATE) as f32,
-            },
-            row: &ROW,
-            gram: ClosedForm { stride: options.position_step, quick: false },
-        })
-    },
+    solver: |options| Block::boxed(&ROW, options, Reach::Block, (STEPS, RATE)),
     quick: None,
 };
 
@@ -65,6 +55,24 @@ pub struct Block {
     pub gram: ClosedForm,
     /// Whose name it has.
     pub(super) row: &'static SolverRow,
+}
+
+impl Block {
+    /// The solver of a row as the options have it; so many steps at such a rate unless they say otherwise.
+    pub(super) fn boxed(
+        row: &'static SolverRow,
+        options: &SolveOptions,
+        reach: Reach,
+        (steps, rate): (usize, f64),
+    ) -> Box<dyn Solver> {
+        let learning = Learning {
+            steps: options.solver_steps.unwrap_or(steps),
+            seconds: options.solver_time,
+            reach,
+            rate: options.solver_rate.unwrap_or(rate) as f32,
+        };
+        Box::new(Self { learning, gram: ClosedForm { stride: options.position_step, quick: false }, row })
+    }
 }
 
 impl Solver for Block {

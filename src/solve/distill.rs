@@ -2,8 +2,7 @@
 //! `reconstruction`); then its blocks are rounded one after the other as by `gram`, while those behind go on learning.
 
 use super::SolverRow;
-use super::block::{Block, Learning, Reach};
-use super::gram::ClosedForm;
+use super::block::{Block, Reach};
 
 /// Mini-batches before the first block is rounded, unless the options say otherwise.
 const STEPS: usize = 300;
@@ -17,17 +16,6 @@ pub(super) const ROW: SolverRow = SolverRow {
     minimises: "E ‖a(x̂) − a_float(x)‖² of the outputs and of what each block writes, then as `gram`",
     time: "long",
     options: &["solver_steps", "solver_time", "solver_rate", "solver_processes", "gradient_code", "position_step"],
-    solver: |options| {
-        Box::new(Block {
-            learning: Learning {
-                steps: options.solver_steps.unwrap_or(STEPS),
-                seconds: options.solver_time,
-                reach: Reach::Network,
-                rate: options.solver_rate.unwrap_or(RATE) as f32,
-            },
-            gram: ClosedForm { stride: options.position_step, quick: false },
-            row: &ROW,
-        })
-    },
+    solver: |options| Block::boxed(&ROW, options, Reach::Network, (STEPS, RATE)),
     quick: None,
 };

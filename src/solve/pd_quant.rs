@@ -2,8 +2,7 @@
 //! then their weights are rounded as by `gram`.
 
 use super::SolverRow;
-use super::block::{Block, Learning, Reach};
-use super::gram::ClosedForm;
+use super::block::{Block, Reach};
 
 /// Mini-batches per block, unless the options say otherwise.
 const STEPS: usize = 100;
@@ -17,17 +16,6 @@ pub(super) const ROW: SolverRow = SolverRow {
     minimises: "E ‖B(x̂) − B_float(x)‖² of each block B and KL of the outputs behind it, then as `gram`",
     time: "long",
     options: &["solver_steps", "solver_time", "solver_rate", "solver_processes", "gradient_code", "position_step"],
-    solver: |options| {
-        Box::new(Block {
-            learning: Learning {
-                steps: options.solver_steps.unwrap_or(STEPS),
-                seconds: options.solver_time,
-                reach: Reach::Prediction,
-                rate: options.solver_rate.unwrap_or(RATE) as f32,
-            },
-            gram: ClosedForm { stride: options.position_step, quick: false },
-            row: &ROW,
-        })
-    },
+    solver: |options| Block::boxed(&ROW, options, Reach::Prediction, (STEPS, RATE)),
     quick: None,
 };

@@ -4,6 +4,7 @@
 //! becomes int64 before the sum, and a dimension behind it. The axis is a constant of one element, of rank 0 as the
 //! operator set wants it or of rank 1 as some exporters write it; any other axis is left to fail.
 
+use super::operators;
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -55,8 +56,7 @@ impl Expansion for CumSum {
         let axis = axis.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?[0];
         let fact = model.outlet_fact(inputs[0])?;
         let is_dimension = fact.datum_type == TDim::datum_type();
-        let from_the_end = if axis < 0 { i64::try_from(fact.rank())? } else { 0 };
-        let axis = usize::try_from(axis + from_the_end)?;
+        let axis = operators::axis(axis, fact.rank())?;
         let sum = TractCumSum { axis, exclusive: self.exclusive, reverse: self.reverse };
         if !is_dimension {
             return model.wire_node(prefix, sum, &inputs[..1]);

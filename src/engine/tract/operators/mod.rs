@@ -202,7 +202,7 @@ fn integers(model: &TypedModel, input: OutletId) -> TractResult<Option<Vec<i64>>
 }
 
 /// The axis that a number means, from the end where it is negative.
-fn axis(number: i64, rank: usize) -> TractResult<usize> {
+pub(super) fn axis(number: i64, rank: usize) -> TractResult<usize> {
     let from_the_end = if number < 0 { i64::try_from(rank)? } else { 0 };
     let axis = usize::try_from(number + from_the_end)?;
     if axis >= rank {
