@@ -221,3 +221,55 @@ impl Session for TractSession {
         Ok(times)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::prelude::{DatumExt, SpecialOps};
+    use tract_onnx::tract_core::internal::{
+        EvalOp, Op, StaticName, TypedFact, TypedOp, as_op, op_as_typed_op, op_out_of_plan, tvec,
+    };
+
+    /// An operator that panics.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Panics;
+
+    impl Op for Panics {
+        fn name(&self) -> StaticName {
+            "Panics".into()
+        }
+
+        op_as_typed_op!();
+    }
+
+    impl EvalOp for Panics {
+        op_out_of_plan!();
+
+        fn eval(&self, _: &EvalContext, _: TVec<TValue>) -> TractResult<TVec<TValue>> {
+            panic!("out of range")
+        }
+    }
+
+    impl TypedOp for Panics {
+        as_op!();
+
+        fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+            Ok(tvec!(inputs[0].without_value()))
+        }
+    }
+
+    #[test]
+    fn a_node_that_panics_is_named() {
+        let mut model = TypedModel::default();
+        let source = model.add_source("x", f32::fact([1])).unwrap();
+        let outputs = model.wire_node("the node", Panics, &[source]).unwrap();
+        model.select_output_outlets(&outputs).unwrap();
+        let whole = TypedSimplePlan::new(model).unwrap();
+        let plan = TractPlan(Arc::new(Shared { whole, streamed: OnceLock::new() }));
+        let x = Array::from_f32(vec![1], vec![1.0]).unwrap();
+        let said = plan.session().unwrap().run(std::slice::from_ref(&x)).unwrap_err().to_string();
+        assert!(said.contains("node `the node` (Panics): the engine stopped unexpectedly: out of range"), "{said}");
+        let shown = plan.session().unwrap().show(&[x], &mut |_, _| std::ops::ControlFlow::Continue(()));
+        assert!(shown.unwrap_err().to_string().contains("node `the node`"));
+    }
+}
