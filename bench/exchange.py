@@ -5,8 +5,8 @@
 
 Quantizes ResNet20 by `--solver distill --solver-processes 2` with each code, and in one process,
 beside `gram`, and judges each file in onnxruntime. Prints one table per number of bits: megabytes of
-gradients that the processes received from each other, the error of the outputs on samples held out as
-the report states it, KL divergence from the float model, agreement, accuracy, seconds and processor
+gradients that the processes received from each other, the distance of the outputs on samples held
+out as the report states it, KL divergence from the float model, agreement, accuracy, seconds and processor
 time of all processes. Writes `exchange.json` and `exchange.md` into `--out`, after each run.
 """
 
@@ -25,7 +25,7 @@ from sweep import with_samples
 MODEL = "resnet20"
 CODES = ["float", "onebit", "threshold:1", "threshold:3", "qsgd:2", "qsgd:4", "qsgd:8", "terngrad"]
 CODES += ["dorefa:2", "dorefa:8"]
-HEAD = ["code", "MB exchanged", "times less than float", "error held out", "KL"]
+HEAD = ["code", "MB exchanged", "times less than float", "distance held out", "KL"]
 HEAD += ["agreement %", "accuracy %", "wall s", "CPU s"]
 
 
@@ -65,10 +65,10 @@ def line(code: str, result: Json) -> str:
     learning = result["learning"] or {}
     sent, floats = learning.get("exchanged_bytes", 0), learning.get("float_bytes", 0)
     exchanged = f"{sent / 1e6:,.2f} | {floats / sent:.1f}" if sent else "0 | "
-    error = learning.get("error_with")
-    error = "" if error is None else f"{error:.5f}" + ("" if learning["taken"] else " (not taken)")
+    distance = learning.get("distance_with")
+    distance = "" if distance is None else f"{distance:.5f}" + ("" if learning["taken"] else " (not taken)")
     return (
-        f"| `{code}` | {exchanged} | {error} | {result['kl']:.4f} | {100 * result['agreement']:.2f} "
+        f"| `{code}` | {exchanged} | {distance} | {result['kl']:.4f} | {100 * result['agreement']:.2f} "
         f"| {100 * result['accuracy']:.2f} | {result['wall_s']:.0f} | {result['cpu_s']:.0f} |"
     )
 

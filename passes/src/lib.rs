@@ -27,9 +27,9 @@ pub use pass::{
 };
 pub use prepare::{
     CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineFunctions, LiftConstants,
-    LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
-    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineBranches, InlineFunctions,
+    LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
+    RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,

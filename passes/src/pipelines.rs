@@ -15,9 +15,9 @@ use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
     CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineFunctions, LiftConstants,
-    LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
-    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
+    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineBranches, InlineFunctions,
+    LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
+    RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
@@ -65,7 +65,8 @@ pub fn lift<'a>() -> Pipeline<'a> {
 pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
     Pipeline::new("fold", "what is constant becomes a constant, in one operator set; then the engine infers shapes")
         .with(FoldConstants { constants }, "before `upgrade-opset`, which wants scales and shapes as constants")
-        .with(EliminateDeadNodes, "after `fold-constants`, which leaves what it folded unread")
+        .with(InlineBranches, "after `fold-constants`, which shows which conditions are constant")
+        .with(EliminateDeadNodes, "after `fold-constants` and `inline-branches`, which leave what they replaced unread")
         .with(
             UpgradeOpset::default(),
             "after `lift-constants`, which ends the listing of initializers as inputs; before `eliminate-identities` \

@@ -9,10 +9,11 @@ use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, imp
 use msq_passes::{
     CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities,
     EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
-    FuseQlinear, HalfConstants, HalfPrecision, HoistConstants, InlineFunctions, InsertTaps, LiftConstants,
-    LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
-    PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights,
-    SinglePrecision, SinkActivations, SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
+    FuseQlinear, HalfConstants, HalfPrecision, HoistConstants, InlineBranches, InlineFunctions, InsertTaps,
+    LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling,
+    NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum,
+    ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SmoothActivations, TrellisRate, UpgradeOpset,
+    run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "half-constants" => Box::new(HalfConstants),
         "half-precision" => Box::new(halves(fields)),
         "hoist-constants" => Box::new(HoistConstants),
+        "inline-branches" => Box::new(InlineBranches),
         "inline-functions" => Box::new(InlineFunctions),
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
@@ -229,6 +231,7 @@ passes! {
     half_constants: "half-constants",
     half_precision: "half-precision",
     hoist_constants: "hoist-constants",
+    inline_branches: "inline-branches",
     inline_functions: "inline-functions",
     insert_taps: "insert-taps",
     lift_constants: "lift-constants",

@@ -152,7 +152,7 @@ impl Array {
     }
 
     /// This array followed by another one along the first axis; the other axes and the type must be equal.
-    pub(super) fn concat(mut self, below: &Self) -> Result<Self, LengthError> {
+    pub(crate) fn concat(mut self, below: &Self) -> Result<Self, LengthError> {
         let refused = LengthError { shape: below.shape.clone(), elements: below.len() };
         let (Some((rows, row)), Some((more, row_below))) = (self.shape.split_first(), below.shape.split_first()) else {
             return Err(refused);
@@ -273,7 +273,7 @@ impl ArrayData {
     }
 
     /// The elements as little-endian bytes.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),

@@ -3,7 +3,8 @@
 //! A [`Backend`] turns a model and the shapes of its inputs into a [`Plan`], which all threads share; every thread has a
 //! [`Session`] of its own and runs one sample at a time. Without running it, a back end says which types, shapes and
 //! constants of a model it can infer ([`Facts`]) and which operators it does not know. Nothing above this folder knows
-//! more of a back end than these traits. The one built in is in the folder `tract`.
+//! more of a back end than these traits. The one built in is in the folder `tract`; `stepwise` has it run models whose shapes
+//! depend on values.
 //!
 //! A [`Runtime`] hands the back end down to every phase: [`Runtime::with_backend`], [`Runtime::backend`].
 
@@ -11,6 +12,7 @@ mod contained;
 mod error;
 mod facts;
 mod output;
+mod stepwise;
 mod tract;
 
 pub(crate) use contained::stopped;
@@ -95,7 +97,7 @@ pub trait Session: Debug {
 
 /// The back end that is used where none is given.
 pub fn standard() -> Arc<dyn Backend> {
-    Arc::new(tract::Tract)
+    Arc::new(stepwise::Stepwise(tract::Tract))
 }
 
 /// What a [`Runtime`] carries for this folder.

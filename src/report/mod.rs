@@ -169,11 +169,11 @@ pub struct LearningReport {
     pub exchanged_bytes: u64,
     /// The same if gradients had been exchanged as floats.
     pub float_bytes: u64,
-    /// Squared error of the outputs relative to their mean square, on samples held out, without learning; null if no block
-    /// gained.
-    pub error_without: Option<f64>,
+    /// Distance of the outputs from the float network's, as searches measure it, on samples held out, without learning; null
+    /// if no block gained.
+    pub distance_without: Option<f64>,
     /// The same with learning.
-    pub error_with: Option<f64>,
+    pub distance_with: Option<f64>,
     /// Whether what was learned went into the model.
     pub taken: bool,
 }

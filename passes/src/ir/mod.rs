@@ -35,5 +35,6 @@ pub use proto::{
     function_body, import, load_model,
 };
 pub use save::{SaveError, check_writable, save_model, write_file, write_file_with};
+pub(crate) use subgraph::rename_free;
 pub use tensor::TensorError;
 pub use value::{Use, Value, ValueId, axis_of};

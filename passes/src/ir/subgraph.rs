@@ -26,7 +26,7 @@ pub(super) fn free_names(graph: &GraphProto, found: &mut Vec<String>) {
 }
 
 /// Renames an outer value in every place where the sub-graph reads it.
-pub(super) fn rename_free(graph: &mut GraphProto, from: &str, to: &str) {
+pub(crate) fn rename_free(graph: &mut GraphProto, from: &str, to: &str) {
     if defined(graph).contains(from) {
         return;
     }

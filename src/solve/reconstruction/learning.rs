@@ -2,7 +2,7 @@
 
 use super::cuts::cuts;
 use super::loss::{Loss, predictions};
-use super::measure::{distance, errors, run};
+use super::measure::{distance, distances, run};
 use super::network::{Network, Place};
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
@@ -112,8 +112,9 @@ pub(crate) fn learn(
     let mut after = run.network;
     after.rebias(model, scheme, &before)?;
     if any {
-        let [before, with] = errors(model, [&before.quantized(scheme)?, &after.quantized(scheme)?], data, runtime)?;
-        (report.error_without, report.error_with, report.taken) = (Some(before), Some(with), with < before);
+        let networks = [&before.quantized(scheme)?, &after.quantized(scheme)?];
+        let [without, with] = distances((model, outputs_of_model), networks, data, runtime)?;
+        (report.distance_without, report.distance_with, report.taken) = (Some(without), Some(with), with < without);
     }
     if report.taken {
         (*observed, *solved) = (after.observed, after.solved);
@@ -132,8 +133,8 @@ fn report(scheme: &Scheme, traffic: Traffic) -> LearningReport {
         steps,
         exchanged_bytes: bytes,
         float_bytes,
-        error_without: None,
-        error_with: None,
+        distance_without: None,
+        distance_with: None,
         taken: false,
     }
 }

@@ -5,11 +5,11 @@
 //!   `KL(softmax(t/T) ‖ softmax(v/T)) / λ`, the mean over rows, at the temperature T. Outputs that hold probabilities are
 //!   compared as they are.
 
+use super::measure::Reference;
 use crate::data::{Array, Dataset, Sample};
 use crate::execute::fold::Pool;
 use crate::execute::segment::{Ran, Segment};
 use crate::measure::agreement::{RowLayout, is_probabilities};
-use crate::measure::comparison::Comparison;
 use crate::measure::outputs::{OutputSpec, Outputs};
 use crate::runtime::Runtime;
 use crate::scheme::output_kind::OutputKind;
@@ -98,20 +98,7 @@ pub(super) fn predictions(
     runtime: &Runtime,
 ) -> Result<Vec<Loss>, SolveError> {
     let data = Dataset::stored(samples.to_vec());
-    let outputs = outputs.on(data.len());
-    let segment = Segment::whole(float);
-    let pool = Pool::new(&segment, runtime);
-    let mut itself = Comparison::new(&outputs);
-    let observe = |part: &mut Comparison, at: usize, ran: Ran| -> Result<(), SolveError> {
-        let values = ran.first(ran.len()).map_err(crate::execute::ExecuteError::from)?;
-        Ok(part.observe_run(at, &values, ran, &data)?)
-    };
-    let merge = |part: Comparison| {
-        itself.merge(&part);
-        Ok::<(), SolveError>(())
-    };
-    pool.fold(&data, &runtime.silent(), || Comparison::new(&outputs), observe, merge)?;
-    let outputs = outputs.decided(itself.readings());
+    let outputs = Reference::new(float, outputs, &data, runtime)?.outputs;
     let Some(first) = samples.first() else { return Ok(Vec::new()) };
     let forms = |ran: Ran| -> Result<Vec<Loss>, SolveError> {
         let of = |(at, (spec, &signal)): (usize, (&OutputSpec, &f64))| {
@@ -120,7 +107,7 @@ pub(super) fn predictions(
         };
         outputs.list.iter().zip(signals).enumerate().map(of).collect()
     };
-    pool.once(first, forms)?
+    Pool::new(&Segment::whole(float), runtime).once(first, forms)?
 }
 
 /// The divergence by which an output of class scores is compared.

@@ -17,8 +17,9 @@
 //! 3. **Rounding**: the layers of the first block are solved as by `gram`, in turn, by statistics of what they read in the
 //!    block that has learned and in the same block with the layers so far on integers. Then those behind go on learning.
 //! 4. **Choice**: with `block`, a block stays as plain `gram` has it unless its error on samples that were held out is
-//!    smaller; with `pd-quant`, together with that of the outputs. In the end the same holds for the outputs of the whole network: on these samples the result is never worse
-//!    than `gram`.
+//!    smaller; with `pd-quant`, together with that of the outputs. In the end the same holds for the whole network, by the
+//!    distance of its outputs as searches measure it, for class scores their divergence: on these samples the result is
+//!    never worse than `gram`.
 //!
 //! Mini-batches may be [shared](shares) among processes, which exchange gradients.
 //!

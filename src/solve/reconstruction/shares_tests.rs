@@ -106,8 +106,8 @@ fn processes_learn_what_one_learns_that_computes_all_shares() {
             let other = other.unwrap();
             assert!(alone.iter().zip(&layers).all(|(one, other)| one.layer == other.layer), "{code}");
             assert_eq!(
-                (other.exchanged_bytes, other.error_with, other.taken),
-                (report.exchanged_bytes, report.error_with, report.taken),
+                (other.exchanged_bytes, other.distance_with, other.taken),
+                (report.exchanged_bytes, report.distance_with, report.taken),
                 "{code}"
             );
         }
@@ -119,7 +119,7 @@ fn shares_of_floats_learn_nearly_what_whole_mini_batches_do() {
     let runtime = Runtime::with_threads(2);
     let error = |processes| {
         let (_, report) = learned(&network(processes, GradientCode::Float), Reach::Network, &runtime).unwrap();
-        report.unwrap().error_with.unwrap()
+        report.unwrap().distance_with.unwrap()
     };
     let (one, two) = (error(1), error(2));
     assert!((one - two).abs() < 0.05 * one, "{one} {two}");

@@ -4,7 +4,7 @@
 
 use super::learning::{learn, steps};
 use super::loss::{Loss, predictions};
-use super::measure::{errors, run};
+use super::measure::{distances, run};
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
@@ -272,7 +272,8 @@ fn nearer(case: &RandomNetwork, [gram, learned]: [&Network; 2]) -> [bool; 2] {
     let runtime = Runtime::with_threads(2);
     let [first, second] = networks.each_ref();
     [[first, second], [second, first]].map(|pair| {
-        let [before, after] = errors(&case.model, pair, &case.data, &runtime).unwrap();
+        let of = (&case.model, &case.scores());
+        let [before, after] = distances(of, pair, &case.data, &runtime).unwrap();
         after < before
     })
 }

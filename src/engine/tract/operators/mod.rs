@@ -18,6 +18,7 @@
 //! | [`deconvolution`] | `ConvTranspose` | given output shapes, `SAME` padding with long strides |
 //! | [`pad`] | `Pad` | negative pads, wrapping, booleans, values of rank 1 |
 //! | [`index`] | `OneHot`, `GatherND`, `ScatterND` | indices out of range or negative |
+//! | [`roi_align`] | `RoiAlign` | not known |
 //! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
 mod deconvolution;
@@ -32,6 +33,7 @@ mod pool;
 mod rearrange;
 mod recurrent;
 mod resize;
+mod roi_align;
 #[cfg(test)]
 mod testing;
 mod through;
@@ -57,7 +59,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 
 /// The operators that are put in the place of tract's.
-const OPERATORS: [(&str, Builder); 31] = [
+const OPERATORS: [(&str, Builder); 32] = [
     ("AveragePool", pool::build),
     ("BitShift", function::bit_shift),
     ("BitwiseAnd", through::build),
@@ -84,6 +86,7 @@ const OPERATORS: [(&str, Builder); 31] = [
     ("ReduceMin", extreme::build),
     ("Resize", resize::build),
     ("ReverseSequence", rearrange::reverse_sequence),
+    ("RoiAlign", roi_align::build),
     ("ScatterND", index::indices),
     ("Sign", through::build),
     ("SpaceToDepth", rearrange::space_to_depth),
