@@ -1,6 +1,6 @@
 //! The engine computes what onnxruntime computes, or says that it does not: the node tests of the Python package `onnx`, and
 //! recurrent layers, resizes, pools, transposed convolutions, samples and operators on integers with the attributes that
-//! those leave out.
+//! those leave out, and networks whose shapes depend on values.
 //!
 //! Whatever the engine claims to know is run, once with all inputs and once with all but one as constants, which is how
 //! weights, axes and shapes come. To refuse is right, to compute something else is not: a difference is put right, named

@@ -347,13 +347,122 @@ def integers(writer: Writer) -> None:
             case(f"{op}_booleans_{name}", [less, *nodes], {**three, **constants}, element)
 
 
+#: Networks whose shapes depend on the values of `x`, by name: inputs beside it, constants, nodes.
+OPEN_SHAPES: dict[str, tuple[str, str]] = {
+    "boxes": (
+        "int64 k = {5}, float iou = {0.4}, float least = {0.2}, int64[1] two = {2}, int64[1] zero = {0}, int64[1] one = {1},"
+        "int64[1] last = {-1}, int64 three = {3}",
+        """
+        corners, sizes, scores, rest = Split <axis = 2, num_outputs = 4> (x)
+        extent = Abs (sizes)
+        ends = Add (corners, extent)
+        all = Concat <axis = 2> (corners, ends)
+        sure = Sigmoid (scores)
+        best = ReduceMax <keepdims = 0> (sure, last)
+        wide = Unsqueeze (best, one)
+        found = NonMaxSuppression (all, wide, k, iou, least)
+        place = Gather <axis = 1> (found, two)
+        which = Squeeze (place, last)
+        image = Squeeze (all, zero)
+        boxes = Gather <axis = 0> (image, which)
+        count = Shape (which)
+        owner = ConstantOfShape <value = int64[1] {0}> (count)
+        planes = Unsqueeze (all, zero)
+        regions = RoiAlign <output_height = 3, output_width = 2, spatial_scale = 2.0> (planes, boxes, owner)
+        rows = Flatten (regions)
+        sums = ReduceSum <keepdims = 0> (rows, last)
+        number = Size (sums)
+        limit = Min (number, three)
+        limits = Reshape (limit, last)
+        top, index = TopK (sums, limits)
+        order = Gather <axis = 0> (boxes, index)
+        y = Concat <axis = 1> (order, order)
+        """,
+    ),
+    "speech": (
+        "int64 zero = {0}, int64 one = {1}, int64[1] last = {-1}, int64[1] first = {0}, float[1,1,3] w = {0.5, 1.0, -0.5},"
+        "int64[3] list = {1, 1, -1}",
+        """
+        size = Abs (x)
+        rounded = Ceil (size)
+        flat_count = Reshape (rounded, last)
+        counts = Cast <to = 7> (flat_count)
+        ends = CumSum (counts, zero)
+        total = ReduceMax <keepdims = 0> (ends, first)
+        places = Range (zero, total, one)
+        column = Unsqueeze (places, last)
+        before = GreaterOrEqual (column, ends)
+        number = Cast <to = 7> (before)
+        owner = ReduceSum <keepdims = 0> (number, last)
+        values = Reshape (x, last)
+        said = Gather (values, owner)
+        wave = Reshape (said, list)
+        filtered = Conv <pads = [1, 1]> (wave, w)
+        y = Tanh (filtered)
+        """,
+    ),
+    "branch": (
+        "float zero = {0}, int64[1] first = {0}, int64[1] last = {-1}",
+        """
+        sum = ReduceSum <keepdims = 0> (x)
+        c = Greater (sum, zero)
+        t = If (c) <
+            then_branch = a () => (float[n] p) {
+                flat = Reshape (x, last)
+                positive = Greater (flat, zero)
+                place = NonZero (positive)
+                where = Squeeze (place, first)
+                p = Gather (flat, where)
+            },
+            else_branch = b () => (float[m] q) { low = Neg (x)  q = Reshape (low, last) }
+        >
+        y = Mul (t, t)
+        """,
+    ),
+    "loop": (
+        "bool yes = {1}, int64 three = {3}, int64 one = {1}, int64[1] zero = {0}, int64[1] last = {-1}, float most = {40}",
+        """
+        flat = Reshape (x, last)
+        end, rows = Loop (three, yes, flat) <
+            body = l (int64 i, bool go, float[n] v) => (bool on, float[n] next, float sum) {
+                more = Add (i, one)
+                stop = Reshape (more, last)
+                part = Slice (v, zero, stop)
+                sum = ReduceSum <keepdims = 0> (part)
+                next = Add (v, flat)
+                size = Abs (sum)
+                on = Less (size, most)
+            }
+        >
+        all = Concat <axis = 0> (end, rows)
+        y = Neg (all)
+        """,
+    ),
+}
+
+
+def open_shapes(writer: Writer) -> None:
+    """Networks whose shapes depend on values."""
+    for name, (constants, nodes) in OPEN_SHAPES.items():
+        shape = (1, 12, 8) if name == "boxes" else (1, 1, 6)
+        dims = ",".join(map(str, shape))
+        text = f"""<ir_version: 10, opset_import: ["": 20]>
+            g (float[{dims}] x) => (float[n] y) <{constants}> {{ {nodes} }}"""
+        model = onnx.parser.parse_model(text)
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        for seed in range(3):
+            x = np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 2
+            if not writer.write(f"open_{name}_{seed}", model, {"x": x}, None):
+                raise SystemExit(f"error: onnxruntime does not run `{name}`")
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
     writer = Writer(folder)
     node_tests(writer)
     counts = {"node_tests": writer.count}
-    for write in (recurrent, resizes, pools, deconvolutions, samples, others, integers):
+    for write in (recurrent, resizes, pools, deconvolutions, samples, others, integers, open_shapes):
         write(writer)
     counts["layers"] = writer.count - counts["node_tests"]
     print(json.dumps(counts))

@@ -64,7 +64,7 @@ impl Comparison {
         // A ratio to a variance that is rounding says nothing.
         let ratio = |share: f64| decibels(share).filter(|_| channels.varies);
         // Boxes in several outputs are counted once.
-        let first = self.form.is_none_or(|form| form.outputs().first() == Some(&at));
+        let first = self.form().is_none_or(|form| form.outputs().first() == Some(&at));
         OutputMetrics {
             name: spec.name.clone(),
             kind,

@@ -15,6 +15,8 @@
 //! figures       all of it together
 //! ```
 
+#[cfg(test)]
+mod box_tests;
 mod figures;
 mod quarters;
 mod read_output;
@@ -24,7 +26,7 @@ mod sums;
 mod tests;
 
 use super::agreement::Accuracy;
-use super::boxes::{BoxForm, BoxMatches};
+use super::boxes::{self, BoxForm, BoxMatches};
 use super::outputs::{OutputArray, OutputSpec, Outputs, Reading};
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
@@ -39,14 +41,34 @@ const QUARTERS: usize = 4;
 /// Samples whose rows are looked at side by side, spread over all.
 const LOOKED_AT: usize = 64;
 
+/// How boxes are written in the samples so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// There were none.
+    Open,
+    /// The same way in all that have some.
+    As(BoxForm),
+    /// The outputs hold something else.
+    Otherwise,
+}
+
+impl Written {
+    fn and(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Open, other) | (other, Self::Open) => other,
+            (own, other) if own == other => own,
+            _ => Self::Otherwise,
+        }
+    }
+}
+
 /// Sums over samples; parts merge, in the order of samples.
 #[derive(Clone, Debug)]
 pub(crate) struct Comparison {
     outputs: Outputs,
     compared: Vec<Compared>,
     boxes: [BoxMatches; QUARTERS],
-    /// How boxes are written, as long as that is the same in all samples.
-    form: Option<BoxForm>,
+    written: Written,
     samples: u64,
     own: Accuracy,
     float: Accuracy,
@@ -59,7 +81,7 @@ impl Comparison {
             compared: vec![Compared::default(); outputs.list.len()],
             outputs: outputs.clone(),
             boxes: Default::default(),
-            form: None,
+            written: Written::Open,
             samples: 0,
             own: Accuracy::default(),
             float: Accuracy::default(),
@@ -77,12 +99,23 @@ impl Comparison {
         kept: Option<&Kept>,
     ) {
         let quarter = (sample * QUARTERS / self.outputs.samples.max(1)).min(QUARTERS - 1);
-        self.observe_boxes(quarter, float, network);
+        let shapes: Vec<Cow<[usize]>> =
+            float.iter().zip(network).map(|(float, found)| shape_of(float.len(), found)).collect();
+        let arrays: Vec<OutputArray> =
+            float.iter().zip(&shapes).map(|(values, shape)| OutputArray { values, shape }).collect();
+        self.observe_boxes(quarter, &arrays, network);
+        let pairs = Pairs::new(self.form(), &arrays, network);
         let stride = self.outputs.samples.div_ceil(LOOKED_AT).max(1);
         let slot = SampleSlot { sample, quarter, side_by_side: sample.is_multiple_of(stride) };
-        let specs = self.outputs.list.iter().zip(&mut self.compared);
-        for ((spec, compared), (float, found)) in specs.zip(float.iter().zip(network)) {
-            compared.observe(spec, slot, float, *found, kept);
+        for (at, (spec, compared)) in self.outputs.list.iter().zip(&mut self.compared).enumerate() {
+            let (float, found) = (&arrays[at], &network[at]);
+            match pairs.as_ref().and_then(|pairs| pairs.of(at, float, found)) {
+                Some(Partners { shape, .. }) if shape[0] == 0 => {}
+                Some(Partners { float, found, shape }) => {
+                    compared.observe(spec, slot, &float, OutputArray { values: &found, shape: &shape }, kept);
+                }
+                None => compared.observe(spec, slot, float.values, *found, kept),
+            }
         }
         if let (Some(labels), [float, ..], [found, ..]) = (labels, float, network) {
             self.observe_labels(labels, float, *found);
@@ -104,34 +137,34 @@ impl Comparison {
         }
     }
 
-    fn observe_boxes(&mut self, quarter: usize, float: &[Vec<f32>], network: &[OutputArray]) {
-        if self.samples > 0 && self.form.is_none() {
+    fn observe_boxes(&mut self, quarter: usize, float: &[OutputArray], network: &[OutputArray]) {
+        if self.written == Written::Otherwise {
             return;
         }
-        let may = |spec: &OutputSpec| !spec.is_whole && spec.kind().is_none_or(|kind| kind == OutputKind::Boxes);
-        let shapes: Vec<Cow<[usize]>> =
-            float.iter().zip(network).map(|(float, found)| shape_of(float.len(), found)).collect();
-        let mut parts = Vec::with_capacity(float.len());
-        for (at, values) in float.iter().enumerate() {
-            // What holds something else by the caller's word is no part of boxes.
-            let spec = &self.outputs.list[at];
-            let is_part = may(spec) || spec.is_whole;
-            parts.push(if is_part {
-                OutputArray { values, shape: &shapes[at] }
-            } else {
-                OutputArray { values: &[], shape: &[] }
-            });
-        }
+        let may = |spec: &OutputSpec| spec.is_whole || spec.kind().is_none_or(|kind| kind == OutputKind::Boxes);
+        // What holds something else by the caller's word is no part of boxes.
+        let none = OutputArray { values: &[], shape: &[] };
+        let parts =
+            float.iter().zip(self.outputs.list.iter()).map(|(array, spec)| if may(spec) { *array } else { none });
+        let parts: Vec<OutputArray> = parts.collect();
         let joined: Vec<bool> = self.outputs.list.iter().map(|spec| spec.joins_scores).collect();
         let asked: Vec<bool> = self.outputs.list.iter().map(|spec| spec.kind() == Some(OutputKind::Boxes)).collect();
-        let form = BoxForm::of(&parts, &joined, &asked);
-        if self.samples > 0 && form != self.form {
-            self.form = None;
-            return;
-        }
-        self.form = form;
-        if let Some(form) = form {
+        let found = match BoxForm::of(&parts, &joined, &asked) {
+            Some(form) => Written::As(form),
+            None if boxes::are_none(&parts) => Written::Open,
+            None => Written::Otherwise,
+        };
+        self.written = self.written.and(found);
+        if let Some(form) = self.form() {
             self.boxes[quarter].observe(form, &parts, network);
+        }
+    }
+
+    /// How boxes are written, if the outputs hold any.
+    fn form(&self) -> Option<BoxForm> {
+        match self.written {
+            Written::As(form) => Some(form),
+            Written::Open | Written::Otherwise => None,
         }
     }
 
@@ -157,7 +190,7 @@ impl Comparison {
         if other.samples == 0 {
             return;
         }
-        self.form = if self.samples == 0 || self.form == other.form { other.form } else { None };
+        self.written = self.written.and(other.written);
         self.compared.iter_mut().zip(&other.compared).for_each(|(own, other)| own.merge(other));
         self.boxes.iter_mut().zip(&other.boxes).for_each(|(own, other)| own.merge(other));
         self.own.merge(other.own);
@@ -185,6 +218,45 @@ impl Comparison {
     /// Share of labels the float network gets right; none without labels.
     pub(crate) fn float_accuracy(&self) -> Option<f64> {
         self.float.share()
+    }
+}
+
+/// Boxes of both networks that are partners, where further outputs hold something for each box.
+struct Pairs {
+    places: Vec<(usize, usize)>,
+    /// How many boxes the float network has, and the other.
+    rows: [usize; 2],
+    /// The outputs that are the boxes.
+    boxes: Vec<usize>,
+}
+
+/// What an output holds for boxes that are partners, in the same order, and its shape.
+struct Partners {
+    float: Vec<f32>,
+    found: Vec<f32>,
+    shape: Vec<usize>,
+}
+
+impl Pairs {
+    fn new(form: Option<BoxForm>, float: &[OutputArray], network: &[OutputArray]) -> Option<Self> {
+        let form = form.filter(|form| form.outputs().len() < float.len())?;
+        let rows = [form.rows(float)?, form.rows(network)?];
+        Some(Self { places: form.partners(float, network), rows, boxes: form.outputs() })
+    }
+
+    /// Of an output that holds something for each box.
+    fn of(&self, at: usize, float: &OutputArray, found: &OutputArray) -> Option<Partners> {
+        let (&rows, each) = found.shape.split_first().filter(|_| !self.boxes.contains(&at))?;
+        let size: usize = each.iter().product();
+        if rows != self.rows[1] || float.values.len() != size * self.rows[0] {
+            return None;
+        }
+        let row = |values: &[f32], place: usize| values[place * size..][..size].to_vec();
+        Some(Partners {
+            float: self.places.iter().flat_map(|&(own, _)| row(float.values, own)).collect(),
+            found: self.places.iter().flat_map(|&(_, partner)| row(found.values, partner)).collect(),
+            shape: [&[self.places.len()], each].concat(),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ impl Comparison {
     pub(super) fn reading(&self, at: usize) -> Reading {
         let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
         let read = |kind, because| Reading { kind, because: Cow::Borrowed(because) };
-        let boxes = self.form.filter(|form| form.outputs().contains(&at) && self.has_boxes());
+        let boxes = self.form().filter(|form| form.outputs().contains(&at) && self.has_boxes());
         match &spec.asked {
             Some(Reading { kind: OutputKind::Boxes, .. }) if boxes.is_none() => {
                 let because = format!("shape {:?} and its numbers are no boxes, as was asked", compared.shape);

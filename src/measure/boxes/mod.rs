@@ -8,12 +8,16 @@
 //! | columns | `[N, 4 + C, boxes]` | corners or centre and size, scores of classes |
 //! | parts | `[N, boxes, 4]` and `[N, boxes, C]` | the same in two outputs |
 //! | final | `[…, 6]` or `[…, 7]` | corners, score, class; or image, corners, class, score |
-//! | final parts | `[N, boxes, 4]`, `[N, boxes]`, `[N, boxes]` | corners, score, class in three outputs |
+//! | final parts | `[N, boxes, 4]`, `[N, boxes]`, `[N, boxes]`, or all without N | corners, score, class in three outputs |
 //!
 //! All but the final forms go through non-maximum suppression. Boxes with a score of a quarter count. One is *kept* if
 //! the other network has a box of the same class that overlaps it with an intersection over union of one half, and
 //! *invented* if only the other network has it; a partner's score may be a fifth lower, so that a score that moves across
-//! the threshold by little does not count as a loss.
+//! the threshold by little does not count as a loss. What further outputs hold for each box, such as masks, is compared
+//! between partners.
+
+#[cfg(test)]
+mod tests;
 
 use super::outputs::OutputArray;
 
@@ -145,8 +149,12 @@ impl BoxForm {
 
     /// All boxes of a sample that may be partners, per image.
     fn read(self, parts: &[OutputArray], corners: bool, background: Option<usize>) -> Vec<Vec<Detection>> {
-        let detection =
-            |own: [f32; 4], score: f32, class: usize| Detection { corners: as_corners(own, corners), score, class };
+        let detection = |own: [f32; 4], score: f32, class: usize| Detection {
+            row: 0,
+            corners: as_corners(own, corners),
+            score,
+            class,
+        };
         let best = |scores: &mut dyn Iterator<Item = f32>| {
             let all = scores.enumerate().filter(|(class, _)| Some(*class) != background);
             all.fold((0, f32::NEG_INFINITY), |best, (class, score)| if score > best.1 { (class, score) } else { best })
@@ -200,15 +208,29 @@ impl BoxForm {
                 let images = parts[boxes].shape.first().copied().filter(|_| parts[boxes].shape.len() > 2).unwrap_or(1);
                 let of = |at: usize| per_image(parts[at].values, images);
                 let read = |((own, scores), classes): ((&[f32], &[f32]), &[f32])| {
-                    let all = own.chunks_exact(4).zip(scores).zip(classes);
-                    let one = |((own, &score), &class): ((&[f32], &f32), &f32)| {
-                        detection([own[0], own[1], own[2], own[3]], score, class.max(0.0) as usize)
+                    let all = own.chunks_exact(4).zip(scores).zip(classes).enumerate();
+                    let one = |(row, ((own, &score), &class)): (usize, ((&[f32], &f32), &f32))| {
+                        let own = [own[0], own[1], own[2], own[3]];
+                        Detection { row, ..detection(own, score, class.max(0.0) as usize) }
                     };
                     all.map(one).collect()
                 };
                 of(boxes).zip(of(scores)).zip(of(classes)).map(read).collect()
             }
         }
+    }
+
+    /// Where boxes of one image are the first axis of further outputs: how many there are.
+    pub(crate) fn rows(self, parts: &[OutputArray]) -> Option<usize> {
+        let Self::FinalParts { boxes, .. } = self else { return None };
+        matches!(parts[boxes].shape, [_, 4]).then(|| parts[boxes].values.len() / 4)
+    }
+
+    /// Places of the float network's boxes and of their partners, where there are such [rows](Self::rows).
+    pub(crate) fn partners(self, float: &[OutputArray], network: &[OutputArray]) -> Vec<(usize, usize)> {
+        let read = |parts: &[OutputArray]| suppressed(self.read(parts, true, None).concat(), true);
+        let (float, network) = (read(float), read(network));
+        paired(&float, &network).filter_map(|(own, partner)| Some((own.row, partner?.row))).collect()
     }
 
     /// The first four numbers of every box.
@@ -257,12 +279,20 @@ impl FinalColumns {
 fn box_rows(shape: &[usize]) -> Option<usize> {
     match *shape {
         [images, rows, 4] | [images, rows, 1, 4] if images > 0 => Some(rows),
+        [rows, 4] => Some(rows),
         _ => None,
     }
 }
 
-fn per_image(values: &[f32], images: usize) -> std::slice::ChunksExact<'_, f32> {
-    values.chunks_exact((values.len() / images.max(1)).max(1))
+/// Whether outputs hold boxes, but none in this sample.
+pub(crate) fn are_none(parts: &[OutputArray]) -> bool {
+    parts.iter().any(|part| box_rows(part.shape) == Some(0))
+}
+
+/// The values of each image, also where there are none.
+fn per_image(values: &[f32], images: usize) -> impl Iterator<Item = &[f32]> {
+    let size = values.len() / images.max(1);
+    (0..images).map(move |image| &values[image * size..][..size])
 }
 
 /// Whether a number can be that of a class; −1 stands for none.
@@ -273,6 +303,8 @@ fn is_class(value: f32) -> bool {
 /// A box that a network finds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Detection {
+    /// Its place among the boxes of its image.
+    row: usize,
     /// Left, top, right, bottom.
     corners: [f32; 4],
     score: f32,
@@ -382,113 +414,4 @@ fn paired<'a>(
         }
         (own, best.map(|at| &other[at]))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Boxes (centre, size), how sure and of which class, among others that are nothing.
-    const FLOAT: [([f32; 4], f32, usize); 3] =
-        [([50.0, 50.0, 20.0, 20.0], 0.9, 0), ([120.0, 60.0, 30.0, 10.0], 0.8, 1), ([20.0, 90.0, 10.0, 10.0], 0.3, 2)];
-
-    fn columns(found: &[([f32; 4], f32, usize)]) -> Vec<f32> {
-        let (width, count) = (4 + 3, 32);
-        let mut values = vec![0.01_f32; width * count];
-        for b in 0..count {
-            let own = found.get(b).copied().unwrap_or(([8.0 * b as f32, 5.0, 3.0, 3.0], 0.02, 0));
-            (0..4).for_each(|at| values[at * count + b] = own.0[at]);
-            values[(4 + own.2) * count + b] = own.1;
-        }
-        values
-    }
-
-    fn rows(found: &[([f32; 4], f32, usize)]) -> Vec<f32> {
-        let columns = columns(found);
-        let of = |column: usize, b: usize| columns[column * 32 + b];
-        (0..32).flat_map(|b| [0, 1, 2, 3, 7, 4, 5, 6].map(|c| if c == 7 { 1.0 } else { of(c, b) })).collect()
-    }
-
-    fn matches(float: &[f32], network: &[f32], shape: &[usize]) -> BoxMatches {
-        let part = |values| [OutputArray { values, shape }];
-        let form = BoxForm::of(&part(float), &[true], &[false]).unwrap();
-        let mut matches = BoxMatches::default();
-        matches.observe(form, &part(float), &part(network));
-        matches
-    }
-
-    fn zipped<'a>(values: &'a [Vec<f32>], shapes: &[&'a [usize]]) -> Vec<OutputArray<'a>> {
-        values.iter().zip(shapes).map(|(values, shape)| OutputArray { values, shape }).collect()
-    }
-
-    #[test]
-    fn boxes_are_kept_lost_and_invented() {
-        let mut network = FLOAT;
-        network[0].0[0] += 2.0; // overlaps well
-        network[1].2 = 0; // another class
-        network[2].1 = 0.22; // less sure, but there
-        for (found, shape) in [
-            (matches(&columns(&FLOAT), &columns(&network), &[1, 7, 32]), "columns"),
-            (matches(&rows(&FLOAT), &rows(&network), &[1, 32, 8]), "rows"),
-        ] {
-            assert_eq!(found.counts(), [3, 2, 1], "{shape}");
-            assert!((found.lost() - 0.5).abs() < 1e-12);
-        }
-        let same = matches(&columns(&FLOAT), &columns(&FLOAT), &[1, 7, 32]);
-        assert_eq!((same.counts(), same.lost(), same.shifted()), ([3, 3, 0], 0.0, 0.0));
-    }
-
-    /// Two boxes on the same thing are one.
-    #[test]
-    fn raw_boxes_are_suppressed() {
-        let twice = [FLOAT[0], ([51.0, 50.0, 20.0, 20.0], 0.85, 0)];
-        let found = matches(&columns(&twice), &columns(&FLOAT[..1]), &[1, 7, 32]);
-        assert_eq!(found.counts(), [1, 1, 0]);
-    }
-
-    #[test]
-    fn final_boxes_in_one_output_and_in_three() {
-        let float = [10.0, 10.0, 20.0, 20.0, 0.9, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        let network = [10.0, 10.0, 20.0, 21.0, 0.8, 3.0, 40.0, 40.0, 50.0, 50.0, 0.5, 1.0];
-        assert_eq!(matches(&float, &network, &[1, 2, 6]).counts(), [1, 1, 1]);
-        let shapes: [&[usize]; 3] = [&[1, 2, 4], &[1, 2], &[1, 2]];
-        let split = |v: &[f32]| -> [Vec<f32>; 3] {
-            [v.chunks(6).flat_map(|r| r[..4].to_vec()).collect(), vec![v[4], v[10]], vec![v[5], v[11]]]
-        };
-        let (float, network) = (split(&float), split(&network));
-        let parts = |v| zipped(v, &shapes);
-        let (float, network) = (parts(&float), parts(&network));
-        let form = BoxForm::of(&float, &[false; 3], &[false; 3]).unwrap();
-        assert_eq!(form, BoxForm::FinalParts { boxes: 0, scores: 1, classes: 2 });
-        let mut matches = BoxMatches::default();
-        matches.observe(form, &float, &network);
-        assert_eq!(matches.counts(), [1, 1, 1]);
-    }
-
-    /// The class of nothing takes no boxes.
-    #[test]
-    fn boxes_and_scores_in_two_outputs() {
-        let boxes: Vec<f32> = (0..16).flat_map(|i| [i as f32 * 10.0, 0.0, i as f32 * 10.0 + 5.0, 5.0]).collect();
-        let scores = |thing: usize| -> Vec<f32> {
-            (0..16).flat_map(|i| if i == thing { [0.1, 0.1, 0.8] } else { [0.9, 0.05, 0.05] }).collect()
-        };
-        let (float, network) = (scores(3), scores(4));
-        let shapes: [&[usize]; 2] = [&[1, 16, 4], &[1, 16, 3]];
-        let (float, network) = ([boxes.clone(), float], [boxes, network]);
-        let (float, network) = (zipped(&float, &shapes), zipped(&network, &shapes));
-        let form = BoxForm::of(&float, &[false; 2], &[false; 2]).unwrap();
-        assert_eq!(form, BoxForm::Parts { boxes: 0, scores: 1 });
-        let mut matches = BoxMatches::default();
-        matches.observe(form, &float, &network);
-        assert_eq!(matches.counts(), [1, 0, 1]);
-    }
-
-    #[test]
-    fn other_numbers_are_no_boxes() {
-        let values: Vec<f32> = (0..32 * 8).map(|i| (i % 7) as f32 - 3.0).collect();
-        let part = [OutputArray { values: &values, shape: &[1, 32, 8] }];
-        assert_eq!(BoxForm::of(&part, &[true], &[false]), None);
-        let six = [OutputArray { values: &values[..12], shape: &[1, 2, 6] }];
-        assert_eq!(BoxForm::of(&six, &[true], &[false]), None);
-    }
 }

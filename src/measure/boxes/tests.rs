@@ -1,0 +1,130 @@
+use super::*;
+
+/// Boxes (centre, size), how sure and of which class, among others that are nothing.
+const FLOAT: [([f32; 4], f32, usize); 3] =
+    [([50.0, 50.0, 20.0, 20.0], 0.9, 0), ([120.0, 60.0, 30.0, 10.0], 0.8, 1), ([20.0, 90.0, 10.0, 10.0], 0.3, 2)];
+
+fn columns(found: &[([f32; 4], f32, usize)]) -> Vec<f32> {
+    let (width, count) = (4 + 3, 32);
+    let mut values = vec![0.01_f32; width * count];
+    for b in 0..count {
+        let own = found.get(b).copied().unwrap_or(([8.0 * b as f32, 5.0, 3.0, 3.0], 0.02, 0));
+        (0..4).for_each(|at| values[at * count + b] = own.0[at]);
+        values[(4 + own.2) * count + b] = own.1;
+    }
+    values
+}
+
+fn rows(found: &[([f32; 4], f32, usize)]) -> Vec<f32> {
+    let columns = columns(found);
+    let of = |column: usize, b: usize| columns[column * 32 + b];
+    (0..32).flat_map(|b| [0, 1, 2, 3, 7, 4, 5, 6].map(|c| if c == 7 { 1.0 } else { of(c, b) })).collect()
+}
+
+fn matches(float: &[f32], network: &[f32], shape: &[usize]) -> BoxMatches {
+    let part = |values| [OutputArray { values, shape }];
+    let form = BoxForm::of(&part(float), &[true], &[false]).unwrap();
+    let mut matches = BoxMatches::default();
+    matches.observe(form, &part(float), &part(network));
+    matches
+}
+
+fn zipped<'a>(values: &'a [Vec<f32>], shapes: &[&'a [usize]]) -> Vec<OutputArray<'a>> {
+    values.iter().zip(shapes).map(|(values, shape)| OutputArray { values, shape }).collect()
+}
+
+#[test]
+fn boxes_are_kept_lost_and_invented() {
+    let mut network = FLOAT;
+    network[0].0[0] += 2.0; // overlaps well
+    network[1].2 = 0; // another class
+    network[2].1 = 0.22; // less sure, but there
+    for (found, shape) in [
+        (matches(&columns(&FLOAT), &columns(&network), &[1, 7, 32]), "columns"),
+        (matches(&rows(&FLOAT), &rows(&network), &[1, 32, 8]), "rows"),
+    ] {
+        assert_eq!(found.counts(), [3, 2, 1], "{shape}");
+        assert!((found.lost() - 0.5).abs() < 1e-12);
+    }
+    let same = matches(&columns(&FLOAT), &columns(&FLOAT), &[1, 7, 32]);
+    assert_eq!((same.counts(), same.lost(), same.shifted()), ([3, 3, 0], 0.0, 0.0));
+}
+
+/// Two boxes on the same thing are one.
+#[test]
+fn raw_boxes_are_suppressed() {
+    let twice = [FLOAT[0], ([51.0, 50.0, 20.0, 20.0], 0.85, 0)];
+    let found = matches(&columns(&twice), &columns(&FLOAT[..1]), &[1, 7, 32]);
+    assert_eq!(found.counts(), [1, 1, 0]);
+}
+
+#[test]
+fn final_boxes_in_one_output_and_in_three() {
+    let float = [10.0, 10.0, 20.0, 20.0, 0.9, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    let network = [10.0, 10.0, 20.0, 21.0, 0.8, 3.0, 40.0, 40.0, 50.0, 50.0, 0.5, 1.0];
+    assert_eq!(matches(&float, &network, &[1, 2, 6]).counts(), [1, 1, 1]);
+    let shapes: [&[usize]; 3] = [&[1, 2, 4], &[1, 2], &[1, 2]];
+    let split = |v: &[f32]| -> [Vec<f32>; 3] {
+        [v.chunks(6).flat_map(|r| r[..4].to_vec()).collect(), vec![v[4], v[10]], vec![v[5], v[11]]]
+    };
+    let (float, network) = (split(&float), split(&network));
+    let parts = |v| zipped(v, &shapes);
+    let (float, network) = (parts(&float), parts(&network));
+    let form = BoxForm::of(&float, &[false; 3], &[false; 3]).unwrap();
+    assert_eq!(form, BoxForm::FinalParts { boxes: 0, scores: 1, classes: 2 });
+    let mut matches = BoxMatches::default();
+    matches.observe(form, &float, &network);
+    assert_eq!(matches.counts(), [1, 1, 1]);
+}
+
+/// The class of nothing takes no boxes.
+#[test]
+fn boxes_and_scores_in_two_outputs() {
+    let boxes: Vec<f32> = (0..16).flat_map(|i| [i as f32 * 10.0, 0.0, i as f32 * 10.0 + 5.0, 5.0]).collect();
+    let scores = |thing: usize| -> Vec<f32> {
+        (0..16).flat_map(|i| if i == thing { [0.1, 0.1, 0.8] } else { [0.9, 0.05, 0.05] }).collect()
+    };
+    let (float, network) = (scores(3), scores(4));
+    let shapes: [&[usize]; 2] = [&[1, 16, 4], &[1, 16, 3]];
+    let (float, network) = ([boxes.clone(), float], [boxes, network]);
+    let (float, network) = (zipped(&float, &shapes), zipped(&network, &shapes));
+    let form = BoxForm::of(&float, &[false; 2], &[false; 2]).unwrap();
+    assert_eq!(form, BoxForm::Parts { boxes: 0, scores: 1 });
+    let mut matches = BoxMatches::default();
+    matches.observe(form, &float, &network);
+    assert_eq!(matches.counts(), [1, 0, 1]);
+}
+
+#[test]
+fn other_numbers_are_no_boxes() {
+    let values: Vec<f32> = (0..32 * 8).map(|i| (i % 7) as f32 - 3.0).collect();
+    let part = [OutputArray { values: &values, shape: &[1, 32, 8] }];
+    assert_eq!(BoxForm::of(&part, &[true], &[false]), None);
+    let six = [OutputArray { values: &values[..12], shape: &[1, 2, 6] }];
+    assert_eq!(BoxForm::of(&six, &[true], &[false]), None);
+}
+
+/// As torchvision writes them: one image, and no axis for it.
+#[test]
+fn final_boxes_without_an_axis_of_images() {
+    let float = [vec![10.0, 10.0, 20.0, 20.0, 40.0, 40.0, 50.0, 50.0], vec![1.0, 3.0], vec![0.9, 0.6]];
+    let network = [
+        vec![40.0, 40.0, 50.0, 51.0, 70.0, 70.0, 80.0, 80.0, 10.0, 10.0, 20.0, 20.0],
+        vec![3.0, 1.0, 2.0],
+        vec![0.8, 0.5, 0.9],
+    ];
+    let (float, network) = (zipped(&float, &[&[2, 4], &[2], &[2]]), zipped(&network, &[&[3, 4], &[3], &[3]]));
+    let form = BoxForm::of(&float, &[false; 3], &[false; 3]).unwrap();
+    assert_eq!(form, BoxForm::FinalParts { boxes: 0, scores: 2, classes: 1 });
+    let mut matches = BoxMatches::default();
+    matches.observe(form, &float, &network);
+    assert_eq!(matches.counts(), [2, 1, 2]);
+    assert_eq!((form.rows(&float), form.rows(&network)), (Some(2), Some(3)));
+    assert_eq!(form.partners(&float, &network), [(1, 0)]);
+    let nothing = [Vec::new(), Vec::new(), Vec::new()];
+    let nothing = zipped(&nothing, &[&[0, 4], &[0], &[0]]);
+    assert!(are_none(&nothing) && !are_none(&float));
+    let mut matches = BoxMatches::default();
+    matches.observe(form, &nothing, &network);
+    assert_eq!(matches.counts(), [0, 0, 3]);
+}

@@ -1,0 +1,73 @@
+//! Outputs of detectors that hold a box per row.
+
+use super::*;
+use crate::execute::masks::Masks;
+use msq_passes::ir::{import, text};
+
+/// One sample: corners, classes, scores, and a mask of two pixels per box.
+struct Found {
+    values: [Vec<f32>; 4],
+    shapes: [Vec<usize>; 4],
+}
+
+impl Found {
+    fn new(boxes: &[([f32; 4], f32, f32, [f32; 2])]) -> Self {
+        let count = boxes.len();
+        let values = [
+            boxes.iter().flat_map(|found| found.0).collect(),
+            boxes.iter().map(|found| found.1).collect(),
+            boxes.iter().map(|found| found.2).collect(),
+            boxes.iter().flat_map(|found| found.3).collect(),
+        ];
+        Self { values, shapes: [vec![count, 4], vec![count], vec![count], vec![count, 1, 2]] }
+    }
+
+    fn arrays(&self) -> Vec<OutputArray<'_>> {
+        self.values.iter().zip(&self.shapes).map(|(values, shape)| OutputArray { values, shape }).collect()
+    }
+}
+
+fn compared(samples: &[[Found; 2]]) -> Comparison {
+    let model = "<ir_version: 8, opset_import: [\"\": 17]>
+        g (float[1,3] x) => (float[n,4] boxes, int64[n] labels, float[n] scores, float[n,1,2] masks)
+        { boxes = Relu (x)  labels = Relu (x)  scores = Relu (x)  masks = Relu (x) }";
+    let model = import(text::parse(model).unwrap()).unwrap();
+    let outputs = Outputs::of(&model, &[], Masks::default(), samples.len()).unwrap();
+    let mut all = Comparison::new(&outputs);
+    for (at, [float, network]) in samples.iter().enumerate() {
+        let mut part = Comparison::new(&outputs);
+        part.observe(at, &float.values, &network.arrays(), None, None);
+        all.merge(&part);
+    }
+    all
+}
+
+const FIRST: ([f32; 4], f32, f32, [f32; 2]) = ([10.0, 10.0, 20.0, 20.0], 1.0, 0.9, [0.1, 0.8]);
+const SECOND: ([f32; 4], f32, f32, [f32; 2]) = ([40.0, 40.0, 50.0, 50.0], 3.0, 0.6, [0.7, 0.2]);
+const OTHER: ([f32; 4], f32, f32, [f32; 2]) = ([80.0, 80.0, 95.0, 95.0], 2.0, 0.7, [0.5, 0.5]);
+
+/// Boxes are compared by what they enclose, and their masks with those of their partners, in whatever order and number they
+/// are written.
+#[test]
+fn what_belongs_to_boxes_is_compared_between_partners() {
+    let sample = || [Found::new(&[FIRST, SECOND]), Found::new(&[OTHER, SECOND, FIRST])];
+    let metrics = compared(&[sample(), sample()]).metrics();
+    let kinds: Vec<OutputKind> = metrics.outputs.iter().map(|output| output.kind).collect();
+    assert_eq!(kinds, [OutputKind::Boxes, OutputKind::Boxes, OutputKind::Boxes, OutputKind::Values]);
+    let [boxes, .., masks] = &metrics.outputs[..] else { panic!() };
+    assert_eq!((boxes.figures.boxes, boxes.figures.kept, boxes.figures.invented), (Some(4), Some(4), Some(2)));
+    assert_eq!((masks.lost, masks.sqnr), (0.0, None));
+}
+
+/// Samples without boxes say nothing of how boxes are written, and those that only the network finds are invented.
+#[test]
+fn samples_without_boxes() {
+    let none = || Found::new(&[]);
+    let samples =
+        [[none(), none()], [Found::new(&[FIRST, SECOND]), Found::new(&[FIRST])], [none(), Found::new(&[OTHER])]];
+    let metrics = compared(&samples).metrics();
+    assert_eq!(metrics.outputs[0].kind, OutputKind::Boxes);
+    let figures = metrics.outputs[0].figures;
+    assert_eq!((figures.boxes, figures.kept, figures.invented), (Some(2), Some(1), Some(1)));
+    assert!(compared(&[[none(), none()]]).metrics().outputs.iter().all(|output| output.lost == 0.0));
+}
