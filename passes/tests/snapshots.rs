@@ -12,8 +12,8 @@ use msq_passes::{
     FuseQlinear, HalfConstants, HalfPrecision, HoistConstants, InlineBranches, InlineFunctions, InsertTaps,
     LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling,
     NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum,
-    ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SmoothActivations, TrellisRate, UpgradeOpset,
-    run_pass,
+    ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants, SmoothActivations, TrellisRate,
+    UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "share-weights" => Box::new(ShareWeights),
         "single-precision" => Box::new(SinglePrecision),
         "sink-activations" => Box::new(SinkActivations),
+        "sink-constants" => Box::new(SinkConstants),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
@@ -249,6 +250,7 @@ passes! {
     share_weights: "share-weights",
     single_precision: "single-precision",
     sink_activations: "sink-activations",
+    sink_constants: "sink-constants",
     smooth_activations: "smooth-activations",
     upgrade_opset: "upgrade-opset",
 }

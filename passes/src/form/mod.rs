@@ -6,6 +6,7 @@ mod fuse_qlinear;
 mod half_precision;
 mod lower_integer;
 mod restore_activations;
+mod sink_constants;
 
 pub use fuse_lstm::FuseLstm;
 pub use fuse_nbits::FuseNBits;
@@ -13,3 +14,4 @@ pub use fuse_qlinear::FuseQlinear;
 pub use half_precision::{HalfPrecision, Magnitude};
 pub use lower_integer::LowerInteger;
 pub use restore_activations::RestoreActivations;
+pub use sink_constants::SinkConstants;

@@ -190,6 +190,7 @@ impl Profile {
         half_quantizers: false,
         int4_cast: true,
         folds_decoders: true,
+        folds_in_subgraphs: true,
         qlinear: true,
         integer: true,
         dynamic: true,
