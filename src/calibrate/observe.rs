@@ -100,7 +100,10 @@ pub(crate) fn seen_by(
     scheme: &Scheme,
     data: &Dataset,
     watch: Watch,
+    runtime: &Runtime,
 ) -> Result<Seen, CalibrateError> {
+    // What the engine does not run shows here, as it did where statistics were counted.
+    count(model, scheme, data, 0..data.len().min(1), watch, &runtime.silent())?;
     let counted = joined(parts, &origin(model, scheme, data, watch)?, &wanted(model, scheme))?;
     Ok(Seen::new(counted, watch))
 }

@@ -370,7 +370,7 @@ fn calibrate(
 ) -> Result<(Scheme, Seen), Error> {
     let (watch, data) = (watch(calibration, options), calibration.data);
     let see = |scheme: &Scheme| match calibration.statistics {
-        Some(parts) => seen_by(parts, model, scheme, data, watch),
+        Some(parts) => seen_by(parts, model, scheme, data, watch, runtime),
         None => see(model, scheme, data, watch, runtime),
     };
     seen_in_scheme(model, plan, calibration, options, runtime, see)
