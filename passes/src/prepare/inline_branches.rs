@@ -1,8 +1,8 @@
 //! Pass `inline-branches`: an `If` whose condition is constant becomes the branch that it takes.
 //!
 //! The nodes of the branch come into the graph around, its constants become initializers, and what it defines gets names
-//! that nobody has; a node of a name that another has loses it. An `Identity` writes each value of the `If` from what the branch yields for it. Branches in branches
-//! are inlined as well where their conditions are constant.
+//! that nobody has; a node of a name that another has loses it. An `Identity` writes each value of the `If` from what the
+//! branch yields for it. Branches in branches are inlined as well where their conditions are constant.
 //!
 //! Declined: a branch with sparse constants, or that yields another number of values than the node.
 
