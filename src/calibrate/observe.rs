@@ -249,10 +249,13 @@ impl Seen {
     /// the mean over all values with ranges.
     pub(crate) fn unseen_share(&self, observed: &Observed, pool: &rayon::ThreadPool) -> f64 {
         let one = |(name, quantizer): (&String, &ActivationQuantizer)| {
-            let affine = Affine::from(*quantizer);
+            let (quantized_min, quantized_max) = quantizer.interval();
+            let affine =
+                Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max };
             Some(mse::unseen_share(self.statistics.get(name)?, &affine))
         };
-        let shares: Vec<f64> = pool.install(|| observed.activations.par_iter().filter_map(one).collect());
+        let all: Vec<_> = observed.activations.iter().collect();
+        let shares: Vec<f64> = pool.install(|| all.into_par_iter().filter_map(one).collect());
         shares.iter().sum::<f64>() / shares.len().max(1) as f64
     }
 

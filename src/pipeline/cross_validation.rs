@@ -10,7 +10,7 @@
 //! to have beyond the ranges is estimated from the largest values of the samples ([`Peaks`](crate::calibrate::Peaks)).
 
 use super::held_out::fits;
-use super::{Made, Run, verify, watch};
+use super::{Run, verify, watch};
 use crate::calibrate::observe::{Observed, Seen, see_others};
 use crate::data::Dataset;
 use crate::error::Error;
@@ -76,7 +76,7 @@ pub(super) fn folds(
     let others = see_others(float, scheme, &parts, watch(calibration, options), runtime)?;
     let wanted = COMPARED.max(options.verify.verify).min(data.len());
     // Evenly spread, and as many of each part.
-    let places: Vec<usize> = (0..wanted).map(|at| (at / count * data.len() / wanted * count + at % count)).collect();
+    let places: Vec<usize> = (0..wanted).map(|at| at / count * data.len() / wanted * count + at % count).collect();
     let places: Vec<usize> = places.into_iter().filter(|&place| place < data.len()).collect();
     let mut folds = Vec::new();
     for (fold, seen) in others.into_iter().enumerate() {
