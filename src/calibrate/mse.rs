@@ -33,7 +33,8 @@ pub(super) fn range(statistics: &Statistics, grid: GridSpec) -> Range {
     if beyond.error(&affine) <= NEGLIGIBLE * error(&affine) {
         return found;
     }
-    grow(found, statistics.histogram.range().unwrap_or_default(), grid, error)
+    let open = beyond.ends.each_ref().map(|end| !end.is_empty());
+    grow(found, open, grid, error)
 }
 
 /// The share of the error to be expected on other samples that values have which lie beyond all seen; 0 without values.

@@ -11,7 +11,8 @@
 //! * that of a tail by a power, P(next > t·m₁) = t^(−1/γ), γ = Σ ln(mⱼ/m₍ₖ₊₁₎)/k (Hill, 1975), at most 1/2;
 //!
 //! each with half of the mass, since so few values do not tell which of the two they are from. Where the largest values
-//! are all equal, as behind a clamp, in categories and in masks, there is no excess.
+//! are all equal, as behind a clamp, in categories and in masks, there is no excess. Nor is one expected beyond zero of
+//! values that are all on one side of it: a quantizer that stands for a `Relu` must end there.
 
 use crate::quant::Range;
 use serde::{Deserialize, Serialize};
@@ -75,10 +76,7 @@ impl Peaks {
     /// Values that may be expected beyond those of as many samples as were seen: equally likely ones above all of them,
     /// and such below. An end without any has none to expect, or too few samples to tell.
     pub fn beyond(&self) -> [Vec<f64>; 2] {
-        // A smallest value of zero is a clamp, or padding.
-        let ends = self.smallest.first().is_some_and(|&least| least == 0.0);
-        let below = if ends { Vec::new() } else { self.above(&self.smallest) };
-        [self.above(&self.largest), below.into_iter().map(|value| -value).collect()]
+        [self.above(&self.largest), self.above(&self.smallest).into_iter().map(|value| -value).collect()]
     }
 
     fn above(&self, peaks: &[f32]) -> Vec<f64> {
@@ -89,19 +87,16 @@ impl Peaks {
         let (most, base, count) = (f64::from(most), f64::from(base), spacings as f64);
         let upper = || peaks[..spacings].iter().map(|&peak| f64::from(peak));
         let excess = upper().sum::<f64>() / count - base;
-        if excess <= 0.0 {
+        if excess <= 0.0 || most <= 0.0 {
             return Vec::new();
         }
         let shares = || (0..QUANTILES).map(|at| (at as f64 + 0.5) / QUANTILES as f64);
         let exponential = |share: f64| most + excess * count * (share.powf(-1.0 / count) - 1.0);
-        let mut beyond: Vec<f64> = shares().map(exponential).collect();
-        // A power of what crosses zero means nothing.
-        if most > 0.0 {
-            let logs = upper().map(|peak| if base > 0.0 { (peak / base).ln() } else { STEEPEST });
-            let steepness = (logs.sum::<f64>() / count).min(STEEPEST);
-            beyond.extend(shares().map(|share| most * share.powf(-steepness)));
-        }
-        beyond
+        // A ratio to what crosses zero means nothing.
+        let logs = upper().map(|peak| if base > 0.0 { (peak / base).ln() } else { STEEPEST });
+        let steepness = (logs.sum::<f64>() / count).min(STEEPEST);
+        let power = |share: f64| most * share.powf(-steepness);
+        shares().map(exponential).chain(shares().map(power)).collect()
     }
 }
 
@@ -172,6 +167,7 @@ mod tests {
         assert_eq!(peaks(&[]).beyond(), none);
         assert_eq!(peaks(&[[-1.0, 1.0]]).beyond(), none, "one sample says nothing of others");
         assert_eq!(peaks(&[[0.0, 1.0]; 20]).beyond(), none, "categories");
+        assert_eq!(peaks(&[[2.0, 2.0], [3.0, 3.0], [5.0, 5.0]]).beyond()[1], [], "a range ends at zero");
         let clamped: Vec<[f32; 2]> = (0..20).map(|at| [0.0, at as f32]).collect();
         let [above, below] = peaks(&clamped).beyond();
         assert!(below.is_empty() && above.iter().all(|&value| value > 19.0), "{above:?} {below:?}");

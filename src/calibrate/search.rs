@@ -4,8 +4,7 @@
 //! symmetric grids and one-sided data there is one ratio, otherwise two. The error of a candidate is that of its final
 //! grid, with the zero point rounded. Of candidates with equal errors the one that clips less wins.
 //!
-//! Where the error counts values that are expected beyond the extremes, ends that were not moved inwards are moved
-//! outwards ([`grow`]).
+//! Where the error counts values that are expected beyond the extremes, ends are then moved outwards ([`grow`]).
 
 use super::Histogram;
 use crate::quant::{Affine, GridSpec, Range, round_half_even_f64};
@@ -23,7 +22,7 @@ const FINER_SINGLE: f32 = 5.0;
 /// How often the search of two ratios is refined, each time by 2.
 const ROUNDS_PAIR: usize = 4;
 
-/// Parts of the width of a range by which its ends are moved outwards, one after the other.
+/// Parts of the width of a range by which its ends are moved, one after the other.
 const STEPS: [f32; 5] = [0.5, 0.25, 0.125, 0.0625, 0.03125];
 /// How often an end moves by the same part at most.
 const MOVES: usize = 8;
@@ -43,25 +42,22 @@ pub(super) fn search(histogram: &Histogram, grid: GridSpec, objective: impl Fn(&
     }
 }
 
-/// The range with its ends moved outwards as long as the error falls, where they lie at the `extremes`.
-pub(super) fn grow(found: Range, extremes: Range, grid: GridSpec, objective: impl Fn(&Affine) -> f64) -> Range {
-    let extremes = extremes.with_zero();
-    let width = extremes.max - extremes.min;
-    if !(width > 0.0 && width.is_finite()) {
-        return found;
-    }
+/// The range with those of its upper and lower end that are `open` moved to where the error is least, in steps that become
+/// smaller: outwards first.
+pub(super) fn grow(found: Range, open: [bool; 2], grid: GridSpec, objective: impl Fn(&Affine) -> f64) -> Range {
+    let found = found.with_zero();
+    let width = found.max - found.min;
     let error = |range: Range| objective(&grid.affine(range));
-    let lower = |range: Range, by: f32| Range::new(range.min - by, range.max);
-    let upper = |range: Range, by: f32| Range::new(range.min, range.max + by);
+    let upper = |range: Range, by: f32| Range::new(range.min, range.max + by).with_zero();
+    let lower = |range: Range, by: f32| Range::new(range.min - by, range.max).with_zero();
+    let ends: [&dyn Fn(Range, f32) -> Range; 2] = [&upper, &lower];
     let mut best = (error(found), found);
-    let ends: [(bool, &dyn Fn(Range, f32) -> Range); 2] =
-        [(found.min <= extremes.min, &lower), (found.max >= extremes.max, &upper)];
-    for step in STEPS {
-        for (_, moved) in ends.iter().filter(|(is_free, _)| *is_free) {
+    for step in STEPS.iter().flat_map(|&step| [step, -step]) {
+        for (moved, _) in ends.iter().zip(open).filter(|(_, is_open)| *is_open) {
             for _ in 0..MOVES {
                 let range = moved(best.1, step * width);
                 let lost = error(range);
-                if lost >= best.0 || !lost.is_finite() {
+                if lost >= best.0 || lost.is_nan() {
                     break;
                 }
                 best = (lost, range);

@@ -1,7 +1,6 @@
 //! The guard: a result that loses too much is repaired, and made again by the plan that repairs it.
 
 use super::cross_validation::{Fold, Folds};
-use super::held_out::ENOUGH;
 use super::{Calibration, Made, Run};
 use crate::calibrate::observe::Seen;
 use crate::error::Error;
@@ -37,8 +36,8 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     let compared = (outputs, calibration.metric);
     let network = Guarded { model, compared, scheme, seen, observed, solved, options };
     let calibrated = calibration.data.len();
-    // Ranges are judged on samples that they were not chosen from, where there are enough.
-    let fold = folds.as_ref().and_then(Folds::first).filter(|_| calibrated >= ENOUGH);
+    // Ranges are judged on samples that they were not chosen from: few of them mislead less than those.
+    let fold = folds.as_ref().and_then(Folds::first);
     let (network, data) = match &fold {
         Some((Fold { seen, observed, solved, .. }, data)) => (Guarded { seen, observed, solved, ..network }, data),
         None => (network, validation.unwrap_or(calibration.data)),

@@ -11,7 +11,7 @@ use crate::solve::{Solver, StatisticsKind, solver};
 use msq_passes::ir::Model;
 
 /// Samples from which on some are held out.
-pub(super) const ENOUGH: usize = 32;
+const ENOUGH: usize = 32;
 /// Samples compared, unless more are asked for.
 const COMPARED: usize = 64;
 
