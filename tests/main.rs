@@ -20,6 +20,7 @@ mod engine;
 mod equalize;
 mod exchange;
 mod faults;
+mod few_samples;
 mod float16;
 mod forms;
 mod gradient;

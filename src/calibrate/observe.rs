@@ -2,14 +2,14 @@
 
 use super::collect::{Collected, Tap, Taps, collect};
 use super::shard::{Counted, Origin, Shard, ShardStatistics, joined};
-use super::{CalibrateError, alike, concat};
+use super::{CalibrateError, alike, concat, mse};
 use crate::calibrate::{ObserverKind, Statistics, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::quant::{GridKind, GridSpec, Range};
+use crate::quant::{Affine, GridKind, GridSpec, Range};
 use crate::report::Distribution;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -78,6 +78,25 @@ pub(crate) fn see(
 ) -> Result<Seen, CalibrateError> {
     let counted = count(model, scheme, data, 0..data.len(), watch, runtime)?;
     Ok(Seen::new(counted, watch))
+}
+
+/// Runs folds of the data through the model: for each, what was seen of all others, without outputs.
+pub(crate) fn see_others(
+    model: &Model,
+    scheme: &Scheme,
+    folds: &[Dataset],
+    watch: Watch,
+    runtime: &Runtime,
+) -> Result<Vec<Seen>, CalibrateError> {
+    let watch = Watch { outputs: 0, distributions: false, ..watch };
+    let count = |data: &Dataset| count(model, scheme, data, 0..data.len(), watch, runtime);
+    let counted: Vec<Counted> = folds.iter().map(count).collect::<Result<_, _>>()?;
+    let others = |fold: usize| {
+        let mut sum = Counted::default();
+        counted.iter().enumerate().filter(|(at, _)| *at != fold).for_each(|(_, part)| sum.append(part.clone()));
+        Seen::new(sum, watch)
+    };
+    Ok((0..folds.len()).map(others).collect())
 }
 
 /// Runs a part of the data through the model.
@@ -227,6 +246,20 @@ impl Seen {
     pub(crate) fn without_outputs(&self) -> Self {
         let (statistics, means) = (self.statistics.clone(), self.means.clone());
         Self { statistics, means, outputs: Vec::new(), watch: self.watch }
+    }
+
+    /// The share of the error of activations that values have which other samples are likely to have beyond the extremes:
+    /// the mean over all values with ranges.
+    pub(crate) fn unseen_share(&self, observed: &Observed, pool: &rayon::ThreadPool) -> f64 {
+        let one = |(name, quantizer): (&String, &ActivationQuantizer)| {
+            let (quantized_min, quantized_max) = quantizer.interval();
+            let affine =
+                Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max };
+            Some(mse::unseen_share(self.statistics.get(name)?, &affine))
+        };
+        let all: Vec<_> = observed.activations.iter().collect();
+        let shares: Vec<f64> = pool.install(|| all.into_par_iter().filter_map(one).collect());
+        shares.iter().sum::<f64>() / shares.len().max(1) as f64
     }
 
     /// Whether there are statistics of a value.

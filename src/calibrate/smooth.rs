@@ -10,8 +10,9 @@
 //! over rows of X that were kept, with h the squares of a channel's weights and m those of its activations, both summed.
 //! Each layer counts relative to the variance of its output. Q has the grid of the plan, its range on the activations is
 //! sought by the same error; weights have one scale per output channel. Factors are used where they halve E at least, and
-//! where they make it smaller on the first half of the rows as well as on the second. Factors and ranges taken from one half
-//! must not make E larger on the other.
+//! where they make it smaller on the first half of the rows as well as on the second, and where factors and ranges taken from
+//! one half make E smaller on the other. They are found on half of the samples at most: on those that a channel was divided
+//! by the largest value of, the ranges of all channels end alike, and ranges that see no other samples would clip each.
 //!
 //! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
 //! cost more than it gains.
@@ -34,13 +35,13 @@ use msq_passes::analysis::{Layer, LayerOp, Role};
 use msq_passes::ir::{Model, ValueId};
 use rayon::prelude::*;
 
-/// Samples that are looked at, evenly spread.
+/// Samples that are looked at, evenly spread; half of all at most.
 const SAMPLES: usize = 32;
 /// Rows of an activation that are kept of all samples, about.
 const ROWS: usize = 256;
 /// Factors are used where they leave at most this share of the error.
 const GAIN: f64 = 0.5;
-/// The same on the first half of the rows, and on the second.
+/// The same on the first half of the rows, on the second, and on either half with factors and ranges of the other.
 const PART_GAIN: f64 = 0.8;
 /// Exponents of the activations' maxima.
 const STRENGTHS: [f32; 7] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -169,7 +170,8 @@ fn rows(
     let count = |ran: Ran| sites.iter().enumerate().map(|site| of(ran, site)).min().unwrap_or(1);
     // Of vectors one row is all there is of a sample.
     let each = pool.once(&data.sample(0)?, count)?.clamp(1, ROWS);
-    let data = data.split((ROWS / each).max(SAMPLES).min(data.len())).1;
+    // Channels divided by their largest values are all equally large on these samples alone. Ranges must see others.
+    let data = data.split((ROWS / each).max(SAMPLES).min(data.len().div_ceil(2))).1;
     let masked = Masked::new(&scheme.masks, &data);
     let wanted = ROWS.div_ceil(data.len());
     runtime.begin("smooth", data.len() as u64);
@@ -260,7 +262,7 @@ impl Site {
                 *total += other.error_on(factors, seen.range(factors).1);
             }
         }
-        (unseen[0] <= unseen[1]).then_some(factors)
+        (unseen[0] <= PART_GAIN * unseen[1]).then_some(factors)
     }
 
     fn largest_weights(&self) -> Vec<f32> {

@@ -13,6 +13,7 @@
 //! | guard | a loss that is too large | a bit plan that loses less; the phases from place on are done again for it |
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
+mod cross_validation;
 pub(crate) mod details;
 mod guard;
 mod held_out;
@@ -48,6 +49,7 @@ use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::reconstruction::learn;
 use crate::solve::{Solver, SolverRow, solver};
+use cross_validation::Folds;
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
 use msq_passes::ir::{DataType, Model, save_model};
@@ -232,7 +234,7 @@ impl Prepared {
         let run = Run { float, outputs, calibration, validation, options, pool, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
-        let Made { scheme, observed, solved, learning, mut model, quality } = made;
+        let Made { scheme, observed, solved, learning, mut model, quality, .. } = made;
         let data = calibration.data;
         let mut layers = layers::reports(float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(float, runtime.memory).is_none() {
@@ -334,6 +336,8 @@ struct Made {
     learning: Option<LearningReport>,
     model: Model,
     quality: Option<Quality>,
+    /// Parts of the data that were compared with ranges from the others, where that was done.
+    folds: Option<Folds>,
 }
 
 impl Run<'_> {
@@ -343,20 +347,35 @@ impl Run<'_> {
         let mut observed = seen.observed(float, &scheme, pool)?;
         let (solved, learning) =
             pool.install(|| solve((float, outputs), &scheme, &mut observed, calibration, runtime))?;
-        let mut model = float.clone();
-        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
+        let model = self.lowered(&scheme, &observed, &solved)?;
+        let folds = cross_validation::folds(self, &scheme, seen, (&observed, &solved))?;
+        let quality = if let Some(folds) = &folds {
+            Some(cross_validation::quality(self, &scheme, folds)?)
+        } else {
+            let rounded = self.rounded(&scheme, &model)?;
+            let of_calibration = (calibration.data, &seen.outputs[..]);
+            let outputs = (outputs, calibration.metric);
+            let compared = rounded.as_ref().unwrap_or(&model);
+            verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?
+        };
+        Ok(Made { scheme, observed, solved, learning, model, quality, folds })
+    }
+
+    /// The QDQ graph.
+    fn lowered(self, scheme: &Scheme, observed: &Observed, solved: &Solved) -> Result<Model, Error> {
+        let mut model = self.float.clone();
+        quantize_graph(&mut model, scheme, observed, solved, Biases::Half, self.runtime.passes())?;
         if scheme.is_wide() {
             // Where a repair wants it; what the plan says was known before.
-            raise_quantized(&mut model, runtime)?;
+            raise_quantized(&mut model, self.runtime)?;
         }
-        let of_calibration = (calibration.data, &seen.outputs[..]);
-        let outputs = (outputs, calibration.metric);
-        let rounded = half_precision(float, &scheme, self.float16, self.magnitudes)
-            .map(|halves| simulated(&model, halves))
-            .transpose()?;
-        let compared = rounded.as_ref().unwrap_or(&model);
-        let quality = verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?;
-        Ok(Made { scheme, observed, solved, learning, model, quality })
+        Ok(model)
+    }
+
+    /// The same with the roundings of float16, where there are such.
+    fn rounded(self, scheme: &Scheme, model: &Model) -> Result<Option<Model>, Error> {
+        let halves = half_precision(self.float, scheme, self.float16, self.magnitudes);
+        Ok(halves.map(|halves| simulated(model, halves)).transpose()?)
     }
 }
 

@@ -221,6 +221,9 @@ pub struct Quality {
     pub samples: usize,
     /// Whether these samples were held out of calibration.
     pub held_out: bool,
+    /// Whether each of them was compared with ranges that were chosen from others, and those written were chosen from all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cross_validated: bool,
     /// Figures over all outputs together.
     pub agreement: AgreementFigures,
     /// Share of labels that the quantized model predicts correctly; null without labels.
@@ -254,8 +257,25 @@ impl Quality {
     ) -> Self {
         let Metrics { accuracy, lost, outputs, .. } = metrics;
         let warnings = outputs::warnings(&outputs);
-        let (metric, float_metric) = (None, None);
-        Self { samples, held_out, agreement, accuracy, float_accuracy, metric, float_metric, lost, outputs, warnings }
+        let (metric, float_metric, cross_validated) = (None, None, false);
+        Self {
+            samples,
+            held_out,
+            cross_validated,
+            agreement,
+            accuracy,
+            float_accuracy,
+            metric,
+            float_metric,
+            lost,
+            outputs,
+            warnings,
+        }
+    }
+
+    /// The same, of samples that were compared with ranges from others.
+    pub(crate) fn cross_validated(self) -> Self {
+        Self { cross_validated: true, ..self }
     }
 
     /// The same with the caller's own metric, which then decides what is lost.

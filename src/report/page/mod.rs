@@ -112,7 +112,11 @@ impl Page<'_> {
     /// The data on which the plan was compared.
     fn compared(&self) -> Option<String> {
         let quality = self.report.quality.as_ref()?;
-        let which = if quality.held_out { "not calibrated on" } else { "calibrated on" };
+        let which = match (quality.cross_validated, quality.held_out) {
+            (true, _) => "each with ranges from others",
+            (false, true) => "not calibrated on",
+            (false, false) => "calibrated on",
+        };
         Some(format!("{} {which}", counted(quality.samples, "sample")))
     }
 
