@@ -26,7 +26,7 @@
 mod mask;
 
 use crate::ir::{DataType, Graph, Model, NodeId, NodeProto, TensorProto, TypeProto, Use, ValueId};
-use crate::pass::{Outcome, Pass, PassError};
+use crate::pass::{Outcome, Pass, PassError, shared_with};
 use indexmap::IndexMap;
 use mask::{Mask, Masked, masked};
 
@@ -95,18 +95,10 @@ impl Pass for BoundMasks {
 
 /// Who else reads scores on the way to the `Softmax`.
 fn refusal(graph: &Graph, site: &Masked) -> Option<String> {
-    let shared = |&value: &ValueId| {
-        let name = graph.value(value).name();
-        if graph.is_output(value) {
-            return Some(format!("`{name}` is a graph output"));
-        }
-        if !graph.value(value).captures().is_empty() {
-            return Some(format!("a sub-graph reads `{name}`"));
-        }
-        let other = graph.value(value).uses().get(1)?;
-        Some(format!("`{name}` is read by `{}` too", graph.node(other.node).label(graph)))
-    };
-    site.path.iter().find_map(shared)
+    let readers = std::iter::once(Some(site.softmax))
+        .chain(site.path.iter().map(|&value| Some(graph.value(value).producer()?.0)));
+    let shared = |(&value, own): (&ValueId, Option<NodeId>)| shared_with(graph, value, |node| Some(node) == own);
+    site.path.iter().zip(readers).find_map(shared)
 }
 
 /// Elements that are left out, by the mask that is added.
