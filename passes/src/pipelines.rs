@@ -2,7 +2,7 @@
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
 //! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
-//! [`canonicalize`], [`equalize`], [`raise_opset`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
+//! [`canonicalize`], [`fuse_functions`], [`equalize`], [`raise_opset`], [`bound_masks`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
 //! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
 //! [`descriptions`] says all this of the same lists that run.
@@ -14,10 +14,11 @@ use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineBranches, InlineFunctions,
-    LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
-    RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
+    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
+    HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
+    NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
+    SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
@@ -137,6 +138,20 @@ fn sealed(kept: &[String]) -> Vec<String> {
     kept.iter().filter(|op| !stays(op)).cloned().collect()
 }
 
+/// Writes functions that are spelled out as one node, for targets that have integer kernels for these alone; nodes of the
+/// operators `kept` stay as they are.
+pub fn fuse_functions<'a>(kept: &[String]) -> Pipeline<'a> {
+    Pipeline::new("fuse-functions", "functions of several nodes become one, for targets that run nothing but integers")
+        .with(
+            FuseLayerNorm,
+            "after `eliminate-identities`, which shows what follows what; before calibration, which \
+             looks at what is left",
+        )
+        .with(FuseGelu, "after `rewrite-activations`; before calibration, too")
+        .with(EliminateDeadNodes, "last: a deviation or a mean may be left unread")
+        .sealing(sealed(kept))
+}
+
 /// Scales channels between layers, which keeps the outputs but not what lies between: for quantization only.
 pub fn equalize<'a>() -> Pipeline<'a> {
     Pipeline::new("equalize", "equal ranges for the channels of a tensor, for targets with one scale per tensor").with(
@@ -152,6 +167,19 @@ pub fn raise_opset<'a>(opset: i64) -> Pipeline<'a> {
         UpgradeOpset::to(opset),
         "before `insert-qdq`: quantizers are written in the operator set of the file; bits are not known earlier",
     )
+}
+
+/// Gives masked scores the bounds found for them, by name: for targets that run nothing but integers. Nodes of the operators
+/// `kept` stay as they are.
+pub fn bound_masks<'a>(bounds: IndexMap<String, f32>, kept: &[String]) -> Pipeline<'a> {
+    Pipeline::new("bound-masks", "masked scores that a quantizer can hold")
+        .with(
+            BoundMasks { bounds },
+            "after `fold-constants`, which shows masks; before `insert-qdq` and before calibration, which has to see the \
+             bounded scores",
+        )
+        .with(EliminateDeadNodes, "after `bound-masks`: what computed an added mask may be unread")
+        .sealing(sealed(kept))
 }
 
 /// Divides channels of activations by the factors found for them, by name: for quantization only.
@@ -373,8 +401,10 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         lift(),
         fold(IndexMap::new()),
         canonicalize(true, &[]),
+        fuse_functions(&[]),
         equalize(),
         raise_opset(UpgradeOpset::HIGHEST),
+        bound_masks(IndexMap::new(), &[]),
         smooth(IndexMap::new()),
         quantize(decisions),
         finish(Finish::default()),

@@ -17,6 +17,7 @@ mod entropy;
 mod error;
 mod histogram;
 pub(crate) mod magnitudes;
+pub(crate) mod masks;
 mod min_max;
 mod moving_average;
 mod mse;

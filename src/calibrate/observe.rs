@@ -391,6 +391,8 @@ fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
 pub(crate) struct Limits {
     /// The quantizer's range must extend down to this bound if the data do, and no further.
     floor: Option<f32>,
+    /// The quantizer replaces a clamp from below at this bound, where its range begins whether or not the data reach it.
+    low: Option<f32>,
     /// The quantizer replaces a clamp at this bound, which its range must not exceed.
     bound: Option<f32>,
     /// Values of a larger magnitude have the effect of this one.
@@ -404,6 +406,7 @@ impl Limits {
     pub(crate) fn of(model: &Model, scheme: &Scheme, value: ValueId) -> Self {
         Self {
             floor: scheme.placement.floor_of(&model.graph, value),
+            low: scheme.placement.low_of(&model.graph, value),
             bound: scheme.placement.bound_of(&model.graph, value),
             saturation: scheme.placement.saturation_of(&model.graph, value, scheme.bits(value)),
             shares: is_softmax(model, scheme, value),
@@ -411,11 +414,11 @@ impl Limits {
     }
 
     /// The same bounds have the same key.
-    pub(crate) fn key(self) -> [Option<u32>; 3] {
+    pub(crate) fn key(self) -> [Option<u32>; 4] {
         if self.shares {
-            return [None, None, Some(u32::MAX)];
+            return [None, None, None, Some(u32::MAX)];
         }
-        [self.floor, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
+        [self.floor, self.low, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
     }
 }
 
@@ -448,7 +451,8 @@ fn choose(
         range = Range::new(0.0, 1.0);
     }
     let mut affine = grid.affine(range);
-    if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {
+    let reached = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f));
+    if let Some(floor) = limits.low.or(reached) {
         // Many values may lie at the lower bound, and a grid that ends above it would shift all of them.
         range.min = floor;
         affine = grid.affine(range);

@@ -15,7 +15,8 @@
 //! by the largest value of, the ranges of all channels end alike, and ranges that see no other samples would clip each.
 //!
 //! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
-//! cost more than it gains.
+//! cost more than it gains. Those of a layer normalization on integers that products alone read are divided as well: the
+//! factors go into its scale and offset.
 
 use super::CalibrateError;
 use super::observe::activation_grid;
@@ -32,7 +33,7 @@ use crate::scheme::bit_plan::WeightBits;
 use indexmap::IndexMap;
 use msq_passes::SmoothActivations;
 use msq_passes::analysis::{Layer, LayerOp, Role};
-use msq_passes::ir::{Model, ValueId};
+use msq_passes::ir::{Model, Use, ValueId};
 use rayon::prelude::*;
 
 /// Samples that are looked at, evenly spread; half of all at most.
@@ -114,13 +115,17 @@ fn is_free(model: &Model, scheme: &Scheme, value: ValueId) -> bool {
     let (graph, placement) = (&model.graph, &scheme.placement);
     let Some((producer, _)) = graph.value(value).producer() else { return false };
     let in_float = !placement.nodes.contains_key(&producer) && !placement.absorbed.contains_key(&producer);
+    let layer =
+        |reader: &Use| matches!(placement.nodes.get(&reader.node), Some(Role::Layer(layer)) if layer.input == value);
+    let all_layers = !graph.is_output(value) && graph.value(value).uses().iter().all(layer);
+    let in_norm = all_layers && graph.node(producer).is("LayerNormalization");
     let layers_alone = graph.value(value).uses().iter().all(|reader| match placement.nodes.get(&reader.node) {
         Some(Role::Layer(layer)) => layer.input == value,
         Some(_) => false,
         None => true,
     });
     let own = placement.root(value) == value && !scheme.is_given(value) && scheme.coverage.sees(model, value);
-    in_float && layers_alone && own && graph.value(value).captures().is_empty()
+    (in_float || in_norm) && layers_alone && own && graph.value(value).captures().is_empty()
 }
 
 fn site(model: &Model, scheme: &Scheme, value: ValueId, layers: &[&Layer]) -> Result<Option<Site>, CalibrateError> {

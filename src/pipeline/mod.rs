@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | prepare | a float model as exported | the same function in canonical form: layers with names, constants folded |
 //! | place | the model, options | a [`Scheme`]: every choice resolved, layer by layer |
+//! | bound masks | samples | where a target runs integers alone, scores whose masks a quantizer can hold |
 //! | smooth | a scheme, samples | the same function, channels of what products read divided where that loses less |
 //! | calibrate | the scheme, samples | parameters of every quantizer, statistics of every layer's input |
 //! | search | the scheme's room for choice, a target | a bit plan that keeps to the target |
@@ -18,6 +19,7 @@ pub(crate) mod details;
 mod guard;
 mod held_out;
 mod layers;
+mod masks;
 mod opset;
 mod search;
 mod smooth;
@@ -39,7 +41,7 @@ use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{PrepareError, admit, equalize, prepare};
+use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -132,10 +134,11 @@ pub(crate) fn count(
     state_typical_shapes(&mut model, calibration, runtime);
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
-    smooth::smooth(&mut model, &plan, Calibration { data: &kept, ..calibration }, options, runtime)?;
+    let calibration = Calibration { data: &kept, ..calibration };
+    masks::bound_masks(&mut model, calibration, options, runtime)?;
+    smooth::smooth(&mut model, &plan, calibration, options, runtime)?;
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
-    let calibration = Calibration { data: &kept, ..calibration };
     Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
 }
 
@@ -190,6 +193,9 @@ impl Prepared {
         let operators: HashSet<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
         let kept = &options.scheme.keep_float;
         prepare(model, options.prepare.batch_norm, kept, &*runtime.backend(), runtime.passes())?;
+        if options.scheme.profile.integers_only {
+            fuse_functions(model, kept, &*runtime.backend(), runtime.passes())?;
+        }
         refuse_unknown_operators(kept, &operators, model)?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model, runtime.passes())?;
@@ -215,6 +221,7 @@ impl Prepared {
         let pool = thread_pool(runtime)?;
         let (kept, held_out) = held_out::split(&model, &plan, calibration, validation, options)?;
         let calibration = Calibration { data: &kept, ..calibration };
+        pool.install(|| masks::bound_masks(&mut model, calibration, options, runtime))?;
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);

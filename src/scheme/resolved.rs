@@ -9,7 +9,7 @@ use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use super::widths::Widths;
 use crate::execute::coverage::Coverage;
-use crate::execute::masks::{Masks, masking};
+use crate::execute::masks::{Masks, masking, with_readers};
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{BitRate, GridSpec};
 use indexmap::IndexMap;
@@ -94,7 +94,7 @@ impl Scheme {
                 LayerOp::of(node).and_then(|_| planned_float(plan_of(name))).map(str::to_owned)
             })
         };
-        let masking = masking(model);
+        let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
         let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
         let placement = Placement::new(model, &target, |id, node, name| {
             refusal(node, name).or_else(|| coverage.refusal(id)).or_else(|| masks(id))
@@ -296,7 +296,9 @@ impl Scheme {
     /// Whether the range of a value follows from data alone: no encoding gives it and its quantizer stands for no clamp.
     pub(crate) fn is_free(&self, graph: &Graph, value: ValueId) -> bool {
         let (placement, given) = (&self.placement, self.given.contains(&value));
-        let bounded = placement.bound_of(graph, value).or(placement.floor_of(graph, value)).is_some();
+        let bounds =
+            [placement.bound_of(graph, value), placement.floor_of(graph, value), placement.low_of(graph, value)];
+        let bounded = bounds.into_iter().flatten().next().is_some();
         !given && !bounded && !placement.is_clamped(graph, value) && placement.factor_of(graph, value) == 1.0
     }
 

@@ -79,6 +79,10 @@ pub struct Profile {
     pub bias: BiasForm,
     /// Whether convolutions with a float bias run on integers all the same, so that the smallest file leaves it float.
     pub rounds_float_bias: bool,
+    /// Whether what is not quantized runs elsewhere: operators with integer kernels are quantized although float nodes
+    /// compute what they read, layer normalizations and Gelus that are written out become one node, and masked scores get
+    /// a bound that a quantizer can hold.
+    pub integers_only: bool,
     /// Whether graph outputs are quantized when an integer kernel computes them; never where false.
     pub quantized_outputs: bool,
     /// Whether quantizers may have float16 scales, so that no casts stand around them where the rest computes in float16.

@@ -25,6 +25,7 @@ impl Profile {
         blocks: Some(Blocks { bits: &[4, 8], sizes: &[16, 32, 64, 128, 256], zero_points: true, partial: false }),
         bias: BiasForm::Float,
         rounds_float_bias: true,
+        integers_only: false,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: true,

@@ -186,6 +186,7 @@ impl Profile {
         blocks: Some(blocks::ORT),
         bias: BiasForm::Int32,
         rounds_float_bias: true,
+        integers_only: false,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: true,

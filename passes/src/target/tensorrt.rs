@@ -25,6 +25,7 @@ impl Profile {
         blocks: Some(Blocks { bits: &[4], sizes: &[64, 128], zero_points: false, partial: false }),
         bias: BiasForm::Float,
         rounds_float_bias: false,
+        integers_only: false,
         quantized_outputs: false,
         half_quantizers: true,
         int4_cast: false,

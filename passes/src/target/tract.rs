@@ -27,6 +27,7 @@ impl Profile {
         blocks: None,
         bias: BiasForm::Int32,
         rounds_float_bias: true,
+        integers_only: false,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: false,

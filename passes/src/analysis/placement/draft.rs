@@ -1,10 +1,11 @@
 //! A placement in the making.
 
-use super::rules::{absorbable, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
+use super::rules::{absorbable, floor, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::decoding::decodes;
+use crate::analysis::element_types::element_types;
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
-use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+use crate::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use crate::ops::{Trait, facts};
 use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
@@ -23,6 +24,8 @@ pub(super) struct Draft<'a> {
     absorbed: IndexMap<NodeId, Absorbed>,
     /// Why nodes stay float.
     reasons: HashMap<NodeId, String>,
+    /// Types of values, where the target runs nothing but integers: what is float is quantized for whatever reads it.
+    types: HashMap<ValueId, DataType>,
 }
 
 impl<'a> Draft<'a> {
@@ -36,6 +39,7 @@ impl<'a> Draft<'a> {
             quantized: IndexSet::new(),
             absorbed: IndexMap::new(),
             reasons,
+            types: if profile.integers_only { element_types(&model.graph) } else { HashMap::new() },
         }
     }
 
@@ -45,6 +49,7 @@ impl<'a> Draft<'a> {
         self.grow_forward();
         self.shrink_backward();
         self.join_products();
+        self.forget_unread();
         self
     }
 
@@ -83,11 +88,12 @@ impl<'a> Draft<'a> {
                 continue;
             }
             match self.profile.support(node.op()) {
-                Some(Support::Arithmetic) if self.reads_only_quantized(node) => match refuse_constant(self.graph, node)
-                {
-                    Some(reason) => drop(self.reasons.insert(id, reason)),
-                    None => self.join(id, node, Role::Arithmetic),
-                },
+                Some(Support::Arithmetic) if self.reads_only_quantized(node) => {
+                    match refuse_constant(self.graph, self.profile, node) {
+                        Some(reason) => drop(self.reasons.insert(id, reason)),
+                        None => self.join(id, node, Role::Arithmetic),
+                    }
+                }
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
                 Some(Support::ResidualSum) => self.join_sum(id, node),
                 Some(Support::Layer { float_output: false })
@@ -102,9 +108,34 @@ impl<'a> Draft<'a> {
 
     fn join(&mut self, id: NodeId, node: &Node, role: Role) {
         if self.has_fitting_outputs(node) {
+            if self.profile.integers_only {
+                let read: Vec<ValueId> = match role {
+                    Role::Movement => node.input(0).into_iter().collect(),
+                    _ => operands(node).filter(|&value| self.graph.constant(value).is_none()).collect(),
+                };
+                self.quantized.extend(read);
+            }
             self.quantized.extend(node.outputs().iter().flatten());
             self.roles.insert(id, role);
         }
+    }
+
+    /// Whether an integer kernel can read a value: it is quantized, or, where the target runs nothing but integers, a float
+    /// value that is quantized for the kernel.
+    fn can_be_read(&self, value: ValueId) -> bool {
+        self.quantized.contains(&value) || self.types.get(&value) == Some(&DataType::Float)
+    }
+
+    /// What was to be quantized for kernels that have left again is not.
+    fn forget_unread(&mut self) {
+        if !self.profile.integers_only {
+            return;
+        }
+        let written: IndexSet<ValueId> = self.roles.keys().flat_map(|&id| self.written(id)).collect();
+        let kept: Vec<ValueId> = self.quantized.iter().copied().collect();
+        let kept: IndexSet<ValueId> =
+            kept.into_iter().filter(|value| written.contains(value) || self.feeds_integers(*value)).collect();
+        self.quantized = kept;
     }
 
     /// Whether the node has one output, or is a `Split` each part of which somebody reads: runtimes match its parts
@@ -146,20 +177,22 @@ impl<'a> Draft<'a> {
         let fits = operands(node).all(|value| {
             let constant = self.graph.constant(value);
             dynamic |= constant.is_none();
-            constant.map_or_else(|| self.quantized.contains(&value), |tensor| reads_constant(node, tensor))
+            constant.map_or_else(|| self.can_be_read(value), |tensor| reads_constant(self.profile, node, tensor))
         });
         fits && dynamic
     }
 
     fn can_move(&self, node: &Node) -> bool {
         let Some(data) = node.input(0) else { return false };
-        self.quantized.contains(&data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, node)
+        self.can_be_read(data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, node)
     }
 
     /// A node is absorbed when it is all that reads what an integer kernel, or a node absorbed before it, computes.
     fn absorb(&mut self, id: NodeId, node: &Node) -> bool {
-        let Some((input, absorbed)) = absorbable(self.graph, node) else { return false };
         let symmetric = self.profile.activations == ActivationGrid::Symmetric;
+        let floors = self.profile.integers_only && !symmetric;
+        let found = absorbable(self.graph, node).or_else(|| floor(self.graph, node).filter(|_| floors));
+        let Some((input, absorbed)) = found else { return false };
         if symmetric && matches!(absorbed, Absorbed::Scale(_)) {
             return false;
         }
