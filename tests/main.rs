@@ -30,6 +30,7 @@ mod lint;
 mod measure;
 mod node_tests;
 mod numerics;
+mod openvino;
 mod operators;
 mod own_solver;
 mod packing;

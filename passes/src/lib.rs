@@ -37,6 +37,7 @@ pub use quantize::{
     QuantizedLayer, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
 };
 pub use target::{
-    ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support, WideActivations,
+    ActivationGrid, BiasForm, Blocks, Choice, Forms, Kernel, Note, Prices, Profile, RuleId, Severity, Support,
+    WideActivations,
 };
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

@@ -8,7 +8,7 @@
 //! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations};
+use crate::form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SplitBiases};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -257,6 +257,8 @@ pub struct Finish {
     pub functions: bool,
     /// How operators compute.
     pub form: Form,
+    /// Whether biases of convolutions become sums where shapes are open and read.
+    pub splits_biases: bool,
     /// Recurrent layers that quantize what they read at run time.
     pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -267,7 +269,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, recurrent, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -311,6 +313,13 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             "format = integer",
             LowerInteger,
             "after `insert-qdq` and after `pack-weights`, in place of `fuse-qlinear`",
+        )
+        .with_if(
+            splits_biases,
+            "profile = openvino",
+            SplitBiases,
+            "after `fuse-qlinear` and after `lower-integer`, which take biases into operators of their own; before \
+             `half-constants`, which stores biases in a form that has to be computed",
         )
         .with(EliminateDeadNodes, "after `fuse-qlinear` or `lower-integer`: what the form has taken in is unread")
         .with_if(

@@ -13,7 +13,7 @@ use msq_passes::{
     InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm,
     NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations,
     RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations,
-    SmoothActivations, TrellisRate, UpgradeOpset, run_pass,
+    SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "single-precision" => Box::new(SinglePrecision),
         "sink-activations" => Box::new(SinkActivations),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
+        "split-biases" => Box::new(SplitBiases),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
@@ -261,6 +262,7 @@ passes! {
     single_precision: "single-precision",
     sink_activations: "sink-activations",
     smooth_activations: "smooth-activations",
+    split_biases: "split-biases",
     upgrade_opset: "upgrade-opset",
 }
 

@@ -103,9 +103,9 @@ impl Scheme {
             .into_iter()
             .filter(|layer| !placement.nodes.contains_key(&layer.node))
             .filter(|layer| selection.refusal(model.graph.node(layer.node), &layer.name).is_none())
-            .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
+            .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer, &target))
             .collect();
-        let (mut stored, stored_float) = stored(model, plan, &selection);
+        let (mut stored, stored_float) = stored(model, plan, &selection, &target);
         for weight in &mut stored {
             weight.block = table_block(model, plan, weight, &target);
         }
@@ -349,12 +349,18 @@ fn has_few_bits(plan: &BitPlan) -> bool {
 }
 
 /// The weights beside the layers that are stored as integers, and those that are not.
-fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWeight>, Vec<(StoredWeight, String)>) {
+fn stored(
+    model: &Model,
+    plan: &BitPlan,
+    selection: &Selection,
+    target: &Profile,
+) -> (Vec<StoredWeight>, Vec<(StoredWeight, String)>) {
     let (mut found, mut float) = (Vec::new(), Vec::new());
     for weight in stored_weights(model) {
         let planned = stored_plan(plan, &weight).weights == WeightBits::Float;
         let reason = selection.refuses(&weight).or_else(|| planned.then(|| "it is float in the plan".to_owned()));
-        match reason.or_else(|| weight.refusal.map(str::to_owned)) {
+        let reason = reason.or_else(|| weight.refusal.map(str::to_owned));
+        match reason.or_else(|| target.forms.refuses_stored(&model.graph, &weight)) {
             None => found.push(weight),
             Some(reason) => float.push((weight, reason)),
         }
@@ -436,9 +442,10 @@ fn planned_float(plan: LayerPlan) -> Option<&'static str> {
 }
 
 /// Whether a layer that computes in float can store integers.
-fn can_be_stored(model: &Model, layer: &Layer) -> bool {
+fn can_be_stored(model: &Model, layer: &Layer, target: &Profile) -> bool {
     let float = model.graph.constant(layer.weight).and_then(msq_passes::ir::TensorProto::element_type);
-    layer.weights() > 0 && float == Some(DataType::Float)
+    let taken = target.forms.refuses_layer(&model.graph, layer).is_none();
+    taken && layer.weights() > 0 && float == Some(DataType::Float)
 }
 
 fn hint(placement: &Placement) -> String {

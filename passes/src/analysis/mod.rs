@@ -16,5 +16,6 @@ pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};
 pub use content::{content_hash, content_hashes};
 pub use dataflow::{dataflow, dot};
 pub use layers::{Layer, layers};
+pub(crate) use placement::counts_padding;
 pub use placement::{Absorbed, Kept, Placement, Role, is_rectified};
 pub use stored::{StoredKind, StoredWeight, stored_weights};

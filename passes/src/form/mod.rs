@@ -6,6 +6,7 @@ mod fuse_qlinear;
 mod half_precision;
 mod lower_integer;
 mod restore_activations;
+mod split_biases;
 
 pub use fuse_lstm::FuseLstm;
 pub use fuse_nbits::FuseNBits;
@@ -13,3 +14,5 @@ pub use fuse_qlinear::FuseQlinear;
 pub use half_precision::{HalfPrecision, Magnitude};
 pub use lower_integer::LowerInteger;
 pub use restore_activations::RestoreActivations;
+pub use split_biases::SplitBiases;
+pub(crate) use split_biases::{bias_of, reads_open_shapes};

@@ -6,7 +6,7 @@
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
 use super::price::{ConvolutionPrices, Counted, KernelPrices, OperatorPrice, Prices, ProductPrices};
-use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
 pub(super) const KERNELS: &[Kernel] = &[
@@ -200,6 +200,7 @@ impl Profile {
         kernels: &[KERNELS, UNSIGNED, ABSORBED],
         joins_sums: true,
         clamps_need_quantizer: true,
+        forms: Forms::ALL,
         prices: Some(&PRICES),
         rules: &[
             (RuleId::ZeroPointMissing, Severity::Warning),

@@ -1,7 +1,7 @@
 //! QNN on Hexagon NPUs, by way of onnxruntime's QNN execution provider: what is not quantized runs elsewhere.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer, movement};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer("Conv"),
@@ -53,6 +53,7 @@ impl Profile {
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
         joins_sums: false,
         clamps_need_quantizer: false,
+        forms: Forms::ALL,
         prices: None,
         rules: &[
             // The graph is compiled ahead of time.

@@ -1,6 +1,8 @@
 //! A placement in the making.
 
-use super::rules::{absorbable, floor, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
+use super::rules::{
+    absorbable, counts_padding, floor, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer,
+};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::decoding::decodes;
 use crate::analysis::element_types::element_types;
@@ -88,12 +90,10 @@ impl<'a> Draft<'a> {
                 continue;
             }
             match self.profile.support(node.op()) {
-                Some(Support::Arithmetic) if self.reads_only_quantized(node) => {
-                    match refuse_constant(self.graph, self.profile, node) {
-                        Some(reason) => drop(self.reasons.insert(id, reason)),
-                        None => self.join(id, node, Role::Arithmetic),
-                    }
-                }
+                Some(Support::Arithmetic) if self.reads_only_quantized(node) => match self.refuse_arithmetic(node) {
+                    Some(reason) => drop(self.reasons.insert(id, reason)),
+                    None => self.join(id, node, Role::Arithmetic),
+                },
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
                 Some(Support::ResidualSum) => self.join_sum(id, node),
                 Some(Support::Layer { float_output: false })
@@ -104,6 +104,28 @@ impl<'a> Draft<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// Why arithmetic on quantized operands stays float, if it does.
+    fn refuse_arithmetic(&self, node: &Node) -> Option<String> {
+        let padded = || counts_padding(node) && !node.input(0).is_some_and(|value| self.starts_at_zero(value));
+        if !self.profile.forms.pads_zero_point && padded() {
+            return Some(format!("`{}` pads integers with 0, whatever their zero point", self.profile.name));
+        }
+        refuse_constant(self.graph, self.profile, node)
+    }
+
+    /// Whether the quantizer of a value clamps at zero, so that its zero point is 0.
+    fn starts_at_zero(&self, mut value: ValueId) -> bool {
+        while let Some((producer, _)) = self.graph.value(value).producer() {
+            if matches!(self.absorbed.get(&producer), Some(Absorbed::Clamp { .. })) {
+                return true;
+            }
+            let moves = self.roles.get(&producer) == Some(&Role::Movement);
+            let Some(input) = self.graph.node(producer).input(0).filter(|_| moves) else { return false };
+            value = input;
+        }
+        false
     }
 
     fn join(&mut self, id: NodeId, node: &Node, role: Role) {

@@ -25,6 +25,7 @@ mod draft;
 mod pays;
 mod rules;
 
+pub(crate) use rules::counts_padding;
 pub use rules::is_rectified;
 
 use super::{ChannelAffine, Layer, batch_norm_affine};

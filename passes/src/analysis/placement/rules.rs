@@ -137,6 +137,13 @@ fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
     }
 }
 
+/// Whether an `AveragePool` takes the zeros that it pads with into its means.
+pub(crate) fn counts_padding(node: &Node) -> bool {
+    let same = node.string("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
+    let pads = same || node.ints("pads").iter().any(|&n| n != 0);
+    node.is("AveragePool") && node.int_or("count_include_pad", 0) != 0 && pads
+}
+
 /// Whether an arithmetic operator can read a constant through a quantizer. What a selection fills in is often far
 /// outside of the range of what it lets pass, as in a mask: only zero is on every grid. Where a target runs nothing but
 /// integers, masks have bounds, and other numbers are as good as in sums.
