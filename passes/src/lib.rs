@@ -19,7 +19,9 @@ mod quantize;
 mod target;
 mod tidy;
 
-pub use form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations};
+pub use form::{
+    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SplitBiases,
+};
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};
 pub use pass::{
