@@ -8,7 +8,7 @@
 //!   activation.
 //! * An absorbed clamp is removed: the quantizer saturates in its place. An absorbed factor c is removed:
 //!   x = DQ(Q(r, s/c), s). An absorbed batch-norm is removed: the layer's scales and bias contain it.
-//! * Where the target joins a product and a sum (`joins_sums`), the vector that is added to a `MatMul` becomes int32
+//! * Where the target joins a product and a sum (`joins_sums`), the vector or row that is added to a `MatMul` becomes int32
 //!   like a bias.
 //! * Fewer bits than 8 clip the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well. More than 8 are integers
 //!   of 16 bits, which quantizers have from operator set 21 on.
@@ -404,14 +404,18 @@ impl Work<'_, '_> {
     fn quantize_addend(&mut self, layer: &Layer, scales: &[f32], input_scale: f32) -> Result<(), PassError> {
         let shape = self.graph.value(layer.input).shape();
         // Products of three and more axes are joined only where every length is known.
-        let joined = shape.is_none_or(|shape| shape.len() == 2 || shape.iter().all(Option::is_some));
+        let joined = shape.as_ref().is_none_or(|shape| shape.len() == 2 || shape.iter().all(Option::is_some));
+        let rank = shape.map(|shape| shape.len());
         let output = self.graph.node(layer.node).output(0).filter(|_| joined);
         let Some(reader) = output.and_then(|value| self.graph.only_use(value)) else { return Ok(()) };
         let sum = self.graph.node(reader.node);
         let addend = sum.two_inputs().filter(|_| sum.is("Add")).map(|operands| operands[1 - reader.slot]);
         let (Some(addend), Some(axis)) = (addend, layer.axis) else { return Ok(()) };
         let Some(tensor) = self.graph.constant(addend).filter(|tensor| tensor.is_float()) else { return Ok(()) };
-        if tensor.shape()? != [layer.shape[axis]] {
+        // A row of two axes is joined where the product has no more.
+        let shape = tensor.shape()?;
+        let outputs = layer.shape[axis];
+        if shape != [outputs] && (rank.is_some_and(|rank| rank != 2) || shape != [1, outputs]) {
             return Ok(());
         }
         let units: Vec<f64> = scales.iter().map(|&scale| f64::from(scale) * f64::from(input_scale)).collect();
@@ -426,9 +430,9 @@ impl Work<'_, '_> {
         let stem = self.graph.value(addend).name().to_owned();
         let stem = format!("{stem}_{}", layer.name);
         let integers: Vec<i32> = integers.into_iter().map(|v| v as i32).collect();
-        let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &[integers.len()], &integers);
+        let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &shape, &integers);
         let units: Vec<f32> = scales.iter().map(|scale| scale * input_scale).collect();
-        let axis = (units.len() > 1).then_some(0);
+        let axis = (units.len() > 1).then_some(shape.len() - 1);
         let dequantized = self.constant(&stem, tensor, &units, None, axis);
         self.graph.set_input(reader.node, 1 - reader.slot, Some(dequantized));
         Ok(())

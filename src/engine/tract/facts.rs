@@ -2,7 +2,7 @@
 
 use super::{load, symbolic, tensor};
 use crate::engine::{EngineError, Facts};
-use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, ValueId};
+use msq_passes::ir::{DataType, DimValue, Model, TensorProto, TypeProto, TypeValue, ValueId};
 use std::borrow::Cow;
 use tract_onnx::prelude::{InferenceFact, OutletId, Tensor};
 use tract_onnx::tract_core::internal::DimLike;
@@ -10,8 +10,28 @@ use tract_onnx::tract_hir::infer::{Factoid, InferenceModelExt};
 
 /// Infers the facts of a model. Dynamic axes stay symbols, so a shape that depends on them is no constant; an operator
 /// tract does not know leaves what follows it open.
+///
+/// tract loses the ranks behind products and sums whose operands have lengths that are neither numbers nor symbols. So
+/// axes without a name get one each. Where types cannot be told with those, as where two such axes must be equally long,
+/// they are told without.
 pub(super) fn infer(model: &Model) -> Result<Facts, EngineError> {
-    let mut loaded = load::load_what_is_known(&without_large_weights(model))?;
+    let lighter = without_large_weights(model);
+    let Some(named) = with_named_axes(&lighter) else { return infer_as_it_is(&lighter) };
+    let unnamed = infer_as_it_is(&lighter)?;
+    let mut facts = infer_as_it_is(&named).unwrap_or_default();
+    for (name, ty) in unnamed.types {
+        facts.types.entry(name).or_insert(ty);
+    }
+    for (name, tensor) in unnamed.constants {
+        facts.constants.entry(name).or_insert(tensor);
+    }
+    facts.types.sort_keys();
+    facts.constants.sort_keys();
+    Ok(facts)
+}
+
+fn infer_as_it_is(model: &Model) -> Result<Facts, EngineError> {
+    let mut loaded = load::load_what_is_known(model)?;
     if let Err(error) = loaded.model.analyse(true) {
         tracing::debug!(%error, "type inference stopped early");
     }
@@ -33,6 +53,36 @@ pub(super) fn infer(model: &Model) -> Result<Facts, EngineError> {
         facts.constants.extend(constant.map(|t| (name.clone(), t)));
     }
     Ok(facts)
+}
+
+/// The model with a symbol of its own for each axis of an input that has neither a length nor a name; nothing where no
+/// input has such an axis.
+fn with_named_axes(model: &Model) -> Option<Model> {
+    let named: Vec<Option<TypeProto>> =
+        model.graph.runtime_inputs().enumerate().map(|(at, input)| named(model.graph.value(input).ty()?, at)).collect();
+    named.iter().any(Option::is_some).then(|| {
+        let mut copy = model.clone();
+        let own = |input: ValueId| model.graph.value(input).ty().cloned().unwrap_or_default();
+        let inputs = model.graph.runtime_inputs().zip(named);
+        copy.graph.set_inputs(inputs.map(|(input, named)| (input, named.unwrap_or_else(|| own(input)))).collect());
+        copy
+    })
+}
+
+/// The type with names for its open axes, made of the input's number and the axis; nothing where none is open.
+fn named(ty: &TypeProto, input: usize) -> Option<TypeProto> {
+    let lengths = ty.shape()?;
+    let symbols = ty.symbols();
+    let mut ty = ty.clone();
+    let Some(TypeValue::Tensor(tensor)) = &mut ty.value else { return None };
+    let mut found = false;
+    for (axis, dimension) in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim).enumerate() {
+        if lengths[axis].is_none() && symbols[axis].is_none() {
+            dimension.value = Some(DimValue::Param(format!("msq_unnamed_{input}_{axis}")));
+            found = true;
+        }
+    }
+    found.then_some(ty)
 }
 
 /// External floats of more elements than this are left where they are: facts follow from their types and shapes.
@@ -130,5 +180,34 @@ mod tests {
         assert_eq!(floats(17, numbers, "c = GlobalLpPool (f)"), Some(vec![5.0]));
         let layer = "u, c = RNN <hidden_size = 1, activations = [\"Relu\"]> (t, w, r)";
         assert_eq!(floats(17, numbers, layer), Some(vec![3.0]));
+    }
+
+    /// Ranks of inner values do not depend on whether open axes have names, nor on what else is open.
+    #[test]
+    fn axes_without_names_leave_ranks_known() {
+        let rank = |shapes: [&str; 2], nodes: &str, value: &str| {
+            let [x, z] = shapes;
+            let text = format!(
+                "<ir_version: 10, opset_import: [\"\": 17]>\n g (float[{x}] x, float[{z}] z) => (float y)\n\
+                 <float[4,4] w = {{}}, float[1,4] b = {{}}>\n{{\n{nodes}\n}}"
+            );
+            let mut model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
+            for name in ["w", "b"] {
+                let value = model.graph.find(name).unwrap();
+                let shape = model.graph.initializer(value).unwrap().shape().unwrap();
+                let zeros = vec![0.0; shape.iter().product()];
+                model.graph.set_initializer(value, TensorProto::from_f32(name, &shape, &zeros));
+            }
+            let facts = Tract.infer(&model).unwrap();
+            facts.types.get(value).and_then(ir::TypeProto::shape)
+        };
+        let layers = "m = MatMul (x, w)\n a = Add (m, b)\n r = Relu (a)\n n = MatMul (r, w)\n y = Add (n, z)";
+        for x in ["n,4", "?,4", "?,?"] {
+            assert_eq!(rank([x, "4"], layers, "n"), Some(vec![None, Some(4)]), "{x}");
+        }
+        assert_eq!(rank(["?,?,?", "4"], layers, "r"), Some(vec![None, None, Some(4)]));
+        // Two axes that must be equally long, which two names are not.
+        let joined = "a = Relu (x)\n c = Concat <axis = 1> (x, z)\n y = Relu (c)";
+        assert_eq!(rank(["?,4", "?,4"], joined, "c").map(|shape| shape.len()), Some(2));
     }
 }
