@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(peaks(&[]).beyond(), none);
         assert_eq!(peaks(&[[-1.0, 1.0]]).beyond(), none, "one sample says nothing of others");
         assert_eq!(peaks(&[[0.0, 1.0]; 20]).beyond(), none, "categories");
-        assert_eq!(peaks(&[[2.0, 2.0], [3.0, 3.0], [5.0, 5.0]]).beyond()[1], [], "a range ends at zero");
+        assert!(peaks(&[[2.0, 2.0], [3.0, 3.0], [5.0, 5.0]]).beyond()[1].is_empty(), "a range ends at zero");
         let clamped: Vec<[f32; 2]> = (0..20).map(|at| [0.0, at as f32]).collect();
         let [above, below] = peaks(&clamped).beyond();
         assert!(below.is_empty() && above.iter().all(|&value| value > 19.0), "{above:?} {below:?}");
