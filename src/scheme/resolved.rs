@@ -13,7 +13,9 @@ use crate::execute::masks::{Masks, masking, with_readers};
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{BitRate, GridSpec};
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
+use msq_passes::analysis::{
+    Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, refuses_layer, refuses_stored, stored_weights,
+};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
 use std::collections::HashSet;
@@ -360,7 +362,7 @@ fn stored(
         let planned = stored_plan(plan, &weight).weights == WeightBits::Float;
         let reason = selection.refuses(&weight).or_else(|| planned.then(|| "it is float in the plan".to_owned()));
         let reason = reason.or_else(|| weight.refusal.map(str::to_owned));
-        match reason.or_else(|| target.forms.refuses_stored(&model.graph, &weight)) {
+        match reason.or_else(|| refuses_stored(&target.forms, &model.graph, &weight)) {
             None => found.push(weight),
             Some(reason) => float.push((weight, reason)),
         }
@@ -444,7 +446,7 @@ fn planned_float(plan: LayerPlan) -> Option<&'static str> {
 /// Whether a layer that computes in float can store integers.
 fn can_be_stored(model: &Model, layer: &Layer, target: &Profile) -> bool {
     let float = model.graph.constant(layer.weight).and_then(msq_passes::ir::TensorProto::element_type);
-    let taken = target.forms.refuses_layer(&model.graph, layer).is_none();
+    let taken = refuses_layer(&target.forms, &model.graph, layer).is_none();
     taken && layer.weights() > 0 && float == Some(DataType::Float)
 }
 

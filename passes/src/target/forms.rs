@@ -1,7 +1,6 @@
 //! Forms of a valid file that a target does not take, or computes otherwise than the file says.
 
-use crate::analysis::{Layer, StoredKind, StoredWeight};
-use crate::ir::{Graph, Node};
+use crate::ir::Node;
 
 /// What a target makes of forms that the kernel table says nothing about; all are run where nothing is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,37 +27,10 @@ impl Forms {
         decoded_by_vector: true,
         doubles: true,
     };
-
-    /// Why a weight beside the layers has to be a constant, if it has to.
-    pub fn refuses_stored(&self, graph: &Graph, weight: &StoredWeight) -> Option<String> {
-        if self.decoded_weights {
-            return None;
-        }
-        let constants = match weight.kind {
-            StoredKind::Recurrent => {
-                let readers = graph.value(weight.value).uses().iter().map(|u| graph.node(u.node));
-                readers.into_iter().any(needs_constants).then_some("this operator")
-            }
-            StoredKind::Branch => scans(graph, weight).then_some("bodies of `Scan`"),
-            StoredKind::Embedding | StoredKind::Operator => None,
-        };
-        constants.map(|of| format!("the target takes weights of {of} as constants alone"))
-    }
-
-    /// Why the weight of a layer in float has to be a constant, if it has to.
-    pub fn refuses_layer(&self, graph: &Graph, layer: &Layer) -> Option<&'static str> {
-        let vector = || graph.value(layer.input).shape().is_some_and(|shape| shape.len() == 1);
-        let refused = !self.decoded_by_vector && layer.weight_slot == 0 && graph.node(layer.node).is("MatMul");
-        (refused && vector()).then_some("the target takes constants alone on the left of a vector")
-    }
 }
 
 /// Whether the node is one whose weights have to be constants where the target wants that: not an `RNN`, nor an `LSTM` in
 /// both directions, whose weights are split and thereby folded.
 pub(crate) fn needs_constants(node: &Node) -> bool {
     node.is("GRU") || (node.is("LSTM") && node.string("direction") != Some("bidirectional"))
-}
-
-fn scans(graph: &Graph, weight: &StoredWeight) -> bool {
-    graph.nodes().any(|(_, node)| node.is("Scan") && node.captures().contains(&weight.value))
 }

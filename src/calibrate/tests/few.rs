@@ -61,7 +61,7 @@ fn many_values_leave_the_range_as_it_is() {
     let [with, without] = [&many, &one].map(|statistics| ObserverKind::Mse.range(statistics, grid()));
     assert!((with.max / without.max - 1.0).abs() < 0.02 && (with.min / without.min - 1.0).abs() < 0.02);
     let share = |statistics| mse::unseen_share(statistics, &grid().affine(with));
-    assert!(share(&many) < 0.02 && share(&one) == 0.0, "{}", share(&many));
+    assert!(share(&many) < 0.03 && share(&one) == 0.0, "{}", share(&many));
     assert!(mse::unseen_share(&observed(&drawn(16, 8, 5, Stream::normal)), &grid().affine(with)) > 0.0);
 }
 
