@@ -250,6 +250,7 @@ pub enum Form {
 
 /// What [`finish`] makes of a QDQ graph.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Each a choice of its own.
 pub struct Finish {
     /// How each layer is packed, by name; empty where nothing is.
     pub packings: IndexMap<String, Packing>,

@@ -119,7 +119,9 @@ mod tests {
 
     fn peaks(samples: &[[f32; 2]]) -> Peaks {
         let mut peaks = Peaks::default();
-        samples.iter().for_each(|&[min, max]| peaks.observe(Range::new(min, max)));
+        for &[min, max] in samples {
+            peaks.observe(Range::new(min, max));
+        }
         peaks
     }
 
@@ -152,7 +154,7 @@ mod tests {
             let heavy = peaks(&(0..200).map(|_| [-1.0, next().powf(-0.25)]).collect::<Vec<_>>());
             // The median of the prediction, and the share of the tail by a power that lies beyond twice the largest.
             let [above, _] = light.beyond();
-            exponential += (above[3] + above[4]) / 2.0 - f64::from(light.largest[0]);
+            exponential += f64::midpoint(above[3], above[4]) - f64::from(light.largest[0]);
             let [above, _] = heavy.beyond();
             power += above[QUANTILES].ln() - f64::from(heavy.largest[0]).ln();
         }

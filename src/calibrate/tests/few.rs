@@ -9,7 +9,9 @@ fn grid() -> GridSpec {
 
 fn observed(samples: &[Vec<f32>]) -> Statistics {
     let mut statistics = Statistics::new();
-    samples.iter().for_each(|sample| statistics.observe(sample));
+    for sample in samples {
+        statistics.observe(sample);
+    }
     statistics
 }
 

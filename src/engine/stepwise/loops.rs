@@ -142,18 +142,17 @@ fn as_model(model: &Model, id: NodeId, mut body: GraphProto) -> Result<(Model, V
     let graph = &model.graph;
     let mut captured = Vec::new();
     for &value in graph.node(id).captures() {
-        match graph.constant(value) {
-            Some(tensor) => body.initializer.push(model.loaded(tensor)?.into_owned()),
-            None => {
-                let info = ValueInfoProto {
-                    name: Some(graph.value(value).name().to_owned()),
-                    r#type: graph.value(value).ty().cloned(),
-                    ..ValueInfoProto::default()
-                };
-                body.input.push(info);
-                captured.push(value);
-            }
+        if let Some(tensor) = graph.constant(value) {
+            body.initializer.push(model.loaded(tensor)?.into_owned());
+            continue;
         }
+        let info = ValueInfoProto {
+            name: Some(graph.value(value).name().to_owned()),
+            r#type: graph.value(value).ty().cloned(),
+            ..ValueInfoProto::default()
+        };
+        body.input.push(info);
+        captured.push(value);
     }
     let mut message = export(model);
     message.graph = Some(body);

@@ -102,7 +102,8 @@ const HUGE: f32 = 1000.0;
 /// set the range of what it is added to, and no step would be left for that.
 pub(super) fn refuse_constant(graph: &Graph, profile: &Profile, node: &Node) -> Option<String> {
     let facts = facts(node.op());
-    if !facts.has(Trait::Arithmetic) && !(facts.has(Trait::Selection) && profile.integers_only) {
+    let selects = facts.has(Trait::Selection) && profile.integers_only;
+    if !facts.has(Trait::Arithmetic) && !selects {
         return None;
     }
     let huge = |&value: &ValueId| {

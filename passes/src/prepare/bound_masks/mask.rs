@@ -1,6 +1,6 @@
 //! Masks in front of a `Softmax`.
 
-use crate::ir::{DataType, Graph, Node, NodeId, ValueId, axis_of};
+use crate::ir::{DataType, Graph, Node, NodeId, TensorProto, ValueId, axis_of};
 
 /// An element at most this large leaves nothing: e⁻⁵⁰ is below every step of 16 bits.
 pub(super) const LEAST: f32 = -50.0;
@@ -144,7 +144,7 @@ fn is_huge(graph: &Graph, value: ValueId, depth: usize) -> bool {
     let Some((id, _)) = graph.value(value).producer() else { return false };
     let (node, Some(depth)) = (graph.node(id), depth.checked_sub(1)) else { return false };
     match node.op() {
-        "ConstantOfShape" => node.tensor("value").and_then(|v| v.scalar_f32()).is_some_and(|v| v <= LEAST),
+        "ConstantOfShape" => node.tensor("value").and_then(TensorProto::scalar_f32).is_some_and(|v| v <= LEAST),
         op if MOVES.contains(&op) => node.input(0).is_some_and(|value| is_huge(graph, value, depth)),
         _ => false,
     }
