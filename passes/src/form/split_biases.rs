@@ -69,10 +69,14 @@ fn column(graph: &Graph, node: &Node, bias: ValueId) -> Result<TensorProto, &'st
     let [channels] = tensor.dims[..] else { return Err("its bias is not a vector") };
     let of_values = || [node.input(0), node.input(1), node.output(0)].into_iter().flatten();
     let known = || of_values().find_map(|value| graph.value(value).shape().map(|shape| shape.len()));
-    let rank = match node.ints("kernel_shape").len() {
-        0 => known().ok_or("the number of its axes is unknown")?,
-        axes => axes + 2,
+    let lists = [("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("pads", 2)];
+    let stated = lists.into_iter().map(|(name, each)| node.ints(name).len() / each).find(|&axes| axes > 0);
+    let weight = || {
+        let (decoder, _) = graph.value(node.input(1)?).producer()?;
+        Some(graph.constant(graph.node(decoder).input(0)?)?.dims.len())
     };
+    let rank = stated.map(|axes| axes + 2).or_else(known).or_else(weight);
+    let rank = rank.ok_or("the number of its axes is unknown")?;
     tensor.dims = vec![1; rank];
     *tensor.dims.get_mut(1).ok_or("it has too few axes")? = channels;
     Ok(tensor)
