@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 LANES = 16
 LARGEST_MACS = 60e6
+INTEGER_NODE_US = 1.4
 #: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
 #: gathered values, output values.
 PRICES = ("single_product", "product", "position", "row", "tap", "column", "output")
@@ -144,6 +145,51 @@ def fitted(rows: list[tuple[np.ndarray, float]]) -> tuple[dict[str, float], np.n
     return {PRICES[at]: float(price) for at, price in zip(used, prices, strict=True)}, features[:, used] @ prices - 1
 
 
+def depthwise(channels: int, kernel: int, size: int, rng: np.random.Generator) -> tuple[onnx.ModelProto, np.ndarray]:
+    """One depthwise convolution on integers, channels last, and its input."""
+    tensors = {
+        "w": rng.integers(-60, 60, (channels, 1, kernel, kernel)).astype(np.int8),
+        "s": np.float32(0.02),
+        "z": np.uint8(128),
+        "ws": np.full(channels, 0.01, np.float32),
+        "wz": np.zeros(channels, np.int8),
+        "os": np.float32(1),
+    }
+    attributes = {"pads": [kernel // 2] * 4, "kernel_shape": [kernel] * 2, "group": channels}
+    inputs = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+    node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+    x = rng.integers(0, 255, (1, size, size, channels)).astype(np.uint8)
+    graph = helper.make_graph(
+        [node],
+        "depthwise",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), x
+
+
+def fit_depthwise(repeats: int, rng: np.random.Generator) -> None:
+    """Measures depthwise convolutions on integers, and prints prices per kernel position and per product, where channels are
+    whole vectors and where not. What any integer node takes is subtracted."""
+    rows: dict[bool, list[tuple[float, float, float]]] = {}
+    channels = (8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 128, 136, 200, 208, 256)
+    for count, kernel, size in itertools.product(channels, (3, 5), (14, 28)):
+        proto, x = depthwise(count, kernel, size, rng)
+        taps = (size * kernel) ** 2
+        time = kernel_time(proto, x, "QLinearConv", repeats) - INTEGER_NODE_US
+        rows.setdefault(count % LANES == 0, []).append((taps / 1000, taps * count / 1000, time))
+    for whole, found in sorted(rows.items()):
+        counted, times = np.array(found)[:, :2], np.array(found)[:, 2]
+        relative = counted / times[:, None]
+        prices, *_ = np.linalg.lstsq(relative, np.ones(len(times)), rcond=None)
+        middle, most = np.percentile(np.abs(relative @ prices - 1), [50, 90])
+        name = "depthwise, whole vectors" if whole else "depthwise, other channels"
+        errors = f"errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10"
+        print(f"{name}, {len(times)} convolutions: tap {prices[0]:.4f}, product {prices[1]:.4f}; {errors}")
+
+
 def main() -> None:
     """Measure, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,6 +214,7 @@ def main() -> None:
         listed = ", ".join(f"{price} {value:.4f}" for price, value in prices.items())
         middle, most = np.percentile(np.abs(errors), [50, 90])
         print(f"{name}, {len(rows)} convolutions: {listed}; errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10")
+    fit_depthwise(args.repeats, rng)
 
 
 if __name__ == "__main__":

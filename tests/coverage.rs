@@ -248,3 +248,21 @@ fn large_models_are_measured_in_stages() {
         assert!(found["reached"].as_bool().unwrap(), "{found}");
     }
 }
+
+/// What was counted elsewhere serves a model that the engine runs in part, too, whether it knows the operator or fails on it.
+#[test]
+fn statistics_of_a_part_make_the_same_file() {
+    let fails = PARTLY.replace(
+        "t4 = acme.OPERATOR <gain = 2.0> (t3)",
+        "s = SplitToSequence <axis = 1> (t3)\n t4 = ConcatFromSequence <axis = 1> (s)",
+    );
+    for (text, operator) in [(PARTLY, "Strange"), (&*fails, "")] {
+        let scratch = Scratch::new();
+        let (float, data) = model(&scratch, text, operator);
+        let (whole, joined, counted) = (scratch.out("whole.onnx"), scratch.out("joined.onnx"), scratch.path("counts"));
+        msq(args![float, "-o", whole, "--calib", data, "-q"]).ok();
+        msq(args!["calibrate", float, "-o", counted, "--calib", data, "-q"]).ok();
+        msq(args![float, "-o", joined, "--calib", data, "--statistics", counted, "-q"]).ok();
+        assert!(std::fs::read(&whole).unwrap() == std::fs::read(&joined).unwrap());
+    }
+}

@@ -46,7 +46,7 @@ fn two_processes_learn_nearly_what_one_does() {
     let scratch = Scratch::new();
     let one = learned(&scratch.out("one.onnx"), "1", "float");
     let two = learned(&scratch.out("two.onnx"), "2", "float");
-    let error = |report: &Value| report["error_with"].as_f64().unwrap();
+    let error = |report: &Value| report["distance_with"].as_f64().unwrap();
     assert!((error(&one) - error(&two)).abs() < 0.1 * error(&one), "{one} {two}");
     assert_eq!((one["exchanged_bytes"].as_u64(), two["processes"].as_u64()), (Some(0), Some(2)));
     assert!(two["exchanged_bytes"].as_u64().unwrap() > 1_000_000, "{two}");

@@ -59,7 +59,7 @@ fn files_of_the_sample_do_not_grow() {
         ("--weight-bits 2 --grid full", 11_100),
         ("--weight-bits 2 --grid trellis", 12_030),
         ("--weight-bits 2 --grid trellis --functions", 12_500),
-        ("--weight-bits 1.5", 11_330),
+        ("--weight-bits 1.5", 11_450),
         ("--weight-bits ternary", 9_900),
     ] {
         let scratch = Scratch::new();

@@ -21,6 +21,7 @@ mod tidy;
 
 pub use form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SinkConstants,
+    SplitBiases,
 };
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};
@@ -28,16 +29,18 @@ pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
 };
 pub use prepare::{
-    CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineBranches, InlineFunctions,
-    LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
-    RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
+    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
+    HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
+    NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
+    SmoothActivations, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,
     QuantizedLayer, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
 };
 pub use target::{
-    ActivationGrid, BiasForm, Blocks, Choice, Kernel, Note, Prices, Profile, RuleId, Severity, Support, WideActivations,
+    ActivationGrid, BiasForm, Blocks, Choice, Forms, Kernel, Note, Prices, Profile, RuleId, Severity, Support,
+    WideActivations,
 };
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

@@ -2,22 +2,25 @@
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
 //! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
-//! [`canonicalize`], [`equalize`], [`raise_opset`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
+//! [`canonicalize`], [`fuse_functions`], [`equalize`], [`raise_opset`], [`bound_masks`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
 //! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
 //! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants};
+use crate::form::{
+    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
+};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FoldConstants, Freeze,
-    FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, HoistConstants, InlineBranches, InlineFunctions,
-    LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
-    RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
+    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
+    HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
+    NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
+    SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
@@ -137,6 +140,20 @@ fn sealed(kept: &[String]) -> Vec<String> {
     kept.iter().filter(|op| !stays(op)).cloned().collect()
 }
 
+/// Writes functions that are spelled out as one node, for targets that have integer kernels for these alone; nodes of the
+/// operators `kept` stay as they are.
+pub fn fuse_functions<'a>(kept: &[String]) -> Pipeline<'a> {
+    Pipeline::new("fuse-functions", "functions of several nodes become one, for targets that run nothing but integers")
+        .with(
+            FuseLayerNorm,
+            "after `eliminate-identities`, which shows what follows what; before calibration, which \
+             looks at what is left",
+        )
+        .with(FuseGelu, "after `rewrite-activations`; before calibration, too")
+        .with(EliminateDeadNodes, "last: a deviation or a mean may be left unread")
+        .sealing(sealed(kept))
+}
+
 /// Scales channels between layers, which keeps the outputs but not what lies between: for quantization only.
 pub fn equalize<'a>() -> Pipeline<'a> {
     Pipeline::new("equalize", "equal ranges for the channels of a tensor, for targets with one scale per tensor").with(
@@ -152,6 +169,19 @@ pub fn raise_opset<'a>(opset: i64) -> Pipeline<'a> {
         UpgradeOpset::to(opset),
         "before `insert-qdq`: quantizers are written in the operator set of the file; bits are not known earlier",
     )
+}
+
+/// Gives masked scores the bounds found for them, by name: for targets that run nothing but integers. Nodes of the operators
+/// `kept` stay as they are.
+pub fn bound_masks<'a>(bounds: IndexMap<String, f32>, kept: &[String]) -> Pipeline<'a> {
+    Pipeline::new("bound-masks", "masked scores that a quantizer can hold")
+        .with(
+            BoundMasks { bounds },
+            "after `fold-constants`, which shows masks; before `insert-qdq` and before calibration, which has to see the \
+             bounded scores",
+        )
+        .with(EliminateDeadNodes, "after `bound-masks`: what computed an added mask may be unread")
+        .sealing(sealed(kept))
 }
 
 /// Divides channels of activations by the factors found for them, by name: for quantization only.
@@ -222,6 +252,7 @@ pub enum Form {
 
 /// What [`finish`] makes of a QDQ graph.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Each a choice of its own.
 pub struct Finish {
     /// How each layer is packed, by name; empty where nothing is.
     pub packings: IndexMap<String, Packing>,
@@ -229,6 +260,8 @@ pub struct Finish {
     pub functions: bool,
     /// How operators compute.
     pub form: Form,
+    /// Whether biases of convolutions become sums where shapes are open and read.
+    pub splits_biases: bool,
     /// Recurrent layers that quantize what they read at run time.
     pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -239,7 +272,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, recurrent, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -283,6 +316,13 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             "format = integer",
             LowerInteger,
             "after `insert-qdq` and after `pack-weights`, in place of `fuse-qlinear`",
+        )
+        .with_if(
+            splits_biases,
+            "profile = openvino",
+            SplitBiases,
+            "after `fuse-qlinear` and after `lower-integer`, which take biases into operators of their own; before \
+             `half-constants`, which stores biases in a form that has to be computed",
         )
         .with(EliminateDeadNodes, "after `fuse-qlinear` or `lower-integer`: what the form has taken in is unread")
         .with_if(
@@ -385,8 +425,10 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         lift(),
         fold(IndexMap::new()),
         canonicalize(true, &[]),
+        fuse_functions(&[]),
         equalize(),
         raise_opset(UpgradeOpset::HIGHEST),
+        bound_masks(IndexMap::new(), &[]),
         smooth(IndexMap::new()),
         quantize(decisions),
         finish(Finish::default()),

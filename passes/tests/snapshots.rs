@@ -7,13 +7,13 @@
 use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
-    CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes, EliminateIdentities,
-    EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
-    FuseQlinear, HalfConstants, HalfPrecision, HoistConstants, InlineBranches, InlineFunctions, InsertTaps,
-    LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling,
-    NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum,
-    ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants, SmoothActivations, TrellisRate,
-    UpgradeOpset, run_pass,
+    BoundMasks, CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes,
+    EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine,
+    FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision, HoistConstants,
+    InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm,
+    NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations,
+    RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants,
+    SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ type Fields<'a> = IndexMap<&'a str, &'a str>;
 
 fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
     match name {
+        "bound-masks" => Box::new(BoundMasks { bounds: fields.iter().map(bound).collect() }),
         "cancel-transposes" => Box::new(CancelTransposes),
         "clean-names" => Box::new(CleanNames { strip: fields.contains_key("strip") }),
         "complete-nodes" => Box::new(CompleteNodes),
@@ -42,6 +43,8 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "fuse-affine" => Box::new(FuseAffine),
         "fuse-batch-norm" => Box::new(FuseBatchNorm),
         "fuse-bounds" => Box::new(FuseBounds),
+        "fuse-gelu" => Box::new(FuseGelu),
+        "fuse-layer-norm" => Box::new(FuseLayerNorm),
         "fuse-qlinear" => Box::new(FuseQlinear { contrib: fields.contains_key("contrib") }),
         "half-constants" => Box::new(HalfConstants),
         "half-precision" => Box::new(halves(fields)),
@@ -69,6 +72,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "sink-activations" => Box::new(SinkActivations),
         "sink-constants" => Box::new(SinkConstants),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
+        "split-biases" => Box::new(SplitBiases),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
@@ -131,6 +135,11 @@ fn constant((name, elements): (&&str, &&str)) -> (String, TensorProto) {
         None => elements.split_whitespace().map(number).collect(),
     };
     ((*name).to_owned(), TensorProto::from_i64(name, &[elements.len()], &elements))
+}
+
+/// `-7.5`: the bound of a masked value.
+fn bound((name, bound): (&&str, &&str)) -> (String, f32) {
+    ((*name).to_owned(), bound.parse().unwrap_or_else(|_| panic!("`{bound}` is no number")))
 }
 
 /// `2 0.5`: a factor per channel.
@@ -214,6 +223,7 @@ macro_rules! passes {
 }
 
 passes! {
+    bound_masks: "bound-masks",
     cancel_transposes: "cancel-transposes",
     clean_names: "clean-names",
     complete_nodes: "complete-nodes",
@@ -228,6 +238,8 @@ passes! {
     fuse_affine: "fuse-affine",
     fuse_batch_norm: "fuse-batch-norm",
     fuse_bounds: "fuse-bounds",
+    fuse_gelu: "fuse-gelu",
+    fuse_layer_norm: "fuse-layer-norm",
     fuse_qlinear: "fuse-qlinear",
     half_constants: "half-constants",
     half_precision: "half-precision",
@@ -252,6 +264,7 @@ passes! {
     sink_activations: "sink-activations",
     sink_constants: "sink-constants",
     smooth_activations: "smooth-activations",
+    split_biases: "split-biases",
     upgrade_opset: "upgrade-opset",
 }
 

@@ -1,6 +1,6 @@
 //! Streams a data set through a segment into one [`Statistics`] per tap.
 //!
-//! Histograms merge exactly in any order, so finished shards pass theirs on to later shards. Moving averages depend on
+//! Histograms and peaks merge exactly in any order, so finished shards pass theirs on to later shards. Moving averages depend on
 //! the order of samples, and sums on the order of additions, so each shard has its own, and they are added as the leaves
 //! of a tree over all samples ([`Dyadic`]). The result is therefore the same for any number of threads and wherever the
 //! data are cut into parts, and memory grows with the logarithm of the number of samples only.
@@ -9,7 +9,7 @@
 //! from: a mask that is added.
 
 use super::dyadic::Dyadic;
-use super::{CalibrateError, ChannelMeans, Histogram, MovingAverage, Statistics};
+use super::{CalibrateError, ChannelMeans, Histogram, MovingAverage, Peaks, Statistics};
 use crate::data::{Array, Dataset, Sample};
 use crate::engine::Value;
 use crate::execute::ExecuteError;
@@ -41,6 +41,7 @@ pub(super) struct Collected {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sums {
     histogram: Histogram,
+    peaks: Peaks,
     averages: Dyadic<MovingAverage>,
     means: Dyadic<ChannelMeans>,
 }
@@ -49,6 +50,7 @@ impl Sums {
     /// Appends what is counted of the samples that come next.
     pub(super) fn append(&mut self, later: Self) {
         self.histogram.merge(&later.histogram);
+        self.peaks.merge(&later.peaks);
         self.averages.append(later.averages);
         self.means.append(later.means);
     }
@@ -60,7 +62,8 @@ impl Sums {
 
     /// What an observer chooses a range by.
     pub(super) fn statistics(&self) -> Statistics {
-        Statistics { histogram: self.histogram.clone(), moving_average: self.averages.total() }
+        let (histogram, peaks) = (self.histogram.clone(), self.peaks.clone());
+        Statistics { histogram, moving_average: self.averages.total(), peaks }
     }
 
     /// The mean of each channel; empty where it is not collected.
@@ -106,9 +109,9 @@ pub(super) fn collect<'a>(
 ) -> Result<Collected, CalibrateError> {
     let count = taps.counted.len();
     let wanted = (BINNED / taps.total.max(1)).max(BINNED_A_SAMPLE);
-    let lent: Mutex<Vec<Vec<Histogram>>> = Mutex::new(Vec::new());
+    let lent: Mutex<Vec<Vec<(Histogram, Peaks)>>> = Mutex::new(Vec::new());
     let begin = || Piece {
-        histograms: lock(&lent).pop().unwrap_or_else(|| vec![Histogram::new(); count]),
+        unordered: lock(&lent).pop().unwrap_or_else(|| vec![Default::default(); count]),
         averages: vec![MovingAverage::default(); count],
         means: vec![ChannelMeans::default(); count],
         kept: BTreeMap::new(),
@@ -124,7 +127,7 @@ pub(super) fn collect<'a>(
         }
         let whole = |arrays: Vec<Option<Array>>| Sample { arrays: arrays.into_iter().flatten().collect() };
         total.kept.extend(piece.kept.into_values().map(whole));
-        lock(&lent).push(piece.histograms);
+        lock(&lent).push(piece.unordered);
         number += 1;
         Ok(())
     };
@@ -140,7 +143,10 @@ pub(super) fn collect<'a>(
     };
     pool.stream(data, runtime, begin, visit, merge)?;
     for part in lent.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        total.taps.iter_mut().zip(&part).for_each(|(sums, histogram)| sums.histogram.merge(histogram));
+        for (sums, (histogram, peaks)) in total.taps.iter_mut().zip(&part) {
+            sums.histogram.merge(histogram);
+            sums.peaks.merge(peaks);
+        }
     }
     Ok(total)
 }
@@ -151,8 +157,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// What one thread counts of a few samples.
 struct Piece<'a> {
-    /// Histograms of this piece and of the pieces that used them before.
-    histograms: Vec<Histogram>,
+    /// Histograms and peaks of this piece and of the pieces that used them before.
+    unordered: Vec<(Histogram, Peaks)>,
     averages: Vec<MovingAverage>,
     means: Vec<ChannelMeans>,
     /// The values to keep of each sample, as far as they have been seen.
@@ -182,7 +188,7 @@ impl Taps {
         masked: &Masked<'a>,
         wanted: usize,
     ) -> Result<(), CalibrateError> {
-        let Piece { histograms, averages, means, positions, .. } = piece;
+        let Piece { unordered, averages, means, positions, .. } = piece;
         let (_, kept) = match positions {
             Some(known) if known.0 == sample => known,
             other => other.insert((sample, masked.sample(sample).map_err(ExecuteError::from)?)),
@@ -191,7 +197,7 @@ impl Taps {
         let positions = kept.as_ref().and_then(|kept| kept.of(&tap.name, shape));
         if tap.range {
             let counting: Cow<[f32]> = positions.as_ref().map_or(Cow::Borrowed(&values), |p| p.retain(&values).into());
-            tap.observe(&mut histograms[at], &mut averages[at], sample, &counting, wanted)?;
+            tap.observe(&mut unordered[at], &mut averages[at], sample, &counting, wanted)?;
         }
         if let Some(axis) = tap.channels.and_then(|axis| positive_axis(axis, shape.len())) {
             match &positions {
@@ -206,7 +212,7 @@ impl Taps {
 impl Tap {
     fn observe(
         &self,
-        histogram: &mut Histogram,
+        (histogram, peaks): &mut (Histogram, Peaks),
         average: &mut MovingAverage,
         sample: usize,
         values: &[f32],
@@ -227,6 +233,7 @@ impl Tap {
         }
         if let Some(range) = extremes {
             average.observe(range);
+            peaks.observe(range);
         }
         Ok(())
     }

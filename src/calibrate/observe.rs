@@ -2,14 +2,14 @@
 
 use super::collect::{Collected, Tap, Taps, collect};
 use super::shard::{Counted, Origin, Shard, ShardStatistics, joined};
-use super::{CalibrateError, alike, concat};
+use super::{CalibrateError, alike, concat, mse};
 use crate::calibrate::{ObserverKind, Statistics, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::quant::{GridKind, GridSpec, Range};
+use crate::quant::{Affine, GridKind, GridSpec, Range};
 use crate::report::Distribution;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -80,6 +80,25 @@ pub(crate) fn see(
     Ok(Seen::new(counted, watch))
 }
 
+/// Runs folds of the data through the model: for each, what was seen of all others, without outputs.
+pub(crate) fn see_others(
+    model: &Model,
+    scheme: &Scheme,
+    folds: &[Dataset],
+    watch: Watch,
+    runtime: &Runtime,
+) -> Result<Vec<Seen>, CalibrateError> {
+    let watch = Watch { outputs: 0, distributions: false, ..watch };
+    let count = |data: &Dataset| count(model, scheme, data, 0..data.len(), watch, runtime);
+    let counted: Vec<Counted> = folds.iter().map(count).collect::<Result<_, _>>()?;
+    let others = |fold: usize| {
+        let mut sum = Counted::default();
+        counted.iter().enumerate().filter(|(at, _)| *at != fold).for_each(|(_, part)| sum.append(part.clone()));
+        Seen::new(sum, watch)
+    };
+    Ok((0..folds.len()).map(others).collect())
+}
+
 /// Runs a part of the data through the model.
 pub(crate) fn see_shard(
     model: &Model,
@@ -100,7 +119,10 @@ pub(crate) fn seen_by(
     scheme: &Scheme,
     data: &Dataset,
     watch: Watch,
+    runtime: &Runtime,
 ) -> Result<Seen, CalibrateError> {
+    // What the engine does not run shows here, as it did where statistics were counted.
+    count(model, scheme, data, 0..data.len().min(1), watch, &runtime.silent())?;
     let counted = joined(parts, &origin(model, scheme, data, watch)?, &wanted(model, scheme))?;
     Ok(Seen::new(counted, watch))
 }
@@ -224,6 +246,20 @@ impl Seen {
     pub(crate) fn without_outputs(&self) -> Self {
         let (statistics, means) = (self.statistics.clone(), self.means.clone());
         Self { statistics, means, outputs: Vec::new(), watch: self.watch }
+    }
+
+    /// The share of the error of activations that values have which other samples are likely to have beyond the extremes:
+    /// the mean over all values with ranges.
+    pub(crate) fn unseen_share(&self, observed: &Observed, pool: &rayon::ThreadPool) -> f64 {
+        let one = |(name, quantizer): (&String, &ActivationQuantizer)| {
+            let (quantized_min, quantized_max) = quantizer.interval();
+            let affine =
+                Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max };
+            Some(mse::unseen_share(self.statistics.get(name)?, &affine))
+        };
+        let all: Vec<_> = observed.activations.iter().collect();
+        let shares: Vec<f64> = pool.install(|| all.into_par_iter().filter_map(one).collect());
+        shares.iter().sum::<f64>() / shares.len().max(1) as f64
     }
 
     /// Whether there are statistics of a value.
@@ -355,6 +391,8 @@ fn wanted(model: &Model, scheme: &Scheme) -> Vec<Tap> {
 pub(crate) struct Limits {
     /// The quantizer's range must extend down to this bound if the data do, and no further.
     floor: Option<f32>,
+    /// The quantizer replaces a clamp from below at this bound, where its range begins whether or not the data reach it.
+    low: Option<f32>,
     /// The quantizer replaces a clamp at this bound, which its range must not exceed.
     bound: Option<f32>,
     /// Values of a larger magnitude have the effect of this one.
@@ -368,6 +406,7 @@ impl Limits {
     pub(crate) fn of(model: &Model, scheme: &Scheme, value: ValueId) -> Self {
         Self {
             floor: scheme.placement.floor_of(&model.graph, value),
+            low: scheme.placement.low_of(&model.graph, value),
             bound: scheme.placement.bound_of(&model.graph, value),
             saturation: scheme.placement.saturation_of(&model.graph, value, scheme.bits(value)),
             shares: is_softmax(model, scheme, value),
@@ -375,11 +414,11 @@ impl Limits {
     }
 
     /// The same bounds have the same key.
-    pub(crate) fn key(self) -> [Option<u32>; 3] {
+    pub(crate) fn key(self) -> [Option<u32>; 4] {
         if self.shares {
-            return [None, None, Some(u32::MAX)];
+            return [None, None, None, Some(u32::MAX)];
         }
-        [self.floor, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
+        [self.floor, self.low, self.bound, self.saturation].map(|bound| bound.map(f32::to_bits))
     }
 }
 
@@ -412,7 +451,8 @@ fn choose(
         range = Range::new(0.0, 1.0);
     }
     let mut affine = grid.affine(range);
-    if let Some(floor) = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f)) {
+    let reached = limits.floor.filter(|&f| statistics.histogram.range().is_some_and(|r| r.min <= f));
+    if let Some(floor) = limits.low.or(reached) {
         // Many values may lie at the lower bound, and a grid that ends above it would shift all of them.
         range.min = floor;
         affine = grid.affine(range);

@@ -1,7 +1,7 @@
 //! Statistics of a tap, and the ways to choose a range from them.
 
 use super::binning::Extremes;
-use super::{Histogram, MovingAverage, cosine, entropy, min_max, mse, percentile};
+use super::{Histogram, MovingAverage, Peaks, cosine, entropy, min_max, mse, percentile};
 use crate::quant::{Affine, GridSpec, Range};
 use crate::scheme::observer::ObserverKind;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ impl ObserverKind {
             Self::MovingAverage => statistics.moving_average.range().unwrap_or_default(),
             Self::Percentile(percent) => percentile::range(histogram, percent, grid),
             Self::Entropy => entropy::range(histogram, grid),
-            Self::Mse => mse::range(histogram, grid),
+            Self::Mse => mse::range(statistics, grid),
             Self::Cosine => cosine::range(histogram, grid),
         };
         // Adding zero turns −0 into 0.
@@ -32,6 +32,8 @@ pub struct Statistics {
     pub histogram: Histogram,
     /// The average of each sample's extremes.
     pub moving_average: MovingAverage,
+    /// The outermost extremes of samples.
+    pub peaks: Peaks,
 }
 
 impl Statistics {
@@ -51,6 +53,7 @@ impl Statistics {
         self.histogram.observe_known(sample, step, &extremes);
         if let Some(range) = extremes.range {
             self.moving_average.observe(range);
+            self.peaks.observe(range);
         }
     }
 
@@ -69,6 +72,7 @@ impl Statistics {
     pub fn merge(&mut self, other: &Self) {
         self.histogram.merge(&other.histogram);
         self.moving_average.merge(&other.moving_average);
+        self.peaks.merge(&other.peaks);
     }
 
     /// The grid that `kind` chooses.

@@ -3,6 +3,8 @@
 //! Candidates are \[a·min, b·max\] with a and b in (0, 1\], on a coarse grid that is refined around its best point; for
 //! symmetric grids and one-sided data there is one ratio, otherwise two. The error of a candidate is that of its final
 //! grid, with the zero point rounded. Of candidates with equal errors the one that clips less wins.
+//!
+//! Where the error counts values that are expected beyond the extremes, ends are then moved outwards ([`grow`]).
 
 use super::Histogram;
 use crate::quant::{Affine, GridSpec, Range, round_half_even_f64};
@@ -20,6 +22,11 @@ const FINER_SINGLE: f32 = 5.0;
 /// How often the search of two ratios is refined, each time by 2.
 const ROUNDS_PAIR: usize = 4;
 
+/// Parts of the width of a range by which its ends are moved, one after the other.
+const STEPS: [f32; 5] = [0.5, 0.25, 0.125, 0.0625, 0.03125];
+/// How often an end moves by the same part at most.
+const MOVES: usize = 8;
+
 /// The range of least `objective` on `grid`; zero to zero for an empty histogram.
 pub(super) fn search(histogram: &Histogram, grid: GridSpec, objective: impl Fn(&Affine) -> f64) -> Range {
     let Some(extremes) = histogram.range() else { return Range::default() };
@@ -33,6 +40,31 @@ pub(super) fn search(histogram: &Histogram, grid: GridSpec, objective: impl Fn(&
     } else {
         search.pair(extremes)
     }
+}
+
+/// The range with those of its upper and lower end that are `open` moved to where the error is least, in steps that become
+/// smaller: outwards first.
+pub(super) fn grow(found: Range, open: [bool; 2], grid: GridSpec, objective: impl Fn(&Affine) -> f64) -> Range {
+    let found = found.with_zero();
+    let width = found.max - found.min;
+    let error = |range: Range| objective(&grid.affine(range));
+    let upper = |range: Range, by: f32| Range::new(range.min, range.max + by).with_zero();
+    let lower = |range: Range, by: f32| Range::new(range.min - by, range.max).with_zero();
+    let ends: [&dyn Fn(Range, f32) -> Range; 2] = [&upper, &lower];
+    let mut best = (error(found), found);
+    for step in STEPS.iter().flat_map(|&step| [step, -step]) {
+        for (moved, _) in ends.iter().zip(open).filter(|(_, is_open)| *is_open) {
+            for _ in 0..MOVES {
+                let range = moved(best.1, step * width);
+                let lost = error(range);
+                if lost >= best.0 || lost.is_nan() {
+                    break;
+                }
+                best = (lost, range);
+            }
+        }
+    }
+    best.1
 }
 
 /// Values in steps of a grid.

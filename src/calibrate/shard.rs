@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// What the files begin with.
-const FORMAT: &str = "msq-onnx statistics 1";
+const FORMAT: &str = "msq-onnx statistics 2";
 
 /// One of several parts of the data, as `3/8`: numbered from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,11 +10,13 @@
 //! over rows of X that were kept, with h the squares of a channel's weights and m those of its activations, both summed.
 //! Each layer counts relative to the variance of its output. Q has the grid of the plan, its range on the activations is
 //! sought by the same error; weights have one scale per output channel. Factors are used where they halve E at least, and
-//! where they make it smaller on the first half of the rows as well as on the second. Factors and ranges taken from one half
-//! must not make E larger on the other.
+//! where they make it smaller on the first half of the rows as well as on the second, and where factors and ranges taken from
+//! one half make E smaller on the other. They are found on half of the samples at most: on those that a channel was divided
+//! by the largest value of, the ranges of all channels end alike, and ranges that see no other samples would clip each.
 //!
 //! Only activations that float nodes compute are divided: where an integer kernel writes them, a product in between would
-//! cost more than it gains.
+//! cost more than it gains. Those of a layer normalization on integers that products alone read are divided as well: the
+//! factors go into its scale and offset.
 
 use super::CalibrateError;
 use super::observe::activation_grid;
@@ -31,16 +33,16 @@ use crate::scheme::bit_plan::WeightBits;
 use indexmap::IndexMap;
 use msq_passes::SmoothActivations;
 use msq_passes::analysis::{Layer, LayerOp, Role};
-use msq_passes::ir::{Model, ValueId};
+use msq_passes::ir::{Model, Use, ValueId};
 use rayon::prelude::*;
 
-/// Samples that are looked at, evenly spread.
+/// Samples that are looked at, evenly spread; half of all at most.
 const SAMPLES: usize = 32;
 /// Rows of an activation that are kept of all samples, about.
 const ROWS: usize = 256;
 /// Factors are used where they leave at most this share of the error.
 const GAIN: f64 = 0.5;
-/// The same on the first half of the rows, and on the second.
+/// The same on the first half of the rows, on the second, and on either half with factors and ranges of the other.
 const PART_GAIN: f64 = 0.8;
 /// Exponents of the activations' maxima.
 const STRENGTHS: [f32; 7] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -113,13 +115,17 @@ fn is_free(model: &Model, scheme: &Scheme, value: ValueId) -> bool {
     let (graph, placement) = (&model.graph, &scheme.placement);
     let Some((producer, _)) = graph.value(value).producer() else { return false };
     let in_float = !placement.nodes.contains_key(&producer) && !placement.absorbed.contains_key(&producer);
+    let layer =
+        |reader: &Use| matches!(placement.nodes.get(&reader.node), Some(Role::Layer(layer)) if layer.input == value);
+    let all_layers = !graph.is_output(value) && graph.value(value).uses().iter().all(layer);
+    let in_norm = all_layers && graph.node(producer).is("LayerNormalization");
     let layers_alone = graph.value(value).uses().iter().all(|reader| match placement.nodes.get(&reader.node) {
         Some(Role::Layer(layer)) => layer.input == value,
         Some(_) => false,
         None => true,
     });
     let own = placement.root(value) == value && !scheme.is_given(value) && scheme.coverage.sees(model, value);
-    in_float && layers_alone && own && graph.value(value).captures().is_empty()
+    (in_float || in_norm) && layers_alone && own && graph.value(value).captures().is_empty()
 }
 
 fn site(model: &Model, scheme: &Scheme, value: ValueId, layers: &[&Layer]) -> Result<Option<Site>, CalibrateError> {
@@ -169,7 +175,8 @@ fn rows(
     let count = |ran: Ran| sites.iter().enumerate().map(|site| of(ran, site)).min().unwrap_or(1);
     // Of vectors one row is all there is of a sample.
     let each = pool.once(&data.sample(0)?, count)?.clamp(1, ROWS);
-    let data = data.split((ROWS / each).max(SAMPLES).min(data.len())).1;
+    // Channels divided by their largest values are all equally large on these samples alone. Ranges must see others.
+    let data = data.split((ROWS / each).max(SAMPLES).min(data.len().div_ceil(2))).1;
     let masked = Masked::new(&scheme.masks, &data);
     let wanted = ROWS.div_ceil(data.len());
     runtime.begin("smooth", data.len() as u64);
@@ -260,7 +267,7 @@ impl Site {
                 *total += other.error_on(factors, seen.range(factors).1);
             }
         }
-        (unseen[0] <= unseen[1]).then_some(factors)
+        (unseen[0] <= PART_GAIN * unseen[1]).then_some(factors)
     }
 
     fn largest_weights(&self) -> Vec<f32> {

@@ -127,7 +127,9 @@ fn bits_line(report: &Report) -> Option<String> {
 }
 
 fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
-    let on = if quality.held_out {
+    let on = if quality.cross_validated {
+        format!("on {}, each with ranges from others", counted(quality.samples, "sample"))
+    } else if quality.held_out {
         format!("on {} not calibrated on", counted(quality.samples, "sample"))
     } else if synthetic {
         format!("on {}", counted(quality.samples, "made-up sample"))

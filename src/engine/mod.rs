@@ -10,6 +10,7 @@
 
 mod contained;
 mod error;
+mod extent;
 mod facts;
 mod output;
 mod stepwise;

@@ -98,7 +98,9 @@ pub(crate) fn finish(
         packings.retain(|name, _| !bits.contains_key(name));
     }
     let recurrent = FuseLstm { nodes: scheme.recurrent_at_run_time().collect() };
-    let wanted = Finish { packings, functions, form, recurrent, half_scales: output.half_scales, strip };
+    let splits_biases = !scheme.target.forms.biases_of_open_shapes;
+    let half_scales = output.half_scales;
+    let wanted = Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     pipelines::sink(scheme.target.folds_in_subgraphs).observed(observer).run(model)?;

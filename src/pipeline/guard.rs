@@ -1,5 +1,6 @@
 //! The guard: a result that loses too much is repaired, and made again by the plan that repairs it.
 
+use super::cross_validation::{Fold, Folds};
 use super::{Calibration, Made, Run};
 use crate::calibrate::observe::Seen;
 use crate::error::Error;
@@ -31,11 +32,17 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
         return Ok((made, None));
     }
     let Run { float, outputs, calibration, validation, options, pool, runtime, .. } = run;
-    let (Made { scheme, observed, solved, .. }, model) = (&made, float);
+    let (Made { scheme, observed, solved, folds, .. }, model) = (&made, float);
     let compared = (outputs, calibration.metric);
     let network = Guarded { model, compared, scheme, seen, observed, solved, options };
-    let data = validation.unwrap_or(calibration.data);
-    let work = Work { data, calibrated: calibration.data.len() };
+    let calibrated = calibration.data.len();
+    // Ranges are judged on samples that they were not chosen from: few of them mislead less than those.
+    let fold = folds.as_ref().and_then(Folds::first);
+    let (network, data) = match &fold {
+        Some((Fold { seen, observed, solved, .. }, data)) => (Guarded { seen, observed, solved, ..network }, data),
+        None => (network, validation.unwrap_or(calibration.data)),
+    };
+    let work = Work { data, calibrated };
     let goal = Goal { allowed: ALLOWED, strict: false };
     let found = pool.install(|| repair(network, work, goal, runtime))?;
     let report = found.report;

@@ -36,7 +36,12 @@ pub(super) fn split(
 }
 
 /// Whether the solver of these options looks at the data.
-fn fits(float: &Model, plan: &BitPlan, given: Option<&dyn Solver>, options: &Options) -> Result<bool, Error> {
+pub(super) fn fits(
+    float: &Model,
+    plan: &BitPlan,
+    given: Option<&dyn Solver>,
+    options: &Options,
+) -> Result<bool, Error> {
     let statistics = match given {
         Some(given) => given.statistics(),
         None => solver(&Scheme::new(float, plan, options)?)?.statistics(),

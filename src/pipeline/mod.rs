@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | prepare | a float model as exported | the same function in canonical form: layers with names, constants folded |
 //! | place | the model, options | a [`Scheme`]: every choice resolved, layer by layer |
+//! | bound masks | samples | where a target runs integers alone, scores whose masks a quantizer can hold |
 //! | smooth | a scheme, samples | the same function, channels of what products read divided where that loses less |
 //! | calibrate | the scheme, samples | parameters of every quantizer, statistics of every layer's input |
 //! | search | the scheme's room for choice, a target | a bit plan that keeps to the target |
@@ -13,10 +14,12 @@
 //! | guard | a loss that is too large | a bit plan that loses less; the phases from place on are done again for it |
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
+mod cross_validation;
 pub(crate) mod details;
 mod guard;
 mod held_out;
 mod layers;
+mod masks;
 mod opset;
 mod search;
 mod smooth;
@@ -38,7 +41,7 @@ use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{PrepareError, admit, equalize, prepare};
+use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -48,6 +51,7 @@ use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
 use crate::solve::reconstruct::reconstruct;
 use crate::solve::reconstruction::learn;
 use crate::solve::{Solver, SolverRow, solver};
+use cross_validation::Folds;
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
 use msq_passes::ir::{DataType, Model, save_model};
@@ -130,10 +134,11 @@ pub(crate) fn count(
     state_typical_shapes(&mut model, calibration, runtime);
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
-    smooth::smooth(&mut model, &plan, Calibration { data: &kept, ..calibration }, options, runtime)?;
+    let calibration = Calibration { data: &kept, ..calibration };
+    masks::bound_masks(&mut model, calibration, options, runtime)?;
+    smooth::smooth(&mut model, &plan, calibration, options, runtime)?;
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
-    let calibration = Calibration { data: &kept, ..calibration };
     Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
 }
 
@@ -188,6 +193,9 @@ impl Prepared {
         let operators: HashSet<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
         let kept = &options.scheme.keep_float;
         prepare(model, options.prepare.batch_norm, kept, &*runtime.backend(), runtime.passes())?;
+        if options.scheme.profile.integers_only {
+            fuse_functions(model, kept, &*runtime.backend(), runtime.passes())?;
+        }
         refuse_unknown_operators(kept, &operators, model)?;
         if options.prepare.equalize.unwrap_or(!options.scheme.profile.per_channel) {
             equalize(model, runtime.passes())?;
@@ -213,6 +221,7 @@ impl Prepared {
         let pool = thread_pool(runtime)?;
         let (kept, held_out) = held_out::split(&model, &plan, calibration, validation, options)?;
         let calibration = Calibration { data: &kept, ..calibration };
+        pool.install(|| masks::bound_masks(&mut model, calibration, options, runtime))?;
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
@@ -232,7 +241,7 @@ impl Prepared {
         let run = Run { float, outputs, calibration, validation, options, pool, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
-        let Made { scheme, observed, solved, learning, mut model, quality } = made;
+        let Made { scheme, observed, solved, learning, mut model, quality, .. } = made;
         let data = calibration.data;
         let mut layers = layers::reports(float, &scheme, &solved);
         if options.verify.details && scheme.coverage.is_whole() && Limit::of(float, runtime.memory).is_none() {
@@ -240,6 +249,8 @@ impl Prepared {
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
+        let mut kept = layers::mark_float(&mut layers, &model, &scheme);
+        kept.extend(layers::kept(&scheme));
         let halves = half_precision(float, &scheme, float16, magnitudes);
         let (Shortened { values: names, nodes }, halved) =
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
@@ -261,7 +272,7 @@ impl Prepared {
             float_layers: layers::float_reports(float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
-            kept: layers::kept(&scheme),
+            kept,
             float16: halved.filter(|made| options.output.float16.is_some() || made.constants > 0).map(layers::halved),
             learning,
             quality,
@@ -334,6 +345,8 @@ struct Made {
     learning: Option<LearningReport>,
     model: Model,
     quality: Option<Quality>,
+    /// Parts of the data that were compared with ranges from the others, where that was done.
+    folds: Option<Folds>,
 }
 
 impl Run<'_> {
@@ -343,20 +356,35 @@ impl Run<'_> {
         let mut observed = seen.observed(float, &scheme, pool)?;
         let (solved, learning) =
             pool.install(|| solve((float, outputs), &scheme, &mut observed, calibration, runtime))?;
-        let mut model = float.clone();
-        quantize_graph(&mut model, &scheme, &observed, &solved, Biases::Half, runtime.passes())?;
+        let model = self.lowered(&scheme, &observed, &solved)?;
+        let folds = cross_validation::folds(self, &scheme, seen, (&observed, &solved))?;
+        let quality = if let Some(folds) = &folds {
+            Some(cross_validation::quality(self, &scheme, folds)?)
+        } else {
+            let rounded = self.rounded(&scheme, &model)?;
+            let of_calibration = (calibration.data, &seen.outputs[..]);
+            let outputs = (outputs, calibration.metric);
+            let compared = rounded.as_ref().unwrap_or(&model);
+            verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?
+        };
+        Ok(Made { scheme, observed, solved, learning, model, quality, folds })
+    }
+
+    /// The QDQ graph.
+    fn lowered(self, scheme: &Scheme, observed: &Observed, solved: &Solved) -> Result<Model, Error> {
+        let mut model = self.float.clone();
+        quantize_graph(&mut model, scheme, observed, solved, Biases::Half, self.runtime.passes())?;
         if scheme.is_wide() {
             // Where a repair wants it; what the plan says was known before.
-            raise_quantized(&mut model, runtime)?;
+            raise_quantized(&mut model, self.runtime)?;
         }
-        let of_calibration = (calibration.data, &seen.outputs[..]);
-        let outputs = (outputs, calibration.metric);
-        let rounded = half_precision(float, &scheme, self.float16, self.magnitudes)
-            .map(|halves| simulated(&model, halves))
-            .transpose()?;
-        let compared = rounded.as_ref().unwrap_or(&model);
-        let quality = verify::verify(compared, float, outputs, &scheme, validation, of_calibration, runtime)?;
-        Ok(Made { scheme, observed, solved, learning, model, quality })
+        Ok(model)
+    }
+
+    /// The same with the roundings of float16, where there are such.
+    fn rounded(self, scheme: &Scheme, model: &Model) -> Result<Option<Model>, Error> {
+        let halves = half_precision(self.float, scheme, self.float16, self.magnitudes);
+        Ok(halves.map(|halves| simulated(model, halves)).transpose()?)
     }
 }
 
@@ -370,7 +398,7 @@ fn calibrate(
 ) -> Result<(Scheme, Seen), Error> {
     let (watch, data) = (watch(calibration, options), calibration.data);
     let see = |scheme: &Scheme| match calibration.statistics {
-        Some(parts) => seen_by(parts, model, scheme, data, watch),
+        Some(parts) => seen_by(parts, model, scheme, data, watch, runtime),
         None => see(model, scheme, data, watch, runtime),
     };
     seen_in_scheme(model, plan, calibration, options, runtime, see)

@@ -1,5 +1,6 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
+use super::masks::bound_masks;
 use super::typical::state_typical_shapes;
 use super::{Calibration, Prepared, Quantized, in_states, thread_pool};
 use crate::calibrate::Shard;
@@ -33,6 +34,7 @@ pub(crate) fn search_and_quantize(
     let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
     let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
     state_typical_shapes(&mut model, calibration, runtime);
+    bound_masks(&mut model, calibration, options, runtime)?;
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
@@ -94,6 +96,7 @@ pub(crate) fn search_only(
     let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
     let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
     state_typical_shapes(&mut model, calibration, runtime);
+    bound_masks(&mut model, calibration, options, runtime)?;
     seek(&model, calibration, validation, options, search, runtime)
 }
 
@@ -110,6 +113,7 @@ pub(crate) fn measure_part(
     let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
     state_typical_shapes(&mut model, calibration, runtime);
+    bound_masks(&mut model, calibration, options, runtime)?;
     let parts = parts(calibration, &validation, options)?;
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::measure(&model, parts, options, search, shard, runtime))?)

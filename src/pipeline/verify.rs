@@ -28,12 +28,12 @@ pub(super) fn verify(
 ) -> Result<Option<Quality>, Error> {
     match validation {
         _ if !scheme.coverage.is_whole() => Ok(None),
-        Some(data) => Ok(Some(beside(model, float, (outputs, metric), data, true, runtime)?)),
+        Some(data) => Ok(Some(beside([float, model], (outputs, metric), data, true, runtime)?)),
         None if seen.is_empty() => Ok(None),
         // The metric wants the float model's outputs with their shapes.
         None if metric.is_some() => {
             let data = data.range(0, seen.len());
-            Ok(Some(beside(model, float, (outputs, metric), &data, false, runtime)?))
+            Ok(Some(beside([float, model], (outputs, metric), &data, false, runtime)?))
         }
         None => with_outputs(model, outputs, seen, data, Limit::of(float, runtime.memory), runtime),
     }
@@ -41,45 +41,83 @@ pub(super) fn verify(
 
 /// Runs the quantized model beside the float model and compares it.
 fn beside(
-    model: &Model,
-    float: &Model,
+    networks: [&Model; 2],
     (outputs, metric): (&Outputs, Option<&CustomMetric>),
     data: &Dataset,
     held_out: bool,
     runtime: &Runtime,
 ) -> Result<Quality, Error> {
-    runtime.begin("verify", data.len() as u64);
-    let limit = Limit::of(float, runtime.memory);
-    let outputs = outputs.on(data.len());
-    let begin = || {
-        let names: Vec<String> = outputs.list.iter().map(|output| output.name.clone()).collect();
-        (Comparison::new(&outputs), [ScoredOutputs::new(names.clone()), ScoredOutputs::new(names)])
-    };
-    let (mut total, mut scored) = begin();
-    let compare = |(part, scored): &mut (Comparison, [ScoredOutputs; 2]), index: usize, [float, ran]: [Ran; 2]| {
-        if metric.is_some() {
-            scored[0].observe(index, float, data)?;
-            scored[1].observe(index, ran, data)?;
-        }
-        Ok::<(), Error>(part.observe_run(index, &float.first(float.len())?, ran, data)?)
-    };
-    let merge = |(part, [float, own]): (Comparison, [ScoredOutputs; 2])| {
-        total.merge(&part);
-        scored[0].merge(float);
-        scored[1].merge(own);
+    let mut compared = Compared::new(&outputs.on(data.len()));
+    let all: Vec<usize> = (0..data.len()).collect();
+    compared.add(networks, (data, &all), metric.is_some(), runtime)?;
+    compared.quality(metric, held_out)
+}
+
+/// A comparison under way.
+pub(super) struct Compared {
+    outputs: Outputs,
+    samples: usize,
+    total: Comparison,
+    /// Outputs of the float and of the quantized network, for the caller's own metric.
+    scored: [ScoredOutputs; 2],
+}
+
+impl Compared {
+    /// Of no sample yet.
+    pub(super) fn new(outputs: &Outputs) -> Self {
+        let (total, scored) = begun(outputs);
+        Self { outputs: outputs.clone(), samples: 0, total, scored }
+    }
+
+    /// Runs the float and the quantized network over the samples of `data` at some places.
+    pub(super) fn add(
+        &mut self,
+        [float, quantized]: [&Model; 2],
+        (data, places): (&Dataset, &[usize]),
+        keeps_outputs: bool,
+        runtime: &Runtime,
+    ) -> Result<(), Error> {
+        runtime.begin("verify", places.len() as u64);
+        let limit = Limit::of(float, runtime.memory);
+        let Self { outputs, samples, total, scored } = self;
+        let compare = |(part, scored): &mut (Comparison, [ScoredOutputs; 2]), at: usize, [float, ran]: [Ran; 2]| {
+            let place = places[at];
+            if keeps_outputs {
+                scored[0].observe(place, float, data)?;
+                scored[1].observe(place, ran, data)?;
+            }
+            Ok::<(), Error>(part.observe_run(place, &float.first(float.len())?, ran, data)?)
+        };
+        let merge = |(part, [float, own]): (Comparison, [ScoredOutputs; 2])| {
+            total.merge(&part);
+            scored[0].merge(float);
+            scored[1].merge(own);
+            Ok(())
+        };
+        let segments = [&Segment::whole(float), &Segment::whole(quantized)];
+        let limits = [limit, limit.map(Limit::quantized)];
+        // The data have the states of the float network, where there are such; the quantized one gets its own.
+        let some = data.subset(places);
+        let own = unrolled(quantized, &some, runtime)?;
+        fold_pair_within(segments, limits, [&some, &own], runtime, || begun(outputs), compare, merge)?;
+        runtime.end();
+        *samples += places.len();
         Ok(())
-    };
-    let segments = [&Segment::whole(float), &Segment::whole(model)];
-    let limits = [limit, limit.map(Limit::quantized)];
-    // The data have the states of the float network, where there are such; the quantized one gets its own.
-    let own = unrolled(model, data, runtime)?;
-    fold_pair_within(segments, limits, [data, &own], runtime, begin, compare, merge)?;
-    runtime.end();
-    let quality = quality(&total, data.len(), held_out);
-    Ok(match metric {
-        Some(metric) => quality.scored(metric.score(&scored[1])?, metric.score(&scored[0])?),
-        None => quality,
-    })
+    }
+
+    /// What was found.
+    pub(super) fn quality(self, metric: Option<&CustomMetric>, held_out: bool) -> Result<Quality, Error> {
+        let quality = quality(&self.total, self.samples, held_out);
+        Ok(match metric {
+            Some(metric) => quality.scored(metric.score(&self.scored[1])?, metric.score(&self.scored[0])?),
+            None => quality,
+        })
+    }
+}
+
+fn begun(outputs: &Outputs) -> (Comparison, [ScoredOutputs; 2]) {
+    let names: Vec<String> = outputs.list.iter().map(|output| output.name.clone()).collect();
+    (Comparison::new(outputs), [ScoredOutputs::new(names.clone()), ScoredOutputs::new(names)])
 }
 
 /// Runs the quantized model on the first samples and compares it with the float model's outputs. A large model that

@@ -14,7 +14,7 @@ use crate::engine::{Backend, Facts};
 use msq_passes::analysis::{layers, stored_weights};
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::ops::{Trait, facts};
-use msq_passes::{InsertQdq, PassObserver, Record, pipelines};
+use msq_passes::{FuseGelu, FuseLayerNorm, InsertQdq, PassObserver, Record, pipelines};
 
 /// Refuses invalid models.
 pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
@@ -76,6 +76,29 @@ pub(crate) fn prepare(
     }
     // A second check, since finite statistics can produce infinite weights when they are folded.
     refuse_non_finite(model)
+}
+
+/// Writes functions that are spelled out as one node, for targets that have integer kernels for these alone. The operator
+/// set is raised as far as they need, if it can be.
+pub(crate) fn fuse_functions(
+    model: &mut Model,
+    kept: &[String],
+    backend: &dyn Backend,
+    observer: Option<&dyn PassObserver>,
+) -> Result<(), PrepareError> {
+    let norms = FuseLayerNorm::applies(model).then_some(FuseLayerNorm::LOWEST_OPSET);
+    let gelus = FuseGelu::applies(model).then_some(FuseGelu::LOWEST_OPSET);
+    let Some(opset) = norms.max(gelus) else { return Ok(()) };
+    if model.opset("").unwrap_or_default() < opset {
+        let records = pipelines::raise_opset(opset).observed(observer).run(model)?;
+        for declined in records.iter().flat_map(|record| &record.outcome.declined) {
+            tracing::info!(node = declined.site, reason = declined.reason, "functions stay spelled out");
+        }
+        annotate(model, backend);
+    }
+    pipelines::fuse_functions(kept).observed(observer).run(model)?;
+    annotate(model, backend);
+    Ok(())
 }
 
 /// Scales channels between layers of a prepared model, for quantization only.

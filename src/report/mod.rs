@@ -91,6 +91,10 @@ pub struct LayerReport {
     pub weight_bits: Option<WeightBits>,
     /// Bits of the input activation; null for float.
     pub activation_bits: Option<u8>,
+    /// Why the runtime computes the layer in float although the file has it on integers, as rule `stays-float` of `lint`
+    /// says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stays_float: Option<String>,
     /// Bytes of the weights as stored, without the nodes that unpack them.
     pub bytes: usize,
     /// Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact.
@@ -186,7 +190,8 @@ impl Report {
 
     /// The number of layers that compute on integers.
     pub fn on_integers(&self) -> usize {
-        self.layers.iter().filter(|layer| layer.activation_bits.is_some()).count()
+        let on_integers = |layer: &&LayerReport| layer.activation_bits.is_some() && layer.stays_float.is_none();
+        self.layers.iter().filter(on_integers).count()
     }
 
     /// Bits of a weight on average as stored, of layers with integer weights.
@@ -221,6 +226,9 @@ pub struct Quality {
     pub samples: usize,
     /// Whether these samples were held out of calibration.
     pub held_out: bool,
+    /// Whether each of them was compared with ranges that were chosen from others, and those written were chosen from all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cross_validated: bool,
     /// Figures over all outputs together.
     pub agreement: AgreementFigures,
     /// Share of labels that the quantized model predicts correctly; null without labels.
@@ -254,8 +262,25 @@ impl Quality {
     ) -> Self {
         let Metrics { accuracy, lost, outputs, .. } = metrics;
         let warnings = outputs::warnings(&outputs);
-        let (metric, float_metric) = (None, None);
-        Self { samples, held_out, agreement, accuracy, float_accuracy, metric, float_metric, lost, outputs, warnings }
+        let (metric, float_metric, cross_validated) = (None, None, false);
+        Self {
+            samples,
+            held_out,
+            cross_validated,
+            agreement,
+            accuracy,
+            float_accuracy,
+            metric,
+            float_metric,
+            lost,
+            outputs,
+            warnings,
+        }
+    }
+
+    /// The same, of samples that were compared with ranges from others.
+    pub(crate) fn cross_validated(self) -> Self {
+        Self { cross_validated: true, ..self }
     }
 
     /// The same with the caller's own metric, which then decides what is lost.

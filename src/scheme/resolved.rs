@@ -9,11 +9,13 @@ use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use super::widths::Widths;
 use crate::execute::coverage::Coverage;
-use crate::execute::masks::{Masks, masking};
+use crate::execute::masks::{Masks, masking, with_readers};
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{BitRate, GridSpec};
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, stored_weights};
+use msq_passes::analysis::{
+    Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, refuses_layer, refuses_stored, stored_weights,
+};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
 use std::collections::HashSet;
@@ -94,7 +96,7 @@ impl Scheme {
                 LayerOp::of(node).and_then(|_| planned_float(plan_of(name))).map(str::to_owned)
             })
         };
-        let masking = masking(model);
+        let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
         let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
         let placement = Placement::new(model, &target, |id, node, name| {
             refusal(node, name).or_else(|| coverage.refusal(id)).or_else(|| masks(id))
@@ -103,9 +105,9 @@ impl Scheme {
             .into_iter()
             .filter(|layer| !placement.nodes.contains_key(&layer.node))
             .filter(|layer| selection.refusal(model.graph.node(layer.node), &layer.name).is_none())
-            .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer))
+            .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer, &target))
             .collect();
-        let (mut stored, stored_float) = stored(model, plan, &selection);
+        let (mut stored, stored_float) = stored(model, plan, &selection, &target);
         for weight in &mut stored {
             weight.block = table_block(model, plan, weight, &target);
         }
@@ -296,7 +298,9 @@ impl Scheme {
     /// Whether the range of a value follows from data alone: no encoding gives it and its quantizer stands for no clamp.
     pub(crate) fn is_free(&self, graph: &Graph, value: ValueId) -> bool {
         let (placement, given) = (&self.placement, self.given.contains(&value));
-        let bounded = placement.bound_of(graph, value).or(placement.floor_of(graph, value)).is_some();
+        let bounds =
+            [placement.bound_of(graph, value), placement.floor_of(graph, value), placement.low_of(graph, value)];
+        let bounded = bounds.into_iter().flatten().next().is_some();
         !given && !bounded && !placement.is_clamped(graph, value) && placement.factor_of(graph, value) == 1.0
     }
 
@@ -347,12 +351,18 @@ fn has_few_bits(plan: &BitPlan) -> bool {
 }
 
 /// The weights beside the layers that are stored as integers, and those that are not.
-fn stored(model: &Model, plan: &BitPlan, selection: &Selection) -> (Vec<StoredWeight>, Vec<(StoredWeight, String)>) {
+fn stored(
+    model: &Model,
+    plan: &BitPlan,
+    selection: &Selection,
+    target: &Profile,
+) -> (Vec<StoredWeight>, Vec<(StoredWeight, String)>) {
     let (mut found, mut float) = (Vec::new(), Vec::new());
     for weight in stored_weights(model) {
         let planned = stored_plan(plan, &weight).weights == WeightBits::Float;
         let reason = selection.refuses(&weight).or_else(|| planned.then(|| "it is float in the plan".to_owned()));
-        match reason.or_else(|| weight.refusal.map(str::to_owned)) {
+        let reason = reason.or_else(|| weight.refusal.map(str::to_owned));
+        match reason.or_else(|| refuses_stored(&target.forms, &model.graph, &weight)) {
             None => found.push(weight),
             Some(reason) => float.push((weight, reason)),
         }
@@ -434,9 +444,10 @@ fn planned_float(plan: LayerPlan) -> Option<&'static str> {
 }
 
 /// Whether a layer that computes in float can store integers.
-fn can_be_stored(model: &Model, layer: &Layer) -> bool {
+fn can_be_stored(model: &Model, layer: &Layer, target: &Profile) -> bool {
     let float = model.graph.constant(layer.weight).and_then(msq_passes::ir::TensorProto::element_type);
-    layer.weights() > 0 && float == Some(DataType::Float)
+    let taken = refuses_layer(&target.forms, &model.graph, layer).is_none();
+    taken && layer.weights() > 0 && float == Some(DataType::Float)
 }
 
 fn hint(placement: &Placement) -> String {

@@ -164,6 +164,26 @@ pub(crate) fn rebias_layer(
     rebias(solved, layer, before, parts.input(), rounding)
 }
 
+/// Layers with the integers that they have behind the first quantizers, and biases for the second ones.
+pub(crate) fn rebiased(
+    model: &Model,
+    scheme: &Scheme,
+    solved: &Solved,
+    [before, after]: [&Observed; 2],
+) -> Result<Solved, SolveError> {
+    let mut rebiased = solved.clone();
+    for layer in scheme.placement.layers() {
+        let read = |observed: &Observed| observed.read_by(model, &scheme.placement, layer).map(|grid| grid.scale);
+        if let (Some(then), Some(now), Some(rounded)) = (read(before), read(after), solved.get(&layer.name))
+            && then != now
+        {
+            let rounded = rebias_layer(model, scheme, after, layer, (rounded, then))?;
+            rebiased.insert(layer.name.clone(), rounded);
+        }
+    }
+    Ok(rebiased)
+}
+
 /// What a layer is solved with, besides a solver.
 struct LayerParts {
     affine: Option<ChannelAffine>,

@@ -7,6 +7,7 @@ mod half_precision;
 mod lower_integer;
 mod restore_activations;
 mod sink_constants;
+mod split_biases;
 
 pub use fuse_lstm::FuseLstm;
 pub use fuse_nbits::FuseNBits;
@@ -15,3 +16,5 @@ pub use half_precision::{HalfPrecision, Magnitude};
 pub use lower_integer::LowerInteger;
 pub use restore_activations::RestoreActivations;
 pub use sink_constants::SinkConstants;
+pub use split_biases::SplitBiases;
+pub(crate) use split_biases::{bias_of, reads_open_shapes};

@@ -47,11 +47,11 @@ impl Graph {
         self.values[id.index()].as_ref().expect("the value was removed")
     }
 
-    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         self.nodes[id.index()].as_mut().expect("the node was removed")
     }
 
-    fn value_mut(&mut self, id: ValueId) -> &mut Value {
+    pub(super) fn value_mut(&mut self, id: ValueId) -> &mut Value {
         self.values[id.index()].as_mut().expect("the value was removed")
     }
 

@@ -8,12 +8,13 @@
 mod activations;
 mod biases;
 mod file;
+mod forms;
 mod ort;
 mod structure;
 mod view;
 mod weights;
 
-pub use ort::{FloatNode, predict_float};
+pub use ort::{FloatNode, predict_float, predict_float_on};
 
 use crate::ir::Model;
 pub use crate::target::Severity;
@@ -265,5 +266,39 @@ pub const RULES: &[Rule] = &[
               around convolutions not every input: the session fails although the file is valid.",
         severity: |p| p.listed(RuleId::OperatorRefused),
         check: structure::refused,
+    },
+    Rule {
+        id: "decoded-weight",
+        doc: "OpenVINO takes weights of `GRU`, of `LSTM` in one direction and of the body of a `Scan` as constants alone: \
+              decoded from integers they are refused when the file is loaded.",
+        severity: |p| p.listed(RuleId::DecodedWeight),
+        check: forms::decoded_weights,
+    },
+    Rule {
+        id: "padded-average",
+        doc: "An `AveragePool` that counts its padding (`count_include_pad`) on integers whose zero point is not 0: OpenVINO \
+              pads with 0 instead of the zero point.",
+        severity: |p| p.listed(RuleId::PaddedAverage),
+        check: forms::padded_averages,
+    },
+    Rule {
+        id: "open-shape-bias",
+        doc: "Where the first axis of an input is open and a `Shape` or a recurrent operator asks for lengths, OpenVINO adds the \
+              bias of the first channel of a convolution to all its channels before a quantizer. State the axis, or write \
+              the bias as an `Add`.",
+        severity: |p| p.listed(RuleId::OpenShapeBias),
+        check: forms::open_shape_biases,
+    },
+    Rule {
+        id: "decoded-by-vector",
+        doc: "OpenVINO refuses a `MatMul` of a weight decoded from integers on the left and a vector on the right.",
+        severity: |p| p.listed(RuleId::DecodedByVector),
+        check: forms::decoded_by_vectors,
+    },
+    Rule {
+        id: "double-value",
+        doc: "OpenVINO refuses inputs and outputs of type double in a quantized model, which it runs in a float one.",
+        severity: |p| p.listed(RuleId::DoubleValue),
+        check: forms::doubles,
     },
 ];

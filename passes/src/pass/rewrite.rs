@@ -210,6 +210,11 @@ impl Rewrite {
         self
     }
 
+    /// The nodes that go.
+    pub(crate) fn replaced(&self) -> &[NodeId] {
+        &self.replaced
+    }
+
     fn make(&mut self, new: New) -> Operand {
         self.new.push(new);
         self.made += 1;

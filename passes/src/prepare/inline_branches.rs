@@ -1,14 +1,15 @@
 //! Pass `inline-branches`: an `If` whose condition is constant becomes the branch that it takes.
 //!
 //! The nodes of the branch come into the graph around, its constants become initializers, and what it defines gets names
-//! that nobody has; a node of a name that another has loses it. An `Identity` writes each value of the `If` from what the branch yields for it. Branches in branches
-//! are inlined as well where their conditions are constant.
+//! that nobody has; a node of a name that another has loses it. An `Identity` writes each value of the `If` from what the
+//! branch yields for it. Branches in branches are inlined as well where their conditions are constant.
 //!
 //! Declined: a branch with sparse constants, or that yields another number of values than the node.
 
 use crate::ir::{AttributeProto, Graph, GraphProto, Model, NodeId, NodeProto, TensorProto, ValueId, rename_free};
 use crate::pass::{Outcome, Pass, PassError};
-use std::collections::{HashMap, HashSet};
+use indexmap::IndexMap;
+use std::collections::HashSet;
 
 /// Replaces `If` nodes of constant conditions by their branches.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +70,7 @@ fn inline(graph: &mut Graph, id: NodeId, holds: bool) -> Result<(), String> {
     graph.remove_node(id);
     let labels = graph.nodes().map(|(_, node)| node.name().to_owned()).collect();
     let GraphProto { node: nodes, initializer, output, .. } = branch;
-    let mut inside = Inside { graph, values: HashMap::new(), labels };
+    let mut inside = Inside { graph, values: IndexMap::new(), labels };
     for tensor in initializer {
         inside.constant(tensor);
     }
@@ -89,7 +90,7 @@ fn inline(graph: &mut Graph, id: NodeId, holds: bool) -> Result<(), String> {
 struct Inside<'a> {
     graph: &'a mut Graph,
     /// By the names in the branch.
-    values: HashMap<String, ValueId>,
+    values: IndexMap<String, ValueId>,
     /// Names of the graph's nodes.
     labels: HashSet<String>,
 }

@@ -1,5 +1,6 @@
 //! Passes that keep what a model computes and bring it into few, simple forms.
 
+mod bound_masks;
 mod cancel_transposes;
 mod complete_nodes;
 mod eliminate_dead_nodes;
@@ -10,6 +11,8 @@ mod freeze_initializers;
 mod fuse_affine;
 mod fuse_batch_norm;
 mod fuse_bounds;
+mod fuse_gelu;
+mod fuse_layer_norm;
 mod hoist_constants;
 mod inline_branches;
 mod inline_functions;
@@ -28,6 +31,7 @@ mod sink_activations;
 mod smooth_activations;
 mod upgrade_opset;
 
+pub use bound_masks::BoundMasks;
 pub use cancel_transposes::CancelTransposes;
 pub use complete_nodes::CompleteNodes;
 pub use eliminate_dead_nodes::EliminateDeadNodes;
@@ -38,6 +42,8 @@ pub use freeze_initializers::{Freeze, FreezeInitializers};
 pub use fuse_affine::FuseAffine;
 pub use fuse_batch_norm::FuseBatchNorm;
 pub use fuse_bounds::FuseBounds;
+pub use fuse_gelu::FuseGelu;
+pub use fuse_layer_norm::FuseLayerNorm;
 pub use hoist_constants::HoistConstants;
 pub use inline_branches::InlineBranches;
 pub use inline_functions::{InlineFunctions, inline_calls};

@@ -5,6 +5,7 @@
 //! [`lint`](crate::lint) says, the tables of `docs/profiles.md`. No code outside asks which target it has.
 
 mod blocks;
+mod forms;
 mod kernel;
 mod note;
 mod price;
@@ -21,6 +22,8 @@ mod tract;
 mod tests;
 
 pub use blocks::Blocks;
+pub use forms::Forms;
+pub(crate) use forms::needs_constants;
 pub use kernel::{Kernel, Support};
 pub use note::{Choice, Note};
 pub use price::Prices;
@@ -79,6 +82,10 @@ pub struct Profile {
     pub bias: BiasForm,
     /// Whether convolutions with a float bias run on integers all the same, so that the smallest file leaves it float.
     pub rounds_float_bias: bool,
+    /// Whether what is not quantized runs elsewhere: operators with integer kernels are quantized although float nodes
+    /// compute what they read, layer normalizations and Gelus that are written out become one node, and masked scores get
+    /// a bound that a quantizer can hold.
+    pub integers_only: bool,
     /// Whether graph outputs are quantized when an integer kernel computes them; never where false.
     pub quantized_outputs: bool,
     /// Whether quantizers may have float16 scales, so that no casts stand around them where the rest computes in float16.
@@ -110,6 +117,8 @@ pub struct Profile {
     pub joins_sums: bool,
     /// Whether the kernel of a layer that may write floats writes integers only where one clamp reads it.
     pub clamps_need_quantizer: bool,
+    /// Forms that the target does not take.
+    pub forms: Forms,
     /// What operators cost, where that is known: what integers would make slower stays float.
     pub prices: Option<&'static Prices>,
     /// Rules of the linter that the target adds, or that are stricter for it than elsewhere. Rules for every target

@@ -1,7 +1,7 @@
 //! `OpenVINO` on CPUs and integrated GPUs.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float};
-use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Blocks, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
@@ -25,6 +25,7 @@ impl Profile {
         blocks: Some(Blocks { bits: &[4, 8], sizes: &[16, 32, 64, 128, 256], zero_points: true, partial: false }),
         bias: BiasForm::Float,
         rounds_float_bias: true,
+        integers_only: false,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: true,
@@ -39,8 +40,22 @@ impl Profile {
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
         joins_sums: false,
         clamps_need_quantizer: false,
+        forms: Forms {
+            decoded_weights: false,
+            pads_zero_point: false,
+            biases_of_open_shapes: false,
+            decoded_by_vector: false,
+            doubles: false,
+        },
         prices: None,
-        rules: &[(RuleId::FloatOperand, Severity::Warning)],
+        rules: &[
+            (RuleId::FloatOperand, Severity::Warning),
+            (RuleId::DecodedWeight, Severity::Error),
+            (RuleId::PaddedAverage, Severity::Error),
+            (RuleId::OpenShapeBias, Severity::Error),
+            (RuleId::DecodedByVector, Severity::Error),
+            (RuleId::DoubleValue, Severity::Error),
+        ],
         notes: &[note::INT4, note::INT2],
     };
 }

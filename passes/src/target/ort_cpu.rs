@@ -5,8 +5,8 @@
 
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
-use super::price::{ConvolutionPrices, Counted, KernelPrices, OperatorPrice, Prices, ProductPrices};
-use super::{ActivationGrid, BiasForm, Choice, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
+use super::price::{ConvolutionPrices, Counted, DepthwisePrices, KernelPrices, OperatorPrice, Prices, ProductPrices};
+use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
 pub(super) const KERNELS: &[Kernel] = &[
@@ -65,7 +65,7 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Fitted to 424 convolutions (`bench/prices.py`), 45 stacks of products and 60 other nodes in onnxruntime 1.31 and 1.32, on
+/// Fitted to 424 convolutions and 80 depthwise ones (`bench/prices.py`), 45 stacks of products and 60 other nodes in onnxruntime 1.31 and 1.32, on
 /// a CPU with VNNI.
 const PRICES: Prices = Prices {
     node: 700.0,
@@ -86,8 +86,8 @@ const PRICES: Prices = Prices {
         direct_outputs: 1,
         fills_inputs: true,
         grouped_position: 0.0,
-        depthwise_position: 0.0,
-        depthwise_product: 0.036,
+        depthwise: [DepthwisePrices { tap: 0.0, product: 0.036 }; 2],
+        depthwise_multiple: 1,
         // One input and one output channel take the kernel of all others.
         depthwise_lanes: 16,
     },
@@ -102,12 +102,13 @@ const PRICES: Prices = Prices {
         direct_outputs: 16,
         fills_inputs: false,
         grouped_position: 20.0,
-        depthwise_position: 1.1,
-        depthwise_product: 0.04,
+        depthwise: [DepthwisePrices { tap: 1.6, product: 0.033 }, DepthwisePrices { tap: 2.7, product: 0.092 }],
+        depthwise_multiple: 16,
         depthwise_lanes: 1,
     },
     float_product: ProductPrices { weight: 0.045, product: 0.0178 },
     integer_product: ProductPrices { weight: 0.025, product: 0.005 },
+    repeated: 20.0,
     operators: &[
         price("Add", 0.15, 0.17),
         price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7),
@@ -186,6 +187,7 @@ impl Profile {
         blocks: Some(blocks::ORT),
         bias: BiasForm::Int32,
         rounds_float_bias: true,
+        integers_only: false,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: true,
@@ -200,6 +202,7 @@ impl Profile {
         kernels: &[KERNELS, UNSIGNED, ABSORBED],
         joins_sums: true,
         clamps_need_quantizer: true,
+        forms: Forms::ALL,
         prices: Some(&PRICES),
         rules: &[
             (RuleId::ZeroPointMissing, Severity::Warning),

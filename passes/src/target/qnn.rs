@@ -1,7 +1,7 @@
 //! QNN on Hexagon NPUs, by way of onnxruntime's QNN execution provider: what is not quantized runs elsewhere.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer, movement};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer("Conv"),
@@ -15,6 +15,9 @@ const KERNELS: &[Kernel] = &[
     arithmetic("Sigmoid"),
     arithmetic("Tanh"),
     arithmetic("Softmax"),
+    arithmetic("Gelu"),
+    arithmetic("LayerNormalization"),
+    arithmetic("Where"),
     arithmetic("LeakyRelu"),
     arithmetic("Elu"),
     arithmetic("GlobalAveragePool"),
@@ -36,6 +39,7 @@ impl Profile {
         blocks: None,
         bias: BiasForm::Int32,
         rounds_float_bias: false,
+        integers_only: true,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: false,
@@ -50,6 +54,7 @@ impl Profile {
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
         joins_sums: false,
         clamps_need_quantizer: false,
+        forms: Forms::ALL,
         prices: None,
         rules: &[
             // The graph is compiled ahead of time.

@@ -51,4 +51,14 @@ pub enum RuleId {
     StaysFloat,
     /// The target puts another operator in a node's place, or moves layouts across it, and then fails.
     OperatorRefused,
+    /// Weights of `LSTM`, `GRU` and bodies of `Scan` have to be constants.
+    DecodedWeight,
+    /// An `AveragePool` that counts its padding pads integers with 0.
+    PaddedAverage,
+    /// A bias of a convolution is added wrongly where shapes are open and read.
+    OpenShapeBias,
+    /// A weight on the left of a product with a vector has to be a constant.
+    DecodedByVector,
+    /// Inputs and outputs of type double are refused beside quantizers.
+    DoubleValue,
 }

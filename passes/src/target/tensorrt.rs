@@ -2,7 +2,7 @@
 //! convolution before it when only the other operand is quantized.
 
 use super::kernel::{ABSORBED, arithmetic, layer_or_float, residual_sum};
-use super::{ActivationGrid, BiasForm, Blocks, Kernel, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Blocks, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
@@ -25,6 +25,7 @@ impl Profile {
         blocks: Some(Blocks { bits: &[4], sizes: &[64, 128], zero_points: false, partial: false }),
         bias: BiasForm::Float,
         rounds_float_bias: false,
+        integers_only: false,
         quantized_outputs: false,
         half_quantizers: true,
         int4_cast: false,
@@ -39,6 +40,7 @@ impl Profile {
         kernels: &[KERNELS, ABSORBED],
         joins_sums: false,
         clamps_need_quantizer: false,
+        forms: Forms::ALL,
         prices: None,
         rules: &[
             (RuleId::ActivationType, Severity::Error),

@@ -1,7 +1,7 @@
 //! tract: one scale per tensor.
 
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer, layer_or_float};
-use super::{ActivationGrid, BiasForm, Kernel, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
     layer("Conv"),
@@ -27,6 +27,7 @@ impl Profile {
         blocks: None,
         bias: BiasForm::Int32,
         rounds_float_bias: true,
+        integers_only: false,
         quantized_outputs: true,
         half_quantizers: false,
         int4_cast: false,
@@ -41,6 +42,7 @@ impl Profile {
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
         joins_sums: false,
         clamps_need_quantizer: false,
+        forms: Forms::ALL,
         prices: None,
         rules: &[(RuleId::FloatOperand, Severity::Warning)],
         notes: &[note::INT2],

@@ -412,9 +412,9 @@ class LearningReport:
         steps: Mini-batches, of all blocks together.
         exchanged_bytes: Bytes of gradients that the processes received from each other, all together.
         float_bytes: The same if gradients had been exchanged as floats.
-        error_without: Squared error of the outputs relative to their mean square, on samples held out, without
-            learning; null if no block gained.
-        error_with: The same with learning.
+        distance_without: Distance of the outputs from the float network's, as searches measure it, on samples held
+            out, without learning; null if no block gained.
+        distance_with: The same with learning.
         taken: Whether what was learned went into the model.
     """
 
@@ -423,8 +423,8 @@ class LearningReport:
     steps: int
     exchanged_bytes: int
     float_bytes: int
-    error_without: float | None
-    error_with: float | None
+    distance_without: float | None
+    distance_with: float | None
     taken: bool
 
 
@@ -435,6 +435,8 @@ class Quality:
     Attributes:
         samples: Number of samples compared.
         held_out: Whether these samples were held out of calibration.
+        cross_validated: Whether each of them was compared with ranges that were chosen from others, and those
+            written were chosen from all.
         agreement: Figures over all outputs together.
         accuracy: Share of labels that the quantized model predicts correctly; null without labels.
         float_accuracy: Share of labels that the float model predicts correctly; null without labels.
@@ -449,6 +451,7 @@ class Quality:
 
     samples: int
     held_out: bool
+    cross_validated: bool | None = None
     agreement: AgreementFigures
     accuracy: float | None
     float_accuracy: float | None

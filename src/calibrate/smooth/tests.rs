@@ -54,7 +54,7 @@ fn an_outlier_is_smoothed() {
         let channels = 24;
         let site = site(random(channels * 32, seed), channels);
         let spread = |(at, x): (usize, &f32)| x * if at % channels == 5 { 50.0 } else { 1.0 };
-        let values: Vec<f32> = random(channels * 64, seed + 9).iter().enumerate().map(spread).collect();
+        let values: Vec<f32> = random(channels * 256, seed + 9).iter().enumerate().map(spread).collect();
         let rows = observed(&values, channels);
         let factors = site.best(&rows).unwrap();
         let mean = factors.iter().map(|factor| factor.ln()).sum::<f32>();

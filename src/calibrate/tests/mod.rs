@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod few;
 mod masked;
 mod ranges;
 

@@ -7,11 +7,12 @@
 use super::shapes::read;
 use crate::data::{Array, ArrayData};
 use crate::engine::{Backend, EngineError, Session};
+use crate::runtime::memory;
 use msq_passes::ir::{DataType, Graph, GraphProto, Model, NodeId, TypeProto, ValueId, ValueInfoProto, export, import};
 use std::collections::HashMap;
 
 /// A loop of more turns counts as one without an end.
-const MOST_TURNS: i64 = 1 << 20;
+const MOST_TURNS: i64 = 1 << 16;
 
 /// The body of a loop.
 #[derive(Debug)]
@@ -90,7 +91,12 @@ impl Body {
             goes_on = condition.integers().next().is_some_and(|holds| holds != 0);
             carried = found.by_ref().take(self.carried).map(|output| output.to_array()).collect::<Result<_, _>>()?;
             for (stack, output) in stacks.iter_mut().zip(found) {
-                if !stack.push(output.to_array()?) {
+                let array = output.to_array()?;
+                if !memory::is_there(stack.bytes_with(&array)) {
+                    let reason = format!("there is no memory for what `Loop` of node `{}` yields", self.label);
+                    return Err(EngineError::Memory { reason });
+                }
+                if !stack.push(array) {
                     return Err(self.error("yields other shapes in some turns, which nothing stacks"));
                 }
             }
@@ -136,18 +142,17 @@ fn as_model(model: &Model, id: NodeId, mut body: GraphProto) -> Result<(Model, V
     let graph = &model.graph;
     let mut captured = Vec::new();
     for &value in graph.node(id).captures() {
-        match graph.constant(value) {
-            Some(tensor) => body.initializer.push(model.loaded(tensor)?.into_owned()),
-            None => {
-                let info = ValueInfoProto {
-                    name: Some(graph.value(value).name().to_owned()),
-                    r#type: graph.value(value).ty().cloned(),
-                    ..ValueInfoProto::default()
-                };
-                body.input.push(info);
-                captured.push(value);
-            }
+        if let Some(tensor) = graph.constant(value) {
+            body.initializer.push(model.loaded(tensor)?.into_owned());
+            continue;
         }
+        let info = ValueInfoProto {
+            name: Some(graph.value(value).name().to_owned()),
+            r#type: graph.value(value).ty().cloned(),
+            ..ValueInfoProto::default()
+        };
+        body.input.push(info);
+        captured.push(value);
     }
     let mut message = export(model);
     message.graph = Some(body);
@@ -175,6 +180,12 @@ struct Stack {
 }
 
 impl Stack {
+    /// Bytes that it takes with another turn, at most; vectors grow by doubling.
+    fn bytes_with(&self, array: &Array) -> usize {
+        const WIDEST: usize = 8;
+        array.len().saturating_mul(WIDEST).saturating_mul(2 * (self.turns + 1))
+    }
+
     /// Adds that of a turn; false where it has another shape or type than those before.
     fn push(&mut self, array: Array) -> bool {
         let row = [&[1], array.shape()].concat();

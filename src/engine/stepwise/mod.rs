@@ -220,7 +220,9 @@ impl Session for StepwiseSession {
         let at_hand: HashMap<ValueId, Array> = graph.runtime_inputs().zip(inputs.iter().cloned()).collect();
         let outputs: Vec<ValueId> = graph.outputs().collect();
         let mut run = Run { at_hand, constants: HashSet::new(), outputs, done: HashSet::new(), visit };
-        let given: HashSet<ValueId> = run.outputs.iter().copied().collect();
+        let mut given = run.outputs.clone();
+        given.sort_unstable();
+        given.dedup();
         for value in given {
             if run.show_given(&variant.model, value)?.is_break() {
                 return Ok(());

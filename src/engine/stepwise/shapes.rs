@@ -1,41 +1,9 @@
 //! Which nodes can be prepared together: those whose shapes follow from what is known before they run.
 
 use crate::data::Array;
+use crate::engine::extent::{Extent, asks_for_shape, extent, is_random};
 use msq_passes::ir::{Graph, GraphProto, Node, NodeId, NodeProto, ValueId};
 use std::collections::{HashMap, HashSet};
-
-/// What the shapes of a node's results follow from, beside its attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Extent {
-    /// The shapes of its operands.
-    Shapes,
-    /// Those, and the values of the operands at these places.
-    Values(&'static [usize]),
-    /// The values of its operands, in a way that only running it tells.
-    Open,
-    /// What its sub-graphs compute, which are run in steps themselves.
-    Steps,
-}
-
-/// Operators of which nothing is said here have results of shapes that follow from those of their operands.
-fn extent(op: &str) -> Extent {
-    match op {
-        "NonZero" | "NonMaxSuppression" | "Unique" | "Compress" | "SequenceMap" => Extent::Open,
-        "If" | "Loop" => Extent::Steps,
-        "ConstantOfShape" | "BlackmanWindow" | "HammingWindow" | "HannWindow" => Extent::Values(&[0]),
-        "Reshape" | "Expand" | "Tile" | "TopK" | "OneHot" | "Squeeze" | "Unsqueeze" | "Split" | "Upsample"
-        | "AffineGrid" | "CenterCropPad" => Extent::Values(&[1]),
-        "MaxUnpool" => Extent::Values(&[2]),
-        "DFT" | "Col2Im" => Extent::Values(&[1, 2]),
-        "Pad" | "STFT" => Extent::Values(&[1, 3]),
-        "Range" => Extent::Values(&[0, 1, 2]),
-        "Resize" => Extent::Values(&[1, 2, 3]),
-        "Slice" => Extent::Values(&[1, 2, 3, 4]),
-        "MelWeightMatrix" => Extent::Values(&[0, 1, 2, 3, 4]),
-        _ if op.starts_with("Reduce") => Extent::Values(&[1]),
-        _ => Extent::Shapes,
-    }
-}
 
 fn extent_of(node: &Node) -> Extent {
     match extent(node.op()) {
@@ -48,16 +16,6 @@ fn extent_of(node: &Node) -> Extent {
 fn is_open(graph: &GraphProto) -> bool {
     let open = |node: &NodeProto| matches!(extent(node.op_type()), Extent::Open | Extent::Steps);
     graph.node.iter().any(|node| open(node) || node.subgraphs().any(is_open))
-}
-
-/// Operators whose result depends on more than their operands.
-fn is_random(op: &str) -> bool {
-    op.starts_with("Random") || matches!(op, "Multinomial" | "Bernoulli" | "Dropout")
-}
-
-/// Operators that ask for a shape, not for values.
-fn asks_for_shape(op: &str) -> bool {
-    matches!(op, "Shape" | "Size")
 }
 
 /// What a node reads, in its sub-graphs too.

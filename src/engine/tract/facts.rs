@@ -1,6 +1,6 @@
 //! What tract infers of a model: types, shapes, constants.
 
-use super::{load, tensor};
+use super::{load, symbolic, tensor};
 use crate::engine::{EngineError, Facts};
 use msq_passes::ir::{DataType, DimValue, Model, TensorProto, TypeProto, TypeValue, ValueId};
 use std::borrow::Cow;
@@ -36,10 +36,19 @@ fn infer_as_it_is(model: &Model) -> Result<Facts, EngineError> {
         tracing::debug!(%error, "type inference stopped early");
     }
     let mut facts = Facts::default();
+    let graph = &model.graph;
+    let is_taken = |outlet: OutletId| fact_of(&loaded, outlet)?.value.concretize().filter(|value| is_of_numbers(value));
+    let taken = loaded.outlets.iter().filter(|(_, outlet)| is_taken(*outlet).is_some());
+    let taken = taken.filter_map(|(name, _)| graph.find(name)).collect();
+    let constants = symbolic::constants(graph, &taken);
+    let unsure = symbolic::unsure_types(graph, &taken, &constants);
     for (name, outlet) in &loaded.outlets {
         let Some(fact) = fact_of(&loaded, *outlet) else { continue };
-        facts.types.extend(type_of(fact).map(|ty| (name.clone(), ty)));
-        let known = model.graph.find(name).is_none_or(|v| model.graph.initializer(v).is_some());
+        if graph.find(name).is_none_or(|value| !unsure.contains(&value)) {
+            facts.types.extend(type_of(fact).map(|ty| (name.clone(), ty)));
+        }
+        let is_known = |value| graph.initializer(value).is_some() || !constants.contains(&value);
+        let known = graph.find(name).is_none_or(is_known);
         let constant = if known { None } else { fact.value.concretize() }.and_then(|t| constant_of(name, &t));
         facts.constants.extend(constant.map(|t| (name.clone(), t)));
     }
@@ -109,6 +118,11 @@ fn type_of(fact: &InferenceFact) -> Option<TypeProto> {
     let axis = |d: &tract_onnx::tract_hir::infer::DimFact| d.concretize().and_then(|d| d.to_usize().ok());
     let shape: Vec<Option<usize>> = fact.shape.dims().map(axis).collect();
     Some(TypeProto::tensor(element, &shape))
+}
+
+/// Whether no element is a length left open.
+fn is_of_numbers(tensor: &Tensor) -> bool {
+    tensor::data_type(tensor.datum_type()) != Some(DataType::Int64) || tensor.cast_to::<i64>().is_ok()
 }
 
 /// The constant as a message. Symbolic dimensions count as int64 once they are numbers, as in `Shape`.

@@ -5,8 +5,8 @@
 
 use super::differing::{Seen, drops};
 use super::{
-    attention, blowup, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits, operators,
-    quantize, recurrent, suppression, wide,
+    attention, blowup, classical, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits,
+    operators, quantize, recurrent, suppression, wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
@@ -154,8 +154,12 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
             return Some((id, format!("the engine {inner}, which is in the function of node `{label}`")));
         }
         let graph = &model.graph;
-        let replaced =
-            || nbits::is_replaced(graph, node) || lookup::is_replaced(graph, node) || recurrent::is_replaced(node);
+        let replaced = || {
+            nbits::is_replaced(graph, node)
+                || lookup::is_replaced(graph, node)
+                || recurrent::is_replaced(node)
+                || classical::is_replaced(graph, node)
+        };
         if !known(node.domain(), node.op()) && !replaced() {
             let named = name(node.domain(), node.op());
             return Some((id, format!("the engine does not know `{named}` of node `{label}`")));
@@ -261,6 +265,7 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
     lookup::fold(&mut copy);
     nbits::fold(&mut copy);
     recurrent::lower(&mut copy);
+    classical::lower(&mut copy);
     attention::lower(&mut copy)?;
     suppression::widen(&mut copy);
     quantize::complete(&mut copy);

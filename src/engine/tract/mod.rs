@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod blowup;
+mod classical;
 mod compare;
 mod convolution;
 mod cumsum;
@@ -24,6 +25,7 @@ mod plan;
 mod quantize;
 mod recurrent;
 mod suppression;
+mod symbolic;
 mod tensor;
 mod typed;
 mod wide;
@@ -55,6 +57,11 @@ impl Backend for Tract {
     }
 
     fn load_any_length(&self, model: &Model, shapes: &[Vec<Length>]) -> Result<Option<Arc<dyn Plan>>, EngineError> {
+        if let Some(node) = symbolic::compares_lengths(&model.graph) {
+            let node = model.graph.node(node).label(&model.graph);
+            tracing::info!(node, "no plan for samples of any length: it compares lengths");
+            return Ok(None);
+        }
         let plan = contained(|| plan::TractPlan::of_lengths(model, shapes), |reason| EngineError::Load { reason });
         // What it cannot do with a length that is left open, it may do with one that is given.
         let failed = |error: &EngineError| tracing::info!(%error, "no plan for samples of any length");

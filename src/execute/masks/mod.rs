@@ -14,8 +14,8 @@ mod tests;
 use crate::data::{Array, DataError, Dataset};
 use axes::{Axes, Part};
 use msq_passes::ir::Model;
-pub(crate) use source::masking;
 use source::{Rule, Source};
+pub(crate) use source::{masking, with_readers};
 use std::collections::HashMap;
 
 /// How far positions may differ that count as equal: squares relative to their own.

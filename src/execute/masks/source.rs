@@ -114,6 +114,10 @@ const MOVES: &[&str] = &[
     "Dropout",
 ];
 
+/// Operators beside those whose output has the elements that stand for nothing where an operand has them, or that end them.
+const FOLLOWED: &[&str] =
+    &["Add", "Clip", "Div", "LogSoftmax", "Max", "Min", "Mul", "Sigmoid", "Softmax", "Sub", "Where"];
+
 /// The inputs of a model that mask, in the order of its inputs.
 pub(super) fn find(model: &Model) -> Vec<Source> {
     let graph = &model.graph;
@@ -169,6 +173,26 @@ pub(crate) fn masking(model: &Model) -> Vec<NodeId> {
         _ => false,
     };
     graph.nodes().filter(|(_, node)| masks(node)).map(|(id, _)| id).collect()
+}
+
+/// Nodes that add masks, with all that read what they write as it is, up to what makes ordinary numbers of it.
+pub(crate) fn with_readers(model: &Model, masking: Vec<NodeId>) -> Vec<NodeId> {
+    let (graph, mut found) = (&model.graph, masking);
+    let mut at = 0;
+    while let Some(&id) = found.get(at) {
+        at += 1;
+        let node = graph.node(id);
+        if matches!(node.op(), "Softmax" | "LogSoftmax" | "Sigmoid" | "Clip") {
+            continue;
+        }
+        for reader in node.outputs().iter().flatten().flat_map(|&value| graph.value(value).uses()) {
+            let op = graph.node(reader.node).op();
+            if !found.contains(&reader.node) && (MOVES.contains(&op) || FOLLOWED.contains(&op)) {
+                found.push(reader.node);
+            }
+        }
+    }
+    found
 }
 
 /// Whether a constant is a mask: some of its elements blot out what they are added to, others leave it as it is.
@@ -292,6 +316,20 @@ fn step(graph: &Graph, node: &Node, derived: &HashMap<ValueId, Derived>) -> Opti
     }
 }
 
+/// The lower bound that what a node selects gets before anything else is done with it, as masked scores do
+/// ([`BoundMasks`](msq_passes::BoundMasks)).
+fn lower_bound(graph: &Graph, node: &Node) -> Option<f32> {
+    let mut value = node.output(0)?;
+    loop {
+        let reader = graph.node(graph.only_use(value)?.node);
+        match reader.op() {
+            "Clip" => return number(graph, reader.input(1)),
+            "Where" | "Reshape" | "Identity" => value = reader.output(0)?,
+            _ => return None,
+        }
+    }
+}
+
 /// What a node that takes in more than derived values says of them.
 fn seen(graph: &Graph, node: &Node, derived: &HashMap<ValueId, Derived>) -> Vec<(ValueId, Evidence)> {
     let read = |slot: usize| node.input(slot).and_then(|value| derived.get(&value).copied());
@@ -306,7 +344,9 @@ fn seen(graph: &Graph, node: &Node, derived: &HashMap<ValueId, Derived>) -> Vec<
         }
         "Where" => {
             let Some(from) = read(0) else { return Vec::new() };
+            let bounded = |value: &f32| lower_bound(graph, node).is_some_and(|low| *value <= low);
             let fill = |slot: usize| number(graph, node.input(slot));
+            let fill = |slot: usize| fill(slot).map(|value| if bounded(&value) { HUGE } else { value });
             let state_of = |truth: bool| from.pair.iter().position(|&v| (v != 0.0) == truth);
             let [yes, no] = [fill(1), fill(2)];
             let found = match (yes, no) {

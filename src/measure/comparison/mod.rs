@@ -155,7 +155,9 @@ impl Comparison {
             None => Written::Otherwise,
         };
         self.written = self.written.and(found);
-        if let Some(form) = self.form() {
+        // Until the float network finds some, the other shows how those are written that it invents.
+        let invented = || BoxForm::of(network, &joined, &asked).filter(|_| self.written == Written::Open);
+        if let Some(form) = self.form().or_else(invented) {
             self.boxes[quarter].observe(form, &parts, network);
         }
     }

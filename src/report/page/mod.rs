@@ -112,7 +112,11 @@ impl Page<'_> {
     /// The data on which the plan was compared.
     fn compared(&self) -> Option<String> {
         let quality = self.report.quality.as_ref()?;
-        let which = if quality.held_out { "not calibrated on" } else { "calibrated on" };
+        let which = match (quality.cross_validated, quality.held_out) {
+            (true, _) => "each with ranges from others",
+            (false, true) => "not calibrated on",
+            (false, false) => "calibrated on",
+        };
         Some(format!("{} {which}", counted(quality.samples, "sample")))
     }
 
@@ -207,6 +211,7 @@ mod tests {
             macs: Some(1 << 30),
             weight_bits: (!at.is_multiple_of(7)).then_some(WeightBits::whole(8)),
             activation_bits: (!at.is_multiple_of(7)).then_some(8),
+            stays_float: None,
             bytes: 768 * 768,
             weight_sqnr: Some(40.0),
             output_sqnr: None,

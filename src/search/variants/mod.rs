@@ -44,7 +44,7 @@ type Key = (String, LayerPlan, Option<u32>, bool, bool);
 
 /// What an activation's quantizer depends on, besides the network: the value, its bits, its observer if it is not the
 /// usual one, and the bounds that follow from where it stands.
-type QuantizerKey = (String, u8, Option<String>, [Option<u32>; 3]);
+type QuantizerKey = (String, u8, Option<String>, [Option<u32>; 4]);
 
 /// Builds variants.
 #[derive(Debug)]

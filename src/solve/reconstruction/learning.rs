@@ -2,10 +2,11 @@
 
 use super::cuts::cuts;
 use super::loss::{Loss, predictions};
-use super::measure::{distance, distances, run};
+use super::measure::{distance, run};
 use super::network::{Network, Place};
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
+use super::reference::distances;
 use super::relaxed::Relaxed;
 use super::samples::{joined, mixed, samples};
 use super::shares::{Shares, Traffic};

@@ -5,7 +5,7 @@
 //!   `KL(softmax(t/T) ‖ softmax(v/T)) / λ`, the mean over rows, at the temperature T. Outputs that hold probabilities are
 //!   compared as they are.
 
-use super::measure::Reference;
+use super::reference::Reference;
 use crate::data::{Array, Dataset, Sample};
 use crate::execute::fold::Pool;
 use crate::execute::segment::{Ran, Segment};

@@ -33,6 +33,7 @@ mod measure;
 mod network;
 mod parameters;
 mod part;
+mod reference;
 mod relaxed;
 mod samples;
 mod shares;

@@ -4,10 +4,11 @@
 
 use super::learning::{learn, steps};
 use super::loss::{Loss, predictions};
-use super::measure::{distances, run};
+use super::measure::run;
 use super::network::Network;
 use super::parameters::{LearnedLayer, Parameters};
 use super::part::{Between, Part};
+use super::reference::distances;
 use super::relaxed::{Relaxed, round};
 use crate::data::{Array, Sample};
 use crate::execute::masks::Masks;

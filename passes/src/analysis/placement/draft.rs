@@ -1,10 +1,13 @@
 //! A placement in the making.
 
-use super::rules::{absorbable, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer};
+use super::rules::{
+    absorbable, counts_padding, floor, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer,
+};
 use super::{Absorbed, Kept, Placement, Role};
 use crate::analysis::decoding::decodes;
+use crate::analysis::element_types::element_types;
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
-use crate::ir::{Graph, Model, Node, NodeId, ValueId};
+use crate::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use crate::ops::{Trait, facts};
 use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
@@ -23,6 +26,8 @@ pub(super) struct Draft<'a> {
     absorbed: IndexMap<NodeId, Absorbed>,
     /// Why nodes stay float.
     reasons: HashMap<NodeId, String>,
+    /// Types of values, where the target runs nothing but integers: what is float is quantized for whatever reads it.
+    types: HashMap<ValueId, DataType>,
 }
 
 impl<'a> Draft<'a> {
@@ -36,6 +41,7 @@ impl<'a> Draft<'a> {
             quantized: IndexSet::new(),
             absorbed: IndexMap::new(),
             reasons,
+            types: if profile.integers_only { element_types(&model.graph) } else { HashMap::new() },
         }
     }
 
@@ -45,6 +51,7 @@ impl<'a> Draft<'a> {
         self.grow_forward();
         self.shrink_backward();
         self.join_products();
+        self.forget_unread();
         self
     }
 
@@ -83,8 +90,7 @@ impl<'a> Draft<'a> {
                 continue;
             }
             match self.profile.support(node.op()) {
-                Some(Support::Arithmetic) if self.reads_only_quantized(node) => match refuse_constant(self.graph, node)
-                {
+                Some(Support::Arithmetic) if self.reads_only_quantized(node) => match self.refuse_arithmetic(node) {
                     Some(reason) => drop(self.reasons.insert(id, reason)),
                     None => self.join(id, node, Role::Arithmetic),
                 },
@@ -100,11 +106,58 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Why arithmetic on quantized operands stays float, if it does.
+    fn refuse_arithmetic(&self, node: &Node) -> Option<String> {
+        let padded = || counts_padding(node) && !node.input(0).is_some_and(|value| self.starts_at_zero(value));
+        if !self.profile.forms.pads_zero_point && padded() {
+            return Some(format!("`{}` pads integers with 0, whatever their zero point", self.profile.name));
+        }
+        refuse_constant(self.graph, self.profile, node)
+    }
+
+    /// Whether the quantizer of a value clamps at zero, so that its zero point is 0.
+    fn starts_at_zero(&self, mut value: ValueId) -> bool {
+        while let Some((producer, _)) = self.graph.value(value).producer() {
+            if matches!(self.absorbed.get(&producer), Some(Absorbed::Clamp { .. })) {
+                return true;
+            }
+            let moves = self.roles.get(&producer) == Some(&Role::Movement);
+            let Some(input) = self.graph.node(producer).input(0).filter(|_| moves) else { return false };
+            value = input;
+        }
+        false
+    }
+
     fn join(&mut self, id: NodeId, node: &Node, role: Role) {
         if self.has_fitting_outputs(node) {
+            if self.profile.integers_only {
+                let read: Vec<ValueId> = match role {
+                    Role::Movement => node.input(0).into_iter().collect(),
+                    _ => operands(node).filter(|&value| self.graph.constant(value).is_none()).collect(),
+                };
+                self.quantized.extend(read);
+            }
             self.quantized.extend(node.outputs().iter().flatten());
             self.roles.insert(id, role);
         }
+    }
+
+    /// Whether an integer kernel can read a value: it is quantized, or, where the target runs nothing but integers, a float
+    /// value that is quantized for the kernel.
+    fn can_be_read(&self, value: ValueId) -> bool {
+        self.quantized.contains(&value) || self.types.get(&value) == Some(&DataType::Float)
+    }
+
+    /// What was to be quantized for kernels that have left again is not.
+    fn forget_unread(&mut self) {
+        if !self.profile.integers_only {
+            return;
+        }
+        let written: IndexSet<ValueId> = self.roles.keys().flat_map(|&id| self.written(id)).collect();
+        let kept: Vec<ValueId> = self.quantized.iter().copied().collect();
+        let kept: IndexSet<ValueId> =
+            kept.into_iter().filter(|value| written.contains(value) || self.feeds_integers(*value)).collect();
+        self.quantized = kept;
     }
 
     /// Whether the node has one output, or is a `Split` each part of which somebody reads: runtimes match its parts
@@ -146,20 +199,22 @@ impl<'a> Draft<'a> {
         let fits = operands(node).all(|value| {
             let constant = self.graph.constant(value);
             dynamic |= constant.is_none();
-            constant.map_or_else(|| self.quantized.contains(&value), |tensor| reads_constant(node, tensor))
+            constant.map_or_else(|| self.can_be_read(value), |tensor| reads_constant(self.profile, node, tensor))
         });
         fits && dynamic
     }
 
     fn can_move(&self, node: &Node) -> bool {
         let Some(data) = node.input(0) else { return false };
-        self.quantized.contains(&data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, node)
+        self.can_be_read(data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, node)
     }
 
     /// A node is absorbed when it is all that reads what an integer kernel, or a node absorbed before it, computes.
     fn absorb(&mut self, id: NodeId, node: &Node) -> bool {
-        let Some((input, absorbed)) = absorbable(self.graph, node) else { return false };
         let symmetric = self.profile.activations == ActivationGrid::Symmetric;
+        let floors = self.profile.integers_only && !symmetric;
+        let found = absorbable(self.graph, node).or_else(|| floor(self.graph, node).filter(|_| floors));
+        let Some((input, absorbed)) = found else { return false };
         if symmetric && matches!(absorbed, Absorbed::Scale(_)) {
             return false;
         }

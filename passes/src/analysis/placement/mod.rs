@@ -11,6 +11,9 @@
 //! quantized with scale s/c and dequantized with scale s. So is a batch-norm: its factors go into the scales of the
 //! layer's weights, its offsets into the bias. It is then the absorbed node's output that is quantized.
 //!
+//! Where a target runs nothing but integers, an operator with an integer kernel joins whatever computes what it reads, and
+//! a clamp from a number below zero is absorbed as well: the range of the quantizer begins at that number.
+//!
 //! A product of two activations joins where kernels have written both on integers anyway. What the target's prices say
 //! is slower on integers stays float (`pays`), and everything is placed again without it.
 //!
@@ -22,6 +25,7 @@ mod draft;
 mod pays;
 mod rules;
 
+pub(crate) use rules::counts_padding;
 pub use rules::is_rectified;
 
 use super::{ChannelAffine, Layer, batch_norm_affine};
@@ -57,6 +61,8 @@ pub enum Absorbed {
         /// The upper bound the range must keep to.
         bound: Option<f32>,
     },
+    /// Saturates at a number below zero, the lower end of the range.
+    Floor(f32),
     /// Multiplies with a positive constant.
     Scale(f32),
     /// Multiplies and adds per channel, in the weights' scales and the bias of the layer before.
@@ -173,8 +179,14 @@ impl Placement {
         match self.absorbed.get(&producer)? {
             Absorbed::Clamp { bound } => *bound,
             Absorbed::Scale(factor) => inner().map(|bound| bound * factor),
-            Absorbed::Affine => None,
+            Absorbed::Affine | Absorbed::Floor(_) => None,
         }
+    }
+
+    /// The number at which the quantizer of a value has to saturate because it stands for a clamp from below zero.
+    pub fn low_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+        let (producer, _) = graph.value(value).producer()?;
+        if let Absorbed::Floor(low) = self.absorbed.get(&producer)? { Some(*low) } else { None }
     }
 
     /// Whether the quantizer of a value stands for a clamp from zero.
@@ -183,7 +195,7 @@ impl Placement {
         match self.absorbed.get(&producer) {
             Some(Absorbed::Clamp { .. }) => !self.keeps_clamps(),
             Some(Absorbed::Scale(_)) => computed_input(graph, producer).is_some_and(|v| self.is_clamped(graph, v)),
-            Some(Absorbed::Affine) | None => false,
+            Some(Absorbed::Affine | Absorbed::Floor(_)) | None => false,
         }
     }
 

@@ -171,10 +171,20 @@ impl Account<'_> {
             None if self.draft.is_on_integers(id) => false,
             _ => return Layout { planar: true, computed: false },
         };
-        let operands = node.inputs().iter().flatten().map(|&operand| self.layout(operand, seen));
-        operands.fold(Layout { planar: false, computed: computes }, |all, one| Layout {
+        let operands: Vec<Layout> = node.inputs().iter().flatten().map(|&operand| self.layout(operand, seen)).collect();
+        // Two changes of the layout before a node become one behind it.
+        let joins = operands.iter().all(|one| !one.planar && !one.computed) && self.is_of_two(node);
+        operands.into_iter().fold(Layout { planar: false, computed: computes && !joins }, |all, one| Layout {
             planar: all.planar || one.planar,
             computed: all.computed || one.computed,
+        })
+    }
+
+    /// Whether a node reads two activations of one shape.
+    fn is_of_two(&self, node: &Node) -> bool {
+        node.two_inputs().is_some_and(|[a, b]| {
+            let constant = [a, b].iter().any(|&value| self.graph.constant(value).is_some());
+            a != b && !constant && self.shape(a).is_some_and(|shape| self.shape(b) == Some(shape))
         })
     }
 
@@ -312,7 +322,26 @@ impl Account<'_> {
         };
         let integer = if self.is_planar_pool(node) { price.planar } else { price.integer };
         let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + price.float * elements };
-        Some(Cost { float, integer: self.prices.integer_node + integer * elements })
+        let repeated = if self.repeats_channels(node) { self.prices.repeated * self.positions(node)? } else { 0.0 };
+        Some(Cost { float, integer: self.prices.integer_node + integer * elements + repeated })
+    }
+
+    /// Whether a node on integers meets one value per channel with each position, channels together: a gate, as that of
+    /// squeeze and excitation.
+    fn repeats_channels(&self, node: &Node) -> bool {
+        let Some(operands) = node.two_inputs().filter(|_| node.is("Mul") || node.is("Add")) else { return false };
+        let gate = |value: ValueId| {
+            let shape = self.shape(value).filter(|_| self.graph.constant(value).is_none());
+            shape.is_some_and(|shape| shape.len() > 2 && shape[2..].iter().all(|&length| length == 1))
+        };
+        operands.into_iter().any(gate) && self.feeds_convolution(node)
+    }
+
+    /// Positions of what a node writes: the lengths behind samples and channels.
+    fn positions(&self, node: &Node) -> Option<f64> {
+        let shape = self.shape(node.output(0)?)?;
+        let positions = shape.iter().skip(2).map(|&length| length as f64).product();
+        Some(if positions > 1.0 { positions } else { 0.0 })
     }
 
     /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
@@ -400,7 +429,8 @@ impl ConvolutionShape {
         let [positions, taps, rows] = [self.positions, self.taps as f64, self.rows as f64];
         if self.inputs == 1 && self.outputs == 1 {
             let channels = round_up(self.groups, by.depthwise_lanes);
-            return positions * taps * (by.depthwise_position + by.depthwise_product * channels);
+            let kernel = &by.depthwise[usize::from(!self.groups.is_multiple_of(by.depthwise_multiple))];
+            return positions * taps * (kernel.tap + kernel.product * channels);
         }
         let [least, multiple] = by.direct_inputs;
         let direct = self.groups == 1

@@ -73,6 +73,13 @@ pub(super) fn absorbable(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbe
     }
 }
 
+/// The activation that a clamp from a number below zero, with no upper bound, reads, and what a quantizer would do in its
+/// place.
+pub(super) fn floor(graph: &Graph, node: &Node) -> Option<(ValueId, Absorbed)> {
+    let low = graph.constant(node.input(1)?)?.scalar_f32().filter(|low| low.is_finite() && *low < 0.0)?;
+    (node.is("Clip") && node.input(2).is_none()).then_some((node.input(0)?, Absorbed::Floor(low)))
+}
+
 /// Whether what a layer computes is cut off below zero, behind its batch-norm if it has one, before anything reads it.
 pub fn is_rectified(graph: &Graph, layer: &Layer) -> bool {
     let mut value = layer.output;
@@ -93,8 +100,10 @@ const HUGE: f32 = 1000.0;
 
 /// Why arithmetic with a constant stays in float, if it does: an infinite or a huge one, such as the −1e4 of a mask, would
 /// set the range of what it is added to, and no step would be left for that.
-pub(super) fn refuse_constant(graph: &Graph, node: &Node) -> Option<String> {
-    if !facts(node.op()).has(Trait::Arithmetic) {
+pub(super) fn refuse_constant(graph: &Graph, profile: &Profile, node: &Node) -> Option<String> {
+    let facts = facts(node.op());
+    let selects = facts.has(Trait::Selection) && profile.integers_only;
+    if !facts.has(Trait::Arithmetic) && !selects {
         return None;
     }
     let huge = |&value: &ValueId| {
@@ -129,11 +138,19 @@ fn pads_with_zero(graph: &Graph, node: &Node) -> bool {
     }
 }
 
+/// Whether an `AveragePool` takes the zeros that it pads with into its means.
+pub(crate) fn counts_padding(node: &Node) -> bool {
+    let same = node.string("auto_pad").is_some_and(|mode| mode.starts_with("SAME"));
+    let pads = same || node.ints("pads").iter().any(|&n| n != 0);
+    node.is("AveragePool") && node.int_or("count_include_pad", 0) != 0 && pads
+}
+
 /// Whether an arithmetic operator can read a constant through a quantizer. What a selection fills in is often far
-/// outside of the range of what it lets pass, as in a mask: only zero is on every grid.
-pub(super) fn reads_constant(node: &Node, tensor: &crate::ir::TensorProto) -> bool {
+/// outside of the range of what it lets pass, as in a mask: only zero is on every grid. Where a target runs nothing but
+/// integers, masks have bounds, and other numbers are as good as in sums.
+pub(super) fn reads_constant(profile: &Profile, node: &Node, tensor: &crate::ir::TensorProto) -> bool {
     let zeros = || tensor.to_f32().is_ok_and(|values| values.iter().all(|&v| v == 0.0));
-    tensor.is_float() && (!facts(node.op()).has(Trait::Selection) || zeros())
+    tensor.is_float() && (!facts(node.op()).has(Trait::Selection) || profile.integers_only || zeros())
 }
 
 /// The operands of arithmetic: all but the condition of a selection.
