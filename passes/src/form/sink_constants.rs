@@ -1,4 +1,4 @@
-//! Pass `sink-constants`: constants that one sub-graph alone reads move into it, and so does the last step of decoding them.
+//! Pass `sink-constants`: constants that one sub-graph alone reads move into it, and so do the steps that decode them.
 //!
 //! ```text
 //! w = Mul (float, scale)                      y = If <then_branch = { w = Mul (float, scale), p = Conv (x, w) }, …> (c)
@@ -38,13 +38,19 @@ impl Pass for SinkConstants {
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let mut moved = 0;
-        for (value, bytes) in sites(&model.graph) {
-            if moved + bytes <= MOST && model.graph.sink(value) {
-                moved += bytes;
-                outcome.count();
+        // What a moved node reads may be read by nothing else now.
+        loop {
+            let before = outcome.changed;
+            for (value, bytes) in sites(&model.graph) {
+                if moved + bytes <= MOST && model.graph.sink(value) {
+                    moved += bytes;
+                    outcome.count();
+                }
+            }
+            if outcome.changed == before {
+                return Ok(outcome);
             }
         }
-        Ok(outcome)
     }
 }
 
