@@ -73,21 +73,24 @@ pub struct ConvolutionPrices {
     pub fills_inputs: bool,
     /// Per position, P for each group, where there is more than one group.
     pub grouped_position: f64,
-    /// Of depthwise convolutions whose channels are a multiple of `depthwise_multiple`, and of all others.
-    pub depthwise: [DepthwisePrices; 2],
+    /// By the axes of the weight's kernel, one, two, three or more: of depthwise convolutions whose channels are a multiple of
+    /// `depthwise_multiple`, and of all others.
+    pub depthwise: [[DepthwisePrices; 2]; 3],
     /// Channels a multiple of which the faster kernel for depthwise convolutions needs.
     pub depthwise_multiple: usize,
-    /// Channels of a depthwise convolution computed together.
-    pub depthwise_lanes: usize,
 }
 
 /// What one kernel for depthwise convolutions takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DepthwisePrices {
+    /// Channels computed together.
+    pub lanes: usize,
     /// Per position and kernel position, P·T, whatever the number of channels.
     pub tap: f64,
-    /// Per product, P·T·C, with C rounded up to `depthwise_lanes`.
+    /// Per product, P·T·C with C rounded up to lanes.
     pub product: f64,
+    /// Per value written, P·C with C rounded up to lanes.
+    pub output: f64,
 }
 
 /// What one kernel for convolutions takes, for each group.

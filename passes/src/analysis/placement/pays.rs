@@ -357,9 +357,10 @@ impl ConvolutionShape {
         let round_up = |count: usize, lanes: usize| (count.div_ceil(lanes) * lanes) as f64;
         let [positions, taps, rows] = [self.positions, self.taps as f64, self.rows as f64];
         if self.inputs == 1 && self.outputs == 1 {
-            let channels = round_up(self.groups, by.depthwise_lanes);
-            let kernel = &by.depthwise[usize::from(!self.groups.is_multiple_of(by.depthwise_multiple))];
-            return positions * taps * (kernel.tap + kernel.product * channels);
+            let uneven = !self.groups.is_multiple_of(by.depthwise_multiple);
+            let kernel = &by.depthwise[self.axes.clamp(1, 3) - 1][usize::from(uneven)];
+            let channels = round_up(self.groups, kernel.lanes);
+            return positions * (taps * (kernel.tap + kernel.product * channels) + kernel.output * channels);
         }
         let [least, multiple] = by.direct_inputs;
         let direct = self.groups == 1
