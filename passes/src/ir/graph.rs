@@ -346,6 +346,14 @@ impl Graph {
         }
     }
 
+    /// Leaves out the inputs of a node that are omitted behind the last one that is not.
+    pub fn trim_inputs(&mut self, node: NodeId) {
+        let inputs = &mut self.node_mut(node).inputs;
+        while inputs.last() == Some(&None) {
+            inputs.pop();
+        }
+    }
+
     /// Makes output `slot` of a node define `value`, taking it from whatever defined it before.
     pub fn set_output(&mut self, node: NodeId, slot: usize, value: ValueId) {
         self.detach_producer(value);

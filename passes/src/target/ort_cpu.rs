@@ -65,8 +65,8 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 45 stacks of products and 60 other nodes in onnxruntime 1.31 and 1.32, on
-/// a CPU with VNNI.
+/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 45 stacks of products and 60 other nodes in
+/// onnxruntime 1.31 and 1.32, on a CPU with VNNI.
 const PRICES: Prices = Prices {
     node: 700.0,
     integer_node: 1_400.0,
