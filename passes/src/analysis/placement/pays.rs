@@ -70,7 +70,7 @@ impl Account<'_> {
             let integer = cost.integer + self.own_quantizers(layer, &read);
             let slow = integer > LAYER_RATIO * float && integer - float > SLACK;
             let what = if alone { "its integer kernel" } else { "its integer kernel with those behind it" };
-            slow.then(|| (id, reason(what, cost)))
+            slow.then(|| (id, reason(what, Cost { float, integer })))
         };
         self.draft.roles.iter().filter_map(slow).collect()
     }
@@ -385,7 +385,7 @@ fn window(pool: &Node) -> f64 {
 }
 
 fn reason(what: &str, cost: Cost) -> String {
-    format!("{what} would be slower: about {} µs, {} in float", whole(cost.integer), whole(cost.float))
+    format!("{what} would be slower, quantizers counted: about {} µs, {} in float", whole(cost.integer), whole(cost.float))
 }
 
 fn whole(nanoseconds: f64) -> String {
