@@ -29,7 +29,9 @@ impl Archive {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let not_archive = |error: ZipError| {
             let reason = match &error {
-                _ if is_cut_off(path, &error) => "the file ends too early: it was not copied or written whole".to_owned(),
+                _ if is_cut_off(path, &error) => {
+                    "the file ends too early: it was not copied or written whole".to_owned()
+                }
                 _ if fs::metadata(path).is_ok_and(|file| file.len() == 0) => "the file is empty".to_owned(),
                 ZipError::InvalidArchive(_) => "it is no zip file".to_owned(),
                 error => error.to_string(),

@@ -78,10 +78,8 @@ fn compile(pattern: &str, names: &[String]) -> Result<(String, Option<Regex>), S
     if names.iter().any(|name| name == pattern) {
         return Ok((pattern.to_owned(), None));
     }
-    let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|e| SchemeError::BadPattern {
-        pattern: pattern.to_owned(),
-        reason: last_line(&e),
-    })?;
+    let regex = Regex::new(&format!("^(?:{pattern})$"))
+        .map_err(|e| SchemeError::BadPattern { pattern: pattern.to_owned(), reason: last_line(&e) })?;
     Ok((pattern.to_owned(), Some(regex)))
 }
 

@@ -89,7 +89,13 @@ fn patterns() {
     let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
     refused_with(&scratch, &model, args!["--calib", calib, "--skip", "nosuch"], 2, &["`nosuch`", "inspect"]);
     refused_with(&scratch, &model, args!["--calib", calib, "--skip", "conv"], 2, &["`conv`"]);
-    refused_with(&scratch, &model, args!["--calib", calib, "--skip", "a("], 2, &["`a(` is no regular expression: unclosed"]);
+    refused_with(
+        &scratch,
+        &model,
+        args!["--calib", calib, "--skip", "a("],
+        2,
+        &["`a(` is no regular expression: unclosed"],
+    );
 }
 
 #[test]
