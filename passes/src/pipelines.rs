@@ -10,6 +10,7 @@
 use crate::analysis::Placement;
 use crate::form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
+    WidenChannels,
 };
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
@@ -262,6 +263,8 @@ pub struct Finish {
     pub form: Form,
     /// Whether biases of convolutions become sums where shapes are open and read.
     pub splits_biases: bool,
+    /// Depthwise layers that get more channels.
+    pub widened: WidenChannels,
     /// Recurrent layers that quantize what they read at run time.
     pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -272,7 +275,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, widened, recurrent, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -309,6 +312,13 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             "bits < 8",
             PackWeights { layers: packings, functions },
             "before `fuse-qlinear` and before `lower-integer`: it looks for a layer's integers behind the layer's name",
+        )
+        .with_if(
+            !widened.layers.is_empty(),
+            "channels that a fast kernel takes",
+            widened,
+            "after `pack-weights`, which stores the weights that there are; before `fuse-qlinear`: it looks for quantizers \
+             around a layer",
         )
         .with_if(qlinear, "format = qlinear", FuseQlinear { contrib }, "after `insert-qdq` and after `pack-weights`")
         .with_if(
@@ -408,6 +418,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         values: IndexMap::new(),
         absorbed: IndexMap::new(),
         kept: Vec::new(),
+        widened: IndexMap::new(),
     };
     let (quantizers, layers, stored) = (IndexMap::new(), IndexMap::new(), IndexMap::new());
     let decisions = Decisions {

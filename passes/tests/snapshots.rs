@@ -13,7 +13,7 @@ use msq_passes::{
     InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm,
     NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations,
     RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants,
-    SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, run_pass,
+    SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,11 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
+        "widen-channels" => Box::new(WidenChannels {
+            layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), text.parse().ok()?))).collect(),
+            weights: IndexMap::new(),
+            records: true,
+        }),
         _ => panic!("testdata/passes/{name} is of no pass"),
     }
 }
@@ -266,6 +271,7 @@ passes! {
     smooth_activations: "smooth-activations",
     split_biases: "split-biases",
     upgrade_opset: "upgrade-opset",
+    widen_channels: "widen-channels",
 }
 
 #[test]

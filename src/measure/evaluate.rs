@@ -379,13 +379,27 @@ fn check_alike(count: usize, [reference, ran]: [Ran; 2]) -> Result<(), MeasureEr
         .map_or(Ok(()), |at| Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") }))
 }
 
-/// A value of both models, which has as many elements in both.
-fn alike(at: usize, [reference, ran]: [Ran<'_>; 2]) -> Result<[Cow<'_, [f32]>; 2], MeasureError> {
-    let values = [reference.values(at)?, ran.values(at)?];
-    if values[0].len() == values[1].len() {
-        return Ok(values);
+/// A value of both models, which has as many elements in both, but for channels that were added in the file.
+fn alike<'a>(at: usize, [reference, ran]: [Ran<'a>; 2]) -> Result<[Cow<'a, [f32]>; 2], MeasureError> {
+    let [wanted, values] = [reference.values(at)?, ran.values(at)?];
+    if wanted.len() == values.len() {
+        return Ok([wanted, values]);
     }
-    Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") })
+    let narrow = first_channels(&values, reference.shape(at), ran.shape(at));
+    let narrow =
+        narrow.ok_or_else(|| MeasureError::Incomparable { reason: format!("output {at} has other shapes") })?;
+    Ok([wanted, Cow::Owned(narrow)])
+}
+
+/// The elements of the first channels, where shapes differ in nothing but the number of channels, on axis 1.
+fn first_channels(values: &[f32], narrow: &[usize], wide: &[usize]) -> Option<Vec<f32>> {
+    let (&[samples, few, ref inner @ ..], &[others, many, ref positions @ ..]) = (narrow, wide) else { return None };
+    if samples != others || inner != positions || few > many {
+        return None;
+    }
+    let each = inner.iter().product::<usize>();
+    let kept = values.chunks_exact((many * each).max(1)).flat_map(|sample| &sample[..few * each]);
+    Some(kept.copied().collect())
 }
 
 /// The numbers of inner values in groups, one for each stage of a model that computes some.

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `msq-onnx.version` | the version that wrote it; not where names were shortened |
+//! | `msq-onnx.widened` | how many channels layers had that have more in the file, by `widen-channels` |
 //! | `msq-onnx.plan` | the bit plan of the run, as JSON: the entry of most layers as `default`, the others by name |
 //!
 //! Layers have their names in the float model, even if the file has other names. Where names were shortened, the plan is
