@@ -12,6 +12,7 @@ use crate::measure::evaluate;
 use crate::measure::inspect::Located;
 use crate::measure::metrics::OutputMetrics;
 use crate::measure::pairs::{both_canonical, name_value, paired};
+use crate::prepare::FixedInput;
 use crate::runtime::Runtime;
 use crate::scheme::options::MeasureOptions;
 use msq_passes::analysis::LayerOp;
@@ -39,6 +40,14 @@ pub struct SideBySide {
     pub layers: Vec<LayerPair>,
     /// The layer that adds most of the error; null if there is no error.
     pub starts: Option<Start>,
+    /// Inputs that are fixed in both models: because the caller wants it, or because one was quantized so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub fixed_inputs: Vec<FixedInput>,
+    /// Outputs that are text, which is neither computed nor compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub text_outputs: Vec<String>,
 }
 
 /// One of the two models.
@@ -123,6 +132,8 @@ pub fn compare(
         outputs: found.outputs,
         starts: start(&reference_order(&first.graph, &pairs), &pairs, &measured),
         layers: pairs.iter().zip(&measured).map(|(&pair, sqnr)| row(pair, *sqnr)).collect(),
+        fixed_inputs: Vec::new(),
+        text_outputs: found.text_outputs,
     })
 }
 

@@ -4,8 +4,9 @@ use super::MeasureError;
 use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
 use crate::data::{DataError, Dataset};
 use crate::execute::masks::{Kept, Masks};
+use crate::execute::segment;
 use crate::scheme::output_kind::{OutputChoice, OutputKind};
-use msq_passes::ir::{DataType, Model};
+use msq_passes::ir::{DataType, Model, ValueId};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// The outputs of a float model; positions that its masks leave out are not compared. A choice for an output that it
+    /// The outputs of a float model, but for text; positions that its masks leave out are not compared. A choice for an output that it
     /// has not is an error.
     pub(crate) fn of(
         float: &Model,
@@ -105,7 +106,9 @@ impl Outputs {
             let own = graph.value(value);
             own.element_type().is_some_and(is_whole) && own.shape().is_some_and(|shape| shape.len() == 2)
         };
-        let list = graph.outputs().map(spec).collect();
+        let compared = segment::outputs(float);
+        let is_compared = |&value: &ValueId| compared.iter().any(|name| name == graph.value(value).name());
+        let list = graph.outputs().filter(is_compared).map(spec).collect();
         Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks: Arc::new(masks) })
     }
 

@@ -36,12 +36,14 @@ use crate::data::Dataset;
 use crate::error::Error;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::Masks;
+use crate::execute::segment::text_outputs;
 use crate::execute::stages::Limit;
 use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
+use crate::prepare::{FixedInput, PrepareError, admit, equalize, fuse_functions, prepare};
+use crate::report::numbers::text_note;
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -54,7 +56,7 @@ use crate::solve::{Solver, SolverRow, solver};
 use cross_validation::Folds;
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
-use msq_passes::ir::{DataType, Model, save_model};
+use msq_passes::ir::{DataType, FileSet, Model, save_model};
 use opset::{raise_opset, raise_quantized};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -80,6 +82,11 @@ impl Quantized {
     /// Writes the model, in one step when it is complete; returns the bytes written, external data included.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64, Error> {
         Ok(save_model(&self.model, path.as_ref())?)
+    }
+
+    /// Adds the model to files that are written together; returns its bytes, external data included.
+    pub fn add_to(&self, files: &mut FileSet, path: impl AsRef<Path>) -> Result<u64, Error> {
+        Ok(files.add_model(&self.model, path.as_ref())?)
     }
 }
 
@@ -186,7 +193,8 @@ impl Prepared {
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         let half = is_half(model);
-        let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
+        let mut notes = fixed(&options.prepare.fix_input);
+        notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
         if metadata::is_own_result(model) {
             return Err(PrepareError::OwnResult.into());
         }
@@ -254,6 +262,7 @@ impl Prepared {
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
         let plan = scheme.carried_out(float);
         metadata::write(&mut model, &plan, nodes.as_deref());
+        metadata::write_fixed_inputs(&mut model, &options.prepare.fix_input);
         let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
@@ -278,10 +287,17 @@ impl Prepared {
             search: None,
         };
         report.notes.extend(repetition(calibration)?);
+        report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
+}
+
+/// What is said of the inputs that are constants.
+fn fixed(inputs: &[FixedInput]) -> Vec<String> {
+    let said = |fixed: &FixedInput| format!("input `{}` is fixed at {} and not fed any more", fixed.input, fixed.value);
+    inputs.iter().map(said).collect()
 }
 
 /// Whether most elements of the floats that a model stores are float16.
