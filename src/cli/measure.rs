@@ -11,7 +11,7 @@ use msq_onnx::data::InputSpec;
 use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::progress::Progress;
 use msq_onnx::report::numbers;
-use msq_onnx::report::outputs::{reading, warnings, words};
+use msq_onnx::report::outputs::{reading, text_note, warnings, words};
 use msq_onnx::runtime::Runtime;
 use msq_onnx::{Error, FixedInput, MeasureOptions, OutputChoice, contradicted, fix_alike};
 use msq_passes::ir::Model;
@@ -127,7 +127,7 @@ pub(crate) fn fixed_line(text: &mut String, fixed: &[FixedInput]) {
 
 /// A line on the outputs that are text.
 pub(crate) fn text_line(text: &mut String, outputs: &[String]) {
-    if let Some(note) = numbers::text_note(outputs) {
+    if let Some(note) = text_note(outputs) {
         line(text, "note", &note);
     }
 }

@@ -233,7 +233,10 @@ mod tests {
     #[test]
     fn text_is_neither_run_nor_compared() {
         let model = model("string[1] label, float[1,2] s, int64[1,1] c");
-        assert_eq!((outputs(&model), text_outputs(&model)), (vec!["s".to_owned(), "c".to_owned()], vec!["label".to_owned()]));
+        assert_eq!(
+            (outputs(&model), text_outputs(&model)),
+            (vec!["s".to_owned(), "c".to_owned()], vec!["label".to_owned()])
+        );
         let whole = Segment::whole(&model);
         let left: Vec<&str> = whole.model.graph.nodes().map(|(_, node)| node.op()).collect();
         assert_eq!((whole.names.len(), left), (2, vec!["Softmax", "ArgMax"]));

@@ -3,6 +3,7 @@
 use super::MeasureError;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
+use crate::execute::coverage::refused_empty;
 use crate::execute::masks::Masks;
 use crate::execute::segment::{Ran, Segment, inputs, outputs, text_outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
@@ -150,9 +151,17 @@ pub(crate) fn compare(
     let own = [reference.unwrap_or(model), model].map(|model| self::outputs(model).len());
     let judge = Judge { data, outputs: &outputs, own, save: save_outputs.is_some() || metric.is_some() };
     runtime.begin("evaluate", data.len() as u64);
-    match reference {
-        None => judge.alone(model, runtime, merge)?,
-        Some(reference) => judge.beside([reference, model], shared, runtime, merge)?,
+    let ran = match reference {
+        None => judge.alone(model, runtime, merge),
+        Some(reference) => judge.beside([reference, model], shared, runtime, merge),
+    };
+    if let Err(error) = ran {
+        return Err(match &error {
+            MeasureError::Execute(ExecuteError::Engine(_)) => {
+                refused_empty(model, data, runtime).map_or(error, Into::into)
+            }
+            _ => error,
+        });
     }
     runtime.end();
     let scores = match (&metric, reference) {

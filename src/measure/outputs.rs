@@ -44,6 +44,20 @@ impl OutputSpec {
         self.asked.as_ref().map(|reading| reading.kind)
     }
 
+    /// Whether labels can be its classes: unless the caller says that it holds something else.
+    pub(crate) fn takes_labels(&self) -> bool {
+        self.kind().is_none_or(|kind| kind == OutputKind::Scores)
+    }
+
+    /// Refuses labels of a sample that are none of so many classes.
+    pub(crate) fn check_labels(&self, sample: usize, labels: &[i64], classes: usize) -> Result<(), DataError> {
+        let is_class = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
+        match labels.iter().find(|&&label| !is_class(label)) {
+            Some(&label) => Err(DataError::ForeignLabel { sample, label, output: self.name.clone(), classes }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether a sigmoid makes it.
     pub(crate) fn is_behind_sigmoid(&self) -> bool {
         self.head == Head::Sigmoid
@@ -118,6 +132,19 @@ impl Outputs {
             return Ok(None);
         }
         Ok(self.masks.of_inputs(&data.sample(sample)?.arrays))
+    }
+
+    /// Refuses labels that are no classes of the first output, where the model says how many it has.
+    pub(crate) fn check_labels(&self, float: &Model, data: &Dataset) -> Result<(), DataError> {
+        let Some(spec) = self.list.first().filter(|spec| spec.takes_labels() && !spec.is_whole) else { return Ok(()) };
+        let shape = float.graph.find(&spec.name).and_then(|value| float.graph.value(value).shape());
+        let classes = match shape.as_deref() {
+            Some([_, Some(classes @ 2..), rest @ ..]) if rest.iter().all(|&length| length == Some(1)) => *classes,
+            _ => return Ok(()),
+        };
+        (0..data.len()).try_for_each(|at| {
+            data.labels(at).map_or(Ok(()), |labels| spec.check_labels(data.number(at).unwrap_or(at), labels, classes))
+        })
     }
 
     /// The same on other samples.

@@ -20,6 +20,7 @@ mod guard;
 mod held_out;
 mod layers;
 mod masks;
+mod notes;
 mod opset;
 mod search;
 mod smooth;
@@ -34,7 +35,7 @@ use crate::calibrate::synthetic::refuse_foreign_ids;
 use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::execute::coverage::Coverage;
+use crate::execute::coverage::{Coverage, refused_empty};
 use crate::execute::masks::Masks;
 use crate::execute::segment::text_outputs;
 use crate::execute::stages::Limit;
@@ -42,8 +43,8 @@ use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
-use crate::prepare::{FixedInput, PrepareError, admit, equalize, fuse_functions, prepare};
-use crate::report::numbers::text_note;
+use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
+use crate::report::outputs::text_note;
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -66,8 +67,6 @@ use typical::state_typical_shapes;
 
 /// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
-/// Samples compared to see whether all are the same.
-const REPEATED: usize = 8;
 
 /// A quantized model and the report of its making.
 #[derive(Clone, Debug)]
@@ -193,7 +192,7 @@ impl Prepared {
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         let half = is_half(model);
-        let mut notes = fixed(&options.prepare.fix_input);
+        let mut notes = notes::fixed(&options.prepare.fix_input);
         notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
         if metadata::is_own_result(model) {
             return Err(PrepareError::OwnResult.into());
@@ -235,6 +234,9 @@ impl Prepared {
         let masks = Masks::chosen(&float, options.calibrate.masks);
         let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
         let validation = validation.or(held_out.as_ref());
+        if options.verify.verify > 0 {
+            [Some(&kept), validation].into_iter().flatten().try_for_each(|data| outputs.check_labels(&float, data))?;
+        }
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
@@ -286,18 +288,12 @@ impl Prepared {
             repair,
             search: None,
         };
-        report.notes.extend(repetition(calibration)?);
+        report.notes.extend(notes::repetition(calibration)?);
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
-}
-
-/// What is said of the inputs that are constants.
-fn fixed(inputs: &[FixedInput]) -> Vec<String> {
-    let said = |fixed: &FixedInput| format!("input `{}` is fixed at {} and not fed any more", fixed.input, fixed.value);
-    inputs.iter().map(said).collect()
 }
 
 /// Whether most elements of the floats that a model stores are float16.
@@ -314,18 +310,6 @@ fn is_half(model: &Model) -> bool {
         }
     }
     2 * half > all
-}
-
-/// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
-fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
-    let same = if synthetic {
-        None
-    } else if data.len() == 1 {
-        Some("")
-    } else {
-        data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
-    };
-    Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
 }
 
 /// Pool for what runs in parallel besides the engine.
@@ -452,6 +436,11 @@ fn seen_in_scheme<T>(
                 return Ok((scheme, seen));
             }
             Err(error) => {
+                let part = || scheme.coverage.part(model);
+                if let Some(refused) = error.of_engine().and_then(|_| refused_empty(&part(), calibration.data, runtime))
+                {
+                    return Err(refused.into());
+                }
                 let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));
                 coverage = less.ok_or(error)?;
             }

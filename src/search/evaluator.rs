@@ -5,7 +5,7 @@ use super::journal::Journal;
 use super::variants::Variants;
 use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
-use crate::execute::segment::{Ran, Segment};
+use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages};
 use crate::measure::comparison::Comparison;
 use crate::measure::metrics::Metrics;

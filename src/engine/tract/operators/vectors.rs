@@ -6,7 +6,7 @@
 use super::{Built, tracts_expansion};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::prelude::OutletId;
+use tract_onnx::prelude::{OutletId, SpecialOps};
 use tract_onnx::tract_core::internal::{StaticName, TVec, TractResult, TypedModel};
 use tract_onnx::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
