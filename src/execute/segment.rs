@@ -136,7 +136,9 @@ fn without_text(model: &Model) -> Model {
         let written: Vec<ValueId> = graph.node(id).outputs().iter().flatten().copied().collect();
         written.iter().any(|&value| is_text(graph, value)) && !written.iter().any(|&value| graph.is_used(value))
     };
-    while let Some(id) = graph.node_ids().rfind(|&id| is_unread(graph, id)) {
+    loop {
+        let unread = graph.node_ids().rfind(|&id| is_unread(graph, id));
+        let Some(id) = unread else { break };
         graph.remove_node(id);
     }
     own

@@ -107,7 +107,8 @@ fn shape_of(declared: Option<Vec<Option<usize>>>, values: usize) -> Result<Vec<u
         None => Err(format!("the input has the shape {}, which is too large for a constant", ShapeText::of(&shape))),
         Some(count) if values == 1 || values == count => Ok(shape),
         Some(count) => {
-            Err(format!("the input has the shape {}: give one value or {count}, not {values}", ShapeText::of(&shape)))
+            let wanted = if count == 1 { String::new() } else { format!(" or {count}") };
+            Err(format!("the input has the shape {}: give one value{wanted}, not {values}", ShapeText::of(&shape)))
         }
     }
 }
