@@ -42,11 +42,9 @@ pub struct SideBySide {
     pub starts: Option<Start>,
     /// Inputs that are fixed in both models: because the caller wants it, or because one was quantized so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
     pub fixed_inputs: Vec<FixedInput>,
     /// Outputs that are text, which is neither computed nor compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
     pub text_outputs: Vec<String>,
 }
 
@@ -115,7 +113,7 @@ pub fn compare(
             }
         }
     }
-    let request = evaluate::Request { options, shared: &names, masks: true, save_outputs: None };
+    let request = evaluate::Request { options, shared: &names, masks: true, labels: true, save_outputs: None };
     let found = evaluate::compare(&second, Some(&first), data, request, runtime)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())

@@ -54,11 +54,9 @@ pub struct Evaluation {
     pub values: Vec<ValueError>,
     /// Inputs that are fixed in both models: because the caller wants it, or because one was quantized so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
     pub fixed_inputs: Vec<FixedInput>,
     /// Outputs that are text, which is neither computed nor compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(default)]
     pub text_outputs: Vec<String>,
 }
 
@@ -81,7 +79,7 @@ pub fn evaluate(
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
-    let request = Request { options, shared: &[], masks: true, save_outputs };
+    let request = Request { options, shared: &[], masks: true, labels: true, save_outputs };
     let Some(reference) = reference else {
         return compare(model, None, data, request, runtime);
     };
@@ -112,6 +110,8 @@ pub(crate) struct Request<'a> {
     pub(crate) shared: &'a [String],
     /// Whether positions that masks leave out count nowhere.
     pub(crate) masks: bool,
+    /// Whether labels have to be classes of the model.
+    pub(crate) labels: bool,
     /// The file that the model's outputs are written to.
     pub(crate) save_outputs: Option<&'a Path>,
 }
@@ -124,7 +124,7 @@ pub(crate) fn compare(
     request: Request,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
-    let Request { options, shared, masks, save_outputs } = request;
+    let Request { options, shared, masks, labels, save_outputs } = request;
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
@@ -133,6 +133,7 @@ pub(crate) fn compare(
     let known = known.as_ref().unwrap_or(model);
     let outputs = Outputs::of(known, &options.output_kinds, Masks::chosen(known, masks), data.len())?;
     let metric = options.metric_command.as_ref().map(CustomMetric::command);
+    let outputs = outputs.scored(metric.is_some() || !labels);
     let mut total = Tally::new(&outputs, shared.len());
     let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());
     total.saved = names.map(ScoredOutputs::new);

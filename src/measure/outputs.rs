@@ -83,6 +83,8 @@ pub(crate) struct Outputs {
     pub(crate) reads_tokens: bool,
     pub(crate) samples: usize,
     masks: Arc<Masks>,
+    /// Whether labels are for a metric of the caller's own, and may be anything.
+    labels_are_free: bool,
 }
 
 impl Outputs {
@@ -123,7 +125,8 @@ impl Outputs {
         let compared = segment::outputs(float);
         let is_compared = |&value: &ValueId| compared.iter().any(|name| name == graph.value(value).name());
         let list = graph.outputs().filter(is_compared).map(spec).collect();
-        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks: Arc::new(masks) })
+        let reads_tokens = graph.runtime_inputs().any(tokens);
+        Ok(Self { list, reads_tokens, samples, masks: Arc::new(masks), labels_are_free: false })
     }
 
     /// What the masks among the inputs of a sample leave out; `None` where that is nothing.
@@ -136,7 +139,7 @@ impl Outputs {
 
     /// Refuses labels that are no classes of the first output, where the model says how many it has.
     pub(crate) fn check_labels(&self, float: &Model, data: &Dataset) -> Result<(), DataError> {
-        let Some(spec) = self.list.first().filter(|spec| spec.takes_labels() && !spec.is_whole) else { return Ok(()) };
+        let Some(spec) = self.labelled() else { return Ok(()) };
         let shape = float.graph.find(&spec.name).and_then(|value| float.graph.value(value).shape());
         let classes = match shape.as_deref() {
             Some([_, Some(classes @ 2..), rest @ ..]) if rest.iter().all(|&length| length == Some(1)) => *classes,
@@ -145,6 +148,16 @@ impl Outputs {
         (0..data.len()).try_for_each(|at| {
             data.labels(at).map_or(Ok(()), |labels| spec.check_labels(data.number(at).unwrap_or(at), labels, classes))
         })
+    }
+
+    /// The same where a metric of the caller's own may be given, which reads labels in its own way.
+    pub(crate) fn scored(self, by_metric: bool) -> Self {
+        Self { labels_are_free: by_metric, ..self }
+    }
+
+    /// The output whose classes labels have to be, if there is one.
+    pub(crate) fn labelled(&self) -> Option<&OutputSpec> {
+        self.list.first().filter(|spec| !self.labels_are_free && spec.takes_labels() && !spec.is_whole)
     }
 
     /// The same on other samples.

@@ -232,7 +232,8 @@ impl Prepared {
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
-        let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
+        let outputs =
+            Outputs::of(&float, &options.measure.output_kinds, masks, 0)?.scored(calibration.metric.is_some());
         let validation = validation.or(held_out.as_ref());
         if options.verify.verify > 0 {
             [Some(&kept), validation].into_iter().flatten().try_for_each(|data| outputs.check_labels(&float, data))?;

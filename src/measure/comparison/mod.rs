@@ -130,10 +130,10 @@ impl Comparison {
         labels: Option<&[i64]>,
         network: &[OutputArray],
     ) -> Result<(), DataError> {
-        let (Some(labels), Some(spec), [found, ..]) = (labels, self.outputs.list.first(), network) else {
+        let (Some(labels), Some(spec), [found, ..]) = (labels, self.outputs.labelled(), network) else {
             return Ok(());
         };
-        if !spec.takes_labels() || spec.is_whole || !holds_classes(*found, labels) {
+        if !holds_classes(*found, labels) {
             return Ok(());
         }
         spec.check_labels(sample, labels, found.values.len() / labels.len())
