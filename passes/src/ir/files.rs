@@ -86,7 +86,9 @@ impl FileSet {
         for (file, path) in self.complete {
             let is_new = !path.exists();
             if let Err(error) = file.persist(&path) {
-                made.iter().for_each(|path| drop(std::fs::remove_file(path)));
+                for path in made {
+                    let _ = std::fs::remove_file(path);
+                }
                 return Err(SaveError::Write { path, source: error.error });
             }
             made.extend(is_new.then_some(path));
