@@ -1,7 +1,7 @@
 //! Every ordered list of passes of the program. No other place puts passes in order.
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
-//! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
+//! infers. On the model that is written they run in the order of this file: [`fix`], [`inline`], [`admit`], [`lift`], [`fold`],
 //! [`canonicalize`], [`fuse_functions`], [`equalize`], [`raise_opset`], [`bound_masks`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
 //! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
@@ -17,7 +17,7 @@ use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FixInputs,
     FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
     HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
     NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
@@ -30,6 +30,17 @@ use crate::quantize::{
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
 use indexmap::IndexMap;
+
+/// Gives inputs the values that they have from now on, by name.
+pub fn fix<'a>(values: IndexMap<String, TensorProto>) -> Pipeline<'a> {
+    Pipeline::new("fix", "what the caller says once and for all; then data feed the inputs that are left").with_if(
+        !values.is_empty(),
+        "fix-input",
+        FixInputs { values },
+        "first: all that follows sees constants; before `fold-constants` and before `inline-branches`, which carry out what \
+         they decide",
+    )
+}
 
 /// Opens functions of the model, so that everything else sees what is in them.
 pub fn inline<'a>() -> Pipeline<'a> {
@@ -431,6 +442,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         stored: &stored,
     };
     let pipelines = [
+        fix(IndexMap::new()),
         inline(),
         admit(Freeze::Weights),
         lift(),

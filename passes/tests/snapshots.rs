@@ -8,12 +8,12 @@ use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
     BoundMasks, CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes,
-    EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine,
-    FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision, HoistConstants,
-    InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm,
-    NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations,
-    RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants,
-    SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, WidenChannels, run_pass,
+    EliminateIdentities, EqualizeChannels, ExtractSegment, FixInputs, FoldConstants, Freeze, FreezeInitializers,
+    FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision,
+    HoistConstants, InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
+    RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision,
+    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             inputs: words(fields.get("inputs").unwrap_or(&"")).into_iter().map(|name| (name, float())).collect(),
             outputs: words(fields.get("outputs").unwrap_or(&"")),
         }),
+        "fix-inputs" => Box::new(FixInputs { values: fields.iter().map(constant).collect() }),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "freeze-initializers" => Box::new(FreezeInitializers { which: freeze(fields.get("which").unwrap_or(&"")) }),
         "fuse-affine" => Box::new(FuseAffine),
@@ -238,6 +239,7 @@ passes! {
     eliminate_identities: "eliminate-identities",
     equalize_channels: "equalize-channels",
     extract_segment: "extract-segment",
+    fix_inputs: "fix-inputs",
     fold_constants: "fold-constants",
     freeze_initializers: "freeze-initializers",
     fuse_affine: "fuse-affine",

@@ -20,6 +20,7 @@ mod guard;
 mod held_out;
 mod layers;
 mod masks;
+mod notes;
 mod opset;
 mod search;
 mod smooth;
@@ -34,14 +35,16 @@ use crate::calibrate::synthetic::refuse_foreign_ids;
 use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::execute::coverage::Coverage;
+use crate::execute::coverage::{Coverage, refused_empty};
 use crate::execute::masks::Masks;
+use crate::execute::segment::text_outputs;
 use crate::execute::stages::Limit;
 use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
+use crate::report::outputs::text_note;
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::bit_plan::BitPlan;
@@ -54,7 +57,7 @@ use crate::solve::{Solver, SolverRow, solver};
 use cross_validation::Folds;
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
-use msq_passes::ir::{DataType, Model, save_model};
+use msq_passes::ir::{DataType, FileSet, Model, save_model};
 use opset::{raise_opset, raise_quantized};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -64,8 +67,6 @@ use typical::state_typical_shapes;
 
 /// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
-/// Samples compared to see whether all are the same.
-const REPEATED: usize = 8;
 
 /// A quantized model and the report of its making.
 #[derive(Clone, Debug)]
@@ -80,6 +81,11 @@ impl Quantized {
     /// Writes the model, in one step when it is complete; returns the bytes written, external data included.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64, Error> {
         Ok(save_model(&self.model, path.as_ref())?)
+    }
+
+    /// Adds the model to files that are written together; returns its bytes, external data included.
+    pub fn add_to(&self, files: &mut FileSet, path: impl AsRef<Path>) -> Result<u64, Error> {
+        Ok(files.add_model(&self.model, path.as_ref())?)
     }
 }
 
@@ -186,7 +192,8 @@ impl Prepared {
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         let half = is_half(model);
-        let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
+        let mut notes = notes::fixed(&options.prepare.fix_input);
+        notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
         if metadata::is_own_result(model) {
             return Err(PrepareError::OwnResult.into());
         }
@@ -225,8 +232,12 @@ impl Prepared {
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
-        let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
+        let outputs =
+            Outputs::of(&float, &options.measure.output_kinds, masks, 0)?.scored(calibration.metric.is_some());
         let validation = validation.or(held_out.as_ref());
+        if options.verify.verify > 0 {
+            [Some(&kept), validation].into_iter().flatten().try_for_each(|data| outputs.check_labels(&float, data))?;
+        }
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
@@ -256,6 +267,7 @@ impl Prepared {
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
         let plan = scheme.carried_out(float);
         metadata::write(&mut model, &plan, nodes.as_deref());
+        metadata::write_fixed_inputs(&mut model, &options.prepare.fix_input);
         let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
@@ -279,7 +291,8 @@ impl Prepared {
             repair,
             search: None,
         };
-        report.notes.extend(repetition(calibration)?);
+        report.notes.extend(notes::repetition(calibration)?);
+        report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
@@ -300,18 +313,6 @@ fn is_half(model: &Model) -> bool {
         }
     }
     2 * half > all
-}
-
-/// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
-fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
-    let same = if synthetic {
-        None
-    } else if data.len() == 1 {
-        Some("")
-    } else {
-        data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
-    };
-    Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
 }
 
 /// Pool for what runs in parallel besides the engine.
@@ -438,6 +439,11 @@ fn seen_in_scheme<T>(
                 return Ok((scheme, seen));
             }
             Err(error) => {
+                let part = || scheme.coverage.part(model);
+                if let Some(refused) = error.of_engine().and_then(|_| refused_empty(&part(), calibration.data, runtime))
+                {
+                    return Err(refused.into());
+                }
                 let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));
                 coverage = less.ok_or(error)?;
             }

@@ -19,6 +19,7 @@
 //! | [`pad`] | `Pad` | negative pads, wrapping, booleans, values of rank 1 |
 //! | [`index`] | `OneHot`, `GatherND`, `ScatterND` | indices out of range or negative |
 //! | [`roi_align`] | `RoiAlign` | not known |
+//! | [`vectors`] | `MatMul` | no product of two vectors |
 //! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
 mod deconvolution;
@@ -37,6 +38,7 @@ mod roi_align;
 #[cfg(test)]
 mod testing;
 mod through;
+mod vectors;
 
 use std::fmt::Debug;
 use std::sync::LazyLock;
@@ -59,7 +61,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 
 /// The operators that are put in the place of tract's.
-const OPERATORS: [(&str, Builder); 32] = [
+const OPERATORS: [(&str, Builder); 33] = [
     ("AveragePool", pool::build),
     ("BitShift", function::bit_shift),
     ("BitwiseAnd", through::build),
@@ -76,6 +78,7 @@ const OPERATORS: [(&str, Builder); 32] = [
     ("GlobalLpPool", norm::build),
     ("GridSample", grid_sample::build),
     ("LSTM", recurrent::build),
+    ("MatMul", vectors::build),
     ("MaxPool", pool::build),
     ("Mod", through::build),
     ("OneHot", index::one_hot),
