@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 use msq_passes::analysis::quantized::QuantizedGraph;
 use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::Model;
+use msq_passes::lint::predict_float_on;
 use msq_passes::{Choice, Packing};
 
 /// Layers that a note names.
@@ -71,6 +72,7 @@ fn computed_reports(model: &Model) -> Vec<LayerReport> {
             macs: None,
             weight_bits: None,
             activation_bits: None,
+            stays_float: None,
             bytes: 4 * weights,
             weight_sqnr: None,
             output_sqnr: None,
@@ -80,6 +82,22 @@ fn computed_reports(model: &Model) -> Vec<LayerReport> {
         })
     };
     graph.nodes().filter_map(report).collect()
+}
+
+/// Marks the layers of a QDQ graph that the target's runtime computes in float all the same, by the judgement of the linter,
+/// and lists them. Integers of 16 bits are what a target has kernels for or not, which notes say.
+pub(super) fn mark_float(reports: &mut [LayerReport], model: &Model, scheme: &Scheme) -> Vec<Kept> {
+    if scheme.output.format != Format::Qdq {
+        return Vec::new();
+    }
+    let found = predict_float_on(model, &scheme.target);
+    let mut kept = Vec::new();
+    for report in reports.iter_mut().filter(|report| report.activation_bits.is_some_and(|bits| bits <= 8)) {
+        let Some(float) = found.iter().find(|float| float.node == report.name) else { continue };
+        report.stays_float = Some(float.reason.clone());
+        kept.push(Kept { node: report.name.clone(), op: float.op.clone(), reason: float.reason.clone() });
+    }
+    kept
 }
 
 /// What stays float: not the layers that quantize their input at run time, around which no quantizers are placed.
@@ -148,6 +166,7 @@ fn float_report(model: &Model, layer: &Layer) -> LayerReport {
         macs: layer.macs_per_sample(&model.graph),
         weight_bits: None,
         activation_bits: None,
+        stays_float: None,
         bytes: 4 * layer.weights(),
         weight_sqnr: None,
         output_sqnr: None,
