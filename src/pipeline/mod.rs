@@ -295,6 +295,7 @@ impl Prepared {
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
+        report.notes.extend(notes::chosen(&report));
         Ok(Quantized { model, report })
     }
 }

@@ -3,6 +3,7 @@
 use super::Calibration;
 use crate::error::Error;
 use crate::prepare::FixedInput;
+use crate::report::Report;
 
 /// Samples compared to see whether all are the same.
 const REPEATED: usize = 8;
@@ -23,4 +24,18 @@ pub(super) fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Re
 pub(super) fn fixed(inputs: &[FixedInput]) -> Vec<String> {
     let said = |fixed: &FixedInput| format!("input `{}` is fixed at {} and not fed any more", fixed.input, fixed.value);
     inputs.iter().map(said).collect()
+}
+
+/// Samples from which on a plan that was chosen by them is about as good on others.
+const ENOUGH: usize = 64;
+
+/// What is to be said of a plan that few samples chose. The best of many on some samples is less good on others.
+pub(super) fn chosen(report: &Report) -> Option<String> {
+    let samples = report.quality.as_ref()?.samples;
+    (report.is_chosen() && samples < ENOUGH).then(|| {
+        format!(
+            "the plan was chosen by the {samples} samples that its quality is stated on: on others it loses more, perhaps \
+             several times as much; more calibration data help"
+        )
+    })
 }
