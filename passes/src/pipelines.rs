@@ -274,7 +274,7 @@ pub struct Finish {
     pub form: Form,
     /// Whether biases of convolutions become sums where shapes are open and read.
     pub splits_biases: bool,
-    /// Depthwise layers that get more channels.
+    /// Convolutions that get more channels.
     pub widened: WidenChannels,
     /// Recurrent layers that quantize what they read at run time.
     pub recurrent: FuseLstm,

@@ -33,6 +33,17 @@ fn depthwise_convolutions_of_whole_vectors_pay_sooner() {
     assert_eq!(placed(&block(40, false)), (true, Some(48)));
 }
 
+/// A convolution that writes 16 channels or more does not gather what it reads.
+#[test]
+fn convolutions_of_few_channels_get_as_many_as_a_faster_kernel_takes() {
+    let wide = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,16,160,160] x) => (float[1,16,160,160] y)
+        <float[8,16,3,3] v = {}, float[16,8,3,3] w = {}, float[1,8,160,160] p, float[1,8,160,160] q> {
+          [middle] p = Conv <pads = [1, 1, 1, 1]> (x, v)  q = Relu (p)  y = Conv <pads = [1, 1, 1, 1]> (q, w) }";
+    assert_eq!(placed(&import(text::parse(wide).unwrap()).unwrap()), (true, Some(16)));
+    let flat = wide.replace("160,160", "10,10").replace("3,3", "1,1").replace("[1, 1, 1, 1]", "[0, 0, 0, 0]");
+    assert_eq!(placed(&import(text::parse(&flat).unwrap()).unwrap()).1, None);
+}
+
 /// An output of the graph has the channels that it has.
 #[test]
 fn depthwise_convolutions_at_an_output_stay_in_float() {

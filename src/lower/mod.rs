@@ -116,7 +116,7 @@ pub(crate) fn finish(
     Ok((Shortened { values, nodes }, halved))
 }
 
-/// The channels of depthwise layers that the target is faster with more of, by name.
+/// The output channels of convolutions that the target is faster with more of, by name.
 fn widened(float: &Model, scheme: &Scheme) -> WidenChannels {
     let label = |node: NodeId| float.graph.node(node).label(&float.graph).to_owned();
     let layers = scheme.placement.widened.iter();

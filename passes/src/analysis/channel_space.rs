@@ -54,19 +54,21 @@ enum End {
 }
 
 impl ChannelSpace {
-    /// The values around a depthwise convolution, or why they have other ends than convolutions. `weight_shape` gives the
+    /// The values that share the output channels of a convolution, which is depthwise or over all channels, or why they have
+    /// other ends than convolutions. `weight_shape` gives the
     /// shape of a convolution's weight.
     pub fn around(
         graph: &Graph,
-        depthwise: NodeId,
+        convolution: NodeId,
         weight_shape: impl Fn(NodeId) -> Option<Vec<usize>>,
     ) -> Result<Self, String> {
-        let node = graph.node(depthwise);
-        let channels = usize::try_from(node.int_or("group", 1)).unwrap_or_default();
+        let node = graph.node(convolution);
+        let outputs = weight_shape(convolution).and_then(|shape| shape.first().copied());
+        let channels = outputs.ok_or_else(|| unknown(graph, node))?;
         let none = || (IndexSet::new(), IndexSet::new(), IndexSet::new());
         let (writers, readers, inner) = none();
         let space = Self { channels, values: IndexSet::new(), writers, readers, depthwise: inner };
-        let start = node.input(0).ok_or("it reads nothing")?;
+        let start = node.output(0).ok_or("nothing reads it")?;
         let mut walk = Walk { graph, weight_shape, space, next: vec![start] };
         while let Some(value) = walk.next.pop() {
             if !walk.space.values.insert(value) {
@@ -99,6 +101,10 @@ impl ChannelSpace {
         }
         added
     }
+}
+
+fn unknown(graph: &Graph, convolution: &Node) -> String {
+    format!("the shape of the weight of `{}` is unknown", convolution.label(graph))
 }
 
 struct Walk<'a, S> {
@@ -136,11 +142,8 @@ impl<S: Fn(NodeId) -> Option<Vec<usize>>> Walk<'_, S> {
 
     fn convolution(&mut self, id: NodeId, node: &Node, end: End) -> Result<(), String> {
         let channels = self.space.channels;
-        let shape = (self.weight_shape)(id);
-        let unknown = || format!("the shape of the weight of `{}` is unknown", node.label(self.graph));
-        let [outputs, inputs, ..] = shape.ok_or_else(unknown)?[..] else {
-            return Err(self.mixes(id));
-        };
+        let shape = (self.weight_shape)(id).ok_or_else(|| unknown(self.graph, node))?;
+        let [outputs, inputs, ..] = shape[..] else { return Err(self.mixes(id)) };
         let groups = node.int_or("group", 1);
         let depthwise = usize::try_from(groups) == Ok(channels) && outputs == channels && inputs == 1;
         match end {

@@ -1,4 +1,4 @@
-//! Pass `widen-channels`: depthwise convolutions get channels of zeros, up to a number that the target has a fast kernel for.
+//! Pass `widen-channels`: convolutions get channels of zeros, up to a number that the target has a fast kernel for.
 //!
 //! ```text
 //! y = Conv<group = 72>(x, W, b)  →  y = Conv<group = 80>(x, [W; 0], [b; 0])
@@ -7,7 +7,8 @@
 //! and what writes and reads these channels gets weights of 0 for them, through everything between that works on each
 //! channel alone ([`ChannelSpace`]). onnxruntime computes depthwise convolutions on integers 16 channels at a time where
 //! their number is a multiple of 16, and in a loop that takes two to three times as long where it is not: 72, 88, 120, 184
-//! and 200 channels in MobileNetV3. Placement chooses the layers, by prices.
+//! and 200 channels in MobileNetV3. Convolutions over all channels it computes without gathering what they read where they
+//! write 16 channels or more. Placement chooses the layers, by prices.
 //!
 //! Every other value keeps its integers. Weights that are computed, from packed words or codes, get a `Pad` behind them,
 //! which the target folds as it does the steps before.
@@ -22,7 +23,7 @@ use crate::pass::{Outcome, Pass, PassError};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
 
-/// Gives depthwise convolutions on integers more channels.
+/// Gives convolutions on integers more channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WidenChannels {
     /// The channels that the file is to have, by the name of the layer.
@@ -49,27 +50,21 @@ impl Pass for WidenChannels {
     }
 
     fn about(&self) -> &'static str {
-        "depthwise convolutions get channels of zeros, up to a number that a fast kernel takes"
+        "convolutions get channels of zeros, up to a number that a fast kernel takes"
     }
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
-        let (mut outcome, mut record) = (Outcome::default(), String::new());
+        let (mut outcome, mut record) = (Outcome::default(), Vec::new());
         for (name, &channels) in &self.layers {
             let is_layer = |(_, node): &(NodeId, &Node)| node.is("Conv") && node.label(&model.graph) == name;
             let Some(id) = model.graph.nodes().find(is_layer).map(|(id, _)| id) else { continue };
-            if usize::try_from(model.graph.node(id).int_or("group", 1)) == Ok(channels) {
-                // Around another layer.
-                continue;
-            }
             match self.plan(model, id, channels) {
+                // Done around another layer.
+                Ok((space, _)) if space.channels == channels => {}
                 Ok((space, edits)) => {
-                    for &node in space.writers.iter().chain(&space.depthwise) {
-                        record.extend([&format!(
-                            "{} {}\n",
-                            space.channels,
-                            model.graph.node(node).label(&model.graph)
-                        )[..]]);
-                    }
+                    let writers = space.writers.iter().chain(&space.depthwise);
+                    let names = writers.map(|&node| model.graph.node(node).label(&model.graph));
+                    record.extend(names.map(|name| format!("{} {name}", space.channels)));
                     edits.into_iter().for_each(|edit| edit.apply(&mut model.graph));
                     let group = AttributeProto::int("group", i64::try_from(channels).unwrap_or_default());
                     space.depthwise.iter().for_each(|&node| model.graph.set_attribute(node, group.clone()));
@@ -81,7 +76,7 @@ impl Pass for WidenChannels {
         }
         model.graph.sort()?;
         if self.records && !record.is_empty() {
-            model.set_metadata(RECORD, record.trim_end());
+            model.set_metadata(RECORD, &record.join("\n"));
         }
         Ok(outcome)
     }

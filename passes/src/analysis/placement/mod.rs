@@ -96,7 +96,7 @@ pub struct Placement {
     pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
-    /// Depthwise layers that are faster with more channels, and how many they get in the file (pass `widen-channels`).
+    /// Convolutions that are faster with more output channels, and how many they get in the file (pass `widen-channels`).
     pub widened: IndexMap<NodeId, usize>,
 }
 

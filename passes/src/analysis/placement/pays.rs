@@ -8,7 +8,7 @@
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.1 times the sum of its f.
 //!
-//! Depthwise layers that the file gives more channels (`widths`) have the price of those.
+//! Convolutions that the file gives more channels (`widths`) have the price of those.
 //!
 //! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise.
 //! Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
@@ -72,7 +72,7 @@ impl<'a> Account<'a> {
         if alone.is_empty() { self.slow_regions() } else { alone }
     }
 
-    /// The channels that depthwise layers get.
+    /// The output channels that convolutions get.
     pub(super) fn into_widened(self) -> IndexMap<NodeId, usize> {
         self.widths.layers
     }
