@@ -103,7 +103,8 @@ fn an_array_for_a_fixed_input_is_not_used() {
     let rates = |value: i64| Npy::new("<i8", &[40], &value.to_le_bytes().repeat(40));
     let run = |value: i64| {
         write_npz(&network.data, &[("x", Npy::ramp(&[40, 16])), ("rate", rates(value))]);
-        let (out, run) = network.run("--fix-input rate=8000 --placement all");
+        let flags = format!("--fix-input rate=8000 --placement all --calib {}", network.data.display());
+        let (out, run) = network.run(&flags);
         let run = run.ok();
         (std::fs::read(out).unwrap(), run.stderr)
     };

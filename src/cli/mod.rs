@@ -164,9 +164,7 @@ Usage: msq-onnx <MODEL> -o <OUTPUT> [--calib <DATA>] [OPTIONS]
        msq-onnx <COMMAND>
 
 Commands:
-{subcommands}
-
-{after-help}
+{subcommands}{after-help}
 
 `msq-onnx --help` lists all options.
 ";

@@ -32,7 +32,11 @@ fn wrong_flags() {
     usage(args![model, "-o", output, "-q", "-v"], &["--quiet"]);
     usage(args![model], &["--output"]);
     usage(args!["-o", output], &["MODEL"]);
-    usage(args![], &["MODEL", "inspect", "completions", "msq-onnx model.onnx -o small.onnx"]);
+    let bare = msq(args![]);
+    assert_eq!(bare.code, Some(2));
+    for part in ["MODEL", "\n  inspect ", "\n  completions ", "msq-onnx model.onnx -o small.onnx"] {
+        assert!(bare.stderr.contains(part), "no {part:?} in: {}", bare.stderr);
+    }
     usage(args!["inspect"], &["MODEL"]);
     usage(args!["evaluate", model, "--no-such-flag"], &["--no-such-flag"]);
     assert_eq!(scratch.outputs(), Vec::<String>::new());

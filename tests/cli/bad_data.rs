@@ -135,8 +135,8 @@ fn pipes_among_the_data() {
         let pipe = scratch.path(folder).join(name);
         std::fs::create_dir(scratch.path(folder)).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        refused_data(&scratch, &scratch.path(folder), &[name, "is not a file"]);
-        refused_data(&scratch, &pipe, &[name, "is not a file"]);
+        refused_data(&scratch, &scratch.path(folder), &[name, "is a pipe or a device"]);
+        refused_data(&scratch, &pipe, &[name, "is a pipe or a device"]);
     }
 }
 
@@ -217,7 +217,7 @@ fn samples_without_rows() {
     };
     let runs = model("runs.onnx", "N", "t = MatMul (x, w)  y = Relu (t)");
     let run = msq(args![runs, "-o", scratch.path("runs-int8.onnx"), "--calib", folder, "--placement", "all"]).ok();
-    assert!(run.stdout.contains("1 of 1 layers int8"), "{}", run.stdout);
+    assert!(run.stdout.contains("1 of 1 layer int8"), "{}", run.stdout);
     let report = msq(args!["evaluate", runs, "--reference", runs, "--calib", folder, "--json"]).ok().json();
     assert_eq!((&report["samples"], &report["lost"]), (&3.into(), &0.0.into()));
     let picks = model("picks.onnx", "1", "f = Gather (x, first)  y = MatMul (f, w)");

@@ -97,11 +97,13 @@ fn manual_pages_are_printed_or_written() {
     let names = [
         "-calibrate",
         "-compare",
+        "-completions",
         "-config",
         "-evaluate",
         "-export-encodings",
         "-inspect",
         "-lint",
+        "-man",
         "-print",
         "-schema",
         "-search",

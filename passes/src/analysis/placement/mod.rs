@@ -110,11 +110,11 @@ impl Placement {
         loop {
             let draft = Draft::new(model, profile, reasons.clone()).drawn();
             let Some(prices) = profile.prices else { return draft.finish() };
-            let account = Account::new(model, &draft, prices);
+            let widths = Account::new(model, &draft, prices, HashMap::new()).find_widths();
+            let account = Account::new(model, &draft, prices, widths.more);
             let slower = if profile.leaves_slow { account.slower() } else { Vec::new() };
             if slower.is_empty() {
-                let widened = account.into_widened();
-                return Self { widened, ..draft.finish() };
+                return Self { widened: widths.layers, ..draft.finish() };
             }
             reasons.extend(slower);
         }

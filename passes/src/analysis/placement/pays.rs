@@ -16,7 +16,6 @@
 
 use super::Role;
 use super::draft::Draft;
-use super::widths::Widths;
 use crate::analysis::Layer;
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::target::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
@@ -38,8 +37,8 @@ pub(super) struct Account<'a> {
     model: &'a Model,
     pub(super) graph: &'a Graph,
     pub(super) prices: &'a Prices,
-    /// Channels that layers on integers get.
-    widths: Widths,
+    /// So many more output and input channels that convolutions on integers get.
+    more: HashMap<NodeId, [usize; 2]>,
 }
 
 /// What a node costs, in nanoseconds.
@@ -61,20 +60,20 @@ struct Followed {
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn new(model: &'a Model, draft: &'a Draft<'a>, prices: &'a Prices) -> Self {
-        let account = Self { draft, model, graph: &model.graph, prices, widths: Widths::default() };
-        Self { widths: account.find_widths(), ..account }
+    /// With so many more output and input channels of convolutions on integers.
+    pub(super) fn new(
+        model: &'a Model,
+        draft: &'a Draft<'a>,
+        prices: &'a Prices,
+        more: HashMap<NodeId, [usize; 2]>,
+    ) -> Self {
+        Self { draft, model, graph: &model.graph, prices, more }
     }
 
     /// Layers to leave in float, with the reason.
     pub(super) fn slower(&self) -> Vec<(NodeId, String)> {
         let alone = self.slow_layers();
         if alone.is_empty() { self.slow_regions() } else { alone }
-    }
-
-    /// The output channels that convolutions get.
-    pub(super) fn into_widened(self) -> IndexMap<NodeId, usize> {
-        self.widths.layers
     }
 
     fn slow_layers(&self) -> Vec<(NodeId, String)> {
@@ -242,7 +241,7 @@ impl<'a> Account<'a> {
         let Prices { float_convolution, float_product, integer_product, .. } = self.prices;
         let cost = if layer.op.is_convolution() {
             let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
-            let integer = self.integer_convolution(layer, self.widths.of(layer.node))?;
+            let integer = self.integer_convolution(layer, self.more.get(&layer.node).copied().unwrap_or_default())?;
             Cost { float: shape.price(float_convolution), integer }
         } else {
             let weights = layer.weights() as f64;

@@ -16,17 +16,12 @@ const LEAST_TIME: f64 = 2_000.0;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Widths {
     /// So many more output and input channels, by convolution.
-    more: HashMap<NodeId, [usize; 2]>,
+    pub(super) more: HashMap<NodeId, [usize; 2]>,
     /// The output channels of layers.
     pub(super) layers: IndexMap<NodeId, usize>,
 }
 
 impl Widths {
-    /// So many more output and input channels.
-    pub(super) fn of(&self, node: NodeId) -> [usize; 2] {
-        self.more.get(&node).copied().unwrap_or_default()
-    }
-
     /// Adds the channels of a space, which were found around a layer.
     fn add(&mut self, around: NodeId, space: &ChannelSpace, more: usize) {
         for (node, added) in space.convolutions(more) {
