@@ -205,7 +205,10 @@ impl Widening<'_> {
         }
         let zero = decoding.input(2).map_or(Ok(0), |zero| self.only(zero))?;
         let integers = decoding.input(0).ok_or("an operand is missing")?;
-        if self.quantized.constant(integers).is_some() {
+        if let Some(stored) = self.quantized.constant(integers) {
+            if is_binary(&stored, zero) {
+                return Err("its grid has no 0".to_owned());
+            }
             edits.push(self.longer(decoder, 0, more, zero)?);
             return Ok(());
         }
@@ -249,6 +252,16 @@ impl Widening<'_> {
         } else {
             Err("its zero points differ".to_owned())
         }
+    }
+}
+
+/// Whether integers are of two values, neither of them the zero point, as those of binary weights.
+fn is_binary(integers: &TensorProto, zero: i64) -> bool {
+    let elements = integers.to_i64().unwrap_or_default();
+    let is_of = |a: i64, b: i64| elements.iter().all(|&element| element == a || element == b);
+    match (elements.iter().min(), elements.iter().max()) {
+        (Some(&least), Some(&most)) => least < most && least != zero && most != zero && is_of(least, most),
+        _ => false,
     }
 }
 
