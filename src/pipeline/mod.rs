@@ -6,6 +6,7 @@
 //! | place | the model, options | a [`Scheme`]: every choice resolved, layer by layer |
 //! | bound masks | samples | where a target runs integers alone, scores whose masks a quantizer can hold |
 //! | smooth | a scheme, samples | the same function, channels of what products read divided where that loses less |
+//! | split | a scheme, samples | channels that quantizers may clip, with ranges for all others |
 //! | calibrate | the scheme, samples | parameters of every quantizer, statistics of every layer's input |
 //! | search | the scheme's room for choice, a target | a bit plan that keeps to the target |
 //! | solve | weights, statistics | integers, scales and a bias for every layer |
@@ -21,6 +22,7 @@ mod held_out;
 mod layers;
 mod masks;
 mod opset;
+mod outliers;
 mod search;
 mod smooth;
 mod typical;
@@ -223,6 +225,7 @@ impl Prepared {
         let calibration = Calibration { data: &kept, ..calibration };
         pool.install(|| masks::bound_masks(&mut model, calibration, options, runtime))?;
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
+        let options = &pool.install(|| outliers::split(&model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
         let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
@@ -279,6 +282,7 @@ impl Prepared {
         };
         report.notes.extend(repetition(calibration)?);
         report.notes.extend(smooth::note(smoothed));
+        report.notes.extend(outliers::note(options));
         report.notes.extend(layers::growth(&report));
         Ok(Quantized { model, report })
     }
