@@ -1,5 +1,5 @@
 //! Channels of what products read whose values a quantizer had better clip, the products reading in float what is missing:
-//! the channels and the range that pass `split-outliers` is made for (Dettmers et al., *LLM.int8()*, arXiv 2208.07339,
+//! the channels and the range that pass `split-outliers` is made for (Dettmers et al., *`LLM.int8()`*, arXiv 2208.07339,
 //! section 3, with channels and ranges found on samples).
 //!
 //! For k = 1, 2, 4 … the k channels O that reach furthest are left out of the range, which all others fit. The error in the

@@ -283,7 +283,9 @@ impl Scheme {
 
     /// The parameters given for a value that has its own.
     pub(crate) fn given_quantizer(&self, model: &Model, value: ValueId, grid: GridSpec) -> Option<ActivationQuantizer> {
-        let outliers = || Some(self.outliers.get(model.graph.value(value).name())?.quantizer(grid));
+        // The pass that gives products the rest of these channels knows 8 bits alone.
+        let split = self.outliers.get(model.graph.value(value).name()).filter(|_| grid.bits() == 8);
+        let outliers = || Some(split?.quantizer(grid));
         self.encodings.quantizer(model, &self.placement, value, grid).or_else(outliers)
     }
 

@@ -5,13 +5,13 @@
 //! y = DQ(Q(x))·W   becomes   y = DQ(Q(x))·W + r·W_O,   r = x_O − clip(x_O, a, b)
 //! ```
 //!
-//! O are a few channels of x, its last axis, W_O the rows of W that multiply them, and a and b the ends of what Q
-//! represents: Q saturates, so that DQ(Q(x_O)) ≈ clip(x_O, a, b), and r is what is missing. The range of Q may then leave out
+//! O are a few channels of x, its last axis, `W_O` the rows of W that multiply them, and a and b the ends of what Q
+//! represents: Q saturates, so that `DQ(Q(x_O))` ≈ `clip(x_O, a, b)`, and r is what is missing. The range of Q may then leave out
 //! channels that are ten and more times larger than the others, and spends its integers on the others. This is the
-//! decomposition of Dettmers et al. (*LLM.int8()*, arXiv 2208.07339, section 3), with the difference that the integer product
+//! decomposition of Dettmers et al. (*`LLM.int8()`*, arXiv 2208.07339, section 3), with the difference that the integer product
 //! goes on reading all channels: nothing is taken out of x or W, and for values in the range r is 0.
 //!
-//! W_O has the values that the integers of W stand for. Which channels and ranges lose least is found by whoever has seen
+//! `W_O` has the values that the integers of W stand for. Which channels and ranges lose least is found by whoever has seen
 //! the activations; the pass has the channels in its field and reads the range off the quantizer.
 //!
 //! Declined, for all readers of an activation together: a quantizer that other nodes than products read, products whose
