@@ -40,8 +40,7 @@ const SHARE: usize = 8;
 /// Channels are split where they leave at most this share of the error.
 const GAIN: f64 = 0.5;
 /// The share of the variance of a product's output that has to be gained for a small product, and per channel of it.
-/// With 5e-4, MiniLM and an encoder of Whisper lose half to nine tenths less and take 0 to 2 % longer; with 1e-4 there is
-/// little more to gain, at 5 to 12 %.
+/// At a fifth of it the encoders in docs/transformers.md gain little more, and take 3 to 13 % longer.
 const PRICE: f64 = 5e-4;
 const PRICE_PER_CHANNEL: f64 = 0.05 * PRICE;
 /// Shares of an end of the range that are tried where nothing is split.
