@@ -33,6 +33,7 @@ mod node_tests;
 mod numerics;
 mod openvino;
 mod operators;
+mod outliers;
 mod own_solver;
 mod packing;
 mod patterns;

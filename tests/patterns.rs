@@ -113,17 +113,18 @@ fn few_bits_and_operators_on_integers_get_channels_too() {
     models::fill(&mut proto);
     let float = models::write(&scratch.path("float.onnx"), &proto);
     let data = write_data(&scratch, &float);
-    let fixed = args!["--placement", "all", "--no-repair", "-q"];
-    for flags in [&args!["--weight-bits", "4"][..], &args!["--weight-bits", "3", "--format", "qlinear"][..]] {
-        let (output, ours) = (scratch.out("out.onnx"), scratch.path("ours.npz"));
-        msq(&[&args![float, "-o", output, "--calib", data][..], flags, &fixed[..]].concat()).ok();
+    let (qdq, qlinear, ours) = (scratch.out("qdq.onnx"), scratch.out("qlinear.onnx"), scratch.path("ours.npz"));
+    let fixed = args!["--calib", data, "--weight-bits", "4", "--placement", "all", "--no-repair", "-q"];
+    for (output, format) in [(&qdq, "qdq"), (&qlinear, "qlinear")] {
+        msq(&[&args![float, "-o", output, "--format", format][..], &fixed[..]].concat()).ok();
         let printed = msq(args!["print", output]).ok().stdout;
         assert!(printed.contains("group = 48") && printed.contains("Pad ("), "{printed}");
-        msq(args!["evaluate", output, "--calib", data, "--save-outputs", ours, "-q"]).ok();
-        if python().is_some() {
-            runs_alike(&scratch, &output, &data, &ours);
-        }
-        std::fs::remove_file(&output).unwrap();
+    }
+    // The engine does not know operators of onnxruntime, of which the second file has some.
+    msq(args!["evaluate", qdq, "--calib", data, "--save-outputs", ours, "-q"]).ok();
+    if python().is_some() {
+        runs_alike(&scratch, &qdq, &data, &ours);
+        runs_alike(&scratch, &qlinear, &data, &ours);
     }
 }
 

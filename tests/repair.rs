@@ -270,12 +270,16 @@ fn a_model_whose_only_layer_loses_much_is_written() {
         list(&|unit| unit),
         list(&|unit| unit.recip())
     );
-    let quantized = run(&model(&text), |options| options.calibrate.smooth = false);
+    let quantized = run(&model(&text), |options| {
+        options.calibrate.smooth = false;
+        options.calibrate.outliers = false;
+    });
     let quality = quantized.report.quality.as_ref().unwrap();
     assert!(quality.lost > 0.01, "{}", quality.lost);
     let search = SearchOptions { samples: 8, ..SearchOptions::new(Target::MaxDrop(0.0001)) };
     let mut options = Options::default();
     options.calibrate.smooth = false;
+    options.calibrate.outliers = false;
     let model = model(&text);
     let quantizer = Quantizer::new(model.clone()).calibration(data(&model, 64)).options(options);
     assert!(!quantizer.search_options(search).run().unwrap().report.search.unwrap().reached);

@@ -65,6 +65,7 @@ fn quantized(smooth: bool, threads: usize) -> Quantized {
     let mut options = Options::default();
     options.scheme.placement = PlacementMode::All;
     options.calibrate.smooth = smooth;
+    options.calibrate.outliers = false;
     Quantizer::new(block()).calibration(data()).options(options).threads(threads).run().unwrap()
 }
 

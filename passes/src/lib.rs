@@ -37,7 +37,8 @@ pub use prepare::{
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,
-    QuantizedLayer, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate, WINDOWS,
+    QuantizedLayer, SplitOutliers, StoreBlocks, StoreConstants, StoreWeights, StoredTensor, TrellisCode, TrellisRate,
+    WINDOWS,
 };
 pub use target::{
     ActivationGrid, BiasForm, Blocks, Choice, Forms, Kernel, Note, Prices, Profile, RuleId, Severity, Support,

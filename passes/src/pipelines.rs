@@ -24,8 +24,8 @@ use crate::prepare::{
     SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
-    ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, StoreBlocks,
-    StoreConstants, StoreWeights, StoredTensor,
+    ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, SplitOutliers,
+    StoreBlocks, StoreConstants, StoreWeights, StoredTensor,
 };
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
@@ -214,6 +214,8 @@ pub struct Decisions<'a> {
     pub activations: &'a IndexMap<String, ActivationQuantizer>,
     /// Parameters of what a layer reads, by layer name, where they are not those of the value.
     pub requantized: &'a IndexMap<String, ActivationQuantizer>,
+    /// Channels of activations of which products read in float what quantizers clip, by value name.
+    pub outliers: &'a IndexMap<String, Vec<usize>>,
     /// Weights of the layers that run on integers, by layer name.
     pub on_integers: &'a IndexMap<String, QuantizedLayer>,
     /// Weights of the layers that compute in float, by layer name.
@@ -226,12 +228,16 @@ pub struct Decisions<'a> {
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
-    let Decisions { placement, activations, requantized, on_integers: layers, weight_only, dynamic, stored } =
+    let Decisions { placement, activations, requantized, outliers, on_integers: layers, weight_only, dynamic, stored } =
         decisions;
     Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
         .with(
             InsertQdq { placement, activations, requantized, layers },
             "before `store-weights`: the placement holds handles of nodes and values as they are now",
+        )
+        .with(
+            SplitOutliers { channels: outliers.clone() },
+            "after `insert-qdq`: it reads ranges and integers off the graph",
         )
         .with(StoreWeights { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
         .with(StoreBlocks { layers: weight_only }, "after `insert-qdq`: it finds layers by name")
@@ -431,11 +437,13 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         kept: Vec::new(),
         widened: IndexMap::new(),
     };
-    let (quantizers, layers, stored) = (IndexMap::new(), IndexMap::new(), IndexMap::new());
+    let (quantizers, outliers) = (IndexMap::new(), IndexMap::new());
+    let (layers, stored) = (IndexMap::new(), IndexMap::new());
     let decisions = Decisions {
         placement: &placement,
         activations: &quantizers,
         requantized: &quantizers,
+        outliers: &outliers,
         on_integers: &layers,
         weight_only: &layers,
         dynamic: &layers,

@@ -13,7 +13,8 @@ use msq_passes::{
     HoistConstants, InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
     NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
     RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision,
-    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, WidenChannels, run_pass,
+    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, TrellisRate, UpgradeOpset,
+    WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "sink-constants" => Box::new(SinkConstants),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "split-biases" => Box::new(SplitBiases),
+        "split-outliers" => Box::new(SplitOutliers { channels: fields.iter().map(channels).collect() }),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
@@ -152,6 +154,12 @@ fn bound((name, bound): (&&str, &&str)) -> (String, f32) {
 fn factors((name, factors): (&&str, &&str)) -> (String, Vec<f32>) {
     let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("`{word}` is no number"));
     ((*name).to_owned(), factors.split_whitespace().map(number).collect())
+}
+
+/// `0 2`: channels of an activation.
+fn channels((name, channels): (&&str, &&str)) -> (String, Vec<usize>) {
+    let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("`{word}` is no channel"));
+    ((*name).to_owned(), channels.split_whitespace().map(number).collect())
 }
 
 fn fields(fixture: &str) -> Fields<'_> {
@@ -272,6 +280,7 @@ passes! {
     sink_constants: "sink-constants",
     smooth_activations: "smooth-activations",
     split_biases: "split-biases",
+    split_outliers: "split-outliers",
     upgrade_opset: "upgrade-opset",
     widen_channels: "widen-channels",
 }

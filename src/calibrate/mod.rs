@@ -23,6 +23,7 @@ mod moving_average;
 mod mse;
 pub(crate) mod observe;
 mod observer;
+pub(crate) mod outliers;
 mod peaks;
 mod percentile;
 mod search;

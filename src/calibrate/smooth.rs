@@ -62,25 +62,39 @@ pub(crate) fn factors(
     if sites.is_empty() || data.is_empty() || Limit::of(model, runtime.memory).is_some() {
         return Ok(IndexMap::new());
     }
-    let rows = rows(model, scheme, &sites, data, runtime)?;
+    // Channels divided by their largest values are all equally large on these samples alone. Ranges must see others.
+    let samples = |each: usize| (ROWS / each).max(SAMPLES).min(data.len().div_ceil(2));
+    let rows: Vec<Rows> = rows(model, scheme, &sites, (data, &samples), runtime)?;
     let chosen = |(site, rows): (&Site, &Rows)| Some((site.name.clone(), site.best(rows)?));
     Ok(sites.par_iter().zip(&rows).filter_map(chosen).collect::<Vec<_>>().into_iter().collect())
 }
 
 /// An activation and the weights that multiply it.
-struct Site {
-    name: String,
-    channels: usize,
-    grid: GridSpec,
-    readers: Vec<Reader>,
+pub(super) struct Site {
+    pub(super) name: String,
+    pub(super) channels: usize,
+    pub(super) grid: GridSpec,
+    pub(super) readers: Vec<Reader>,
 }
 
 /// A weight, one row per channel of the activation.
-struct Reader {
-    rows: Vec<f32>,
-    columns: usize,
+pub(super) struct Reader {
+    pub(super) rows: Vec<f32>,
+    pub(super) columns: usize,
     /// The largest integer, if the weight becomes integers.
-    most: Option<f32>,
+    pub(super) most: Option<f32>,
+}
+
+/// What is kept of the rows of an activation.
+pub(super) trait Kept: Clone + Default + Send {
+    /// Rows of an activation that are kept of all samples, about.
+    const ROWS: usize;
+
+    /// Adds the rows of a sample that count, of which about `wanted` may be kept.
+    fn observe(&mut self, rows: &[&[f32]], wanted: usize);
+
+    /// Adds what was kept of later samples.
+    fn append(&mut self, later: Self);
 }
 
 /// Rows of an activation, and the largest magnitude of each channel in all that was seen.
@@ -90,7 +104,8 @@ struct Rows {
     most: Vec<f32>,
 }
 
-fn sites(model: &Model, scheme: &Scheme) -> Result<Vec<Site>, CalibrateError> {
+/// Activations that float nodes compute, or layer normalizations alone, and that products with a matrix read.
+pub(super) fn sites(model: &Model, scheme: &Scheme) -> Result<Vec<Site>, CalibrateError> {
     let mut layers: IndexMap<ValueId, Vec<&Layer>> = IndexMap::new();
     for layer in scheme.placement.layers() {
         layers.entry(layer.input).or_default().push(layer);
@@ -157,14 +172,15 @@ fn site(model: &Model, scheme: &Scheme, value: ValueId, layers: &[&Layer]) -> Re
     Ok(Some(Site { name: model.graph.value(value).name().to_owned(), channels, grid, readers }))
 }
 
-/// Runs some samples and keeps rows of every activation.
-fn rows(
+/// Runs some samples and keeps rows of every activation: of as many samples as the function says of the number of rows that
+/// each has.
+pub(super) fn rows<K: Kept>(
     model: &Model,
     scheme: &Scheme,
     sites: &[Site],
-    data: &Dataset,
+    (data, samples): (&Dataset, &dyn Fn(usize) -> usize),
     runtime: &Runtime,
-) -> Result<Vec<Rows>, CalibrateError> {
+) -> Result<Vec<K>, CalibrateError> {
     let segment = Segment::whole(&scheme.coverage.part(model));
     let outputs = segment.names.len();
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
@@ -174,45 +190,46 @@ fn rows(
         |ran: Ran, (at, site): (usize, &Site)| ran.shape(outputs + at).iter().product::<usize>() / site.channels.max(1);
     let count = |ran: Ran| sites.iter().enumerate().map(|site| of(ran, site)).min().unwrap_or(1);
     // Of vectors one row is all there is of a sample.
-    let each = pool.once(&data.sample(0)?, count)?.clamp(1, ROWS);
-    // Channels divided by their largest values are all equally large on these samples alone. Ranges must see others.
-    let data = data.split((ROWS / each).max(SAMPLES).min(data.len().div_ceil(2))).1;
+    let each = pool.once(&data.sample(0)?, count)?.clamp(1, K::ROWS);
+    let data = data.split(samples(each)).1;
     let masked = Masked::new(&scheme.masks, &data);
-    let wanted = ROWS.div_ceil(data.len());
+    let wanted = K::ROWS.div_ceil(data.len());
     runtime.begin("smooth", data.len() as u64);
-    let mut total = vec![Rows::default(); sites.len()];
-    let visit = |part: &mut Vec<Rows>, sample: usize, ran: Ran| {
+    let mut total = vec![K::default(); sites.len()];
+    let visit = |part: &mut Vec<K>, sample: usize, ran: Ran| {
         let kept = masked.sample(sample).map_err(ExecuteError::from)?;
         for (at, (rows, site)) in part.iter_mut().zip(sites).enumerate() {
             let (values, shape) = (ran.values(outputs + at)?, ran.shape(outputs + at));
             let positions = kept.as_ref().and_then(|kept| kept.of(&site.name, shape));
             if shape.last() == Some(&site.channels) {
                 let keeps = |row: usize| positions.as_ref().is_none_or(|p| p.keeps(row * site.channels));
-                rows.observe(&values, site.channels, wanted, keeps);
+                let all = values.chunks_exact(site.channels).enumerate();
+                let counting: Vec<&[f32]> = all.filter(|(row, _)| keeps(*row)).map(|(_, row)| row).collect();
+                rows.observe(&counting, wanted);
             }
         }
         Ok::<(), CalibrateError>(())
     };
-    let merge = |part: Vec<Rows>| {
+    let merge = |part: Vec<K>| {
         total.iter_mut().zip(part).for_each(|(rows, part)| rows.append(part));
         Ok(())
     };
-    pool.fold(&data, runtime, || vec![Rows::default(); sites.len()], visit, merge)?;
+    pool.fold(&data, runtime, || vec![K::default(); sites.len()], visit, merge)?;
     runtime.end();
     Ok(total)
 }
 
-impl Rows {
-    /// Adds an activation: the extremes of all rows that count, and some of these rows, evenly spread.
-    fn observe(&mut self, values: &[f32], channels: usize, wanted: usize, keeps: impl Fn(usize) -> bool) {
-        self.most.resize(channels, 0.0);
-        let counting: Vec<&[f32]> =
-            values.chunks_exact(channels).enumerate().filter(|(row, _)| keeps(*row)).map(|(_, row)| row).collect();
-        for row in &counting {
+impl Kept for Rows {
+    const ROWS: usize = ROWS;
+
+    /// The extremes of all rows, and some of these rows, evenly spread.
+    fn observe(&mut self, rows: &[&[f32]], wanted: usize) {
+        for row in rows {
+            self.most.resize(row.len(), 0.0);
             self.most.iter_mut().zip(*row).for_each(|(most, value)| *most = most.max(value.abs()));
         }
-        let count = wanted.min(counting.len());
-        self.values.extend((0..count).flat_map(|at| counting[at * counting.len() / count]));
+        let count = wanted.min(rows.len());
+        self.values.extend((0..count).flat_map(|at| rows[at * rows.len() / count]));
     }
 
     fn append(&mut self, later: Self) {

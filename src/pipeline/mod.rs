@@ -6,6 +6,7 @@
 //! | place | the model, options | a [`Scheme`]: every choice resolved, layer by layer |
 //! | bound masks | samples | where a target runs integers alone, scores whose masks a quantizer can hold |
 //! | smooth | a scheme, samples | the same function, channels of what products read divided where that loses less |
+//! | split | a scheme, samples | channels that quantizers may clip, with ranges for all others |
 //! | calibrate | the scheme, samples | parameters of every quantizer, statistics of every layer's input |
 //! | search | the scheme's room for choice, a target | a bit plan that keeps to the target |
 //! | solve | weights, statistics | integers, scales and a bias for every layer |
@@ -22,6 +23,7 @@ mod layers;
 mod masks;
 mod notes;
 mod opset;
+mod outliers;
 mod search;
 mod smooth;
 mod typical;
@@ -230,6 +232,7 @@ impl Prepared {
         let calibration = Calibration { data: &kept, ..calibration };
         pool.install(|| masks::bound_masks(&mut model, calibration, options, runtime))?;
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
+        let options = &pool.install(|| outliers::split(&model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
         let outputs =
@@ -294,6 +297,7 @@ impl Prepared {
         report.notes.extend(notes::repetition(calibration)?);
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
+        report.notes.extend(outliers::note(options));
         report.notes.extend(layers::growth(&report));
         report.notes.extend(notes::chosen(&report));
         Ok(Quantized { model, report })

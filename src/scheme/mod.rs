@@ -11,6 +11,7 @@ pub(crate) mod gradient_code;
 pub mod metadata;
 pub(crate) mod observer;
 pub(crate) mod options;
+pub(crate) mod outliers;
 pub(crate) mod output_kind;
 mod plan_file;
 mod resolved;

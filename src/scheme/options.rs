@@ -9,11 +9,13 @@ use super::encodings::Encodings;
 use super::ends::EndBits;
 use super::gradient_code::GradientCode;
 use super::observer::ObserverKind;
+use super::outliers::Outliers;
 use super::output_kind::OutputChoice;
 use super::solver_name::SolverName;
 pub use crate::prepare::{BatchNorm, PrepareOptions};
 #[cfg(feature = "cli")]
 use crate::runtime::flags::{at_least_one, positive, processes};
+use indexmap::IndexMap;
 use msq_passes::Profile;
 use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
@@ -109,6 +111,10 @@ pub struct SchemeOptions {
     #[cfg_attr(feature = "cli", arg(skip))]
     #[serde(skip)]
     pub encodings: Arc<Encodings>,
+    /// Activations of which products read in float what the quantizer clips of some channels, by name: found on the data.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(skip)]
+    pub outliers: Arc<IndexMap<String, Outliers>>,
     /// Layers to leave in float: a name, or a regular expression that matches whole names; may be given again.
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME|REGEX"))]
     pub skip: Vec<String>,
@@ -149,6 +155,17 @@ pub struct CalibrateOptions {
         )
     )]
     pub smooth: bool,
+    /// Whether products with a matrix read in float what quantizers clip of a few channels where that loses less.
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long = "no-outliers",
+            action = clap::ArgAction::SetFalse,
+            help = "Give products with a matrix no second product, in float, of the few channels that are much larger than \
+                    the others, also where that would lose less"
+        )
+    )]
+    pub outliers: bool,
 }
 
 /// How weights become integers.
@@ -308,6 +325,7 @@ impl Default for SchemeOptions {
             plan: BitPlan::default(),
             first_last_bits: EndBits::default(),
             encodings: Arc::default(),
+            outliers: Arc::default(),
             skip: Vec::new(),
             keep_float: Vec::new(),
             placement: PlacementMode::default(),
@@ -317,7 +335,7 @@ impl Default for SchemeOptions {
 
 impl Default for CalibrateOptions {
     fn default() -> Self {
-        Self { observer: ObserverKind::default(), masks: true, smooth: true }
+        Self { observer: ObserverKind::default(), masks: true, smooth: true, outliers: true }
     }
 }
 

@@ -5,6 +5,7 @@ use super::bit_plan::{ActivationBits, BitPlan, LayerPlan, WeightBits};
 use super::encodings::Encodings;
 use super::observer::ObserverKind;
 use super::options::{Format, Options, OutputOptions, PlacementMode, SolveOptions};
+use super::outliers::Outliers;
 use super::select::Selection;
 use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
 use super::widths::Widths;
@@ -66,7 +67,8 @@ pub(crate) struct Scheme {
     /// Bits of values, and of what layers read.
     widths: Widths,
     encodings: Arc<Encodings>,
-    /// Values whose parameters are given by encodings.
+    outliers: Arc<IndexMap<String, Outliers>>,
+    /// Values whose parameters are given by encodings, or by the channels that are split.
     given: HashSet<ValueId>,
 }
 
@@ -146,7 +148,9 @@ impl Scheme {
         let encodings = Arc::clone(&options.scheme.encodings);
         let given = encodings.activation_bits(&model.graph, &placement);
         let widths = Widths::new(&model.graph, &placement, plan_of, &given);
-        let given = given.into_iter().map(|(value, _)| value).collect();
+        let outliers = Arc::clone(&options.scheme.outliers);
+        let split = outliers.keys().filter_map(|name| model.graph.find(name));
+        let given = given.into_iter().map(|(value, _)| value).chain(split).collect();
         let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
         let OutputOptions { half_scales, full_scales, .. } = options.output;
         // Without regard to packing: weights are the same packed and unpacked.
@@ -171,6 +175,7 @@ impl Scheme {
             seed: options.seed,
             widths,
             encodings,
+            outliers,
             given,
         })
     }
@@ -266,14 +271,22 @@ impl Scheme {
         self.plan.observer_of(value)
     }
 
-    /// Whether the parameters of a value are given by encodings.
+    /// Channels of which products read in float what the quantizer clips, by the name of the activation.
+    pub(crate) fn split_channels(&self) -> IndexMap<String, Vec<usize>> {
+        self.outliers.iter().map(|(name, outliers)| (name.clone(), outliers.channels.clone())).collect()
+    }
+
+    /// Whether the parameters of a value are given by encodings, or by the channels that are split.
     pub(crate) fn is_given(&self, value: ValueId) -> bool {
         self.given.contains(&value)
     }
 
     /// The parameters given for a value that has its own.
     pub(crate) fn given_quantizer(&self, model: &Model, value: ValueId, grid: GridSpec) -> Option<ActivationQuantizer> {
-        self.encodings.quantizer(model, &self.placement, value, grid)
+        // The pass that gives products the rest of these channels knows 8 bits alone.
+        let split = self.outliers.get(model.graph.value(value).name()).filter(|_| grid.bits() == 8);
+        let outliers = || Some(split?.quantizer(grid));
+        self.encodings.quantizer(model, &self.placement, value, grid).or_else(outliers)
     }
 
     /// The scales given for a layer's weight, if they fit: one per channel, or one per tensor, as the target requires.

@@ -278,10 +278,12 @@ pub(crate) fn quantize_graph(
         scheme.weight_only.iter().filter(|layer| scheme.is_dynamic(layer)).map(|layer| layer.name.as_str()).collect();
     let (dynamic, weight_only): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
         weight_only.into_iter().partition(|(name, _)| at_run_time.contains(name.as_str()));
+    let outliers = scheme.split_channels();
     let decisions = Decisions {
         placement,
         activations: &observed.activations,
         requantized: &observed.requantized,
+        outliers: &outliers,
         on_integers: &on_integers,
         weight_only: &weight_only,
         dynamic: &dynamic,

@@ -20,7 +20,7 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
 
 fn observed(values: &[f32], channels: usize) -> Rows {
     let mut rows = Rows::default();
-    rows.observe(values, channels, ROWS, |_| true);
+    rows.observe(&values.chunks_exact(channels).collect::<Vec<_>>(), ROWS);
     rows
 }
 
@@ -110,7 +110,7 @@ fn like_channels_and_no_channels_stay() {
 #[test]
 fn rows_that_count_and_parts_that_merge() {
     let mut rows = Rows::default();
-    rows.observe(&[1.0, -2.0, 9.0, 9.0, 3.0, 0.5], 2, 1, |row| row != 1);
+    rows.observe(&[&[1.0, -2.0], &[3.0, 0.5]], 1);
     assert_eq!((rows.most.clone(), rows.values.clone()), (vec![3.0, 2.0], vec![1.0, -2.0]));
     let mut total = Rows::default();
     total.append(rows);

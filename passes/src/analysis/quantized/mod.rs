@@ -16,7 +16,7 @@ mod source;
 
 pub(crate) use layers::{Bias, QuantizedLayer};
 pub(crate) use parameters::Parameters;
-pub(crate) use patterns::{Constant, Qdq, Quantized};
+pub(crate) use patterns::{Constant, EIGHT_BITS, Qdq, Quantized};
 pub use source::Source;
 
 use super::element_types::{element_types, output_type};
