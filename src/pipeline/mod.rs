@@ -113,10 +113,8 @@ pub(crate) fn quantize(
     options: &Options,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
-    let prepared = Prepared::new(&mut model, options, runtime)?;
-    let data = in_states(&model, calibration.data, options, runtime)?;
+    let (prepared, data) = begin(&mut model, calibration, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
-    state_typical_shapes(&mut model, calibration, runtime);
     prepared.quantize(model, calibration, None, options, runtime)
 }
 
@@ -128,10 +126,8 @@ pub(crate) fn count(
     options: &Options,
     runtime: &Runtime,
 ) -> Result<ShardStatistics, Error> {
-    Prepared::new(&mut model, options, runtime)?;
-    let data = in_states(&model, calibration.data, options, runtime)?;
+    let (_, data) = begin(&mut model, calibration, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
-    state_typical_shapes(&mut model, calibration, runtime);
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
     let calibration = Calibration { data: &kept, ..calibration };
@@ -140,6 +136,20 @@ pub(crate) fn count(
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
     Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
+}
+
+/// What every run begins with: the model in its canonical form and with the shapes that a typical sample gives its values;
+/// and the calibration samples in the states that this model has in them.
+fn begin<'d>(
+    model: &mut Model,
+    calibration: Calibration<'d>,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<(Prepared, Cow<'d, Dataset>), Error> {
+    let prepared = Prepared::new(model, options, runtime)?;
+    let data = in_states(model, calibration.data, options, runtime)?;
+    state_typical_shapes(model, Calibration { data: &data, ..calibration }, runtime);
+    Ok((prepared, data))
 }
 
 /// The samples with the states that the float network has in them, those of one shape one after the other.
