@@ -42,76 +42,70 @@ pub(crate) fn reconstruct(
     if solver.statistics() == StatisticsKind::Nothing {
         return Ok(());
     }
+    let order = order(model, scheme, solved);
+    let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
+    let masks = scheme.masks.or_repeats(model);
+    let mut reconstruction = Reconstruction {
+        model,
+        scheme,
+        solver,
+        order: &order,
+        samples: data.len(),
+        masked: &Masked::new(&masks, data),
+        walk: Walk::new([model, model], data, budget, runtime),
+        pending: HashMap::new(),
+        last: None,
+    };
+    runtime.begin("solve", order.len() as u64);
+    for (at, layer) in order.iter().enumerate() {
+        // On given scales, or on one scale for layers along different axes, weights stay rounded to nearest.
+        if scheme.given_weight_scales(model, layer).is_none() && !scheme.one_scale.contains_key(&layer.name) {
+            reconstruction.replace(at, observed, solved)?;
+        }
+        runtime.step(1)?;
+    }
+    runtime.end();
+    Ok(())
+}
+
+/// The layers that the engine runs, in graph order.
+fn order(model: &Model, scheme: &Scheme, solved: &Solved) -> Vec<Layer> {
     let seen =
         |layer: &Layer| scheme.coverage.sees(model, layer.input) && scheme.coverage.refusal(layer.node).is_none();
     let layers = solved.keys().filter_map(|name| scheme.layers().find(|l| l.name == *name).cloned());
-    let order: Vec<Layer> = layers.filter(seen).collect();
-    let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
-    let masks = scheme.masks.or_repeats(model);
-    let masked = Masked::new(&masks, data);
-    let mut walk = Walk::new([model, model], data, budget, runtime);
-    // What the readers of a shared weight that have been passed read.
-    let mut pending: HashMap<&[String], LayerStatistics> = HashMap::new();
-    // What the last layer read, for the next one.
-    let mut last: Option<Read> = None;
-    runtime.begin("solve", order.len() as u64);
-    for (at, layer) in order.iter().enumerate() {
-        if scheme.given_weight_scales(model, layer).is_some() || scheme.one_scale.contains_key(&layer.name) {
-            // Rounded to nearest on the scales given, or on one scale for layers along different axes.
-            runtime.step(1)?;
-            continue;
-        }
-        let own = scheme.own_input(&model.graph, layer).filter(|_| solver.scales_input());
-        let own = own.map(|value| model.graph.value(value).name());
-        let group = scheme.group_of(&layer.name);
-        let mut one = || -> Result<Option<Rounded>, SolveError> {
-            let readers = group.map_or(1, <[String]>::len);
-            let empty = StatisticsCollector::new(solver.statistics(), model, layer, readers * data.len())?;
-            let empty = if group.is_some() { empty.of_float() } else { empty };
-            if empty.blocks() > 1 {
-                let (layer, blocks) = (&layer.name, empty.blocks());
-                tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
-            }
-            let mut quantized = model.clone();
-            quantize_graph(&mut quantized, scheme, observed, solved, Biases::Exact, None)?;
-            let input = model.graph.value(layer.input).name();
-            let quantized_input = quantized.graph.value(input_of(&quantized.graph, layer)?).name();
-            let values = [input.to_owned(), quantized_input.to_owned()];
-            let shared = last.take().filter(|read| read.values == values && group.is_none());
-            let shared = shared.and_then(|read| read.statistics.of_reader(empty.geometry().clone()));
-            let mut sums = if let Some(shared) = shared {
-                shared
-            } else {
-                let empty = || Collecting { collector: empty.clone(), masked: &masked, input };
-                walk.read(model, &quantized, (layer, own), &order[at..], empty)?.collector.finish()
-            };
-            if let Some(group) = group {
-                if let Some(earlier) = pending.remove(group) {
-                    sums.add(&earlier)?;
-                }
-                if order[at + 1..].iter().any(|later| group.contains(&later.name)) {
-                    pending.insert(group, sums);
-                    return Ok(None);
-                }
-            }
-            let rounded = solve_layer(model, scheme, observed, layer, solver, Some(&sums))?;
-            let next_reads_it = order.get(at + 1).is_some_and(|next| next.input == layer.input);
-            if next_reads_it && own.is_none() && !scheme.is_stored_elsewhere(&layer.name) {
-                last = Some(Read { values, statistics: sums });
-            }
-            Ok(Some(rounded))
-        };
-        match one() {
+    layers.filter(seen).collect()
+}
+
+/// A network whose layers are being solved.
+struct Reconstruction<'a> {
+    model: &'a Model,
+    scheme: &'a Scheme,
+    solver: &'a dyn Solver,
+    order: &'a [Layer],
+    samples: usize,
+    masked: &'a Masked<'a>,
+    walk: Walk,
+    /// Of each group with one weight, the statistics of the readers that have been passed.
+    pending: HashMap<&'a [String], LayerStatistics>,
+    /// What the last layer read, for the next one.
+    last: Option<Read>,
+}
+
+impl<'a> Reconstruction<'a> {
+    /// Puts the solved layer in the place of the rounded one. A layer that cannot be solved stays rounded to nearest.
+    fn replace(&mut self, at: usize, observed: &mut Observed, solved: &mut Solved) -> Result<(), SolveError> {
+        let layer = &self.order[at];
+        match self.solve(at, observed, solved) {
             // Rounded to nearest until the last reader of the weight has been seen.
             Ok(None) => {}
             Ok(Some(rounded)) => {
-                let quantizer = own.and_then(|name| observed.activations.get_mut(name));
+                let quantizer = self.scaled_input(layer).and_then(|name| observed.activations.get_mut(name));
                 if let (Some(quantizer), Some(scale)) = (quantizer, rounded.input_scale) {
                     quantizer.scale = scale;
                 }
                 solved.insert(layer.name.clone(), rounded);
-                agree(model, scheme, observed, layer, solved)?;
-                follow(scheme, solved);
+                agree(self.model, self.scheme, observed, layer, solved)?;
+                follow(self.scheme, solved);
             }
             // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
             Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_))))
@@ -124,10 +118,61 @@ pub(crate) fn reconstruct(
             }
             Err(error) => return Err(error),
         }
-        runtime.step(1)?;
+        Ok(())
     }
-    runtime.end();
-    Ok(())
+
+    /// Solves a layer; `None` where others of its group are still to come.
+    fn solve(&mut self, at: usize, observed: &Observed, solved: &Solved) -> Result<Option<Rounded>, SolveError> {
+        let (scheme, layer, later) = (self.scheme, &self.order[at], &self.order[at + 1..]);
+        let mut read = self.read(at, observed, solved)?;
+        if let Some(group) = scheme.group_of(&layer.name) {
+            if let Some(earlier) = self.pending.remove(group) {
+                read.statistics.add(&earlier)?;
+            }
+            if later.iter().any(|later| group.contains(&later.name)) {
+                self.pending.insert(group, read.statistics);
+                return Ok(None);
+            }
+        }
+        let rounded = solve_layer(self.model, scheme, observed, layer, self.solver, Some(&read.statistics))?;
+        let next_reads_it = later.first().is_some_and(|next| next.input == layer.input);
+        if next_reads_it && self.scaled_input(layer).is_none() && !scheme.is_stored_elsewhere(&layer.name) {
+            self.last = Some(read);
+        }
+        Ok(Some(rounded))
+    }
+
+    /// What a layer reads behind the layers solved so far.
+    fn read(&mut self, at: usize, observed: &Observed, solved: &Solved) -> Result<Read, SolveError> {
+        let (model, layer, masked) = (self.model, &self.order[at], self.masked);
+        let group = self.scheme.group_of(&layer.name);
+        let readers = group.map_or(1, <[String]>::len);
+        let empty = StatisticsCollector::new(self.solver.statistics(), model, layer, readers * self.samples)?;
+        let empty = if group.is_some() { empty.of_float() } else { empty };
+        if empty.blocks() > 1 {
+            let (layer, blocks) = (&layer.name, empty.blocks());
+            tracing::info!(layer, blocks, "long columns: correlations between blocks are left out");
+        }
+        let mut quantized = model.clone();
+        quantize_graph(&mut quantized, self.scheme, observed, solved, Biases::Exact, None)?;
+        let input = model.graph.value(layer.input).name();
+        let quantized_input = quantized.graph.value(input_of(&quantized.graph, layer)?).name();
+        let values = [input.to_owned(), quantized_input.to_owned()];
+        let shared = self.last.take().filter(|read| read.values == values && group.is_none());
+        if let Some(statistics) = shared.and_then(|read| read.statistics.of_reader(empty.geometry().clone())) {
+            return Ok(Read { values, statistics });
+        }
+        let layer = (layer, self.scaled_input(layer));
+        let empty = || Collecting { collector: empty.clone(), masked, input };
+        let found = self.walk.read(model, &quantized, layer, &self.order[at..], empty)?;
+        Ok(Read { values, statistics: found.collector.finish() })
+    }
+
+    /// The input whose scale the solver chooses with the layer.
+    fn scaled_input(&self, layer: &Layer) -> Option<&'a str> {
+        let own = self.scheme.own_input(&self.model.graph, layer).filter(|_| self.solver.scales_input());
+        own.map(|value| self.model.graph.value(value).name())
+    }
 }
 
 /// Why a layer is not solved, in words for the user; the engine's own are for its developers.
