@@ -158,25 +158,13 @@ impl TypedOp for Own {
 
 #[cfg(test)]
 mod tests {
-    use crate::data::Array;
-    use crate::engine::Backend;
-    use crate::engine::tract::Tract;
-    use msq_passes::ir;
+    use crate::engine::tract::testing;
 
-    /// What a model with inputs x and z, 2 by 3, and constants of other shapes writes.
-    fn run(node: &str) -> Vec<f32> {
-        let text = format!(
-            "<ir_version: 8, opset_import: [\"\": 17]>\n\
-             g (float[2,3] x, float[2,3] z) => (float[2,3] y)\n\
-             <float one = {{1.0}}, float[1,1] two = {{2.0}}, float[3] row = {{1.0, 2.0, 3.0}}>\n\
-             {{\n{node}\n}}"
-        );
-        let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
-        let arrays = [vec![0.0, 1.0, 2.0, 3.0, f32::NAN, 1.0], vec![5.0, 1.0, -1.0, 3.0, 4.0, 2.0]]
-            .map(|values| Array::from_f32(vec![2, 3], values).unwrap());
-        let plan = Tract.load(&model, &[vec![2, 3], vec![2, 3]]).unwrap();
-        let outputs = plan.session().unwrap().run(&arrays).unwrap();
-        outputs[0].value().to_f32().unwrap()
+    /// What nodes make of x and z, 2 by 3, and of constants of other shapes.
+    fn run(nodes: &str) -> Vec<f32> {
+        let constants = "float one = {1.0}, float[1,1] two = {2.0}, float[3] row = {1.0, 2.0, 3.0}";
+        let (x, z) = ([0.0, 1.0, 2.0, 3.0, f32::NAN, 1.0], [5.0, 1.0, -1.0, 3.0, 4.0, 2.0]);
+        testing::run("float[2,3] x, float[2,3] z", constants, nodes, &[(&[2, 3], &x), (&[2, 3], &z)])
     }
 
     #[test]

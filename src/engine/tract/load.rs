@@ -5,8 +5,8 @@
 
 use super::differing::{Seen, drops};
 use super::{
-    attention, blowup, classical, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits,
-    operators, quantize, recurrent, suppression, wide,
+    attention, blowup, classical, compare, convolution, dequantize, fake_quantize, lookup, matmul, nbits, operators,
+    quantize, recurrent, suppression, wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
@@ -78,7 +78,6 @@ fn message(model: &Model) -> Result<ModelProto, EngineError> {
 
 fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    cumsum::register(&mut onnx);
     operators::register(&mut onnx);
     let parsed = onnx.parse(&as_tracts(&onnx, proto)?, None).map_err(EngineError::load)?;
     if let Some(input) = parsed.unresolved_inputs.first() {

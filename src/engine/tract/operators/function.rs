@@ -165,7 +165,7 @@ impl Evaluate for BitShift {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run};
+    use crate::engine::tract::testing::{assert_close, run};
 
     #[test]
     fn alpha_counts() {

@@ -337,7 +337,7 @@ impl Evaluate for Resized {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run_shaped};
+    use crate::engine::tract::testing::{assert_close, run_shaped};
 
     #[track_caller]
     fn check(attributes: &str, constants: &str, inputs: &str, length: usize, expected: &[f32]) {

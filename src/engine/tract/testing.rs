@@ -1,4 +1,4 @@
-//! Small models run by the engine, for the tests of its operators.
+//! Small models run by the engine, for the tests of this folder.
 
 use crate::data::Array;
 use crate::engine::Backend;
