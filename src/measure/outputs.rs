@@ -4,6 +4,7 @@ use super::MeasureError;
 use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
 use crate::data::{DataError, Dataset};
 use crate::execute::masks::{Kept, Masks};
+use crate::runtime::names::quoted;
 use crate::scheme::output_kind::{OutputChoice, OutputKind};
 use msq_passes::ir::{DataType, Model};
 use std::borrow::Cow;
@@ -82,7 +83,7 @@ impl Outputs {
         let graph = &float.graph;
         let names: Vec<&str> = graph.outputs().map(|v| graph.value(v).name()).collect();
         if let Some(unknown) = choices.iter().find(|choice| !names.contains(&choice.output.as_str())) {
-            let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let known = quoted(&names);
             return Err(MeasureError::NoSuchOutput { name: unknown.output.clone(), known });
         }
         let spec = |value| {

@@ -4,6 +4,7 @@ use crate::lower::Halved;
 use crate::quant::Sqnr;
 use crate::quant::weight_grid::WeightGrid;
 use crate::report::{HalfReport, LayerReport, LeftFloat, Report, StoredReport, numbers};
+use crate::runtime::names;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::{Float16, Format};
@@ -164,10 +165,10 @@ fn fallen_back(solved: &Solved) -> Option<String> {
     (!layers.is_empty()).then(|| {
         format!(
             "{} of {} weights are rounded to nearest, because what the solver found is worse than that on held-out \
-             samples: `{}`; more samples may help",
+             samples: {}; more samples may help",
             layers.len(),
             solved.len(),
-            layers.join("`, `")
+            names::quoted(&layers)
         )
     })
 }
@@ -182,14 +183,10 @@ fn unsolved(solved: &Solved) -> Vec<String> {
     }
     let note = |(reason, layers): (&str, Vec<&str>)| {
         let are = if layers.len() == 1 { "is" } else { "are" };
-        let more = match layers.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let named = layers.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         format!(
-            "{} {are} rounded to nearest, because the solver cannot take layers like this: {reason} ({named}{more})",
-            numbers::counted(layers.len(), "layer")
+            "{} {are} rounded to nearest, because the solver cannot take layers like this: {reason} ({})",
+            numbers::counted(layers.len(), "layer"),
+            names::first(NAMED, &layers)
         )
     };
     by_reason.into_iter().map(note).collect()

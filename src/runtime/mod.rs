@@ -7,6 +7,7 @@
 pub(crate) mod flags;
 mod kind;
 pub(crate) mod memory;
+pub(crate) mod names;
 mod peers;
 pub mod progress;
 
