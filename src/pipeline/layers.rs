@@ -12,7 +12,8 @@ use crate::solve::network::Solved;
 use indexmap::IndexMap;
 use msq_passes::analysis::quantized::QuantizedGraph;
 use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
-use msq_passes::ir::Model;
+use msq_passes::ir::{Model, Node, ValueId};
+use msq_passes::ops::facts;
 use msq_passes::{Choice, Packing};
 
 /// Layers that a note names.
@@ -56,29 +57,13 @@ pub(super) fn float_reports(model: &Model, scheme: &Scheme) -> Vec<LayerReport> 
 fn computed_reports(model: &Model) -> Vec<LayerReport> {
     let graph = &model.graph;
     let constants = QuantizedGraph::new(model);
-    let report = |(_, node): (_, &msq_passes::ir::Node)| {
+    let report = |(_, node): (_, &Node)| {
         let op = LayerOp::of(node)?;
-        let slots = msq_passes::ops::facts(op.name()).operands?.weight;
-        let computed =
-            |&value: &msq_passes::ir::ValueId| graph.constant(value).is_none() && constants.is_constant(value);
+        let slots = facts(op.name()).operands?.weight;
+        let computed = |&value: &ValueId| graph.constant(value).is_none() && constants.is_constant(value);
         let weight = slots.iter().filter_map(|&slot| node.input(slot)).find(computed)?;
         let shape: Vec<usize> = graph.value(weight).shape()?.into_iter().collect::<Option<_>>()?;
-        let weights = shape.iter().product();
-        Some(LayerReport {
-            name: node.label(graph).to_owned(),
-            op,
-            shape,
-            weights,
-            macs: None,
-            weight_bits: None,
-            activation_bits: None,
-            bytes: 4 * weights,
-            weight_sqnr: None,
-            output_sqnr: None,
-            network_sqnr: None,
-            weight_distribution: None,
-            input_distribution: None,
-        })
+        Some(in_float(node.label(graph), op, shape, None))
     };
     graph.nodes().filter_map(report).collect()
 }
@@ -141,15 +126,21 @@ pub(super) fn growth(report: &Report) -> Option<String> {
 }
 
 fn float_report(model: &Model, layer: &Layer) -> LayerReport {
+    in_float(&layer.name, layer.op, layer.shape.clone(), layer.macs_per_sample(&model.graph))
+}
+
+/// A layer with a float weight of this shape.
+fn in_float(name: &str, op: LayerOp, shape: Vec<usize>, macs: Option<u64>) -> LayerReport {
+    let weights = shape.iter().product();
     LayerReport {
-        name: layer.name.clone(),
-        op: layer.op,
-        shape: layer.shape.clone(),
-        weights: layer.weights(),
-        macs: layer.macs_per_sample(&model.graph),
+        name: name.to_owned(),
+        op,
+        shape,
+        weights,
+        macs,
         weight_bits: None,
         activation_bits: None,
-        bytes: 4 * layer.weights(),
+        bytes: 4 * weights,
         weight_sqnr: None,
         output_sqnr: None,
         network_sqnr: None,
