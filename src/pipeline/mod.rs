@@ -47,8 +47,8 @@ use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::options::{Float16, Options};
 use crate::scheme::{Scheme, metadata, refuse_unknown, refuse_unknown_operators};
+use crate::solve::layerwise::solve_layerwise;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
-use crate::solve::reconstruct::reconstruct;
 use crate::solve::reconstruction::learn;
 use crate::solve::solver;
 use calibration::{calibrate, seen_in_scheme, watch};
@@ -378,7 +378,7 @@ fn solve(
         of_scheme.as_ref()
     };
     let mut solved = round_layers(model, scheme, observed, solver)?;
-    reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
+    solve_layerwise(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
     let learned = match solver.learning() {
         Some(how) => {
             learn((model, outputs), scheme, (observed, &mut solved), calibration.data, (solver, how), runtime)?

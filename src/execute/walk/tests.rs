@@ -9,8 +9,8 @@ use crate::execute::tests::RandomNetwork;
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::solve::SolveError;
+use crate::solve::layerwise::solve_layerwise;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
-use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
 
 /// Two blocks with sums around them, and a head.
@@ -122,7 +122,8 @@ impl Case {
         let runtime = Runtime::with_threads(2).memory(memory);
         let solver = crate::solve::solver(&self.scheme).unwrap();
         let observed = &mut self.observed.clone();
-        reconstruct(&self.model, &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime).unwrap();
+        solve_layerwise(&self.model, &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime)
+            .unwrap();
         solved
     }
 }

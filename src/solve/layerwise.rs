@@ -30,7 +30,7 @@ use std::collections::HashMap;
 const CUTS: u64 = 256 << 20;
 
 /// Replaces rounded layers by those of a solver that needs statistics of their inputs.
-pub(crate) fn reconstruct(
+pub(crate) fn solve_layerwise(
     model: &Model,
     scheme: &Scheme,
     observed: &mut Observed,
@@ -45,7 +45,7 @@ pub(crate) fn reconstruct(
     let order = order(model, scheme, solved);
     let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
     let masks = scheme.masks.or_repeats(model);
-    let mut reconstruction = Reconstruction {
+    let mut layerwise = Layerwise {
         model,
         scheme,
         solver,
@@ -60,7 +60,7 @@ pub(crate) fn reconstruct(
     for (at, layer) in order.iter().enumerate() {
         // On given scales, or on one scale for layers along different axes, weights stay rounded to nearest.
         if scheme.given_weight_scales(model, layer).is_none() && !scheme.one_scale.contains_key(&layer.name) {
-            reconstruction.replace(at, observed, solved)?;
+            layerwise.replace(at, observed, solved)?;
         }
         runtime.step(1)?;
     }
@@ -77,7 +77,7 @@ fn order(model: &Model, scheme: &Scheme, solved: &Solved) -> Vec<Layer> {
 }
 
 /// A network whose layers are being solved.
-struct Reconstruction<'a> {
+struct Layerwise<'a> {
     model: &'a Model,
     scheme: &'a Scheme,
     solver: &'a dyn Solver,
@@ -91,7 +91,7 @@ struct Reconstruction<'a> {
     last: Option<Read>,
 }
 
-impl<'a> Reconstruction<'a> {
+impl<'a> Layerwise<'a> {
     /// Puts the solved layer in the place of the rounded one. A layer that cannot be solved stays rounded to nearest.
     fn replace(&mut self, at: usize, observed: &mut Observed, solved: &mut Solved) -> Result<(), SolveError> {
         let layer = &self.order[at];
