@@ -1,6 +1,6 @@
 //! Writes float16 into the graph, or the rounding that it would do.
 
-use super::judge::huge_of;
+use super::eligibility::huge_of;
 use super::types::types;
 use super::{Huge, Numbers, halves};
 use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, TypeValue, Use, ValueId};
