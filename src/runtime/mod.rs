@@ -17,11 +17,16 @@ pub use peers::{PeerError, Peers};
 use msq_passes::PassObserver;
 use progress::{Cancellation, Progress, Silent};
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Multiply-accumulates that count one second where work is counted instead of timed, so that results depend on no clock:
 /// about what two cores do.
 pub(crate) const MACS_PER_SECOND: f64 = 1.5e10;
+
+/// Locks what threads share. A thread that panics meanwhile is an error of its own: what it held is taken as it is.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The run was cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
