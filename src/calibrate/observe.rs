@@ -242,7 +242,7 @@ impl Seen {
         Ok(Observed { activations, requantized, means: self.means.clone(), distributions })
     }
 
-    /// The same without the outputs of the float model.
+    /// These statistics without the outputs of the float model.
     pub(crate) fn without_outputs(&self) -> Self {
         let (statistics, means) = (self.statistics.clone(), self.means.clone());
         Self { statistics, means, outputs: Vec::new(), watch: self.watch }
@@ -400,7 +400,7 @@ impl Limits {
         }
     }
 
-    /// The same bounds have the same key.
+    /// A key by which equal bounds are found.
     pub(crate) fn key(self) -> [Option<u32>; 4] {
         if self.shares {
             return [None, None, None, Some(u32::MAX)];

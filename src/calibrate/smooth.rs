@@ -41,7 +41,7 @@ const SAMPLES: usize = 32;
 const ROWS: usize = 256;
 /// Factors are used where they leave at most this share of the error.
 const GAIN: f64 = 0.5;
-/// The same on the first half of the rows, on the second, and on either half with factors and ranges of the other.
+/// The largest share of the error on each half of the rows alone, and on either half with factors and ranges of the other.
 const PART_GAIN: f64 = 0.8;
 /// Exponents of the activations' maxima.
 const STRENGTHS: [f32; 7] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];

@@ -236,7 +236,7 @@ fn threads_within(pools: &[(&Pool, &Dataset)], runtime: &Runtime) -> Result<usiz
 struct Lane<'p, 'a> {
     pool: &'p Pool<'a>,
     sessions: Vec<(Shapes, Box<dyn Session>)>,
-    /// That of the plan for many lengths.
+    /// The session of the plan for many lengths.
     general: Option<Box<dyn Session>>,
 }
 

@@ -74,7 +74,7 @@ impl Segment {
         Ok(Self { model: segment, names: wanted.to_vec(), places })
     }
 
-    /// The same, with more values wanted.
+    /// The segment with more values wanted.
     pub(crate) fn and_taps(mut self, taps: &[String]) -> Result<Self, ExecuteError> {
         let graph = &self.model.graph;
         let computed = |name: &&String| graph.find(name).is_none_or(|value| !graph.is_input(value));
@@ -162,12 +162,12 @@ impl<'a> Ran<'a> {
         (0..count).map(|at| 4 * self.shape(at).iter().product::<usize>() as u64).sum()
     }
 
-    /// The same with only the first `count` values.
+    /// The first `count` values alone.
     pub(crate) fn take(self, count: usize) -> Self {
         Self { places: &self.places[..count], ..self }
     }
 
-    /// The same, without the first `count` values.
+    /// All but the first `count` values.
     pub(crate) fn skip(self, count: usize) -> Self {
         Self { places: &self.places[count..], ..self }
     }

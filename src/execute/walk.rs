@@ -99,7 +99,7 @@ impl Walk {
         Self { sides: models.map(side), budget, limits: [None; 2], runtime: runtime.silent() }
     }
 
-    /// The same, where segments are run in stages.
+    /// The walk that runs its segments in stages.
     pub(crate) fn within(self, limits: [Option<Limit>; 2]) -> Self {
         Self { limits, ..self }
     }
@@ -142,7 +142,7 @@ impl Walk {
         self.step_some(models, stops, &|_| usize::MAX, begin, visit, merge)
     }
 
-    /// The same, with only as many samples as are enough where the cuts stay.
+    /// A step with only as many samples as are enough, where the cuts stay.
     fn step_some<S: Send, E: Send + From<ExecuteError>>(
         &mut self,
         models: [&Model; 2],

@@ -118,12 +118,12 @@ impl Outputs {
         Ok(self.masks.of_inputs(&data.sample(sample)?.arrays))
     }
 
-    /// The same on other samples.
+    /// These outputs, compared on so many samples.
     pub(crate) fn on(&self, samples: usize) -> Self {
         Self { samples, ..self.clone() }
     }
 
-    /// The same with what each output holds decided once and for all, whatever the samples show.
+    /// These outputs with what each holds decided, whatever the samples show.
     pub(crate) fn decided(&self, readings: Vec<Reading>) -> Self {
         let decide = |(spec, reading): (&OutputSpec, Reading)| OutputSpec { asked: Some(reading), ..spec.clone() };
         Self { list: self.list.iter().zip(readings).map(decide).collect(), ..self.clone() }

@@ -354,7 +354,7 @@ impl Run<'_> {
         Ok(model)
     }
 
-    /// The same with the roundings of float16, where there are such.
+    /// The QDQ graph with the roundings of float16, where the file has any.
     fn rounded(self, scheme: &Scheme, model: &Model) -> Result<Option<Model>, Error> {
         let halves = half_precision(self.float, scheme, self.float16, self.magnitudes);
         Ok(halves.map(|halves| simulated(model, halves)).transpose()?)

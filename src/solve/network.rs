@@ -23,7 +23,7 @@ pub(crate) type Solved = IndexMap<String, Rounded>;
 /// Which biases are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Biases {
-    /// Those the kernels compute with.
+    /// The biases that the kernels compute with.
     Exact,
     /// Half precision where the runtime rounds it to the same integers.
     Half,

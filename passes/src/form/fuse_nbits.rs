@@ -167,7 +167,7 @@ impl Table {
 }
 
 impl RowLookup {
-    /// That of a `Gather` from a table, whose scales are those found before, if any were.
+    /// The lookup that a `Gather` makes in a table, whose scales are those found before, if any were.
     fn new(graph: &Graph, gather: NodeId, scale: &mut Option<ValueId>) -> Option<Self> {
         let node = graph.node(gather);
         let alone = |id: NodeId, op: &str| {

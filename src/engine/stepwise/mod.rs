@@ -334,7 +334,7 @@ impl StepwiseSession {
 struct Run<'a, 'v> {
     /// Values that nodes which wait read.
     at_hand: HashMap<ValueId, Array>,
-    /// Those of them that shapes are computed from.
+    /// Which of the values at hand shapes are computed from.
     constants: HashSet<ValueId>,
     outputs: Vec<ValueId>,
     done: HashSet<NodeId>,

@@ -9,11 +9,12 @@ use msq_passes::{EliminateDeadNodes, Pass};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-/// Plans of a part that are kept, the one used last first.
+/// Plans kept for a part, the one used last first.
 const PLANS: usize = 4;
-/// Those of a part with as many bytes of constants as this.
-const LARGE: u64 = 1 << 20;
+/// Plans kept for a part with [`LARGE`] constants: each plan holds a copy of them.
 const PLANS_OF_LARGE: usize = 2;
+/// Bytes of constants from which on a part is large.
+const LARGE: u64 = 1 << 20;
 
 /// What a part is fed with.
 #[derive(Clone, Debug, PartialEq)]

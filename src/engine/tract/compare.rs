@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(run("c = LessOrEqual (x, z)\n n = Not (c)\n y = Where (n, one, z)"), [5.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
     }
 
-    /// Those of tract.
+    /// Where tract's operators compute.
     #[test]
     fn operands_of_several_shapes() {
         assert_eq!(run("c = Greater (x, row)\n y = Where (c, z, one)"), [1.0, 1.0, 1.0, 3.0, 1.0, 1.0]);

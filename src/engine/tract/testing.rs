@@ -26,7 +26,7 @@ pub(super) fn run(inputs: &str, constants: &str, nodes: &str, values: &[(&[usize
     result
 }
 
-/// The same with the shape.
+/// The shape and the elements of what such a model computes.
 pub(super) fn run_shaped(
     inputs: &str,
     constants: &str,

@@ -96,7 +96,7 @@ impl BitPlan {
         }
     }
 
-    /// The same for nodes and values, with one entry per layer.
+    /// The plan with these entries for layers; what it says of nodes and values stays.
     #[must_use]
     pub(crate) fn with_layers(&self, layers: IndexMap<String, LayerPlan>) -> Self {
         Self { layers, default: None, sequence: Vec::new(), ..self.clone() }

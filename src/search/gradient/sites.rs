@@ -15,7 +15,7 @@ pub(super) struct Site {
     pub(super) read: String,
     /// What is compared in the float network: what the layer's operator writes, or that behind its activation.
     pub(super) written: String,
-    /// The same in each quantized network, in front of its quantizer.
+    /// What is compared in each quantized network, in front of its quantizer.
     pub(super) quantized: Vec<String>,
 }
 

@@ -67,7 +67,7 @@ const TELLING: (usize, f64) = (64, 18.0);
 const SECONDS: [f64; 2] = [20.0, 60.0];
 /// What outputs lose from which on weights of few bits are no longer what was asked for: of values, and of answers.
 pub(crate) const SEVERE: [f64; 2] = [0.1, 0.5];
-/// The same for layers with more than [`FEW_WEIGHTS`] of all weights.
+/// As [`SEVERE`], for layers with more than [`FEW_WEIGHTS`] of all weights.
 const RUINED: [f64; 2] = [0.5, 0.5];
 /// Share of the weights that get more bits at less cost.
 const FEW_WEIGHTS: f64 = 0.1;

@@ -182,7 +182,7 @@ struct Run<'a> {
     scheme: &'a Scheme,
     solver: &'a dyn Solver,
     learning: Learning,
-    /// Those that may learn, in graph order.
+    /// The layers that may learn, in graph order.
     layers: Vec<&'a Layer>,
     /// Names of the values at the ends of blocks.
     ends: Vec<Vec<String>>,

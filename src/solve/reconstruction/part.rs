@@ -95,7 +95,7 @@ impl Part {
         self.quantizers.iter().filter(|quantizer| quantizer.free).cloned().collect()
     }
 
-    /// Those of some parameters whose gradients the graph gives, or the reason why none does.
+    /// Of some parameters, those whose gradients the graph gives; or why it gives none.
     pub(super) fn with_gradients(&self, parameters: Parameters) -> Result<Parameters, String> {
         let mut model = self.base.clone();
         pipelines::differentiate(self.losses.clone(), wanted(&parameters))

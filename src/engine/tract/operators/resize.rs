@@ -26,7 +26,7 @@ use tract_onnx::tract_hir::internal::{DimLike, Expansion, check_output_arity, ex
 enum Coordinates {
     AlignedCorners,
     Crop,
-    /// Those of operator set 10.
+    /// i / scale, as operator set 10 has it.
     Simple,
 }
 
