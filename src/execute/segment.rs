@@ -94,6 +94,18 @@ impl Segment {
     }
 }
 
+/// The type of a tensor like this one.
+pub(crate) fn type_of(array: &Array) -> TypeProto {
+    TypeProto::tensor(array.dtype(), &array.shape().iter().map(|&length| Some(length)).collect::<Vec<_>>())
+}
+
+/// States the types and shapes that a sample has for the inputs of a model; those stated for inner values are dropped.
+pub(crate) fn state_shapes_of(sample: &Sample, model: &mut Model) {
+    let typed = model.graph.runtime_inputs().zip(sample.arrays.iter().map(type_of)).collect();
+    model.graph.set_inputs(typed);
+    model.graph.clear_value_info();
+}
+
 /// Names of the values a caller feeds.
 pub(crate) fn inputs(model: &Model) -> Vec<String> {
     model.graph.runtime_inputs().map(|value| model.graph.value(value).name().to_owned()).collect()

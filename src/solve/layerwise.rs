@@ -26,9 +26,6 @@ use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
 use std::collections::HashMap;
 
-/// Bytes the values between solved and unsolved layers may take, unless the memory allowed says otherwise.
-const CUTS: u64 = 256 << 20;
-
 /// Replaces rounded layers by those of a solver that needs statistics of their inputs.
 pub(crate) fn solve_layerwise(
     model: &Model,
@@ -43,7 +40,6 @@ pub(crate) fn solve_layerwise(
         return Ok(());
     }
     let order = order(model, scheme, solved);
-    let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
     let masks = scheme.masks.or_repeats(model);
     let mut layerwise = Layerwise {
         model,
@@ -52,7 +48,7 @@ pub(crate) fn solve_layerwise(
         order: &order,
         samples: data.len(),
         masked: &Masked::new(&masks, data),
-        walk: Walk::new([model, model], data, budget, runtime),
+        walk: Walk::new([model, model], data, runtime),
         pending: HashMap::new(),
         last: None,
     };

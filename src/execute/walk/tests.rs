@@ -103,7 +103,8 @@ impl Case {
     /// The moments a walk finds for each layer, and whether each step moved the cuts.
     fn walk(&self, budget: u64) -> Vec<(Vec<Moments>, bool)> {
         let (order, quantized) = (self.order(), self.quantized());
-        let mut walk = Walk::new([&self.model, &self.model], &self.data, budget, &Runtime::with_threads(2));
+        let mut walk = Walk::new([&self.model, &self.model], &self.data, &Runtime::with_threads(2));
+        walk.budget = budget;
         let mut steps = Vec::new();
         for (at, layer) in order.iter().enumerate() {
             let cuts = |walk: &Walk| walk.sides.each_ref().map(|side| side.cut.clone());
