@@ -184,7 +184,7 @@ fn casts_to(graph: &Graph, node: NodeId, element: DataType) -> bool {
 }
 
 fn to(element: DataType) -> AttributeProto {
-    AttributeProto::int("to", i64::from(element.number()))
+    AttributeProto::element("to", element)
 }
 
 fn cast_of(graph: &mut Graph, value: ValueId, element: DataType, suffix: &str) -> ValueId {
