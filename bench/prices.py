@@ -28,6 +28,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 LANES = 16
 LARGEST_MACS = 60e6
+NODE_US, INTEGER_NODE_US = 0.7, 1.4
+DEPTHWISE_CHANNELS = (8, 16, 24, 32, 48, 64, 88, 104, 128, 200)
+DEPTHWISE_SIZES = {1: ([256], [2048]), 2: ([14, 14], [28, 28]), 3: ([4, 12, 12], [6, 14, 14])}
 #: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
 #: gathered values, output values.
 PRICES = ("single_product", "product", "position", "row", "tap", "column", "output")
@@ -144,6 +147,67 @@ def fitted(rows: list[tuple[np.ndarray, float]]) -> tuple[dict[str, float], np.n
     return {PRICES[at]: float(price) for at, price in zip(used, prices, strict=True)}, features[:, used] @ prices - 1
 
 
+def depthwise(
+    channels: int, kernel: int, size: list[int], rng: np.random.Generator, *, integer: bool
+) -> tuple[onnx.ModelProto, np.ndarray]:
+    """One depthwise convolution, on integers with channels last, and its input."""
+    axes = len(size)
+    weight = (channels, 1, *[kernel] * axes)
+    attributes = {"pads": [kernel // 2] * 2 * axes, "kernel_shape": [kernel] * axes, "group": channels}
+    if integer:
+        tensors = {
+            "w": rng.integers(-60, 60, weight).astype(np.int8),
+            "s": np.float32(0.02),
+            "z": np.uint8(128),
+            "ws": np.full(channels, 0.01, np.float32),
+            "wz": np.zeros(channels, np.int8),
+            "os": np.float32(1),
+        }
+        inputs = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+        node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+        x, element = rng.integers(0, 255, (1, *size, channels)).astype(np.uint8), TensorProto.UINT8
+    else:
+        tensors = {"w": rng.standard_normal(weight).astype(np.float32)}
+        node = helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
+        x, element = rng.standard_normal((1, channels, *size)).astype(np.float32), TensorProto.FLOAT
+    graph = helper.make_graph(
+        [node],
+        "depthwise",
+        [helper.make_tensor_value_info("x", element, x.shape)],
+        [helper.make_tensor_value_info("y", element, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), x
+
+
+def fit_depthwise(repeats: int, rng: np.random.Generator) -> None:
+    """Measures depthwise convolutions of one to three axes, in float and on integers, and prints prices per kernel position,
+    per product and, in two axes in float, per output: of integers apart where channels are whole vectors. What any node
+    takes is subtracted."""
+    rows: dict[str, list[tuple[list[float], float]]] = {}
+    for axes, channels, kernel, size in itertools.product((1, 2, 3), DEPTHWISE_CHANNELS, (3, 5), (0, 1)):
+        lengths = DEPTHWISE_SIZES[axes][size]
+        positions, taps = int(np.prod(lengths)), kernel**axes
+        for integer in (False, True):
+            proto, x = depthwise(channels, kernel, lengths, rng, integer=integer)
+            op, node = ("QLinearConv", INTEGER_NODE_US) if integer else ("Conv", NODE_US)
+            time = kernel_time(proto, x, op, repeats) - node
+            blocked = not integer and axes == 2  # noqa: PLR2004
+            lanes = up(channels) if blocked else channels
+            counted = [0 if blocked else positions * taps, positions * taps * lanes, positions * lanes if blocked else 0]
+            whole = (", whole vectors" if channels % LANES == 0 else ", other channels") if integer else ""
+            name = f"depthwise {'integer' if integer else 'float'}, axes {axes}{whole}"
+            rows.setdefault(name, []).append(([count / 1000 for count in counted], time))
+    for name, found in sorted(rows.items()):
+        relative = np.array([np.array(counted) / time for counted, time in found])
+        prices, *_ = np.linalg.lstsq(relative, np.ones(len(found)), rcond=None)
+        middle, most = np.percentile(np.abs(relative @ prices - 1), [50, 90])
+        listed = f"tap {prices[0]:.4f}, product {prices[1]:.4f}, output {prices[2]:.4f}"
+        errors = f"errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10"
+        print(f"{name}, {len(found)} convolutions: {listed}; {errors}", flush=True)
+
+
 def main() -> None:
     """Measure, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,6 +232,7 @@ def main() -> None:
         listed = ", ".join(f"{price} {value:.4f}" for price, value in prices.items())
         middle, most = np.percentile(np.abs(errors), [50, 90])
         print(f"{name}, {len(rows)} convolutions: {listed}; errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10")
+    fit_depthwise(args.repeats, rng)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,68 @@ class Convolutional(Network):
         self.text += " excite"
 
 
-KINDS = {"convolutions": Convolutional, "sequences": Sequence}
+class Mobile(Network):
+    """Inverted residuals as of MobileNetV3, of many widths, with a pool behind the last activation or without."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        rng = self.rng
+        self.channels = 3
+        self.size = [int(rng.choice([32, 48, 64, 96])), int(rng.choice([48, 64, 96, 192]))]
+        self.shape = [1, 3, *self.size]
+        self.width = float(rng.choice([0.35, 0.5, 0.75, 1.0]))
+        self.text = f"{self.shape[1:]} x{self.width}:"
+        self.convolution(self.rounded(16), 3, 2, "HardSwish")
+        width = 16.0
+        for _ in range(int(rng.integers(2, 9))):
+            stride = 2 if rng.random() < 0.3 and min(self.size) >= 8 else 1
+            width *= 1.5 if stride == 2 else 1
+            self.block(self.rounded(width), stride)
+        self.convolution(self.rounded(6 * width), 1, 1, "HardSwish")
+        pool = str(rng.choice(["", "MaxPool", "AveragePool"]))
+        if pool and min(self.size) >= 2:
+            self.op(pool, [self.value], kernel_shape=[2, 2], strides=[2, 2])
+            self.text += f" {pool}"
+        self.op("GlobalAveragePool", [self.value])
+        self.op("Flatten", [self.value])
+
+    def rounded(self, channels: float) -> int:
+        """Channels as the family rounds them: to multiples of 8."""
+        return max(8, int(channels * self.width + 4) // 8 * 8)
+
+    def convolution(self, outputs: int, kernel: int, stride: int, activation: str, *, depthwise: bool = False) -> None:
+        """A convolution with its activation."""
+        inputs = 1 if depthwise else self.channels
+        weight = self.weight(outputs, inputs, kernel, kernel, inputs=inputs * kernel**2)
+        attributes = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "strides": [stride] * 2}
+        self.op("Conv", [self.value, weight], group=outputs if depthwise else 1, **attributes)
+        self.channels, self.size = outputs, [-(-length // stride) for length in self.size]
+        if activation:
+            self.op(activation, [self.value])
+
+    def block(self, outputs: int, stride: int) -> None:
+        """Expansion, depthwise convolution, perhaps squeeze and excitation, projection, and a sum where shapes agree."""
+        rng, before, inputs = self.rng, self.value, self.channels
+        activation, kernel = str(rng.choice(["Relu", "HardSwish"])), int(rng.choice([3, 5]))
+        inner = -(-int(inputs * float(rng.choice([2, 3, 4, 6]))) // 8) * 8
+        self.convolution(inner, 1, 1, activation)
+        self.convolution(inner, kernel, stride, activation, depthwise=True)
+        excited = rng.random() < 0.5
+        if excited:
+            x, shape = self.value, (self.channels, self.size)
+            self.op("GlobalAveragePool", [x])
+            self.size = [1, 1]
+            self.convolution(max(8, inner // 4), 1, 1, "Relu")
+            self.convolution(inner, 1, 1, "HardSigmoid")
+            self.channels, self.size = shape
+            self.op("Mul", [x, self.value])
+        self.convolution(outputs, 1, 1, "")
+        if stride == 1 and outputs == inputs:
+            self.op("Add", [before, self.value])
+        self.text += f" {inner}k{kernel}s{stride}{'se' if excited else ''}->{outputs}"
+
+
+KINDS = {"convolutions": Convolutional, "sequences": Sequence, "mobile": Mobile}
 
 
 def main() -> None:

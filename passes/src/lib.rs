@@ -20,7 +20,8 @@ mod target;
 mod tidy;
 
 pub use form::{
-    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SplitBiases,
+    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SinkConstants,
+    SplitBiases,
 };
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};

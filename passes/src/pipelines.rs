@@ -8,7 +8,9 @@
 //! [`descriptions`] says all this of the same lists that run.
 
 use crate::analysis::Placement;
-use crate::form::{FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SplitBiases};
+use crate::form::{
+    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
+};
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
@@ -356,6 +358,18 @@ pub fn halve<'a>(wanted: Option<HalfPrecision>) -> Pipeline<'a> {
     )
 }
 
+/// Moves constants into the sub-graphs that alone read them, if `wanted`: where the target evaluates nodes of constants.
+pub fn sink<'a>(wanted: bool) -> Pipeline<'a> {
+    Pipeline::new("sink", "where the weights of sub-graphs stand").with_if(
+        wanted,
+        "a target that folds constants",
+        SinkConstants,
+        "after `hoist-constants`, which brings them where other passes look; after `pack-weights`, `share-constants` and \
+         `half-precision`, which change constants of the main graph; before `clean-names`, whose names are planned for \
+         values of the main graph",
+    )
+}
+
 /// Names values and nodes of the file. The caller asks [`CleanNames::plan`] first what names will become.
 pub fn rename<'a>(names: CleanNames) -> Pipeline<'a> {
     Pipeline::new("rename", "names of the file").with(names, "last: the passes before it name what they make")
@@ -419,6 +433,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         quantize(decisions),
         finish(Finish::default()),
         halve(None),
+        sink(true),
         rename(CleanNames::default()),
         tap(Vec::new()),
         extract(Vec::new(), Vec::new()),

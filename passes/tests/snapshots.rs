@@ -12,7 +12,7 @@ use msq_passes::{
     FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision, HoistConstants,
     InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm,
     NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations,
-    RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations,
+    RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants,
     SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, run_pass,
 };
 use similar::TextDiff;
@@ -70,6 +70,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "share-weights" => Box::new(ShareWeights),
         "single-precision" => Box::new(SinglePrecision),
         "sink-activations" => Box::new(SinkActivations),
+        "sink-constants" => Box::new(SinkConstants),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "split-biases" => Box::new(SplitBiases),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
@@ -261,6 +262,7 @@ passes! {
     share_weights: "share-weights",
     single_precision: "single-precision",
     sink_activations: "sink-activations",
+    sink_constants: "sink-constants",
     smooth_activations: "smooth-activations",
     split_biases: "split-biases",
     upgrade_opset: "upgrade-opset",

@@ -81,10 +81,8 @@ enum Command {
     /// Print a file of options for --config
     Config(config::ConfigCommand),
     /// Print completions for a shell
-    #[command(hide = true)]
     Completions(shell::CompletionsArgs),
     /// Print the manual page, or write those of all commands
-    #[command(hide = true)]
     Man(shell::ManArgs),
     /// Print the JSON schema of what a command prints with --json
     Schema(schema::SchemaArgs),
@@ -138,6 +136,9 @@ pub(crate) fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     let (arguments, rank) = processes::ranked(std::env::args_os());
+    if arguments.len() < 2 {
+        return output::explain(&overview());
+    }
     let arguments = measure::with_output_kinds(arguments.into_iter());
     let mut cli = match mistyped(&arguments)
         .or_else(|| second(&arguments))
@@ -152,6 +153,24 @@ fn run() -> ExitCode {
     cli.quantize.become_process(rank);
     log(&cli.quantize.common);
     quantize::run(&cli.quantize).unwrap_or_else(|e| fail(&e))
+}
+
+/// What the tool does and which commands it has, for a call without arguments.
+fn overview() -> String {
+    const TEMPLATE: &str = "\
+{about}
+
+Usage: msq-onnx <MODEL> -o <OUTPUT> [--calib <DATA>] [OPTIONS]
+       msq-onnx <COMMAND>
+
+Commands:
+{subcommands}
+
+{after-help}
+
+`msq-onnx --help` lists all options.
+";
+    command().help_template(TEMPLATE).render_help().to_string()
 }
 
 /// What to say of a second argument without a flag, where the first is a model.

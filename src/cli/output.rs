@@ -30,6 +30,12 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(exit_code(kind))
 }
 
+/// Prints how the command is called, and returns the exit code of a call that says too little.
+pub(crate) fn explain(text: &str) -> ExitCode {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(exit_code(ErrorKind::Usage))
+}
+
 /// Whose fault an error of the library is, whichever of its enums it comes in.
 fn kind(error: &anyhow::Error) -> Option<ErrorKind> {
     macro_rules! first_of {

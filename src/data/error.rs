@@ -51,7 +51,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A pipe or a device.
-    #[error("`{}` is not a file that can be read at any place", path.display())]
+    #[error("`{}` is a pipe or a device: data are read from a file on disk", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,

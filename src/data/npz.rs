@@ -5,7 +5,7 @@
 //! frees with the handle. Sizes in the archive are not trusted: the member's header bounds the inflated bytes, and
 //! header, stated size and data must agree.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -28,10 +28,13 @@ impl Archive {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let not_archive = |error: ZipError| {
-            let reason = if is_cut_off(path, &error) {
-                "the file ends too early: it was not copied or written whole".to_owned()
-            } else {
-                error.to_string()
+            let reason = match &error {
+                _ if is_cut_off(path, &error) => {
+                    "the file ends too early: it was not copied or written whole".to_owned()
+                }
+                _ if fs::metadata(path).is_ok_and(|file| file.len() == 0) => "the file is empty".to_owned(),
+                ZipError::InvalidArchive(_) => "it is no zip file".to_owned(),
+                error => error.to_string(),
             };
             DataError::NotArchive { path: path.to_owned(), reason }
         };

@@ -103,6 +103,7 @@ pub(crate) fn finish(
     let wanted = Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
+    pipelines::sink(scheme.target.folds_in_subgraphs).observed(observer).run(model)?;
     let names = CleanNames { strip };
     let values = names.plan(model);
     let labels = || model.graph.nodes().map(|(_, node)| node.label(&model.graph).to_owned()).collect();

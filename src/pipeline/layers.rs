@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 use msq_passes::analysis::quantized::QuantizedGraph;
 use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::{Model, Node, ValueId};
+use msq_passes::lint::predict_float_on;
 use msq_passes::ops::facts;
 use msq_passes::{Choice, Packing};
 
@@ -66,6 +67,22 @@ fn computed_reports(model: &Model) -> Vec<LayerReport> {
         Some(in_float(node.label(graph), op, shape, None))
     };
     graph.nodes().filter_map(report).collect()
+}
+
+/// Marks the layers of a QDQ graph that the target's runtime computes in float all the same, by the judgement of the linter,
+/// and lists them. Integers of 16 bits are what a target has kernels for or not, which notes say.
+pub(super) fn mark_float(reports: &mut [LayerReport], model: &Model, scheme: &Scheme) -> Vec<Kept> {
+    if scheme.output.format != Format::Qdq {
+        return Vec::new();
+    }
+    let found = predict_float_on(model, &scheme.target);
+    let mut kept = Vec::new();
+    for report in reports.iter_mut().filter(|report| report.activation_bits.is_some_and(|bits| bits <= 8)) {
+        let Some(float) = found.iter().find(|float| float.node == report.name) else { continue };
+        report.stays_float = Some(float.reason.clone());
+        kept.push(Kept { node: report.name.clone(), op: float.op.clone(), reason: float.reason.clone() });
+    }
+    kept
 }
 
 /// What stays float: not the layers that quantize their input at run time, around which no quantizers are placed.
@@ -140,6 +157,7 @@ fn in_float(name: &str, op: LayerOp, shape: Vec<usize>, macs: Option<u64>) -> La
         macs,
         weight_bits: None,
         activation_bits: None,
+        stays_float: None,
         bytes: 4 * weights,
         weight_sqnr: None,
         output_sqnr: None,

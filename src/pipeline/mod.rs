@@ -224,6 +224,8 @@ impl Prepared {
             details::add(&mut layers, run, validation.unwrap_or(data), runtime)?;
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
+        let mut kept = layers::mark_float(&mut layers, &model, &scheme);
+        kept.extend(layers::kept(&scheme));
         let halves = half_precision(float, &scheme, float16, magnitudes);
         let (Shortened { values: names, nodes }, halved) =
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
@@ -245,7 +247,7 @@ impl Prepared {
             float_layers: layers::float_reports(float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
             notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
-            kept: layers::kept(&scheme),
+            kept,
             float16: halved.filter(|made| options.output.float16.is_some() || made.constants > 0).map(layers::halved),
             learning,
             quality,

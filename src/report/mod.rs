@@ -91,6 +91,10 @@ pub struct LayerReport {
     pub weight_bits: Option<WeightBits>,
     /// Bits of the input activation; null for float.
     pub activation_bits: Option<u8>,
+    /// Why the runtime computes the layer in float although the file has it on integers, as rule `stays-float` of `lint`
+    /// says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stays_float: Option<String>,
     /// Bytes of the weights as stored, without the nodes that unpack them.
     pub bytes: usize,
     /// Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact.
@@ -186,7 +190,8 @@ impl Report {
 
     /// The number of layers that compute on integers.
     pub fn on_integers(&self) -> usize {
-        self.layers.iter().filter(|layer| layer.activation_bits.is_some()).count()
+        let on_integers = |layer: &&LayerReport| layer.activation_bits.is_some() && layer.stays_float.is_none();
+        self.layers.iter().filter(on_integers).count()
     }
 
     /// Bits of a weight on average as stored, of layers with integer weights.

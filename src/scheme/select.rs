@@ -78,11 +78,16 @@ fn compile(pattern: &str, names: &[String]) -> Result<(String, Option<Regex>), S
     if names.iter().any(|name| name == pattern) {
         return Ok((pattern.to_owned(), None));
     }
-    let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|e| SchemeError::BadPattern {
-        pattern: pattern.to_owned(),
-        reason: e.to_string().lines().last().unwrap_or_default().trim().to_owned(),
-    })?;
+    let regex = Regex::new(&format!("^(?:{pattern})$"))
+        .map_err(|e| SchemeError::BadPattern { pattern: pattern.to_owned(), reason: last_line(&e) })?;
     Ok((pattern.to_owned(), Some(regex)))
+}
+
+/// What is wrong with a pattern. The lines before show where, in a form for terminals.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 fn matches((pattern, regex): &(String, Option<Regex>), name: &str) -> bool {

@@ -32,7 +32,7 @@ fn wrong_flags() {
     usage(args![model, "-o", output, "-q", "-v"], &["--quiet"]);
     usage(args![model], &["--output"]);
     usage(args!["-o", output], &["MODEL"]);
-    usage(args![], &["MODEL"]);
+    usage(args![], &["MODEL", "inspect", "completions", "msq-onnx model.onnx -o small.onnx"]);
     usage(args!["inspect"], &["MODEL"]);
     usage(args!["evaluate", model, "--no-such-flag"], &["--no-such-flag"]);
     assert_eq!(scratch.outputs(), Vec::<String>::new());
@@ -89,7 +89,13 @@ fn patterns() {
     let (model, calib) = (digits("digits.onnx"), digits("calib.npz"));
     refused_with(&scratch, &model, args!["--calib", calib, "--skip", "nosuch"], 2, &["`nosuch`", "inspect"]);
     refused_with(&scratch, &model, args!["--calib", calib, "--skip", "conv"], 2, &["`conv`"]);
-    refused_with(&scratch, &model, args!["--calib", calib, "--skip", "a("], 2, &["`a(`", "regular expression"]);
+    refused_with(
+        &scratch,
+        &model,
+        args!["--calib", calib, "--skip", "a("],
+        2,
+        &["`a(` is no regular expression: unclosed"],
+    );
 }
 
 #[test]

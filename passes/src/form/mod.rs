@@ -6,6 +6,7 @@ mod fuse_qlinear;
 mod half_precision;
 mod lower_integer;
 mod restore_activations;
+mod sink_constants;
 mod split_biases;
 
 pub use fuse_lstm::FuseLstm;
@@ -14,5 +15,6 @@ pub use fuse_qlinear::FuseQlinear;
 pub use half_precision::{HalfPrecision, Magnitude};
 pub use lower_integer::LowerInteger;
 pub use restore_activations::RestoreActivations;
+pub use sink_constants::SinkConstants;
 pub use split_biases::SplitBiases;
 pub(crate) use split_biases::{bias_of, reads_open_shapes};

@@ -88,6 +88,7 @@ fn split(graph: &mut Graph, id: NodeId, output: ValueId, column: TensorProto) {
     let stem = graph.value(output).name().to_owned();
     let product = graph.add_value(&format!("{stem}_unbiased"));
     graph.set_input(id, 2, None);
+    graph.trim_inputs(id);
     graph.set_output(id, 0, product);
     let proto = crate::ir::NodeProto::of("Add", &format!("{stem}_biased"), Vec::new());
     graph.add_node(proto, &[Some(product), Some(column)], &[Some(output)]);

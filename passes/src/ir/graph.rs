@@ -47,11 +47,11 @@ impl Graph {
         self.values[id.index()].as_ref().expect("the value was removed")
     }
 
-    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         self.nodes[id.index()].as_mut().expect("the node was removed")
     }
 
-    fn value_mut(&mut self, id: ValueId) -> &mut Value {
+    pub(super) fn value_mut(&mut self, id: ValueId) -> &mut Value {
         self.values[id.index()].as_mut().expect("the value was removed")
     }
 
@@ -343,6 +343,14 @@ impl Graph {
         }
         if let Some(new) = value {
             self.value_mut(new).uses.push(Use { node, slot });
+        }
+    }
+
+    /// Leaves out the inputs of a node that are omitted behind the last one that is not.
+    pub fn trim_inputs(&mut self, node: NodeId) {
+        let inputs = &mut self.node_mut(node).inputs;
+        while inputs.last() == Some(&None) {
+            inputs.pop();
         }
     }
 

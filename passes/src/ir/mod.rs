@@ -15,6 +15,7 @@ mod node;
 mod order;
 pub(crate) mod proto;
 mod save;
+mod sink;
 mod subgraph;
 mod tensor;
 pub mod text;

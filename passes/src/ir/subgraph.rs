@@ -50,3 +50,23 @@ pub(super) fn all_names(graph: &GraphProto, names: &mut HashSet<String>) {
         }
     }
 }
+
+/// Whether the sub-graph itself defines a name.
+pub(super) fn defines(graph: &GraphProto, name: &str) -> bool {
+    defined(graph).contains(name)
+}
+
+/// Whether the sub-graph itself, not only one nested in it, reads an outer value.
+pub(super) fn reads(graph: &GraphProto, name: &str) -> bool {
+    let by_nodes = graph.node.iter().any(|node| node.input.iter().any(|input| input == name));
+    (by_nodes || graph.output.iter().any(|output| output.name() == name)) && !defines(graph, name)
+}
+
+/// How many graphs, of the sub-graph and those nested in it, read an outer value.
+pub(super) fn readers(graph: &GraphProto, name: &str) -> usize {
+    if defines(graph, name) {
+        return 0;
+    }
+    let nested = graph.node.iter().flat_map(super::NodeProto::subgraphs);
+    usize::from(reads(graph, name)) + nested.map(|nested| readers(nested, name)).sum::<usize>()
+}

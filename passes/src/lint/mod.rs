@@ -14,7 +14,7 @@ mod structure;
 mod view;
 mod weights;
 
-pub use ort::{FloatNode, predict_float};
+pub use ort::{FloatNode, predict_float, predict_float_on};
 
 use crate::ir::Model;
 pub use crate::target::Severity;

@@ -4,7 +4,7 @@
 //!   shape `[1, N]` becomes the vector `[N]` that broadcasting makes of it: α = β = 1 is left. Computed in f64 and
 //!   rounded once.
 //! * `Add(MatMul(x, W), b)` with constant W of shape `[K, N]` and constant b is `Gemm(x, W, b)` when x has rank 2;
-//!   for other ranks `Gemm` is not defined.
+//!   for other ranks `Gemm` is not defined. Where x has more axes, a b of shape `[1, …, N]` becomes the vector `[N]`.
 //! * `Add(MatMul(x, W), c)` with any other c, such as another product, is `Add(Gemm(x, W), c)` when x has rank 2.
 //!   onnxruntime joins a product and a sum to one `Gemm` before it looks for integers, has no integer kernel for one
 //!   whose c is computed, and unpacks W in every run; a `Gemm` it leaves apart.
@@ -55,6 +55,8 @@ enum Site {
         product: ValueId,
         bias: Bias,
     },
+    /// A row that becomes a vector.
+    Row(Bias),
     /// A product that stays apart from the sum behind it.
     Product,
 }
@@ -110,11 +112,19 @@ fn add_site(graph: &Graph, add: &Node) -> Result<Option<Site>, String> {
     let [_, outputs] = constant_shape(graph, weight)?[..] else { return Ok(None) };
     match [input, sum].iter().find_map(|&v| graph.value(v).shape()).map(|s| s.len()) {
         Some(2) => {}
-        Some(_) => return Ok(None),
+        Some(rank) => return Ok(row_site(graph, bias, outputs, rank)),
         None => return Err(format!("the rank of `{}` is unknown", graph.value(input).name())),
     }
     let bias = bias_site(graph, bias, outputs, false)?.unwrap_or_else(|| Bias { value: bias, shape: vec![outputs] });
     Ok(Some(Site::MatMul { matmul, product: sum, bias }))
+}
+
+/// A row of as many axes as the product, or fewer, as the vector that broadcasting makes of it: the runtime joins that.
+fn row_site(graph: &Graph, value: ValueId, outputs: usize, rank: usize) -> Option<Site> {
+    let shape = constant_shape(graph, value).ok()?;
+    let row = shape.last() == Some(&outputs) && shape.iter().rev().skip(1).all(|&n| n == 1);
+    let shortened = row && (2..=rank).contains(&shape.len()) && changeable(graph, value).is_ok();
+    shortened.then(|| Site::Row(Bias { value, shape: vec![outputs] }))
 }
 
 /// A product that only a sum reads, in which the other operand cannot be the bias.
@@ -164,6 +174,11 @@ fn rewrite(model: &Model, id: NodeId, site: &Site) -> Result<Rewrite, PassError>
             let gemm = NodeProto::of("Gemm", layer.label(&model.graph), Vec::new());
             let inputs = [layer.input(0).into(), layer.input(1).into(), bias.value.into()];
             rewrite.node(gemm, &inputs, node.output(0));
+            Ok(rewrite)
+        }
+        Site::Row(bias) => {
+            let mut rewrite = Rewrite::default().keeping(id);
+            scale(model, &mut rewrite, bias.value, &bias.shape, 1.0)?;
             Ok(rewrite)
         }
         Site::Product => {

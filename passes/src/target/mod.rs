@@ -95,6 +95,9 @@ pub struct Profile {
     /// Whether operators on constants are folded when the file is loaded: gathers that decode trellis codes, so that few
     /// bits mean these codes unless something else is asked for, and casts of scales that are stored in half precision.
     pub folds_decoders: bool,
+    /// Whether operators on constants are folded in sub-graphs as well, where the constants are those of the graph around,
+    /// and kernels there want constants of their own graph.
+    pub folds_in_subgraphs: bool,
     /// Whether `QLinearConv` and `QLinearMatMul` are run.
     pub qlinear: bool,
     /// Whether `ConvInteger` and `MatMulInteger` are run.

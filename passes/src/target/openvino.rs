@@ -30,6 +30,7 @@ impl Profile {
         half_quantizers: false,
         int4_cast: true,
         folds_decoders: true,
+        folds_in_subgraphs: false,
         qlinear: false,
         integer: true,
         dynamic: false,

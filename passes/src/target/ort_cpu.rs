@@ -5,7 +5,7 @@
 
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
-use super::price::{ConvolutionPrices, Counted, KernelPrices, OperatorPrice, Prices, ProductPrices};
+use super::price::{ConvolutionPrices, Counted, DepthwisePrices, KernelPrices, OperatorPrice, Prices, ProductPrices};
 use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
@@ -65,8 +65,8 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Fitted to 424 convolutions (`bench/prices.py`), 45 stacks of products and 60 other nodes in onnxruntime 1.31 and 1.32, on
-/// a CPU with VNNI.
+/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 45 stacks of products and 60 other nodes in
+/// onnxruntime 1.31 and 1.32, on a CPU with VNNI.
 const PRICES: Prices = Prices {
     node: 700.0,
     integer_node: 1_400.0,
@@ -86,10 +86,12 @@ const PRICES: Prices = Prices {
         direct_outputs: 1,
         fills_inputs: true,
         grouped_position: 0.0,
-        depthwise_position: 0.0,
-        depthwise_product: 0.036,
-        // One input and one output channel take the kernel of all others.
-        depthwise_lanes: 16,
+        depthwise: [
+            [DepthwisePrices { tap: 0.73, ..depthwise(0.2) }; 2],
+            [DepthwisePrices { lanes: 16, output: 0.18, ..depthwise(0.022) }; 2],
+            [DepthwisePrices { tap: 0.12, ..depthwise(0.53) }; 2],
+        ],
+        depthwise_multiple: 1,
     },
     integer_convolution: ConvolutionPrices {
         lanes: 16,
@@ -102,12 +104,16 @@ const PRICES: Prices = Prices {
         direct_outputs: 16,
         fills_inputs: false,
         grouped_position: 20.0,
-        depthwise_position: 1.1,
-        depthwise_product: 0.04,
-        depthwise_lanes: 1,
+        depthwise: [
+            [DepthwisePrices { tap: 2.6, ..depthwise(0.055) }, DepthwisePrices { tap: 3.4, ..depthwise(0.14) }],
+            [DepthwisePrices { tap: 1.7, ..depthwise(0.034) }, DepthwisePrices { tap: 2.3, ..depthwise(0.096) }],
+            [DepthwisePrices { tap: 5.5, ..depthwise(0.025) }, DepthwisePrices { tap: 5.8, ..depthwise(0.085) }],
+        ],
+        depthwise_multiple: 16,
     },
     float_product: ProductPrices { weight: 0.045, product: 0.0178 },
     integer_product: ProductPrices { weight: 0.025, product: 0.005 },
+    repeated: 20.0,
     operators: &[
         price("Add", 0.15, 0.17),
         price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7),
@@ -130,6 +136,11 @@ const PRICES: Prices = Prices {
     ],
     movement: price("", 0.17, 0.08),
 };
+
+/// Prices of a depthwise convolution, per product.
+const fn depthwise(product: f64) -> DepthwisePrices {
+    DepthwisePrices { lanes: 1, tap: 0.0, product, output: 0.0 }
+}
 
 /// Prices of an operator in float and on integers, per element of its output.
 const fn price(op: &'static str, float: f64, integer: f64) -> OperatorPrice {
@@ -191,6 +202,7 @@ impl Profile {
         half_quantizers: false,
         int4_cast: true,
         folds_decoders: true,
+        folds_in_subgraphs: true,
         qlinear: true,
         integer: true,
         dynamic: true,

@@ -22,6 +22,8 @@ pub struct Prices {
     pub float_product: ProductPrices,
     /// `Gemm` and `MatMul` on integers.
     pub integer_product: ProductPrices,
+    /// A product or sum on integers that lie channels together, per position, where one operand has one value per channel.
+    pub repeated: f64,
     /// Other operators.
     pub operators: &'static [OperatorPrice],
     /// Any operator without a row: it moves elements.
@@ -71,12 +73,24 @@ pub struct ConvolutionPrices {
     pub fills_inputs: bool,
     /// Per position, P for each group, where there is more than one group.
     pub grouped_position: f64,
-    /// Per kernel position of a depthwise convolution, P·T, whatever the number of channels.
-    pub depthwise_position: f64,
-    /// Per product of a depthwise convolution, P·T·C, with C rounded up to `depthwise_lanes`.
-    pub depthwise_product: f64,
-    /// Channels of a depthwise convolution computed together.
-    pub depthwise_lanes: usize,
+    /// By the axes of the weight's kernel, one, two, three or more: of depthwise convolutions whose channels are a multiple of
+    /// `depthwise_multiple`, and of all others.
+    pub depthwise: [[DepthwisePrices; 2]; 3],
+    /// Channels a multiple of which the faster kernel for depthwise convolutions needs.
+    pub depthwise_multiple: usize,
+}
+
+/// What one kernel for depthwise convolutions takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DepthwisePrices {
+    /// Channels computed together.
+    pub lanes: usize,
+    /// Per position and kernel position, P·T, whatever the number of channels.
+    pub tap: f64,
+    /// Per product, P·T·C with C rounded up to lanes.
+    pub product: f64,
+    /// Per value written, P·C with C rounded up to lanes.
+    pub output: f64,
 }
 
 /// What one kernel for convolutions takes, for each group.

@@ -44,6 +44,7 @@ impl Profile {
         half_quantizers: false,
         int4_cast: false,
         folds_decoders: false,
+        folds_in_subgraphs: false,
         qlinear: false,
         integer: false,
         dynamic: false,

@@ -30,6 +30,7 @@ impl Profile {
         half_quantizers: true,
         int4_cast: false,
         folds_decoders: false,
+        folds_in_subgraphs: false,
         qlinear: false,
         integer: false,
         dynamic: false,

@@ -149,6 +149,7 @@ fn tables() -> String {
     row("quantizers with float16 scales ⁴", &|p| yes(p.half_quantizers));
     row("packing `int4`", &|p| yes(p.int4_cast));
     row("folds what decodes weights", &|p| yes(p.folds_decoders));
+    row("wants constants of branches in them", &|p| yes(p.folds_in_subgraphs));
     row("`--format qlinear`", &|p| yes(p.qlinear));
     row("`--format integer`", &|p| yes(p.integer));
     row("`--act-bits dynamic`", &|p| yes(p.dynamic));

@@ -32,6 +32,7 @@ impl Profile {
         half_quantizers: false,
         int4_cast: false,
         folds_decoders: false,
+        folds_in_subgraphs: false,
         qlinear: true,
         integer: true,
         dynamic: false,

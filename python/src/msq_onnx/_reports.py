@@ -285,6 +285,8 @@ class LayerReport:
         macs: Multiply-accumulates for one sample, where the shapes are known.
         weight_bits: Bits of the weights, a number or `ternary`; null for float.
         activation_bits: Bits of the input activation; null for float.
+        stays_float: Why the runtime computes the layer in float although the file has it on integers, as rule
+            `stays-float` of `lint` says.
         bytes: Bytes of the weights as stored, without the nodes that unpack them.
         weight_sqnr: Signal-to-quantization-noise ratio of the weights in decibels; null if rounding was exact.
         output_sqnr: Signal-to-quantization-noise ratio of what the layer computes on the calibration data, in
@@ -304,6 +306,7 @@ class LayerReport:
     macs: int | None
     weight_bits: WeightBits | None
     activation_bits: int | None
+    stays_float: str | None = None
     bytes: int
     weight_sqnr: float | None
     output_sqnr: float | None

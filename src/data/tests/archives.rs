@@ -183,8 +183,11 @@ fn labels_beside_and_inside() {
 
 #[test]
 fn broken_archives_are_named() {
-    let (folder, path) = file("a.npz", b"no archive at all");
-    assert!(message(open(&path, &floats("x", &[0, 1])), &folder).starts_with("`a.npz` is not an .npz archive: "));
+    for (bytes, reason) in [(&b"no archive at all"[..], "it is no zip file"), (b"", "the file is empty")] {
+        let (folder, path) = file("a.npz", bytes);
+        let text = message(open(&path, &floats("x", &[0, 1])), &folder);
+        assert_eq!(text, format!("`a.npz` is not an .npz archive: {reason}"));
+    }
     let header = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}\n");
     let lie = |shape: &str, bytes: usize| {
         let (folder, path) = npz(&[("x", npy_with_header(&header(shape), &vec![0; bytes]))], Deflated);

@@ -211,6 +211,7 @@ mod tests {
             macs: Some(1 << 30),
             weight_bits: (!at.is_multiple_of(7)).then_some(WeightBits::whole(8)),
             activation_bits: (!at.is_multiple_of(7)).then_some(8),
+            stays_float: None,
             bytes: 768 * 768,
             weight_sqnr: Some(40.0),
             output_sqnr: None,

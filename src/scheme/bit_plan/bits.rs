@@ -108,7 +108,7 @@ impl FromStr for WeightBits {
             "float" => Ok(Self::Float),
             _ => BitRate::parse(text)
                 .map(Self::Bits)
-                .ok_or_else(|| format!("`{text}` is none of 1 to 8 in quarters, binary, ternary, float")),
+                .ok_or_else(|| format!("`{text}` is none of 1 to 8, below 3 also in quarters, binary, ternary, float")),
         }
     }
 }

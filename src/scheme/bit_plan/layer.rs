@@ -285,14 +285,14 @@ mod tests {
         };
         assert!(
             fault(r#"{"weights": 9, "activations": 8}"#)
-                .contains("`9` is none of 1 to 8 in quarters, binary, ternary, float")
+                .contains("`9` is none of 1 to 8, below 3 also in quarters, binary, ternary, float")
         );
         for (rest, part) in [
             (r#""weights": 1, "grid": "full""#, "grid `full` takes weights of 2 to 8 bits"),
             (r#""weights": 2.5, "grid": "codebook""#, "grid `codebook` takes whole numbers of bits, 2 to 7"),
             (r#""weights": 2.75"#, "grid `trellis` takes weights of 1, 1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 4 bits"),
             (r#""weights": 5, "grid": "trellis""#, "grid `trellis` takes weights of 1, 1.25,"),
-            (r#""weights": 2.3"#, "`2.3` is none of 1 to 8 in quarters, binary"),
+            (r#""weights": 2.3"#, "`2.3` is none of 1 to 8, below 3 also in quarters, binary"),
             (r#""weights": 2.5, "packing": "int4""#, "takes weights of 4 bits"),
             (r#""weights": 1.5, "packing": "int2""#, "takes weights of 2 bits"),
         ] {

@@ -22,6 +22,7 @@
 //! not quantized, the other is.
 
 mod draft;
+mod layout;
 mod pays;
 mod rules;
 

@@ -36,10 +36,10 @@ pub(super) fn slower(model: &Model, draft: &Draft, prices: &Prices) -> Vec<(Node
     if alone.is_empty() { account.slow_regions() } else { alone }
 }
 
-struct Account<'a> {
-    draft: &'a Draft<'a>,
+pub(super) struct Account<'a> {
+    pub(super) draft: &'a Draft<'a>,
     model: &'a Model,
-    graph: &'a Graph,
+    pub(super) graph: &'a Graph,
     prices: &'a Prices,
 }
 
@@ -48,15 +48,6 @@ struct Account<'a> {
 struct Cost {
     float: f64,
     integer: f64,
-}
-
-/// How integers lie in memory.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    /// Channel by channel, some of them at least.
-    planar: bool,
-    /// Whether arithmetic lies between them and convolutions.
-    computed: bool,
 }
 
 /// A layer with what follows it into float.
@@ -79,7 +70,7 @@ impl Account<'_> {
             let integer = cost.integer + self.own_quantizers(layer, &read);
             let slow = integer > LAYER_RATIO * float && integer - float > SLACK;
             let what = if alone { "its integer kernel" } else { "its integer kernel with those behind it" };
-            slow.then(|| (id, reason(what, cost)))
+            slow.then(|| (id, reason(what, Cost { float, integer })))
         };
         self.draft.roles.iter().filter_map(slow).collect()
     }
@@ -141,58 +132,6 @@ impl Account<'_> {
         behind * window(pool) * self.price(pool).planar
             + (before - behind) * self.prices.quantize
             + self.pools_behind(read)
-    }
-
-    /// Whether a node pools integers that lie channel by channel: where not all of them come from convolutions on integers,
-    /// and where no convolution follows. The runtime then changes the layout back right behind a convolution; `MaxPool`
-    /// alone it takes along, as far as no arithmetic lies between.
-    fn is_planar_pool(&self, node: &Node) -> bool {
-        let Some(read) = node.input(0) else { return false };
-        let Layout { planar, computed } = self.layout(read, &mut HashSet::new());
-        match node.op() {
-            "MaxPool" => planar || computed && !self.feeds_convolution(node),
-            "AveragePool" => planar || !self.feeds_convolution(node),
-            _ => false,
-        }
-    }
-
-    /// How the integers of a value lie.
-    fn layout(&self, value: ValueId, seen: &mut HashSet<ValueId>) -> Layout {
-        let of_convolution = Layout { planar: false, computed: false };
-        if self.graph.constant(value).is_some() || !seen.insert(value) {
-            return of_convolution;
-        }
-        let Some((id, _)) = self.graph.value(value).producer() else { return Layout { planar: true, computed: false } };
-        let node = self.graph.node(id);
-        let computes = match self.draft.roles.get(&id) {
-            Some(Role::Layer(layer)) if layer.op.is_convolution() => return of_convolution,
-            Some(Role::Arithmetic | Role::ResidualSum { .. }) => !node.is("Concat"),
-            Some(Role::Movement) => false,
-            None if self.draft.is_on_integers(id) => false,
-            _ => return Layout { planar: true, computed: false },
-        };
-        let operands = node.inputs().iter().flatten().map(|&operand| self.layout(operand, seen));
-        operands.fold(Layout { planar: false, computed: computes }, |all, one| Layout {
-            planar: all.planar || one.planar,
-            computed: all.computed || one.computed,
-        })
-    }
-
-    /// Whether a convolution on integers follows a node.
-    fn feeds_convolution(&self, node: &Node) -> bool {
-        let mut next: Vec<ValueId> = node.outputs().iter().flatten().copied().collect();
-        let mut seen = HashSet::new();
-        while let Some(value) = next.pop() {
-            for reader in self.graph.value(value).uses() {
-                match self.draft.roles.get(&reader.node) {
-                    Some(Role::Layer(layer)) if layer.op.is_convolution() => return true,
-                    None if !self.draft.is_on_integers(reader.node) => {}
-                    _ if !seen.insert(reader.node) => {}
-                    _ => next.extend(self.graph.node(reader.node).outputs().iter().flatten()),
-                }
-            }
-        }
-        false
     }
 
     /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
@@ -312,7 +251,26 @@ impl Account<'_> {
         };
         let integer = if self.is_planar_pool(node) { price.planar } else { price.integer };
         let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + price.float * elements };
-        Some(Cost { float, integer: self.prices.integer_node + integer * elements })
+        let repeated = if self.repeats_channels(node) { self.prices.repeated * self.positions(node)? } else { 0.0 };
+        Some(Cost { float, integer: self.prices.integer_node + integer * elements + repeated })
+    }
+
+    /// Whether a node on integers meets one value per channel with each position, channels together: a gate, as that of
+    /// squeeze and excitation.
+    fn repeats_channels(&self, node: &Node) -> bool {
+        let Some(operands) = node.two_inputs().filter(|_| node.is("Mul") || node.is("Add")) else { return false };
+        let gate = |value: ValueId| {
+            let shape = self.shape(value).filter(|_| self.graph.constant(value).is_none());
+            shape.is_some_and(|shape| shape.len() > 2 && shape[2..].iter().all(|&length| length == 1))
+        };
+        operands.into_iter().any(gate) && self.feeds_convolution(node)
+    }
+
+    /// Positions of what a node writes: the lengths behind samples and channels.
+    fn positions(&self, node: &Node) -> Option<f64> {
+        let shape = self.shape(node.output(0)?)?;
+        let positions = shape.iter().skip(2).map(|&length| length as f64).product();
+        Some(if positions > 1.0 { positions } else { 0.0 })
     }
 
     /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
@@ -355,7 +313,7 @@ impl Account<'_> {
     }
 
     /// The shape of a value for one sample.
-    fn shape(&self, value: ValueId) -> Option<Vec<usize>> {
+    pub(super) fn shape(&self, value: ValueId) -> Option<Vec<usize>> {
         let shape = self.graph.value(value).shape()?;
         let typical = self.model.typical_shape(value).filter(|typical| typical.len() == shape.len());
         let one = |at: usize| (at == 0).then_some(1);
@@ -399,8 +357,10 @@ impl ConvolutionShape {
         let round_up = |count: usize, lanes: usize| (count.div_ceil(lanes) * lanes) as f64;
         let [positions, taps, rows] = [self.positions, self.taps as f64, self.rows as f64];
         if self.inputs == 1 && self.outputs == 1 {
-            let channels = round_up(self.groups, by.depthwise_lanes);
-            return positions * taps * (by.depthwise_position + by.depthwise_product * channels);
+            let uneven = !self.groups.is_multiple_of(by.depthwise_multiple);
+            let kernel = &by.depthwise[self.axes.clamp(1, 3) - 1][usize::from(uneven)];
+            let channels = round_up(self.groups, kernel.lanes);
+            return positions * (taps * (kernel.tap + kernel.product * channels) + kernel.output * channels);
         }
         let [least, multiple] = by.direct_inputs;
         let direct = self.groups == 1
@@ -425,7 +385,11 @@ fn window(pool: &Node) -> f64 {
 }
 
 fn reason(what: &str, cost: Cost) -> String {
-    format!("{what} would be slower: about {} µs, {} in float", whole(cost.integer), whole(cost.float))
+    format!(
+        "{what} would be slower, quantizers counted: about {} µs, {} in float",
+        whole(cost.integer),
+        whole(cost.float)
+    )
 }
 
 fn whole(nanoseconds: f64) -> String {

@@ -15,7 +15,7 @@ mod types;
 use super::view::View;
 use crate::analysis::quantized::{is_dequantizer, is_quantizer};
 use crate::ir::{Model, Node, NodeId, ValueId};
-use crate::target::Profile;
+use crate::target::{Profile, RuleId};
 use indexmap::IndexMap;
 use links::Links;
 
@@ -34,6 +34,12 @@ pub struct FloatNode {
 /// move data are left out, except where quantizers stand on both sides and disagree.
 pub fn predict_float(model: &Model) -> Vec<FloatNode> {
     predict(&View::new(model, &Profile::ORT_CPU))
+}
+
+/// The nodes of the model that the target computes in float; none where it does not check that.
+pub fn predict_float_on(model: &Model, profile: &Profile) -> Vec<FloatNode> {
+    let checked = profile.listed(RuleId::StaysFloat).is_some();
+    if checked { predict(&View::new(model, profile)) } else { Vec::new() }
 }
 
 pub(super) fn predict(view: &View) -> Vec<FloatNode> {
