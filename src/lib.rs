@@ -47,8 +47,9 @@ pub mod solve;
 
 pub use calibrate::synthetic::made_up;
 pub use error::Error;
-pub use measure::{CustomMetric, ScoredOutputs, agreement, compare, evaluate, inspect, metrics};
+pub use measure::{CustomMetric, ScoredOutputs, agreement, compare, evaluate, fix_alike, inspect, metrics};
 pub use pipeline::Quantized;
+pub use prepare::{FixedInput, contradicted};
 pub use quant::BitRate;
 pub use quant::weight_grid::WeightGrid;
 pub use quantizer::{Quantizer, load};

@@ -7,6 +7,7 @@ use crate::engine::Backend;
 use crate::error::Error;
 use crate::measure::CustomMetric;
 use crate::pipeline::{self, Calibration, Quantized};
+use crate::prepare::{contradicted, fix_inputs};
 use crate::runtime::progress::{Cancellation, Progress};
 use crate::runtime::{ErrorKind, Peers, Runtime};
 use crate::scheme::options::Options;
@@ -82,9 +83,16 @@ impl<'a> Quantizer<'a> {
         Ok(Self::new(load(path.as_ref())?))
     }
 
-    /// The inputs that data must feed.
+    /// The inputs that data must feed: all but those that the [options](Self::options) fix.
     pub fn inputs(&self) -> Vec<InputSpec> {
-        InputSpec::of(&self.model)
+        let fixed = &self.options.prepare.fix_input;
+        let is_fixed = |input: &InputSpec| fixed.iter().any(|fixed| fixed.input == input.name);
+        InputSpec::of(&self.model).into_iter().filter(|input| !is_fixed(input)).collect()
+    }
+
+    /// Of the inputs that the options fix, those for which an `.npz` has an array with other values. It is not used.
+    pub fn contradicted(&self, data: &Path) -> Vec<String> {
+        contradicted(&self.model, &self.options.prepare.fix_input, data)
     }
 
     /// The data to calibrate on. A search keeps a [part](parts) of it to measure plans on, unless there is other data
@@ -179,8 +187,9 @@ impl<'a> Quantizer<'a> {
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
         let Some(search) = self.search.clone() else {
-            let (data, synthetic, unfed) = self.data_or_reason()?;
-            let (metric, solver, statistics) = (self.chosen_metric(), self.solver.clone(), self.statistics.clone());
+            let this = self.with_fixed_inputs()?;
+            let (data, synthetic, unfed) = this.data_or_reason()?;
+            let (metric, solver, statistics) = (this.chosen_metric(), this.solver.clone(), this.statistics.clone());
             let calibration = Calibration {
                 data: &data,
                 synthetic,
@@ -189,7 +198,7 @@ impl<'a> Quantizer<'a> {
                 metric: metric.as_ref(),
                 statistics: statistics.as_deref(),
             };
-            return pipeline::quantize(self.model, calibration, &self.options, &self.runtime);
+            return pipeline::quantize(this.model, calibration, &this.options, &this.runtime);
         };
         self.searching(|model, calibration, validation, options, runtime| {
             pipeline::search_and_quantize(model, calibration, validation, options, &search, runtime)
@@ -218,10 +227,11 @@ impl<'a> Quantizer<'a> {
     /// Looks at the activations for a part of the calibration data and leaves it at that: for
     /// [`statistics`](Self::statistics), with the same model, data and options.
     pub fn count(self, shard: Shard) -> Result<ShardStatistics, Error> {
-        let (data, synthetic) = self.data()?;
-        let solver = self.solver.as_deref();
+        let this = self.with_fixed_inputs()?;
+        let (data, synthetic) = this.data()?;
+        let solver = this.solver.as_deref();
         let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric: None, statistics: None };
-        pipeline::count(self.model, calibration, shard, &self.options, &self.runtime)
+        pipeline::count(this.model, calibration, shard, &this.options, &this.runtime)
     }
 
     /// With the data in two parts, and what else a search goes by.
@@ -229,12 +239,19 @@ impl<'a> Quantizer<'a> {
         self,
         run: impl FnOnce(Model, Calibration, &Dataset, &Options, &Runtime) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (data, synthetic) = self.data()?;
-        let metric = self.chosen_metric();
-        let [data, validation] = in_parts(data, self.validation);
-        let (solver, metric) = (self.solver.as_deref(), metric.as_ref());
+        let this = self.with_fixed_inputs()?;
+        let (data, synthetic) = this.data()?;
+        let metric = this.chosen_metric();
+        let [data, validation] = in_parts(data, this.validation);
+        let (solver, metric) = (this.solver.as_deref(), metric.as_ref());
         let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric, statistics: None };
-        run(self.model, calibration, &validation, &self.options, &self.runtime)
+        run(this.model, calibration, &validation, &this.options, &this.runtime)
+    }
+
+    /// With the inputs that the options fix as constants of the model.
+    fn with_fixed_inputs(mut self) -> Result<Self, Error> {
+        fix_inputs(&mut self.model, &self.options.prepare.fix_input, self.runtime.passes())?;
+        Ok(self)
     }
 
     /// The caller's own metric, or the command that the options name.

@@ -122,6 +122,40 @@ fn a_disk_that_is_full() {
     }
 }
 
+/// The model alone fits, the page that is written with it does not: neither is there then.
+#[test]
+fn a_disk_that_the_report_fills() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,8] x) => (float[N,8] y)
+        <float[8,8] w = {}> { y = MatMul (x, w) }";
+    let network = models::Network::new(text, Npy::ramp(&[8, 8]));
+    let (out, page, plan) =
+        (network.scratch.out("out.onnx"), network.scratch.out("page.html"), network.scratch.out("plan.json"));
+    let args = args![
+        network.float,
+        "-o",
+        out,
+        "-q",
+        "--report",
+        page,
+        "--save-plan",
+        plan,
+        "--placement",
+        "all",
+        "--verify",
+        "0"
+    ];
+    // Blocks of 512 or 1,024 bytes.
+    let output =
+        Command::new("sh").args(["-c", "ulimit -f 8; exec \"$0\" \"$@\"", BINARY]).args(args).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: cannot write") && stderr.contains("page.html"), "{stderr}");
+    assert_eq!(network.scratch.outputs(), Vec::<String>::new());
+    msq(args).ok();
+    assert_eq!(network.scratch.outputs(), ["out.onnx", "page.html", "plan.json"]);
+    assert!(out.metadata().unwrap().len() < 4096 && page.metadata().unwrap().len() > 8192);
+}
+
 /// A few bytes ask for gigabytes: an error, where the process would end at the first allocation that fails.
 #[cfg(target_os = "linux")]
 #[test]

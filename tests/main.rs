@@ -21,6 +21,7 @@ mod equalize;
 mod exchange;
 mod faults;
 mod few_samples;
+mod fixed_inputs;
 mod float16;
 mod forms;
 mod gradient;
@@ -46,6 +47,7 @@ mod shards;
 mod size;
 mod smooth;
 mod state;
+mod text_outputs;
 mod wide;
 
 /// A file that is no module here would never run.

@@ -71,6 +71,62 @@ fn integer_form(text: &str) -> String {
     msq(args!["print", output]).ok().stdout
 }
 
+/// Depthwise convolutions of 40 and 24 channels, with a gate and a sum around.
+const NARROW: &str = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8,32,32] x) => (float[1,8,32,32] y)
+    <float[40,8,1,1] e = {}, float[40] b = {}, float[40,1,5,5] d = {}, float[16,40,1,1] s = {}, float[40,16,1,1] t = {},
+     float[24,40,1,1] p = {}, float[24,1,3,3] q = {}, float[8,24,1,1] r = {}> {
+      [expand] h = Conv (x, e, b) i = HardSwish (h)
+      [five] j = Conv <group = 40, pads = [2, 2, 2, 2]> (i, d) k = Relu (j)
+      l = GlobalAveragePool (k) m = Conv (l, s) n = Relu (m) o = Conv (n, t) u = HardSigmoid (o) v = Mul (k, u)
+      [project] w = Conv (v, p)
+      [three] z = Conv <group = 24, pads = [1, 1, 1, 1]> (w, q) aa = Add (w, z)
+      y = Conv (aa, r) }";
+
+/// They run with channels for which onnxruntime has a fast kernel, and compute what they did.
+#[test]
+fn depthwise_convolutions_get_whole_vectors_of_channels() {
+    let scratch = Scratch::new();
+    let output = quantized(&scratch, NARROW);
+    let printed = msq(args!["print", output]).ok().stdout;
+    assert!(printed.contains("group = 48") && printed.contains("group = 32"), "{printed}");
+    let (float, data) = (scratch.path("float.onnx"), scratch.path("data.npz"));
+    let found = msq(args!["evaluate", output, "--reference", float, "--calib", data, "--json"]).ok().json();
+    let inner = |name: &str| {
+        let values = found["values"].as_array().unwrap();
+        values.iter().find(|value| value["name"] == name).and_then(|value| value["sqnr"].as_f64())
+    };
+    assert!(inner("k").unwrap() > SQNR && inner("w").unwrap() > SQNR, "{found}");
+    let side = msq(args!["compare", float, output, "--calib", data, "--json"]).ok().json();
+    assert_eq!(side["layers"].as_array().unwrap().len(), 7, "{side}");
+    let encodings = scratch.path("out.encodings.json");
+    msq(args!["export-encodings", output, "-o", encodings, "--format", "aimet-0.6.1"]).ok();
+    let text = std::fs::read_to_string(&encodings).unwrap();
+    let held: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(held["param_encodings"]["d"].as_array().unwrap().len(), 40, "{held}");
+}
+
+/// Weights that the graph decodes are made longer behind that, and operators on integers have as many channels.
+#[test]
+fn few_bits_and_operators_on_integers_get_channels_too() {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(NARROW);
+    models::fill(&mut proto);
+    let float = models::write(&scratch.path("float.onnx"), &proto);
+    let data = write_data(&scratch, &float);
+    let fixed = args!["--placement", "all", "--no-repair", "-q"];
+    for flags in [&args!["--weight-bits", "4"][..], &args!["--weight-bits", "3", "--format", "qlinear"][..]] {
+        let (output, ours) = (scratch.out("out.onnx"), scratch.path("ours.npz"));
+        msq(&[&args![float, "-o", output, "--calib", data][..], flags, &fixed[..]].concat()).ok();
+        let printed = msq(args!["print", output]).ok().stdout;
+        assert!(printed.contains("group = 48") && printed.contains("Pad ("), "{printed}");
+        msq(args!["evaluate", output, "--calib", data, "--save-outputs", ours, "-q"]).ok();
+        if python().is_some() {
+            runs_alike(&scratch, &output, &data, &ours);
+        }
+        std::fs::remove_file(&output).unwrap();
+    }
+}
+
 /// A hard swish that computes in float is one operator, as it was, which runtimes take into the convolution.
 #[test]
 fn activations_in_float_are_one_operator() {

@@ -21,7 +21,7 @@ mod tidy;
 
 pub use form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SinkConstants,
-    SplitBiases,
+    SplitBiases, WidenChannels, narrow_channels,
 };
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};
@@ -29,7 +29,7 @@ pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
 };
 pub use prepare::{
-    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FixInputs,
     FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
     HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
     NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,

@@ -1,7 +1,7 @@
 //! Every ordered list of passes of the program. No other place puts passes in order.
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
-//! infers. On the model that is written they run in the order of this file: [`inline`], [`admit`], [`lift`], [`fold`],
+//! infers. On the model that is written they run in the order of this file: [`fix`], [`inline`], [`admit`], [`lift`], [`fold`],
 //! [`canonicalize`], [`fuse_functions`], [`equalize`], [`raise_opset`], [`bound_masks`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
 //! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
@@ -10,13 +10,14 @@
 use crate::analysis::Placement;
 use crate::form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
+    WidenChannels,
 };
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels,
+    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FixInputs,
     FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
     HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
     NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
@@ -29,6 +30,17 @@ use crate::quantize::{
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
 use indexmap::IndexMap;
+
+/// Gives inputs the values that they have from now on, by name.
+pub fn fix<'a>(values: IndexMap<String, TensorProto>) -> Pipeline<'a> {
+    Pipeline::new("fix", "what the caller says once and for all; then data feed the inputs that are left").with_if(
+        !values.is_empty(),
+        "fix-input",
+        FixInputs { values },
+        "first: all that follows sees constants; before `fold-constants` and before `inline-branches`, which carry out what \
+         they decide",
+    )
+}
 
 /// Opens functions of the model, so that everything else sees what is in them.
 pub fn inline<'a>() -> Pipeline<'a> {
@@ -262,6 +274,8 @@ pub struct Finish {
     pub form: Form,
     /// Whether biases of convolutions become sums where shapes are open and read.
     pub splits_biases: bool,
+    /// Convolutions that get more channels.
+    pub widened: WidenChannels,
     /// Recurrent layers that quantize what they read at run time.
     pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -272,7 +286,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, widened, recurrent, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -309,6 +323,13 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             "bits < 8",
             PackWeights { layers: packings, functions },
             "before `fuse-qlinear` and before `lower-integer`: it looks for a layer's integers behind the layer's name",
+        )
+        .with_if(
+            !widened.layers.is_empty(),
+            "channels that a fast kernel takes",
+            widened,
+            "after `pack-weights`, which stores the weights that there are; before `fuse-qlinear`: it looks for quantizers \
+             around a layer",
         )
         .with_if(qlinear, "format = qlinear", FuseQlinear { contrib }, "after `insert-qdq` and after `pack-weights`")
         .with_if(
@@ -408,6 +429,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         values: IndexMap::new(),
         absorbed: IndexMap::new(),
         kept: Vec::new(),
+        widened: IndexMap::new(),
     };
     let (quantizers, layers, stored) = (IndexMap::new(), IndexMap::new(), IndexMap::new());
     let decisions = Decisions {
@@ -420,6 +442,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         stored: &stored,
     };
     let pipelines = [
+        fix(IndexMap::new()),
         inline(),
         admit(Freeze::Weights),
         lift(),

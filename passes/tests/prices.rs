@@ -1,27 +1,51 @@
-//! What the prices of a target leave in float.
+//! What the prices of a target decide.
 
 #![allow(clippy::unwrap_used)]
 
 use msq_passes::Profile;
 use msq_passes::analysis::Placement;
-use msq_passes::ir::{import, text};
+use msq_passes::ir::{Model, import, text};
 
-/// Whether the depthwise convolution between two others runs on integers.
-fn is_on_integers(channels: usize) -> bool {
+/// A depthwise convolution of so many channels, between two others, or before the output.
+fn block(channels: usize, last: bool) -> Model {
     let (shape, square) = (format!("1,{channels},96,96"), format!("{channels},{channels},1,1"));
+    let ends = if last { "y = Identity (q)" } else { "y = Conv (q, b)" };
     let text = format!(
         "<ir_version: 8, opset_import: [\"\": 17]> g (float[{shape}] x) => (float[{shape}] y)
          <float[{square}] a = {{}}, float[{channels},1,3,3] w = {{}}, float[{square}] b = {{}}, float[{shape}] p, float[{shape}] q>
-         {{ p = Conv (x, a)  [middle] q = Conv <group = {channels}, pads = [1, 1, 1, 1]> (p, w)  y = Conv (q, b) }}"
+         {{ p = Conv (x, a)  [middle] q = Conv <group = {channels}, pads = [1, 1, 1, 1]> (p, w)  {ends} }}"
     );
-    let model = import(text::parse(&text).unwrap_or_else(|e| panic!("{e}: {text}"))).unwrap();
-    let placement = Placement::new(&model, &Profile::ORT_CPU, |_, _, _| None);
-    placement.nodes.keys().any(|&node| model.graph.node(node).label(&model.graph) == "middle")
+    import(text::parse(&text).unwrap_or_else(|e| panic!("{e}: {text}"))).unwrap()
+}
+
+/// Whether the depthwise convolution runs on integers, and the channels that it gets.
+fn placed(model: &Model) -> (bool, Option<usize>) {
+    let placement = Placement::new(model, &Profile::ORT_CPU, |_, _, _| None);
+    let is_middle = |node| model.graph.node(node).label(&model.graph) == "middle";
+    let widened = placement.widened.iter().find(|&(&node, _)| is_middle(node)).map(|(_, &channels)| channels);
+    (placement.nodes.keys().any(|&node| is_middle(node)), widened)
 }
 
 /// The kernel for depthwise convolutions that computes 16 channels at a time takes no other numbers of channels.
 #[test]
 fn depthwise_convolutions_of_whole_vectors_pay_sooner() {
-    assert!(is_on_integers(48));
-    assert!(!is_on_integers(40));
+    assert_eq!(placed(&block(48, false)), (true, None));
+    assert_eq!(placed(&block(40, false)), (true, Some(48)));
+}
+
+/// A convolution that writes 16 channels or more does not gather what it reads.
+#[test]
+fn convolutions_of_few_channels_get_as_many_as_a_faster_kernel_takes() {
+    let wide = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,16,160,160] x) => (float[1,16,160,160] y)
+        <float[8,16,3,3] v = {}, float[16,8,3,3] w = {}, float[1,8,160,160] p, float[1,8,160,160] q> {
+          [middle] p = Conv <pads = [1, 1, 1, 1]> (x, v)  q = Relu (p)  y = Conv <pads = [1, 1, 1, 1]> (q, w) }";
+    assert_eq!(placed(&import(text::parse(wide).unwrap()).unwrap()), (true, Some(16)));
+    let flat = wide.replace("160,160", "10,10").replace("3,3", "1,1").replace("[1, 1, 1, 1]", "[0, 0, 0, 0]");
+    assert_eq!(placed(&import(text::parse(&flat).unwrap()).unwrap()).1, None);
+}
+
+/// An output of the graph has the channels that it has.
+#[test]
+fn depthwise_convolutions_at_an_output_stay_in_float() {
+    assert_eq!(placed(&block(40, true)), (false, None));
 }

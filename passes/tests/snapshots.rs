@@ -8,12 +8,12 @@ use indexmap::IndexMap;
 use msq_passes::ir::{DataType, Model, TensorProto, TypeProto, check, export, import, text};
 use msq_passes::{
     BoundMasks, CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes,
-    EliminateIdentities, EqualizeChannels, ExtractSegment, FoldConstants, Freeze, FreezeInitializers, FuseAffine,
-    FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision, HoistConstants,
-    InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude, NormalizeGemm,
-    NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass, RestoreActivations,
-    RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision, SinkActivations, SinkConstants,
-    SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, run_pass,
+    EliminateIdentities, EqualizeChannels, ExtractSegment, FixInputs, FoldConstants, Freeze, FreezeInitializers,
+    FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision,
+    HoistConstants, InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
+    RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision,
+    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, TrellisRate, UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             inputs: words(fields.get("inputs").unwrap_or(&"")).into_iter().map(|name| (name, float())).collect(),
             outputs: words(fields.get("outputs").unwrap_or(&"")),
         }),
+        "fix-inputs" => Box::new(FixInputs { values: fields.iter().map(constant).collect() }),
         "fold-constants" => Box::new(FoldConstants { constants: fields.iter().map(constant).collect() }),
         "freeze-initializers" => Box::new(FreezeInitializers { which: freeze(fields.get("which").unwrap_or(&"")) }),
         "fuse-affine" => Box::new(FuseAffine),
@@ -76,6 +77,11 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
+        "widen-channels" => Box::new(WidenChannels {
+            layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), text.parse().ok()?))).collect(),
+            weights: IndexMap::new(),
+            records: true,
+        }),
         _ => panic!("testdata/passes/{name} is of no pass"),
     }
 }
@@ -233,6 +239,7 @@ passes! {
     eliminate_identities: "eliminate-identities",
     equalize_channels: "equalize-channels",
     extract_segment: "extract-segment",
+    fix_inputs: "fix-inputs",
     fold_constants: "fold-constants",
     freeze_initializers: "freeze-initializers",
     fuse_affine: "fuse-affine",
@@ -266,6 +273,7 @@ passes! {
     smooth_activations: "smooth-activations",
     split_biases: "split-biases",
     upgrade_opset: "upgrade-opset",
+    widen_channels: "widen-channels",
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `msq-onnx compare`: two models side by side, and where their difference starts.
 
 use super::document::{self, this_run};
-use super::measure::{MeasureArgs, agreement};
+use super::measure::{MeasureArgs, agreement, fixed_line, text_line};
 use super::output::{self, line, table};
 use clap::Args;
 use msq_onnx::Error;
@@ -23,11 +23,13 @@ pub(crate) struct CompareArgs {
 
 /// Compares two models.
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
-    let (reference, model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
+    let (mut reference, mut model) = (msq_onnx::load(&args.reference)?, msq_onnx::load(&args.model)?);
+    let fixed_inputs = args.measure.fix(&mut [&mut reference, &mut model])?;
     let data = args.measure.open(&reference, "compare")?;
     let found =
         compare(&reference, &model, &data, &args.measure.options, &args.measure.runtime(&*args.measure.progress()))
             .map_err(Error::from)?;
+    let found = SideBySide { fixed_inputs, ..found };
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.reference, None, None), found))?);
     }
@@ -40,6 +42,8 @@ fn text(found: &SideBySide) -> String {
     let ratio = sizes[0] as f64 / sizes[1].max(1) as f64;
     line(&mut text, "size", &format!("{} → {} ({ratio:.1}×)", bytes(sizes[0]), bytes(sizes[1])));
     line(&mut text, "samples", &found.samples.to_string());
+    fixed_line(&mut text, &found.fixed_inputs);
+    text_line(&mut text, &found.text_outputs);
     if let (Some(before), Some(after)) = (found.reference.accuracy, found.model.accuracy) {
         line(&mut text, "accuracy", &format!("{:.2} % → {:.2} %", 100.0 * before, 100.0 * after));
     }

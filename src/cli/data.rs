@@ -26,6 +26,11 @@ impl DataArgs {
         self.calib.iter().chain(&self.options.labels).map(PathBuf::as_path)
     }
 
+    /// The path of the data, if any is named.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.calib.as_deref()
+    }
+
     /// Whether any data is named.
     pub(crate) fn is_given(&self) -> bool {
         self.calib.is_some()
@@ -50,10 +55,19 @@ impl DataArgs {
             }
             return Err(Usage("--state needs frames to run over: add --calib PATH".to_owned()).into());
         };
+        self.warn_of(&self.calib.as_deref().map(|path| quantizer.contradicted(path)).unwrap_or_default());
         for skipped in data.skipped() {
             tracing::warn!(file = %skipped.path.display(), reason = %skipped.reason, "left out");
         }
         Ok(quantizer.calibration(data))
+    }
+
+    /// Warns of arrays in the data that are not used, since their inputs are fixed at other values.
+    pub(crate) fn warn_of(&self, contradicted: &[String]) {
+        let path = self.calib.as_deref().unwrap_or(Path::new("")).display();
+        for name in contradicted {
+            tracing::warn!("array `{name}` of `{path}` is not used: the input is fixed at another value");
+        }
     }
 
     /// Opens other data of the same kind, as many samples as of the first.

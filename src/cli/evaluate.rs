@@ -1,7 +1,7 @@
 //! `msq-onnx evaluate`: accuracy, agreement, error of each layer.
 
 use super::document::{self, this_run};
-use super::measure::{MeasureArgs, agreement};
+use super::measure::{MeasureArgs, agreement, fixed_line, text_line};
 use super::output::{self, Usage, line, table};
 use super::paths;
 use clap::Args;
@@ -27,10 +27,11 @@ pub(crate) struct EvaluateArgs {
 
 /// Evaluates a model.
 pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
-    let model = msq_onnx::load(&args.model)?;
+    let mut model = msq_onnx::load(&args.model)?;
     let reads = args.measure.reads().chain([args.model.as_path()]).chain(args.reference.as_deref());
     paths::check(&model, reads, args.save_outputs.as_deref())?;
-    let reference = args.reference.as_deref().map(msq_onnx::load).transpose()?;
+    let mut reference = args.reference.as_deref().map(msq_onnx::load).transpose()?;
+    let fixed_inputs = args.measure.fix(&mut std::iter::once(&mut model).chain(&mut reference).collect::<Vec<_>>())?;
     let data = args.measure.open(&model, "evaluate")?;
     if reference.is_none()
         && !data.has_labels()
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let found =
         evaluate(&model, reference.as_ref(), &data, &args.measure.options, save, &args.measure.runtime(&*progress))
             .map_err(Error::from)?;
+    let found = Evaluation { fixed_inputs, ..found };
     if args.measure.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);
     }
@@ -52,6 +54,8 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
 fn text(found: &Evaluation) -> String {
     let mut text = String::new();
     line(&mut text, "samples", &found.samples.to_string());
+    fixed_line(&mut text, &found.fixed_inputs);
+    text_line(&mut text, &found.text_outputs);
     if let Some(accuracy) = found.accuracy {
         line(&mut text, "accuracy", &format!("{:.2} %", 100.0 * accuracy));
     }

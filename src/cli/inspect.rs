@@ -5,10 +5,10 @@ use super::document::{self, this_run};
 use super::output::{self, table};
 use clap::Args;
 use msq_onnx::BitPlan;
-use msq_onnx::Error;
 use msq_onnx::inspect::{Inspection, inspect};
 use msq_onnx::report::Document;
 use msq_onnx::report::numbers::{bytes, count, counted};
+use msq_onnx::{Error, FixedInput, fix_alike};
 use std::path::PathBuf;
 
 /// Arguments of `inspect`.
@@ -16,13 +16,18 @@ use std::path::PathBuf;
 pub(crate) struct InspectArgs {
     /// The model
     model: PathBuf,
+    /// Make a constant of an input first, with one value for all its elements or one for each, separated by commas; may be
+    /// given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    fix_input: Vec<FixedInput>,
     #[command(flatten)]
     pub(crate) common: CommonArgs,
 }
 
 /// Shows a model's layers.
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let model = msq_onnx::load(&args.model)?;
+    let mut model = msq_onnx::load(&args.model)?;
+    fix_alike(&mut [&mut model], &args.fix_input).map_err(Error::from)?;
     let found = inspect(model).map_err(Error::from)?;
     if args.common.json {
         return output::print(&document::text(&Document::new(this_run(&args.model, None, None), found))?);

@@ -11,9 +11,9 @@ use msq_onnx::data::InputSpec;
 use msq_onnx::metrics::OutputMetrics;
 use msq_onnx::progress::Progress;
 use msq_onnx::report::numbers;
-use msq_onnx::report::outputs::{reading, warnings, words};
+use msq_onnx::report::outputs::{reading, text_note, warnings, words};
 use msq_onnx::runtime::Runtime;
-use msq_onnx::{MeasureOptions, OutputChoice};
+use msq_onnx::{Error, FixedInput, MeasureOptions, OutputChoice, contradicted, fix_alike};
 use msq_passes::ir::Model;
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -47,6 +47,10 @@ const OUTPUTS: usize = 6;
 pub(crate) struct MeasureArgs {
     #[command(flatten)]
     data: DataArgs,
+    /// Make a constant of an input, with one value for all its elements or one for each, separated by commas, in every model
+    /// that has it; so anyway where a model was quantized with it; may be given again
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Data")]
+    fix_input: Vec<FixedInput>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = output::parse_count)]
     threads: Option<NonZero<usize>>,
@@ -64,6 +68,16 @@ pub(crate) struct MeasureArgs {
 }
 
 impl MeasureArgs {
+    /// Makes constants of inputs: of those that are asked for, and of those that one of the models was quantized with. Returns
+    /// them.
+    pub(crate) fn fix(&self, models: &mut [&mut Model]) -> anyhow::Result<Vec<FixedInput>> {
+        let fixed = fix_alike(models, &self.fix_input).map_err(Error::from)?;
+        if let (Some(path), Some(model)) = (self.data.path(), models.first()) {
+            self.data.warn_of(&contradicted(model, &fixed, path));
+        }
+        Ok(fixed)
+    }
+
     /// The data for a model; it has to be named.
     pub(crate) fn open(&self, model: &Model, command: &str) -> anyhow::Result<Dataset> {
         let data = self.data.open(&InputSpec::of(model))?;
@@ -100,6 +114,21 @@ pub(crate) fn output_lines(text: &mut String, outputs: &[OutputMetrics]) {
     }
     if sorted.len() > OUTPUTS {
         line(text, "", &format!("and {} more (--json lists all)", sorted.len() - OUTPUTS));
+    }
+}
+
+/// A line on the inputs that are constants.
+pub(crate) fn fixed_line(text: &mut String, fixed: &[FixedInput]) {
+    if !fixed.is_empty() {
+        let said: Vec<String> = fixed.iter().map(|fixed| format!("`{}` at {}", fixed.input, fixed.value)).collect();
+        line(text, "fixed", &said.join(" · "));
+    }
+}
+
+/// A line on the outputs that are text.
+pub(crate) fn text_line(text: &mut String, outputs: &[String]) {
+    if let Some(note) = text_note(outputs) {
+        line(text, "note", &note);
     }
 }
 

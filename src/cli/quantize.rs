@@ -20,8 +20,8 @@ use clap::Args;
 use msq_onnx::progress::{Progress, Silent};
 use msq_onnx::report::{Document, Report, page};
 use msq_onnx::search::SearchOptions;
-use msq_onnx::{Error, MeasureOptions, Options, Quantizer, RepairOptions, VerifyOptions};
-use msq_passes::ir::{Model, write_file};
+use msq_onnx::{Error, MeasureOptions, Options, Quantized, Quantizer, RepairOptions, VerifyOptions};
+use msq_passes::ir::{FileSet, Model};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -148,25 +148,37 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
              ones with --calib"
         );
     }
-    let written = quantized.save(output)?;
-    if let Some(path) = &args.form.save_plan {
-        quantized.report.plan.save(path)?;
-    }
+    let document = write(args, quantized, (input, output))?;
     if let Some(kept) = &kept {
-        // The model is there: what a search could go on from is not needed any more.
+        // Everything is written: what a search could go on from is not needed any more.
         kept.remove();
     }
-    let report = Report { bytes: written, ..quantized.report };
-    let document = Document::new(this_run(input, Some(output), Some(args.run.seed)), report);
     tell(args, &document)?;
     Ok(document.found.search.as_ref().map_or(ExitCode::SUCCESS, search::exit_code))
 }
 
-/// Writes the page, and prints what was done.
-fn tell(args: &QuantizeArgs, document: &Document<Report>) -> anyhow::Result<()> {
-    if let Some(path) = &args.report {
-        write_file(path, as_flags(&page::render(document)?).as_bytes()).map_err(Error::from)?;
+/// Writes the model, the plan and the page, all of them or none.
+fn write(
+    args: &QuantizeArgs,
+    quantized: Quantized,
+    (input, output): (&Path, &Path),
+) -> anyhow::Result<Document<Report>> {
+    let mut files = FileSet::default();
+    let written = quantized.add_to(&mut files, output)?;
+    if let Some(path) = &args.form.save_plan {
+        files.add(path, quantized.report.plan.to_json().as_bytes()).map_err(Error::from)?;
     }
+    let report = Report { bytes: written, ..quantized.report };
+    let document = Document::new(this_run(input, Some(output), Some(args.run.seed)), report);
+    if let Some(path) = &args.report {
+        files.add(path, as_flags(&page::render(&document)?).as_bytes()).map_err(Error::from)?;
+    }
+    files.commit().map_err(Error::from)?;
+    Ok(document)
+}
+
+/// Prints what was done.
+fn tell(args: &QuantizeArgs, document: &Document<Report>) -> anyhow::Result<()> {
     if args.common.json {
         output::print(&document::text(document)?)?;
     } else if !args.common.quiet {

@@ -19,7 +19,7 @@ use msq_onnx::runtime::ErrorKind;
 use msq_onnx::search::imprint::Pyramid;
 use msq_onnx::search::{FrontPoint, Imprinting, Method, Metrics, Outcome, SearchOptions, Target};
 use msq_onnx::{BitPlan, Error, MeasureOptions, Options, Quantized, Quantizer, WeightBits};
-use msq_passes::ir::write_file;
+use msq_passes::ir::{FileSet, write_file};
 use std::path::{Path, PathBuf};
 
 /// Samples a search runs on by default.
@@ -211,18 +211,20 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let found = Document::new(run, found);
     let json = document::text(&found)?;
     let found = found.found;
+    let mut files = FileSet::default();
     if let Some(path) = &args.output {
-        write_file(path, json.as_bytes()).map_err(Error::from)?;
+        files.add(path, json.as_bytes()).map_err(Error::from)?;
     }
     if let Some(path) = &args.form.save_plan {
-        found.plan.save(path)?;
+        files.add(path, found.plan.to_json().as_bytes()).map_err(Error::from)?;
     }
-    if let Some(folder) = &args.front {
-        write_front(&found, folder, |plan| {
+    match &args.front {
+        Some(folder) => write_front(&found, folder, files, |plan| {
             let mut options = options.clone();
             options.scheme.plan = plan.clone();
             quantizer.clone().options(options).run()
-        })?;
+        })?,
+        None => files.commit().map_err(Error::from)?,
     }
     if let Some(kept) = &kept {
         // Everything is written: what a search could go on from is not needed any more.
@@ -271,19 +273,35 @@ fn measure(
     Ok(())
 }
 
-/// Solves and writes the plans of the front.
+/// Solves the plans of the front and writes them with the other files, all of them or none.
 fn write_front(
     found: &Outcome,
     folder: &Path,
+    files: FileSet,
     solve: impl Fn(&BitPlan) -> Result<Quantized, Error>,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let failed = |e: std::io::Error| Error::Write { path: folder.to_owned(), reason: e.to_string() };
+    let is_new = !folder.exists();
     std::fs::create_dir_all(folder).map_err(failed)?;
+    let written = with_front(found, folder, files, solve).and_then(|files| Ok(files.commit()?));
+    if written.is_err() && is_new {
+        let _ = std::fs::remove_dir(folder);
+    }
+    written
+}
+
+/// The files, and the models of the front.
+fn with_front(
+    found: &Outcome,
+    folder: &Path,
+    mut files: FileSet,
+    solve: impl Fn(&BitPlan) -> Result<Quantized, Error>,
+) -> Result<FileSet, Error> {
     for point in &found.front {
         let name = format!("{:.2}-bits-{}.onnx", point.bits, point.packed_bytes);
-        solve(&point.plan)?.save(folder.join(name))?;
+        solve(&point.plan)?.add_to(&mut files, folder.join(name))?;
     }
-    Ok(())
+    Ok(files)
 }
 
 /// The files in which a search writes down what it found, and whether they were there before it began.

@@ -2,9 +2,10 @@
 
 use super::output;
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::Shell;
-use std::path::PathBuf;
+use msq_passes::ir::FileSet;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `completions`.
 #[derive(Args, Debug)]
@@ -20,6 +21,18 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
     output::print(&String::from_utf8(text)?)
 }
 
+/// Writes the pages of all commands, all of them or none.
+fn write_pages(command: Command, folder: &Path) -> anyhow::Result<()> {
+    let pages = tempfile::tempdir()?;
+    clap_mangen::generate_to(command, pages.path())?;
+    let mut files = FileSet::default();
+    for page in std::fs::read_dir(pages.path())? {
+        let page = page?;
+        files.add(&folder.join(page.file_name()), &std::fs::read(page.path())?)?;
+    }
+    Ok(files.commit()?)
+}
+
 /// Arguments of `man`.
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
@@ -33,7 +46,7 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<()> {
     // The long version tells of this machine; `help` has no page.
     let command = super::command().long_version(None::<&str>).disable_help_subcommand(true);
     if let Some(folder) = &args.folder {
-        return clap_mangen::generate_to(command, folder).with_context(|| format!("`{}`", folder.display()));
+        return write_pages(command, folder).with_context(|| format!("`{}`", folder.display()));
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;

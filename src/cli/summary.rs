@@ -31,7 +31,7 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
         line(&mut text, "learning", &learned(learning));
     }
     if let Some(quality) = &report.quality {
-        quality_lines(&mut text, quality, report.synthetic);
+        quality_lines(&mut text, quality, (report.synthetic, report.is_chosen()));
     }
     if let Some(repair) = &report.repair {
         line(&mut text, "repair", &repaired(repair, &report.stored));
@@ -126,9 +126,11 @@ fn bits_line(report: &Report) -> Option<String> {
     (!report.layers.is_empty() && (!plain || activations != "8")).then_some(said)
 }
 
-fn quality_lines(text: &mut String, quality: &Quality, synthetic: bool) {
+fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (bool, bool)) {
     let on = if quality.cross_validated {
         format!("on {}, each with ranges from others", counted(quality.samples, "sample"))
+    } else if chosen {
+        format!("on {} that the plan was chosen by", counted(quality.samples, "sample"))
     } else if quality.held_out {
         format!("on {} not calibrated on", counted(quality.samples, "sample"))
     } else if synthetic {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::array::Array;
-use super::error::{DataError, Place};
+use super::error::{DataError, Place, ShapeText};
 use super::feed::{Feed, Rules};
 use super::labels::{self, LabelFile, NAMES};
 use super::npy::{Header, Rows};
@@ -26,6 +26,10 @@ struct Column {
 
 impl Column {
     fn plan(rows: Rows, spec: &InputSpec, rules: &Rules) -> Result<Self, DataError> {
+        if rows.shape().first() == Some(&0) {
+            let (place, found) = (Box::new(rows.place().clone()), ShapeText::of(rows.shape()));
+            return Err(DataError::Empty { place, found });
+        }
         let feed = Feed::plan(spec, rows.shape(), rows.dtype(), rows.place(), rules)?;
         Ok(Self { rows, feed })
     }

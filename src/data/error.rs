@@ -278,6 +278,34 @@ pub enum DataError {
         /// Samples there are.
         samples: usize,
     },
+    /// A label that is no class of the model.
+    #[error(
+        "sample {sample} has the label {label}, but output `{output}` has {classes} classes, from 0 to {}; if the labels are \
+         something else, option `output-kind={output}=values` says that it holds no classes",
+        classes.saturating_sub(1)
+    )]
+    ForeignLabel {
+        /// The sample.
+        sample: usize,
+        /// The label.
+        label: i64,
+        /// The output.
+        output: String,
+        /// The number of its classes.
+        classes: usize,
+    },
+    /// A sample without elements with which the engine fails.
+    #[error(
+        "sample {sample}: input `{input}` has shape {shape}, with which the model does not run; leave such samples out"
+    )]
+    EmptySample {
+        /// The sample.
+        sample: usize,
+        /// The input.
+        input: String,
+        /// Its shape.
+        shape: ShapeText,
+    },
     /// An id beyond the table that it indexes.
     #[error(
         "sample {sample}: input `{input}` has {id}, but the table that it indexes has {rows} rows; is the data of another \

@@ -63,9 +63,6 @@ impl Feed {
     ) -> Result<Self, DataError> {
         let mismatch = |hint: &str| shape_error(spec, disk, place, hint);
         let wanted = spec.shape.as_deref();
-        if disk.contains(&0) {
-            return Err(DataError::Empty { place: Box::new(place.clone()), found: ShapeText::of(disk) });
-        }
         let (whole, row_wanted) = match wanted {
             None => (false, None),
             Some([]) if disk.is_empty() => (true, wanted),

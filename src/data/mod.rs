@@ -15,6 +15,7 @@
 mod array;
 mod arrays;
 mod augment;
+mod contradicting;
 mod element;
 mod error;
 mod feed;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use msq_passes::ir::{DataType, Model, TypeProto};
 
 pub use array::{Array, ArrayData, CastError, LengthError};
+pub(crate) use contradicting::contradicting;
 pub use error::{DataError, NpyError, Place, ShapeText};
 pub use options::{Color, DataOptions, Filter, Layout, Letterbox, ParseError, Preprocess, Preset, Resize, Size};
 pub use recurrence::StateLink;

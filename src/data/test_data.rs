@@ -10,7 +10,7 @@ use msq_passes::ir::decode_tensor;
 
 use super::InputSpec;
 use super::array::Array;
-use super::error::{DataError, Place, ShapeText};
+use super::error::{DataError, Place};
 use super::feed::{finish, fits, shape_error};
 use super::source::{Opened, Source};
 
@@ -61,9 +61,6 @@ struct Tensor {
 impl Tensor {
     fn feed(&self, spec: &InputSpec, sample: usize) -> Result<Array, DataError> {
         let shape = self.array.shape();
-        if self.array.is_empty() {
-            return Err(DataError::Empty { place: Box::new(self.place.clone()), found: ShapeText::of(shape) });
-        }
         if !fits(shape, spec.shape.as_deref()) {
             return Err(shape_error(spec, shape, &self.place, ""));
         }

@@ -17,6 +17,8 @@ use crate::scheme::metadata;
 use msq_passes::analysis::LayerOp;
 use msq_passes::analysis::quantized::{Source, is_dequantizer};
 use msq_passes::ir::{DataType, Model, Node, ValueId};
+use msq_passes::narrow_channels;
+use std::collections::HashMap;
 
 /// A tensor whose parameters no format can represent.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -38,8 +40,14 @@ pub fn read(model: &Model) -> Result<(Encodings, Vec<LeftOut>), ExchangeError> {
         return Err(ExchangeError::NoEncodings { reason });
     }
     let plan = metadata::readable_plan(model)?;
-    let mut reader =
-        Reader { model, qdq: quantized::read(model), plan, found: Encodings::default(), left_out: Vec::new() };
+    let mut reader = Reader {
+        model,
+        qdq: quantized::read(model),
+        plan,
+        narrow: narrow_channels(model),
+        found: Encodings::default(),
+        left_out: Vec::new(),
+    };
     for (_, node) in model.graph.nodes() {
         reader.read(node);
     }
@@ -54,6 +62,8 @@ struct Reader<'a> {
     model: &'a Model,
     qdq: Qdq<'a>,
     plan: Option<BitPlan>,
+    /// Output channels that layers have in the float model, where the file has more.
+    narrow: HashMap<&'a str, usize>,
     found: Encodings,
     left_out: Vec<LeftOut>,
 }
@@ -160,6 +170,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The channels of a weight whose layer has more in the file than in the float model.
+    fn channels(&self, site: &Site) -> Option<usize> {
+        let weight = site.node.output(0).filter(|_| site.parameter)?;
+        let reader = self.model.graph.node(self.model.graph.only_use(weight)?.node);
+        self.narrow.get(reader.label(&self.model.graph)).copied()
+    }
+
     fn encoding(&self, site: &Site) -> Result<Encoding, String> {
         if site.node.int_or("block_size", 0) != 0 {
             return Err("it is quantized in blocks".to_owned());
@@ -170,7 +187,8 @@ impl<'a> Reader<'a> {
             other => return Err(format!("its integers are {other}")),
         };
         let constant = |value| self.qdq.constant(value).ok_or_else(|| format!("`{}` is no constant", self.name(value)));
-        let scales = constant(site.scale)?.to_f32().map_err(|e| e.to_string())?;
+        let mut scales = constant(site.scale)?.to_f32().map_err(|e| e.to_string())?;
+        scales.truncate(self.channels(site).unwrap_or(scales.len()));
         let zero_points = match site.zero_point {
             Some(value) => constant(value)?.to_i64().map_err(|e| e.to_string())?,
             None => vec![0; scales.len()],
@@ -178,7 +196,7 @@ impl<'a> Reader<'a> {
         if !site.parameter && scales.len() > 1 {
             return Err("an activation with one scale per channel".to_owned());
         }
-        let zero_points = zero_points.into_iter().map(|zero_point| zero_point as i32).collect();
+        let zero_points = zero_points.into_iter().take(scales.len()).map(|zero_point| zero_point as i32).collect();
         let axis = site.axis.filter(|_| scales.len() > 1);
         let encoding = Encoding { scales, zero_points, signed, bits: site.bits, axis };
         encoding.fault().map_or(Ok(encoding), Err)

@@ -3,9 +3,9 @@
 //! An operator that the engine does not know, and whatever depends on its outputs, cannot be observed. It stays float, with
 //! that reason; layers among it store integer weights, rounded to nearest. The rest is quantized as usual.
 
-use super::segment::Segment;
+use super::segment::{Segment, inputs};
 use super::stages::{Limit, Stages};
-use crate::data::Dataset;
+use crate::data::{Array, DataError, Dataset, Sample, ShapeText};
 use crate::engine::EngineError;
 use crate::runtime::Runtime;
 use msq_passes::ir::{DataType, Model, NodeId, ValueId};
@@ -169,6 +169,36 @@ impl Coverage {
             "{first}{such}: from there on {nodes} neither calibrated nor measured, and weights there are rounded without data"
         ))
     }
+}
+
+/// The first sample with an input without elements, where the engine runs a model on another sample and fails on that one.
+pub(crate) fn refused_empty(model: &Model, data: &Dataset, runtime: &Runtime) -> Option<DataError> {
+    Limit::of(model, runtime.memory).is_none().then_some(())?;
+    let model = Segment::whole(model).model;
+    let runs = |sample: &Sample| {
+        let shapes: Vec<Vec<usize>> = sample.arrays.iter().map(|array| array.shape().to_vec()).collect();
+        let plan = runtime.backend().load(&model, &shapes);
+        plan.and_then(|plan| plan.session()?.run(&sample.arrays)).is_ok()
+    };
+    let empty = |sample: &Sample| sample.arrays.iter().position(Array::is_empty);
+    let (mut full, mut refused) = (None, None);
+    for at in 0..data.len() {
+        let sample = data.sample(at).ok()?;
+        match empty(&sample) {
+            Some(input) if refused.is_none() => refused = Some((at, input, sample)),
+            None if full.is_none() => full = Some(sample),
+            _ => {}
+        }
+        if full.is_some() && refused.is_some() {
+            break;
+        }
+    }
+    let ((at, input, sample), full) = (refused?, full?);
+    (runs(&full) && !runs(&sample)).then(|| DataError::EmptySample {
+        sample: data.number(at).unwrap_or(at),
+        input: inputs(&model).get(input).cloned().unwrap_or_default(),
+        shape: ShapeText::of(sample.arrays[input].shape()),
+    })
 }
 
 /// Why the engine does not run a node that it knows. What the engine says is of its own inner operators, for the log alone.

@@ -6,7 +6,7 @@
 use super::ExecuteError;
 use crate::data::{Array, Sample};
 use crate::engine::{EngineError, Output};
-use msq_passes::ir::{Graph, Model, TypeProto};
+use msq_passes::ir::{DataType, Graph, Model, NodeId, TypeProto, ValueId};
 use msq_passes::pipelines;
 use std::borrow::Cow;
 
@@ -41,11 +41,11 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// All of a model: its outputs are wanted.
+    /// All of a model: its outputs are wanted, but for those that are text.
     pub(crate) fn whole(model: &Model) -> Self {
         let names: Vec<String> = outputs(model);
         let places = (0..names.len()).map(Place::Output).collect();
-        Self { model: model.clone(), names, places }
+        Self { model: without_text(model), names, places }
     }
 
     /// All of a model: its outputs are wanted, and then these values.
@@ -111,9 +111,49 @@ pub(crate) fn inputs(model: &Model) -> Vec<String> {
     model.graph.runtime_inputs().map(|value| model.graph.value(value).name().to_owned()).collect()
 }
 
-/// Names of a model's outputs.
+/// Names of a model's outputs, but for those that are [text](text_outputs).
 pub(crate) fn outputs(model: &Model) -> Vec<String> {
-    model.graph.outputs().map(|value| model.graph.value(value).name().to_owned()).collect()
+    let (text, graph) = (text_outputs(model), &model.graph);
+    let outputs = graph.outputs().map(|value| graph.value(value).name());
+    outputs.filter(|name| !text.iter().any(|text| text == name)).map(str::to_owned).collect()
+}
+
+/// Names of the outputs that are text, where there are others, as the class names of a classifier beside its scores. No array
+/// holds text: such outputs are neither computed nor compared.
+pub(crate) fn text_outputs(model: &Model) -> Vec<String> {
+    let graph = &model.graph;
+    if graph.outputs().all(|value| is_text(graph, value)) {
+        return Vec::new();
+    }
+    let text = graph.outputs().filter(|&value| is_text(graph, value));
+    text.map(|value| graph.value(value).name().to_owned()).collect()
+}
+
+fn is_text(graph: &Graph, value: ValueId) -> bool {
+    graph.value(value).element_type() == Some(DataType::String)
+}
+
+/// A copy without outputs that are text, and without the nodes that write text nobody reads then.
+fn without_text(model: &Model) -> Model {
+    let mut own = model.clone();
+    let text = text_outputs(model);
+    if text.is_empty() {
+        return own;
+    }
+    let graph = &mut own.graph;
+    let outputs: Vec<ValueId> =
+        graph.outputs().filter(|&value| !text.iter().any(|name| name == graph.value(value).name())).collect();
+    graph.set_outputs(&outputs);
+    let is_unread = |graph: &Graph, id: NodeId| {
+        let written: Vec<ValueId> = graph.node(id).outputs().iter().flatten().copied().collect();
+        written.iter().any(|&value| is_text(graph, value)) && !written.iter().any(|&value| graph.is_used(value))
+    };
+    loop {
+        let unread = graph.node_ids().rfind(|&id| is_unread(graph, id));
+        let Some(id) = unread else { break };
+        graph.remove_node(id);
+    }
+    own
 }
 
 /// A sample, and what a segment makes of it. Values are counted as they are wanted.
@@ -182,5 +222,46 @@ impl<'a> Ran<'a> {
     /// All but the first `count` values.
     pub(crate) fn skip(self, count: usize) -> Self {
         Self { places: &self.places[count..], ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use msq_passes::ir::{import, text};
+
+    fn model(outputs: &str) -> Model {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17, \"ai.onnx.ml\": 3]> g (float[1,2] x) => ({outputs})
+             <string[2] names = {{\"a\", \"b\"}}, string l>
+             {{
+                s = Softmax (x)
+                c = ArgMax <axis = 1> (x)
+                l = ai.onnx.ml.ArrayFeatureExtractor (names, c)
+                label = Identity (l)
+             }}"
+        );
+        import(text::parse(&text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn text_is_neither_run_nor_compared() {
+        let model = model("string[1] label, float[1,2] s, int64[1,1] c");
+        assert_eq!(
+            (outputs(&model), text_outputs(&model)),
+            (vec!["s".to_owned(), "c".to_owned()], vec!["label".to_owned()])
+        );
+        let whole = Segment::whole(&model);
+        let left: Vec<&str> = whole.model.graph.nodes().map(|(_, node)| node.op()).collect();
+        assert_eq!((whole.names.len(), left), (2, vec!["Softmax", "ArgMax"]));
+        let tapped = Segment::tapped(&model, &["x".to_owned(), "s".to_owned()]).unwrap();
+        assert_eq!(tapped.places, [Place::Output(0), Place::Output(1), Place::Input(0), Place::Output(0)]);
+    }
+
+    #[test]
+    fn a_model_of_text_alone_keeps_it() {
+        let model = model("string[1] label");
+        assert_eq!((outputs(&model), text_outputs(&model)), (vec!["label".to_owned()], Vec::new()));
+        assert_eq!(Segment::whole(&model).model.graph.node_ids().len(), 4);
     }
 }

@@ -3,9 +3,12 @@
 use crate::scheme::Scheme;
 use crate::scheme::options::{Float16, Format};
 use indexmap::IndexMap;
-use msq_passes::ir::{DataType, Model, TensorProto};
+use msq_passes::analysis::{Layer, LayerOp};
+use msq_passes::ir::{DataType, Model, NodeId, TensorProto};
 use msq_passes::pipelines::{self, Finish, Form};
-use msq_passes::{CleanNames, Declined, FuseLstm, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver};
+use msq_passes::{
+    CleanNames, Declined, FuseLstm, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver, WidenChannels,
+};
 use std::collections::HashSet;
 
 /// Names that a file no longer has.
@@ -100,7 +103,8 @@ pub(crate) fn finish(
     let recurrent = FuseLstm { nodes: scheme.recurrent_at_run_time().collect() };
     let splits_biases = !scheme.target.forms.biases_of_open_shapes;
     let half_scales = output.half_scales;
-    let wanted = Finish { packings, functions, form, splits_biases, recurrent, half_scales, strip };
+    let widened = if form == Form::Integer { WidenChannels::default() } else { widened(float, scheme) };
+    let wanted = Finish { packings, functions, form, splits_biases, widened, recurrent, half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     pipelines::sink(scheme.target.folds_in_subgraphs).observed(observer).run(model)?;
@@ -110,6 +114,18 @@ pub(crate) fn finish(
     let nodes = strip.then(labels);
     pipelines::rename(names).observed(observer).run(model)?;
     Ok((Shortened { values, nodes }, halved))
+}
+
+/// The output channels of convolutions that the target is faster with more of, by name.
+fn widened(float: &Model, scheme: &Scheme) -> WidenChannels {
+    let label = |node: NodeId| float.graph.node(node).label(&float.graph).to_owned();
+    let layers = scheme.placement.widened.iter();
+    let shape = |layer: &Layer| (layer.name.clone(), layer.shape.clone());
+    WidenChannels {
+        layers: layers.map(|(&node, &channels)| (label(node), channels)).collect(),
+        weights: scheme.placement.layers().filter(|layer| layer.op == LayerOp::Conv).map(shape).collect(),
+        records: !scheme.is_stripped(),
+    }
 }
 
 /// Bits of the tables that have one scale per block, by name.

@@ -12,6 +12,7 @@ use crate::measure::evaluate;
 use crate::measure::inspect::Located;
 use crate::measure::metrics::OutputMetrics;
 use crate::measure::pairs::{both_canonical, name_value, paired};
+use crate::prepare::FixedInput;
 use crate::runtime::Runtime;
 use crate::scheme::options::MeasureOptions;
 use msq_passes::analysis::LayerOp;
@@ -39,6 +40,12 @@ pub struct SideBySide {
     pub layers: Vec<LayerPair>,
     /// The layer that adds most of the error; null if there is no error.
     pub starts: Option<Start>,
+    /// Inputs that are fixed in both models: because the caller wants it, or because one was quantized so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fixed_inputs: Vec<FixedInput>,
+    /// Outputs that are text, which is neither computed nor compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub text_outputs: Vec<String>,
 }
 
 /// One of the two models.
@@ -106,7 +113,7 @@ pub fn compare(
             }
         }
     }
-    let request = evaluate::Request { options, shared: &names, masks: true, save_outputs: None };
+    let request = evaluate::Request { options, shared: &names, masks: true, labels: true, save_outputs: None };
     let found = evaluate::compare(&second, Some(&first), data, request, runtime)?;
     let noise: HashMap<String, f64> = found.values.iter().filter_map(|v| Some((v.name.clone(), v.sqnr?))).collect();
     let measured: Vec<[Option<f64>; 2]> = (0..pairs.len())
@@ -123,6 +130,8 @@ pub fn compare(
         outputs: found.outputs,
         starts: start(&reference_order(&first.graph, &pairs), &pairs, &measured),
         layers: pairs.iter().zip(&measured).map(|(&pair, sqnr)| row(pair, *sqnr)).collect(),
+        fixed_inputs: Vec::new(),
+        text_outputs: found.text_outputs,
     })
 }
 

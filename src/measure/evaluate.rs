@@ -3,8 +3,9 @@
 use super::MeasureError;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
+use crate::execute::coverage::refused_empty;
 use crate::execute::masks::Masks;
-use crate::execute::segment::{Ran, Segment, outputs};
+use crate::execute::segment::{Ran, Segment, inputs, outputs, text_outputs};
 use crate::execute::stages::{Limit, Stages, fold_pair_within, fold_within};
 use crate::execute::unroll::unrolled;
 use crate::execute::walk::{Stop, Walk};
@@ -14,7 +15,7 @@ use crate::measure::custom_metric::{CustomMetric, ScoredOutputs};
 use crate::measure::metrics::OutputMetrics;
 use crate::measure::outputs::Outputs;
 use crate::measure::pairs::by_layers;
-use crate::prepare::annotate;
+use crate::prepare::{FixedInput, annotate};
 use crate::quant::Sqnr;
 use crate::runtime::Runtime;
 use crate::scheme::metadata::is_stripped;
@@ -51,6 +52,12 @@ pub struct Evaluation {
     /// Signal-to-noise ratios of inner values, in graph order: of values with the same name in both models or, if names
     /// were shortened, of the outputs of layers, matched by the names in the metadata or by order.
     pub values: Vec<ValueError>,
+    /// Inputs that are fixed in both models: because the caller wants it, or because one was quantized so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fixed_inputs: Vec<FixedInput>,
+    /// Outputs that are text, which is neither computed nor compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub text_outputs: Vec<String>,
 }
 
 /// Error of one value against the reference.
@@ -72,7 +79,7 @@ pub fn evaluate(
     save_outputs: Option<&Path>,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
-    let request = Request { options, shared: &[], masks: true, save_outputs };
+    let request = Request { options, shared: &[], masks: true, labels: true, save_outputs };
     let Some(reference) = reference else {
         return compare(model, None, data, request, runtime);
     };
@@ -103,6 +110,8 @@ pub(crate) struct Request<'a> {
     pub(crate) shared: &'a [String],
     /// Whether positions that masks leave out count nowhere.
     pub(crate) masks: bool,
+    /// Whether labels have to be classes of the model.
+    pub(crate) labels: bool,
     /// The file that the model's outputs are written to.
     pub(crate) save_outputs: Option<&'a Path>,
 }
@@ -115,7 +124,7 @@ pub(crate) fn compare(
     request: Request,
     runtime: &Runtime,
 ) -> Result<Evaluation, MeasureError> {
-    let Request { options, shared, masks, save_outputs } = request;
+    let Request { options, shared, masks, labels, save_outputs } = request;
     if data.is_empty() {
         return Err(MeasureError::NoSamples);
     }
@@ -124,6 +133,7 @@ pub(crate) fn compare(
     let known = known.as_ref().unwrap_or(model);
     let outputs = Outputs::of(known, &options.output_kinds, Masks::chosen(known, masks), data.len())?;
     let metric = options.metric_command.as_ref().map(CustomMetric::command);
+    let outputs = outputs.scored(metric.is_some() || !labels);
     let mut total = Tally::new(&outputs, shared.len());
     let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());
     total.saved = names.map(ScoredOutputs::new);
@@ -139,23 +149,33 @@ pub(crate) fn compare(
     let typed = |model| if staged { Cow::Owned(annotated(model, runtime)) } else { Cow::Borrowed(model) };
     let (model, reference) = (&*typed(model), reference.map(typed));
     let reference = reference.as_deref();
-    let own = [reference.unwrap_or(model), model].map(|model| model.graph.outputs().len());
+    let own = [reference.unwrap_or(model), model].map(|model| self::outputs(model).len());
     let judge = Judge { data, outputs: &outputs, own, save: save_outputs.is_some() || metric.is_some() };
     runtime.begin("evaluate", data.len() as u64);
-    match reference {
-        None => judge.alone(model, runtime, merge)?,
-        Some(reference) => judge.beside([reference, model], shared, runtime, merge)?,
+    let ran = match reference {
+        None => judge.alone(model, runtime, merge),
+        Some(reference) => judge.beside([reference, model], shared, runtime, merge),
+    };
+    if let Err(error) = ran {
+        return Err(match &error {
+            MeasureError::Execute(ExecuteError::Engine(_)) => {
+                refused_empty(model, data, runtime).map_or(error, Into::into)
+            }
+            _ => error,
+        });
     }
     runtime.end();
-    if let Some(path) = save_outputs {
-        total.saved[0].save(path)?;
-    }
     let scores = match (&metric, reference) {
         (None, _) => [None; 2],
         (Some(metric), None) => [Some(metric.score(&total.saved[0])?), None],
         (Some(metric), Some(_)) => [Some(metric.score(&total.saved[0])?), Some(metric.score(&total.saved[1])?)],
     };
-    Ok(total.figures(data, shared, reference.is_some(), scores))
+    if let Some(path) = save_outputs {
+        // A metric that fails leaves no file behind.
+        total.saved[0].save(path)?;
+    }
+    let found = total.figures(data, shared, reference.is_some(), scores);
+    Ok(Evaluation { text_outputs: text_outputs(model), ..found })
 }
 
 /// A model whose values state their types: stages are cut where values are floats, which files often leave open.
@@ -170,11 +190,16 @@ fn same_interface(model: &Model, reference: &Model) -> Result<(), MeasureError> 
     if model.graph.outputs().len() != reference.graph.outputs().len() {
         return Err(MeasureError::Incomparable { reason: "they have not the same number of outputs".to_owned() });
     }
-    let inputs = |m: &Model| m.graph.runtime_inputs().map(|v| m.graph.value(v).name().to_owned()).collect::<Vec<_>>();
-    if inputs(model) != inputs(reference) {
-        return Err(MeasureError::Incomparable { reason: "their inputs have other names or another order".to_owned() });
-    }
-    Ok(())
+    let [own, other] = [model, reference].map(inputs);
+    let missing = |from: &[String], to: &[String]| from.iter().find(|name| !to.contains(name)).cloned();
+    let reason = match (missing(&own, &other), missing(&other, &own)) {
+        (None, None) if own == other => return Ok(()),
+        (Some(name), None) | (None, Some(name)) => {
+            format!("only one has the input `{name}`: option `fix-input={name}=VALUE` makes a constant of it")
+        }
+        _ => "their inputs have other names or another order".to_owned(),
+    };
+    Err(MeasureError::Incomparable { reason })
 }
 
 /// Names of float values computed in both models: in a quantized model those that come out of a quantizer, in any
@@ -244,6 +269,8 @@ impl Tally {
             lost: compared.then_some(metrics.lost),
             outputs: if compared { metrics.outputs } else { Vec::new() },
             values: names.iter().zip(&self.values).map(value).collect(),
+            fixed_inputs: Vec::new(),
+            text_outputs: Vec::new(),
         }
     }
 }
@@ -375,13 +402,27 @@ fn check_alike(count: usize, [reference, ran]: [Ran; 2]) -> Result<(), MeasureEr
         .map_or(Ok(()), |at| Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") }))
 }
 
-/// A value of both models, which has as many elements in both.
-fn alike(at: usize, [reference, ran]: [Ran<'_>; 2]) -> Result<[Cow<'_, [f32]>; 2], MeasureError> {
-    let values = [reference.values(at)?, ran.values(at)?];
-    if values[0].len() == values[1].len() {
-        return Ok(values);
+/// A value of both models, which has as many elements in both, but for channels that were added in the file.
+fn alike<'a>(at: usize, [reference, ran]: [Ran<'a>; 2]) -> Result<[Cow<'a, [f32]>; 2], MeasureError> {
+    let [wanted, values] = [reference.values(at)?, ran.values(at)?];
+    if wanted.len() == values.len() {
+        return Ok([wanted, values]);
     }
-    Err(MeasureError::Incomparable { reason: format!("output {at} has other shapes") })
+    let narrow = first_channels(&values, reference.shape(at), ran.shape(at));
+    let narrow =
+        narrow.ok_or_else(|| MeasureError::Incomparable { reason: format!("output {at} has other shapes") })?;
+    Ok([wanted, Cow::Owned(narrow)])
+}
+
+/// The elements of the first channels, where shapes differ in nothing but the number of channels, on axis 1.
+fn first_channels(values: &[f32], narrow: &[usize], wide: &[usize]) -> Option<Vec<f32>> {
+    let (&[samples, few, ref inner @ ..], &[others, many, ref positions @ ..]) = (narrow, wide) else { return None };
+    if samples != others || inner != positions || few > many {
+        return None;
+    }
+    let each = inner.iter().product::<usize>();
+    let kept = values.chunks_exact((many * each).max(1)).flat_map(|sample| &sample[..few * each]);
+    Some(kept.copied().collect())
 }
 
 /// The numbers of inner values in groups, one for each stage of a model that computes some.

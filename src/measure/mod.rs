@@ -10,6 +10,7 @@
 //! ├─ boxes       detections: kept, lost, invented
 //! └─ metrics     what was found
 //! pairs          layers of two models that are the same
+//! fixed          inputs that are constants of one model are constants of the other
 //! custom_metric  the caller's own measure
 //! evaluate, compare, inspect   the commands of these names
 //! ```
@@ -23,6 +24,7 @@ mod custom_metric;
 mod error;
 pub mod evaluate;
 mod evidence;
+mod fixed;
 mod head;
 pub mod inspect;
 pub mod metrics;
@@ -31,3 +33,4 @@ mod pairs;
 
 pub use custom_metric::{CustomMetric, ScoredOutputs};
 pub use error::MeasureError;
+pub use fixed::fix_alike;

@@ -4,9 +4,10 @@ use super::MeasureError;
 use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
 use crate::data::{DataError, Dataset};
 use crate::execute::masks::{Kept, Masks};
+use crate::execute::segment;
 use crate::runtime::names::quoted;
 use crate::scheme::output_kind::{OutputChoice, OutputKind};
-use msq_passes::ir::{DataType, Model};
+use msq_passes::ir::{DataType, Model, ValueId};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -44,6 +45,20 @@ impl OutputSpec {
         self.asked.as_ref().map(|reading| reading.kind)
     }
 
+    /// Whether labels can be its classes: unless the caller says that it holds something else.
+    pub(crate) fn takes_labels(&self) -> bool {
+        self.kind().is_none_or(|kind| kind == OutputKind::Scores)
+    }
+
+    /// Refuses labels of a sample that are none of so many classes.
+    pub(crate) fn check_labels(&self, sample: usize, labels: &[i64], classes: usize) -> Result<(), DataError> {
+        let is_class = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
+        match labels.iter().find(|&&label| !is_class(label)) {
+            Some(&label) => Err(DataError::ForeignLabel { sample, label, output: self.name.clone(), classes }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether a sigmoid makes it.
     pub(crate) fn is_behind_sigmoid(&self) -> bool {
         self.head == Head::Sigmoid
@@ -69,10 +84,12 @@ pub(crate) struct Outputs {
     pub(crate) reads_tokens: bool,
     pub(crate) samples: usize,
     masks: Arc<Masks>,
+    /// Whether labels are for a metric of the caller's own, and may be anything.
+    labels_are_free: bool,
 }
 
 impl Outputs {
-    /// The outputs of a float model; positions that its masks leave out are not compared. A choice for an output that it
+    /// The outputs of a float model, but for text; positions that its masks leave out are not compared. A choice for an output that it
     /// has not is an error.
     pub(crate) fn of(
         float: &Model,
@@ -106,8 +123,11 @@ impl Outputs {
             let own = graph.value(value);
             own.element_type().is_some_and(is_whole) && own.shape().is_some_and(|shape| shape.len() == 2)
         };
-        let list = graph.outputs().map(spec).collect();
-        Ok(Self { list, reads_tokens: graph.runtime_inputs().any(tokens), samples, masks: Arc::new(masks) })
+        let compared = segment::outputs(float);
+        let is_compared = |&value: &ValueId| compared.iter().any(|name| name == graph.value(value).name());
+        let list = graph.outputs().filter(is_compared).map(spec).collect();
+        let reads_tokens = graph.runtime_inputs().any(tokens);
+        Ok(Self { list, reads_tokens, samples, masks: Arc::new(masks), labels_are_free: false })
     }
 
     /// What the masks among the inputs of a sample leave out; `None` where that is nothing.
@@ -116,6 +136,29 @@ impl Outputs {
             return Ok(None);
         }
         Ok(self.masks.of_inputs(&data.sample(sample)?.arrays))
+    }
+
+    /// Refuses labels that are no classes of the first output, where the model says how many it has.
+    pub(crate) fn check_labels(&self, float: &Model, data: &Dataset) -> Result<(), DataError> {
+        let Some(spec) = self.labelled() else { return Ok(()) };
+        let shape = float.graph.find(&spec.name).and_then(|value| float.graph.value(value).shape());
+        let classes = match shape.as_deref() {
+            Some([_, Some(classes @ 2..), rest @ ..]) if rest.iter().all(|&length| length == Some(1)) => *classes,
+            _ => return Ok(()),
+        };
+        (0..data.len()).try_for_each(|at| {
+            data.labels(at).map_or(Ok(()), |labels| spec.check_labels(data.number(at).unwrap_or(at), labels, classes))
+        })
+    }
+
+    /// The same where a metric of the caller's own may be given, which reads labels in its own way.
+    pub(crate) fn scored(self, by_metric: bool) -> Self {
+        Self { labels_are_free: by_metric, ..self }
+    }
+
+    /// The output whose classes labels have to be, if there is one.
+    pub(crate) fn labelled(&self) -> Option<&OutputSpec> {
+        self.list.first().filter(|spec| !self.labels_are_free && spec.takes_labels() && !spec.is_whole)
     }
 
     /// These outputs, compared on so many samples.

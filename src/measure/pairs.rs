@@ -4,8 +4,12 @@ use super::MeasureError;
 use super::inspect::{Located, located_layers};
 use crate::prepare::{BatchNorm, FreezeInitializers, admit, prepare, refuse_quantized};
 use crate::runtime::Runtime;
+use msq_passes::analysis::LayerOp;
 use msq_passes::ir::{Model, ValueId};
 use std::collections::HashMap;
+
+/// Depthwise layers get channels up to a multiple of so many.
+const MULTIPLE: usize = 16;
 
 /// The layers of a reference and a model, each in the form in which the two can be compared.
 pub(super) fn both_canonical(models: [&mut Model; 2], runtime: &Runtime) -> Result<[Vec<Located>; 2], MeasureError> {
@@ -56,9 +60,20 @@ fn canonical(model: &mut Model, keep_norms: bool, runtime: &Runtime) -> Result<V
 pub(super) fn paired<'a>(a: &'a [Located], b: &'a [Located]) -> Vec<(&'a Located, &'a Located)> {
     let by_name: HashMap<&str, &Located> = b.iter().map(|layer| (layer.layer.name.as_str(), layer)).collect();
     let named = a.iter().filter_map(|layer| Some((layer, *by_name.get(layer.layer.name.as_str())?)));
-    let named: Vec<_> = named.filter(|(a, b)| a.layer.weights == b.layer.weights).collect();
-    let alike = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.layer.weights == b.layer.weights);
+    let named: Vec<_> = named.filter(|(a, b)| are_alike(a, b)).collect();
+    let alike = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| are_alike(a, b));
     if named.len() < a.len() && alike { a.iter().zip(b).collect() } else { named }
+}
+
+/// Whether layers have as many weights, or the second one the channels that `widen-channels` adds.
+fn are_alike(a: &Located, b: &Located) -> bool {
+    let (narrow, wide) = (&a.layer.shape, &b.layer.shape);
+    let widened = || {
+        let is_more = |(&few, &many): (&usize, &usize)| many == few || many == few.next_multiple_of(MULTIPLE);
+        let channels = narrow.iter().zip(wide).take(2).all(is_more);
+        a.layer.op == LayerOp::Conv && narrow.len() == wide.len() && channels && narrow.get(2..) == wide.get(2..)
+    };
+    a.layer.weights == b.layer.weights || widened()
 }
 
 /// Gives a value a second name, by which both models know it; not if a model has the name for something else.

@@ -4,7 +4,7 @@ use crate::calibrate::observe::{Seen, Watch, see, seen_by};
 use crate::calibrate::{CalibrateError, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::execute::coverage::Coverage;
+use crate::execute::coverage::{Coverage, refused_empty};
 use crate::measure::CustomMetric;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -90,6 +90,11 @@ pub(super) fn seen_in_scheme<T>(
                 return Ok((scheme, seen));
             }
             Err(error) => {
+                let part = || scheme.coverage.part(model);
+                if let Some(refused) = error.of_engine().and_then(|_| refused_empty(&part(), calibration.data, runtime))
+                {
+                    return Err(refused.into());
+                }
                 let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));
                 coverage = less.ok_or(error)?;
             }

@@ -69,7 +69,13 @@ fn errors(
     names.sort_unstable();
     names.dedup();
     let options = MeasureOptions::default();
-    let request = Request { options: &options, shared: &names, masks: !run.scheme.masks.is_off(), save_outputs: None };
+    let request = Request {
+        options: &options,
+        shared: &names,
+        masks: !run.scheme.masks.is_off(),
+        labels: false,
+        save_outputs: None,
+    };
     let found = compare(run.quantized, Some(float), data, request, runtime)?;
     let inner: HashMap<&str, f64> = found.values.iter().filter_map(|v| Some((v.name.as_str(), v.sqnr?))).collect();
     let error = |layer: &Layer| match outputs[..] {

@@ -21,6 +21,7 @@ mod guard;
 mod held_out;
 mod layers;
 mod masks;
+mod notes;
 mod opset;
 mod plan;
 mod search;
@@ -38,11 +39,13 @@ use crate::calibrate::{Shard, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::execute::masks::Masks;
+use crate::execute::segment::text_outputs;
 use crate::execute::stages::Limit;
 use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
 use crate::measure::outputs::Outputs;
 use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
+use crate::report::outputs::text_note;
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
 use crate::scheme::options::{Float16, Options};
@@ -55,7 +58,7 @@ use calibration::{calibrate, seen_in_scheme, watch};
 use cross_validation::Folds;
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
-use msq_passes::ir::{DataType, Model, save_model};
+use msq_passes::ir::{DataType, FileSet, Model, save_model};
 use opset::raise_quantized;
 use plan::{check_choices, planned};
 use std::borrow::Cow;
@@ -63,9 +66,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 use typical::state_typical_shapes;
-
-/// Samples compared to see whether all are the same.
-const REPEATED: usize = 8;
 
 /// A quantized model and the report of its making.
 #[derive(Clone, Debug)]
@@ -80,6 +80,11 @@ impl Quantized {
     /// Writes the model, in one step when it is complete; returns the bytes written, external data included.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64, Error> {
         Ok(save_model(&self.model, path.as_ref())?)
+    }
+
+    /// Adds the model to files that are written together; returns its bytes, external data included.
+    pub fn add_to(&self, files: &mut FileSet, path: impl AsRef<Path>) -> Result<u64, Error> {
+        Ok(files.add_model(&self.model, path.as_ref())?)
     }
 }
 
@@ -161,7 +166,8 @@ impl Prepared {
         let float_bytes = model.stored_bytes();
         let opset = model.opset("").unwrap_or_default();
         let half = is_half(model);
-        let notes = admit(model, options.prepare.freeze_initializers, runtime.passes())?;
+        let mut notes = notes::fixed(&options.prepare.fix_input);
+        notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
         if metadata::is_own_result(model) {
             return Err(PrepareError::OwnResult.into());
         }
@@ -200,8 +206,12 @@ impl Prepared {
         let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
-        let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?;
+        let outputs =
+            Outputs::of(&float, &options.measure.output_kinds, masks, 0)?.scored(calibration.metric.is_some());
         let validation = validation.or(held_out.as_ref());
+        if options.verify.verify > 0 {
+            [Some(&kept), validation].into_iter().flatten().try_for_each(|data| outputs.check_labels(&float, data))?;
+        }
         let calibrating = Instant::now();
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
@@ -231,6 +241,7 @@ impl Prepared {
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
         let plan = scheme.carried_out(float);
         metadata::write(&mut model, &plan, nodes.as_deref());
+        metadata::write_fixed_inputs(&mut model, &options.prepare.fix_input);
         let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
@@ -254,9 +265,11 @@ impl Prepared {
             repair,
             search: None,
         };
-        report.notes.extend(repetition(calibration)?);
+        report.notes.extend(notes::repetition(calibration)?);
+        report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
+        report.notes.extend(notes::chosen(&report));
         Ok(Quantized { model, report })
     }
 }
@@ -275,18 +288,6 @@ fn is_half(model: &Model) -> bool {
         }
     }
     2 * half > all
-}
-
-/// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
-fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
-    let same = if synthetic {
-        None
-    } else if data.len() == 1 {
-        Some("")
-    } else {
-        data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
-    };
-    Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
 }
 
 /// Pool for what runs in parallel besides the engine.

@@ -1,7 +1,7 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
 use super::masks::bound_masks;
-use super::{Calibration, Prepared, Quantized, begin, in_states, thread_pool};
+use super::{Calibration, Prepared, Quantized, begin, in_states, notes, thread_pool};
 use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
@@ -50,6 +50,8 @@ pub(crate) fn search_and_quantize(
         // Later attempts reuse the measurements of the first.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
         quantized.report.search = Some(outcome);
+        let said = notes::chosen(&quantized.report).filter(|note| !quantized.report.notes.contains(note));
+        quantized.report.notes.extend(said);
         let blind = |target| matches!(target, Target::MaxDrop(drop) if found_loss <= drop);
         if tighter.is_some_and(blind) {
             wanted.too_few_bits = Some(LARGER * found_bits);

@@ -28,9 +28,9 @@ pub(super) fn state_typical_shapes(model: &mut Model, calibration: Calibration, 
     model.set_typical_shapes(shapes);
 }
 
-/// The lengths of a shape that are all known.
+/// The lengths of a shape that are all known. Of nothing no work could be counted: an axis of length zero counts as one.
 fn whole(ty: &TypeProto) -> Option<Vec<usize>> {
-    ty.shape()?.into_iter().collect()
+    ty.shape()?.into_iter().map(|length| Some(length?.max(1))).collect()
 }
 
 /// The sample with the middle number of elements, the first where sizes are unknown.

@@ -154,6 +154,7 @@ fn with_outputs(
                 .zip(&sample.arrays)
                 .map(|(values, array)| OutputArray { values, shape: array.shape() })
                 .collect();
+            total.check_labels(samples, data.labels(samples), &found).map_err(ExecuteError::from)?;
             let kept = outputs.kept(data, samples).map_err(ExecuteError::from)?;
             total.observe(samples, &float[samples], &found, data.labels(samples), kept.as_ref());
             samples += 1;

@@ -48,6 +48,14 @@ pub enum PrepareError {
         /// Why.
         reason: String,
     },
+    /// An input cannot be fixed at a value.
+    #[error("option `fix-input={fixed}`: {reason}")]
+    FixedInput {
+        /// The input and the value.
+        fixed: String,
+        /// Why.
+        reason: String,
+    },
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
@@ -58,6 +66,7 @@ impl PrepareError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Pass(error) => of_pass(error),
+            Self::FixedInput { .. } => ErrorKind::Usage,
             _ => ErrorKind::Model,
         }
     }

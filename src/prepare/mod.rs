@@ -3,11 +3,14 @@
 mod admit;
 mod error;
 mod external;
+mod fixed_input;
 mod options;
 pub(crate) mod quantized;
 
 pub(crate) use admit::admit;
 pub use error::PrepareError;
+pub(crate) use fixed_input::fix_inputs;
+pub use fixed_input::{FixedInput, contradicted};
 pub use options::{BatchNorm, FreezeInitializers, PrepareOptions};
 
 use crate::engine::{Backend, Facts};
@@ -63,9 +66,11 @@ pub(crate) fn prepare(
 ) -> Result<(), PrepareError> {
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
-    let mut constants = annotate(model, backend).constants;
-    constants.extend(external::transposed(model)?);
-    let folded = pipelines::fold(constants).observed(observer).run(model)?;
+    let mut folded = fold(model, backend, observer)?;
+    // What is constant in a branch shows when its nodes are part of the graph.
+    while folded.iter().any(|record| record.pass == "inline-branches" && record.outcome.changed > 0) {
+        folded = fold(model, backend, observer)?;
+    }
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
     let unknown = without_shape(model);
@@ -76,6 +81,17 @@ pub(crate) fn prepare(
     }
     // A second check, since finite statistics can produce infinite weights when they are folded.
     refuse_non_finite(model)
+}
+
+/// Folds what is constant, and takes in the branches that this decides.
+fn fold(
+    model: &mut Model,
+    backend: &dyn Backend,
+    observer: Option<&dyn PassObserver>,
+) -> Result<Vec<Record>, PrepareError> {
+    let mut constants = annotate(model, backend).constants;
+    constants.extend(external::transposed(model)?);
+    Ok(pipelines::fold(constants).observed(observer).run(model)?)
 }
 
 /// Writes functions that are spelled out as one node, for targets that have integer kernels for these alone. The operator

@@ -1,5 +1,6 @@
 //! What a caller can choose about the canonical form.
 
+use super::FixedInput;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,4 +61,9 @@ pub struct PrepareOptions {
     /// Which initializers that are inputs as well become constants.
     #[cfg_attr(feature = "cli", arg(long, value_name = "WHICH", default_value_t))]
     pub freeze_initializers: FreezeInitializers,
+    /// Make a constant of an input, with one value for all its elements or one for each, separated by commas: what it
+    /// decides, as the branch that an If takes, is decided then, and the input is gone from the written model; may be given
+    /// again.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME=VALUE"))]
+    pub fix_input: Vec<FixedInput>,
 }

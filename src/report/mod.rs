@@ -194,6 +194,12 @@ impl Report {
         self.layers.iter().filter(on_integers).count()
     }
 
+    /// Whether the plan was chosen among several by the samples that its quality is stated on.
+    pub fn is_chosen(&self) -> bool {
+        let repaired = || self.repair.as_ref().is_some_and(|repair| repair.trials.iter().any(|trial| trial.kept));
+        self.quality.as_ref().is_some_and(|quality| quality.held_out) && (self.search.is_some() || repaired())
+    }
+
     /// Bits of a weight on average as stored, of layers with integer weights.
     pub fn bits_on_disk(&self) -> f64 {
         let weights: usize = self.layers.iter().map(|layer| layer.weights).sum();

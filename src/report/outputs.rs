@@ -11,6 +11,13 @@ const AVERAGE: f64 = 15.0;
 /// Share of answers above which an output is warned of.
 const ANSWERS: f64 = 0.01;
 
+/// What is said of outputs that are text.
+pub fn text_note(outputs: &[String]) -> Option<String> {
+    let names: Vec<String> = outputs.iter().map(|name| format!("`{name}`")).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    (!names.is_empty()).then(|| format!("{} {verb} text and not compared", names.join(", ")))
+}
+
 /// How far an output is from the float model's.
 pub fn words(output: &OutputMetrics) -> String {
     if output.lost == 0.0 && output.distance == 0.0 && output.worst_sqnr.is_none() {

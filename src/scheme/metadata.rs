@@ -3,17 +3,21 @@
 //! | key | value |
 //! |---|---|
 //! | `msq-onnx.version` | the version that wrote it; not where names were shortened |
+//! | `msq-onnx.widened` | how many channels layers had that have more in the file, by `widen-channels` |
 //! | `msq-onnx.plan` | the bit plan of the run, as JSON: the entry of most layers as `default`, the others by name |
+//! | `msq-onnx.fixed-inputs` | inputs of the float model that are constants of this one, as a JSON list of `NAME=VALUE`; where there are some |
 //!
 //! Layers have their names in the float model, even if the file has other names. Where names were shortened, the plan is
 //! written without names, as the entries of all layers in the order of the graph, unless it says more than that.
 
 use super::SchemeError;
 use super::bit_plan::{BitPlan, WeightBits};
+use crate::prepare::FixedInput;
 use msq_passes::ir::Model;
 
 const VERSION: &str = "msq-onnx.version";
 const PLAN: &str = "msq-onnx.plan";
+const FIXED_INPUTS: &str = "msq-onnx.fixed-inputs";
 
 const PRODUCER: &str = "msq-onnx";
 
@@ -32,6 +36,19 @@ pub(crate) fn write(model: &mut Model, plan: &BitPlan, shortened: Option<&[Strin
     let compact = plan.compact();
     let line = sequence.filter(|_| !compact.layers.is_empty()).or_else(|| compact.to_sequence(&[]));
     model.set_metadata(PLAN, &line.filter(|_| shortened.is_some()).unwrap_or_else(|| compact.to_line()));
+}
+
+/// Writes the inputs that are constants of the model, beside those that were constants before.
+pub(crate) fn write_fixed_inputs(model: &mut Model, fixed: &[FixedInput]) {
+    let all = [&fixed_inputs(model), fixed].concat();
+    if !all.is_empty() {
+        model.set_metadata(FIXED_INPUTS, &serde_json::to_string(&all).unwrap_or_default());
+    }
+}
+
+/// The inputs of the float model that are constants of a model; none where what is written there cannot be read.
+pub fn fixed_inputs(model: &Model) -> Vec<FixedInput> {
+    model.metadata(FIXED_INPUTS).and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
 }
 
 /// The plan that a model was quantized with, without names where these were shortened; `None` for a model without one.
@@ -126,6 +143,20 @@ mod tests {
         assert!(written(&named(&[4, 8, 4]), ["a", "relu", "b", "d"]).starts_with('{'));
         let read = plan(&model(", metadata_props: [\"msq-onnx.plan\": \"4 8 4\"]")).unwrap().unwrap();
         assert_eq!(read.sequence, named(&[4, 8, 4]).layers.into_values().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn fixed_inputs_are_remembered() {
+        let mut model = model("");
+        write_fixed_inputs(&mut model, &[]);
+        assert!(model.metadata(FIXED_INPUTS).is_none() && fixed_inputs(&model).is_empty());
+        let fixed = ["sr=16000", "cached=true"].map(|text| text.parse::<FixedInput>().unwrap());
+        write_fixed_inputs(&mut model, &fixed[..1]);
+        write_fixed_inputs(&mut model, &fixed[1..]);
+        assert_eq!(model.metadata(FIXED_INPUTS), Some("[\"sr=16000\",\"cached=true\"]"));
+        assert_eq!(fixed_inputs(&model), fixed);
+        model.set_metadata(FIXED_INPUTS, "?");
+        assert!(fixed_inputs(&model).is_empty());
     }
 
     #[test]

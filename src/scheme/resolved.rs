@@ -75,8 +75,8 @@ impl Scheme {
         options: &Options,
         coverage: Coverage,
     ) -> Result<Self, SchemeError> {
-        let prices = options.scheme.profile.prices.filter(|_| options.scheme.placement == PlacementMode::Faster);
-        let target = Profile { prices, ..options.scheme.profile };
+        let leaves_slow = options.scheme.placement == PlacementMode::Faster;
+        let target = Profile { leaves_slow, ..options.scheme.profile };
         let selection = Selection::new(model, &options.scheme)?;
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let placement = placement(model, plan, &target, &selection, &coverage);

@@ -5,7 +5,7 @@ use super::journal::Journal;
 use super::variants::Variants;
 use crate::data::Dataset;
 use crate::execute::prefixes::{Prefixes, Spent};
-use crate::execute::segment::{Ran, Segment};
+use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages};
 use crate::measure::comparison::Comparison;
 use crate::measure::metrics::Metrics;
@@ -77,7 +77,7 @@ impl Evaluator {
         let compared = compared.on(data.len());
         let mut reference = Vec::new();
         // The float network beside itself: what its outputs hold, and its accuracy.
-        let outputs: Vec<String> = model.graph.outputs().map(|v| model.graph.value(v).name().to_owned()).collect();
+        let outputs = outputs(model);
         let mut itself = Comparison::new(&compared);
         let mut scored = ScoredOutputs::new(outputs.clone());
         let begin = || (Vec::new(), Comparison::new(&compared), ScoredOutputs::default());

@@ -182,6 +182,50 @@ fn labels_that_do_not_fit() {
     assert!(msq(args!["evaluate", model, "--calib", data, "--labels", missing]).error(4).contains("nosuch.npy"));
 }
 
+/// A label that is no class would only make the accuracy wrong.
+#[test]
+fn labels_that_are_no_classes() {
+    let scratch = Scratch::new();
+    let (model, data) = (digits("digits.onnx"), scratch.path("data.npz"));
+    let labels = |last: i64| [0, 3, 9, last].map(i64::to_le_bytes).concat();
+    for wrong in [10, -1] {
+        let y = Npy::new("<i8", &[4], &labels(wrong));
+        write_npz(&data, &[("image", Npy::ramp(&[4, 1, 8, 8])), ("y", y)]);
+        let part = format!("sample 3 has the label {wrong}, but output `logits` has 10 classes, from 0 to 9");
+        assert!(msq(args!["evaluate", model, "--calib", data]).error(4).contains(&part));
+        refused_with(&scratch, &model, args!["--calib", data], 4, &[&part]);
+    }
+    write_npz(&data, &[("image", Npy::ramp(&[4, 1, 8, 8])), ("y", Npy::new("<i8", &[4], &labels(1)))]);
+    msq(args!["evaluate", model, "--calib", data]).ok();
+}
+
+/// A sample without rows is run like any other; only where the model does not take it, the run says which it is.
+#[test]
+fn samples_without_rows() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("rows");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, rows) in [("0.npy", 2), ("1.npy", 0), ("2.npy", 3)] {
+        std::fs::write(folder.join(name), Npy::ramp(&[rows, 4]).bytes()).unwrap();
+    }
+    let model = |name: &str, rows: &str, nodes: &str| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,4] x) => (float[{rows},2] y)
+             <float[4,2] w = {{1, 2, 3, 4, 5, 6, 7, 8}}, int64[1] first = {{0}}> {{ {nodes} }}"
+        );
+        models::write(&scratch.path(name), &models::parse(&text))
+    };
+    let runs = model("runs.onnx", "N", "t = MatMul (x, w)  y = Relu (t)");
+    let run = msq(args![runs, "-o", scratch.path("runs-int8.onnx"), "--calib", folder, "--placement", "all"]).ok();
+    assert!(run.stdout.contains("1 of 1 layers int8"), "{}", run.stdout);
+    let report = msq(args!["evaluate", runs, "--reference", runs, "--calib", folder, "--json"]).ok().json();
+    assert_eq!((&report["samples"], &report["lost"]), (&3.into(), &0.0.into()));
+    let picks = model("picks.onnx", "1", "f = Gather (x, first)  y = MatMul (f, w)");
+    let part = "sample 1: input `x` has shape [0, 4], with which the model does not run";
+    refused_with(&scratch, &picks, args!["--calib", folder], 4, &[part]);
+    assert!(msq(args!["evaluate", picks, "--reference", picks, "--calib", folder]).error(4).contains(part));
+}
+
 /// The data is fine, the model turns it into NaN: log of a negative number.
 #[test]
 fn activations_that_are_no_numbers() {

@@ -181,7 +181,7 @@ fn layers_can_stay_float() {
     let kept = |more: &[std::ffi::OsString]| {
         let files = args![digits("digits.onnx"), "-o", scratch.out("out.onnx"), "--calib", digits("calib.npz")];
         // By prices, more layers would stay beside those named.
-        let mut all = [&files[..], &args!["--placement", "all", "--json"]].concat();
+        let mut all = [&files[..], &args!["--placement", "all", "--json"][..]].concat();
         all.extend_from_slice(more);
         let report = msq(&all).ok().json();
         let kept = report["kept"].as_array().unwrap().iter();

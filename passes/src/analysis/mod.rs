@@ -1,6 +1,7 @@
 //! What a graph contains: derived when asked for, never stored beside it.
 
 mod batch_norm;
+mod channel_space;
 mod content;
 mod dataflow;
 mod decoding;
@@ -14,6 +15,7 @@ mod stored;
 pub use crate::ops::LayerOp;
 pub use batch_norm::ChannelAffine;
 pub(crate) use batch_norm::{batch_norm_affine, batch_norm_channels};
+pub use channel_space::ChannelSpace;
 pub use content::{content_hash, content_hashes};
 pub use dataflow::{dataflow, dot};
 pub use forms::{refuses_layer, refuses_stored};

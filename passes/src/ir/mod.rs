@@ -8,6 +8,7 @@ mod check;
 mod documentation;
 mod dtype;
 pub mod external;
+mod files;
 mod graph;
 mod hoist;
 mod model;
@@ -24,6 +25,7 @@ mod value;
 pub use check::{CheckError, check};
 pub use dtype::DataType;
 pub use external::ExternalError;
+pub use files::{FileSet, SaveError, check_writable, write_file, write_file_with};
 pub use graph::Graph;
 pub use model::Model;
 pub(crate) use node::normal_domain;
@@ -35,7 +37,7 @@ pub use proto::{
     ImportError, NEWEST_IR_VERSION, NEWEST_OPSET, decode_model, decode_tensor, encode_model, encoded_len, export,
     function_body, import, load_model,
 };
-pub use save::{SaveError, check_writable, save_model, write_file, write_file_with};
+pub use save::save_model;
 pub(crate) use subgraph::rename_free;
 pub use tensor::TensorError;
 pub use value::{Use, Value, ValueId, axis_of};

@@ -121,6 +121,8 @@ pub struct Profile {
     pub forms: Forms,
     /// What operators cost, where that is known: what integers would make slower stays float.
     pub prices: Option<&'static Prices>,
+    /// Whether what is slower on integers by these prices stays in float.
+    pub leaves_slow: bool,
     /// Rules of the linter that the target adds, or that are stricter for it than elsewhere. Rules for every target
     /// and those that follow from the fields above are not listed.
     pub rules: &'static [(RuleId, Severity)],

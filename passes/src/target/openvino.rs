@@ -48,6 +48,7 @@ impl Profile {
             doubles: false,
         },
         prices: None,
+        leaves_slow: false,
         rules: &[
             (RuleId::FloatOperand, Severity::Warning),
             (RuleId::DecodedWeight, Severity::Error),

@@ -214,6 +214,7 @@ impl Profile {
         clamps_need_quantizer: true,
         forms: Forms::ALL,
         prices: Some(&PRICES),
+        leaves_slow: true,
         rules: &[
             (RuleId::ZeroPointMissing, Severity::Warning),
             (RuleId::LowBitWeight, Severity::Warning),

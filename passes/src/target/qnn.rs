@@ -56,6 +56,7 @@ impl Profile {
         clamps_need_quantizer: false,
         forms: Forms::ALL,
         prices: None,
+        leaves_slow: false,
         rules: &[
             // The graph is compiled ahead of time.
             (RuleId::DynamicShape, Severity::Error),

@@ -42,6 +42,7 @@ impl Profile {
         clamps_need_quantizer: false,
         forms: Forms::ALL,
         prices: None,
+        leaves_slow: false,
         rules: &[
             (RuleId::ActivationType, Severity::Error),
             (RuleId::ActivationPerChannel, Severity::Error),

@@ -44,6 +44,7 @@ impl Profile {
         clamps_need_quantizer: false,
         forms: Forms::ALL,
         prices: None,
+        leaves_slow: false,
         rules: &[(RuleId::FloatOperand, Severity::Warning)],
         notes: &[note::INT2],
     };

@@ -52,6 +52,7 @@ fn another(arg: &Arg) -> &'static str {
         ("output-kind", _) => "['a=values', 'b=boxes']",
         ("float16" | "freeze-initializers" | "placement", _) => "'all'",
         ("state", _) => "'h_out=h'",
+        ("fix-input", _) => "['sr=16000', 'cached=true']",
         ("progress", _) => "'lines'",
         ("metric-command", _) => "'python score.py {outputs}'",
         ("preset", _) => "'lite'",

@@ -160,6 +160,17 @@ fn values_must_fit_the_input() {
     assert_eq!(message(open(&path, &floats("x", &[0, 1])), &folder), "`a.npz`: array `x` is empty: shape [0, 1]");
 }
 
+/// An axis of open length may be of length zero, as that of what came before at the begin of a text; the one that counts
+/// samples may not, nor one of fixed length.
+#[test]
+fn rows_may_be_empty() {
+    let (folder, path) = npz(&[("x", npy::<f32>(&[2, 3, 0, 4], &[]))], Stored);
+    let data = open(&path, &floats("x", &[0, 3, 0, 4])).unwrap();
+    assert_eq!((data.len(), first(&data, 1)), (2, (vec![1, 3, 0, 4], vec![])));
+    let text = message(open(&path, &floats("x", &[0, 3, 5, 4])), &folder);
+    assert_eq!(text, "`a.npz`: array `x` has shape [2, 3, 0, 4], the model's input `x` wants [N, 3, 5, 4]");
+}
+
 #[test]
 fn labels_beside_and_inside() {
     let x = npy(&[3, 1], &[0.0_f32; 3]);

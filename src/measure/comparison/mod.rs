@@ -28,7 +28,7 @@ mod tests;
 use super::agreement::Accuracy;
 use super::boxes::{self, BoxForm, BoxMatches};
 use super::outputs::{OutputArray, OutputSpec, Outputs, Reading};
-use crate::data::Dataset;
+use crate::data::{DataError, Dataset};
 use crate::execute::ExecuteError;
 use crate::execute::masks::Kept;
 use crate::execute::segment::Ran;
@@ -123,13 +123,29 @@ impl Comparison {
         self.samples += 1;
     }
 
+    /// Refuses labels of a sample that are no classes of the first output.
+    pub(crate) fn check_labels(
+        &self,
+        sample: usize,
+        labels: Option<&[i64]>,
+        network: &[OutputArray],
+    ) -> Result<(), DataError> {
+        let (Some(labels), Some(spec), [found, ..]) = (labels, self.outputs.labelled(), network) else {
+            return Ok(());
+        };
+        if !holds_classes(*found, labels) {
+            return Ok(());
+        }
+        spec.check_labels(sample, labels, found.values.len() / labels.len())
+    }
+
     fn observe_labels(&mut self, labels: &[i64], float: &[f32], found: OutputArray) {
-        match self.outputs.list.first() {
+        match self.outputs.list.first().filter(|spec| spec.takes_labels()) {
             Some(spec) if spec.is_whole && found.values.len() == labels.len() => {
                 self.float.observe_classes(float, labels);
                 self.own.observe_classes(found.values, labels);
             }
-            Some(spec) if !spec.is_whole && is_matrix(found.shape) && found.values.len() >= 2 * labels.len() => {
+            Some(spec) if !spec.is_whole && holds_classes(found, labels) => {
                 self.float.observe_rows(float, labels);
                 self.own.observe_rows(found.values, labels);
             }
@@ -182,6 +198,7 @@ impl Comparison {
         let found: Vec<OutputArray> =
             values.iter().enumerate().map(|(at, values)| OutputArray { values, shape: ran.shape(at) }).collect();
         let outputs = self.outputs.clone();
+        self.check_labels(sample, data.labels(sample), &found)?;
         let kept = outputs.kept(data, sample)?;
         self.observe(sample, float, &found, data.labels(sample), kept.as_ref());
         Ok(())
@@ -260,6 +277,11 @@ impl Pairs {
             shape: [&[self.places.len()], each].concat(),
         })
     }
+}
+
+/// Whether an output has rows of scores, one for each label.
+fn holds_classes(found: OutputArray, labels: &[i64]) -> bool {
+    is_matrix(found.shape) && !labels.is_empty() && found.values.len() >= 2 * labels.len()
 }
 
 /// Whether a shape is `[N, C]`, with axes of length one behind.

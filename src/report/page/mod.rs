@@ -114,6 +114,7 @@ impl Page<'_> {
         let quality = self.report.quality.as_ref()?;
         let which = match (quality.cross_validated, quality.held_out) {
             (true, _) => "each with ranges from others",
+            (false, true) if self.report.is_chosen() => "that the plan was chosen by",
             (false, true) => "not calibrated on",
             (false, false) => "calibrated on",
         };

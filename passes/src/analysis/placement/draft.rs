@@ -396,7 +396,8 @@ impl<'a> Draft<'a> {
             }
         }
         let kept = self.kept();
-        Placement { profile: *self.profile, nodes: self.roles, values, absorbed: self.absorbed, kept }
+        let widened = IndexMap::new();
+        Placement { profile: *self.profile, nodes: self.roles, values, absorbed: self.absorbed, kept, widened }
     }
 
     /// Constants that arithmetic reads are quantized too; weights, biases, shapes and paddings are not activations.

@@ -25,6 +25,7 @@ mod draft;
 mod layout;
 mod pays;
 mod rules;
+mod widths;
 
 pub(crate) use rules::counts_padding;
 pub use rules::is_rectified;
@@ -34,6 +35,7 @@ use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::target::{ActivationGrid, Profile};
 use draft::Draft;
 use indexmap::IndexMap;
+use pays::Account;
 use std::collections::HashMap;
 
 /// What an operator of an integer region is.
@@ -94,6 +96,8 @@ pub struct Placement {
     pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
+    /// Convolutions that are faster with more output channels, and how many they get in the file (pass `widen-channels`).
+    pub widened: IndexMap<NodeId, usize>,
 }
 
 impl Placement {
@@ -105,9 +109,12 @@ impl Placement {
             nodes.filter_map(|(id, node)| Some((id, skip(id, node, node.label(&model.graph))?))).collect();
         loop {
             let draft = Draft::new(model, profile, reasons.clone()).drawn();
-            let slower = profile.prices.map(|prices| pays::slower(model, &draft, prices)).unwrap_or_default();
+            let Some(prices) = profile.prices else { return draft.finish() };
+            let account = Account::new(model, &draft, prices);
+            let slower = if profile.leaves_slow { account.slower() } else { Vec::new() };
             if slower.is_empty() {
-                return draft.finish();
+                let widened = account.into_widened();
+                return Self { widened, ..draft.finish() };
             }
             reasons.extend(slower);
         }

@@ -8,12 +8,15 @@
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.1 times the sum of its f.
 //!
+//! Convolutions that the file gives more channels (`widths`) have the price of those.
+//!
 //! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise.
 //! Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
 //! open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
 use super::draft::Draft;
+use super::widths::Widths;
 use crate::analysis::Layer;
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::target::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
@@ -29,25 +32,21 @@ const REGION_RATIO: f64 = 1.1;
 /// Nodes that a border between float and integers inside a region adds: a quantizer and two changes of the layout.
 const BORDER_NODES: f64 = 3.0;
 
-/// Layers to leave in float, with the reason.
-pub(super) fn slower(model: &Model, draft: &Draft, prices: &Prices) -> Vec<(NodeId, String)> {
-    let account = Account { draft, model, graph: &model.graph, prices };
-    let alone = account.slow_layers();
-    if alone.is_empty() { account.slow_regions() } else { alone }
-}
-
+/// What the nodes of a draft cost.
 pub(super) struct Account<'a> {
     pub(super) draft: &'a Draft<'a>,
     model: &'a Model,
     pub(super) graph: &'a Graph,
-    prices: &'a Prices,
+    pub(super) prices: &'a Prices,
+    /// Channels that layers on integers get.
+    widths: Widths,
 }
 
 /// What a node costs, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cost {
+pub(super) struct Cost {
     float: f64,
-    integer: f64,
+    pub(super) integer: f64,
 }
 
 /// A layer with what follows it into float.
@@ -61,7 +60,23 @@ struct Followed {
     read: IndexSet<ValueId>,
 }
 
-impl Account<'_> {
+impl<'a> Account<'a> {
+    pub(super) fn new(model: &'a Model, draft: &'a Draft<'a>, prices: &'a Prices) -> Self {
+        let account = Self { draft, model, graph: &model.graph, prices, widths: Widths::default() };
+        Self { widths: account.find_widths(), ..account }
+    }
+
+    /// Layers to leave in float, with the reason.
+    pub(super) fn slower(&self) -> Vec<(NodeId, String)> {
+        let alone = self.slow_layers();
+        if alone.is_empty() { self.slow_regions() } else { alone }
+    }
+
+    /// The output channels that convolutions get.
+    pub(super) fn into_widened(self) -> IndexMap<NodeId, usize> {
+        self.widths.layers
+    }
+
     fn slow_layers(&self) -> Vec<(NodeId, String)> {
         let slow = |(&id, role): (&NodeId, &Role)| {
             let Role::Layer(layer) = role else { return None };
@@ -224,10 +239,11 @@ impl Account<'_> {
     }
 
     fn layer(&self, layer: &Layer) -> Option<Cost> {
-        let Prices { float_convolution, integer_convolution, float_product, integer_product, .. } = self.prices;
+        let Prices { float_convolution, float_product, integer_product, .. } = self.prices;
         let cost = if layer.op.is_convolution() {
             let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
-            Cost { float: shape.price(float_convolution), integer: shape.price(integer_convolution) }
+            let integer = self.integer_convolution(layer, self.widths.of(layer.node))?;
+            Cost { float: shape.price(float_convolution), integer }
         } else {
             let weights = layer.weights() as f64;
             let rows = self.macs(layer)? / weights.max(1.0);
@@ -237,11 +253,17 @@ impl Account<'_> {
         Some(Cost { float: self.prices.node + cost.float, integer: self.prices.integer_node + cost.integer })
     }
 
+    /// What a convolution with so many more output and input channels costs on integers.
+    pub(super) fn integer_convolution(&self, layer: &Layer, more: [usize; 2]) -> Option<f64> {
+        let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
+        Some(shape.widened(more).price(&self.prices.integer_convolution))
+    }
+
     fn price(&self, node: &Node) -> &OperatorPrice {
         self.prices.operators.iter().find(|price| node.is(price.op)).unwrap_or(&self.prices.movement)
     }
 
-    fn operator(&self, node: &Node) -> Option<Cost> {
+    pub(super) fn operator(&self, node: &Node) -> Option<Cost> {
         let price = self.price(node);
         let written = self.elements(node.output(0)?)?;
         let elements = match price.counted {
@@ -351,6 +373,14 @@ impl ConvolutionShape {
         let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
         let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
         Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes })
+    }
+
+    /// With so many more output and input channels.
+    fn widened(self, [outputs, inputs]: [usize; 2]) -> Self {
+        if self.inputs == 1 && self.outputs == 1 {
+            return Self { groups: self.groups + outputs, ..self };
+        }
+        Self { outputs: self.outputs + outputs, inputs: self.inputs + inputs, ..self }
     }
 
     fn price(&self, by: &ConvolutionPrices) -> f64 {

@@ -20,6 +20,7 @@
 //! | [`pad`] | `Pad` | negative pads, wrapping, booleans, values of rank 1 |
 //! | [`index`] | `OneHot`, `GatherND`, `ScatterND` | indices out of range or negative |
 //! | [`roi_align`] | `RoiAlign` | not known |
+//! | [`vectors`] | `MatMul` | no product of two vectors |
 //! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
 mod cumsum;
@@ -37,6 +38,7 @@ mod recurrent;
 mod resize;
 mod roi_align;
 mod through;
+mod vectors;
 
 use std::fmt::Debug;
 use std::sync::LazyLock;
@@ -77,6 +79,7 @@ const OPERATORS: [(&str, Builder); 33] = [
     ("GlobalLpPool", norm::build),
     ("GridSample", grid_sample::build),
     ("LSTM", recurrent::build),
+    ("MatMul", vectors::build),
     ("MaxPool", pool::build),
     ("Mod", through::build),
     ("OneHot", index::one_hot),
