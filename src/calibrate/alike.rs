@@ -8,11 +8,11 @@
 //!
 //! Not changed: quantizers that stand for clamps, those that encodings give, and those of other bits.
 
-use crate::quant::{GridKind, GridSpec, Range};
+use crate::quant::{Affine, GridKind, GridSpec, Range};
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
+use msq_passes::ActivationQuantizer;
 use msq_passes::ir::{Model, ValueId};
-use msq_passes::{ActivationGrid, ActivationQuantizer};
 
 /// Share of the common range that a value must fill.
 const ALIKE: f32 = 0.7;
@@ -21,11 +21,7 @@ const READERS: usize = 3;
 
 /// Gives values that the layers of a group read the same parameters, where they are alike.
 pub(super) fn join(model: &Model, scheme: &Scheme, activations: &mut IndexMap<String, ActivationQuantizer>) {
-    let kind = match scheme.target.activations {
-        ActivationGrid::Unsigned => GridKind::Unsigned,
-        ActivationGrid::Signed => GridKind::Signed,
-        ActivationGrid::Symmetric => GridKind::Symmetric,
-    };
+    let kind = scheme.target.activations.into();
     for group in scheme.groups.iter().filter(|group| group.len() >= READERS) {
         let members = scheme.placement.layers().filter(|layer| group.contains(&layer.name) && layer.bias.is_some());
         let mut roots: Vec<ValueId> = Vec::new();
@@ -64,16 +60,16 @@ fn join_group(
         };
         let constant = model.graph.constant(*root).and_then(|tensor| tensor.to_f32().ok());
         let zero = constant.is_some_and(|values| values.iter().all(|&v| v == 0.0));
-        members.push(Member { name, range: range(own), zero });
+        members.push(Member { name, range: Affine::from(own).range(), zero });
     }
     // The widest first, so that each set begins with a range that the others can fill.
     members.sort_by(|a, b| {
-        (a.zero, width(b.range)).partial_cmp(&(b.zero, width(a.range))).unwrap_or(std::cmp::Ordering::Equal)
+        (a.zero, b.range.width()).partial_cmp(&(b.zero, a.range.width())).unwrap_or(std::cmp::Ordering::Equal)
     });
     let mut sets: Vec<(Range, Vec<String>)> = Vec::new();
     for member in members {
         let fits = |(range, _): &&mut (Range, Vec<String>)| {
-            member.zero || width(member.range) >= ALIKE * width(range.union(member.range))
+            member.zero || member.range.width() >= ALIKE * range.union(member.range).width()
         };
         match sets.iter_mut().find(fits) {
             Some((range, names)) => {
@@ -93,15 +89,4 @@ fn join_group(
             }
         }
     }
-}
-
-/// The values at the ends of a quantizer's grid.
-pub(super) fn range(of: &ActivationQuantizer) -> Range {
-    let (low, high) = of.interval();
-    Range::new((low - of.zero_point) as f32 * of.scale, (high - of.zero_point) as f32 * of.scale)
-}
-
-/// How far a range extends.
-pub(super) fn width(range: Range) -> f32 {
-    range.max - range.min
 }

@@ -32,7 +32,7 @@ impl ChannelMeans {
         self.count += (values.len() / channels) as u64;
     }
 
-    /// The same of the elements that count, given their indices.
+    /// Adds the elements of an activation that count, given their indices.
     pub(crate) fn observe_kept(&mut self, values: &[f32], shape: &[usize], axis: usize, keep: Keep) {
         let Some(&channels) = shape.get(axis) else { return };
         let inner: usize = shape[axis + 1..].iter().product();

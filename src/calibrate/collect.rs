@@ -16,7 +16,7 @@ use crate::execute::ExecuteError;
 use crate::execute::fold::{Pool, SHARD};
 use crate::execute::masks::{Kept, Masked};
 use crate::kernels::{coprime_stride, start};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, lock};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -149,10 +149,6 @@ pub(super) fn collect<'a>(
         }
     }
     Ok(total)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one thread counts of a few samples.

@@ -9,8 +9,7 @@
 //! Not changed: quantizers of other bits, those that encodings give, those that multiply on the way, and those that stand
 //! for a clamp that the other range would move.
 
-use super::alike::{range, width};
-use crate::quant::Range;
+use crate::quant::{Affine, Range};
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::ActivationQuantizer;
@@ -41,7 +40,9 @@ pub(super) fn join(model: &Model, scheme: &Scheme, activations: &mut IndexMap<St
             let root = placement.root(*operand);
             let Some(own) = activations.get_mut(named(root)) else { continue };
             let alone = || scheme.is_read_by_one(graph, root, id);
-            if may_move(scheme, graph, root, own, &target) && (alone() || is_alike(range(own), range(&target))) {
+            if may_move(scheme, graph, root, own, &target)
+                && (alone() || is_alike(Affine::from(&*own).range(), Affine::from(&target).range()))
+            {
                 *own = target;
             }
         }
@@ -63,11 +64,11 @@ fn may_move(
         && placement.factor_of(graph, value) == 1.0
         && placement.floor_of(graph, value).is_none()
         && (!placement.is_clamped(graph, value) || zero_is_least)
-        && placement.bound_of(graph, value).is_none_or(|bound| range(target).max <= bound)
+        && placement.bound_of(graph, value).is_none_or(|bound| Affine::from(target).range().max <= bound)
 }
 
 /// Whether a quantizer for the one range serves values of the other about as well.
 fn is_alike(own: Range, target: Range) -> bool {
     let held = own.max.min(target.max) - own.min.max(target.min);
-    held >= HELD * width(own) && width(own) >= FILLED * width(target)
+    held >= HELD * own.width() && own.width() >= FILLED * target.width()
 }

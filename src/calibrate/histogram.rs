@@ -116,7 +116,7 @@ impl Histogram {
         extremes.range
     }
 
-    /// The same, where the first value counted into a bin is that at `start`.
+    /// Counts every `step`-th value from that at `start` on; extremes are those of all values.
     pub(crate) fn observe_from(&mut self, values: &[f32], start: usize, step: usize) -> Option<Range> {
         let extremes = Extremes::of(values);
         self.observe_known(values.get(start..).unwrap_or_default(), step, &extremes);

@@ -9,14 +9,14 @@ use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
-use crate::quant::{Affine, GridKind, GridSpec, Range};
+use crate::quant::{Affine, GridSpec, Range};
 use crate::report::Distribution;
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
+use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Layer, LayerOp, Placement, content_hash};
 use msq_passes::ir::{Model, ValueId};
-use msq_passes::{ActivationGrid, ActivationQuantizer};
 use rayon::prelude::*;
 use std::hash::{Hash, Hasher};
 
@@ -242,7 +242,7 @@ impl Seen {
         Ok(Observed { activations, requantized, means: self.means.clone(), distributions })
     }
 
-    /// The same without the outputs of the float model.
+    /// These statistics without the outputs of the float model.
     pub(crate) fn without_outputs(&self) -> Self {
         let (statistics, means) = (self.statistics.clone(), self.means.clone());
         Self { statistics, means, outputs: Vec::new(), watch: self.watch }
@@ -252,10 +252,7 @@ impl Seen {
     /// the mean over all values with ranges.
     pub(crate) fn unseen_share(&self, observed: &Observed, pool: &rayon::ThreadPool) -> f64 {
         let one = |(name, quantizer): (&String, &ActivationQuantizer)| {
-            let (quantized_min, quantized_max) = quantizer.interval();
-            let affine =
-                Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max };
-            Some(mse::unseen_share(self.statistics.get(name)?, &affine))
+            Some(mse::unseen_share(self.statistics.get(name)?, &Affine::from(quantizer)))
         };
         let all: Vec<_> = observed.activations.iter().collect();
         let shares: Vec<f64> = pool.install(|| all.into_par_iter().filter_map(one).collect());
@@ -321,7 +318,7 @@ impl Seen {
         value: ValueId,
         bits: u8,
     ) -> Result<Option<ActivationQuantizer>, CalibrateError> {
-        let grid = activation_grid(scheme.target.activations, bits)?;
+        let grid = GridSpec::new(scheme.target.activations.into(), bits)?;
         if let Some(given) = scheme.given_quantizer(model, value, grid) {
             return Ok(Some(given));
         }
@@ -338,16 +335,6 @@ impl Seen {
         };
         Ok(Some(quantizer))
     }
-}
-
-/// The grid of activations of a target.
-pub(super) fn activation_grid(grid: ActivationGrid, bits: u8) -> Result<GridSpec, CalibrateError> {
-    let kind = match grid {
-        ActivationGrid::Unsigned => GridKind::Unsigned,
-        ActivationGrid::Signed => GridKind::Signed,
-        ActivationGrid::Symmetric => GridKind::Symmetric,
-    };
-    Ok(GridSpec::new(kind, bits)?)
 }
 
 /// Warns where not even one thread fits the memory allowed.
@@ -413,7 +400,7 @@ impl Limits {
         }
     }
 
-    /// The same bounds have the same key.
+    /// A key by which equal bounds are found.
     pub(crate) fn key(self) -> [Option<u32>; 4] {
         if self.shares {
             return [None, None, None, Some(u32::MAX)];

@@ -19,7 +19,6 @@
 //! factors go into its scale and offset.
 
 use super::CalibrateError;
-use super::observe::activation_grid;
 use crate::data::Dataset;
 use crate::execute::ExecuteError;
 use crate::execute::fold::Pool;
@@ -42,7 +41,7 @@ const SAMPLES: usize = 32;
 const ROWS: usize = 256;
 /// Factors are used where they leave at most this share of the error.
 const GAIN: f64 = 0.5;
-/// The same on the first half of the rows, on the second, and on either half with factors and ranges of the other.
+/// The largest share of the error on each half of the rows alone, and on either half with factors and ranges of the other.
 const PART_GAIN: f64 = 0.8;
 /// Exponents of the activations' maxima.
 const STRENGTHS: [f32; 7] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
@@ -130,15 +129,12 @@ fn is_free(model: &Model, scheme: &Scheme, value: ValueId) -> bool {
     let (graph, placement) = (&model.graph, &scheme.placement);
     let Some((producer, _)) = graph.value(value).producer() else { return false };
     let in_float = !placement.nodes.contains_key(&producer) && !placement.absorbed.contains_key(&producer);
-    let layer =
+    let is_layer =
         |reader: &Use| matches!(placement.nodes.get(&reader.node), Some(Role::Layer(layer)) if layer.input == value);
-    let all_layers = !graph.is_output(value) && graph.value(value).uses().iter().all(layer);
+    let is_float = |reader: &Use| !placement.nodes.contains_key(&reader.node);
+    let all_layers = !graph.is_output(value) && graph.value(value).uses().iter().all(is_layer);
     let in_norm = all_layers && graph.node(producer).is("LayerNormalization");
-    let layers_alone = graph.value(value).uses().iter().all(|reader| match placement.nodes.get(&reader.node) {
-        Some(Role::Layer(layer)) => layer.input == value,
-        Some(_) => false,
-        None => true,
-    });
+    let layers_alone = graph.value(value).uses().iter().all(|reader| is_layer(reader) || is_float(reader));
     let own = placement.root(value) == value && !scheme.is_given(value) && scheme.coverage.sees(model, value);
     (in_float || in_norm) && layers_alone && own && graph.value(value).captures().is_empty()
 }
@@ -168,7 +164,7 @@ fn site(model: &Model, scheme: &Scheme, value: ValueId, layers: &[&Layer]) -> Re
     if readers.iter().any(|reader| reader.rows.len() != channels * reader.columns) {
         return Ok(None);
     }
-    let grid = activation_grid(scheme.target.activations, scheme.bits(value))?;
+    let grid = GridSpec::new(scheme.target.activations.into(), scheme.bits(value))?;
     Ok(Some(Site { name: model.graph.value(value).name().to_owned(), channels, grid, readers }))
 }
 

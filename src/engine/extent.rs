@@ -5,7 +5,7 @@
 pub(super) enum Extent {
     /// The shapes of its operands.
     Shapes,
-    /// Those, and the values of the operands at these places.
+    /// The shapes of its operands, and the values of the operands at these places.
     Values(&'static [usize]),
     /// The values of its operands, in a way that only running it tells.
     Open,

@@ -105,7 +105,7 @@ pub fn standard() -> Arc<dyn Backend> {
 struct Carried(Arc<dyn Backend>);
 
 impl Runtime<'_> {
-    /// The same with another back end to run models.
+    /// Sets the back end that runs models.
     #[must_use]
     pub fn with_backend(self, backend: Arc<dyn Backend>) -> Self {
         self.carrying(Arc::new(Carried(backend)))

@@ -11,11 +11,11 @@ use super::lengths::{self, Lengths};
 use super::segment::{Place, Ran, Segment};
 use crate::data::{Array, Dataset, Sample};
 use crate::engine::{Backend, EngineError, Output, Plan, Session, Value, Visit, stopped};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, lock};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Samples in a shard.
 pub(crate) const SHARD: usize = 4;
@@ -168,7 +168,7 @@ impl<'a> Pool<'a> {
     /// The plan for these shapes, built once whichever worker comes first; others are built meanwhile.
     fn plan(&self, shapes: &Shapes) -> Result<Arc<dyn Plan>, EngineError> {
         let slot = {
-            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut plans = lock(&self.plans);
             let known = plans.iter().position(|(known, _)| known == shapes);
             let entry = known.map_or_else(|| (shapes.clone(), Slot::default()), |at| plans.remove(at));
             plans.truncate(self.most - 1);
@@ -176,7 +176,7 @@ impl<'a> Pool<'a> {
             plans.insert(0, entry);
             slot
         };
-        let mut built = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut built = lock(&slot);
         if let Some(plan) = &*built {
             return Ok(Arc::clone(plan));
         }
@@ -236,7 +236,7 @@ fn threads_within(pools: &[(&Pool, &Dataset)], runtime: &Runtime) -> Result<usiz
 struct Lane<'p, 'a> {
     pool: &'p Pool<'a>,
     sessions: Vec<(Shapes, Box<dyn Session>)>,
-    /// That of the plan for many lengths.
+    /// The session of the plan for many lengths.
     general: Option<Box<dyn Session>>,
 }
 
@@ -336,7 +336,7 @@ fn shards<W, S: Send, E: Send + From<ExecuteError>>(
             let seen = seen.and_then(|()| Ok(runtime.step(1).map_err(ExecuteError::from)?));
             seen.map_err(|error| (index, error))?;
         }
-        merger.lock().unwrap_or_else(PoisonError::into_inner).add(shard, sum).map_err(|error| (last, error))
+        lock(&merger).add(shard, sum).map_err(|error| (last, error))
     };
     let work = || {
         let mut worker = worker();

@@ -74,7 +74,7 @@ impl Segment {
         Ok(Self { model: segment, names: wanted.to_vec(), places })
     }
 
-    /// The same, with more values wanted.
+    /// The segment with more values wanted.
     pub(crate) fn and_taps(mut self, taps: &[String]) -> Result<Self, ExecuteError> {
         let graph = &self.model.graph;
         let computed = |name: &&String| graph.find(name).is_none_or(|value| !graph.is_input(value));
@@ -92,6 +92,18 @@ impl Segment {
         let graph = &self.model.graph;
         graph.find(name).is_some_and(|v| graph.value(v).producer().is_some() || graph.is_input(v))
     }
+}
+
+/// The type of a tensor like this one.
+pub(crate) fn type_of(array: &Array) -> TypeProto {
+    TypeProto::tensor(array.dtype(), &array.shape().iter().map(|&length| Some(length)).collect::<Vec<_>>())
+}
+
+/// States the types and shapes that a sample has for the inputs of a model; those stated for inner values are dropped.
+pub(crate) fn state_shapes_of(sample: &Sample, model: &mut Model) {
+    let typed = model.graph.runtime_inputs().zip(sample.arrays.iter().map(type_of)).collect();
+    model.graph.set_inputs(typed);
+    model.graph.clear_value_info();
 }
 
 /// Names of the values a caller feeds.
@@ -202,12 +214,12 @@ impl<'a> Ran<'a> {
         (0..count).map(|at| 4 * self.shape(at).iter().product::<usize>() as u64).sum()
     }
 
-    /// The same with only the first `count` values.
+    /// The first `count` values alone.
     pub(crate) fn take(self, count: usize) -> Self {
         Self { places: &self.places[..count], ..self }
     }
 
-    /// The same, without the first `count` values.
+    /// All but the first `count` values.
     pub(crate) fn skip(self, count: usize) -> Self {
         Self { places: &self.places[count..], ..self }
     }

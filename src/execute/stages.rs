@@ -42,8 +42,8 @@ impl Limit {
         Self::for_weights(model.external_bytes(), memory)
     }
 
-    /// The same where weights count wherever they are, as the floats that the engine makes of them: of a quantized model,
-    /// whose file is small.
+    /// The limit for a model whose weights count wherever they are stored, as the floats that the engine makes of them: for
+    /// quantized models, whose files are small.
     pub(crate) fn of_all_weights(model: &Model, memory: Option<u64>) -> Option<Self> {
         let all = || model.graph.initializers().map(|(_, tensor)| as_floats(tensor)).sum();
         Self::for_weights(if memory.is_some() { all() } else { model.external_bytes() }, memory)
@@ -247,7 +247,7 @@ pub(crate) fn fold_pair_within<S: Send, E: Send + From<ExecuteError>>(
     fold_stages([&first?, &second?], data, runtime, begin, visit, merge)
 }
 
-/// The same for segments that are cut already.
+/// Runs the same samples through two segments that are cut into stages already.
 pub(crate) fn fold_stages<S: Send, E: Send + From<ExecuteError>>(
     [first, second]: [&Stages; 2],
     [data, other]: [&Dataset; 2],

@@ -61,6 +61,9 @@ pub(crate) struct Stop {
     pub kept: Vec<String>,
 }
 
+/// Bytes that the values at both cuts may take, unless a limit on memory says otherwise: a quarter of it.
+const CUTS: u64 = 256 << 20;
+
 /// Two networks, run as far as the last stop.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -94,12 +97,13 @@ struct Next {
 
 impl Walk {
     /// At the inputs of both networks.
-    pub(crate) fn new(models: [&Model; 2], data: &Dataset, budget: u64, runtime: &Runtime) -> Self {
+    pub(crate) fn new(models: [&Model; 2], data: &Dataset, runtime: &Runtime) -> Self {
         let side = |model| Side { cut: inputs(model), data: data.clone(), done: Vec::new() };
+        let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
         Self { sides: models.map(side), budget, limits: [None; 2], runtime: runtime.silent() }
     }
 
-    /// The same, where segments are run in stages.
+    /// The walk that runs its segments in stages.
     pub(crate) fn within(self, limits: [Option<Limit>; 2]) -> Self {
         Self { limits, ..self }
     }
@@ -142,7 +146,7 @@ impl Walk {
         self.step_some(models, stops, &|_| usize::MAX, begin, visit, merge)
     }
 
-    /// The same, with only as many samples as are enough where the cuts stay.
+    /// A step with only as many samples as are enough, where the cuts stay.
     fn step_some<S: Send, E: Send + From<ExecuteError>>(
         &mut self,
         models: [&Model; 2],

@@ -62,7 +62,7 @@ impl ColumnSampler {
         Self::limited(geometry, samples, MOST_COLUMNS, MOST_VALUES)
     }
 
-    /// The same with other limits: the most columns kept, and the most values of each network.
+    /// A sampler that keeps at most so many columns, and so many values of each network.
     pub(crate) fn limited(geometry: Geometry, samples: usize, columns: usize, values: usize) -> Self {
         let most = (values / (geometry.inputs() * geometry.groups()).max(1)).clamp(1, columns);
         let samples = samples.max(1);

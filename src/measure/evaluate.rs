@@ -275,9 +275,6 @@ impl Tally {
     }
 }
 
-/// Bytes that the values between two stages of both models may take, unless the memory allowed says otherwise.
-const CUTS: u64 = 256 << 20;
-
 /// What is looked at when models run.
 #[derive(Clone, Copy)]
 struct Judge<'a> {
@@ -327,9 +324,8 @@ impl Judge<'_> {
             let data = [&*data[0], &*data[1]];
             return fold_pair_within([first, second], limits, data, runtime, tally, visit, merge);
         };
-        let budget = runtime.memory.map_or(CUTS, |memory| memory / 4);
         let data = unrolled(models[0], self.data, runtime)?;
-        let mut walk = Walk::new(models, &data, budget, runtime).within(limits);
+        let mut walk = Walk::new(models, &data, runtime).within(limits);
         let groups = stops(models[large], limits[large], shared)?;
         for (at, taps) in groups.iter().enumerate() {
             let later: Vec<String> = groups[at + 1..].iter().flatten().map(|&tap| shared[tap].clone()).collect();

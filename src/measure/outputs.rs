@@ -5,6 +5,7 @@ use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
 use crate::data::{DataError, Dataset};
 use crate::execute::masks::{Kept, Masks};
 use crate::execute::segment;
+use crate::runtime::names::quoted;
 use crate::scheme::output_kind::{OutputChoice, OutputKind};
 use msq_passes::ir::{DataType, Model, ValueId};
 use std::borrow::Cow;
@@ -99,7 +100,7 @@ impl Outputs {
         let graph = &float.graph;
         let names: Vec<&str> = graph.outputs().map(|v| graph.value(v).name()).collect();
         if let Some(unknown) = choices.iter().find(|choice| !names.contains(&choice.output.as_str())) {
-            let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let known = quoted(&names);
             return Err(MeasureError::NoSuchOutput { name: unknown.output.clone(), known });
         }
         let spec = |value| {
@@ -160,12 +161,12 @@ impl Outputs {
         self.list.first().filter(|spec| !self.labels_are_free && spec.takes_labels() && !spec.is_whole)
     }
 
-    /// The same on other samples.
+    /// These outputs, compared on so many samples.
     pub(crate) fn on(&self, samples: usize) -> Self {
         Self { samples, ..self.clone() }
     }
 
-    /// The same with what each output holds decided once and for all, whatever the samples show.
+    /// These outputs with what each holds decided, whatever the samples show.
     pub(crate) fn decided(&self, readings: Vec<Reading>) -> Self {
         let decide = |(spec, reading): (&OutputSpec, Reading)| OutputSpec { asked: Some(reading), ..spec.clone() };
         Self { list: self.list.iter().zip(readings).map(decide).collect(), ..self.clone() }

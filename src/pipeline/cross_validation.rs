@@ -9,8 +9,9 @@
 //! Where ranges come from many values that makes no difference, and is left out: the error that other samples are likely
 //! to have beyond the ranges is estimated from the largest values of the samples ([`Peaks`](crate::calibrate::Peaks)).
 
+use super::calibration::watch;
 use super::held_out::fits;
-use super::{Run, verify, watch};
+use super::{Run, verify};
 use crate::calibrate::observe::{Observed, Seen, see_others};
 use crate::data::Dataset;
 use crate::error::Error;

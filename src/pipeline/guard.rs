@@ -1,11 +1,11 @@
 //! The guard: a result that loses too much is repaired, and made again by the plan that repairs it.
 
+use super::calibration::calibrate;
 use super::cross_validation::{Fold, Folds};
 use super::{Calibration, Made, Run};
 use crate::calibrate::observe::Seen;
 use crate::error::Error;
 use crate::measure::metrics::OutputMetrics;
-use crate::pipeline::calibrate;
 use crate::report::Quality;
 use crate::report::repair::Repair;
 use crate::scheme::Scheme;

@@ -4,6 +4,7 @@ use crate::lower::Halved;
 use crate::quant::Sqnr;
 use crate::quant::weight_grid::WeightGrid;
 use crate::report::{HalfReport, LayerReport, LeftFloat, Report, StoredReport, numbers};
+use crate::runtime::names;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::options::{Float16, Format};
@@ -11,8 +12,9 @@ use crate::solve::network::Solved;
 use indexmap::IndexMap;
 use msq_passes::analysis::quantized::QuantizedGraph;
 use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
-use msq_passes::ir::Model;
+use msq_passes::ir::{Model, Node, ValueId};
 use msq_passes::lint::predict_float_on;
+use msq_passes::ops::facts;
 use msq_passes::{Choice, Packing};
 
 /// Layers that a note names.
@@ -56,30 +58,13 @@ pub(super) fn float_reports(model: &Model, scheme: &Scheme) -> Vec<LayerReport> 
 fn computed_reports(model: &Model) -> Vec<LayerReport> {
     let graph = &model.graph;
     let constants = QuantizedGraph::new(model);
-    let report = |(_, node): (_, &msq_passes::ir::Node)| {
+    let report = |(_, node): (_, &Node)| {
         let op = LayerOp::of(node)?;
-        let slots = msq_passes::ops::facts(op.name()).operands?.weight;
-        let computed =
-            |&value: &msq_passes::ir::ValueId| graph.constant(value).is_none() && constants.is_constant(value);
+        let slots = facts(op.name()).operands?.weight;
+        let computed = |&value: &ValueId| graph.constant(value).is_none() && constants.is_constant(value);
         let weight = slots.iter().filter_map(|&slot| node.input(slot)).find(computed)?;
         let shape: Vec<usize> = graph.value(weight).shape()?.into_iter().collect::<Option<_>>()?;
-        let weights = shape.iter().product();
-        Some(LayerReport {
-            name: node.label(graph).to_owned(),
-            op,
-            shape,
-            weights,
-            macs: None,
-            weight_bits: None,
-            activation_bits: None,
-            stays_float: None,
-            bytes: 4 * weights,
-            weight_sqnr: None,
-            output_sqnr: None,
-            network_sqnr: None,
-            weight_distribution: None,
-            input_distribution: None,
-        })
+        Some(in_float(node.label(graph), op, shape, None))
     };
     graph.nodes().filter_map(report).collect()
 }
@@ -158,16 +143,22 @@ pub(super) fn growth(report: &Report) -> Option<String> {
 }
 
 fn float_report(model: &Model, layer: &Layer) -> LayerReport {
+    in_float(&layer.name, layer.op, layer.shape.clone(), layer.macs_per_sample(&model.graph))
+}
+
+/// A layer with a float weight of this shape.
+fn in_float(name: &str, op: LayerOp, shape: Vec<usize>, macs: Option<u64>) -> LayerReport {
+    let weights = shape.iter().product();
     LayerReport {
-        name: layer.name.clone(),
-        op: layer.op,
-        shape: layer.shape.clone(),
-        weights: layer.weights(),
-        macs: layer.macs_per_sample(&model.graph),
+        name: name.to_owned(),
+        op,
+        shape,
+        weights,
+        macs,
         weight_bits: None,
         activation_bits: None,
         stays_float: None,
-        bytes: 4 * layer.weights(),
+        bytes: 4 * weights,
         weight_sqnr: None,
         output_sqnr: None,
         network_sqnr: None,
@@ -183,10 +174,10 @@ fn fallen_back(solved: &Solved) -> Option<String> {
     (!layers.is_empty()).then(|| {
         format!(
             "{} of {} weights are rounded to nearest, because what the solver found is worse than that on held-out \
-             samples: `{}`; more samples may help",
+             samples: {}; more samples may help",
             layers.len(),
             solved.len(),
-            layers.join("`, `")
+            names::quoted(&layers)
         )
     })
 }
@@ -201,14 +192,10 @@ fn unsolved(solved: &Solved) -> Vec<String> {
     }
     let note = |(reason, layers): (&str, Vec<&str>)| {
         let are = if layers.len() == 1 { "is" } else { "are" };
-        let more = match layers.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let named = layers.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         format!(
-            "{} {are} rounded to nearest, because the solver cannot take layers like this: {reason} ({named}{more})",
-            numbers::counted(layers.len(), "layer")
+            "{} {are} rounded to nearest, because the solver cannot take layers like this: {reason} ({})",
+            numbers::counted(layers.len(), "layer"),
+            names::first(NAMED, &layers)
         )
     };
     by_reason.into_iter().map(note).collect()

@@ -1,7 +1,8 @@
 //! Masked scores get a bound that a quantizer can hold, where the target runs nothing but integers: the bounds are found on
 //! some of the samples, and written into the float model before it is calibrated.
 
-use super::{Calibration, resolved_plan};
+use super::Calibration;
+use super::plan::resolved_plan;
 use crate::calibrate::masks::bounds;
 use crate::error::Error;
 use crate::execute::masks::Masks;

@@ -15,6 +15,7 @@
 //! | guard | a loss that is too large | a bit plan that loses less; the phases from place on are done again for it |
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
+mod calibration;
 mod cross_validation;
 pub(crate) mod details;
 mod guard;
@@ -24,51 +25,49 @@ mod masks;
 mod notes;
 mod opset;
 mod outliers;
+mod plan;
 mod search;
 mod smooth;
 mod typical;
 mod verify;
 
+pub(crate) use calibration::Calibration;
 pub(crate) use search::{measure_part, search_and_quantize, search_only};
 
 use crate::calibrate::magnitudes::magnitudes;
-use crate::calibrate::observe::{Observed, Seen, Watch, see, see_shard, seen_by};
+use crate::calibrate::observe::{Observed, Seen, see_shard};
 use crate::calibrate::synthetic::refuse_foreign_ids;
-use crate::calibrate::{CalibrateError, Shard, ShardStatistics};
+use crate::calibrate::{Shard, ShardStatistics};
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::execute::coverage::{Coverage, refused_empty};
 use crate::execute::masks::Masks;
 use crate::execute::segment::text_outputs;
 use crate::execute::stages::Limit;
 use crate::execute::unroll::unrolled;
 use crate::lower::{Shortened, finish, half_precision, simulated};
-use crate::measure::CustomMetric;
 use crate::measure::outputs::Outputs;
 use crate::prepare::{PrepareError, admit, equalize, fuse_functions, prepare};
 use crate::report::outputs::text_note;
 use crate::report::{LearningReport, Quality, Report};
 use crate::runtime::Runtime;
-use crate::scheme::bit_plan::BitPlan;
-use crate::scheme::options::{Float16, Format, Options, RoundingMode};
+use crate::scheme::options::{Float16, Options};
 use crate::scheme::{Scheme, metadata, refuse_unknown, refuse_unknown_operators};
+use crate::solve::layerwise::solve_layerwise;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
-use crate::solve::reconstruct::reconstruct;
 use crate::solve::reconstruction::learn;
-use crate::solve::{Solver, SolverRow, solver};
+use crate::solve::solver;
+use calibration::{calibrate, seen_in_scheme, watch};
 use cross_validation::Folds;
 use indexmap::IndexMap;
 use msq_passes::Magnitude;
 use msq_passes::ir::{DataType, FileSet, Model, save_model};
-use opset::{raise_opset, raise_quantized};
+use opset::raise_quantized;
+use plan::{check_choices, planned};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 use typical::state_typical_shapes;
-
-/// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
-const SYNTHETIC_MARGIN: f32 = 1.25;
 
 /// A quantized model and the report of its making.
 #[derive(Clone, Debug)]
@@ -91,29 +90,6 @@ impl Quantized {
     }
 }
 
-/// The inputs of calibration and solving.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Calibration<'a> {
-    /// The samples.
-    pub data: &'a Dataset,
-    /// Whether the samples are synthetic.
-    pub synthetic: bool,
-    /// The solver that a library user gives, in the place of the one that the options name.
-    pub solver: Option<&'a dyn Solver>,
-    /// Why there are no samples, where nothing can feed the model.
-    pub unfed: Option<&'a str>,
-    /// The caller's own metric.
-    pub metric: Option<&'a CustomMetric>,
-    /// What was counted of the samples elsewhere, in parts, so that they are not run here for that.
-    pub statistics: Option<&'a [ShardStatistics]>,
-}
-
-impl Calibration<'_> {
-    fn margin(&self) -> f32 {
-        if self.synthetic { SYNTHETIC_MARGIN } else { 1.0 }
-    }
-}
-
 /// Quantizes a float model with calibration data.
 pub(crate) fn quantize(
     mut model: Model,
@@ -121,10 +97,8 @@ pub(crate) fn quantize(
     options: &Options,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
-    let prepared = Prepared::new(&mut model, options, runtime)?;
-    let data = in_states(&model, calibration.data, options, runtime)?;
+    let (prepared, data) = begin(&mut model, calibration, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
-    state_typical_shapes(&mut model, calibration, runtime);
     prepared.quantize(model, calibration, None, options, runtime)
 }
 
@@ -136,10 +110,8 @@ pub(crate) fn count(
     options: &Options,
     runtime: &Runtime,
 ) -> Result<ShardStatistics, Error> {
-    Prepared::new(&mut model, options, runtime)?;
-    let data = in_states(&model, calibration.data, options, runtime)?;
+    let (_, data) = begin(&mut model, calibration, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
-    state_typical_shapes(&mut model, calibration, runtime);
     let plan = planned(&mut model, options, runtime)?;
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
     let calibration = Calibration { data: &kept, ..calibration };
@@ -148,6 +120,20 @@ pub(crate) fn count(
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
     Ok(seen_in_scheme(&model, &plan, calibration, options, runtime, see)?.1)
+}
+
+/// What every run begins with: the model in its canonical form and with the shapes that a typical sample gives its values;
+/// and the calibration samples in the states that this model has in them.
+fn begin<'d>(
+    model: &mut Model,
+    calibration: Calibration<'d>,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<(Prepared, Cow<'d, Dataset>), Error> {
+    let prepared = Prepared::new(model, options, runtime)?;
+    let data = in_states(model, calibration.data, options, runtime)?;
+    state_typical_shapes(model, Calibration { data: &data, ..calibration }, runtime);
+    Ok((prepared, data))
 }
 
 /// The samples with the states that the float network has in them, those of one shape one after the other.
@@ -161,18 +147,6 @@ fn in_states<'d>(
         Cow::Owned(frames) => Ok(Cow::Owned(frames.grouped(options.verify.verify)?)),
         same @ Cow::Borrowed(_) => Ok(same),
     }
-}
-
-/// The bits of the layers of a prepared model, whose operator set is raised to what they need.
-fn planned(model: &mut Model, options: &Options, runtime: &Runtime) -> Result<BitPlan, Error> {
-    // Layers have their names now.
-    let plan = resolved_plan(model, options)?;
-    let wide = plan.is_wide() || options.scheme.encodings.is_wide();
-    if wide && matches!(options.output.format, Format::Qlinear | Format::Integer) {
-        return Err(Error::WideFormat { format: options.output.format });
-    }
-    raise_opset(model, &plan, wide, &options.output, runtime)?;
-    Ok(plan)
 }
 
 /// Facts of a float model from before it was prepared.
@@ -387,72 +361,10 @@ impl Run<'_> {
         Ok(model)
     }
 
-    /// The same with the roundings of float16, where there are such.
+    /// The QDQ graph with the roundings of float16, where the file has any.
     fn rounded(self, scheme: &Scheme, model: &Model) -> Result<Option<Model>, Error> {
         let halves = half_precision(self.float, scheme, self.float16, self.magnitudes);
         Ok(halves.map(|halves| simulated(model, halves)).transpose()?)
-    }
-}
-
-/// Resolves the scheme and observes the activations, for as much of the model as the engine runs.
-fn calibrate(
-    model: &Model,
-    plan: &BitPlan,
-    calibration: Calibration,
-    options: &Options,
-    runtime: &Runtime,
-) -> Result<(Scheme, Seen), Error> {
-    let (watch, data) = (watch(calibration, options), calibration.data);
-    let see = |scheme: &Scheme| match calibration.statistics {
-        Some(parts) => seen_by(parts, model, scheme, data, watch, runtime),
-        None => see(model, scheme, data, watch, runtime),
-    };
-    seen_in_scheme(model, plan, calibration, options, runtime, see)
-}
-
-/// How activations are looked at.
-fn watch(calibration: Calibration, options: &Options) -> Watch {
-    Watch {
-        observer: options.calibrate.observer,
-        margin: calibration.margin(),
-        outputs: options.verify.verify,
-        distributions: options.verify.details,
-    }
-}
-
-/// The scheme for as much of the model as the engine runs, and what `see` sees of it.
-fn seen_in_scheme<T>(
-    model: &Model,
-    plan: &BitPlan,
-    calibration: Calibration,
-    options: &Options,
-    runtime: &Runtime,
-    see: impl Fn(&Scheme) -> Result<T, CalibrateError>,
-) -> Result<(Scheme, T), Error> {
-    let mut coverage = match calibration.unfed {
-        Some(reason) => Coverage::nothing(model, reason.to_owned()),
-        None => Coverage::within(model, runtime.memory),
-    };
-    loop {
-        let scheme = Scheme::within(model, plan, options, coverage)?;
-        scheme.check_encodings(model)?;
-        match see(&scheme) {
-            Ok(seen) => {
-                if let Some(note) = scheme.coverage.note() {
-                    tracing::warn!("{note}");
-                }
-                return Ok((scheme, seen));
-            }
-            Err(error) => {
-                let part = || scheme.coverage.part(model);
-                if let Some(refused) = error.of_engine().and_then(|_| refused_empty(&part(), calibration.data, runtime))
-                {
-                    return Err(refused.into());
-                }
-                let less = error.of_engine().and_then(|e| scheme.coverage.less(model, calibration.data, runtime, e));
-                coverage = less.ok_or(error)?;
-            }
-        }
     }
 }
 
@@ -473,7 +385,7 @@ fn solve(
         of_scheme.as_ref()
     };
     let mut solved = round_layers(model, scheme, observed, solver)?;
-    reconstruct(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
+    solve_layerwise(model, scheme, observed, &mut solved, calibration.data, solver, runtime)?;
     let learned = match solver.learning() {
         Some(how) => {
             learn((model, outputs), scheme, (observed, &mut solved), calibration.data, (solver, how), runtime)?
@@ -481,37 +393,4 @@ fn solve(
         None => None,
     };
     Ok((solved, learned))
-}
-
-/// Refuses forms that the target does not run, and contradictory choices.
-fn check_choices(options: &Options) -> Result<(), Error> {
-    let profile = &options.scheme.profile;
-    let refused = match options.output.format {
-        Format::Qlinear if !profile.qlinear => Some("QLinearConv and its kin"),
-        Format::Integer if !profile.integer => Some("ConvInteger and its kin"),
-        Format::Nbits if !profile.contrib || profile.blocks.is_none() => Some("MatMulNBits"),
-        _ if options.output.functions && !profile.functions => Some("functions of the model"),
-        _ => None,
-    };
-    let solver = options.solve.solver.as_ref().map(SolverRow::of).transpose()?;
-    if options.solve.rounding == RoundingMode::Stochastic && solver.is_some_and(|row| !row.has_option("rounding")) {
-        return Err(Error::StochasticSolver);
-    }
-    match refused {
-        Some(form) => Err(Error::Target { profile: profile.name, form }),
-        None => Ok(()),
-    }
-}
-
-/// The plan for the layers of this model, with the bits of the first and the last layers and those that encodings give.
-fn resolved_plan(model: &Model, options: &Options) -> Result<BitPlan, Error> {
-    let chosen = &options.scheme;
-    let plan = chosen.plan.resolved(model, chosen.first_last_bits, &chosen.profile)?;
-    let plan = plan.with_fitting_products(model, &chosen.profile);
-    let plan = if options.takes_trellis(model) { plan.with_trellis() } else { plan };
-    if chosen.encodings.tensors.is_empty() {
-        return Ok(plan);
-    }
-    let scheme = Scheme::new(model, &plan, options)?;
-    Ok(chosen.encodings.planned(model, &scheme.placement, &plan)?)
 }

@@ -1,8 +1,7 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
 use super::masks::bound_masks;
-use super::typical::state_typical_shapes;
-use super::{Calibration, Prepared, Quantized, in_states, notes, thread_pool};
+use super::{Calibration, Prepared, Quantized, begin, in_states, notes, thread_pool};
 use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
@@ -23,26 +22,23 @@ const LARGER: f64 = 1.25;
 /// checked on the result: if the file is still too large, or loses too much, the search runs again with a target that
 /// is tighter by as much, and where the search found that the plan keeps to that one too, with more bits.
 pub(crate) fn search_and_quantize(
-    mut model: Model,
+    model: Model,
     calibration: Calibration,
     validation: &Dataset,
     options: &Options,
     search: &SearchOptions,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
-    let prepared = Prepared::new(&mut model, options, runtime)?;
-    let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
-    let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
-    state_typical_shapes(&mut model, calibration, runtime);
-    bound_masks(&mut model, calibration, options, runtime)?;
+    let Begun { prepared, model, data, validation } = Begun::new(model, calibration, validation, options, runtime)?;
+    let calibration = Calibration { data: &data, ..calibration };
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
     let mut nearest = None;
     loop {
-        let mut outcome = seek(&model, calibration, validation, options, &wanted, runtime)?;
+        let mut outcome = seek(&model, calibration, &validation, options, &wanted, runtime)?;
         let found = options.with_plan(&outcome.plan);
-        let mut quantized = prepared.quantize(model.clone(), calibration, Some(validation), &found, runtime)?;
+        let mut quantized = prepared.quantize(model.clone(), calibration, Some(&validation), &found, runtime)?;
         let (found_loss, found_bits) = (outcome.metrics.lost, outcome.bits);
         let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
         // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
@@ -87,49 +83,57 @@ fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantize
 
 /// Searches for the bits of every layer of a float model.
 pub(crate) fn search_only(
-    mut model: Model,
+    model: Model,
     calibration: Calibration,
     validation: &Dataset,
     options: &Options,
     search: &SearchOptions,
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
-    Prepared::new(&mut model, options, runtime)?;
-    let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
-    let (calibration, validation) = (Calibration { data: &data, ..calibration }, &*validation);
-    state_typical_shapes(&mut model, calibration, runtime);
-    bound_masks(&mut model, calibration, options, runtime)?;
-    seek(&model, calibration, validation, options, search, runtime)
+    let Begun { model, data, validation, .. } = Begun::new(model, calibration, validation, options, runtime)?;
+    let calibration = Calibration { data: &data, ..calibration };
+    seek(&model, calibration, &validation, options, search, runtime)
 }
 
 /// Measures a part of what the layers of a float model cost alone, for searches elsewhere.
 pub(crate) fn measure_part(
-    mut model: Model,
+    model: Model,
     calibration: Calibration,
     validation: &Dataset,
     options: &Options,
     (search, shard): (&SearchOptions, Shard),
     runtime: &Runtime,
 ) -> Result<usize, Error> {
-    Prepared::new(&mut model, options, runtime)?;
-    let [data, validation] = both_in_states(&model, [calibration.data, validation], options, runtime)?;
+    let Begun { model, data, validation, .. } = Begun::new(model, calibration, validation, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
-    state_typical_shapes(&mut model, calibration, runtime);
-    bound_masks(&mut model, calibration, options, runtime)?;
     let parts = parts(calibration, &validation, options)?;
     let pool = thread_pool(runtime)?;
     Ok(pool.install(|| crate::search::measure(&model, parts, options, search, shard, runtime))?)
 }
 
-/// The samples of both data sets, with the states that the float network has in them.
-fn both_in_states<'d>(
-    model: &Model,
-    data: [&'d Dataset; 2],
-    options: &Options,
-    runtime: &Runtime,
-) -> Result<[Cow<'d, Dataset>; 2], Error> {
-    let [calibration, validation] = data;
-    Ok([in_states(model, calibration, options, runtime)?, in_states(model, validation, options, runtime)?])
+/// What every search begins with.
+struct Begun<'d> {
+    prepared: Prepared,
+    /// The float model, with masks bounded where the target runs integers alone.
+    model: Model,
+    /// The calibration samples, and those that results are compared on, in the states of the float model.
+    data: Cow<'d, Dataset>,
+    validation: Cow<'d, Dataset>,
+}
+
+impl<'d> Begun<'d> {
+    fn new(
+        mut model: Model,
+        calibration: Calibration<'d>,
+        validation: &'d Dataset,
+        options: &Options,
+        runtime: &Runtime,
+    ) -> Result<Self, Error> {
+        let (prepared, data) = begin(&mut model, calibration, options, runtime)?;
+        let validation = in_states(&model, validation, options, runtime)?;
+        bound_masks(&mut model, Calibration { data: &data, ..calibration }, options, runtime)?;
+        Ok(Self { prepared, model, data, validation })
+    }
 }
 
 fn seek(

@@ -1,7 +1,8 @@
 //! The lengths that a model leaves open, as its samples have them: what runs faster on integers depends on them.
 
 use super::Calibration;
-use crate::data::{Array, Dataset, Sample};
+use crate::data::{Dataset, Sample};
+use crate::execute::segment::state_shapes_of;
 use crate::runtime::Runtime;
 use msq_passes::ir::{Model, TypeProto};
 use std::collections::HashMap;
@@ -16,11 +17,7 @@ pub(super) fn state_typical_shapes(model: &mut Model, calibration: Calibration, 
     }
     let Some(sample) = middle(calibration.data) else { return };
     let mut fixed = model.clone();
-    let ty = |array: &Array| {
-        TypeProto::tensor(array.dtype(), &array.shape().iter().map(|&length| Some(length)).collect::<Vec<_>>())
-    };
-    fixed.graph.set_inputs(fixed.graph.runtime_inputs().zip(sample.arrays.iter().map(ty)).collect());
-    fixed.graph.clear_value_info();
+    state_shapes_of(&sample, &mut fixed);
     let shapes = match runtime.backend().infer(&fixed) {
         Ok(facts) => facts.types.into_iter().filter_map(|(name, ty)| Some((name, whole(&ty)?))).collect(),
         Err(error) => {

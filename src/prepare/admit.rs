@@ -1,6 +1,7 @@
 //! Taking a model in: whatever runtimes load becomes what the later passes know.
 
 use super::{FreezeInitializers, PrepareError, check, refuse_quantized};
+use crate::runtime::names::quoted;
 use msq_passes::ir::{DataType, Model};
 use msq_passes::{PassObserver, Record, SinglePrecision, pipelines};
 
@@ -37,15 +38,12 @@ fn input_names(model: &Model) -> Vec<String> {
 fn frozen(before: &[String], after: &[String]) -> Option<String> {
     const SHOWN: usize = 3;
     let gone: Vec<&String> = before.iter().filter(|name| !after.contains(name)).collect();
-    let shown: Vec<String> = gone.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let shown = quoted(gone.iter().take(SHOWN));
     let more = if gone.len() > SHOWN { ", …" } else { "" };
     let what =
         if gone.len() == 1 { "1 input with a default is" } else { &format!("{} inputs with defaults are", gone.len()) };
     (!gone.is_empty()).then(|| {
-        format!(
-            "{what} constant now and not fed any more: {}{more}; option `freeze-initializers=none` keeps them",
-            shown.join(", ")
-        )
+        format!("{what} constant now and not fed any more: {shown}{more}; option `freeze-initializers=none` keeps them")
     })
 }
 

@@ -9,6 +9,7 @@
 //!
 //! NaN quantizes to the zero point, infinities to the ends of the grid.
 
+use msq_passes::ActivationQuantizer;
 use serde::{Deserialize, Serialize};
 
 use super::rounding::{limit, round_half_even};
@@ -27,6 +28,13 @@ pub struct Affine {
     pub quantized_min: i32,
     /// The largest integer.
     pub quantized_max: i32,
+}
+
+impl From<&ActivationQuantizer> for Affine {
+    fn from(quantizer: &ActivationQuantizer) -> Self {
+        let (quantized_min, quantized_max) = quantizer.interval();
+        Self { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max }
+    }
 }
 
 impl Affine {

@@ -5,7 +5,7 @@
 
 /// Sums with this constant have a last place of exactly one.
 const MAGIC: f32 = 12_582_912.0;
-/// The same for double precision.
+/// 1.5·2^52, the number that rounds in double precision.
 const MAGIC_F64: f64 = 6_755_399_441_055_744.0;
 
 /// The integer nearest to `value`, ties to even; exact for |value| ≤ 2^22. Never returns −0.

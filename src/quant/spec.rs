@@ -10,6 +10,7 @@
 //!
 //! The quotients are taken in double precision, so no range of finite floats overflows.
 
+use msq_passes::ActivationGrid;
 use serde::{Deserialize, Serialize};
 
 use super::{Affine, QuantError};
@@ -55,6 +56,11 @@ impl Range {
         Self { min, max }
     }
 
+    /// How far it extends.
+    pub(crate) fn width(self) -> f32 {
+        self.max - self.min
+    }
+
     /// The smallest range that holds both.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
@@ -74,6 +80,16 @@ pub enum GridKind {
     Symmetric,
     /// −(2^(b−1) − 1) to 2^(b−1) − 1 with zero point 0: weights.
     SymmetricNarrow,
+}
+
+impl From<ActivationGrid> for GridKind {
+    fn from(grid: ActivationGrid) -> Self {
+        match grid {
+            ActivationGrid::Unsigned => Self::Unsigned,
+            ActivationGrid::Signed => Self::Signed,
+            ActivationGrid::Symmetric => Self::Symmetric,
+        }
+    }
 }
 
 /// A grid before its scale is known.

@@ -7,6 +7,7 @@
 pub(crate) mod flags;
 mod kind;
 pub(crate) mod memory;
+pub(crate) mod names;
 mod peers;
 pub mod progress;
 
@@ -16,11 +17,16 @@ pub use peers::{PeerError, Peers};
 use msq_passes::PassObserver;
 use progress::{Cancellation, Progress, Silent};
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Multiply-accumulates that count one second where work is counted instead of timed, so that results depend on no clock:
 /// about what two cores do.
 pub(crate) const MACS_PER_SECOND: f64 = 1.5e10;
+
+/// Locks what threads share. A thread that panics meanwhile is an error of its own: what it held is taken as it is.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The run was cancelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
@@ -68,31 +74,31 @@ impl<'a> Runtime<'a> {
         }
     }
 
-    /// The same with a limit on memory, in bytes.
+    /// Sets a limit on memory, in bytes.
     #[must_use]
     pub fn memory(self, memory: Option<u64>) -> Self {
         Self { memory, ..self }
     }
 
-    /// The same with somebody who is told where the run is.
+    /// Sets who is told of the progress.
     #[must_use]
     pub fn progress(self, progress: &'a dyn Progress) -> Self {
         Self { progress, ..self }
     }
 
-    /// The same with a flag that ends the run.
+    /// Sets the flag that ends the run.
     #[must_use]
     pub fn cancellation(self, cancellation: &Cancellation) -> Self {
         Self { cancellation: cancellation.clone(), ..self }
     }
 
-    /// The same with somebody who is shown what each pass leaves of the model that is written.
+    /// Sets who is shown the model after each pass that makes the written file.
     #[must_use]
     pub fn pass_observer(self, observer: &'a dyn PassObserver) -> Self {
         Self { passes: Some(observer), ..self }
     }
 
-    /// The same with other processes that share the learning.
+    /// Sets the other processes that share the learning.
     #[must_use]
     pub fn peers(self, peers: Arc<dyn Peers>) -> Self {
         Self { peers: Some(peers), ..self }
@@ -108,7 +114,7 @@ impl<'a> Runtime<'a> {
         self.passes
     }
 
-    /// The same for a part of a phase, whose steps are not those that are reported.
+    /// A copy that reports no progress, for a part of a phase whose steps are not those reported.
     #[must_use]
     pub fn silent(&self) -> Runtime<'static> {
         Runtime {
@@ -122,7 +128,7 @@ impl<'a> Runtime<'a> {
         }
     }
 
-    /// The same with something for a folder above to hand on.
+    /// Sets what a folder above hands on through the runtime.
     pub(crate) fn carrying(self, carried: Arc<dyn Any + Send + Sync>) -> Self {
         Self { carried: Some(carried), ..self }
     }

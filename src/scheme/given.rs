@@ -15,6 +15,7 @@ use super::encodings::{Encoding, Encodings};
 use super::resolved::Scheme;
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{GridSpec, Range, WIDE_BITS};
+use crate::runtime::names;
 use crate::scheme::bit_plan::{ActivationBits, BitPlan, WeightBits};
 use msq_passes::analysis::{Layer, Placement, layers};
 use msq_passes::ir::{Graph, Model, ValueId};
@@ -74,15 +75,12 @@ impl Encodings {
         let mut unused = Vec::new();
         for (name, encoding) in &self.tensors {
             if !self.is_used(model, scheme, (name, encoding))? {
-                unused.push(format!("`{name}`"));
+                unused.push(name);
             }
         }
         if !unused.is_empty() {
-            let more = unused.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            unused.truncate(NAMED);
-            let names = unused.join(", ");
-            tracing::warn!("encodings of {names}{more} are not used: no quantizer of their own stands there");
+            let names = names::first(NAMED, &unused);
+            tracing::warn!("encodings of {names} are not used: no quantizer of their own stands there");
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod resolved;
 mod select;
 mod shared;
 pub(crate) mod solver_name;
+mod stored;
 mod widths;
 pub(crate) use widths::WIDE;
 

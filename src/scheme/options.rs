@@ -385,7 +385,7 @@ impl Options {
             && weights() >= TABLES_PAY
     }
 
-    /// The same with other bits.
+    /// These options with another bit plan.
     pub(crate) fn with_plan(&self, plan: &BitPlan) -> Self {
         let mut options = self.clone();
         options.scheme.plan = plan.clone();

@@ -7,26 +7,18 @@ use super::observer::ObserverKind;
 use super::options::{Format, Options, OutputOptions, PlacementMode, SolveOptions};
 use super::outliers::Outliers;
 use super::select::Selection;
-use super::shared::{Sharing, Twin, agreed_plan, groups, twin};
+use super::shared::{Sharing, Twin, agreed_plan, groups};
+use super::stored::{PLANNED_FLOAT, stored, stored_packing, stored_plan, twins};
 use super::widths::Widths;
 use crate::execute::coverage::Coverage;
 use crate::execute::masks::{Masks, masking, with_readers};
-use crate::quant::weight_grid::WeightGrid;
-use crate::quant::{BitRate, GridSpec};
+use crate::quant::GridSpec;
 use indexmap::IndexMap;
-use msq_passes::analysis::{
-    Layer, LayerOp, Placement, Role, StoredKind, StoredWeight, layers, refuses_layer, refuses_stored, stored_weights,
-};
+use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredWeight, layers, refuses_layer};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// The fewest bits of an embedding table in blocks that the plan does not name.
-const LEAST_OF_TABLES: u8 = 4;
-
-/// Why a node that the plan leaves in float is left there.
-const PLANNED_FLOAT: &str = "it is float in the plan";
 
 /// Every choice for each layer and value of a prepared model. A scheme is resolved once and then only read: later
 /// phases take a scheme instead of options.
@@ -89,20 +81,7 @@ impl Scheme {
         let target = Profile { leaves_slow, ..options.scheme.profile };
         let selection = Selection::new(model, &options.scheme)?;
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
-        let refusal = |node: &Node, name: &str| {
-            selection.refusal(node, name).or_else(|| {
-                // Among them products of two activations, which are no layers.
-                if plan.float.iter().any(|float| float == name) {
-                    return Some(PLANNED_FLOAT.to_owned());
-                }
-                LayerOp::of(node).and_then(|_| planned_float(plan_of(name))).map(str::to_owned)
-            })
-        };
-        let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
-        let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
-        let placement = Placement::new(model, &target, |id, node, name| {
-            refusal(node, name).or_else(|| coverage.refusal(id)).or_else(|| masks(id))
-        });
+        let placement = placement(model, plan, &target, &selection, &coverage);
         let weight_only: Vec<Layer> = layers(model)
             .into_iter()
             .filter(|layer| !placement.nodes.contains_key(&layer.node))
@@ -110,9 +89,6 @@ impl Scheme {
             .filter(|layer| plan_of(&layer.name).weights != WeightBits::Float && can_be_stored(model, layer, &target))
             .collect();
         let (mut stored, stored_float) = stored(model, plan, &selection, &target);
-        for weight in &mut stored {
-            weight.block = table_block(model, plan, weight, &target);
-        }
         let nothing = placement.layers().next().is_none() && weight_only.is_empty() && stored.is_empty();
         if nothing && options.output.float16.is_none() {
             return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
@@ -120,43 +96,24 @@ impl Scheme {
         let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();
         let shared = placement.layers().chain(&weight_only).filter(affine);
         // Weights in blocks share their integers with such alone.
-        let (in_blocks, shared): (Vec<&Layer>, Vec<&Layer>) =
+        let (in_blocks, whole): (Vec<&Layer>, Vec<&Layer>) =
             shared.partition(|layer| plan_of(&layer.name).block().is_some());
-        let Sharing { groups: mut sharing, one_scale } = groups(model, &shared, plan, target.per_channel);
-        sharing.extend(groups(model, &in_blocks, plan, target.per_channel).groups);
-        let groups = sharing;
+        let mut sharing = groups(model, &whole, plan, target.per_channel);
+        sharing.groups.extend(groups(model, &in_blocks, plan, target.per_channel).groups);
+        let Sharing { groups, one_scale } = sharing;
         let plan = &agreed_plan(plan, &groups);
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
-        let mut twins = IndexMap::new();
-        for weight in &mut stored {
-            if let Some((twin, axis)) = twin(model, weight, &shared) {
-                weight.axes = vec![axis];
-                weight.block = None;
-                twins.insert(weight.name.clone(), twin);
-            } else if let Some((twin, block)) = twin_in_blocks(model, plan, weight, &in_blocks) {
-                weight.block = Some(block);
-                twins.insert(weight.name.clone(), twin);
-            }
-        }
+        let twins = twins(model, plan, &mut stored, [&whole, &in_blocks]);
         let mut packings = packings(placement.layers().chain(&weight_only), plan);
         let beside = stored.iter().filter(|weight| !twins.contains_key(&weight.name));
-        packings.extend(beside.filter_map(|weight| {
-            // Nothing reads their integers in fewer bits: they are unpacked like those of layers without blocks.
-            let unpacked = stored_plan(plan, weight).without_blocks();
-            Some((weight.name.clone(), unpacked.packing(weight.weights())?))
-        }));
+        packings.extend(beside.filter_map(|weight| Some((weight.name.clone(), stored_packing(plan, weight)?))));
         let encodings = Arc::clone(&options.scheme.encodings);
         let given = encodings.activation_bits(&model.graph, &placement);
         let widths = Widths::new(&model.graph, &placement, plan_of, &given);
         let outliers = Arc::clone(&options.scheme.outliers);
         let split = outliers.keys().filter_map(|name| model.graph.find(name));
         let given = given.into_iter().map(|(value, _)| value).chain(split).collect();
-        let strip_names = Some(options.output.strip_names.unwrap_or(!packings.is_empty()));
-        let OutputOptions { half_scales, full_scales, .. } = options.output;
-        // Without regard to packing: weights are the same packed and unpacked.
-        let folded = options.scheme.profile.folds_decoders;
-        let small = folded && options.output.strip_names != Some(false) && has_few_bits(plan);
-        let half_scales = half_scales || small && !full_scales;
+        let output = output_options(options, plan, !packings.is_empty());
         Ok(Self {
             target,
             placement,
@@ -171,7 +128,7 @@ impl Scheme {
             coverage,
             masks: Masks::chosen(model, options.calibrate.masks),
             solve: options.solve.clone(),
-            output: OutputOptions { half_scales, strip_names, ..options.output.clone() },
+            output,
             seed: options.seed,
             widths,
             encodings,
@@ -357,86 +314,40 @@ impl Scheme {
     }
 }
 
+/// Where quantizers go: not where the caller, the plan or the engine refuses a node, nor around masks that are added.
+fn placement(model: &Model, plan: &BitPlan, target: &Profile, selection: &Selection, coverage: &Coverage) -> Placement {
+    let planned = |node: &Node, name: &str| {
+        // Among them products of two activations, which are no layers.
+        if plan.float.iter().any(|float| float == name) {
+            return Some(PLANNED_FLOAT.to_owned());
+        }
+        LayerOp::of(node).and_then(|_| planned_float(plan.layer(name).unwrap_or_default())).map(str::to_owned)
+    };
+    let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
+    let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
+    Placement::new(model, target, |id, node, name| {
+        let chosen = selection.refusal(node, name).or_else(|| planned(node, name));
+        chosen.or_else(|| coverage.refusal(id)).or_else(|| masks(id))
+    })
+}
+
+/// How the file is written, where the caller leaves it open: with shortened names where weights are packed, and with scales
+/// in half precision where they have few bits.
+fn output_options(options: &Options, plan: &BitPlan, packs: bool) -> OutputOptions {
+    let OutputOptions { strip_names, half_scales, full_scales, .. } = options.output;
+    // Without regard to packing: weights are the same packed and unpacked.
+    let small = options.scheme.profile.folds_decoders && strip_names != Some(false) && has_few_bits(plan);
+    OutputOptions {
+        half_scales: half_scales || small && !full_scales,
+        strip_names: Some(strip_names.unwrap_or(packs)),
+        ..options.output.clone()
+    }
+}
+
 /// Whether any layer has weights of fewer than 8 bits.
 fn has_few_bits(plan: &BitPlan) -> bool {
     let few = |layer: &LayerPlan| layer.weights != WeightBits::Float && layer.weights.width() < 8;
     plan.layers.values().chain(&plan.default).any(few)
-}
-
-/// The weights beside the layers that are stored as integers, and those that are not.
-fn stored(
-    model: &Model,
-    plan: &BitPlan,
-    selection: &Selection,
-    target: &Profile,
-) -> (Vec<StoredWeight>, Vec<(StoredWeight, String)>) {
-    let (mut found, mut float) = (Vec::new(), Vec::new());
-    for weight in stored_weights(model) {
-        let planned = stored_plan(plan, &weight).weights == WeightBits::Float;
-        let reason = selection.refuses(&weight).or_else(|| planned.then(|| "it is float in the plan".to_owned()));
-        let reason = reason.or_else(|| weight.refusal.map(str::to_owned));
-        match reason.or_else(|| refuses_stored(&target.forms, &model.graph, &weight)) {
-            None => found.push(weight),
-            Some(reason) => float.push((weight, reason)),
-        }
-    }
-    (found, float)
-}
-
-/// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits. An embedding table that
-/// the plan does not name has 8 bits at least, and 4 in blocks: what is looked up is the input of all layers, and no solver
-/// makes up for its errors.
-fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
-    let named = plan.layers.get(&weight.name).copied();
-    let of_all = plan.default.filter(|all| weight.kind != StoredKind::Embedding || all.weights == WeightBits::Float);
-    let entry = match weight.block {
-        // Without zero points.
-        Some(block) => {
-            let entry = entry_in_blocks(plan, weight).unwrap_or_default().without_blocks();
-            LayerPlan { granularity: Some(Granularity::Block(block)), ..entry }
-        }
-        None => named.or(of_all).unwrap_or_default().without_blocks(),
-    };
-    // The only operator beside the layers that quantizes at run time what it reads.
-    let dynamic = weight.kind == StoredKind::Recurrent && weight.op == "LSTM";
-    let activations = if dynamic && entry.activations == ActivationBits::Dynamic {
-        ActivationBits::Dynamic
-    } else {
-        ActivationBits::Float
-    };
-    LayerPlan { activations, ..entry }
-}
-
-/// What the plan says of a table that may have blocks.
-fn entry_in_blocks(plan: &BitPlan, weight: &StoredWeight) -> Option<LayerPlan> {
-    let least = |all: LayerPlan| match all.weights {
-        WeightBits::Bits(rate) if rate < BitRate::whole(LEAST_OF_TABLES) => all.with_weight_bits(LEAST_OF_TABLES),
-        _ => all,
-    };
-    plan.layers.get(&weight.name).copied().or(plan.default.map(least))
-}
-
-/// The values of a row of a table that have one scale, where the plan asks for blocks of 4 or 8 bits and the target runs
-/// the forms in which tables are stored in blocks. Tables of float16 have one scale per row.
-fn table_block(model: &Model, plan: &BitPlan, weight: &StoredWeight, target: &Profile) -> Option<usize> {
-    let entry = entry_in_blocks(plan, weight)?;
-    let block = entry.block().filter(|&block| weight.has_blocks(block))?;
-    let whole = [4, 8].map(WeightBits::whole).contains(&entry.weights);
-    let float = model.graph.constant(weight.value)?.element_type() == Some(DataType::Float);
-    (whole && float && target.contrib && target.blocks.is_some()).then_some(block)
-}
-
-/// The layer in blocks along the rows of a table that reads the same weight, and the values in its blocks.
-fn twin_in_blocks(model: &Model, plan: &BitPlan, weight: &StoredWeight, layers: &[&Layer]) -> Option<(Twin, usize)> {
-    weight.block?;
-    let plan_of = |layer: &Layer| plan.layer(&layer.name).unwrap_or_default();
-    // Zero points of blocks do not go with a table.
-    let symmetric = layers.iter().filter(|layer| plan_of(layer).weight_grid() != WeightGrid::Asymmetric);
-    let fits = |layer: &Layer| plan_of(layer).block().filter(|&block| weight.has_blocks(block));
-    symmetric.filter_map(|&layer| Some((layer, fits(layer)?))).find_map(|(layer, block)| {
-        let (twin, axis) = twin(model, weight, &[layer])?;
-        (axis == 0).then_some((twin, block))
-    })
 }
 
 /// How each layer is packed, by name; layers with one byte per integer have no entry.

@@ -11,8 +11,8 @@ use crate::measure::comparison::Comparison;
 use crate::measure::metrics::Metrics;
 use crate::measure::outputs::Outputs;
 use crate::measure::{CustomMetric, ScoredOutputs};
-
 use crate::runtime::Runtime;
+use crate::scheme::Scheme;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use msq_passes::analysis::Layer;
@@ -20,6 +20,20 @@ use msq_passes::ir::Model;
 
 /// Bytes that the float network's outputs may take.
 const REFERENCES: usize = 256 << 20;
+
+/// Bytes of inner values that runs start from, for each of those who store some, unless a limit on memory says otherwise.
+const STORED: u64 = 320 << 20;
+
+/// Bytes of inner values that may be stored: a sixth of the limit on memory, if there is one.
+pub(crate) fn budget(runtime: &Runtime) -> u64 {
+    runtime.memory.map_or(STORED, |memory| memory / 6)
+}
+
+/// The layers of a scheme, each with the name of what its kernel writes.
+pub(crate) fn with_outputs(model: &Model, scheme: &Scheme) -> Vec<(Layer, String)> {
+    let written = |layer: &Layer| model.graph.value(scheme.placement.written_by(&model.graph, layer)).name().to_owned();
+    scheme.layers().map(|layer| (layer.clone(), written(layer))).collect()
+}
 
 /// The shape of an output.
 type Form = Vec<usize>;
@@ -53,7 +67,6 @@ impl Evaluator {
         layers: &[(Layer, String)],
         data: &Dataset,
         (compared, metric): (&Outputs, Option<&CustomMetric>),
-        budget: u64,
         runtime: &Runtime,
     ) -> Result<Self, SearchError> {
         let (whole, limit) = (Segment::whole(model), Limit::of(model, runtime.memory));
@@ -90,7 +103,7 @@ impl Evaluator {
             metric: metric.cloned(),
             has_classes: itself.has_classes(),
             is_classifier: itself.is_of_classifier(),
-            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget, limit, runtime)?,
+            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget(runtime), limit, runtime)?,
             reference,
             data,
             outputs,

@@ -124,7 +124,7 @@ impl Space {
         Ok(Self { layers: layers.iter().map(layer).collect(), rungs, beside })
     }
 
-    /// The same, but some layers compute in float on every rung, with integer weights.
+    /// The space in which some layers compute in float on every rung, with integer weights.
     pub(crate) fn with_float(&self, layers: &[usize]) -> Self {
         let mut space = self.clone();
         for &layer in layers {
@@ -133,7 +133,7 @@ impl Space {
         space
     }
 
-    /// The same with what a plan repairs: layers that compute in float, nodes in float and ranges.
+    /// The space with what a plan repairs: layers that compute in float, nodes in float and ranges.
     pub(crate) fn repaired(&self, plan: &BitPlan) -> Self {
         let is_float = |name: &str| plan.layer(name).is_some_and(|layer| !layer.activations.is_static());
         let float: Vec<usize> = (0..self.len()).filter(|&layer| is_float(self.name(layer))).collect();

@@ -5,6 +5,7 @@ use crate::execute::ExecuteError;
 use crate::kernels::KernelError;
 use crate::quant::weight_grid::WeightGrid;
 use crate::quant::{Granularity, QuantError};
+use crate::runtime::names::quoted;
 use crate::runtime::{Cancelled, ErrorKind, PeerError};
 use msq_passes::PassError;
 use msq_passes::ir::{ExternalError, TensorError};
@@ -110,8 +111,7 @@ impl From<Cancelled> for SolveError {
 impl SolveError {
     /// A solver that does not take a grid, which these others take.
     pub(super) fn grid(solver: &dyn Solver, grid: WeightGrid, others: &[&str]) -> Self {
-        let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
-        Self::Grid { solver: solver.name().to_owned(), grid, others: others.join(", ") }
+        Self::Grid { solver: solver.name().to_owned(), grid, others: quoted(others) }
     }
 
     /// The same, with the layer that it concerns.

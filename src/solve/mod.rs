@@ -5,7 +5,8 @@
 //! solvers by name, what each minimises and the statistics of the layer's input that it needs.
 //!
 //! ```text
-//! reconstruct ── layer after layer: statistics of the inputs, then the solver
+//! layerwise   ── layer after layer: statistics of the inputs, then the solver
+//! network     ── the layers of a network, solved and written into its graph
 //! layer       ── a layer of the graph as a problem; a solution as integers, scales and a bias
 //! held_out    ── whether a solution beats rounding to nearest on samples it was not fitted to
 //! problem     ── what a solver is given and what it answers
@@ -37,6 +38,7 @@ mod held_out;
 mod layer;
 #[cfg(test)]
 mod layer_tests;
+pub(crate) mod layerwise;
 mod levels;
 pub mod lsq;
 pub(crate) mod network;
@@ -44,7 +46,6 @@ mod pd_quant;
 mod planned;
 mod problem;
 mod random;
-pub(crate) mod reconstruct;
 pub(crate) mod reconstruction;
 mod redundancy;
 pub mod registry;

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use msq_passes::analysis::{ChannelAffine, Layer, is_rectified};
 use msq_passes::ir::Model;
 use msq_passes::pipelines::{self, Decisions};
-use msq_passes::{ActivationQuantizer, BiasForm, LayerBias, PassObserver, QuantizedLayer, StoredTensor};
+use msq_passes::{BiasForm, LayerBias, PassObserver, QuantizedLayer, StoredTensor};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -23,7 +23,7 @@ pub(crate) type Solved = IndexMap<String, Rounded>;
 /// Which biases are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Biases {
-    /// Those the kernels compute with.
+    /// The biases that the kernels compute with.
     Exact,
     /// Half precision where the runtime rounds it to the same integers.
     Half,
@@ -145,7 +145,7 @@ pub(crate) fn solve_layer(
     let parts = LayerParts::new(model, scheme, observed, layer)?;
     let rounding = parts.rounding(model, scheme, layer, solver, statistics);
     let own = scheme.own_input(&model.graph, layer).filter(|_| statistics.is_some() && solver.scales_input());
-    let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(grid_of);
+    let quantizer = own.and_then(|value| observed.activations.get(model.graph.value(value).name())).map(Affine::from);
     round_layer(model, layer, LayerInput { quantizer, ..parts.input() }, rounding)
 }
 
@@ -291,10 +291,4 @@ pub(crate) fn quantize_graph(
     };
     pipelines::quantize(decisions).observed(observer).run(model)?;
     Ok(())
-}
-
-/// The grid of a quantizer.
-fn grid_of(quantizer: &ActivationQuantizer) -> Affine {
-    let (quantized_min, quantized_max) = quantizer.interval();
-    Affine { scale: quantizer.scale, zero_point: quantizer.zero_point, quantized_min, quantized_max }
 }

@@ -54,43 +54,21 @@ impl Pass for FuseNBits {
 
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
-        let mut sites = Vec::new();
+        let (mut products, mut tables) = (Vec::new(), Vec::new());
         for (id, node) in model.graph.nodes().filter(|(_, node)| node.is("MatMul")) {
             let label = node.label(&model.graph);
-            match self.site(model, id, label)? {
-                Some(Ok(site)) => sites.push(site),
-                Some(Err(reason)) => outcome.decline(label, reason),
-                None => {}
-            }
+            let bits = self.bits.get(label).copied().unwrap_or(8);
+            sort(Product::new(model, id, bits)?, label, &mut products, &mut outcome);
         }
-        let mut tables = Vec::new();
         for (name, &bits) in &self.tables {
-            match Table::new(model, name, bits)? {
-                Some(Ok(table)) => tables.push(table),
-                Some(Err(reason)) => outcome.decline(name, reason),
-                None => {}
-            }
+            sort(Table::new(model, name, bits)?, name, &mut tables, &mut outcome);
         }
-        if !(sites.is_empty() && tables.is_empty()) && model.opset(CONTRIB).is_none() {
+        if !(products.is_empty() && tables.is_empty()) && model.opset(CONTRIB).is_none() {
             model.set_opset(CONTRIB, 1);
         }
-        let mut written: IndexMap<ValueId, Vec<Option<ValueId>>> = IndexMap::new();
-        for site in sites {
-            let graph = &mut model.graph;
-            let constants = written.entry(site.weight).or_insert_with(|| {
-                let mut add = |tensor: &TensorProto| Some(graph.add_initializer(tensor.clone()));
-                let mut values = vec![add(&site.integers), add(&site.scales)];
-                values.extend(site.zero_points.as_ref().map(&mut add));
-                values
-            });
-            let inputs: Vec<Option<ValueId>> =
-                [Some(site.input)].into_iter().chain(constants.iter().copied()).collect();
-            let node = graph.node(site.node);
-            let (name, output) = (node.name().to_owned(), node.output(0));
-            let mut proto = NodeProto::of("MatMulNBits", &name, site.attributes);
-            proto.domain = Some(CONTRIB.to_owned());
-            graph.remove_node(site.node);
-            graph.add_node(proto, &inputs, &[output]);
+        let mut constants = IndexMap::new();
+        for product in products {
+            product.write(&mut model.graph, &mut constants);
             outcome.count();
         }
         // After the products, whose kernels want their words as initializers: `share-weights` keeps the first of equal ones.
@@ -99,6 +77,15 @@ impl Pass for FuseNBits {
             outcome.count();
         }
         Ok(outcome)
+    }
+}
+
+/// Keeps what is to be fused, and notes the reason where it is not.
+fn sort<T>(found: Option<Result<T, String>>, site: &str, kept: &mut Vec<T>, outcome: &mut Outcome) {
+    match found {
+        Some(Ok(fused)) => kept.push(fused),
+        Some(Err(reason)) => outcome.decline(site, reason),
+        None => {}
     }
 }
 
@@ -139,8 +126,7 @@ impl Table {
         if scales.shape()? != [rows, blocks, 1] || !graph.value(held).captures().is_empty() {
             return Ok(Some(Err("its scales are no initializer, one per block".to_owned())));
         }
-        let integers: Vec<u8> = tensor.to_i64()?.into_iter().map(|q| unsigned(q, bits)).collect();
-        let words = packed(&integers, bits);
+        let words = packed(&unsigned_all(&tensor, bits)?, bits);
         let width = words.len() / rows.max(1);
         let attributes =
             [("bits", i64::from(bits)), ("block_size", block as i64), ("gather_axis", 0), ("quantize_axis", 1)];
@@ -167,7 +153,7 @@ impl Table {
 }
 
 impl RowLookup {
-    /// That of a `Gather` from a table, whose scales are those found before, if any were.
+    /// The lookup that a `Gather` makes in a table, whose scales are those found before, if any were.
     fn new(graph: &Graph, gather: NodeId, scale: &mut Option<ValueId>) -> Option<Self> {
         let node = graph.node(gather);
         let alone = |id: NodeId, op: &str| {
@@ -194,7 +180,7 @@ impl RowLookup {
 }
 
 /// A product, and what takes its place.
-struct Site {
+struct Product {
     node: NodeId,
     input: ValueId,
     /// The dequantized weight.
@@ -205,8 +191,9 @@ struct Site {
     attributes: Vec<AttributeProto>,
 }
 
-impl FuseNBits {
-    fn site(&self, model: &Model, id: NodeId, label: &str) -> Result<Option<Result<Site, String>>, PassError> {
+impl Product {
+    /// A product whose weight has so many bits; `None` for a weight without blocks, and the reason why one with blocks stays.
+    fn new(model: &Model, id: NodeId, bits: u8) -> Result<Option<Result<Self, String>>, PassError> {
         let graph = &model.graph;
         let Some([input, weight]) = graph.node(id).two_inputs() else { return Ok(None) };
         let Some((dequantizer, _)) = graph.value(weight).producer() else { return Ok(None) };
@@ -223,19 +210,16 @@ impl FuseNBits {
         let (&[size, channels], 0) = (&integers.shape()?[..], read.int_or("axis", 1)) else {
             return Ok(Some(Err("the blocks of its weight do not lie along its inputs".to_owned())));
         };
-        let bits = self.bits.get(label).copied().unwrap_or(8);
         let blocks = size.div_ceil(block);
-        let weight_integers: Vec<u8> = integers.to_i64()?.into_iter().map(|q| unsigned(q, bits)).collect();
         let stem = graph.value(weight).name();
-        let words = words(&weight_integers, channels, block, bits);
+        let words = words(&unsigned_all(&integers, bits)?, channels, block, bits);
         let bytes = block * usize::from(bits) / 8;
         let scales = transposed(&scales.to_f32()?, blocks);
         let zero_points = match zero_points {
             None => None,
             Some(tensor) => {
-                let values: Vec<u8> = tensor.to_i64()?.into_iter().map(|z| unsigned(z, bits)).collect();
-                let rows: Vec<u8> =
-                    transposed(&values, blocks).chunks(blocks).flat_map(|row| packed(row, bits)).collect();
+                let columns = transposed(&unsigned_all(&tensor, bits)?, blocks);
+                let rows: Vec<u8> = columns.chunks(blocks).flat_map(|row| packed(row, bits)).collect();
                 let width = rows.len() / channels.max(1);
                 Some(TensorProto::from_u8(&format!("{stem}_zero_points"), &[channels, width], &rows))
             }
@@ -247,7 +231,7 @@ impl FuseNBits {
             ("block_size", block as i64),
             ("accuracy_level", INT8),
         ];
-        Ok(Some(Ok(Site {
+        Ok(Some(Ok(Self {
             node: id,
             input,
             weight,
@@ -257,6 +241,26 @@ impl FuseNBits {
             attributes: attributes.map(|(name, value)| AttributeProto::int(name, value)).to_vec(),
         })))
     }
+
+    /// Writes the product; `constants` are those of weights that are written already, by weight.
+    fn write(self, graph: &mut Graph, constants: &mut IndexMap<ValueId, Vec<Option<ValueId>>>) {
+        let own = constants.entry(self.weight).or_insert_with(|| {
+            let tensors = [Some(self.integers), Some(self.scales), self.zero_points];
+            tensors.into_iter().flatten().map(|tensor| Some(graph.add_initializer(tensor))).collect()
+        });
+        let inputs: Vec<Option<ValueId>> = [Some(self.input)].into_iter().chain(own.iter().copied()).collect();
+        let node = graph.node(self.node);
+        let (name, output) = (node.name().to_owned(), node.output(0));
+        let mut proto = NodeProto::of("MatMulNBits", &name, self.attributes);
+        proto.domain = Some(CONTRIB.to_owned());
+        graph.remove_node(self.node);
+        graph.add_node(proto, &inputs, &[output]);
+    }
+}
+
+/// q + 2^(b−1) of every integer.
+fn unsigned_all(tensor: &TensorProto, bits: u8) -> Result<Vec<u8>, PassError> {
+    Ok(tensor.to_i64()?.into_iter().map(|q| unsigned(q, bits)).collect())
 }
 
 /// q + 2^(b−1).

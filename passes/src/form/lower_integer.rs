@@ -192,8 +192,7 @@ fn rewrite(graph: &Graph, site: Site) -> Option<Rewrite> {
     let inputs = operands(graph, &mut rewrite, &site);
     let product = NodeProto::of(site.operator, node.name(), site.attributes);
     let accumulated = rewrite.named_op(product, &inputs, format!("{stem}_accumulated"));
-    let float = i64::from(DataType::Float.number());
-    let cast = vec![AttributeProto::int("to", float)];
+    let cast = vec![AttributeProto::element("to", DataType::Float)];
     let mut value = rewrite.op("Cast", &[accumulated], cast, format!("{stem}_sum"));
     let mut constant = rewrite.constant(site.multiplier);
     let mut last = "Mul";

@@ -25,7 +25,7 @@ pub(super) fn cast(site: &mut Site) -> Handed {
     let element = site.graph.value(x).element_type();
     let element = element.or_else(|| site.graph.initializer(x).and_then(TensorProto::element_type));
     let element = element.ok_or_else(|| format!("the type of `{}` is not known", site.name(x)))?;
-    let to = vec![AttributeProto::int("to", i64::from(element.number()))];
+    let to = vec![AttributeProto::element("to", element)];
     Ok(vec![Some(site.op_with("Cast", &[g], to))])
 }
 

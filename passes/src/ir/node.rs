@@ -183,6 +183,11 @@ impl AttributeProto {
         Self { i: Some(value), ..Self::new(name, AttributeType::Int) }
     }
 
+    /// An attribute that names an element type, such as `to` of a `Cast`.
+    pub fn element(name: &str, element: DataType) -> Self {
+        Self::int(name, i64::from(element.number()))
+    }
+
     /// A float attribute.
     pub fn float(name: &str, value: f32) -> Self {
         Self { f: Some(value), ..Self::new(name, AttributeType::Float) }

@@ -59,7 +59,7 @@ pub(super) fn missing_zero_points(view: &View) -> Vec<Site> {
     let activations = activations.map(|q| (view.name(q.integers), "the activation has no zero point".to_owned()));
     let product = |layer: &QuantizedLayer| matches!(layer.op, LayerOp::Gemm | LayerOp::MatMul);
     let weights = view.layers().into_iter().filter(product).filter_map(|layer| layer.weight);
-    // Those in blocks are no integer kernel's.
+    // No integer kernel takes weights in blocks.
     let weights = weights.filter(|q| q.zero_point.is_none() && q.block == 0);
     activations.chain(weights.map(|q| (view.name(q.integers), "the weight has no zero point".to_owned()))).collect()
 }

@@ -20,7 +20,7 @@ fn weights(view: &View, problem: impl Fn(&QuantizedLayer, &Parameters) -> Option
     found.collect()
 }
 
-/// The same of weights whose blocks have no scales of their own: products in float with such weights have other kernels.
+/// What is wrong with weights but for those in blocks that products in float read: these have kernels of their own.
 fn without_blocks(view: &View, problem: impl Fn(&QuantizedLayer, &Parameters) -> Option<String>) -> Vec<Site> {
     weights(view, |layer, weight| if runs_in_blocks(layer, weight) { None } else { problem(layer, weight) })
 }

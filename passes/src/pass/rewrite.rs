@@ -161,7 +161,7 @@ impl Rewrite {
         self.make(New::Constant(tensor))
     }
 
-    /// The same, once for all rewrites of a run that ask for it by the same name.
+    /// A new constant that all rewrites of a run share which ask for it by the same name.
     pub(crate) fn shared_constant(&mut self, tensor: TensorProto) -> Operand {
         self.make(New::Shared(tensor))
     }

@@ -152,7 +152,7 @@ struct Region {
     nodes: IndexSet<NodeId>,
     /// The `Transpose`s before it.
     inputs: IndexSet<NodeId>,
-    /// Those of them that nothing else reads.
+    /// How many of the `Transpose`s in front nothing else reads.
     unread: usize,
     /// Inverse `Transpose`s behind it.
     outputs: Vec<NodeId>,

@@ -53,7 +53,7 @@ impl Pass for InlineFunctions {
     }
 }
 
-/// The same on a message.
+/// Inlines the functions of a model message.
 pub fn inline_calls(message: &mut ModelProto) -> Outcome {
     let Some(mut graph) = message.graph.take() else { return Outcome::default() };
     let functions = std::mem::take(&mut message.functions);

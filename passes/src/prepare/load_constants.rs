@@ -18,7 +18,7 @@ pub struct LoadConstants;
 
 /// External tensors of no more bytes are read.
 const SMALL: usize = 4 << 10;
-/// The same for integers.
+/// External tensors of integers of no more bytes are read.
 const SMALL_INTEGERS: usize = 1 << 20;
 /// Dense tensors of more bytes are not made.
 const LARGEST: usize = 1 << 28;

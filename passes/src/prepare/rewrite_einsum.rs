@@ -210,9 +210,9 @@ struct Equation {
 /// Axes of the weight in the order of the product.
 #[derive(Debug, PartialEq)]
 struct Product {
-    /// Those summed over, in the order of the activation.
+    /// Axes that are summed over, in the order of the activation.
     summed: Vec<usize>,
-    /// The others, in the order of the output.
+    /// The other axes, in the order of the output.
     free: Vec<usize>,
 }
 

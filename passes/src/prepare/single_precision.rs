@@ -160,7 +160,7 @@ impl Boundary {
 
     fn cast(&self, model: &mut Model) {
         let graph = &mut model.graph;
-        let to = |element: DataType| vec![AttributeProto::int("to", i64::from(element.number()))];
+        let to = |element: DataType| vec![AttributeProto::element("to", element)];
         for name in &self.sources {
             let Some(value) = graph.find(name) else { continue };
             let read = !graph.value(value).uses().is_empty() || !graph.value(value).captures().is_empty();

@@ -143,7 +143,7 @@ impl Site {
         let sum = graph.add_value(&format!("{stem}_integers"));
         let operands = [Some(input.integers), Some(integers), Some(input.zero_point), Some(zero_point)];
         graph.add_node(NodeProto::of("MatMulInteger", &layer.name, Vec::new()), &operands, &[Some(sum)]);
-        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let to = AttributeProto::element("to", DataType::Float);
         let float = graph.add_op("Cast", &[Some(sum)], vec![to], &format!("{stem}_float"));
         let scales = graph.add_op("Mul", &[Some(input.scale), Some(scale)], Vec::new(), &format!("{stem}_scale"));
         let operands = [Some(float), Some(scales)];

@@ -268,7 +268,7 @@ fn reshape(graph: &mut Graph, value: ValueId, dims: &[i64], name: &str) -> Value
 }
 
 fn to(element: DataType) -> AttributeProto {
-    AttributeProto::int("to", i64::from(element.number()))
+    AttributeProto::element("to", element)
 }
 
 fn cast(graph: &mut Graph, value: ValueId, element: DataType, name: &str) -> ValueId {

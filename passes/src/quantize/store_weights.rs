@@ -123,7 +123,7 @@ impl Site {
         let stem = graph.value(self.layer.weight).name().to_owned();
         let integers = graph.add_initializer(self.integers.clone());
         let scale = graph.add_initializer(self.scale.clone());
-        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let to = AttributeProto::element("to", DataType::Float);
         let float = graph.add_op("Cast", &[Some(integers)], vec![to], &format!("{stem}_float"));
         graph.add_op("Mul", &[Some(float), Some(scale)], Vec::new(), &format!("{stem}_dequantized"))
     }

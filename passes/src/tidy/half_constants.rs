@@ -129,7 +129,7 @@ fn tensor<'a>(name: &str, halves: impl Iterator<Item = &'a f16>) -> TensorProto 
 }
 
 fn to_float() -> Vec<AttributeProto> {
-    vec![AttributeProto::int("to", i64::from(DataType::Float.number()))]
+    vec![AttributeProto::element("to", DataType::Float)]
 }
 
 fn alone(graph: &mut Graph, constant: &Constant, exponent: i32) {

@@ -6,7 +6,7 @@
 
 use super::shapes::read;
 use crate::data::{Array, ArrayData};
-use crate::engine::{Backend, EngineError, Session};
+use crate::engine::{Backend, EngineError, Output, Session};
 use crate::runtime::memory;
 use msq_passes::ir::{DataType, Graph, GraphProto, Model, NodeId, TypeProto, ValueId, ValueInfoProto, export, import};
 use std::collections::HashMap;
@@ -80,25 +80,12 @@ impl Body {
             let mut fed = vec![scalar(ArrayData::I64(vec![turn]))?, scalar(ArrayData::Bool(vec![goes_on]))?];
             fed.append(&mut carried);
             fed.extend(captured.iter().cloned());
-            let shapes: Vec<Vec<usize>> = fed.iter().map(|array| array.shape().to_vec()).collect();
-            let mut own = match session.take().filter(|(key, _)| *key == shapes) {
-                Some((_, own)) => own,
-                None => self.load(&fed, &shapes, backend)?,
-            };
-            let mut found = own.run(&fed)?.into_iter();
-            session = Some((shapes, own));
+            let mut found = self.turn(&fed, &mut session, backend)?.into_iter();
             let condition = found.next().ok_or_else(|| self.error("has no condition"))?.to_array()?;
             goes_on = condition.integers().next().is_some_and(|holds| holds != 0);
             carried = found.by_ref().take(self.carried).map(|output| output.to_array()).collect::<Result<_, _>>()?;
             for (stack, output) in stacks.iter_mut().zip(found) {
-                let array = output.to_array()?;
-                if !memory::is_there(stack.bytes_with(&array)) {
-                    let reason = format!("there is no memory for what `Loop` of node `{}` yields", self.label);
-                    return Err(EngineError::Memory { reason });
-                }
-                if !stack.push(array) {
-                    return Err(self.error("yields other shapes in some turns, which nothing stacks"));
-                }
+                self.push(stack, output.to_array()?)?;
             }
             turn += 1;
         }
@@ -108,6 +95,35 @@ impl Body {
         });
         carried.extend(stacked.collect::<Result<Vec<_>, _>>()?);
         Ok((carried, session))
+    }
+
+    /// Runs one turn, in the session of the last one where shapes are the same.
+    fn turn(
+        &self,
+        fed: &[Array],
+        session: &mut Option<BodySession>,
+        backend: &dyn Backend,
+    ) -> Result<Vec<Output>, EngineError> {
+        let shapes: Vec<Vec<usize>> = fed.iter().map(|array| array.shape().to_vec()).collect();
+        let mut own = match session.take().filter(|(key, _)| *key == shapes) {
+            Some((_, own)) => own,
+            None => self.load(fed, &shapes, backend)?,
+        };
+        let found = own.run(fed)?;
+        *session = Some((shapes, own));
+        Ok(found)
+    }
+
+    /// Adds what a turn yields to what the turns before yielded.
+    fn push(&self, stack: &mut Stack, array: Array) -> Result<(), EngineError> {
+        if !memory::is_there(stack.bytes_with(&array)) {
+            let reason = format!("there is no memory for what `Loop` of node `{}` yields", self.label);
+            return Err(EngineError::Memory { reason });
+        }
+        if !stack.push(array) {
+            return Err(self.error("yields other shapes in some turns, which nothing stacks"));
+        }
+        Ok(())
     }
 
     /// Has the back end prepare the body for what it is fed with.

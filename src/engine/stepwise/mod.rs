@@ -19,14 +19,16 @@ mod tests;
 
 use super::{Backend, EngineError, Facts, Length, Output, Plan, Session, Visit};
 use crate::data::Array;
+use crate::runtime::lock;
 use loops::{Body, BodySession};
 use msq_passes::ir::{DataType, Model, NodeId, TensorProto, ValueId};
 use msq_passes::{InlineBranches, InlineFunctions, Pass};
 use part::{Fed, Part, is_of_a_node};
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A back end that also runs models whose shapes depend on values.
 #[derive(Clone, Copy, Debug)]
@@ -133,24 +135,12 @@ impl Variant {
 
     /// Some nodes as a model of their own.
     fn part(&self, nodes: &[NodeId], count: &AtomicUsize) -> Result<Arc<Part>, EngineError> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = parts.get(nodes) {
-            return Ok(Arc::clone(part));
-        }
-        let part = Arc::new(Part::new(&self.model, nodes, count.fetch_add(1, Ordering::Relaxed))?);
-        parts.insert(nodes.to_vec(), Arc::clone(&part));
-        Ok(part)
+        known(&self.parts, nodes, || Part::new(&self.model, nodes, count.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The body of a loop.
     fn body(&self, node: NodeId, count: &AtomicUsize) -> Result<Arc<Body>, EngineError> {
-        let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(body) = bodies.get(&node) {
-            return Ok(Arc::clone(body));
-        }
-        let body = Arc::new(Body::new(&self.model, node, count.fetch_add(1, Ordering::Relaxed))?);
-        bodies.insert(node, Arc::clone(&body));
-        Ok(body)
+        known(&self.bodies, &node, || Body::new(&self.model, node, count.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The first `If` that waits whose condition is known, and whether it holds.
@@ -166,23 +156,37 @@ impl Variant {
 
     /// The model with one more branch taken. Handles of nodes and values stay what they are.
     fn taking(&self, node: NodeId, holds: bool) -> Result<Arc<Self>, EngineError> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(variant) = taken.get(&(node, holds)) {
-            return Ok(Arc::clone(variant));
-        }
-        let mut model = self.model.clone();
-        let condition = TensorProto::from_raw("condition", DataType::Bool, &[], vec![u8::from(holds)]);
-        let condition = model.graph.add_initializer(condition);
-        model.graph.set_input(node, 0, Some(condition));
-        let outcome = InlineBranches.run(&mut model).map_err(EngineError::load)?;
-        if model.graph.contains_node(node) {
-            let reason = outcome.declined.into_iter().map(|declined| declined.reason).next().unwrap_or_default();
-            return Err(EngineError::Load { reason });
-        }
-        let variant = Arc::new(Self::new(model));
-        taken.insert((node, holds), Arc::clone(&variant));
-        Ok(variant)
+        known(&self.taken, &(node, holds), || {
+            let mut model = self.model.clone();
+            let condition = TensorProto::from_raw("condition", DataType::Bool, &[], vec![u8::from(holds)]);
+            let condition = model.graph.add_initializer(condition);
+            model.graph.set_input(node, 0, Some(condition));
+            let outcome = InlineBranches.run(&mut model).map_err(EngineError::load)?;
+            if model.graph.contains_node(node) {
+                let reason = outcome.declined.into_iter().map(|declined| declined.reason).next().unwrap_or_default();
+                return Err(EngineError::Load { reason });
+            }
+            Ok(Self::new(model))
+        })
     }
+}
+
+/// What is kept by a key, made when it is asked for first.
+fn known<Q: ?Sized + ToOwned + Eq + Hash, V>(
+    kept: &Mutex<HashMap<Q::Owned, Arc<V>>>,
+    key: &Q,
+    make: impl FnOnce() -> Result<V, EngineError>,
+) -> Result<Arc<V>, EngineError>
+where
+    Q::Owned: Eq + Hash,
+{
+    let mut kept = lock(kept);
+    if let Some(value) = kept.get(key) {
+        return Ok(Arc::clone(value));
+    }
+    let value = Arc::new(make()?);
+    kept.insert(key.to_owned(), Arc::clone(&value));
+    Ok(value)
 }
 
 /// One thread's run of such a model.
@@ -330,7 +334,7 @@ impl StepwiseSession {
 struct Run<'a, 'v> {
     /// Values that nodes which wait read.
     at_hand: HashMap<ValueId, Array>,
-    /// Those of them that shapes are computed from.
+    /// Which of the values at hand shapes are computed from.
     constants: HashSet<ValueId>,
     outputs: Vec<ValueId>,
     done: HashSet<NodeId>,

@@ -3,16 +3,18 @@
 use super::shapes::read;
 use crate::data::Array;
 use crate::engine::{Backend, EngineError, Plan};
+use crate::runtime::lock;
 use msq_passes::ir::{Graph, Model, NodeId, TensorProto, TypeProto, ValueId};
 use msq_passes::{EliminateDeadNodes, Pass};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-/// Plans of a part that are kept, the one used last first.
+/// Plans kept for a part, the one used last first.
 const PLANS: usize = 4;
-/// Those of a part with as many bytes of constants as this.
-const LARGE: u64 = 1 << 20;
+/// Plans kept for a part with [`LARGE`] constants: each plan holds a copy of them.
 const PLANS_OF_LARGE: usize = 2;
+/// Bytes of constants from which on a part is large.
+const LARGE: u64 = 1 << 20;
 
 /// What a part is fed with.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +87,7 @@ impl Part {
         at_hand: &HashMap<ValueId, Array>,
         backend: &dyn Backend,
     ) -> Result<Prepared, EngineError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = lock(&self.plans);
         if let Some(at) = plans.iter().position(|(key, _)| key == fed) {
             plans[..=at].rotate_right(1);
             return Ok(plans[0].1.clone());
@@ -105,7 +107,7 @@ impl Part {
 
     /// Remembers that the plan for that does not run.
     pub(super) fn fails(&self, fed: &[Fed]) {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = lock(&self.plans);
         plans.iter_mut().filter(|(key, _)| key == fed).for_each(|(_, plan)| *plan = None);
     }
 

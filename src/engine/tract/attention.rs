@@ -257,7 +257,7 @@ impl Mask {
                 writer.op("GreaterOrEqual", &[mask, least], Vec::new())
             }
         };
-        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let to = AttributeProto::element("to", DataType::Float);
         writer.op("Cast", &[booleans], vec![to])
     }
 }
@@ -286,7 +286,7 @@ impl Writer<'_> {
     /// 1/√(head size), the last axis of queries.
     fn scale(&mut self, query: ValueId) -> ValueId {
         let size = self.op("Shape", &[query], vec![AttributeProto::int("start", -1)]);
-        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let to = AttributeProto::element("to", DataType::Float);
         let size = self.op("Cast", &[size], vec![to]);
         let root = self.op("Sqrt", &[size], Vec::new());
         self.op("Reciprocal", &[root], Vec::new())
@@ -334,7 +334,7 @@ impl Writer<'_> {
     fn within(&mut self, bias: ValueId) -> ValueId {
         let none = self.scalar(0.0);
         let within = self.op("GreaterOrEqual", &[bias, none], Vec::new());
-        let to = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let to = AttributeProto::element("to", DataType::Float);
         self.op("Cast", &[within], vec![to])
     }
 

@@ -74,7 +74,7 @@ impl Site<'_> {
     }
 
     fn cast(&mut self, value: ValueId) -> ValueId {
-        self.op("Cast", &[value], vec![AttributeProto::int("to", i64::from(DataType::Float.number()))])
+        self.op("Cast", &[value], vec![AttributeProto::element("to", DataType::Float)])
     }
 
     fn scaled(&mut self, node: &Node, input: ValueId) -> (NodeProto, Vec<ValueId>) {
@@ -93,7 +93,7 @@ impl Site<'_> {
         let value = self.cast(input);
         let threshold = self.numbers(&[node.float_or("threshold", 0.0)]);
         let above = self.op("Greater", &[value, threshold], Vec::new());
-        let float = AttributeProto::int("to", i64::from(DataType::Float.number()));
+        let float = AttributeProto::element("to", DataType::Float);
         (NodeProto::of("Cast", &self.name, vec![float]), vec![above])
     }
 

@@ -12,15 +12,13 @@ use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::logic::{CompGT, CompGTE, CompLT, CompLTE, Iff};
 
-/// `Where`, with tract's operator for all other operands.
+/// An operator computed here where [`shape`] finds a shape for its operands, and otherwise by tract's, which it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Choose(Iff);
-
-/// A comparison, with tract's operator for all other operands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Compare {
-    order: Order,
-    any: TypedBinOp,
+enum Own {
+    /// `Where`.
+    Choose(Iff),
+    /// A comparison.
+    Compare(Order, TypedBinOp),
 }
 
 /// What holds between the first operand and the second.
@@ -36,7 +34,7 @@ enum Order {
 pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
     rewrite(model, "choose", |model, node, op: &Iff| {
         let is_float = model.outlet_fact(node.id.into())?.datum_type == f32::datum_type();
-        let own = || TypedModelPatch::replace_single_op(model, node, &node.inputs, Choose(op.clone()));
+        let own = || TypedModelPatch::replace_single_op(model, node, &node.inputs, Own::Choose(op.clone()));
         is_float.then(own).transpose()
     })?;
     rewrite(model, "compare", |model, node, op: &TypedBinOp| {
@@ -52,7 +50,7 @@ pub(super) fn replace(model: &mut TypedModel) -> Result<(), EngineError> {
                 return Ok(None);
             }
         }
-        let own = Compare { order, any: op.clone() };
+        let own = Own::Compare(order, op.clone());
         TypedModelPatch::replace_single_op(model, node, &node.inputs, own).map(Some)
     })
 }
@@ -85,92 +83,88 @@ fn compare(a: &[f32], b: &[f32], holds: impl Fn(f32, f32) -> bool) -> Vec<bool> 
     }
 }
 
-impl Op for Choose {
+impl Order {
+    /// Whether it holds for each element of two operands.
+    fn compare(self, a: &[f32], b: &[f32]) -> Vec<bool> {
+        match self {
+            Self::Greater => compare(a, b, |a, b| a > b),
+            Self::GreaterOrEqual => compare(a, b, |a, b| a >= b),
+            Self::Less => compare(a, b, |a, b| a < b),
+            Self::LessOrEqual => compare(a, b, |a, b| a <= b),
+        }
+    }
+}
+
+impl Own {
+    /// tract's operator.
+    fn tracts(&self) -> &dyn TypedOp {
+        match self {
+            Self::Choose(op) => op,
+            Self::Compare(_, op) => op,
+        }
+    }
+
+    /// The result, where operands have one shape or one element.
+    fn computed(&self, inputs: &[TValue]) -> TractResult<Option<Tensor>> {
+        let Some(shape) = shape(inputs) else { return Ok(None) };
+        let plain = inputs.iter().map(|input| input.try_as_plain_ram()).collect::<TractResult<TVec<_>>>()?;
+        match self {
+            // The condition decides for each element alone where it is as long as the result.
+            Self::Choose(_) if inputs[0].shape() != shape => Ok(None),
+            Self::Choose(_) => {
+                let mut output = Tensor::zero::<f32>(shape)?;
+                let mut chosen = output.try_as_plain_ram_mut()?;
+                let (condition, yes, no) = (plain[0].as_slice()?, plain[1].as_slice()?, plain[2].as_slice()?);
+                choose(condition, yes, no, chosen.as_slice_mut()?);
+                Ok(Some(output))
+            }
+            Self::Compare(order, _) => {
+                let held = order.compare(plain[0].as_slice()?, plain[1].as_slice()?);
+                Tensor::from_shape(shape, &held).map(Some)
+            }
+        }
+    }
+}
+
+impl Op for Own {
     fn name(&self) -> StaticName {
-        "Choose".into()
+        match self {
+            Self::Choose(_) => "Choose".into(),
+            Self::Compare(..) => "Compare".into(),
+        }
     }
 
     op_as_typed_op!();
 }
 
-impl EvalOp for Choose {
+impl EvalOp for Own {
     op_out_of_plan!();
 
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let Some(shape) = shape(&inputs).filter(|shape| inputs[0].shape() == *shape) else {
-            return self.0.eval(context, inputs);
-        };
-        let mut output = Tensor::zero::<f32>(shape)?;
-        let [condition, yes, no] = [0, 1, 2].map(|at| inputs[at].try_as_plain_ram());
-        let (condition, yes, no) = (condition?, yes?, no?);
-        let mut plain = output.try_as_plain_ram_mut()?;
-        choose(condition.as_slice::<bool>()?, yes.as_slice()?, no.as_slice()?, plain.as_slice_mut()?);
-        Ok(tvec!(output.into()))
+        match self.computed(&inputs)? {
+            Some(output) => Ok(tvec!(output.into())),
+            None => self.tracts().eval(context, inputs),
+        }
     }
 }
 
-impl TypedOp for Choose {
+impl TypedOp for Own {
     as_op!();
 
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        self.0.output_facts(inputs)
-    }
-}
-
-impl Op for Compare {
-    fn name(&self) -> StaticName {
-        "Compare".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Compare {
-    op_out_of_plan!();
-
-    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let Some(shape) = shape(&inputs) else { return self.any.eval(context, inputs) };
-        let (a, b) = (inputs[0].try_as_plain_ram()?, inputs[1].try_as_plain_ram()?);
-        let (a, b) = (a.as_slice::<f32>()?, b.as_slice::<f32>()?);
-        let held = match self.order {
-            Order::Greater => compare(a, b, |a, b| a > b),
-            Order::GreaterOrEqual => compare(a, b, |a, b| a >= b),
-            Order::Less => compare(a, b, |a, b| a < b),
-            Order::LessOrEqual => compare(a, b, |a, b| a <= b),
-        };
-        Ok(tvec!(Tensor::from_shape(shape, &held)?.into()))
-    }
-}
-
-impl TypedOp for Compare {
-    as_op!();
-
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        self.any.output_facts(inputs)
+        self.tracts().output_facts(inputs)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::data::Array;
-    use crate::engine::Backend;
-    use crate::engine::tract::Tract;
-    use msq_passes::ir;
+    use crate::engine::tract::testing;
 
-    /// What a model with inputs x and z, 2 by 3, and constants of other shapes writes.
-    fn run(node: &str) -> Vec<f32> {
-        let text = format!(
-            "<ir_version: 8, opset_import: [\"\": 17]>\n\
-             g (float[2,3] x, float[2,3] z) => (float[2,3] y)\n\
-             <float one = {{1.0}}, float[1,1] two = {{2.0}}, float[3] row = {{1.0, 2.0, 3.0}}>\n\
-             {{\n{node}\n}}"
-        );
-        let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
-        let arrays = [vec![0.0, 1.0, 2.0, 3.0, f32::NAN, 1.0], vec![5.0, 1.0, -1.0, 3.0, 4.0, 2.0]]
-            .map(|values| Array::from_f32(vec![2, 3], values).unwrap());
-        let plan = Tract.load(&model, &[vec![2, 3], vec![2, 3]]).unwrap();
-        let outputs = plan.session().unwrap().run(&arrays).unwrap();
-        outputs[0].value().to_f32().unwrap()
+    /// What nodes make of x and z, 2 by 3, and of constants of other shapes.
+    fn run(nodes: &str) -> Vec<f32> {
+        let constants = "float one = {1.0}, float[1,1] two = {2.0}, float[3] row = {1.0, 2.0, 3.0}";
+        let (x, z) = ([0.0, 1.0, 2.0, 3.0, f32::NAN, 1.0], [5.0, 1.0, -1.0, 3.0, 4.0, 2.0]);
+        testing::run("float[2,3] x, float[2,3] z", constants, nodes, &[(&[2, 3], &x), (&[2, 3], &z)])
     }
 
     #[test]
@@ -181,7 +175,7 @@ mod tests {
         assert_eq!(run("c = LessOrEqual (x, z)\n n = Not (c)\n y = Where (n, one, z)"), [5.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
     }
 
-    /// Those of tract.
+    /// Where tract's operators compute.
     #[test]
     fn operands_of_several_shapes() {
         assert_eq!(run("c = Greater (x, row)\n y = Where (c, z, one)"), [1.0, 1.0, 1.0, 3.0, 1.0, 1.0]);

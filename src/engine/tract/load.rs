@@ -5,8 +5,8 @@
 
 use super::differing::{Seen, drops};
 use super::{
-    attention, blowup, classical, compare, convolution, cumsum, dequantize, fake_quantize, lookup, matmul, nbits,
-    operators, quantize, recurrent, suppression, wide,
+    attention, blowup, classical, compare, convolution, dequantize, fake_quantize, lookup, matmul, nbits, operators,
+    quantize, recurrent, suppression, wide,
 };
 use crate::engine::EngineError;
 use crate::runtime::memory;
@@ -41,8 +41,8 @@ const NOT_BUILT: &str = "NotBuilt";
 /// So many nodes that cannot be built are passed over.
 const MOST_PASSED_OVER: usize = 16;
 
-/// The same, for what is known of the values around nodes that tract does not build: these become operators that it does
-/// not know, of which it asks nothing.
+/// Hands a model to tract for type inference alone: nodes that tract does not build become operators that it does not know,
+/// of which it asks nothing.
 pub(super) fn load_what_is_known(model: &Model) -> Result<Loaded, EngineError> {
     let mut proto = message(&with_readable_elements(model, false)?)?;
     for _ in 0..MOST_PASSED_OVER {
@@ -78,7 +78,6 @@ fn message(model: &Model) -> Result<ModelProto, EngineError> {
 
 fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    cumsum::register(&mut onnx);
     operators::register(&mut onnx);
     let parsed = onnx.parse(&as_tracts(&onnx, proto)?, None).map_err(EngineError::load)?;
     if let Some(input) = parsed.unresolved_inputs.first() {
@@ -321,7 +320,7 @@ impl Narrow {
         Some(Self { bits, signed })
     }
 
-    /// The tensor with a byte an element. Elements fill bytes from the low end; without raw data there is a byte in each
+    /// The tensor with one byte per element. Elements fill bytes from the low end; without raw data there is a byte in each
     /// int32.
     fn widen(self, tensor: &TensorProto) -> Result<TensorProto, EngineError> {
         let shape = tensor.shape().map_err(EngineError::load)?;

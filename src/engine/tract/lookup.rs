@@ -50,7 +50,7 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// That of a node, if it looks rows up in such a table.
+    /// The table of a node that looks rows up in one.
     fn of(graph: &'a Graph, node: &Node) -> Option<Self> {
         let is_matrix = node.int_or("gather_axis", 0) == 0 && matches!(node.int_or("quantize_axis", 1), 1 | -1);
         if node.op() != OPERATOR || node.domain() != DOMAIN || !is_matrix {

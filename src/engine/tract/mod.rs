@@ -10,7 +10,6 @@ mod blowup;
 mod classical;
 mod compare;
 mod convolution;
-mod cumsum;
 mod dequantize;
 mod differing;
 mod facts;
@@ -27,6 +26,8 @@ mod recurrent;
 mod suppression;
 mod symbolic;
 mod tensor;
+#[cfg(test)]
+mod testing;
 mod typed;
 mod wide;
 

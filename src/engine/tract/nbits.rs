@@ -54,7 +54,7 @@ struct Weight<'a> {
 }
 
 impl<'a> Weight<'a> {
-    /// That of a node, if it is such a product and can be read.
+    /// The product that a node is, if its weight can be read.
     fn of(graph: &'a Graph, node: &Node) -> Option<Self> {
         // With `g_idx` inputs are in an order of their own.
         if node.op() != OPERATOR || node.domain() != DOMAIN || node.input(4).is_some() {

@@ -21,7 +21,7 @@ pub(super) trait Kernel: Clone + Debug + Send + Sync + 'static {
     /// The function of every output.
     fn activation(&self) -> Activation;
 
-    /// The same with another function.
+    /// The kernel with another function of every output.
     fn with_activation(self, activation: Activation) -> Self;
 }
 

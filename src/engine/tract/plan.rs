@@ -37,7 +37,7 @@ impl TractPlan {
         Self::of_lengths(model, &shapes.iter().map(fixed).collect::<Vec<_>>())
     }
 
-    /// The same for shapes with lengths left free, which become symbols.
+    /// Optimizes a model for runtime inputs of shapes with lengths left free, which become symbols.
     pub(super) fn of_lengths(model: &Model, shapes: &[Vec<Length>]) -> Result<Self, EngineError> {
         load::check(model)?;
         let mut loaded = load::load(model)?;
@@ -70,8 +70,8 @@ impl TractPlan {
     }
 }
 
-/// The same optimized model with other outputs: those that nothing reads. The values of all others are shown where they are
-/// computed, and let go of when their last reader has them.
+/// The optimized model with fewer outputs: only those that nothing in it reads. All others are shown where they are computed,
+/// and let go of when their last reader has them.
 #[derive(Debug)]
 struct Streamed {
     plan: Arc<TypedSimplePlan>,

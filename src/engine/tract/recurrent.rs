@@ -46,7 +46,7 @@ fn replace(graph: &mut Graph, id: NodeId) {
 /// The weight in floats, `[D, 4·H, I]`.
 fn dequantized(graph: &mut Graph, [integers, scale, zero_point]: [Option<ValueId>; 3]) -> Option<ValueId> {
     let stem = graph.value(integers?).name().to_owned();
-    let to = || vec![AttributeProto::int("to", i64::from(DataType::Float.number()))];
+    let to = || vec![AttributeProto::element("to", DataType::Float)];
     let mut floats = graph.add_op("Cast", &[integers], to(), &format!("{stem}_float"));
     let shape = graph.add_initializer(TensorProto::from_i64(&format!("{stem}_channels"), &[3], &[0, 1, -1]));
     let mut scaled = |op: &str, floats: ValueId, value: Option<ValueId>| {

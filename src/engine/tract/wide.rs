@@ -156,7 +156,7 @@ fn as_floats(tensor: &TensorProto) -> Option<TensorProto> {
 
 /// Casts inputs and outputs of the graph that are of 16 bits.
 fn hand_out(graph: &mut Graph, integers: &HashSet<ValueId>) {
-    let cast = |to: DataType| vec![AttributeProto::int("to", i64::from(to.number()))];
+    let cast = |to: DataType| vec![AttributeProto::element("to", to)];
     let inputs: Vec<ValueId> = graph.inputs().filter(|value| integers.contains(value)).collect();
     for input in inputs {
         let readers = graph.value(input).uses().to_vec();

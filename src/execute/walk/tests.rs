@@ -9,8 +9,8 @@ use crate::execute::tests::RandomNetwork;
 use crate::kernels::{Geometry, Gram, Moments, Sampling, Unfolded};
 use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::solve::SolveError;
+use crate::solve::layerwise::solve_layerwise;
 use crate::solve::network::{Biases, Solved, quantize_graph, round_layers};
-use crate::solve::reconstruct::reconstruct;
 use crate::solve::round::Round;
 
 /// Two blocks with sums around them, and a head.
@@ -103,7 +103,8 @@ impl Case {
     /// The moments a walk finds for each layer, and whether each step moved the cuts.
     fn walk(&self, budget: u64) -> Vec<(Vec<Moments>, bool)> {
         let (order, quantized) = (self.order(), self.quantized());
-        let mut walk = Walk::new([&self.model, &self.model], &self.data, budget, &Runtime::with_threads(2));
+        let mut walk = Walk::new([&self.model, &self.model], &self.data, &Runtime::with_threads(2));
+        walk.budget = budget;
         let mut steps = Vec::new();
         for (at, layer) in order.iter().enumerate() {
             let cuts = |walk: &Walk| walk.sides.each_ref().map(|side| side.cut.clone());
@@ -122,7 +123,8 @@ impl Case {
         let runtime = Runtime::with_threads(2).memory(memory);
         let solver = crate::solve::solver(&self.scheme).unwrap();
         let observed = &mut self.observed.clone();
-        reconstruct(&self.model, &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime).unwrap();
+        solve_layerwise(&self.model, &self.scheme, observed, &mut solved, &self.data, solver.as_ref(), &runtime)
+            .unwrap();
         solved
     }
 }

@@ -79,7 +79,7 @@ impl Convolution {
         Some(Self { window, bias, activation: Activation::Identity, planes, weights: Arc::new(weights) })
     }
 
-    /// The same with a function of every output behind it.
+    /// The convolution with a function of every output.
     pub(crate) fn with_activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
         self

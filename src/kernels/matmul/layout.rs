@@ -11,9 +11,9 @@ pub(crate) struct Axis {
     pub(crate) length: usize,
     /// Distance between its positions in the left operand, in elements; 0 where they are the same element.
     pub(crate) left: usize,
-    /// The same in the right operand.
+    /// Its stride in the right operand.
     pub(crate) right: usize,
-    /// The same in the output.
+    /// Its stride in the output.
     pub(crate) output: usize,
 }
 

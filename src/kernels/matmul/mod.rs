@@ -95,7 +95,7 @@ impl MatMul {
         })
     }
 
-    /// The same with a constant added to every output; `None` where the constant differs along other axes than either
+    /// The product with a constant added to every output; `None` where the constant differs along other axes than either
     /// rows or columns, or something is added or applied already.
     pub(crate) fn with_bias(mut self, addend: Addend) -> Option<Self> {
         if self.bias.is_some() || self.activation != Activation::Identity {
@@ -124,7 +124,7 @@ impl MatMul {
         Some(self)
     }
 
-    /// The same with a function of every output behind it.
+    /// The product with a function of every output.
     pub(crate) fn with_activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
         self

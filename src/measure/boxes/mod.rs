@@ -16,10 +16,12 @@
 //! the threshold by little does not count as a loss. What further outputs hold for each box, such as masks, is compared
 //! between partners.
 
+mod read;
 #[cfg(test)]
 mod tests;
 
 use super::outputs::OutputArray;
+use read::Reader;
 
 /// Score from which on a box counts.
 const COUNTS: f32 = 0.25;
@@ -149,74 +151,13 @@ impl BoxForm {
 
     /// All boxes of a sample that may be partners, per image.
     fn read(self, parts: &[OutputArray], corners: bool, background: Option<usize>) -> Vec<Vec<Detection>> {
-        let detection = |own: [f32; 4], score: f32, class: usize| Detection {
-            row: 0,
-            corners: as_corners(own, corners),
-            score,
-            class,
-        };
-        let best = |scores: &mut dyn Iterator<Item = f32>| {
-            let all = scores.enumerate().filter(|(class, _)| Some(*class) != background);
-            all.fold((0, f32::NEG_INFINITY), |best, (class, score)| if score > best.1 { (class, score) } else { best })
-        };
+        let reader = Reader { parts, corners, background };
         match self {
-            Self::Rows { at } => {
-                let &[images, _, width] = parts[at].shape else { return Vec::new() };
-                let read = |row: &[f32]| {
-                    let (class, score) = if width == 5 { (0, 1.0) } else { best(&mut row[5..].iter().copied()) };
-                    detection([row[0], row[1], row[2], row[3]], row[4] * score, class)
-                };
-                per_image(parts[at].values, images).map(|v| v.chunks_exact(width).map(read).collect()).collect()
-            }
-            Self::Columns { at } => {
-                let &[images, width, count] = parts[at].shape else { return Vec::new() };
-                let read = |image: &[f32]| {
-                    let of = |column: usize, b: usize| image[column * count + b];
-                    let one = |b: usize| {
-                        let (class, score) = best(&mut (4..width).map(|column| of(column, b)));
-                        detection([of(0, b), of(1, b), of(2, b), of(3, b)], score, class)
-                    };
-                    (0..count).map(one).collect()
-                };
-                per_image(parts[at].values, images).map(read).collect()
-            }
-            Self::Parts { boxes, scores } => {
-                let &[images, _, classes] = parts[scores].shape else { return Vec::new() };
-                let read = |(own, scores): (&[f32], &[f32])| {
-                    let pairs = own.chunks_exact(4).zip(scores.chunks_exact(classes));
-                    let one = |(own, scores): (&[f32], &[f32])| {
-                        let (class, score) = best(&mut scores.iter().copied());
-                        detection([own[0], own[1], own[2], own[3]], score, class)
-                    };
-                    pairs.map(one).collect()
-                };
-                let scores = per_image(parts[scores].values, images);
-                per_image(parts[boxes].values, images).zip(scores).map(read).collect()
-            }
-            Self::Final { at } => {
-                let Some(columns) = FinalColumns::of(parts[at].shape) else { return Vec::new() };
-                // Several images in one list keep apart by their number.
-                let images = if columns.corners == 0 && parts[at].shape.len() == 3 { parts[at].shape[0] } else { 1 };
-                let read = |row: &[f32]| {
-                    let own = [0, 1, 2, 3].map(|at| row[columns.corners + at]);
-                    let image = if columns.corners == 0 { 0 } else { row[0] as usize };
-                    detection(own, row[columns.score], row[columns.class] as usize + (image << 32))
-                };
-                per_image(parts[at].values, images).map(|v| v.chunks_exact(columns.width).map(read).collect()).collect()
-            }
-            Self::FinalParts { boxes, scores, classes } => {
-                let images = parts[boxes].shape.first().copied().filter(|_| parts[boxes].shape.len() > 2).unwrap_or(1);
-                let of = |at: usize| per_image(parts[at].values, images);
-                let read = |((own, scores), classes): ((&[f32], &[f32]), &[f32])| {
-                    let all = own.chunks_exact(4).zip(scores).zip(classes).enumerate();
-                    let one = |(row, ((own, &score), &class)): (usize, ((&[f32], &f32), &f32))| {
-                        let own = [own[0], own[1], own[2], own[3]];
-                        Detection { row, ..detection(own, score, class.max(0.0) as usize) }
-                    };
-                    all.map(one).collect()
-                };
-                of(boxes).zip(of(scores)).zip(of(classes)).map(read).collect()
-            }
+            Self::Rows { at } => reader.rows(at),
+            Self::Columns { at } => reader.columns(at),
+            Self::Parts { boxes, scores } => reader.parts(boxes, scores),
+            Self::Final { at } => reader.finals(at),
+            Self::FinalParts { boxes, scores, classes } => reader.final_parts(boxes, scores, classes),
         }
     }
 
@@ -289,12 +230,6 @@ pub(crate) fn are_none(parts: &[OutputArray]) -> bool {
     parts.iter().any(|part| box_rows(part.shape) == Some(0))
 }
 
-/// The values of each image, also where there are none.
-fn per_image(values: &[f32], images: usize) -> impl Iterator<Item = &[f32]> {
-    let size = values.len() / images.max(1);
-    (0..images).map(move |image| &values[image * size..][..size])
-}
-
 /// Whether a number can be that of a class; −1 stands for none.
 fn is_class(value: f32) -> bool {
     value.fract() == 0.0 && (-1.0..65536.0).contains(&value)
@@ -309,11 +244,6 @@ struct Detection {
     corners: [f32; 4],
     score: f32,
     class: usize,
-}
-
-fn as_corners(own: [f32; 4], corners: bool) -> [f32; 4] {
-    let [x, y, width, height] = own;
-    if corners { own } else { [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0] }
 }
 
 fn overlap(a: &Detection, b: &Detection) -> f32 {

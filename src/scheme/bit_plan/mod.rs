@@ -26,6 +26,7 @@ mod sequence;
 
 use super::SchemeError;
 use super::observer::ObserverKind;
+use crate::runtime::names;
 pub use bits::{ActivationBits, WeightBits};
 pub(super) use bits::{NumberOrWord, number_or_word};
 pub(crate) use bits::{parse_activation_bits, parse_bits};
@@ -95,7 +96,7 @@ impl BitPlan {
         }
     }
 
-    /// The same for nodes and values, with one entry per layer.
+    /// The plan with these entries for layers; what it says of nodes and values stays.
     #[must_use]
     pub(crate) fn with_layers(&self, layers: IndexMap<String, LayerPlan>) -> Self {
         Self { layers, default: None, sequence: Vec::new(), ..self.clone() }
@@ -237,10 +238,10 @@ impl BitPlan {
 
 /// Says what became of layers, if there are any.
 fn tell(layers: &[String], what: &str) {
-    let named: Vec<String> = layers.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let named = names::quoted(layers.iter().take(NAMED));
     let more = if layers.len() > NAMED { ", …" } else { "" };
     if !layers.is_empty() {
-        tracing::info!("{} layers {what}: {}{more}", layers.len(), named.join(", "));
+        tracing::info!("{} layers {what}: {named}{more}", layers.len());
     }
 }
 

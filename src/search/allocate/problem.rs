@@ -94,7 +94,7 @@ pub enum AllocateError {
     /// Each budget can be met, but not both.
     #[error("no plan meets both budgets: alone {limits:?} can be met, the smallest possible totals are {smallest:?}")]
     TogetherInfeasible {
-        /// Both limits.
+        /// The limits of the two budgets.
         limits: [u64; 2],
         /// The smallest total of each budget by itself.
         smallest: [u64; 2],

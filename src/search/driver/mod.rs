@@ -25,7 +25,7 @@ use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
 use crate::search::allocate::Front;
-use crate::search::evaluator::Evaluator;
+use crate::search::evaluator::{Evaluator, budget, with_outputs};
 use crate::search::journal::Journal;
 use crate::search::space::{Ladder, Measure, Rungs, Space};
 use crate::search::variants::Variants;
@@ -37,10 +37,6 @@ use msq_passes::ir::Model;
 use options::{SearchOptions, Target};
 use registry::Method;
 use std::collections::HashMap;
-
-/// Bytes that the inner values may take that runs start from, for each of those who store some, unless the memory
-/// allowed says otherwise.
-const STORED: u64 = 320 << 20;
 
 /// The two parts of the data.
 #[derive(Clone, Copy, Debug)]
@@ -183,24 +179,17 @@ impl<'a> Driver<'a> {
         let scheme = Scheme::new(model, &top, options)?;
         let variants = Variants::new(model, &scheme, parts.calibration, parts.margin, options, runtime)?;
         let position: HashMap<_, _> = model.graph.node_ids().enumerate().map(|(at, node)| (node, at)).collect();
-        let mut layers: Vec<(Layer, String)> = scheme
-            .layers()
-            .map(|layer| {
-                let written = scheme.placement.written_by(&model.graph, layer);
-                (layer.clone(), model.graph.value(written).name().to_owned())
-            })
-            .collect();
+        let mut layers = with_outputs(model, &scheme);
         layers.sort_by_key(|(layer, _)| position.get(&layer.node));
         let only: Vec<Layer> = layers.iter().map(|(layer, _)| layer.clone()).collect();
         let space = Space::new(model, &only, rungs, options)?;
         let beside = beside(model, &scheme, &only);
-        let budget = budget(runtime);
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
         let masks = Masks::chosen(model, options.calibrate.masks);
         let outputs = Outputs::of(model, &options.measure.output_kinds, masks, parts.validation.len())?;
         let outputs = outputs.scored(parts.metric.is_some());
         let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
-            Evaluator::new(name, model, &layers, data, (outputs, metric), budget, runtime)
+            Evaluator::new(name, model, &layers, data, (outputs, metric), runtime)
         };
         let journal = journal(model, parts, options, search)?;
         let all = evaluator("all", parts.validation, &outputs, parts.metric)?;
@@ -343,10 +332,6 @@ fn journal(model: &Model, parts: Parts, options: &Options, search: &SearchOption
     };
     search.measurements.iter().try_for_each(|path| journal.add(path, &started))?;
     Ok(journal)
-}
-
-fn budget(runtime: &Runtime) -> u64 {
-    runtime.memory.map_or(STORED, |memory| memory / 6)
 }
 
 /// Bytes of the constant weights beside the layers that are searched, as floats and as they are stored.

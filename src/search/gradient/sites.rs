@@ -1,11 +1,11 @@
 //! Where errors arise: the values between which each layer lies, and the network with their gradients.
 
 use crate::data::Sample;
-use crate::execute::segment::inputs;
+use crate::execute::segment::{inputs, state_shapes_of};
 use crate::runtime::Runtime;
 use crate::search::SearchError;
 use msq_passes::analysis::{Layer, Placement};
-use msq_passes::ir::{Graph, Model, TypeProto, ValueId};
+use msq_passes::ir::{Graph, Model, ValueId};
 use msq_passes::{Differentiate, pipelines};
 
 /// A layer between the value that its quantizer reads and the value that it writes.
@@ -15,7 +15,7 @@ pub(super) struct Site {
     pub(super) read: String,
     /// What is compared in the float network: what the layer's operator writes, or that behind its activation.
     pub(super) written: String,
-    /// The same in each quantized network, in front of its quantizer.
+    /// What is compared in each quantized network, in front of its quantizer.
     pub(super) quantized: Vec<String>,
 }
 
@@ -85,13 +85,8 @@ pub(super) fn differentiated(
     runtime: &Runtime,
 ) -> Result<Result<Model, String>, SearchError> {
     let mut back = model.clone();
-    let ty = |array: &crate::data::Array| {
-        TypeProto::tensor(array.dtype(), &array.shape().iter().map(|&n| Some(n)).collect::<Vec<_>>())
-    };
-    let fixed = back.graph.runtime_inputs().zip(sample.arrays.iter().map(ty)).collect();
     debug_assert_eq!(inputs(model).len(), sample.arrays.len());
-    back.graph.set_inputs(fixed);
-    back.graph.clear_value_info();
+    state_shapes_of(sample, &mut back);
     runtime.backend().infer(&back)?.annotate(&mut back);
     let mut wanted: Vec<String> = sites.iter().map(|site| site.written.clone()).collect();
     wanted.sort_unstable();

@@ -32,7 +32,7 @@ mod stored;
 mod trials;
 mod units;
 
-use super::evaluator::Evaluator;
+use super::evaluator::{Evaluator, with_outputs};
 use super::journal::Journal;
 use super::variants::Variants;
 use crate::calibrate::ObserverKind;
@@ -67,7 +67,7 @@ const TELLING: (usize, f64) = (64, 18.0);
 const SECONDS: [f64; 2] = [20.0, 60.0];
 /// What outputs lose from which on weights of few bits are no longer what was asked for: of values, and of answers.
 pub(crate) const SEVERE: [f64; 2] = [0.1, 0.5];
-/// The same for layers with more than [`FEW_WEIGHTS`] of all weights.
+/// As [`SEVERE`], for layers with more than [`FEW_WEIGHTS`] of all weights.
 const RUINED: [f64; 2] = [0.5, 0.5];
 /// Share of the weights that get more bits at less cost.
 const FEW_WEIGHTS: f64 = 0.1;
@@ -127,15 +127,8 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
     let budget = Budget::of(&units, options, work)?;
     let samples = budget.samples.min(work.data.len());
     let probe = work.data.split(samples).1;
-    let layers: Vec<_> = scheme
-        .layers()
-        .map(|layer| {
-            let written = scheme.placement.written_by(&model.graph, layer);
-            (layer.clone(), model.graph.value(written).name().to_owned())
-        })
-        .collect();
-    let stored = runtime.memory.map_or(STORED, |memory| memory / 6);
-    let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, stored, runtime)?;
+    let layers = with_outputs(model, scheme);
+    let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, runtime)?;
     let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
     let mut journal = Journal::default();
     // Trials differ from the best plan so far in one part: what lies before it is computed once.
@@ -222,9 +215,6 @@ impl Budget {
         OVERHEAD + samples as f64 * self.sample
     }
 }
-
-/// Bytes that the inner values may take that trials start from, unless the memory allowed says otherwise.
-const STORED: u64 = 320 << 20;
 
 /// What is changed.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -91,7 +91,7 @@ impl Row<'_> {
         any
     }
 
-    /// The same where A is that of few columns.
+    /// A sweep where A is made of few columns.
     fn sweep_thin(&mut self, thin: &Thin, levels: &Levels) -> bool {
         let mut outputs = thin.outputs(&self.integers);
         let mut any = false;
@@ -144,7 +144,7 @@ pub(super) enum ScaleRule {
     Any,
     /// A power of two.
     PowerOfTwo,
-    /// That of its limit.
+    /// The one that its limit states.
     Fixed,
 }
 

@@ -5,7 +5,7 @@ use super::loss::{Loss, predictions};
 use super::measure::{distance, run};
 use super::network::{Network, Place};
 use super::parameters::{LearnedLayer, Parameters};
-use super::part::{Between, Part};
+use super::part::{Backward, Between, Part};
 use super::reference::distances;
 use super::relaxed::Relaxed;
 use super::samples::{joined, mixed, samples};
@@ -69,7 +69,7 @@ pub(crate) fn learn(
         Reach::Prediction => Some(Predictions {
             losses: predictions(model, outputs_of_model, &start, signals.last().map_or(&[], Vec::as_slice), runtime)?,
             names: outputs(model),
-            held_out: super::measure::run(
+            held_out: run(
                 model,
                 Between { read: &inputs(model), written: &outputs(model) },
                 &start[fitted..],
@@ -182,7 +182,7 @@ struct Run<'a> {
     scheme: &'a Scheme,
     solver: &'a dyn Solver,
     learning: Learning,
-    /// Those that may learn, in graph order.
+    /// The layers that may learn, in graph order.
     layers: Vec<&'a Layer>,
     /// Names of the values at the ends of blocks.
     ends: Vec<Vec<String>>,
@@ -346,37 +346,60 @@ impl<'a> Run<'a> {
         }
         let Relaxed { model, quantizers } = self.relaxed(inside.as_ref())?;
         let part = Part::new(&model, &quantizers, between, [first, &target], &compared, self.runtime)?;
-        let parameters = if let Some(parameters) = self.learned.take() {
-            parameters.within(|value| part.has(value))
-        } else {
-            let mut layers = Vec::new();
-            for layer in &self.layers {
-                let output = model.graph.value(layer.output).name();
-                let learns = part.has(output) && inside.as_ref().is_none_or(|names| names.contains(output));
-                layers.extend(if learns { LearnedLayer::new(&model, layer)? } else { None });
-            }
-            Parameters::new(layers, part.quantizers())
-        };
+        let example = joined(first.clone(), &target);
+        let parameters = self.parameters(&model, &part, inside.as_ref())?;
         let mut parameters = match part.with_gradients(parameters) {
             Ok(parameters) => parameters,
             Err(reason) => return Ok(Err(reason)),
         };
+        let backward = part.backward(&parameters, &example)?;
+        self.traffic += self.descend(at, backward, &teacher, &mut parameters)?;
+        Ok(Ok(parameters))
+    }
+
+    /// What learns in a part: what has learned before, or every layer that may.
+    fn parameters(
+        &mut self,
+        model: &Model,
+        part: &Part,
+        inside: Option<&HashSet<String>>,
+    ) -> Result<Parameters, SolveError> {
+        if let Some(parameters) = self.learned.take() {
+            return Ok(parameters.within(|value| part.has(value)));
+        }
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            let output = model.graph.value(layer.output).name();
+            let learns = part.has(output) && inside.is_none_or(|names| names.contains(output));
+            layers.extend(if learns { LearnedLayer::new(model, layer)? } else { None });
+        }
+        Ok(Parameters::new(layers, part.quantizers()))
+    }
+
+    /// Learns on mini-batches, whose targets the float network computes, at a rate that falls to 0 by a cosine.
+    fn descend(
+        &self,
+        at: usize,
+        mut backward: Backward,
+        teacher: &Teacher,
+        parameters: &mut Parameters,
+    ) -> Result<Traffic, SolveError> {
         let mut random = Random::new(self.scheme.seed, STREAM, at as u64);
-        let mut backward = part.backward(&parameters, &joined(first.clone(), &target))?;
         let (steps, share) = (self.steps(at), self.share(at));
         let mut taught = teacher.pool(self.runtime);
-        let mut shares = Shares::new(&self.scheme.solve, &parameters, [self.scheme.seed, at as u64], self.runtime)?;
+        let mut shares = Shares::new(&self.scheme.solve, parameters, [self.scheme.seed, at as u64], self.runtime)?;
         for step in 0..steps {
             let count = BATCH.min(self.fitted);
             let batch: Vec<usize> = (0..count).map(|_| random.below(self.fitted as u64) as usize).collect();
             let Values { float, quantized } = &self.values;
             let fed: Vec<Sample> = batch.iter().map(|&at| mixed(&float[at], &quantized[at], &mut random)).collect();
-            backward.take(&parameters);
-            let gradients = shares.gradients(&parameters, count, |share| {
+            backward.take(parameters);
+            let now = &*parameters;
+            let gradients = shares.gradients(now, count, |share| {
                 let float: Vec<Sample> = batch[share.clone()].iter().map(|&at| float[at].clone()).collect();
                 let targets = taught.targets(&float, self.runtime)?;
                 let fed = fed[share].iter().zip(&targets).map(|(fed, targets)| joined(fed.clone(), targets));
-                backward.gradients(&parameters, fed.collect(), self.runtime)
+                backward.gradients(now, fed.collect(), self.runtime)
             })?;
             tracing::trace!(step, loss = gradients.loss / count as f64, "mini-batch");
             let progress = step as f32 / steps as f32;
@@ -384,8 +407,7 @@ impl<'a> Run<'a> {
             parameters.step(&gradients, share, self.learning.rate);
             self.runtime.step(1)?;
         }
-        self.traffic += shares.traffic;
-        Ok(Ok(parameters))
+        Ok(shares.traffic)
     }
 }
 

@@ -130,7 +130,7 @@ impl Gradients {
         }
     }
 
-    /// Those of tensors: of each layer the weight, then the bias where one is learned.
+    /// The gradients of tensors: of each layer the weight, then the bias where one is learned.
     pub(super) fn tensors<'a>(&'a mut self, parameters: &'a Parameters) -> impl Iterator<Item = &'a mut Vec<f32>> {
         let sums = self.weights.iter_mut().zip(&mut self.biases).zip(&parameters.layers);
         sums.flat_map(|((weights, bias), layer)| [Some(weights), layer.bias.is_some().then_some(bias)]).flatten()
@@ -154,7 +154,7 @@ impl Parameters {
         Self { layers, quantizers, adam }
     }
 
-    /// Those of values that `has` says yes to.
+    /// The parameters of values that `has` says yes to.
     pub(super) fn within(mut self, has: impl Fn(&str) -> bool) -> Self {
         self.layers.retain(|layer| has(&layer.output));
         let steps = self.quantizers.into_iter().zip(self.adam).filter(|(quantizer, _)| has(&quantizer.written));

@@ -12,13 +12,13 @@ use super::relaxed::{Quantizer, round};
 use crate::data::{Array, Dataset, Sample};
 use crate::execute::ExecuteError;
 use crate::execute::fold::Pool;
-use crate::execute::segment::{Ran, Segment, inputs};
+use crate::execute::segment::{Ran, Segment, inputs, state_shapes_of, type_of};
 use crate::kernels::{Geometry, Sampling, Unfolded};
 use crate::runtime::Runtime;
 use crate::solve::SolveError;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
-use msq_passes::ir::{DataType, Model, TypeProto};
+use msq_passes::ir::{DataType, Model};
 use msq_passes::{Differentiate, pipelines};
 
 /// A block of a network with quantizers, for samples of one shape.
@@ -62,19 +62,14 @@ impl Part {
     ) -> Result<Self, SolveError> {
         let segment = Segment::between(relaxed, between.read, first, between.written)?;
         let mut base = segment.model;
-        let fixed = |array: &Array| {
-            TypeProto::tensor(array.dtype(), &array.shape().iter().map(|&n| Some(n)).collect::<Vec<_>>())
-        };
-        let typed = base.graph.runtime_inputs().zip(first.arrays.iter().map(fixed)).collect();
-        base.graph.set_inputs(typed);
-        base.graph.clear_value_info();
+        state_shapes_of(first, &mut base);
         let (mut losses, mut shares) = (Vec::new(), Vec::new());
         for ((name, target), loss) in between.written.iter().zip(&targets.arrays).zip(compared) {
             let Some(written) = base.graph.find(name) else { continue };
             let wanted = base.graph.add_value(&format!("{name}_target"));
-            base.graph.add_input(wanted, fixed(target));
+            base.graph.add_input(wanted, type_of(target));
             let compared = loss.write(&mut base.graph, [written, wanted], name);
-            base.graph.set_type(compared, fixed(target));
+            base.graph.set_type(compared, type_of(target));
             base.graph.add_output(compared);
             losses.push(base.graph.value(compared).name().to_owned());
             shares.push((target.shape().to_vec(), loss.share(target)));
@@ -95,7 +90,7 @@ impl Part {
         self.quantizers.iter().filter(|quantizer| quantizer.free).cloned().collect()
     }
 
-    /// Those of some parameters whose gradients the graph gives, or the reason why none does.
+    /// Of some parameters, those whose gradients the graph gives; or why it gives none.
     pub(super) fn with_gradients(&self, parameters: Parameters) -> Result<Parameters, String> {
         let mut model = self.base.clone();
         pipelines::differentiate(self.losses.clone(), wanted(&parameters))

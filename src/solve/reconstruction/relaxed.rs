@@ -15,9 +15,9 @@ use msq_passes::ir::{Graph, Model, NodeId, NodeProto, TensorProto, Use, ValueId}
 /// Whose quantizer it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// That of a value, by its name.
+    /// The quantizer of a value, by its name.
     Value(String),
-    /// That of the input of a layer, by the layer's name.
+    /// The quantizer of the input of a layer, by the layer's name.
     Layer(String),
 }
 
@@ -57,7 +57,7 @@ impl Relaxed {
         Self::of(model, scheme, observed, |_| true)
     }
 
-    /// The same with rounding: activations are quantized, weights are not.
+    /// The network with rounded activations and float weights.
     pub(super) fn rounded(model: &Model, scheme: &Scheme, observed: &Observed) -> Result<Model, SolveError> {
         let Self { mut model, quantizers } = Self::new(model, scheme, observed)?;
         round(&mut model, &quantizers)?;

@@ -32,7 +32,7 @@ pub(super) struct Traffic {
     pub(super) steps: u64,
     /// Bytes that processes have received from each other, all processes together.
     pub(super) bytes: u64,
-    /// The same with gradients as floats.
+    /// Bytes that processes would have received with gradients as floats.
     pub(super) float_bytes: u64,
 }
 

@@ -11,8 +11,8 @@ use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::scheme::gradient_code::GradientCode;
 use crate::solve::block::{Learning, Reach};
 use crate::solve::gram::ClosedForm;
+use crate::solve::layerwise::solve_layerwise;
 use crate::solve::network::round_layers;
-use crate::solve::reconstruct::reconstruct;
 use crate::solve::{Rounded, SolveError};
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -44,7 +44,7 @@ fn learned(
     let (solver, learning) = (ClosedForm::default(), Learning { steps: 12, seconds: None, reach, rate: 0.01 });
     let mut observed = case.observed.clone();
     let mut solved = round_layers(&case.model, &case.scheme, &observed, &solver)?;
-    reconstruct(&case.model, &case.scheme, &mut observed, &mut solved, &case.data, &solver, runtime)?;
+    solve_layerwise(&case.model, &case.scheme, &mut observed, &mut solved, &case.data, &solver, runtime)?;
     let network = Network { model: case.model.clone(), observed, solved };
     let Network { mut observed, mut solved, .. } = network;
     let now = (&mut observed, &mut solved);

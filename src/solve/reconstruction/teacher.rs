@@ -15,7 +15,7 @@ pub(super) struct Teacher {
     segment: Segment,
 }
 
-/// The same, loaded.
+/// A teacher that is loaded.
 #[derive(Debug)]
 pub(super) struct Taught<'a> {
     pool: Pool<'a>,

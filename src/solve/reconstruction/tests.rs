@@ -18,8 +18,8 @@ use crate::runtime::Runtime;
 use crate::scheme::bit_plan::{ActivationBits, LayerPlan, WeightBits};
 use crate::solve::block::{Learning, Reach};
 use crate::solve::gram::ClosedForm;
+use crate::solve::layerwise::solve_layerwise;
 use crate::solve::network::round_layers;
-use crate::solve::reconstruct::reconstruct;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::{Model, TensorProto};
 
@@ -73,7 +73,7 @@ impl RandomNetwork {
         let (solver, learning) = (ClosedForm::default(), Learning { steps, seconds: None, reach, rate });
         let (model, mut observed) = (self.model.clone(), self.observed.clone());
         let mut solved = round_layers(&model, &self.scheme, &observed, &solver).unwrap();
-        reconstruct(&model, &self.scheme, &mut observed, &mut solved, &self.data, &solver, &runtime).unwrap();
+        solve_layerwise(&model, &self.scheme, &mut observed, &mut solved, &self.data, &solver, &runtime).unwrap();
         let gram = Network { model, observed, solved };
         let Network { model, mut observed, mut solved } = gram.clone();
         let now = (&mut observed, &mut solved);

@@ -91,7 +91,7 @@ impl<'a> Qdq<'a> {
             .ok_or_else(|| format!("its operand `{}` is not dequantized", self.name(value)))
     }
 
-    /// The same, with one scale for all elements.
+    /// The integers behind an operand that has one scale for all elements.
     pub(crate) fn activation(&self, node: &Node, slot: usize) -> Result<Quantized, String> {
         let quantized = self.operand(node, slot)?;
         if quantized.per_tensor() {

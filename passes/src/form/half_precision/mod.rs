@@ -26,15 +26,15 @@
 //! *Simulated*, the same nodes read and write the same rounded numbers, in float32: a value x becomes
 //! `Cast(Cast(x, float16), float)`. So the result can be compared where nothing runs float16.
 
-mod judge;
+mod eligibility;
 mod types;
 mod write;
 
 use crate::ir::{DataType, Model, NodeId, ValueId};
 use crate::pass::{Outcome, Pass, PassError};
+use eligibility::Eligibility;
 use half::{bf16, f16};
 use indexmap::{IndexMap, IndexSet};
-use judge::Judge;
 use std::collections::HashSet;
 
 /// Makes float16 of what stays float.
@@ -92,7 +92,7 @@ impl Pass for HalfPrecision {
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         if self.computation {
-            let decisions = Judge::new(self, model)?.decide()?;
+            let decisions = Eligibility::new(self, model)?.decide()?;
             for (site, reason) in decisions.declined {
                 outcome.decline(site, reason);
             }
@@ -106,7 +106,7 @@ impl Pass for HalfPrecision {
 impl HalfPrecision {
     /// The nodes of a model that would compute in float16.
     pub fn nodes(&self, model: &Model) -> Result<Vec<NodeId>, PassError> {
-        let nodes = self.computation.then(|| Ok(Judge::new(self, model)?.decide()?.nodes)).transpose();
+        let nodes = self.computation.then(|| Ok(Eligibility::new(self, model)?.decide()?.nodes)).transpose();
         nodes.map(|nodes: Option<IndexSet<NodeId>>| nodes.unwrap_or_default().into_iter().collect())
     }
 
@@ -120,9 +120,9 @@ impl HalfPrecision {
 
     /// Stores what is left of the weights.
     fn store_weights(&self, model: &mut Model, outcome: &mut Outcome) -> Result<(), PassError> {
-        let judge = Judge::new(self, model)?;
+        let eligibility = Eligibility::new(self, model)?;
         let sites: Vec<_> = model.graph.initializers().map(|(value, _)| value).collect();
-        let sites: Vec<_> = sites.into_iter().filter(|&value| judge.is_weight(value)).collect();
+        let sites: Vec<_> = sites.into_iter().filter(|&value| eligibility.is_weight(value)).collect();
         for value in sites {
             let Some(tensor) = model.constant(value) else { continue };
             let tensor = tensor?.into_owned();

@@ -1,6 +1,6 @@
 //! Writes float16 into the graph, or the rounding that it would do.
 
-use super::judge::huge_of;
+use super::eligibility::huge_of;
 use super::types::types;
 use super::{Huge, Numbers, halves};
 use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, TypeValue, Use, ValueId};
@@ -184,7 +184,7 @@ fn casts_to(graph: &Graph, node: NodeId, element: DataType) -> bool {
 }
 
 fn to(element: DataType) -> AttributeProto {
-    AttributeProto::int("to", i64::from(element.number()))
+    AttributeProto::element("to", element)
 }
 
 fn cast_of(graph: &mut Graph, value: ValueId, element: DataType, suffix: &str) -> ValueId {

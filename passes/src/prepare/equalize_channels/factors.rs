@@ -156,7 +156,7 @@ mod tests {
         10.0 * (signal / noise).log10()
     }
 
-    /// The same with √(r1/r2) itself for factors.
+    /// Equalizes with √(r1/r2) itself for factors.
     fn exactly_equal(elements: &IndexMap<ValueId, Vec<f32>>) -> IndexMap<ValueId, Vec<f32>> {
         let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0_f32, |most, w| most.max(w.abs()));
         let mut equal = elements.clone();

@@ -66,7 +66,7 @@ pub(super) fn group_normalization(site: &mut Site<'_>) -> Result<(), String> {
     let element = site.float_input_type()?;
     let groups = group_of_channel(site)?;
     if element != DataType::Float {
-        site.set_attribute(AttributeProto::int("stash_type", i64::from(element.number())));
+        site.set_attribute(AttributeProto::element("stash_type", element));
     }
     let groups = site.add_constant("groups", TensorProto::from_i64("", &[groups.len()], &groups));
     for (slot, role) in [(1, "scale"), (2, "bias")] {

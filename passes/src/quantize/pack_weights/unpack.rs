@@ -114,7 +114,7 @@ pub(super) fn scalar(graph: &mut Graph, name: &str, value: i32) -> ValueId {
 }
 
 pub(super) fn cast(graph: &mut Graph, value: ValueId, to: DataType, output: &str) -> ValueId {
-    graph.add_op("Cast", &[Some(value)], vec![AttributeProto::int("to", i64::from(to.number()))], output)
+    graph.add_op("Cast", &[Some(value)], vec![AttributeProto::element("to", to)], output)
 }
 
 pub(super) fn flatten(graph: &mut Graph, value: ValueId) -> ValueId {

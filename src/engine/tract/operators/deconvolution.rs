@@ -140,7 +140,7 @@ impl Expansion for Deconvolution {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run_shaped;
+    use crate::engine::tract::testing::run_shaped;
 
     #[track_caller]
     fn check(attributes: &str, expected: &[f32]) {

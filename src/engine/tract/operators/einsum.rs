@@ -117,7 +117,7 @@ impl Expansion for Einsum {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run_shaped;
+    use crate::engine::tract::testing::run_shaped;
 
     #[test]
     fn an_ellipsis_in_one_operand() {

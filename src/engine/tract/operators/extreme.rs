@@ -158,7 +158,7 @@ fn log_sums(values: &[f32], lengths: (usize, usize, usize)) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run, run_shaped};
+    use crate::engine::tract::testing::{assert_close, run, run_shaped};
 
     const VALUES: [f32; 6] = [f32::NEG_INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY, 3.0, -5.0, 4.0];
 

@@ -21,13 +21,17 @@ enum Function {
 }
 
 pub(super) fn celu(context: &ParsingContext, node: &NodeProto) -> Built {
-    let alpha = node.get_attr_opt("alpha")?.unwrap_or(1.0);
-    if alpha == 1.0 { tracts(context, node) } else { Ok((expand(Function::Celu(alpha)), Vec::new())) }
+    with_alpha(context, node, Function::Celu)
 }
 
 pub(super) fn swish(context: &ParsingContext, node: &NodeProto) -> Built {
+    with_alpha(context, node, Function::Swish)
+}
+
+/// tract's operator where α is 1, and the function where not.
+fn with_alpha(context: &ParsingContext, node: &NodeProto, function: fn(f32) -> Function) -> Built {
     let alpha = node.get_attr_opt("alpha")?.unwrap_or(1.0);
-    if alpha == 1.0 { tracts(context, node) } else { Ok((expand(Function::Swish(alpha)), Vec::new())) }
+    if alpha == 1.0 { tracts(context, node) } else { Ok((expand(function(alpha)), Vec::new())) }
 }
 
 impl Function {
@@ -165,7 +169,7 @@ impl Evaluate for BitShift {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run};
+    use crate::engine::tract::testing::{assert_close, run};
 
     #[test]
     fn alpha_counts() {

@@ -112,7 +112,7 @@ impl Evaluate for Sampled {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run};
+    use crate::engine::tract::testing::{assert_close, run};
 
     #[test]
     fn weights_beyond_the_border() {

@@ -211,7 +211,7 @@ impl Evaluate for OneHot {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{run, run_shaped};
+    use crate::engine::tract::testing::{run, run_shaped};
 
     const SIX: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`through`] | `Equal`, `Sign`, `Mod`, bitwise ones | no booleans, or dimensions for integers of 64 bits |
 //! | [`function`] | `Celu`, `Swish`, `BitShift` | alpha is ignored; shifts by the width or more wrap around |
+//! | [`cumsum`] | `CumSum` | integers of 64 bits become dimensions, which are not added |
 //! | [`einsum`] | `Einsum` | an ellipsis in some operands alone loses axes |
 //! | [`extreme`] | `ReduceMax`, `ReduceMin`, `ReduceLogSumExp` | no infinities, no booleans; exponentials overflow |
 //! | [`norm`] | `GlobalLpPool` | a mean instead of a sum |
@@ -22,6 +23,7 @@
 //! | [`vectors`] | `MatMul` | no product of two vectors |
 //! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
+mod cumsum;
 mod deconvolution;
 mod einsum;
 mod extreme;
@@ -35,8 +37,6 @@ mod rearrange;
 mod recurrent;
 mod resize;
 mod roi_align;
-#[cfg(test)]
-mod testing;
 mod through;
 mod vectors;
 
@@ -61,7 +61,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 
 /// The operators that are put in the place of tract's.
-const OPERATORS: [(&str, Builder); 33] = [
+const OPERATORS: [(&str, Builder); 34] = [
     ("AveragePool", pool::build),
     ("BitShift", function::bit_shift),
     ("BitwiseAnd", through::build),
@@ -71,6 +71,7 @@ const OPERATORS: [(&str, Builder); 33] = [
     ("Celu", function::celu),
     ("Compress", rearrange::compress),
     ("ConvTranspose", deconvolution::build),
+    ("CumSum", cumsum::build),
     ("Einsum", einsum::build),
     ("Equal", through::build),
     ("GRU", recurrent::build),
@@ -208,7 +209,7 @@ fn integers(model: &TypedModel, input: OutletId) -> TractResult<Option<Vec<i64>>
 }
 
 /// The axis that a number means, from the end where it is negative.
-pub(super) fn axis(number: i64, rank: usize) -> TractResult<usize> {
+fn axis(number: i64, rank: usize) -> TractResult<usize> {
     let from_the_end = if number < 0 { i64::try_from(rank)? } else { 0 };
     let axis = usize::try_from(number + from_the_end)?;
     if axis >= rank {

@@ -69,7 +69,7 @@ impl Evaluate for GlobalLpPool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run};
+    use crate::engine::tract::testing::{assert_close, run};
 
     #[test]
     fn sums_are_not_divided() {

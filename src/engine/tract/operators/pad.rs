@@ -238,7 +238,7 @@ impl Evaluate for Padded {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{run, run_shaped};
+    use crate::engine::tract::testing::{run, run_shaped};
 
     #[track_caller]
     fn check(mode: &str, pads: &str, expected: &[f32]) {

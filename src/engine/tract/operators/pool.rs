@@ -88,7 +88,7 @@ impl Expansion for Pool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run_shaped;
+    use crate::engine::tract::testing::run_shaped;
 
     #[track_caller]
     fn check(node: &str, expected: &[f32]) {

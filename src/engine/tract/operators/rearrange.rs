@@ -16,9 +16,9 @@ use tract_onnx::tract_hir::internal::{Expansion, check_output_arity, expand};
 /// An operator that takes elements of its first input at places that follow from its shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Move {
-    /// Those where a condition holds, along an axis, or of all in a row.
+    /// Elements where a condition holds, along an axis, or of the flattened input.
     Compress { axis: Option<i64> },
-    /// As many of the first as is said, in the reverse order.
+    /// As many of the first elements of a sequence as its length says, in the reverse order.
     Reverse { time: usize, batch: usize },
     /// Squares of pixels as channels, of which those of a pixel come first.
     Blocks { size: usize },
@@ -114,7 +114,7 @@ impl Expansion for Move {
     }
 }
 
-/// The same with the shape of the result.
+/// A move whose result has a known shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Moved {
     how: Move,
@@ -203,7 +203,7 @@ impl Evaluate for Moved {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{run, run_shaped};
+    use crate::engine::tract::testing::{run, run_shaped};
 
     const SIX: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 

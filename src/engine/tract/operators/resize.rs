@@ -26,7 +26,7 @@ use tract_onnx::tract_hir::internal::{DimLike, Expansion, check_output_arity, ex
 enum Coordinates {
     AlignedCorners,
     Crop,
-    /// Those of operator set 10.
+    /// i / scale, as operator set 10 has it.
     Simple,
 }
 
@@ -337,7 +337,7 @@ impl Evaluate for Resized {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run_shaped};
+    use crate::engine::tract::testing::{assert_close, run_shaped};
 
     #[track_caller]
     fn check(attributes: &str, constants: &str, inputs: &str, length: usize, expected: &[f32]) {

@@ -173,7 +173,7 @@ impl Evaluate for RoiAlign {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run_shaped};
+    use crate::engine::tract::testing::{assert_close, run_shaped};
 
     const INPUTS: &str = "float[1,1,4,4] x, float[r,4] rois";
     const OWNERS: &str = "int64[1] owners = {0}";

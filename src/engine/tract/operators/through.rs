@@ -107,7 +107,7 @@ impl Expansion for Through {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run;
+    use crate::engine::tract::testing::run;
 
     #[test]
     fn booleans_are_compared() {

@@ -48,7 +48,7 @@ impl Expansion for Product {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run;
+    use crate::engine::tract::testing::run;
 
     const A: (&[usize], &[f32]) = (&[3], &[1.0, -2.0, 0.5]);
 

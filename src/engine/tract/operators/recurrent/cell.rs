@@ -26,7 +26,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Those of a direction among those of all.
+    /// The weights of one direction, out of those of all.
     pub(super) fn new(
         kind: Kind,
         width: usize,

@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// Those where none are named.
+    /// The functions of a layer that names none.
     pub(super) fn default_functions(self) -> Vec<&'static str> {
         match self {
             Self::Rnn => vec!["Tanh"],

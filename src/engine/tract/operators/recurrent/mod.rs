@@ -247,7 +247,7 @@ impl Recurrent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, run, run_shaped};
+    use crate::engine::tract::testing::{assert_close, run, run_shaped};
 
     /// Three steps of a sequence of one number, with a weight of 1 for the input and of 0.5 for the state.
     const X: [f32; 3] = [1.0, -2.0, 3.0];

@@ -4,15 +4,14 @@
 //! becomes int64 before the sum, and a dimension behind it. The axis is a constant of one element, of rank 0 as the
 //! operator set wants it or of rank 1 as some exporters write it; any other axis is left to fail.
 
-use super::operators;
-use tract_onnx::Onnx;
+use super::{Built, axis, integers};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{Datum, OutletId, SpecialOps, TDim, TractError};
 use tract_onnx::tract_core::internal::{StaticName, TVec, TractResult, TypedModel, format_err};
 use tract_onnx::tract_core::ops::array::CumSum as TractCumSum;
 use tract_onnx::tract_core::ops::cast::cast;
-use tract_onnx::tract_hir::infer::{InferenceOp, InferenceResult, Solver, TensorProxy};
+use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::{Expansion, check_input_arity, check_output_arity, expand};
 
 /// The operator before types are inferred.
@@ -22,12 +21,7 @@ struct CumSum {
     reverse: bool,
 }
 
-/// Puts the operator in the place of tract's.
-pub(super) fn register(onnx: &mut Onnx) {
-    onnx.op_register.insert("CumSum", build);
-}
-
-fn build(_: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+pub(super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let is_set = |name: &str| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)? == Some(1));
     let sum = CumSum { exclusive: is_set("exclusive")?, reverse: is_set("reverse")? };
     Ok((expand(sum), Vec::new()))
@@ -51,12 +45,11 @@ impl Expansion for CumSum {
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let axis = model.outlet_fact(inputs[1])?.konst.clone();
-        let axis = axis.filter(|axis| axis.len() == 1).ok_or_else(|| format_err!("the axis is not a constant"))?;
-        let axis = axis.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?[0];
+        let number = integers(model, inputs[1])?.filter(|numbers| numbers.len() == 1);
+        let number = number.ok_or_else(|| format_err!("the axis is not a constant of one element"))?[0];
         let fact = model.outlet_fact(inputs[0])?;
         let is_dimension = fact.datum_type == TDim::datum_type();
-        let axis = operators::axis(axis, fact.rank())?;
+        let axis = axis(number, fact.rank())?;
         let sum = TractCumSum { axis, exclusive: self.exclusive, reverse: self.reverse };
         if !is_dimension {
             return model.wire_node(prefix, sum, &inputs[..1]);
@@ -69,24 +62,15 @@ impl Expansion for CumSum {
 
 #[cfg(test)]
 mod tests {
-    use crate::data::Array;
-    use crate::engine::Backend;
-    use crate::engine::tract::Tract;
+    use crate::engine::tract::testing::run;
     use msq_passes::ir;
 
     /// The sums along rows of 1, 2, 3 and 4, 5, 6, which are cast to a type before and to floats behind.
     fn sums(element: i32, axis: &str, attributes: &str) -> Vec<f32> {
-        let text = format!(
-            "<ir_version: 8, opset_import: [\"\": 17]>\n\
-             g (float[2,3] x) => (float[2,3] y)\n\
-             <int64 last = {{1}}, int64 negative = {{-1}}, int64[1] list = {{1}}, int32 first = {{0}}>\n\
-             {{\n c = Cast <to = {element}> (x)\n s = CumSum{attributes} (c, {axis})\n y = Cast <to = 1> (s)\n}}"
-        );
-        let model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
-        let x = Array::from_f32(vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
-        let plan = Tract.load(&model, &[vec![2, 3]]).unwrap();
-        let outputs = plan.session().unwrap().run(&[x]).unwrap();
-        outputs[0].value().to_f32().unwrap()
+        let constants = "int64 last = {1}, int64 negative = {-1}, int64[1] list = {1}, int32 first = {0}";
+        let nodes =
+            format!("c = Cast <to = {element}> (x)\n s = CumSum{attributes} (c, {axis})\n y = Cast <to = 1> (s)");
+        run("float[2,3] x", constants, &nodes, &[(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])])
     }
 
     #[test]
@@ -111,14 +95,9 @@ mod tests {
     /// What follows from constants alone is computed while the model is loaded.
     #[test]
     fn sums_of_constants() {
-        let text = "<ir_version: 8, opset_import: [\"\": 17]>
-            g (float[2,3] x) => (float[2,3] y)
-            <int64[1] s = {3}, int64 a = {0}>
-            { o = ConstantOfShape <value = int64[1] {1}> (s)  c = CumSum (o, a)  f = Cast <to = 1> (c)  y = Mul (x, f) }";
-        let model = ir::import(ir::text::parse(text).unwrap()).unwrap();
-        let x = Array::from_f32(vec![2, 3], vec![1.0; 6]).unwrap();
-        let plan = Tract.load(&model, &[vec![2, 3]]).unwrap();
-        let outputs = plan.session().unwrap().run(&[x]).unwrap();
-        assert_eq!(outputs[0].value().to_f32().unwrap(), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        let nodes =
+            "o = ConstantOfShape <value = int64[1] {1}> (s)  c = CumSum (o, a)  f = Cast <to = 1> (c)  y = Mul (x, f)";
+        let found = run("float[2,3] x", "int64[1] s = {3}, int64 a = {0}", nodes, &[(&[2, 3], &[1.0; 6])]);
+        assert_eq!(found, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Decisions {
     pub(super) declined: Vec<(String, String)>,
 }
 
-/// Judges the nodes of a graph.
-pub(super) struct Judge<'a> {
+/// Which nodes of a graph may compute in float16, and which of its constants are weights.
+pub(super) struct Eligibility<'a> {
     pass: &'a HalfPrecision,
     model: &'a Model,
     types: HashMap<ValueId, DataType>,
@@ -42,27 +42,27 @@ enum Found {
     Failed(PassError),
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Eligibility<'a> {
     pub(super) fn new(pass: &'a HalfPrecision, model: &'a Model) -> Result<Self, PassError> {
         let opset = model.opset("").unwrap_or_default();
         let infinite = if pass.computation { infinite(model)? } else { HashSet::new() };
         let types = types(&model.graph);
-        let mut judge = Self { pass, model, types, opset, quantizers: false, infinite };
+        let mut eligibility = Self { pass, model, types, opset, quantizers: false, infinite };
         if pass.quantizers {
-            judge.quantizers = judge.scales_fit()?;
+            eligibility.quantizers = eligibility.scales_fit()?;
         }
-        Ok(judge)
+        Ok(eligibility)
     }
 
     fn graph(&self) -> &Graph {
         &self.model.graph
     }
 
-    /// Judges all nodes.
+    /// Decides of every node.
     pub(super) fn decide(&self) -> Result<Decisions, PassError> {
         let mut decisions = Decisions { nodes: IndexSet::new(), declined: Vec::new() };
         for (id, node) in self.graph().nodes() {
-            match self.judge(node) {
+            match self.of_node(node) {
                 Found::Half => {
                     decisions.nodes.insert(id);
                 }
@@ -76,13 +76,13 @@ impl<'a> Judge<'a> {
         Ok(decisions)
     }
 
-    fn judge(&self, node: &Node) -> Found {
+    fn of_node(&self, node: &Node) -> Found {
         let mut values = node.inputs().iter().chain(node.outputs()).flatten().chain(node.captures());
         if !values.any(|&value| self.is_float(value)) || self.stays_as_it_is(node) {
             return Found::Float(None);
         }
         if facts(node.op()).has(Trait::Quantized) {
-            return self.judge_quantizer(node);
+            return self.of_quantizer(node);
         }
         let computes = node.outputs().iter().flatten().any(|&value| self.is_float(value));
         let half = match self.form(node) {
@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
         Ok(writes.filter(|&v| self.is_float(v) && self.graph().is_used(v)).find_map(|v| self.out_of_range(v)))
     }
 
-    fn judge_quantizer(&self, node: &Node) -> Found {
+    fn of_quantizer(&self, node: &Node) -> Found {
         let dequantizes = node.is("DequantizeLinear");
         if self.opset < HalfPrecision::QUANTIZERS_OPSET || !(dequantizes || node.is("QuantizeLinear")) {
             return Found::Float(None);

@@ -1,4 +1,4 @@
-//! Small models run by the engine, for the tests of its operators.
+//! Small models run by the engine, for the tests of this folder.
 
 use crate::data::Array;
 use crate::engine::Backend;
@@ -26,7 +26,7 @@ pub(super) fn run(inputs: &str, constants: &str, nodes: &str, values: &[(&[usize
     result
 }
 
-/// The same with the shape.
+/// The shape and the elements of what such a model computes.
 pub(super) fn run_shaped(
     inputs: &str,
     constants: &str,
