@@ -196,8 +196,11 @@ mod tests {
     fn one_value_fills_a_shape_and_several_are_its_elements() {
         let values = |fixed: &str| {
             let tensor = tensor(fixed).unwrap();
-            let integers = tensor.to_i64().map(|elements| elements.into_iter().map(|n| n as f64).collect());
-            (tensor.shape().unwrap(), integers.or_else(|_| tensor.to_f64()).unwrap())
+            let elements: Vec<f64> = match tensor.to_i64() {
+                Ok(integers) => integers.into_iter().map(|n| n as f64).collect(),
+                Err(_) => tensor.to_f32().unwrap().into_iter().map(f64::from).collect(),
+            };
+            (tensor.shape().unwrap(), elements)
         };
         assert_eq!(values("sr=16000"), (vec![], vec![16000.0]));
         assert_eq!(values("sr = -1".replace(" = ", "=").as_str()), (vec![], vec![-1.0]));
