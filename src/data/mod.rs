@@ -34,10 +34,12 @@ mod recurrence;
 mod source;
 mod stored;
 mod synthetic;
+mod temporary;
 mod tensor;
 mod test_data;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 use std::collections::BTreeSet;
