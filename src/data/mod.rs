@@ -218,6 +218,11 @@ impl Dataset {
         format!("{} {noun}{from}", self.len())
     }
 
+    /// How image files become numbers, in words; none for other data.
+    pub fn preprocessing(&self) -> Option<String> {
+        self.source.preprocessing()
+    }
+
     /// The samples `start .. end`, as far as they exist.
     #[must_use]
     pub fn range(&self, start: usize, end: usize) -> Self {
