@@ -27,6 +27,28 @@ fn send(child: &Child, signal: &str) {
     assert!(sent.success());
 }
 
+/// A temporary folder that is not there is no fault of the data.
+#[test]
+fn temporary_folders_are_named() {
+    let scratch = Scratch::new();
+    fs::copy(digits("digits.onnx"), scratch.path("float.onnx")).unwrap();
+    let folder = scratch.path("missing");
+    let output = Command::new(BINARY).args(run(&scratch, "float.onnx", "")).env("TMPDIR", &folder).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    let said = format!("error: cannot write a temporary file in `{}`: ", folder.display());
+    assert!(error.starts_with(&said) && error.contains("TMPDIR") && !error.contains("calib.npz"), "{error}");
+}
+
+#[test]
+fn standard_output_that_is_full_is_named() {
+    let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let output = Command::new(BINARY).arg("inspect").arg(digits("digits.onnx")).stdout(full).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.starts_with("error: cannot write to standard output: "), "{error}");
+}
+
 #[test]
 fn killed_at_any_moment() {
     let scratch = Scratch::new();

@@ -193,6 +193,18 @@ fn encodings_of_16_bits() {
     assert!(refused.error(2).contains("`openvino` does not run activations of 16 bits"), "{}", refused.stderr);
 }
 
+/// Float between quantizers is not called int8.
+#[test]
+fn layers_between_16_bits_are_called_what_they_run_as() {
+    let network = network();
+    let (_, run) = network.run("--act-bits 16");
+    let run = run.ok();
+    assert!(run.stdout.contains("runs as    float, all of 5 layers with integer weights"), "{}", run.stdout);
+    let (_, run) = network.run("--act-bits 16 --profile qnn");
+    let run = run.ok();
+    assert!(run.stdout.contains("5 of 5 layers on integers with activations of 16 bits"), "{}", run.stdout);
+}
+
 #[test]
 fn what_has_no_16_bits_is_refused() {
     let network = network();
@@ -204,7 +216,7 @@ fn what_has_no_16_bits_is_refused() {
     for profile in ["tensorrt", "openvino", "tract"] {
         refused(
             &format!("--act-bits 16 --profile {profile}"),
-            &format!("layer `default`: `{profile}` does not run activations of 16 bits"),
+            &format!("`{profile}` does not run activations of 16 bits (--weight-bits, --act-bits, --grid"),
         );
     }
     for format in ["qlinear", "integer"] {

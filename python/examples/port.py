@@ -33,4 +33,5 @@ images = np.load(arrays)["image"]
 report = msq_onnx.quantize(model, Reader(images), output=output, format="qdq")
 assert report.quality is not None
 agreement = report.quality.agreement.same_argmax if report.quality.agreement else None
-print(f"{report.float_bytes} → {report.bytes} bytes, agreement {agreement:.1%}")
+said = "not scores" if agreement is None else f"{agreement:.1%}"
+print(f"{report.float_bytes} → {report.bytes} bytes, agreement {said}")

@@ -75,7 +75,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        other => other.map_err(|error| anyhow::anyhow!("cannot write to standard output: {error}")),
     }
 }
 
@@ -84,6 +84,8 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 pub(crate) fn line(text: &mut String, heading: &str, rest: &str) {
     const ROOM: usize = 80 - 11;
     let width = |text: &str| text.trim_end().chars().count();
+    // A mention of an option is not found any more where it is broken.
+    let rest = as_flags(rest);
     let pieces = rest
         .split_inclusive(" · ")
         .flat_map(|part| if width(part) <= ROOM { vec![part] } else { part.split_inclusive(' ').collect() });

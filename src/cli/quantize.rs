@@ -95,13 +95,13 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<ExitCode> {
     if args.passes.print_passes {
         return passes::print().map(|()| ExitCode::SUCCESS);
     }
+    let cancellation = interrupt::cancellation()?;
     let (input, output) = (input(args)?, output_path(args)?);
     let search = args.search.options(&args.form, None)?;
     let options = options(args, search.is_some())?;
     let model = msq_onnx::load(input)?;
     check_paths(args, &model, input, output)?;
     let progress = args.progress();
-    let cancellation = interrupt::cancellation()?;
     let dumps =
         args.passes.dumps(output, reads(args, input).map(Path::to_path_buf).chain(paths::weights(&model)).collect());
     let peers = processes::started(args.rank, &options.solve, &cancellation)?;

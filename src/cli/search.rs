@@ -173,9 +173,18 @@ pub(crate) struct SearchCommand {
 
 /// Searches, and writes the front.
 pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode> {
+    let cancellation = interrupt::cancellation()?;
     let options = Options { seed: args.run.seed, measure: args.measure.clone(), ..args.form.options(true)? };
     if args.shard.is_some() && args.output.is_none() {
         return Err(Usage("--shard writes down what it measures: add --output".to_owned()).into());
+    }
+    if let Some(path) = args.output.as_deref().filter(|path| path.extension().is_some_and(|end| end == "onnx")) {
+        return Err(Usage(format!(
+            "search writes no model: -o is a JSON document, `{}` is the name of a model; for one leave out `search`, or give \
+             --front DIR",
+            path.display()
+        ))
+        .into());
     }
     let Some(search) = args.search.options(&args.form, Some(Target::default()))? else {
         return Err(Usage("name a target".to_owned()).into());
@@ -185,7 +194,6 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     let writes = args.output.iter().chain(&args.form.save_plan).map(PathBuf::as_path);
     paths::check(&model, reads.chain([args.model.as_path()]), writes)?;
     let progress = args.run.progress.shown(&args.common);
-    let cancellation = interrupt::cancellation()?;
     let quantizer = args
         .run
         .applied(Quantizer::new(model))
@@ -233,7 +241,15 @@ pub(crate) fn run(args: &SearchCommand) -> anyhow::Result<std::process::ExitCode
     if args.common.json {
         output::print(&json)?;
     } else if !args.common.quiet {
-        output::print(&text(&found))?;
+        let mut text = text(&found);
+        let folder =
+            args.front.iter().map(|folder| format!("{}, {}", folder.display(), counted(found.front.len(), "model")));
+        let files = args.output.iter().chain(&args.form.save_plan).map(|path| path.display().to_string());
+        let written: Vec<String> = files.chain(folder).collect();
+        if !written.is_empty() {
+            line(&mut text, "wrote", &written.join(" · "));
+        }
+        output::print(&text)?;
     }
     Ok(exit_code(&found))
 }

@@ -28,9 +28,21 @@ fn write_pages(command: Command, folder: &Path) -> anyhow::Result<()> {
     let mut files = FileSet::default();
     for page in std::fs::read_dir(pages.path())? {
         let page = page?;
-        files.add(&folder.join(page.file_name()), &std::fs::read(page.path())?)?;
+        let mut text = std::fs::read(page.path())?;
+        if page.file_name() == "msq-onnx.1" {
+            text.extend(sections().into_bytes());
+        }
+        files.add(&folder.join(page.file_name()), &text)?;
     }
     Ok(files.commit()?)
+}
+
+/// The sections of a manual page that the help has as one text: examples, and what exit codes mean.
+fn sections() -> String {
+    let (examples, codes) = super::EXAMPLES.split_once("\n\nExit codes: ").unwrap_or((super::EXAMPLES, ""));
+    let examples = examples.trim_start_matches("Examples:\n");
+    let text = format!(".SH EXAMPLES\n.nf\n{examples}\n.fi\n.SH EXIT STATUS\n{codes}\n.br\n130 interrupted\n");
+    text.replace('-', "\\-")
 }
 
 /// Arguments of `man`.
@@ -45,10 +57,12 @@ pub(crate) struct ManArgs {
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<()> {
     // The long version tells of this machine; `help` has no page.
     let command = super::command().long_version(None::<&str>).disable_help_subcommand(true);
+    let command = command.after_help(clap::builder::Resettable::Reset);
     if let Some(folder) = &args.folder {
         return write_pages(command, folder).with_context(|| format!("`{}`", folder.display()));
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;
+    page.extend(sections().into_bytes());
     output::print(&String::from_utf8(page)?)
 }

@@ -4,13 +4,17 @@ use super::measure::output_lines;
 use super::output::line;
 use super::search;
 use msq_onnx::metrics::OutputMetrics;
-use msq_onnx::report::numbers::{self, bytes, count, counted};
+use msq_onnx::report::numbers::{self, bytes, count, counted, grouped};
 use msq_onnx::report::outputs::words;
 use msq_onnx::report::repair::Repair;
-use msq_onnx::report::{Document, HalfReport, LearningReport, Quality, Report, StoredReport};
+use msq_onnx::report::{Document, FloatGroup, HalfReport, LearningReport, Quality, Report, StoredReport};
 use msq_onnx::{Float16, WeightBits};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
+
+/// Lines about what stays float, and operators named in one.
+const GROUPS: usize = 8;
+const OPERATORS: usize = 6;
 
 /// What is said of a run.
 pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> String {
@@ -20,7 +24,8 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
     if let Some(bits) = bits_line(report) {
         line(&mut text, "bits", &bits);
     }
-    line(&mut text, "calibrate", &format!("{} · {:.1} s", report.data, report.calibrate_seconds));
+    let prepared = report.preprocessing.as_ref().map_or_else(String::new, |how| format!(" · {how}"));
+    line(&mut text, "calibrate", &format!("{}{prepared} · {:.1} s", report.data, report.calibrate_seconds));
     if let Some(found) = &report.search {
         search::summary(&mut text, found);
     }
@@ -127,14 +132,15 @@ fn bits_line(report: &Report) -> Option<String> {
 }
 
 fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (bool, bool)) {
+    let noun = if synthetic { "made-up sample" } else { "sample" };
     let on = if quality.cross_validated {
-        format!("on {}, each with ranges from others", counted(quality.samples, "sample"))
+        format!("on {}, each with ranges from others", counted(quality.samples, noun))
     } else if chosen {
-        format!("on {} that the plan was chosen by", counted(quality.samples, "sample"))
+        format!("on {} that the plan was chosen by", counted(quality.samples, noun))
     } else if quality.held_out {
-        format!("on {} not calibrated on", counted(quality.samples, "sample"))
+        format!("on {} not calibrated on", counted(quality.samples, noun))
     } else if synthetic {
-        format!("on {}", counted(quality.samples, "made-up sample"))
+        format!("on {}", counted(quality.samples, noun))
     } else {
         format!("on {}", counted(quality.samples, "calibration sample"))
     };
@@ -149,10 +155,14 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
     line(text, "quality", &[metric, accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
     output_lines(text, &quality.outputs);
+    if synthetic {
+        line(text, "", "made-up samples say little: real ones (--calib) may fare better or worse");
+        return;
+    }
     for warning in &quality.warnings {
         line(text, "warning", warning);
     }
-    if !quality.warnings.is_empty() && !synthetic {
+    if !quality.warnings.is_empty() {
         let hint = "`msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and --keep-float leave \
                     layers float";
         line(text, "", hint);
@@ -243,12 +253,24 @@ fn runs_as(text: &mut String, report: &Report) {
         line(text, "runs as", &format!("float, {all} of {} with integer weights", counted(all, "layer")));
         return;
     }
+    let words = report.integer_words();
     let rest = if report.kept.is_empty() { "nothing stays float".to_owned() } else { "stays float:".to_owned() };
-    line(text, "runs as", &format!("{int8} of {} int8{stored}; {rest}", counted(all, "layer")));
-    for kept in report.kept.iter().take(8) {
-        line(text, "", &format!("{} `{}`: {}", kept.op, kept.node, kept.reason));
+    line(text, "runs as", &format!("{int8} of {} {words}{stored}; {rest}", counted(all, "layer")));
+    let groups = report.float_groups();
+    for group in groups.iter().take(GROUPS) {
+        line(text, "", &float_group(group));
     }
-    if report.kept.len() > 8 {
-        line(text, "", &format!("and {} more (--json lists all)", report.kept.len() - 8));
+    if groups.len() > GROUPS {
+        let rest: usize = groups[GROUPS..].iter().map(|group| group.nodes.len()).sum();
+        line(text, "", &format!("and {} more (--json lists all)", grouped(rest as u64)));
+    }
+}
+
+/// A line for nodes that stay float for the same reason; of one node all is said.
+fn float_group(group: &FloatGroup) -> String {
+    match &group.nodes[..] {
+        [one] => format!("{} `{}`: {}", one.op, one.node, one.reason),
+        _ if group.follows => format!("{}: {}", group.operators(OPERATORS), group.reason),
+        _ => format!("{}: {} ({})", group.operators(OPERATORS), group.reason, group.names()),
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use msq_passes::ir::DataType;
 
+use super::temporary::is_of_spool;
 use crate::runtime::ErrorKind;
 
 /// Where an array is: a file, and for archives the array's name in it.
@@ -44,6 +45,12 @@ pub enum DataError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] msq_passes::ir::SaveError),
+    /// A temporary file cannot be written.
+    #[error("{source}")]
+    Temporary {
+        /// The system's reason, and the folder.
+        source: std::io::Error,
+    },
     /// Nothing at this path.
     #[error("`{}`: no such file or folder", path.display())]
     Missing {
@@ -147,7 +154,9 @@ pub enum DataError {
         input: String,
     },
     /// Nothing but states feeds the model.
-    #[error("option `state`: every input is fed by an output, so that no data could be")]
+    #[error(
+        "option `state`: every input of the model is fed by an output, so that there is none left for the data to feed"
+    )]
     OnlyStates,
     /// The shape of a state is not known, or too large.
     #[error("option `state`: the shape of input `{input}` is not known; add an array for it to the data, in an .npz")]
@@ -336,10 +345,19 @@ pub enum DataError {
 pub struct ShapeText(Box<str>);
 
 impl DataError {
+    /// What is wrong with an array, unless it is a temporary file.
+    pub(super) fn npy(place: &Place, reason: NpyError) -> Self {
+        match reason {
+            NpyError::Read(source) if is_of_spool(&source) => Self::Temporary { source },
+            reason => Self::Npy { place: Box::new(place.clone()), reason },
+        }
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Write(_) => ErrorKind::Other,
+            Self::Write(_) | Self::Temporary { .. } => ErrorKind::Other,
+            Self::NoStateInput { .. } | Self::NoStates | Self::StateTwice { .. } | Self::OnlyStates => ErrorKind::Usage,
             _ => ErrorKind::Data,
         }
     }

@@ -78,6 +78,10 @@ impl Source for Images {
         files.iter().map(|file| relative(file, &self.folder)).collect()
     }
 
+    fn preprocessing(&self) -> Option<String> {
+        Some(self.geometry.describe(&self.rules.preprocessing))
+    }
+
     fn noun(&self) -> &'static str {
         "images"
     }

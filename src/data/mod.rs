@@ -34,10 +34,12 @@ mod recurrence;
 mod source;
 mod stored;
 mod synthetic;
+mod temporary;
 mod tensor;
 mod test_data;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 use std::collections::BTreeSet;
@@ -214,6 +216,11 @@ impl Dataset {
         };
         let from = if self.name.is_empty() { String::new() } else { format!(" from `{}`", self.name) };
         format!("{} {noun}{from}", self.len())
+    }
+
+    /// How image files become numbers, in words; none for other data.
+    pub fn preprocessing(&self) -> Option<String> {
+        self.source.preprocessing()
     }
 
     /// The samples `start .. end`, as far as they exist.

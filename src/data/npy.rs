@@ -9,7 +9,7 @@
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use msq_passes::ir::DataType;
@@ -17,6 +17,7 @@ use msq_passes::ir::DataType;
 use super::array::{Array, count, width};
 use super::error::{DataError, NpyError, Place, ShapeText};
 use super::positional::PositionalFile;
+use super::temporary::Spool;
 
 /// The longest header read; `NumPy` itself stops at 10,000 characters.
 const HEADER_LIMIT: usize = 1 << 20;
@@ -242,7 +243,7 @@ impl Rows {
         let io_error = |source| DataError::Io { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(io_error)?;
         let length = file.metadata().map_err(io_error)?.len();
-        let npy = |reason| DataError::Npy { place: Box::new(place.clone()), reason };
+        let npy = |reason| DataError::npy(&place, reason);
         let header = Header::read(&mut file).map_err(npy)?;
         header.check_payload(length.saturating_sub(header.data_start)).map_err(npy)?;
         Self::new(file, header.data_start, header, place.clone()).map_err(npy)
@@ -260,7 +261,7 @@ impl Rows {
         let Header { ref shape, width, .. } = self.header;
         let (count, axes) = (shape[0], &shape[1..]);
         let places: usize = axes.iter().product();
-        let mut spool = BufWriter::with_capacity(1 << 18, tempfile::tempfile()?);
+        let mut spool = Spool::new()?;
         let rows_at_once = (band / (places * width).max(1)).clamp(1, count.max(1));
         let mut first = 0;
         while first < count && places > 0 {
@@ -278,7 +279,7 @@ impl Rows {
             spool.write_all(&ordered)?;
             first += rows;
         }
-        let file = spool.into_inner().map_err(|e| NpyError::Read(e.into_error()))?;
+        let file = spool.finish()?;
         let header = Header { fortran: false, ..self.header };
         Ok(Self { file: PositionalFile::new(file), start: 0, header, place: self.place })
     }
@@ -313,7 +314,7 @@ impl Rows {
 
     /// The product of `shape` and the offset are within the payload, which was checked.
     fn read_elements(&self, first: usize, shape: Vec<usize>) -> Result<Array, DataError> {
-        let npy = |reason| DataError::Npy { place: Box::new(self.place.clone()), reason };
+        let npy = |reason| DataError::npy(&self.place, reason);
         let width = self.header.width;
         let length = shape.iter().product::<usize>() * width;
         let mut bytes = Vec::new();

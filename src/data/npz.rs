@@ -6,7 +6,7 @@
 //! header, stated size and data must agree.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use zip::read::ZipFile;
@@ -16,6 +16,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::error::NpyError;
 use super::error::{DataError, Place};
 use super::npy::{Header, Rows};
+use super::temporary::Spool;
 
 /// An open archive.
 pub(super) struct Archive {
@@ -102,7 +103,7 @@ impl Archive {
             error => NpyError::Read(io::Error::other(error)),
         });
         let result = member.and_then(|mut member| read(&mut member, &self.path));
-        result.map_err(|reason| DataError::Npy { place: Box::new(place), reason })
+        result.map_err(|reason| DataError::npy(&place, reason))
     }
 }
 
@@ -130,7 +131,7 @@ fn stored(path: &Path, start: u64, size: u64, header: &Header) -> Result<(File, 
 
 /// The rest of the member in a temporary file: `wanted` bytes, or an error. Reading to the end checks the checksum.
 fn inflate(member: &mut impl Read, wanted: u64) -> Result<File, NpyError> {
-    let mut spool = BufWriter::with_capacity(1 << 18, tempfile::tempfile()?);
+    let mut spool = Spool::new()?;
     let found = io::copy(&mut member.take(wanted.saturating_add(1)), &mut spool)?;
     if found < wanted {
         return Err(NpyError::Truncated { found, wanted });
@@ -138,6 +139,5 @@ fn inflate(member: &mut impl Read, wanted: u64) -> Result<File, NpyError> {
     if found > wanted {
         return Err(NpyError::TooLong { found, wanted });
     }
-    spool.flush()?;
-    spool.into_inner().map_err(|e| NpyError::Read(e.into_error()))
+    Ok(spool.finish()?)
 }

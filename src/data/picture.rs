@@ -10,6 +10,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use super::error::DataError;
 use super::options::{Color, Filter, Size};
 use super::preprocess::{Border, Geometry, Step, resized};
+use super::whole;
 
 /// The largest decoded image, in bytes: an image file may declare any size.
 const DECODED_LIMIT: u64 = 1 << 30;
@@ -55,17 +56,26 @@ pub(super) fn size(path: &Path) -> Result<Size, DataError> {
     })
 }
 
-/// Checks that the header of a file is an image's.
+/// Checks that a file has the header of an image, and is whole.
 pub(super) fn probe(path: &Path) -> Result<(), DataError> {
     let bad = |e: image::ImageError| DataError::Image { path: path.to_owned(), reason: e.to_string() };
-    let io = |source| DataError::Io { path: path.to_owned(), source };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(io)?;
+    let bytes = read(path)?;
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let reader = reader.map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     reader.into_dimensions().map(|_| ()).map_err(bad)
+}
+
+/// The bytes of an image file, which must be whole.
+fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let bad = |reason: &str| DataError::Image { path: path.to_owned(), reason: reason.to_owned() };
+    whole::check(&bytes).map_err(bad)?;
+    Ok(bytes)
 }
 
 /// The image of a file, turned upright by its EXIF orientation.
 fn decode(path: &Path) -> Result<DynamicImage, DataError> {
-    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let bytes = read(path)?;
     let bad = |e: image::ImageError| DataError::Image { path: path.to_owned(), reason: e.to_string() };
     // The content determines the format, since file extensions may be wrong.
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();

@@ -215,6 +215,32 @@ impl Geometry {
         Self { resize, crop: target.filter(|_| border.is_none()), border, filter, color }
     }
 
+    /// In words, with the numbers that pixels are scaled by.
+    pub(super) fn describe(self, options: &Preprocess) -> String {
+        let range = match options.preset {
+            Some(preset) => format!("preset {preset}"),
+            None if options.has_numbers() => "own scale".to_owned(),
+            None => "raw pixels 0 to 255".to_owned(),
+        };
+        let list = |values: &[f32]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let scale = options.scale.map(|scale| format!("scale {scale}"));
+        let mean = options.mean.as_deref().map(|mean| format!("mean {}", list(mean)));
+        let std = options.std.as_deref().map(|std| format!("std {}", list(std)));
+        let size = match (self.border, self.crop, self.resize) {
+            (Some(border), _, _) => format!("letterbox {}", border.size),
+            (None, Some(size), _) | (None, None, Step::Exact(size)) => size.to_string(),
+            (None, None, _) => "sizes of the images".to_owned(),
+        };
+        let color = match self.color {
+            Color::Rgb => "RGB",
+            Color::Bgr => "BGR",
+            Color::Gray => "gray",
+        };
+        let none = options.preset.is_none().then(|| "no option `preset`".to_owned());
+        let said = [Some(range), scale, mean, std, Some(format!("{size} {color}")), none];
+        said.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// The size that an image of size `from` ends with; `None` where the crop does not fit into it.
     pub(super) fn result(self, from: Size) -> Option<Size> {
         let size = resized(self.resize, from);
@@ -291,6 +317,22 @@ mod tests {
         );
         assert_eq!(form([1, 8, 32, 32]), None);
         assert_eq!(ImageForm::of(None, None, true).map(|f| f.layout), Some(Layout::Nchw));
+    }
+
+    #[test]
+    fn what_is_done_is_said() {
+        let said = |options: Preprocess, shape| Geometry::of(&options, form(shape).unwrap()).describe(&options);
+        let none = Preprocess::default();
+        assert_eq!(said(none.clone(), [0, 1, 8, 8]), "raw pixels 0 to 255, 8x8 gray, no option `preset`");
+        assert_eq!(
+            said(none.clone(), [0, 3, 0, 0]),
+            "raw pixels 0 to 255, sizes of the images RGB, no option `preset`"
+        );
+        let preset = |preset| Preprocess { preset: Some(preset), ..none.clone() };
+        assert_eq!(said(preset(Preset::ImageNet), [0, 3, 0, 0]), "preset imagenet, 224x224 RGB");
+        assert_eq!(said(preset(Preset::Yolo), [0, 3, 0, 0]), "preset yolo, letterbox 640x640 RGB");
+        let numbers = Preprocess { scale: Some(0.5), mean: Some(vec![1.0, 2.0, 3.0]), ..none };
+        assert_eq!(said(numbers, [0, 3, 4, 4]), "own scale, scale 0.5, mean 1 2 3, 4x4 RGB, no option `preset`");
     }
 
     #[test]

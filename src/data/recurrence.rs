@@ -10,6 +10,7 @@ use super::error::{DataError, ShapeText};
 use super::npz::Archive;
 use super::positional::PositionalFile;
 use super::source::{Opened, Source, spread};
+use super::temporary::named;
 use super::{DataOptions, Dataset, InputSpec, extension};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -261,7 +262,7 @@ impl StateWriter {
 }
 
 fn spooling(source: std::io::Error) -> DataError {
-    DataError::Io { path: std::env::temp_dir(), source }
+    DataError::Temporary { source: named(source) }
 }
 
 /// Frames with the states that they were found to be fed with.

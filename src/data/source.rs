@@ -31,6 +31,11 @@ pub(super) trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// How images become numbers, in words; none where the samples are no image files.
+    fn preprocessing(&self) -> Option<String> {
+        None
+    }
+
     /// A noun for the samples, in the plural.
     fn noun(&self) -> &'static str {
         "samples"

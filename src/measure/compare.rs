@@ -100,6 +100,7 @@ pub fn compare(
     options: &MeasureOptions,
     runtime: &Runtime,
 ) -> Result<SideBySide, MeasureError> {
+    evaluate::same_interface(model, reference)?;
     let bytes = [reference, model].map(Model::stored_bytes);
     let (mut first, mut second) = (reference.clone(), model.clone());
     let layers = both_canonical([&mut first, &mut second], runtime)?;

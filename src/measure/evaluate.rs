@@ -186,7 +186,7 @@ fn annotated(model: &Model, runtime: &Runtime) -> Model {
 }
 
 /// Refuses models that cannot be fed alike or have not the same outputs.
-fn same_interface(model: &Model, reference: &Model) -> Result<(), MeasureError> {
+pub(super) fn same_interface(model: &Model, reference: &Model) -> Result<(), MeasureError> {
     if model.graph.outputs().len() != reference.graph.outputs().len() {
         return Err(MeasureError::Incomparable { reason: "they have not the same number of outputs".to_owned() });
     }
@@ -197,7 +197,10 @@ fn same_interface(model: &Model, reference: &Model) -> Result<(), MeasureError> 
         (Some(name), None) | (None, Some(name)) => {
             format!("only one has the input `{name}`: option `fix-input={name}=VALUE` makes a constant of it")
         }
-        _ => "their inputs have other names or another order".to_owned(),
+        _ => {
+            let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            format!("the inputs of one are {}, of the other {}", list(&own), list(&other))
+        }
     };
     Err(MeasureError::Incomparable { reason })
 }

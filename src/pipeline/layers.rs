@@ -15,7 +15,7 @@ use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::{Model, Node, ValueId};
 use msq_passes::lint::predict_float_on;
 use msq_passes::ops::facts;
-use msq_passes::{Choice, Packing};
+use msq_passes::{Choice, Packing, WideActivations};
 
 /// Layers that a note names.
 const NAMED: usize = 4;
@@ -70,17 +70,27 @@ fn computed_reports(model: &Model) -> Vec<LayerReport> {
 }
 
 /// Marks the layers of a QDQ graph that the target's runtime computes in float all the same, by the judgement of the linter,
-/// and lists them. Integers of 16 bits are what a target has kernels for or not, which notes say.
+/// and lists them. Between activations of 16 bits that is so for all layers, or for none.
 pub(super) fn mark_float(reports: &mut [LayerReport], model: &Model, scheme: &Scheme) -> Vec<Kept> {
     if scheme.output.format != Format::Qdq {
         return Vec::new();
     }
     let found = predict_float_on(model, &scheme.target);
+    let computes_wide = scheme.target.wide_activations == WideActivations::Kernels;
     let mut kept = Vec::new();
-    for report in reports.iter_mut().filter(|report| report.activation_bits.is_some_and(|bits| bits <= 8)) {
-        let Some(float) = found.iter().find(|float| float.node == report.name) else { continue };
-        report.stays_float = Some(float.reason.clone());
-        kept.push(Kept { node: report.name.clone(), op: float.op.clone(), reason: float.reason.clone() });
+    for report in reports {
+        let predicted = || found.iter().find(|float| float.node == report.name).map(|float| float.reason.clone());
+        let reason = match report.activation_bits {
+            None => continue,
+            Some(bits) if bits > 8 && computes_wide => continue,
+            Some(bits) if bits > 8 => {
+                Some(format!("`{}` has no kernels for activations of 16 bits", scheme.target.name))
+            }
+            Some(_) => predicted(),
+        };
+        let Some(reason) = reason else { continue };
+        kept.push(Kept { node: report.name.clone(), op: report.op.name().to_owned(), reason: reason.clone() });
+        report.stays_float = Some(reason);
     }
     kept
 }

@@ -251,6 +251,7 @@ impl Prepared {
             bytes: model.stored_bytes(),
             samples: data.len(),
             data: data.describe(),
+            preprocessing: data.preprocessing(),
             synthetic: calibration.synthetic,
             calibrate_seconds,
             seconds: self.start.elapsed().as_secs_f64(),

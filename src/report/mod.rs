@@ -3,6 +3,7 @@
 mod distribution;
 mod document;
 mod error;
+mod floats;
 pub mod numbers;
 pub mod outputs;
 pub mod page;
@@ -12,6 +13,7 @@ pub mod search;
 pub use distribution::Distribution;
 pub use document::{Document, Run};
 pub use error::ReportError;
+pub use floats::FloatGroup;
 
 use self::repair::Repair;
 use self::search::Outcome;
@@ -38,6 +40,8 @@ pub struct Report {
     pub samples: usize,
     /// Where the data came from, in words.
     pub data: String,
+    /// How image files became numbers, in words; null for other data.
+    pub preprocessing: Option<String>,
     /// Whether the data were generated because none were given.
     pub synthetic: bool,
     /// Time that calibration took, in seconds.
@@ -198,6 +202,20 @@ impl Report {
     pub fn is_chosen(&self) -> bool {
         let repaired = || self.repair.as_ref().is_some_and(|repair| repair.trials.iter().any(|trial| trial.kept));
         self.quality.as_ref().is_some_and(|quality| quality.held_out) && (self.search.is_some() || repaired())
+    }
+
+    /// What layers on integers compute with, in words: `int8`, or more bits where some read activations of 16 bits.
+    pub fn integer_words(&self) -> &'static str {
+        let on_integers = || self.layers.iter().filter(|layer| layer.stays_float.is_none());
+        let wide = |layer: &&LayerReport| layer.activation_bits.is_some_and(|bits| bits > 8);
+        match (
+            on_integers().any(|layer| wide(&layer)),
+            on_integers().any(|layer| layer.activation_bits.is_some_and(|b| b <= 8)),
+        ) {
+            (false, _) => "int8",
+            (true, false) => "on integers with activations of 16 bits",
+            (true, true) => "on integers, some with activations of 16 bits",
+        }
     }
 
     /// Bits of a weight on average as stored, of layers with integer weights.

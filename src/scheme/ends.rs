@@ -260,7 +260,9 @@ mod tests {
         // A fault of every layer is reported as such, a fault of a first or last layer with its name.
         let fault = |every, ends| check(every, ends).unwrap_err().to_string();
         let three = LayerPlan { weights: WeightBits::whole(3), ..int4 };
-        assert!(fault(three, EndBits::Bits(8)).contains("`default`"));
+        assert!(
+            fault(three, EndBits::Bits(8)).contains("option") && !fault(three, EndBits::Bits(8)).contains("layer `")
+        );
         assert!(fault(four, EndBits::Bits(9)).contains("`a`: weights of 9 bits"));
     }
 

@@ -51,6 +51,14 @@ pub enum SchemeError {
         /// Why.
         reason: String,
     },
+    /// Bits, grid or packing of all layers that do not fit each other or the target.
+    #[error(
+        "{reason} (options `weight-bits`, `act-bits`, `grid`, `granularity` and `packing`, or what the plan says of all layers)"
+    )]
+    Combination {
+        /// What does not fit.
+        reason: String,
+    },
     /// A bit plan without names is of another number of layers than the model.
     #[error("bit plan: it is of {plan} layers without names, the model has {model}")]
     PlanLayers {

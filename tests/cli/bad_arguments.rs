@@ -51,6 +51,31 @@ fn zero_samples_or_threads() {
     assert_eq!(scratch.outputs(), Vec::<String>::new());
 }
 
+/// A search writes JSON.
+#[test]
+fn a_search_writes_no_model() {
+    let scratch = Scratch::new();
+    let out = scratch.out("small.onnx");
+    let run = msq(args!["search", digits("digits.onnx"), "--calib", digits("calib.npz"), "-o", &out]);
+    let error = run.error(2);
+    assert!(error.contains("search writes no model") && error.contains("--front"), "{error}");
+    assert!(!out.exists());
+}
+
+/// Who gives flags alone has neither a bit plan nor a layer `default`.
+#[test]
+fn flags_that_do_not_fit_are_named() {
+    let scratch = Scratch::new();
+    for flags in [["--granularity", "block:33"], ["--weight-bits", "4.25"]] {
+        let mut args =
+            args![digits("digits.onnx"), "-o", scratch.out("out.onnx"), "--calib", digits("calib.npz")].to_vec();
+        args.extend(flags.map(OsString::from));
+        let run = msq(&args);
+        let error = run.error(2);
+        assert!(error.contains(flags[0]) && !error.contains("default"), "{error}");
+    }
+}
+
 /// A command mistyped is not taken for a model.
 #[test]
 fn commands_that_are_none() {

@@ -131,13 +131,35 @@ fn bad_images_stop_or_are_skipped() {
     let names: Vec<_> = data.skipped().iter().map(|s| s.path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["b.jpg", "d.png"]);
     assert!(data.skipped()[0].reason.contains("b.jpg"));
-    // Without checking, the damage shows when the image is loaded.
     fs::remove_file(folder.path().join("b.jpg")).unwrap();
+    assert!(
+        message(open(folder.path(), &inputs), &folder).starts_with("`d.png`: unusable image: the image ends too early")
+    );
+    // Damage inside shows when the image is loaded.
+    let mut damaged = whole;
+    let at = damaged.windows(4).position(|name| name == b"IDAT").unwrap() + 4;
+    damaged[at..at + 2].fill(0);
+    fs::write(folder.path().join("d.png"), damaged).unwrap();
     assert!(message(open(folder.path(), &inputs).unwrap().sample(2), &folder).starts_with("`d.png`: unusable image: "));
     let only = tempfile::tempdir().unwrap();
     fs::write(only.path().join("b.jpg"), b"no image").unwrap();
     let text = message(Dataset::open(only.path(), &inputs, &options), &only);
     assert!(text.ends_with("none of the 1 images could be read"), "{text}");
+}
+
+/// The decoder fills what is missing with grey.
+#[test]
+fn a_truncated_jpeg_is_no_image() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("a.jpg"), 64, 64, [9; 3]);
+    let whole = fs::read(folder.path().join("a.jpg")).unwrap();
+    fs::write(folder.path().join("b.jpg"), &whole[..whole.len() - 9]).unwrap();
+    let inputs = floats("in", &[0, 3, 64, 64]);
+    let early = "`b.jpg`: unusable image: the image ends too early: it was not copied or written whole";
+    assert_eq!(message(open(folder.path(), &inputs), &folder), early);
+    let options = DataOptions { skip_bad: true, ..DataOptions::default() };
+    let data = Dataset::open(folder.path(), &inputs, &options).unwrap();
+    assert_eq!((data.len(), data.skipped().len()), (1, 1));
 }
 
 #[test]

@@ -102,9 +102,9 @@ impl Page<'_> {
         ];
         tiles.extend(report.quality.iter().flat_map(quality_tiles));
         tiles.push(Tile {
-            heading: "Int8",
+            heading: "Integers",
             figure: format!("{integers} of {all}"),
-            note: "layers computed on integers, as predicted for the target".to_owned(),
+            note: format!("layers {}, as predicted for the target", report.integer_words()),
         });
         tiles
     }
@@ -112,13 +112,14 @@ impl Page<'_> {
     /// The data on which the plan was compared.
     fn compared(&self) -> Option<String> {
         let quality = self.report.quality.as_ref()?;
+        let noun = if self.report.synthetic { "made-up sample" } else { "sample" };
         let which = match (quality.cross_validated, quality.held_out) {
             (true, _) => "each with ranges from others",
             (false, true) if self.report.is_chosen() => "that the plan was chosen by",
             (false, true) => "not calibrated on",
             (false, false) => "calibrated on",
         };
-        Some(format!("{} {which}", counted(quality.samples, "sample")))
+        Some(format!("{} {which}", counted(quality.samples, noun)))
     }
 
     /// What each output holds, and how far it is from float.
@@ -127,9 +128,10 @@ impl Page<'_> {
         outputs.map(|output| [reading(output), words(output)]).collect()
     }
 
-    /// What to be warned of.
+    /// What to be warned of. Made-up samples say too little for that.
     fn warnings(&self) -> Vec<&str> {
-        self.report.quality.iter().flat_map(|quality| &quality.warnings).map(String::as_str).collect()
+        let measured = self.report.quality.iter().filter(|_| !self.report.synthetic);
+        measured.flat_map(|quality| &quality.warnings).map(String::as_str).collect()
     }
 
     fn command(&self) -> String {
@@ -231,6 +233,7 @@ mod tests {
             bytes: 0,
             samples: 1,
             data: "1 sample".to_owned(),
+            preprocessing: None,
             synthetic: true,
             calibrate_seconds: 0.0,
             seconds: 0.0,

@@ -213,13 +213,15 @@ impl BitPlan {
             let reason = "the plan neither names it nor has a default".to_owned();
             return Err(SchemeError::PlanLayer { layer: (*name).to_owned(), reason });
         }
-        let entries = self.layers.iter().map(|(name, layer)| (name.as_str(), layer));
-        for (name, layer) in entries.chain(self.default.iter().map(|layer| ("default", layer))) {
+        for (name, layer) in &self.layers {
             if let Some(reason) = layer.fault(profile) {
-                return Err(SchemeError::PlanLayer { layer: name.to_owned(), reason });
+                return Err(SchemeError::PlanLayer { layer: name.clone(), reason });
             }
         }
-        Ok(())
+        match self.default.and_then(|layer| layer.fault(profile)) {
+            Some(reason) => Err(SchemeError::Combination { reason }),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the nodes and values that the plan names are there.
