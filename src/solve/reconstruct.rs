@@ -113,10 +113,12 @@ pub(crate) fn reconstruct(
                 agree(model, scheme, observed, layer, solved)?;
                 follow(scheme, solved);
             }
-            // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
-            Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_))))
-                if reason.kind() != ErrorKind::Cancelled =>
-            {
+            // A form the kernels do not know; or the engine ran the model whole, but not this part of it; or the layer's
+            // input is no floats in the quantized network.
+            Err(
+                reason @ (SolveError::Kernel(_)
+                | SolveError::Execute(ExecuteError::Engine(_) | ExecuteError::Sequence { .. })),
+            ) if reason.kind() != ErrorKind::Cancelled => {
                 tracing::info!(layer = layer.name, %reason, "rounded to nearest");
                 if let Some(rounded) = solved.get_mut(&layer.name) {
                     rounded.unsolved = Some(unsolved(&reason));
@@ -134,6 +136,9 @@ pub(crate) fn reconstruct(
 fn unsolved(reason: &SolveError) -> String {
     match reason {
         SolveError::Kernel(reason) => reason.to_string(),
+        SolveError::Execute(ExecuteError::Sequence { .. }) => {
+            "its input cannot be followed through the quantized network".to_owned()
+        }
         _ => "the engine does not run that part of the model by itself".to_owned(),
     }
 }
