@@ -90,7 +90,10 @@ mod tests {
     fn what_operators_choose_are_answers() {
         assert!(!rounded("int64", "y = ArgMax <axis = 1> (h)"));
         assert!(!rounded("int32", "a = ArgMax <axis = 1> (h) y = Cast <to = 6> (a)"));
-        assert!(!rounded("int32", "a = ArgMax <axis = 1> (h) f = Cast <to = 1> (a) r = Round (f) y = Cast <to = 6> (r)"));
+        assert!(!rounded(
+            "int32",
+            "a = ArgMax <axis = 1> (h) f = Cast <to = 1> (a) r = Round (f) y = Cast <to = 6> (r)"
+        ));
         assert!(!rounded("int64", "v, y = TopK <axis = 1> (h, k)"));
         assert!(!rounded("int64", "v, i = TopK <axis = 1> (h, k) y = Gather (table, i)"));
         assert!(!rounded("bool", "y = Greater (h, low)"));
