@@ -291,7 +291,7 @@ impl Prepared {
             repair,
             search: None,
         };
-        report.notes.extend(notes::repetition(calibration)?);
+        report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(layers::growth(&report));
