@@ -69,7 +69,8 @@ fn products_that_quantize_at_run_time_are_solved() {
     let loss = |solver: &str| {
         let flags = format!("--act-bits dynamic --weight-bits 4 --calib {}{solver}", network.data.display());
         let (out, run) = network.run(&flags);
-        assert!(!run.ok().stderr.contains("rounded to nearest"), "{}", run.stderr);
+        let said = run.ok().stderr;
+        assert!(!said.contains("rounded to nearest"), "{said}");
         assert!(operators(&out).iter().any(|op| op == "MatMulInteger"));
         let said = msq(args!["compare", &network.float, &out, "--calib", &network.data, "--json"]).ok().json();
         said["agreement"]["sqnr"].as_f64().unwrap_or_else(|| panic!("{said}"))
