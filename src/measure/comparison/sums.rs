@@ -78,9 +78,11 @@ impl Compared {
             self.quarters[slot.quarter].equality.observe(float, network.values);
             self.numbers.observe(float);
         }
+        // Nothing but equality says anything of answers.
         if spec.holds_answers() {
-            // Nothing but equality says anything of them.
-        } else if float.len() == network.values.len() {
+            return;
+        }
+        if float.len() == network.values.len() {
             let positions = kept.and_then(|kept| kept.of(&spec.name, network.shape));
             self.observe_floats(spec, slot, [float, network.values], network.shape, positions.as_ref());
         } else {
