@@ -137,6 +137,20 @@ impl From<Cancelled> for Error {
 }
 
 impl Error {
+    /// What inputs did to the model, where that ended the run and other inputs might not.
+    pub(crate) fn of_inputs(&self) -> Option<String> {
+        let engine = match self {
+            Self::Calibrate(CalibrateError::NonFiniteActivation { value, .. }) => {
+                return Some(format!("value `{value}` is NaN or infinite"));
+            }
+            Self::Calibrate(error) => error.of_engine(),
+            Self::Execute(ExecuteError::Engine(error)) | Self::Engine(error) => Some(error),
+            _ => None,
+        };
+        let engine = engine.filter(|error| error.kind() != ErrorKind::Cancelled);
+        engine.map(|error| format!("the engine fails ({error})"))
+    }
+
     /// Whose fault it is.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -188,17 +188,11 @@ impl<'a> Quantizer<'a> {
     pub fn run(self) -> Result<Quantized, Error> {
         let Some(search) = self.search.clone() else {
             let this = self.with_fixed_inputs()?;
-            let (data, synthetic, unfed) = this.data_or_reason()?;
-            let (metric, solver, statistics) = (this.chosen_metric(), this.solver.clone(), this.statistics.clone());
-            let calibration = Calibration {
-                data: &data,
-                synthetic,
-                solver: solver.as_deref(),
-                unfed: unfed.as_deref(),
-                metric: metric.as_ref(),
-                statistics: statistics.as_deref(),
-            };
-            return pipeline::quantize(this.model, calibration, &this.options, &this.runtime);
+            if this.calibration.is_none() {
+                return this.run_without_data();
+            }
+            let (data, synthetic) = this.data()?;
+            return this.run_on(&data, synthetic, None);
         };
         self.searching(|model, calibration, validation, options, runtime| {
             pipeline::search_and_quantize(model, calibration, validation, options, &search, runtime)
@@ -260,16 +254,38 @@ impl<'a> Quantizer<'a> {
         self.metric.clone().or_else(command)
     }
 
-    /// The data to calibrate on, and whether it is made up; none, with the reason, for a model for which nothing can be
-    /// made up.
-    fn data_or_reason(&self) -> Result<(Dataset, bool, Option<String>), Error> {
-        match self.data() {
-            Ok((data, synthetic)) => Ok((data, synthetic, None)),
-            Err(error) if error.kind() == ErrorKind::Data && self.calibration.is_none() => {
-                Ok((Dataset::none(), true, Some(error.to_string())))
+    /// Quantizes on some data; `unfed` is why there is none.
+    fn run_on(&self, data: &Dataset, synthetic: bool, unfed: Option<&str>) -> Result<Quantized, Error> {
+        let metric = self.chosen_metric();
+        let (solver, statistics) = (self.solver.as_deref(), self.statistics.as_deref());
+        let calibration = Calibration { data, synthetic, solver, unfed, metric: metric.as_ref(), statistics };
+        pipeline::quantize(self.model.clone(), calibration, &self.options, &self.runtime)
+    }
+
+    /// Quantizes on made-up data: on floats of both signs, else on magnitudes, as logarithms and roots want them, else only
+    /// the weights.
+    fn run_without_data(&self) -> Result<Quantized, Error> {
+        let magnitudes = SyntheticOptions { non_negative: true, ..self.made_up.clone() };
+        let mut reason = None;
+        for options in [&self.made_up, &magnitudes] {
+            let data = match made_up(&self.model, options, &*self.runtime.backend()).map_err(Error::from) {
+                Err(error) if error.kind() == ErrorKind::Data => {
+                    return self.run_on(&Dataset::none(), true, Some(&error.to_string()));
+                }
+                data => data?,
+            };
+            match self.run_on(&data, true, None) {
+                Err(error) if error.of_inputs().is_some() => reason = reason.or_else(|| error.of_inputs()),
+                Err(error) => return Err(error),
+                Ok(mut quantized) => {
+                    let signs = |reason| format!("made-up inputs have no floats below zero: with such {reason}");
+                    quantized.report.notes.extend(reason.map(signs));
+                    return Ok(quantized);
+                }
             }
-            Err(error) => Err(error),
         }
+        let reason = reason.map(|reason| format!("with made-up inputs {reason}; give data with `--calib`"));
+        self.run_on(&Dataset::none(), true, reason.as_deref())
     }
 
     /// The data to calibrate on, and whether it is made up.

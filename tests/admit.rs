@@ -355,6 +355,31 @@ fn text_among_the_inputs() {
     assert!(run.stderr.contains("the model's input `s` is `string`"), "{}", run.stderr);
 }
 
+/// The logarithm of noise is no number: floats are made up without signs, and where that does not help, weights alone become
+/// integers. Ids keep to the shortest of the tables that columns of them index.
+#[test]
+fn inputs_that_cannot_be_of_any_sign() {
+    let run = |logarithm: &str| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,16] x, int64[N,2] ids) => (float[N,8] y)
+             <float[24,8] w = {{}}, float[90,4] a = {{}}, float[5,4] b = {{}}, int64 zero = {{0}}, int64 one = {{1}}>
+             {{ {logarithm}
+                i = Gather <axis = 1> (ids, zero) j = Gather <axis = 1> (ids, one) e = Gather (a, i) f = Gather (b, j)
+                c = Concat <axis = 1> (l, e, f) y = MatMul (c, w) }}"
+        );
+        let scratch = Scratch::new();
+        let mut proto = models::parse(&text);
+        models::fill(&mut proto);
+        let float = models::write(&scratch.path("float.onnx"), &proto);
+        let run = msq(args![float, "-o", scratch.out("out.onnx")]).ok();
+        run.stdout + &run.stderr
+    };
+    let positive = run("l = Log (x)");
+    assert!(positive.contains("no floats below zero"), "{positive}");
+    let never = run("p = Abs (x) n = Neg (p) l = Log (n)");
+    assert!(never.contains("only weights are quantized") && never.contains("--calib"), "{never}");
+}
+
 /// The operator is one of the engine's; its mode is not. What stands before is on integers all the same.
 #[test]
 fn a_node_that_the_engine_fails_on() {

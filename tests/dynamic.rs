@@ -62,6 +62,23 @@ fn products_quantize_what_they_read() {
     assert_eq!(std::fs::read(same).unwrap(), std::fs::read(planned).unwrap());
 }
 
+/// Weights of few bits are solved by what the layers read in the quantized network, also where that is quantized at run time.
+#[test]
+fn products_that_quantize_at_run_time_are_solved() {
+    let network = network();
+    let loss = |solver: &str| {
+        let flags = format!("--act-bits dynamic --weight-bits 4 --calib {}{solver}", network.data.display());
+        let (out, run) = network.run(&flags);
+        let said = run.ok().stderr;
+        assert!(!said.contains("rounded to nearest"), "{said}");
+        assert!(operators(&out).iter().any(|op| op == "MatMulInteger"));
+        let said = msq(args!["compare", &network.float, &out, "--calib", &network.data, "--json"]).ok().json();
+        said["agreement"]["sqnr"].as_f64().unwrap_or_else(|| panic!("{said}"))
+    };
+    let (solved, nearest) = (loss(""), loss(" --solver round"));
+    assert!(solved > nearest, "{solved} {nearest}");
+}
+
 #[test]
 fn onnxruntime_fuses_them() {
     if python().is_none() {

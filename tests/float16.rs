@@ -45,6 +45,21 @@ fn difference(one: &Path, other: &Path, data: &Path) -> Option<f32> {
     Some(worst)
 }
 
+/// Without data, that values fit into float16 was seen on made-up samples only.
+#[test]
+fn made_up_magnitudes_are_warned_of() {
+    let scratch = Scratch::new();
+    let said = |flags: &[&str]| {
+        let mut all =
+            args![digits("digits.onnx"), "-o", scratch.out("half.onnx"), "--json", "--weight-bits", "float"].to_vec();
+        all.extend(flags.iter().map(std::ffi::OsString::from));
+        let report: Value = serde_json::from_str(&msq(&all).ok().stdout).unwrap();
+        report["notes"].to_string().contains("made-up samples only")
+    };
+    assert!(said(&["--float16", "all"]));
+    assert!(!said(&["--float16", "weights"]));
+}
+
 #[test]
 fn a_float_model_becomes_half_as_large_with_the_same_answers() {
     let scratch = Scratch::new();

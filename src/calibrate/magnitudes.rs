@@ -8,8 +8,9 @@ use crate::execute::stages::{Limit, Stages};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use indexmap::IndexMap;
-use msq_passes::ir::Model;
+use msq_passes::ir::{Model, ValueId};
 use msq_passes::{HalfPrecision, Magnitude};
+use std::collections::HashSet;
 
 /// Runs the data through the model and returns the largest finite magnitudes of every float value that is computed or fed,
 /// by name, as far as the engine runs it. A maximum does not depend on the order of samples, so threads do not count.
@@ -48,6 +49,34 @@ pub(crate) fn magnitudes(
     Ok(names.into_iter().zip(seen).filter_map(|(name, seen)| Some((name, seen?))).collect())
 }
 
+/// Forgets the magnitudes of squares, and of means and sums of such: on made-up samples they say nothing of real ones, whose
+/// variances float16 may not hold. What has no known range stays float32.
+pub(crate) fn without_squares(
+    model: &Model,
+    mut magnitudes: IndexMap<String, Magnitude>,
+) -> IndexMap<String, Magnitude> {
+    let graph = &model.graph;
+    let mut squares: HashSet<ValueId> = HashSet::new();
+    for (_, node) in graph.nodes() {
+        let is_square = match node.op() {
+            "Mul" if node.input(0) == node.input(1) => true,
+            "Pow" | "ReduceSumSquare" => true,
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "GlobalAveragePool" | "Add" | "Sub" | "Max" | "Min" | "Clip"
+            | "Expand" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" | "Identity" => {
+                node.inputs().iter().flatten().any(|input| squares.contains(input))
+            }
+            "Mul" | "Div" => node.input(0).is_some_and(|input| squares.contains(&input)),
+            _ => false,
+        };
+        if is_square {
+            squares.extend(node.outputs().iter().flatten());
+        }
+    }
+    let is_square = |name: &String| graph.find(name).is_some_and(|value| squares.contains(&value));
+    magnitudes.retain(|name, _| !is_square(name));
+    magnitudes
+}
+
 fn add(sum: &mut Magnitude, value: f32) {
     let magnitude = value.abs();
     if magnitude.is_finite() {
@@ -55,5 +84,23 @@ fn add(sum: &mut Magnitude, value: f32) {
         if magnitude < HalfPrecision::INFINITE {
             sum.below_infinite = sum.below_infinite.max(magnitude);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use msq_passes::ir::{import, text};
+
+    #[test]
+    fn variances_of_made_up_samples_are_forgotten() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,8] x) => (float[N,8] y) <float e = {0.1}>
+            { m = ReduceMean <axes = [1]> (x) d = Sub (x, m) s = Mul (d, d) v = ReduceMean <axes = [1]> (s)
+              a = Add (v, e) r = Sqrt (a) y = Div (d, r) }";
+        let model = import(text::parse(text).unwrap()).unwrap();
+        let names = ["x", "m", "d", "s", "v", "a", "r", "y"];
+        let all = names.map(|name| (name.to_owned(), Magnitude::default())).into_iter().collect();
+        let left: Vec<String> = without_squares(&model, all).into_keys().collect();
+        assert_eq!(left, ["x", "m", "d", "r", "y"]);
     }
 }

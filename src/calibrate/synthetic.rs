@@ -9,9 +9,10 @@
 use super::CalibrateError;
 use crate::data::{DataError, Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
 use crate::engine::Backend;
-use msq_passes::ir::{DataType, Graph, Model, NodeId, ValueId};
+use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::ops::{Trait, facts};
 use msq_passes::pipelines;
+use std::collections::HashSet;
 
 /// Number of images from which the scale is estimated.
 const PROBES: usize = 4;
@@ -26,7 +27,7 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
         spec.shape = lifted.graph.find(&spec.name).and_then(|value| shape_read(&lifted, value));
     }
     for spec in specs.iter().filter(|s| !s.dtype.is_float()) {
-        if let Some(chosen) = lifted.graph.find(&spec.name).and_then(|v| chosen_from(&lifted, v)) {
+        if let Some(chosen) = lifted.graph.find(&spec.name).and_then(|v| chosen_from(&lifted, v, Selecting::Parts)) {
             let limit = match chosen {
                 Chosen::Row(limit) | Chosen::Place(limit) => limit,
                 // Of what has no known length there is a first element.
@@ -49,7 +50,7 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
 /// Refuses samples with ids beyond the tables that they index, counted from the end where they are negative.
 pub(crate) fn refuse_foreign_ids(model: &Model, data: &Dataset) -> Result<(), DataError> {
     let specs = InputSpec::of(model);
-    let rows = |spec: &InputSpec| match chosen_from(model, model.graph.find(&spec.name)?)? {
+    let rows = |spec: &InputSpec| match chosen_from(model, model.graph.find(&spec.name)?, Selecting::Whole)? {
         Chosen::Row(rows) => i64::try_from(rows).ok(),
         Chosen::Place(_) | Chosen::Unknown => None,
     };
@@ -79,31 +80,65 @@ enum Chosen {
     Unknown,
 }
 
-/// What an integer value selects from, by what reads it.
-fn chosen_from(model: &Model, value: ValueId) -> Option<Chosen> {
+/// What of an integer value selects something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Selecting {
+    /// All of it, in every table.
+    Whole,
+    /// Any part of it: each column may have a table of its own.
+    Parts,
+}
+
+/// What an integer value selects from, by what reads it: the shortest of all tables.
+fn chosen_from(model: &Model, value: ValueId, selecting: Selecting) -> Option<Chosen> {
     let graph = &model.graph;
-    let mut open = vec![value];
+    let (mut open, mut seen, mut found) = (vec![value], HashSet::from([value]), None);
     while let Some(value) = open.pop() {
         for reader in graph.value(value).uses() {
             let node = graph.node(reader.node);
             match (node.op(), reader.slot) {
                 ("Gather" | "GatherElements" | "ScatterElements", 1) => {
-                    let Some(table) = graph.constant(node.input(0)?) else { return Some(Chosen::Unknown) };
-                    let shape = table.shape().ok()?;
-                    let axis = node.int_or("axis", 0);
-                    let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
-                    return shape.get(axis).map(|&n| Chosen::Row(n as u64));
+                    found = least(found, row(graph, node).unwrap_or(Chosen::Unknown));
                 }
                 ("OneHot", 0) => {
-                    let depth = graph.constant(node.input(1)?)?;
-                    return depth.to_i64().ok()?.first().and_then(|&d| u64::try_from(d).ok()).map(Chosen::Place);
+                    let depth = node.input(1).and_then(|depth| graph.constant(depth)?.to_i64().ok()?.first().copied());
+                    let places = depth.and_then(|depth| u64::try_from(depth).ok()).map(Chosen::Place);
+                    found = places.map_or(found, |places| least(found, places));
                 }
-                (op, 0) if op == "Expand" || facts(op).has(Trait::Rearrangement) => open.extend(node.output(0)),
+                (op, slot) if hands_on(op, slot, selecting) => {
+                    let outputs = node.outputs().iter().flatten().copied();
+                    open.extend(outputs.filter(|&output| seen.insert(output)));
+                }
                 _ => {}
             }
         }
     }
-    None
+    found
+}
+
+/// Whether an operator hands on integers that it has at an input, or some of them.
+fn hands_on(op: &str, slot: usize, selecting: Selecting) -> bool {
+    let parts =
+        matches!(op, "Slice" | "Split" | "Gather" | "GatherElements" | "GatherND") && slot == 0 || op == "Concat";
+    let all = slot == 0 && (op == "Expand" || facts(op).has(Trait::Rearrangement));
+    all || (parts && selecting == Selecting::Parts)
+}
+
+/// What a node that selects by index selects from.
+fn row(graph: &Graph, node: &Node) -> Option<Chosen> {
+    let shape = graph.constant(node.input(0)?)?.shape().ok()?;
+    let axis = node.int_or("axis", 0);
+    let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
+    shape.get(axis).map(|&rows| Chosen::Row(rows as u64))
+}
+
+/// The shorter of two tables; one of no known length where there is no other.
+fn least(found: Option<Chosen>, other: Chosen) -> Option<Chosen> {
+    let length = |chosen: &Chosen| match chosen {
+        Chosen::Row(length) | Chosen::Place(length) => *length,
+        Chosen::Unknown => u64::MAX,
+    };
+    found.into_iter().chain([other]).min_by_key(length)
 }
 
 /// The shape of an input that declares none, by the layer that reads it: its channels or columns, all other axes open.
@@ -225,4 +260,52 @@ fn unit_response(
         }
     }
     Ok(sums.into_iter().map(|(n, s, q)| (s / n, (q / n - (s / n).powi(2)).max(0.0))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use msq_passes::ir::{import, text};
+
+    /// Ids of two columns, each with a table of its own, and ids that index two tables.
+    const TABLES: &str = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (int64[N,3] sparse, int32[N,2] both, int64[N,4] cut) => (float[N,4] y)
+        <float[50,4] a = {}, float[7,4] b = {}, float[90,4] c = {}, int64 zero = {0}, int64 one = {1},
+         int64[2] sizes = {1, 3}>
+        { i = Gather <axis = 1> (sparse, zero) j = Gather <axis = 1> (sparse, one) l = Cast <to = 6> (j)
+          p = Gather (a, i) q = Gather (b, l) r = Gather (c, both) s = Gather (a, both)
+          u, v = Split <axis = 1> (cut, sizes) w = Concat <axis = 1> (v, u) t = Gather (b, w) y = Add (p, q) }";
+
+    fn model() -> Model {
+        import(text::parse(TABLES).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn ids_are_rows_of_the_shortest_table() {
+        let model = model();
+        let options = SyntheticOptions { count: 32, ..SyntheticOptions::default() };
+        let data = made_up(&model, &options, &*crate::engine::standard()).unwrap();
+        let most = |input: usize| {
+            let largest = |at: usize| data.sample(at).unwrap().arrays[input].integers().max().unwrap();
+            (0..data.len()).map(largest).max().unwrap()
+        };
+        assert_eq!([most(0), most(1), most(2)], [6, 49, 6]);
+    }
+
+    /// One column may hold ids that another must not.
+    #[test]
+    fn data_is_refused_only_for_tables_that_all_of_it_indexes() {
+        use crate::data::{Array, ArrayData, Sample};
+        let integers =
+            |shape: &[usize], values: &[i64]| Array::new(shape.to_vec(), ArrayData::I64(values.to_vec())).unwrap();
+        let data = |both: [i64; 2]| {
+            let arrays = vec![integers(&[1, 3], &[49, 6, 999]), integers(&[1, 2], &both), integers(&[1, 4], &[6; 4])];
+            Dataset::stored(vec![Sample { arrays }])
+        };
+        refuse_foreign_ids(&model(), &data([49, 0])).unwrap();
+        assert!(matches!(
+            refuse_foreign_ids(&model(), &data([50, 0])),
+            Err(DataError::ForeignId { id: 50, rows: 50, .. })
+        ));
+    }
 }

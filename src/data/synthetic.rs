@@ -83,11 +83,14 @@ pub struct SyntheticOptions {
     pub length: usize,
     /// What inputs are filled with, by name; the others by [`SyntheticValues::for_input`].
     pub values: BTreeMap<String, SyntheticValues>,
+    /// Whether floats are magnitudes, none below zero: for models that take logarithms or roots of them.
+    pub non_negative: bool,
 }
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        Self { count: 64, seed: 0, image_size: Size::square(224), length: 64, values: BTreeMap::new() }
+        let (image_size, values) = (Size::square(224), BTreeMap::new());
+        Self { count: 64, seed: 0, image_size, length: 64, values, non_negative: false }
     }
 }
 
@@ -97,6 +100,7 @@ struct Recipe {
     shape: Vec<usize>,
     values: SyntheticValues,
     form: Option<ImageForm>,
+    non_negative: bool,
 }
 
 /// Synthetic samples.
@@ -150,7 +154,7 @@ impl Recipe {
             .collect::<Vec<_>>();
         match count(&shape) {
             Some(elements) if elements <= MOST_ELEMENTS && memory::is_there(elements * BYTES) => {
-                Ok(Self { spec: spec.clone(), shape, values, form })
+                Ok(Self { spec: spec.clone(), shape, values, form, non_negative: options.non_negative })
             }
             _ => Err(unusable(format!("shape {shape:?} is too large to make data up for"))),
         }
@@ -201,13 +205,21 @@ impl Recipe {
         pixels
     }
 
+    /// Without signs where none are wanted.
+    fn signed(&self, data: ArrayData) -> ArrayData {
+        match data {
+            ArrayData::F32(values) if self.non_negative => ArrayData::F32(values.into_iter().map(f32::abs).collect()),
+            data => data,
+        }
+    }
+
     /// Whole numbers within the type for integer inputs.
     fn in_range(&self, data: ArrayData) -> ArrayData {
         let (low, high) = match self.spec.dtype {
             DataType::Int8 => (-128.0, 127.0),
             DataType::Uint8 => (0.0, 255.0),
             DataType::Bool => (0.0, 1.0),
-            dtype if dtype.is_float() => return data,
+            dtype if dtype.is_float() => return self.signed(data),
             DataType::Int16 | DataType::Int32 | DataType::Int64 => (-32_768.0, 32_767.0),
             _ => (0.0, 65_535.0),
         };

@@ -227,11 +227,15 @@ impl Side {
     }
 }
 
-/// The input of a layer, which is found by its name: in the quantized network, what the quantizers before it write.
+/// The input of a layer, which is found by its name: in the quantized network, what the quantizers before it write. Of a
+/// layer that quantizes its input at run time it is the floats before that: the integers say nothing without their scale.
 pub(crate) fn input_of(graph: &Graph, layer: &Layer) -> Result<ValueId, ExecuteError> {
     let node = graph.nodes().find(|(_, node)| node.label(graph) == layer.name);
     let input = node.and_then(|(_, node)| node.input(1 - layer.weight_slot));
-    input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })
+    let input = input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })?;
+    let producer = graph.value(input).producer().map(|(node, _)| graph.node(node));
+    let floats = producer.filter(|node| node.is("DynamicQuantizeLinear")).and_then(|node| node.input(0));
+    Ok(floats.unwrap_or(input))
 }
 
 /// The stop in front of a layer; in front of the quantizer before it, where that may change.

@@ -145,6 +145,11 @@ impl ChannelErrors {
         }
     }
 
+    /// Elements compared: those that are finite in the float network.
+    pub(crate) fn elements(&self) -> u64 {
+        self.whole.count
+    }
+
     /// Power of the float network's values, their mean included, over that of the error: a ratio, infinite without one.
     pub(crate) fn power_ratio(&self) -> f64 {
         let Moments { count, mean, squares, noise } = self.whole;

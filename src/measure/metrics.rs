@@ -47,6 +47,9 @@ pub struct OutputMetrics {
     pub kind: OutputKind,
     /// Why the program takes it for that.
     pub because: String,
+    /// Whether anything of it was compared; absent if so. Otherwise the loss of 0 says nothing.
+    #[serde(default = "compared", skip_serializing_if = "Clone::clone")]
+    pub compared: bool,
     /// The loss, as `max-drop` counts it for this kind of output.
     pub lost: f64,
     /// What this output contributes to the distance.
@@ -70,6 +73,11 @@ pub struct OutputMetrics {
     /// A quarter of the samples that is much worse than the rest, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst_quarter: Option<Quarter>,
+}
+
+/// Reports say nothing of an output that was compared.
+fn compared() -> bool {
+    true
 }
 
 /// Figures of one kind of output.

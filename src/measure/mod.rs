@@ -3,7 +3,8 @@
 //! ```text
 //! comparison  outputs of a network beside those of the float one, sample by sample: the one measure of everything
 //! ├─ outputs     the outputs of a float model, and what is known of them before it runs
-//! │  └─ head     what the end of an output's branch says
+//! │  ├─ head     what the end of an output's branch says
+//! │  └─ whole    whole numbers: answers or rounded values
 //! ├─ evidence    what the float network's numbers say
 //! ├─ channels    errors of values, channel by channel, centred
 //! ├─ agreement   rows of scores, sequences, decisions, cosines
@@ -30,6 +31,7 @@ pub mod inspect;
 pub mod metrics;
 pub(crate) mod outputs;
 mod pairs;
+mod whole;
 
 pub use custom_metric::{CustomMetric, ScoredOutputs};
 pub use error::MeasureError;

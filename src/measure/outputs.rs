@@ -2,6 +2,7 @@
 
 use super::MeasureError;
 use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
+use super::whole::is_rounded;
 use crate::data::{DataError, Dataset};
 use crate::execute::masks::{Kept, Masks};
 use crate::execute::segment;
@@ -33,8 +34,10 @@ pub(crate) struct OutputSpec {
     pub(crate) asked: Option<Reading>,
     pub(crate) head: Head,
     pub(crate) channels: ChannelAxis,
-    /// Whether it holds whole numbers: classes, indices.
+    /// Whether it holds whole numbers: classes, indices, grey levels.
     pub(crate) is_whole: bool,
+    /// Whether its whole numbers are floats that were converted.
+    pub(crate) is_rounded: bool,
     /// Whether it is put together from parts of which some are between 0 and 1.
     pub(crate) joins_scores: bool,
 }
@@ -43,6 +46,15 @@ impl OutputSpec {
     /// What the output holds, where that is known.
     pub(crate) fn kind(&self) -> Option<OutputKind> {
         self.asked.as_ref().map(|reading| reading.kind)
+    }
+
+    /// Whether it can only be compared answer by answer: whole numbers that are no values.
+    pub(crate) fn holds_answers(&self) -> bool {
+        let answers = match self.kind() {
+            None => !self.is_rounded,
+            Some(kind) => matches!(kind, OutputKind::Scores | OutputKind::Sequence),
+        };
+        self.is_whole && answers
     }
 
     /// Whether labels can be its classes: unless the caller says that it holds something else.
@@ -116,6 +128,7 @@ impl Outputs {
                 head: head(graph, value),
                 channels: channel_axis(graph, value),
                 is_whole: own.element_type().is_some_and(is_whole),
+                is_rounded: own.element_type().is_some_and(is_whole) && is_rounded(graph, value),
                 joins_scores: joins_scores(graph, value),
             }
         };

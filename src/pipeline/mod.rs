@@ -34,7 +34,7 @@ mod verify;
 pub(crate) use calibration::Calibration;
 pub(crate) use search::{measure_part, search_and_quantize, search_only};
 
-use crate::calibrate::magnitudes::magnitudes;
+use crate::calibrate::magnitudes::{magnitudes, without_squares};
 use crate::calibrate::observe::{Observed, Seen, see_shard};
 use crate::calibrate::synthetic::refuse_foreign_ids;
 use crate::calibrate::{Shard, ShardStatistics};
@@ -219,6 +219,9 @@ impl Prepared {
         let (scheme, seen) = calibrate(&float, &plan, calibration, options, runtime)?;
         let calibrate_seconds = calibrating.elapsed().as_secs_f64();
         let magnitudes = match options.output.float16 {
+            Some(Float16::All) if calibration.synthetic => {
+                without_squares(&float, magnitudes(&float, &scheme, &kept, runtime)?)
+            }
             Some(Float16::All) => magnitudes(&float, &scheme, &kept, runtime)?,
             _ => IndexMap::new(),
         };
@@ -240,6 +243,7 @@ impl Prepared {
         let mut kept = layers::mark_float(&mut layers, &model, &scheme);
         kept.extend(layers::kept(&scheme));
         let halves = half_precision(float, &scheme, float16, magnitudes);
+        let operands = notes::float_operands(&model);
         let (Shortened { values: names, nodes }, halved) =
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
         let plan = scheme.carried_out(float);
@@ -269,7 +273,8 @@ impl Prepared {
             repair,
             search: None,
         };
-        report.notes.extend(notes::repetition(calibration)?);
+        report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
+        report.notes.extend(operands);
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(outliers::note(options));

@@ -3,13 +3,31 @@
 use super::Calibration;
 use crate::error::Error;
 use crate::prepare::FixedInput;
-use crate::report::Report;
+use crate::report::numbers::{bytes, counted};
+use crate::report::{HalfReport, Report};
+use msq_passes::ir::{Model, Use, ValueId};
+use msq_passes::ops::{Trait, facts};
 
+/// How many times such constants have to be the file to be named.
+const LARGE: u64 = 5;
+/// Bytes of a file below which nobody asks.
+const SMALL_FILE: u64 = 32 << 10;
+/// Constants that are named.
+const NAMED: usize = 3;
 /// Samples compared to see whether all are the same.
 const REPEATED: usize = 8;
 
+/// What is to be known of the data.
+pub(super) fn of_data(calibration: Calibration, float16: Option<&HalfReport>) -> Result<Vec<String>, Error> {
+    let unseen = unseen_magnitudes(calibration.synthetic, float16);
+    if let Some(warning) = &unseen {
+        tracing::warn!("{warning}");
+    }
+    Ok(repetition(calibration)?.into_iter().chain(unseen).collect())
+}
+
 /// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
-pub(super) fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
+fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
     let same = if synthetic {
         None
     } else if data.len() == 1 {
@@ -18,6 +36,46 @@ pub(super) fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Re
         data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
     };
     Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
+}
+
+/// A warning where float16 computes what only made-up inputs have shown to fit: squares and variances of real ones may not.
+fn unseen_magnitudes(synthetic: bool, float16: Option<&HalfReport>) -> Option<String> {
+    let computing = float16.filter(|halved| synthetic && halved.nodes > 0)?.nodes;
+    let nodes = counted(computing, "node");
+    Some(format!(
+        "{nodes} in float16, by magnitudes seen on made-up samples only; squares and variances stay float32, other values may \
+         still go beyond 65504 on real inputs: give data with `--calib`"
+    ))
+}
+
+/// Constants that are a large part of a quantized graph and stay float because nothing but arithmetic reads them, as weights
+/// that the style of an image multiplies.
+pub(super) fn float_operands(model: &Model) -> Option<String> {
+    let graph = &model.graph;
+    let is_operand = |value: ValueId| {
+        let readers = graph.value(value).uses();
+        let arithmetic = |reader: &Use| facts(graph.node(reader.node).op()).has(Trait::Arithmetic);
+        !readers.is_empty() && readers.iter().all(arithmetic)
+    };
+    let floats = graph.initializers().filter(|(value, tensor)| tensor.is_float() && is_operand(*value));
+    let mut found: Vec<(&str, usize)> =
+        floats.map(|(value, tensor)| (graph.value(value).name(), tensor.byte_count().unwrap_or_default())).collect();
+    let (all, total) = (found.iter().map(|(_, bytes)| bytes).sum::<usize>(), model.stored_bytes());
+    if LARGE * (all as u64) < total || total < SMALL_FILE {
+        return None;
+    }
+    found.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let named = found.iter().take(NAMED).map(|(name, size)| format!("`{name}` ({})", bytes(*size as u64)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match found.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "{} of {} stay float, because operators of arithmetic read them element by element: {named}{more}",
+        counted(found.len(), "constant"),
+        bytes(all as u64)
+    ))
 }
 
 /// What is said of the inputs that are constants.
@@ -38,4 +96,40 @@ pub(super) fn chosen(report: &Report) -> Option<String> {
              several times as much; more calibration data help"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use msq_passes::ir::TensorProto;
+
+    #[test]
+    fn float16_on_made_up_samples_is_warned_of() {
+        let computing = HalfReport { nodes: 3, constants: 1, bytes: 8, left: Vec::new() };
+        let warned = unseen_magnitudes(true, Some(&computing)).unwrap();
+        assert!(warned.starts_with("3 nodes in float16") && warned.contains("--calib"), "{warned}");
+        assert_eq!(unseen_magnitudes(false, Some(&computing)), None);
+        assert_eq!(unseen_magnitudes(true, Some(&HalfReport { nodes: 0, ..computing })), None);
+        assert_eq!(unseen_magnitudes(true, None), None);
+    }
+
+    #[test]
+    fn large_operands_of_arithmetic_are_named() {
+        let said = |rows: usize, read: &str| {
+            let text = format!(
+                "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,1,64] style) => (float[N,{rows},64] y)
+                 <float[1,{rows},64] w = {{}}, float[64,64] v = {{}}> {{ s = MatMul (style, v) y = {read} (s, w) }}"
+            );
+            let mut proto = msq_passes::ir::text::parse(&text).unwrap();
+            for tensor in &mut proto.graph.as_mut().unwrap().initializer {
+                let shape: Vec<usize> = tensor.dims.iter().map(|&dim| dim as usize).collect();
+                *tensor = TensorProto::from_f32(tensor.name(), &shape, &vec![0.5; shape.iter().product()]);
+            }
+            float_operands(&msq_passes::ir::import(proto).unwrap())
+        };
+        let found = said(256, "Mul").unwrap();
+        assert!(found.contains("`w`") && found.contains("1 constant of") && !found.contains("`v`"), "{found}");
+        assert_eq!(said(4, "Mul"), None);
+        assert_eq!(said(256, "Concat <axis = 1>"), None);
+    }
 }

@@ -20,6 +20,9 @@ pub fn text_note(outputs: &[String]) -> Option<String> {
 
 /// How far an output is from the float model's.
 pub fn words(output: &OutputMetrics) -> String {
+    if !output.compared {
+        return "not compared".to_owned();
+    }
     if output.lost == 0.0 && output.distance == 0.0 && output.worst_sqnr.is_none() {
         return "equal".to_owned();
     }
@@ -77,6 +80,12 @@ pub fn warnings(outputs: &[OutputMetrics]) -> Vec<String> {
 
 fn loss(output: &OutputMetrics) -> Option<String> {
     let name = &output.name;
+    if !output.compared {
+        let kind = output.kind;
+        return Some(format!(
+            "output `{name}` is not compared: in no sample it held anything that can be compared as {kind}"
+        ));
+    }
     match output.kind {
         OutputKind::Values if !output.varies() => {
             let gone = if output.lost > 0.0 { ", though its values are not what they were" } else { "" };
@@ -135,6 +144,7 @@ mod tests {
             name: "y".to_owned(),
             kind: OutputKind::Values,
             because: String::new(),
+            compared: true,
             lost: 0.0,
             distance: 0.01,
             sqnr: None,
@@ -149,5 +159,19 @@ mod tests {
         let warned = warnings(std::slice::from_ref(&output));
         assert!(matches!(&warned[..], [one] if one.contains("cannot be measured")), "{warned:?}");
         assert!(words(&OutputMetrics { sqnr: Some(-3.0), ..output }).starts_with("signal to noise -3.0 dB"));
+    }
+
+    #[test]
+    fn an_output_that_was_not_compared_is_not_equal() {
+        let read = r#"{"name": "y", "kind": "embedding", "because": "as asked", "compared": false, "lost": 0.0,
+            "distance": 0.0, "sqnr": null, "worst_sqnr": null, "channels": 1}"#;
+        let output: OutputMetrics = serde_json::from_str(read).unwrap();
+        assert_eq!(words(&output), "not compared");
+        let warned = warnings(std::slice::from_ref(&output));
+        assert!(matches!(&warned[..], [one] if one.contains("compared as embedding")), "{warned:?}");
+        let equal: OutputMetrics = serde_json::from_str(&read.replace("\"compared\": false, ", "")).unwrap();
+        assert_eq!(words(&equal), "equal");
+        assert!(warnings(std::slice::from_ref(&equal)).is_empty());
+        assert!(!serde_json::to_string(&equal).unwrap().contains("compared"));
     }
 }

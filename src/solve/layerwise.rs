@@ -103,10 +103,12 @@ impl<'a> Layerwise<'a> {
                 agree(self.model, self.scheme, observed, layer, solved)?;
                 follow(self.scheme, solved);
             }
-            // A form the kernels do not know; or the engine ran the model whole, but not this part of it.
-            Err(reason @ (SolveError::Kernel(_) | SolveError::Execute(ExecuteError::Engine(_))))
-                if reason.kind() != ErrorKind::Cancelled =>
-            {
+            // A form the kernels do not know; or the engine ran the model whole, but not this part of it; or the layer's
+            // input is no floats in the quantized network.
+            Err(
+                reason @ (SolveError::Kernel(_)
+                | SolveError::Execute(ExecuteError::Engine(_) | ExecuteError::Sequence { .. })),
+            ) if reason.kind() != ErrorKind::Cancelled => {
                 tracing::info!(layer = layer.name, %reason, "rounded to nearest");
                 if let Some(rounded) = solved.get_mut(&layer.name) {
                     rounded.unsolved = Some(unsolved(&reason));
@@ -175,6 +177,9 @@ impl<'a> Layerwise<'a> {
 fn unsolved(reason: &SolveError) -> String {
     match reason {
         SolveError::Kernel(reason) => reason.to_string(),
+        SolveError::Execute(ExecuteError::Sequence { .. }) => {
+            "its input cannot be followed through the quantized network".to_owned()
+        }
         _ => "the engine does not run that part of the model by itself".to_owned(),
     }
 }

@@ -13,7 +13,26 @@ fn make(inputs: &[InputSpec], options: &SyntheticOptions) -> Dataset {
 
 fn options(values: &[(&str, SyntheticValues)]) -> SyntheticOptions {
     let values: BTreeMap<_, _> = values.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
-    SyntheticOptions { count: 8, seed: 5, image_size: Size { width: 20, height: 12 }, length: 6, values }
+    SyntheticOptions {
+        count: 8,
+        seed: 5,
+        image_size: Size { width: 20, height: 12 },
+        length: 6,
+        values,
+        non_negative: false,
+    }
+}
+
+#[test]
+fn magnitudes_have_no_sign() {
+    let inputs = [input("noise", DataType::Float, &[64, 32]), input("image", DataType::Float, &[1, 3, 16, 16])];
+    let signed = make(&inputs, &options(&[])).sample(0).unwrap().arrays;
+    let magnitudes = make(&inputs, &SyntheticOptions { non_negative: true, ..options(&[]) }).sample(0).unwrap().arrays;
+    for (signed, magnitudes) in signed.iter().zip(&magnitudes) {
+        let (signed, magnitudes) = (signed.to_f32(), magnitudes.to_f32());
+        assert!(signed.iter().any(|v| *v < 0.0));
+        assert!(signed.iter().zip(&magnitudes).all(|(a, b)| a.abs() == *b));
+    }
 }
 
 #[test]

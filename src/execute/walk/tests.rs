@@ -253,3 +253,25 @@ fn forms_without_products_are_rounded() {
     // A layer that is worse on held-out samples than rounded stays rounded; random data leave few of them better.
     assert!(names(true).iter().any(|name| solved[*name].layer != case.solved[*name].layer), "nothing was solved");
 }
+
+/// The floats that a layer quantizes at run time, not the integers, which mean nothing without their scale.
+#[test]
+fn a_dynamic_layer_reads_floats() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> net (float[2,8] x) => (float[2,4] y) <float[8,4] w = {}>
+        { r = Relu (x) [product] y = MatMul (r, w) }";
+    let mut model = msq_passes::ir::import(msq_passes::ir::text::parse(text).unwrap()).unwrap();
+    let layer = msq_passes::analysis::layers(&model).remove(0);
+    let quantized = msq_passes::QuantizedLayer {
+        weight: vec![1; 32].into(),
+        granularity: msq_passes::Granularity::Tensor,
+        scales: vec![0.5],
+        zero_points: Vec::new(),
+        bias: None,
+    };
+    let layers = [(layer.name.clone(), quantized)].into_iter().collect();
+    msq_passes::Pass::run(&msq_passes::QuantizeDynamically { layers: &layers }, &mut model).unwrap();
+    assert!(model.graph.nodes().any(|(_, node)| node.is("MatMulInteger")));
+    assert_eq!(model.graph.value(input_of(&model.graph, &layer).unwrap()).name(), "r");
+    let lost = Layer { name: "other".to_owned(), ..layer };
+    assert!(matches!(input_of(&model.graph, &lost), Err(ExecuteError::Sequence { .. })));
+}

@@ -4,7 +4,7 @@ use super::Comparison;
 use super::read_output::ReadOutput;
 use crate::measure::agreement::AgreementFigures;
 use crate::measure::boxes::BoxMatches;
-use crate::measure::channels::decibels;
+use crate::measure::channels::{ChannelErrors, decibels};
 use crate::measure::metrics::{KindFigures, Metrics, OutputMetrics};
 use crate::measure::outputs::Reading;
 use crate::scheme::output_kind::OutputKind;
@@ -39,8 +39,14 @@ impl Comparison {
             rows,
             same_argmax: metrics.agreement,
             divergence: (rows > 0).then(|| scored().filter_map(weighted).sum::<f64>() / rows as f64),
-            sqnr: self.compared.iter().map(|compared| compared.total().channels.power_ratio()).fold(None, lower),
+            sqnr: (0..self.compared.len()).map(|at| self.channels(at).power_ratio()).fold(None, lower),
         }
+    }
+
+    /// Errors of an output by channels; none of answers, whose distance says nothing.
+    fn channels(&self, at: usize) -> ChannelErrors {
+        let answers = self.outputs.list[at].is_whole && self.reading(at).kind == OutputKind::Scores;
+        if answers { ChannelErrors::default() } else { self.compared[at].total().channels }
     }
 
     /// How far one output is from the float network's.
@@ -48,7 +54,7 @@ impl Comparison {
         let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
         let Reading { kind, because } = self.reading(at);
         let total = compared.total();
-        let channels = total.channels.figures();
+        let channels = self.channels(at).figures();
         let boxes = self.boxes.iter().fold(BoxMatches::default(), |mut sum, part| {
             sum.merge(part);
             sum
@@ -69,6 +75,7 @@ impl Comparison {
             name: spec.name.clone(),
             kind,
             because: because.into_owned(),
+            compared: compared.uneven > 0 || output.is_compared(&total),
             lost,
             distance: if kind != OutputKind::Boxes || first { distance } else { 0.0 },
             sqnr: ratio(channels.mean),

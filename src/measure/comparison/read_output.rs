@@ -72,6 +72,18 @@ impl ReadOutput<'_> {
         }
     }
 
+    /// Whether the sums hold anything that the kind is compared by.
+    pub(super) fn is_compared(self, sums: &Sums) -> bool {
+        match self.kind {
+            OutputKind::Scores if self.spec.is_whole => sums.equality.elements() > 0,
+            OutputKind::Scores => sums.rows.rows() > 0 || sums.decisions.elements() > 0,
+            OutputKind::Sequence => sums.rows.rows() > 0,
+            OutputKind::Embedding => sums.cosines.apart().is_some(),
+            OutputKind::Values => sums.channels.elements() > 0,
+            OutputKind::Boxes => true,
+        }
+    }
+
     /// Whether each number decides for itself, and none is the best of a row.
     fn decides_alone(self, sums: &Sums) -> bool {
         let sigmoid = self.spec.head == Head::Sigmoid && !self.labelled;

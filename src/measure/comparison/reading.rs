@@ -18,6 +18,9 @@ impl Comparison {
                 let because = format!("shape {:?} and its numbers are no boxes, as was asked", compared.shape);
                 return Reading { kind: OutputKind::Values, because: because.into() };
             }
+            Some(Reading { kind: OutputKind::Sequence, .. }) if spec.is_whole => {
+                return read(OutputKind::Scores, "whole numbers, each an answer of its own");
+            }
             Some(reading) => return reading.clone(),
             None => {}
         }
@@ -26,12 +29,16 @@ impl Comparison {
         let is_sequence = rank == 3 && !is_matrix(&compared.shape);
         let scores = if is_sequence { OutputKind::Sequence } else { OutputKind::Scores };
         let name = spec.name.to_lowercase();
+        let is_labelled = at == 0 && self.own.samples() > 0;
         match spec.head {
             _ if boxes.is_some() => read(OutputKind::Boxes, "by shape and numbers"),
+            _ if spec.is_rounded && !is_labelled && compared.numbers.are_values(&compared.shape) => {
+                read(OutputKind::Values, "floats rounded to whole numbers")
+            }
             _ if spec.is_whole => read(OutputKind::Scores, "whole numbers"),
             Head::Softmax(_) => read(scores, "ends in a softmax"),
             _ if evidence.is_probabilities() => read(scores, "rows sum to 1"),
-            _ if at == 0 && self.own.samples() > 0 => read(OutputKind::Scores, "the data has labels"),
+            _ if is_labelled => read(OutputKind::Scores, "the data has labels"),
             Head::Sigmoid if rank == 2 && evidence.is_decided() => {
                 read(OutputKind::Scores, "ends in a sigmoid, and its numbers are near 0 or 1")
             }

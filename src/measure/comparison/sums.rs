@@ -7,6 +7,7 @@ use crate::measure::channels::ChannelErrors;
 use crate::measure::evidence::Evidence;
 use crate::measure::head::Head;
 use crate::measure::outputs::{OutputArray, OutputSpec};
+use crate::measure::whole::DistinctNumbers;
 use crate::scheme::output_kind::OutputKind;
 
 /// Rows of such a sample, spread over it.
@@ -47,6 +48,8 @@ impl Sums {
 pub(super) struct Compared {
     pub(super) quarters: [Sums; QUARTERS],
     pub(super) evidence: Evidence,
+    /// Of an output of rounded values.
+    pub(super) numbers: DistinctNumbers,
     /// The shape in the first sample.
     pub(super) shape: Vec<usize>,
     pub(super) samples: u64,
@@ -73,7 +76,13 @@ impl Compared {
         self.samples += 1;
         if spec.is_whole {
             self.quarters[slot.quarter].equality.observe(float, network.values);
-        } else if float.len() == network.values.len() {
+            self.numbers.observe(float);
+        }
+        // Nothing but equality says anything of answers.
+        if spec.holds_answers() {
+            return;
+        }
+        if float.len() == network.values.len() {
             let positions = kept.and_then(|kept| kept.of(&spec.name, network.shape));
             self.observe_floats(spec, slot, [float, network.values], network.shape, positions.as_ref());
         } else {
@@ -148,6 +157,7 @@ impl Compared {
         }
         self.quarters.iter_mut().zip(&other.quarters).for_each(|(own, other)| own.merge(other));
         self.evidence.merge(&other.evidence);
+        self.numbers.merge(other.numbers);
         self.errors.extend(other.errors.iter().cloned());
         self.samples += other.samples;
         self.uneven += other.uneven;

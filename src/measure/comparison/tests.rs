@@ -313,6 +313,55 @@ fn channels_have_a_fixed_number() {
     assert_eq!(channels("N,6", &[1, 6]), 6);
 }
 
+/// Whole numbers that are rounded floats are compared as values, whether the caller says so or the graph does; classes are
+/// not, however far they are apart.
+#[test]
+fn whole_numbers() {
+    let text = |nodes: &str, element: &str| {
+        format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,3,8,8] x) => ({element}[N,3,8,8] y)
+             <float[3,3,1,1] w = {{}}> {{ c = Conv (x, w) {nodes} }}"
+        )
+    };
+    let cast = |to: i32| format!("r = Round (c) y = Cast <to = {to}> (r)");
+    let float: Vec<Vec<f32>> =
+        (0..16).map(|s| (0..192).map(|i| (100.0 + 50.0 * noise(192 * s + i)).round()).collect()).collect();
+    let network: Vec<Vec<f32>> = float.iter().map(|row| row.iter().map(|v| v + 20.0).collect()).collect();
+    let found = |text: &str, choices: &[&str]| {
+        let outputs = outputs(text, choices, 16);
+        (compared(&outputs, &float, &network, &[1, 3, 8, 8]), compared(&outputs, &float, &float, &[1, 3, 8, 8]))
+    };
+    for (element, to) in [("uint8", 2), ("int8", 3), ("int32", 6), ("int64", 7)] {
+        for choices in [&[][..], &["y=values"]] {
+            let (off, same) = found(&text(&cast(to), element), choices);
+            let [off, same] = [off.metrics(), same.metrics()];
+            assert_eq!((off.outputs[0].kind, off.outputs[0].channels), (OutputKind::Values, 3), "{element}");
+            assert!(off.lost > 0.3 && off.outputs[0].sqnr.is_some_and(|sqnr| sqnr < 6.0), "{element} {off:?}");
+            assert!(same.lost == 0.0 && same.outputs[0].compared, "{element} {same:?}");
+        }
+    }
+    let (off, _) = found(&text(&cast(2), "uint8"), &["y=scores"]);
+    assert_eq!((off.metrics().lost, off.figures().sqnr), (1.0, None));
+    // A mask takes few values.
+    let bits: Vec<Vec<f32>> = float.iter().map(|row| row.iter().map(|v| f32::from(*v > 100.0)).collect()).collect();
+    assert_eq!(kind(&text(&cast(2), "uint8"), &[], &bits, &[1, 3, 8, 8]).0, OutputKind::Scores);
+    let classes = text("y = ArgMax <axis = 1> (c)", "int64");
+    assert_eq!(kind(&classes, &[], &float, &[1, 3, 8, 8]).0, OutputKind::Scores);
+    assert_eq!(kind(&classes, &["y=sequence"], &float, &[1, 3, 8, 8]).0, OutputKind::Scores);
+    assert!(found(&classes, &["y=values"]).0.metrics().lost > 0.3);
+}
+
+/// Where no element can be compared, nothing is said to be equal.
+#[test]
+fn what_cannot_be_compared() {
+    let outputs = outputs(&gemm("y"), &["y=values"], 16);
+    let never = vec![vec![f32::NAN; 10]; 16];
+    assert!(!compared(&outputs, &never, &never, &[1, 10]).metrics().outputs[0].compared);
+    let empty = vec![Vec::new(); 16];
+    assert!(!compared(&outputs, &empty, &empty, &[0, 10]).metrics().outputs[0].compared);
+    assert!(compared(&outputs, &landmarks(16), &landmarks(16), &[1, 10]).metrics().outputs[0].compared);
+}
+
 /// Offsets between columns are no signal: 30 dB of all numbers together may be nothing of any column.
 #[test]
 fn columns_are_compared_about_their_own_mean() {

@@ -8,7 +8,7 @@ use crate::data::{Dataset, Sample};
 use crate::execute::ExecuteError;
 use crate::execute::fold::{Pool, fold_pair};
 use crate::execute::segment::{Ran, Segment};
-use crate::execute::walk::before_quantizer;
+use crate::execute::walk::{before_quantizer, input_of};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::solve::network::{Biases, Solved, quantize_graph, solve_layer};
@@ -115,9 +115,7 @@ pub(super) fn in_front_of_quantizers(network: &Model, read: &[String]) -> Vec<St
 /// From the start of a block to the input of a layer, found by its name.
 fn in_front_of(model: &Model, layer: &Layer, place: Place, samples: &[Sample]) -> Result<Segment, SolveError> {
     let graph = &model.graph;
-    let node = graph.nodes().find(|(_, node)| node.label(graph) == layer.name);
-    let input = node.and_then(|(_, node)| node.input(1 - layer.weight_slot));
-    let input = input.ok_or_else(|| ExecuteError::Sequence { layer: layer.name.clone() })?;
+    let input = input_of(graph, layer)?;
     let first = samples.first().ok_or(ExecuteError::NoSamples)?;
     let read = in_front_of_quantizers(model, place.read);
     Ok(Segment::between(model, &read, first, &[graph.value(input).name().to_owned()])?)
