@@ -220,7 +220,9 @@ fn best(site: &Site, rows: &Rows) -> Option<Outliers> {
 fn error(rows: &Rows, weights: &[f64], grid: Affine, split: &[usize]) -> f64 {
     let range = grid.range();
     let mut limits = vec![Range::new(f32::MIN, f32::MAX); weights.len()];
-    split.iter().for_each(|&channel| limits[channel] = range);
+    for &channel in split {
+        limits[channel] = range;
+    }
     let lost = |row: &[f32]| -> f64 {
         let of = |((&x, limit), weight): ((&f32, &Range), &f64)| {
             let x = x.max(limit.min).min(limit.max);

@@ -45,7 +45,7 @@ pub(super) fn named(source: io::Error) -> io::Error {
 
 /// Whether the error is one about a temporary file.
 pub(super) fn is_of_spool(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<SpoolError>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<SpoolError>)
 }
 
 #[cfg(test)]

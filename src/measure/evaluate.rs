@@ -406,7 +406,7 @@ fn check_alike(count: usize, [reference, ran]: [Ran; 2]) -> Result<(), MeasureEr
 }
 
 /// A value of both models, which has as many elements in both, but for channels that were added in the file.
-fn alike<'a>(at: usize, [reference, ran]: [Ran<'a>; 2]) -> Result<[Cow<'a, [f32]>; 2], MeasureError> {
+fn alike(at: usize, [reference, ran]: [Ran<'_>; 2]) -> Result<[Cow<'_, [f32]>; 2], MeasureError> {
     let [wanted, values] = [reference.values(at)?, ran.values(at)?];
     if wanted.len() == values.len() {
         return Ok([wanted, values]);

@@ -104,11 +104,11 @@ mod tests {
     fn a_few_numbers_are_classes() {
         let seen = |values: &[f32], shape: &[usize]| {
             let mut found = DistinctNumbers::default();
-            values.iter().for_each(|&value| {
+            for &value in values {
                 let mut part = DistinctNumbers::default();
                 part.observe(&[value]);
                 found.merge(part);
-            });
+            }
             found.are_values(shape)
         };
         let grey: Vec<f32> = (0..40).map(|v| v as f32).collect();

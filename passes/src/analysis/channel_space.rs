@@ -193,10 +193,9 @@ impl<S: Fn(NodeId) -> Option<Vec<usize>>> Walk<'_, S> {
         }
         let shape = [operand, source].into_iter().find_map(|value| self.graph.value(value).shape())?;
         match shape.get(1..)? {
-            [] | [_] => None,
-            [Some(1), ..] => Some(false),
-            [Some(channels), ..] => (*channels == self.space.channels).then_some(true),
-            [None, ..] => None,
+            [Some(1), _, ..] => Some(false),
+            [Some(channels), _, ..] => (*channels == self.space.channels).then_some(true),
+            _ => None,
         }
     }
 

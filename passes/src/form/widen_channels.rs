@@ -7,7 +7,7 @@
 //! and what writes and reads these channels gets weights of 0 for them, through everything between that works on each
 //! channel alone ([`ChannelSpace`]). onnxruntime computes depthwise convolutions on integers 16 channels at a time where
 //! their number is a multiple of 16, and in a loop that takes two to three times as long where it is not: 72, 88, 120, 184
-//! and 200 channels in MobileNetV3. Convolutions over all channels it computes without gathering what they read where they
+//! and 200 channels in `MobileNetV3`. Convolutions over all channels it computes without gathering what they read where they
 //! write 16 channels or more. Placement chooses the layers, by prices.
 //!
 //! Every other value keeps its integers. Weights that are computed, from packed words or codes, get a `Pad` behind them,
@@ -65,7 +65,9 @@ impl Pass for WidenChannels {
                     let writers = space.writers.iter().chain(&space.depthwise);
                     let names = writers.map(|&node| model.graph.node(node).label(&model.graph));
                     record.extend(names.map(|name| format!("{} {name}", space.channels)));
-                    edits.into_iter().for_each(|edit| edit.apply(&mut model.graph));
+                    for edit in edits {
+                        edit.apply(&mut model.graph);
+                    }
                     let group = AttributeProto::int("group", i64::try_from(channels).unwrap_or_default());
                     space.depthwise.iter().for_each(|&node| model.graph.set_attribute(node, group.clone()));
                     model.graph.drop_value_info(&space.values.into_iter().collect::<HashSet<_>>());
