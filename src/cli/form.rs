@@ -9,6 +9,7 @@ use msq_onnx::{
     Activations, BitPlan, BitsOptions, CalibrateOptions, EndBits, Error, Options, OutputOptions, PrepareOptions,
     SchemeOptions, SolveOptions, SolverName, WeightGrid,
 };
+use msq_passes::Profile;
 use std::path::{Path, PathBuf};
 
 /// How a model is quantized and written.
@@ -62,7 +63,17 @@ pub(crate) fn completed(command: Command, searching: &[Id]) -> Command {
     let fixing = ids::<BitsArgs>().filter(|id| OF_SEARCHES.iter().all(|(own, _)| id != own));
     let command = fixing.fold(command, |command, id| command.mut_arg(id, |arg| arg.conflicts_with_all(searching)));
     let bits = ids::<BitsOptions>().chain(["first_last_bits".into()]);
-    command.mut_arg("plan", |arg| arg.conflicts_with_all(bits)).mut_arg("solver", |arg| arg.value_parser(solvers()))
+    command
+        .mut_arg("plan", |arg| arg.conflicts_with_all(bits))
+        .mut_arg("solver", |arg| arg.value_parser(solvers()))
+        .mut_arg("profile", |arg| arg.value_parser(profiles()))
+}
+
+/// The targets by name, for completions.
+fn profiles() -> impl TypedValueParser<Value = Profile> {
+    let values = Profile::ALL.iter().map(|profile| PossibleValue::new(profile.name).help(profile.runtime));
+    PossibleValuesParser::new(values)
+        .try_map(|name| Profile::by_name(&name).ok_or_else(|| format!("the profiles are {}", Profile::names())))
 }
 
 /// The solvers by name, with their help.

@@ -181,6 +181,11 @@ fn labels_inside(
     path: &Path,
 ) -> Result<Option<Labels>, DataError> {
     if let Some(name) = &options.label_array {
+        if !archive.contains(name) {
+            let known = archive.names().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let reason = format!("no array `{name}`, which option `label-array` names; there is {known}");
+            return Err(DataError::Labels { path: path.to_owned(), reason });
+        }
         let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
         let count = DataError::LabelCount { path: path.to_owned(), labels: values.len(), samples: stacked.samples };
         return fit_labels(values, stacked).map(Some).ok_or(count);

@@ -15,6 +15,9 @@ pub(crate) fn admit(
     // A graph with a cycle stays as it is, for the check to name the nodes.
     let _cycle = model.graph.sort();
     check(model)?;
+    if model.graph.outputs().len() == 0 {
+        return Err(PrepareError::NoOutputs);
+    }
     refuse_quantized(model)?;
     let inputs = input_names(model);
     let mut records = pipelines::inline().observed(observer).run(model)?;

@@ -38,6 +38,19 @@ pub enum PrepareError {
         /// NaN or an infinity.
         value: f32,
     },
+    /// Nothing is asked of the model.
+    #[error("the model is not valid: it has no outputs")]
+    NoOutputs,
+    /// Operands of a node do not fit each other.
+    #[error("the model is not valid: node `{node}` ({op}): {reason}")]
+    Shapes {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// The shapes.
+        reason: String,
+    },
     /// The model's operator set is too old to be quantized, and cannot be raised.
     #[error("opset {opset} is too old for quantization and cannot be raised: `{node}`: {reason}")]
     OldOpset {

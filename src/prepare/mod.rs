@@ -6,6 +6,7 @@ mod external;
 mod fixed_input;
 mod options;
 pub(crate) mod quantized;
+mod shapes;
 
 pub(crate) use admit::admit;
 pub use error::PrepareError;
@@ -64,6 +65,7 @@ pub(crate) fn prepare(
     backend: &dyn Backend,
     observer: Option<&dyn PassObserver>,
 ) -> Result<(), PrepareError> {
+    let stated = shapes::stated(model);
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
     let mut folded = fold(model, backend, observer)?;
@@ -73,6 +75,7 @@ pub(crate) fn prepare(
     }
     refuse_old_opset(model, folded.last())?;
     annotate(model, backend);
+    shapes::refuse_contradictions(model, &stated)?;
     let unknown = without_shape(model);
     pipelines::canonicalize(batch_norm == BatchNorm::Fold, kept).observed(observer).run(model)?;
     if without_shape(model) > unknown {

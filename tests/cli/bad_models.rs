@@ -229,6 +229,17 @@ fn half_precision_is_answered_in_one_line_or_quantized() {
 }
 
 #[test]
+fn shapes_that_contradict_each_other() {
+    let scratch = Scratch::new();
+    let of = |text: &str| write(&scratch.path("model.onnx"), &parse(text));
+    let product = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,16] x) => (float[N,2] y)
+        <float[3,2] w = {1, 2, 3, 4, 5, 6}> { [fc] y = MatMul (x, w) }";
+    refused(&scratch, &of(product), 3, &["node `fc` (MatMul)", "16 is not 3"]);
+    let silent = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,3] x) => () { y = Relu (x) }";
+    refused(&scratch, &of(silent), 3, &["no outputs"]);
+}
+
+#[test]
 fn other_commands_refuse_alike() {
     let scratch = Scratch::new();
     let broken = scratch.write("broken.onnx", noise(5000));
