@@ -13,6 +13,7 @@ from ._document import Document
 
 BatchNorm: TypeAlias = Literal["fold", "affine"]
 FreezeInitializers: TypeAlias = Literal["weights", "all", "none"]
+FixedInput: TypeAlias = str
 WeightBits: TypeAlias = float | Literal["float", "ternary", "binary"]
 ActivationBits: TypeAlias = int | Literal[16, "float", "dynamic"]
 WeightGrid: TypeAlias = Literal[
@@ -71,11 +72,15 @@ class PrepareOptions:
         equalize: Whether channels between two layers are scaled to equal ranges; where `None`, only for targets
             whose weights have one scale per tensor.
         freeze_initializers: Which initializers that are inputs as well become constants.
+        fix_input: Make a constant of an input, with one value for all its elements or one for each, separated by
+            commas: what it decides, as the branch that an If takes, is decided then, and the input is gone from the
+            written model; may be given again.
     """
 
     batch_norm: BatchNorm = field(metadata={"key": "batch-norm"})
     equalize: bool | None
     freeze_initializers: FreezeInitializers = field(metadata={"key": "freeze-initializers"})
+    fix_input: tuple[FixedInput, ...] = field(metadata={"key": "fix-input"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +163,14 @@ class CalibrateOptions:
         masks: Whether positions that a mask or lengths among the inputs leave out count nowhere.
         smooth: Whether channels of what products with a matrix read are brought to like ranges where that loses
             less.
+        outliers: Whether products with a matrix read in float what quantizers clip of a few channels where that
+            loses less.
     """
 
     observer: ObserverKind
     masks: bool
     smooth: bool
+    outliers: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -493,6 +501,7 @@ class OutputMetrics:
         name: Name of the output.
         kind: What it holds.
         because: Why the program takes it for that.
+        compared: Whether anything of it was compared; absent if so. Otherwise the loss of 0 says nothing.
         lost: The loss, as `max-drop` counts it for this kind of output.
         distance: What this output contributes to the distance.
         sqnr: Signal-to-noise ratio in decibels, signal being the variance: mean over channels; absent if all are
@@ -517,6 +526,7 @@ class OutputMetrics:
     name: str
     kind: OutputKind
     because: str
+    compared: bool | None = None
     lost: float
     distance: float
     sqnr: float | None
@@ -771,6 +781,7 @@ class Report(Document):
         bytes: Size of the quantized model in bytes, on disk.
         samples: Number of calibration samples.
         data: Where the data came from, in words.
+        preprocessing: How image files became numbers, in words; null for other data.
         synthetic: Whether the data were generated because none were given.
         calibrate_seconds: Time that calibration took, in seconds.
         seconds: Time of the whole run, in seconds.
@@ -800,6 +811,7 @@ class Report(Document):
     bytes: int
     samples: int
     data: str
+    preprocessing: str | None
     synthetic: bool
     calibrate_seconds: float
     seconds: float
@@ -913,6 +925,9 @@ class EvaluateReport(Document):
         outputs: Every output: what it holds, and how far it is from the reference's.
         values: Signal-to-noise ratios of inner values, in graph order: of values with the same name in both models
             or, if names were shortened, of the outputs of layers, matched by the names in the metadata or by order.
+        fixed_inputs: Inputs that are fixed in both models: because the caller wants it, or because one was
+            quantized so.
+        text_outputs: Outputs that are text, which is neither computed nor compared.
     """
 
     schema_version: int
@@ -930,6 +945,8 @@ class EvaluateReport(Document):
     lost: float | None
     outputs: tuple[OutputMetrics, ...]
     values: tuple[InnerValueError, ...]
+    fixed_inputs: tuple[FixedInput, ...] = ()
+    text_outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1008,6 +1025,9 @@ class CompareReport(Document):
         outputs: Every output: what it holds, and how far it is from the reference's.
         layers: The layers that both models have, in graph order.
         starts: The layer that adds most of the error; null if there is no error.
+        fixed_inputs: Inputs that are fixed in both models: because the caller wants it, or because one was
+            quantized so.
+        text_outputs: Outputs that are text, which is neither computed nor compared.
     """
 
     schema_version: int
@@ -1023,6 +1043,8 @@ class CompareReport(Document):
     outputs: tuple[OutputMetrics, ...]
     layers: tuple[LayerPair, ...]
     starts: Start | None
+    fixed_inputs: tuple[FixedInput, ...] = ()
+    text_outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
