@@ -390,9 +390,9 @@ fn errors_fail() {
     let run = msq(args!["lint", model, "--profile", "tensorrt"]);
     assert_eq!(run.code, Some(1));
     assert_eq!(run.stderr, "");
-    assert!(run.stdout.contains("error bias-not-float `stem.conv`: its bias is behind"), "{}", run.stdout);
+    assert!(run.stdout.contains("error bias-not-float 10 × `stem.conv`, `res.conv1.conv`, "), "{}", run.stdout);
     let summary = run.stdout.lines().last().unwrap();
-    assert!(summary.starts_with("lint       ") && summary.ends_with(" for tensorrt"), "{summary}");
+    assert!(summary.starts_with("lint       ") && summary.ends_with(" for tensorrt · -v lists each"), "{summary}");
     let run = msq(args!["lint", model, "--profile", "tensorrt", "--json"]);
     assert_eq!(run.code, Some(1));
     let report = run.json();

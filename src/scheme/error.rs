@@ -53,7 +53,7 @@ pub enum SchemeError {
     },
     /// Bits, grid or packing of all layers that do not fit each other or the target.
     #[error(
-        "{reason} (options `weight-bits`, `act-bits`, `grid`, `granularity` and `packing`, or what the plan says of all layers)"
+        "{reason} (option `weight-bits`, option `act-bits`, option `grid`, option `granularity` or option `packing`, or what the plan says of all layers)"
     )]
     Combination {
         /// What does not fit.

@@ -168,7 +168,7 @@ fn nothing_that_is_read_is_overwritten() {
     refused(args![model, "-o", config, "--calib", data, "--config", config]);
     refused(args![model, "-o", out, "--calib", data, "--plan", plan, "--save-plan", plan]);
     refused(args!["evaluate", model, "--calib", data, "--save-outputs", data]);
-    refused(args!["search", model, "--calib", data, "-o", model]);
+    refused(args!["search", model, "--calib", data, "-o", data]);
     refused(args!["export-encodings", out, "-o", out, "--format", "aimet-2"]);
     let twice = msq(args![model, "-o", out, "--calib", data, "--save-plan", out]);
     assert!(twice.error(2).contains("named for two outputs"));
