@@ -1,6 +1,6 @@
 //! Few calibration samples of few values: what is stated is what other samples get, and ranges leave room for them.
 
-use crate::common::models;
+use crate::common::models::{self, random};
 use msq_onnx::calibrate::ObserverKind;
 use msq_onnx::data::{Array, Dataset, Sample};
 use msq_onnx::engine::standard;
@@ -24,15 +24,6 @@ fn perceptron() -> Model {
         models::set(&mut proto, name, std::iter::repeat_with(|| reach * next()).take(count));
     }
     import(proto).unwrap()
-}
-
-/// Numbers spread evenly over −1 to 1.
-fn random(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / 8_388_608.0 - 1.0
-    }
 }
 
 /// Rows of sums of twelve even numbers, which are nearly normal.

@@ -1,9 +1,10 @@
 //! Products that read in float what quantizers clip of a few channels: less is lost on integers.
 
 use crate::common::arrays::{Npy, write_npz};
+use crate::common::models::{random, sequences};
 use crate::common::python::ran;
 use crate::common::{Scratch, models};
-use msq_onnx::data::{Array, Dataset, Sample};
+use msq_onnx::data::Dataset;
 use msq_onnx::{Options, PlacementMode, Quantized, Quantizer};
 use msq_passes::ir::{Model, import, save_model};
 
@@ -36,22 +37,8 @@ fn block() -> Model {
     import(proto).unwrap()
 }
 
-/// Numbers spread evenly over −1 to 1.
-fn random(seed: u64) -> impl FnMut() -> f32 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / 8_388_608.0 - 1.0
-    }
-}
-
 fn data() -> Dataset {
-    let mut next = random(5);
-    let sample = |_| {
-        let values = (0..12 * CHANNELS).map(|_| 2.0 * next()).collect();
-        Sample { arrays: vec![Array::from_f32(vec![1, 12, CHANNELS], values).unwrap()] }
-    };
-    Dataset::stored((0..24).map(sample).collect())
+    sequences(12, CHANNELS)
 }
 
 fn quantized(outliers: bool, threads: usize) -> Quantized {

@@ -40,7 +40,7 @@ const SHARE: usize = 8;
 /// Channels are split where they leave at most this share of the error.
 const GAIN: f64 = 0.5;
 /// The share of the variance of a product's output that has to be gained for a small product, and per channel of it.
-/// At a fifth of it the encoders in docs/transformers.md gain little more, and take 3 to 13 % longer.
+/// At a fifth of it the encoder in docs/transformers.md gains little more, and takes 3 % longer.
 const PRICE: f64 = 5e-4;
 const PRICE_PER_CHANNEL: f64 = 0.05 * PRICE;
 /// Shares of an end of the range that are tried where nothing is split.

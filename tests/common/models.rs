@@ -2,6 +2,7 @@
 
 use super::arrays::{Npy, write_npz};
 use super::{Run, Scratch, args, digits, msq};
+use msq_onnx::data::{Array, Dataset, Sample};
 use msq_passes::ir::{self, GraphProto, Model, ModelProto, TensorProto};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,7 @@ pub(crate) fn set(model: &mut ModelProto, tensor: &str, values: impl IntoIterato
 /// Gives every float initializer without elements (`{}` in the text) some that follow from their index: spread evenly,
 /// about as large as a trained layer's, so that activations neither vanish nor explode.
 pub(crate) fn fill(model: &mut ModelProto) {
-    let mut state = 1_u64;
+    let mut next = random(1);
     for tensor in graph(model).initializer.iter_mut().filter(|t| t.is_float()) {
         let shape = tensor.shape().unwrap();
         let count: usize = shape.iter().product();
@@ -64,12 +65,27 @@ pub(crate) fn fill(model: &mut ModelProto) {
         }
         let inputs = count / shape.first().copied().unwrap_or(1);
         let reach = (6.0 / inputs as f32).sqrt();
-        let next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 40) as f32 / 8_388_608.0 - 1.0) * reach
-        };
-        tensor.float_data = std::iter::repeat_with(next).take(count).collect();
+        tensor.float_data = std::iter::repeat_with(|| next() * reach).take(count).collect();
     }
+}
+
+/// Numbers spread evenly over −1 to 1.
+pub(crate) fn random(seed: u64) -> impl FnMut() -> f32 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    }
+}
+
+/// Samples of an input of so many positions and channels, spread evenly over −2 to 2.
+pub(crate) fn sequences(positions: usize, channels: usize) -> Dataset {
+    let mut next = random(5);
+    let sample = |_| {
+        let values = (0..positions * channels).map(|_| 2.0 * next()).collect();
+        Sample { arrays: vec![Array::from_f32(vec![1, positions, channels], values).unwrap()] }
+    };
+    Dataset::stored((0..24).map(sample).collect())
 }
 
 /// The operators of a model's main graph.

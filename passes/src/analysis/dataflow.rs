@@ -4,7 +4,7 @@ use crate::ir::{Graph, NodeId, ValueId};
 use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::HashMap;
 
-/// A view with one vertex a node and one edge a read; reads of sub-graphs count too. Inputs and constants have no
+/// A view with one vertex per node and one edge per read; reads of sub-graphs count too. Inputs and constants have no
 /// vertex.
 pub fn dataflow(graph: &Graph) -> DiGraph<NodeId, ValueId> {
     let mut view = DiGraph::with_capacity(graph.node_ids().len(), graph.node_ids().len());

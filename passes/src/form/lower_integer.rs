@@ -5,7 +5,7 @@
 //! Σ x·w + b = m·acc + b,  acc = Σ (q − z)(p − u) exact in int32,  m = s·t,
 //!
 //! so `Conv` becomes `ConvInteger`, `Cast`, `Mul` with m, `Add` of b, and `MatMul` and `Gemm` the same with
-//! `MatMulInteger`. One multiplier and one offset a channel are all that is left in float; a batch-norm that was kept
+//! `MatMulInteger`. One multiplier and one offset per channel are all that is left in float; a batch-norm that was kept
 //! out of the weights' grid is the same affine: γ' = γ·m/√(σ² + ε), β' = β − γμ/√(σ² + ε). m is one number if all are
 //! equal, else of shape `[1, C, 1, …]` or `[N]`; an int32 bias is dequantized once and for all. Sums beyond 2²⁴ are
 //! rounded by the cast, as float kernels round them.

@@ -2,7 +2,7 @@
 //!
 //! Layer i offers choices j with a damage `d_ij` (the KL divergence at the network's output with that layer alone
 //! quantized, the measure of `ZeroQ`: Cai et al., 2020) and a budget `b_ij` (bytes, MACs · bits, nanoseconds). A plan
-//! takes one choice a layer; damages and budgets are taken to add up. Wanted is
+//! takes one choice per layer; damages and budgets are taken to add up. Wanted is
 //!
 //! ```text
 //! min Σ_i d_i,j(i)   subject to   fixed + Σ_i b_i,j(i) ≤ limit

@@ -160,7 +160,7 @@ impl Placement {
         self.profile.activations == ActivationGrid::Symmetric
     }
 
-    /// Factor and offset a channel that a layer takes in from the batch-norm absorbed behind it.
+    /// Factor and offset per channel that a layer takes in from the batch-norm absorbed behind it.
     pub fn affine_of(&self, model: &Model, layer: &Layer) -> Option<Result<ChannelAffine, crate::pass::PassError>> {
         let next = model.graph.only_use(layer.output)?.node;
         (self.absorbed.get(&next) == Some(&Absorbed::Affine)).then(|| batch_norm_affine(model, next))
