@@ -187,12 +187,14 @@ impl<'a> Quantizer<'a> {
     /// Quantizes.
     pub fn run(self) -> Result<Quantized, Error> {
         let Some(search) = self.search.clone() else {
-            let this = self.with_fixed_inputs()?;
-            if this.calibration.is_none() {
-                return this.run_without_data();
-            }
-            let (data, synthetic) = this.data()?;
-            return this.run_on(&data, synthetic, None);
+            return self.on_threads(|this| {
+                let this = this.with_fixed_inputs()?;
+                if this.calibration.is_none() {
+                    return this.run_without_data();
+                }
+                let (data, synthetic) = this.data()?;
+                this.run_on(&data, synthetic, None)
+            });
         };
         self.searching(|model, calibration, validation, options, runtime| {
             pipeline::search_and_quantize(model, calibration, validation, options, &search, runtime)
@@ -221,25 +223,38 @@ impl<'a> Quantizer<'a> {
     /// Looks at the activations for a part of the calibration data and leaves it at that: for
     /// [`statistics`](Self::statistics), with the same model, data and options.
     pub fn count(self, shard: Shard) -> Result<ShardStatistics, Error> {
-        let this = self.with_fixed_inputs()?;
-        let (data, synthetic) = this.data()?;
-        let solver = this.solver.as_deref();
-        let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric: None, statistics: None };
-        pipeline::count(this.model, calibration, shard, &this.options, &this.runtime)
+        self.on_threads(|this| {
+            let this = this.with_fixed_inputs()?;
+            let (data, synthetic) = this.data()?;
+            let solver = this.solver.as_deref();
+            let calibration =
+                Calibration { data: &data, synthetic, solver, unfed: None, metric: None, statistics: None };
+            pipeline::count(this.model, calibration, shard, &this.options, &this.runtime)
+        })
+    }
+
+    /// Does all of a run on threads of its own, as many as it may use: the caller's only waits.
+    fn on_threads<T: Send>(self, run: impl FnOnce(Self) -> Result<T, Error> + Send) -> Result<T, Error> {
+        let threads = self.runtime.threads;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::Threads { threads, reason: e.to_string() })?;
+        pool.install(|| run(self))
     }
 
     /// With the data in two parts, and what else a search goes by.
-    fn searching<T>(
+    fn searching<T: Send>(
         self,
-        run: impl FnOnce(Model, Calibration, &Dataset, &Options, &Runtime) -> Result<T, Error>,
+        run: impl FnOnce(Model, Calibration, &Dataset, &Options, &Runtime) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
-        let this = self.with_fixed_inputs()?;
-        let (data, synthetic) = this.data()?;
-        let metric = this.chosen_metric();
-        let [data, validation] = in_parts(data, this.validation);
-        let (solver, metric) = (this.solver.as_deref(), metric.as_ref());
-        let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric, statistics: None };
-        run(this.model, calibration, &validation, &this.options, &this.runtime)
+        self.on_threads(|this| {
+            let this = this.with_fixed_inputs()?;
+            let (data, synthetic) = this.data()?;
+            let metric = this.chosen_metric();
+            let [data, validation] = in_parts(data, this.validation);
+            let (solver, metric) = (this.solver.as_deref(), metric.as_ref());
+            let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric, statistics: None };
+            run(this.model, calibration, &validation, &this.options, &this.runtime)
+        })
     }
 
     /// With the inputs that the options fix as constants of the model.
@@ -255,26 +270,26 @@ impl<'a> Quantizer<'a> {
     }
 
     /// Quantizes on some data; `unfed` is why there is none.
-    fn run_on(&self, data: &Dataset, synthetic: bool, unfed: Option<&str>) -> Result<Quantized, Error> {
+    fn run_on(self, data: &Dataset, synthetic: bool, unfed: Option<&str>) -> Result<Quantized, Error> {
         let metric = self.chosen_metric();
         let (solver, statistics) = (self.solver.as_deref(), self.statistics.as_deref());
         let calibration = Calibration { data, synthetic, solver, unfed, metric: metric.as_ref(), statistics };
-        pipeline::quantize(self.model.clone(), calibration, &self.options, &self.runtime)
+        pipeline::quantize(self.model, calibration, &self.options, &self.runtime)
     }
 
     /// Quantizes on made-up data: on floats of both signs, else on magnitudes, as logarithms and roots want them, else only
     /// the weights.
-    fn run_without_data(&self) -> Result<Quantized, Error> {
+    fn run_without_data(self) -> Result<Quantized, Error> {
         let magnitudes = SyntheticOptions { non_negative: true, ..self.made_up.clone() };
         let mut reason = None;
-        for options in [&self.made_up, &magnitudes] {
-            let data = match made_up(&self.model, options, &*self.runtime.backend()).map_err(Error::from) {
+        for options in [self.made_up.clone(), magnitudes] {
+            let data = match made_up(&self.model, &options, &*self.runtime.backend()).map_err(Error::from) {
                 Err(error) if error.kind() == ErrorKind::Data => {
                     return self.run_on(&Dataset::none(), true, Some(&error.to_string()));
                 }
                 data => data?,
             };
-            match self.run_on(&data, true, None) {
+            match self.clone().run_on(&data, true, None) {
                 Err(error) if error.of_inputs().is_some() => reason = reason.or_else(|| error.of_inputs()),
                 Err(error) => return Err(error),
                 Ok(mut quantized) => {

@@ -222,21 +222,16 @@ impl Seen {
     }
 
     /// The parameters of every value that needs its own.
-    pub(crate) fn observed(
-        &self,
-        model: &Model,
-        scheme: &Scheme,
-        pool: &rayon::ThreadPool,
-    ) -> Result<Observed, CalibrateError> {
+    pub(crate) fn observed(&self, model: &Model, scheme: &Scheme) -> Result<Observed, CalibrateError> {
         let roots: Vec<ValueId> = scheme.placement.roots().collect();
         let one = |value| self.quantizer(model, scheme, value);
-        let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| roots.into_par_iter().map(one).collect());
+        let chosen: Result<Vec<_>, CalibrateError> = roots.into_par_iter().map(one).collect();
         let mut activations = chosen?.into_iter().flatten().collect();
         join(model, scheme, &mut activations);
         let requantizing: Vec<&Layer> =
             scheme.placement.layers().filter(|layer| scheme.requantized_bits(layer).is_some()).collect();
         let one = |layer| self.requantizer(model, scheme, layer);
-        let chosen: Result<Vec<_>, CalibrateError> = pool.install(|| requantizing.into_par_iter().map(one).collect());
+        let chosen: Result<Vec<_>, CalibrateError> = requantizing.into_par_iter().map(one).collect();
         let requantized = chosen?.into_iter().flatten().collect();
         let distributions = if self.watch.distributions { self.distributions() } else { IndexMap::new() };
         Ok(Observed { activations, requantized, means: self.means.clone(), distributions })
@@ -250,12 +245,12 @@ impl Seen {
 
     /// The share of the error of activations that values have which other samples are likely to have beyond the extremes:
     /// the mean over all values with ranges.
-    pub(crate) fn unseen_share(&self, observed: &Observed, pool: &rayon::ThreadPool) -> f64 {
+    pub(crate) fn unseen_share(&self, observed: &Observed) -> f64 {
         let one = |(name, quantizer): (&String, &ActivationQuantizer)| {
             Some(mse::unseen_share(self.statistics.get(name)?, &Affine::from(quantizer)))
         };
         let all: Vec<_> = observed.activations.iter().collect();
-        let shares: Vec<f64> = pool.install(|| all.into_par_iter().filter_map(one).collect());
+        let shares: Vec<f64> = all.into_par_iter().filter_map(one).collect();
         shares.iter().sum::<f64>() / shares.len().max(1) as f64
     }
 

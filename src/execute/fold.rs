@@ -14,8 +14,10 @@ use crate::engine::{Backend, EngineError, Output, Plan, Session, Value, Visit, s
 use crate::runtime::{Runtime, lock};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::ScopedJoinHandle;
 
 /// Samples in a shard.
 pub(crate) const SHARD: usize = 4;
@@ -349,10 +351,12 @@ fn shards<W, S: Send, E: Send + From<ExecuteError>>(
         }
         Ok(())
     };
-    let workers = threads.min(shards).max(1);
+    let others = threads.min(shards).saturating_sub(1);
+    // This thread is one of them: each thread that allocates much keeps an arena of its own, and what is free in it.
     let results: Vec<_> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        handles.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        let others: Vec<_> = (0..others).map(|_| scope.spawn(work)).collect();
+        let own = catch_unwind(AssertUnwindSafe(work));
+        std::iter::once(own).chain(others.into_iter().map(ScopedJoinHandle::join)).collect()
     });
     first_error(results)
 }

@@ -61,11 +61,11 @@ pub(super) fn folds(
     seen: &Seen,
     (observed, solved): (&Observed, &Solved),
 ) -> Result<Option<Folds>, Error> {
-    let Run { float, calibration, validation, options, pool, runtime, .. } = run;
+    let Run { float, calibration, validation, options, runtime, .. } = run;
     let data = calibration.data;
     let unknown = calibration.synthetic || calibration.unfed.is_some() || !scheme.coverage.is_whole();
     let unwanted = validation.is_some() || options.verify.verify == 0 || data.len() < 2;
-    if unknown || unwanted || seen.unseen_share(observed, pool) <= LEFT_OUT {
+    if unknown || unwanted || seen.unseen_share(observed) <= LEFT_OUT {
         return Ok(None);
     }
     if fits(float, &scheme.plan, calibration.solver, options)? {
@@ -81,8 +81,8 @@ pub(super) fn folds(
     let places: Vec<usize> = places.into_iter().filter(|&place| place < data.len()).collect();
     let mut folds = Vec::new();
     for (fold, seen) in others.into_iter().enumerate() {
-        let own = seen.observed(float, scheme, pool)?;
-        let solved = pool.install(|| rebiased(float, scheme, solved, [observed, &own]))?;
+        let own = seen.observed(float, scheme)?;
+        let solved = rebiased(float, scheme, solved, [observed, &own])?;
         let positions = (0..places.len()).filter(|&at| places[at] % count == fold).collect();
         folds.push(Fold { positions, seen, observed: own, solved });
     }

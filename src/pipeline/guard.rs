@@ -31,7 +31,7 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
         // Activations lose nothing here, and weights of few bits are what was asked for.
         return Ok((made, None));
     }
-    let Run { float, outputs, calibration, validation, options, pool, runtime, .. } = run;
+    let Run { float, outputs, calibration, validation, options, runtime, .. } = run;
     let (Made { scheme, observed, solved, folds, .. }, model) = (&made, float);
     let compared = (outputs, calibration.metric);
     let network = Guarded { model, compared, scheme, seen, observed, solved, options };
@@ -44,7 +44,7 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
     };
     let work = Work { data, calibrated };
     let goal = Goal { allowed: ALLOWED, strict: false };
-    let found = pool.install(|| repair(network, work, goal, runtime))?;
+    let found = repair(network, work, goal, runtime)?;
     let report = found.report;
     if found.plan == made.scheme.plan {
         return Ok((made, Some(report)));

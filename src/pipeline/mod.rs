@@ -201,12 +201,11 @@ impl Prepared {
         if !calibration.synthetic {
             refuse_foreign_ids(&model, calibration.data)?;
         }
-        let pool = thread_pool(runtime)?;
         let (kept, held_out) = held_out::split(&model, &plan, calibration, validation, options)?;
         let calibration = Calibration { data: &kept, ..calibration };
-        pool.install(|| masks::bound_masks(&mut model, calibration, options, runtime))?;
-        let smoothed = pool.install(|| smooth::smooth(&mut model, &plan, calibration, options, runtime))?;
-        let options = &pool.install(|| outliers::split(&model, &plan, calibration, options, runtime))?;
+        masks::bound_masks(&mut model, calibration, options, runtime)?;
+        let smoothed = smooth::smooth(&mut model, &plan, calibration, options, runtime)?;
+        let options = &outliers::split(&model, &plan, calibration, options, runtime)?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
         let outputs =
@@ -225,11 +224,11 @@ impl Prepared {
             Some(Float16::All) => magnitudes(&float, &scheme, &kept, runtime)?,
             _ => IndexMap::new(),
         };
-        let (float, outputs, pool, magnitudes) = (&float, &outputs, &pool, &magnitudes);
+        let (float, outputs, magnitudes) = (&float, &outputs, &magnitudes);
         // What was float16 is stored so again where runtimes make float32 of it when they load the file.
         let as_before = (self.half && scheme.target.folds_decoders).then_some(Float16::Weights);
         let float16 = options.output.float16.or(as_before);
-        let run = Run { float, outputs, calibration, validation, options, pool, float16, magnitudes, runtime };
+        let run = Run { float, outputs, calibration, validation, options, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, learning, mut model, quality, .. } = made;
@@ -300,12 +299,6 @@ fn is_half(model: &Model) -> bool {
     2 * half > all
 }
 
-/// Pool for what runs in parallel besides the engine.
-fn thread_pool(runtime: &Runtime) -> Result<rayon::ThreadPool, Error> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(runtime.threads).build();
-    pool.map_err(|e| Error::Threads { threads: runtime.threads, reason: e.to_string() })
-}
-
 /// What a run works with once the model is prepared.
 /// With the float model come its outputs, as they are compared.
 #[derive(Clone, Copy)]
@@ -315,7 +308,6 @@ struct Run<'a> {
     calibration: Calibration<'a>,
     validation: Option<&'a Dataset>,
     options: &'a Options,
-    pool: &'a rayon::ThreadPool,
     /// What of the result becomes float16.
     float16: Option<Float16>,
     /// How large the values of the float model are, where it is to compute in float16.
@@ -338,10 +330,9 @@ struct Made {
 impl Run<'_> {
     /// Chooses ranges, solves, lowers and verifies.
     fn make(self, scheme: Scheme, seen: &Seen) -> Result<Made, Error> {
-        let Run { float, outputs, calibration, validation, pool, runtime, .. } = self;
-        let mut observed = seen.observed(float, &scheme, pool)?;
-        let (solved, learning) =
-            pool.install(|| solve((float, outputs), &scheme, &mut observed, calibration, runtime))?;
+        let Run { float, outputs, calibration, validation, runtime, .. } = self;
+        let mut observed = seen.observed(float, &scheme)?;
+        let (solved, learning) = solve((float, outputs), &scheme, &mut observed, calibration, runtime)?;
         let model = self.lowered(&scheme, &observed, &solved)?;
         let folds = cross_validation::folds(self, &scheme, seen, (&observed, &solved))?;
         let quality = if let Some(folds) = &folds {

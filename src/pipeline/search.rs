@@ -1,7 +1,7 @@
 //! Quantizing to a target: the search for bits, and the check of the target on the finished file.
 
 use super::masks::bound_masks;
-use super::{Calibration, Prepared, Quantized, begin, in_states, notes, thread_pool};
+use super::{Calibration, Prepared, Quantized, begin, in_states, notes};
 use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
@@ -107,8 +107,7 @@ pub(crate) fn measure_part(
     let Begun { model, data, validation, .. } = Begun::new(model, calibration, validation, options, runtime)?;
     let calibration = Calibration { data: &data, ..calibration };
     let parts = parts(calibration, &validation, options)?;
-    let pool = thread_pool(runtime)?;
-    Ok(pool.install(|| crate::search::measure(&model, parts, options, search, shard, runtime))?)
+    Ok(crate::search::measure(&model, parts, options, search, shard, runtime)?)
 }
 
 /// What every search begins with.
@@ -145,8 +144,7 @@ fn seek(
     runtime: &Runtime,
 ) -> Result<Outcome, Error> {
     let parts = parts(calibration, validation, options)?;
-    let pool = thread_pool(runtime)?;
-    Ok(pool.install(|| crate::search::search(model, parts, options, search, runtime))?)
+    Ok(crate::search::search(model, parts, options, search, runtime)?)
 }
 
 /// The data of a search, where the options leave something to search for.

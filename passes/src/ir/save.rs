@@ -1,7 +1,7 @@
 //! Atomic writing: a model's file appears completely or not at all.
 
 use super::files::{FileSet, SaveError, folder_of, temporary};
-use super::{GraphProto, Model, ModelProto, StringStringEntryProto, TensorProto, encode_model, encoded_len, export};
+use super::{GraphProto, Model, ModelProto, TensorProto, encode_model, encoded_len, export};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -81,22 +81,11 @@ fn move_out(
         let padding = vec![0; (start - offset) as usize];
         writer.write_all(&padding).and_then(|()| writer.write_all(&raw)).map_err(write)?;
         offset = start + raw.len() as u64;
-        set_external(tensor, location, start, raw.len());
+        tensor.refer(location, start, raw.len());
         Ok(())
     })?;
     let file = writer.into_inner().map_err(|e| write(e.into_error()))?;
     Ok((file, offset))
-}
-
-fn set_external(tensor: &mut TensorProto, location: &str, offset: u64, length: usize) {
-    let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
-    tensor.external_data = vec![
-        entry("location", location.to_owned()),
-        entry("offset", offset.to_string()),
-        entry("length", length.to_string()),
-    ];
-    tensor.raw_data = None;
-    tensor.data_location = Some(1);
 }
 
 type Visit<'a> = &'a mut dyn FnMut(&mut TensorProto) -> Result<(), SaveError>;

@@ -1,6 +1,6 @@
 //! Reading and building tensor messages.
 
-use super::{DataType, TensorProto};
+use super::{DataType, StringStringEntryProto, TensorProto};
 use bytes::Bytes;
 use half::{bf16, f16};
 
@@ -120,6 +120,18 @@ impl TensorProto {
     /// Whether the elements are in a file beside the model.
     pub fn is_external(&self) -> bool {
         self.data_location == Some(1)
+    }
+
+    /// Says that the elements are `length` bytes from `offset` on in another file; those that are here are let go of.
+    pub fn refer(&mut self, location: &str, offset: u64, length: usize) {
+        let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
+        self.external_data = vec![
+            entry("location", location.to_owned()),
+            entry("offset", offset.to_string()),
+            entry("length", length.to_string()),
+        ];
+        self.raw_data = None;
+        self.data_location = Some(1);
     }
 
     /// Whether the elements are of a floating-point type that a weight can have.

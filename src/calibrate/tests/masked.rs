@@ -21,10 +21,9 @@ fn model(graph: &str) -> Model {
 fn observed(model: &Model, samples: Vec<Sample>, options: &Options) -> Result<(Scheme, Observed), CalibrateError> {
     let scheme = Scheme::new(model, &options.scheme.plan, options).unwrap();
     let watch = Watch { observer: ObserverKind::MinMax, margin: 1.0, outputs: 1, distributions: false };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let data = Dataset::stored(samples);
     let seen = see(model, &scheme, &data, watch, &Runtime::with_threads(1))?;
-    let observed = seen.observed(model, &scheme, &pool)?;
+    let observed = seen.observed(model, &scheme)?;
     Ok((scheme, observed))
 }
 

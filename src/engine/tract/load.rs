@@ -16,9 +16,10 @@ use msq_passes::ir::{
 };
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
-use tract_onnx::Onnx;
-use tract_onnx::pb;
-use tract_onnx::prelude::{Framework, InferenceModel, OutletId};
+use std::path::Path;
+use tract_onnx::data_resolver::ModelDataResolver;
+use tract_onnx::prelude::{Arc, Framework, InferenceModel, OutletId};
+use tract_onnx::tract_core::internal::{TractResult, format_err};
 use tract_onnx::tract_core::model::TypedModel;
 
 /// A model in tract's hands, before type inference.
@@ -76,10 +77,14 @@ fn message(model: &Model) -> Result<ModelProto, EngineError> {
     Ok(proto)
 }
 
-fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
+fn parse(mut proto: ModelProto) -> Result<Loaded, EngineError> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     operators::register(&mut onnx);
-    let parsed = onnx.parse(&as_tracts(&onnx, proto)?, None).map_err(EngineError::load)?;
+    onnx.provider = Arc::new(Elements::take(&mut proto));
+    let encoded = ir::encode_model(&proto);
+    drop(proto);
+    let tracts = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
+    let parsed = onnx.parse(&tracts, Some("/")).map_err(EngineError::load)?;
     if let Some(input) = parsed.unresolved_inputs.first() {
         return Err(EngineError::NoSuchValue { name: input.clone() });
     }
@@ -88,19 +93,30 @@ fn parse(proto: ModelProto) -> Result<Loaded, EngineError> {
     Ok(Loaded { model: parsed.model, outlets })
 }
 
-/// The message as tract's. Initializers' elements are moved past the file format: encoding, reading and decoding would hold
-/// four copies of them at a time.
-fn as_tracts(onnx: &Onnx, mut proto: ModelProto) -> Result<pb::ModelProto, EngineError> {
-    let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-    let elements: Vec<Option<Bytes>> = initializers.map(|tensor| tensor.raw_data.take()).collect();
-    let encoded = ir::encode_model(&proto);
-    drop(proto);
-    let mut proto = onnx.proto_model_for_read(&mut encoded.as_slice()).map_err(EngineError::load)?;
-    let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-    for (tensor, elements) in initializers.zip(elements) {
-        tensor.raw_data = elements.map_or_else(Vec::new, Vec::from);
+/// Elements of initializers, which tract reads one tensor at a time as if they were in other files: encoding, reading and
+/// decoding them would hold three more copies of all of them.
+struct Elements(Vec<Bytes>);
+
+impl Elements {
+    /// Takes them out of a message. In their place stands where [`Elements`] has them: the place as an offset, in a "file"
+    /// that only has to exist.
+    fn take(proto: &mut ModelProto) -> Self {
+        let mut taken = Vec::new();
+        let initializers = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        for tensor in initializers {
+            let Some(elements) = tensor.raw_data.take_if(|elements| !elements.is_empty()) else { continue };
+            tensor.refer(".", taken.len() as u64, elements.len());
+            taken.push(elements);
+        }
+        Self(taken)
     }
-    Ok(proto)
+}
+
+impl ModelDataResolver for Elements {
+    fn read_bytes_from_path(&self, to: &mut Vec<u8>, _: &Path, place: usize, _: Option<usize>) -> TractResult<()> {
+        to.extend_from_slice(self.0.get(place).ok_or_else(|| format_err!("no initializer {place}"))?);
+        Ok(())
+    }
 }
 
 /// Gives nodes names that nothing else has: tract knows inputs, constants and nodes by one kind of name. A node without a

@@ -23,6 +23,7 @@ mod own;
 mod plan;
 mod quantize;
 mod recurrent;
+mod spare;
 mod suppression;
 mod symbolic;
 mod tensor;

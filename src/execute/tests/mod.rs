@@ -49,9 +49,8 @@ impl RandomNetwork {
         options.scheme.profile = Profile { prices: None, ..Profile::ORT_CPU };
         let scheme = Scheme::new(&model, &options.scheme.plan, &options).unwrap();
         let watch = Watch { observer: ObserverKind::default(), margin: 1.0, outputs: 16, distributions: false };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let seen = see(&model, &scheme, &data, watch, &Runtime::with_threads(2)).unwrap();
-        let observed = seen.observed(&model, &scheme, &pool).unwrap();
+        let observed = seen.observed(&model, &scheme).unwrap();
         Self { model, data, scheme, observed }
     }
 }

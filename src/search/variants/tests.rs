@@ -29,11 +29,10 @@ fn variants_of_a_quantized_network_quantize_what_their_plan_does() {
     let synthetic = SyntheticOptions { count: 16, seed: 3, ..SyntheticOptions::default() };
     let data = Dataset::synthetic(&InputSpec::of(&model), &synthetic).unwrap();
     let watch = Watch { observer: options.calibrate.observer, margin: 1.0, outputs: 0, distributions: false };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let calibrated = |plan: &BitPlan| {
         let scheme = Scheme::new(&model, plan, &options).unwrap();
         let seen = see(&model, &scheme, &data, watch, &runtime).unwrap();
-        let observed = seen.observed(&model, &scheme, &pool).unwrap();
+        let observed = seen.observed(&model, &scheme).unwrap();
         (scheme, seen, observed)
     };
     let plan = options.scheme.plan.clone();
