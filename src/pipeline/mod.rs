@@ -185,6 +185,7 @@ impl Prepared {
         }
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
+        model.let_go_of_file();
         Ok(Self { start, float_bytes, opset, half, notes })
     }
 

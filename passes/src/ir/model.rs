@@ -6,6 +6,7 @@ use super::{
     DataType, FunctionProto, Graph, ImportError, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     ValueId, encoded_len, export, import,
 };
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -146,6 +147,18 @@ impl Model {
     /// Bytes of the model's message and of elements in other files.
     pub fn stored_bytes(&self) -> u64 {
         encoded_len(&export(self)) as u64 + self.external_bytes()
+    }
+
+    /// Gives the elements of every initializer memory of their own: one that is still a part of the file as it was read
+    /// holds all of it.
+    pub fn let_go_of_file(&mut self) {
+        let values: Vec<ValueId> = self.graph.initializers().map(|(value, _)| value).collect();
+        for value in values {
+            let Some(tensor) = self.graph.initializer(value) else { continue };
+            let Some(elements) = &tensor.raw_data else { continue };
+            let raw_data = Some(Bytes::copy_from_slice(elements));
+            self.graph.set_initializer(value, TensorProto { raw_data, ..tensor.clone() });
+        }
     }
 
     /// The shape that a value has for typical inputs, where that was stated. No file has it.

@@ -9,7 +9,7 @@ use super::{
     quantize, recurrent, suppression, wide,
 };
 use crate::engine::EngineError;
-use crate::runtime::memory;
+use crate::runtime::{lock, memory};
 use bytes::Bytes;
 use msq_passes::ir::{
     self, DataType, DimValue, Graph, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
@@ -17,6 +17,7 @@ use msq_passes::ir::{
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Mutex;
 use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::prelude::{Arc, Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::internal::{TractResult, format_err};
@@ -93,9 +94,9 @@ fn parse(mut proto: ModelProto) -> Result<Loaded, EngineError> {
     Ok(Loaded { model: parsed.model, outlets })
 }
 
-/// Elements of initializers, which tract reads one tensor at a time as if they were in other files: encoding, reading and
-/// decoding them would hold three more copies of all of them.
-struct Elements(Vec<Bytes>);
+/// Elements of initializers, which tract reads one tensor at a time, each once, as if they were in other files: encoding,
+/// reading and decoding them would hold three more copies of all of them.
+struct Elements(Mutex<Vec<Bytes>>);
 
 impl Elements {
     /// Takes them out of a message. In their place stands where [`Elements`] has them: the place as an offset, in a "file"
@@ -108,13 +109,14 @@ impl Elements {
             tensor.refer(".", taken.len() as u64, elements.len());
             taken.push(elements);
         }
-        Self(taken)
+        Self(Mutex::new(taken))
     }
 }
 
 impl ModelDataResolver for Elements {
     fn read_bytes_from_path(&self, to: &mut Vec<u8>, _: &Path, place: usize, _: Option<usize>) -> TractResult<()> {
-        to.extend_from_slice(self.0.get(place).ok_or_else(|| format_err!("no initializer {place}"))?);
+        let elements = lock(&self.0).get_mut(place).map(std::mem::take);
+        to.extend_from_slice(&elements.ok_or_else(|| format_err!("no initializer {place}"))?);
         Ok(())
     }
 }

@@ -23,7 +23,6 @@ mod own;
 mod plan;
 mod quantize;
 mod recurrent;
-mod spare;
 mod suppression;
 mod symbolic;
 mod tensor;

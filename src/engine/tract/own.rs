@@ -1,10 +1,9 @@
 //! A layer computed by a kernel of this crate, as an operator of tract.
 
-use super::spare;
 use crate::engine::EngineError;
 use crate::kernels::product::Activation;
 use std::fmt::Debug;
-use tract_onnx::prelude::{Arc, DatumExt, PlainView, TValue};
+use tract_onnx::prelude::{Arc, DatumExt, PlainView, TValue, Tensor};
 use tract_onnx::tract_core::internal::{
     EvalContext, EvalOp, Op, Rewriter, StaticName, TVec, TractResult, TypedFact, TypedOp, as_op, op_as_typed_op,
     op_out_of_plan, tvec,
@@ -67,10 +66,8 @@ impl<K: Kernel> EvalOp for Own<K> {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let plain = inputs.iter().map(|input| input.try_as_plain_ram()).collect::<TractResult<TVec<_>>>()?;
         let slices = plain.iter().map(PlainView::as_slice::<f32>).collect::<TractResult<TVec<_>>>()?;
-        let mut output = spare::zeros(&self.shape)?;
+        let mut output = Tensor::zero::<f32>(&self.shape)?;
         self.kernel.run(&slices, output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
-        drop((slices, plain));
-        inputs.into_iter().for_each(spare::keep);
         Ok(tvec!(output.into()))
     }
 }

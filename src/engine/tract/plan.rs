@@ -1,7 +1,7 @@
 //! Plans and sessions.
 
+use super::load;
 use super::tensor::{TractValue, datum_type, to_tract};
-use super::{load, spare};
 use crate::data::Array;
 use crate::engine::contained::contained;
 use crate::engine::{EngineError, Length, Output, Plan, Session, Visit};
@@ -154,12 +154,6 @@ struct TractSession {
     plan: TractPlan,
     whole: Option<State>,
     streamed: Option<State>,
-}
-
-impl Drop for TractSession {
-    fn drop(&mut self) {
-        spare::clear();
-    }
 }
 
 impl TractSession {
