@@ -20,6 +20,7 @@
 //! Values that passes wrote have no shapes. Without one, inputs have three axes where the node states heads, and otherwise
 //! as many heads of Q as of K and V: a product of other numbers fails, but for one head that all share.
 
+use super::lowering::Lowering;
 use crate::engine::EngineError;
 use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 
@@ -34,25 +35,28 @@ pub(super) fn is_wrong(int: impl Fn(&str) -> Option<i64>, has_input: impl Fn(usi
     has_window || (int("is_causal").is_some_and(|causal| causal != 0) && has_input(4))
 }
 
-/// Whether a node is one that [`lower`] replaces.
-pub(super) fn is_replaced(graph: &Graph, node: &Node) -> bool {
-    Attention::of(graph, node).is_some()
-}
+/// Every node that tract does not run as the operator set says.
+pub(super) struct Attentions;
 
-/// Replaces every node that tract does not run.
-pub(super) fn lower(model: &mut Model) -> Result<(), EngineError> {
-    let graph = &model.graph;
-    let sites = graph.nodes().filter_map(|(id, node)| Some((id, Attention::of(graph, node)?)));
-    let sites: Vec<(NodeId, Attention)> = sites.collect();
-    if sites.is_empty() {
-        return Ok(());
+impl Lowering for Attentions {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        Attention::of(graph, graph.node(id)).is_some()
     }
-    for (id, attention) in sites {
-        let stem = model.graph.node(id).label(&model.graph).to_owned();
-        model.graph.remove_node(id);
-        attention.write(&mut Writer { graph: &mut model.graph, stem });
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &model.graph;
+        let sites = graph.nodes().filter_map(|(id, node)| Some((id, Attention::of(graph, node)?)));
+        let sites: Vec<(NodeId, Attention)> = sites.collect();
+        if sites.is_empty() {
+            return Ok(());
+        }
+        for (id, attention) in sites {
+            let stem = model.graph.node(id).label(&model.graph).to_owned();
+            model.graph.remove_node(id);
+            attention.write(&mut Writer { graph: &mut model.graph, stem });
+        }
+        model.graph.sort().map_err(EngineError::load)
     }
-    model.graph.sort().map_err(EngineError::load)
 }
 
 /// How many places before and behind it a query may look; −1 for any.

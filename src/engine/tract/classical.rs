@@ -8,38 +8,48 @@
 //! | `ArrayFeatureExtractor` | `Gather` along the last axis |
 //! | `ZipMap` | its input: no array holds the maps from classes to probabilities, but the probabilities are the same |
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 
 const DOMAIN: &str = "ai.onnx.ml";
 
-/// Whether a node is one that [`lower`] replaces.
-pub(super) fn is_replaced(graph: &Graph, node: &Node) -> bool {
+/// Every such node.
+pub(super) struct Classical;
+
+impl Lowering for Classical {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        is_replaced(graph, graph.node(id))
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &mut model.graph;
+        let found: Vec<NodeId> = graph.nodes().filter(|(_, node)| is_replaced(graph, node)).map(|(id, _)| id).collect();
+        for id in found {
+            let node = graph.node(id).clone();
+            let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { continue };
+            graph.remove_node(id);
+            let mut site = Site { graph, name: node.name().to_owned() };
+            let (last, operands) = match node.op() {
+                "Scaler" => site.scaled(&node, input),
+                "Binarizer" => site.binary(&node, input),
+                "ArrayFeatureExtractor" => site.features(&node, input),
+                _ => (NodeProto::of("Identity", node.name(), Vec::new()), vec![input]),
+            };
+            let operands: Vec<Option<ValueId>> = operands.into_iter().map(Some).collect();
+            site.graph.add_node(last, &operands, &[Some(output)]);
+        }
+        Ok(())
+    }
+}
+
+fn is_replaced(graph: &Graph, node: &Node) -> bool {
     node.domain() == DOMAIN
         && match node.op() {
             "Scaler" | "Binarizer" | "ZipMap" => true,
             "ArrayFeatureExtractor" => node.input(0).is_some_and(|value| rank(graph, value).is_some()),
             _ => false,
         }
-}
-
-/// Replaces such nodes.
-pub(super) fn lower(model: &mut Model) {
-    let graph = &mut model.graph;
-    let found: Vec<NodeId> = graph.nodes().filter(|(_, node)| is_replaced(graph, node)).map(|(id, _)| id).collect();
-    for id in found {
-        let node = graph.node(id).clone();
-        let (Some(input), Some(output)) = (node.input(0), node.output(0)) else { continue };
-        graph.remove_node(id);
-        let mut site = Site { graph, name: node.name().to_owned() };
-        let (last, operands) = match node.op() {
-            "Scaler" => site.scaled(&node, input),
-            "Binarizer" => site.binary(&node, input),
-            "ArrayFeatureExtractor" => site.features(&node, input),
-            _ => (NodeProto::of("Identity", node.name(), Vec::new()), vec![input]),
-        };
-        let operands: Vec<Option<ValueId>> = operands.into_iter().map(Some).collect();
-        site.graph.add_node(last, &operands, &[Some(output)]);
-    }
 }
 
 fn rank(graph: &Graph, value: ValueId) -> Option<usize> {

@@ -4,20 +4,33 @@
 //! computes the same number with three operators that broadcast; a network of integer weights takes a tenth of the time
 //! to load without them. Blocks it does not know.
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId, axis_of};
 
-/// Replaces every dequantizer whose inputs are constants by its result.
-pub(super) fn fold(model: &mut Model) {
-    let graph = &model.graph;
-    let folded: Vec<(NodeId, ValueId, TensorProto)> =
-        graph.nodes().filter_map(|(id, node)| folded(graph, node).map(|(value, tensor)| (id, value, tensor))).collect();
-    for (node, value, tensor) in folded {
-        let inputs: Vec<ValueId> = model.graph.node(node).inputs().iter().flatten().copied().collect();
-        model.graph.remove_node(node);
-        for input in inputs {
-            model.graph.remove_value(input);
+/// Every dequantizer whose inputs are constants, in whose place comes its result. tract would run it.
+pub(super) struct Constants;
+
+impl Lowering for Constants {
+    fn mends(&self, _: &Graph, _: NodeId) -> bool {
+        false
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &model.graph;
+        let folded: Vec<(NodeId, ValueId, TensorProto)> = graph
+            .nodes()
+            .filter_map(|(id, node)| folded(graph, node).map(|(value, tensor)| (id, value, tensor)))
+            .collect();
+        for (node, value, tensor) in folded {
+            let inputs: Vec<ValueId> = model.graph.node(node).inputs().iter().flatten().copied().collect();
+            model.graph.remove_node(node);
+            for input in inputs {
+                model.graph.remove_value(input);
+            }
+            model.graph.set_initializer(value, tensor);
         }
-        model.graph.set_initializer(value, tensor);
+        Ok(())
     }
 }
 
@@ -122,7 +135,7 @@ mod tests {
              {{\n d = DequantizeLinear{attributes} ({inputs})\n y = Add (x, d)\n}}"
         );
         let mut model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
-        fold(&mut model);
+        Constants.lower(&mut model).unwrap();
         let value = model.graph.find("d").unwrap();
         model.graph.initializer(value).map(|tensor| tensor.to_f32().unwrap())
     }

@@ -4,10 +4,7 @@
 //! over as int8 and uint8 with the same values, those of bfloat16 as floats: whoever reads them casts or scales them.
 
 use super::differing::{Seen, drops};
-use super::{
-    attention, blowup, classical, compare, convolution, dequantize, fake_quantize, lookup, matmul, nbits, operators,
-    quantize, recurrent, suppression, wide,
-};
+use super::{blowup, compare, convolution, fake_quantize, lowerings, matmul, operators};
 use crate::engine::EngineError;
 use crate::runtime::{lock, memory};
 use bytes::Bytes;
@@ -171,20 +168,17 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
             return Some((id, format!("the engine {inner}, which is in the function of node `{label}`")));
         }
         let graph = &model.graph;
-        let replaced = || {
-            nbits::is_replaced(graph, node)
-                || lookup::is_replaced(graph, node)
-                || recurrent::is_replaced(node)
-                || classical::is_replaced(graph, node)
-        };
-        if !known(node.domain(), node.op()) && !replaced() {
+        if lowerings::mends(&model.graph, id) {
+            return None;
+        }
+        if !known(node.domain(), node.op()) {
             let named = name(node.domain(), node.op());
             return Some((id, format!("the engine does not know `{named}` of node `{label}`")));
         }
         if drops(&model.graph, node) {
             return Some((id, format!("the engine does not drop at random, as `Dropout` of node `{label}` does")));
         }
-        if let Some(named) = refused(&Seen::node(node)).filter(|_| !is_put_right(&model.graph, id)) {
+        if let Some(named) = refused(&Seen::node(node)) {
             return Some((id, format!("the engine {named}, of node `{label}`")));
         }
         let inner = node.subgraphs().find_map(|graph| unknown_inside(model, &graph.node, &known, 0))?;
@@ -204,12 +198,6 @@ fn refused(node: &Seen) -> Option<String> {
         return Some(format!("does not know `{activation}` in `{}`", node.op()));
     }
     Some(format!("computes `{}` otherwise {}", node.op(), node.difference()?))
-}
-
-/// Whether a node of the main graph is written anew before tract has it.
-fn is_put_right(graph: &Graph, id: NodeId) -> bool {
-    let node = graph.node(id);
-    attention::is_replaced(graph, node) || quantize::is_completed(graph, node) || wide::is_replaced(graph, id)
 }
 
 /// Functions call each other no deeper.
@@ -278,17 +266,10 @@ fn with_readable_elements(model: &Model, to_run: bool) -> Result<Model, EngineEr
         let tensor = Narrow::of(&loaded).map_or_else(|| Ok(loaded.clone()), |narrow| narrow.widen(&loaded))?;
         copy.graph.set_initializer(value, tensor);
     }
-    dequantize::fold(&mut copy);
-    lookup::fold(&mut copy);
-    nbits::fold(&mut copy);
-    recurrent::lower(&mut copy);
-    classical::lower(&mut copy);
-    attention::lower(&mut copy)?;
-    suppression::widen(&mut copy);
-    quantize::complete(&mut copy);
     if to_run {
-        wide::lower(&mut copy)?;
+        lowerings::lower_to_run(&mut copy)?;
     } else {
+        lowerings::lower(&mut copy)?;
         conceal(&mut copy)?;
     }
     Ok(copy)

@@ -4,24 +4,30 @@
 //! constant of another shape behind a `Reshape`. `W_rc = (u_rc − z_rb)·s_rb`, b = ⌊c / block⌋, z = 2^(bits−1) where no zero
 //! points are given. Tables of other element types, and lookups along other axes, stay.
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 
 /// The name of the operator.
 const OPERATOR: &str = "GatherBlockQuantized";
 const DOMAIN: &str = "com.microsoft";
 
-/// Whether a node is one that [`fold`] replaces.
-pub(super) fn is_replaced(graph: &Graph, node: &Node) -> bool {
-    Table::of(graph, node).is_some()
-}
+/// Every lookup in a constant table.
+pub(super) struct Lookups;
 
-/// Replaces every lookup in a constant table. Before `nbits`, which takes away words that a table may share.
-pub(super) fn fold(model: &mut Model) {
-    let graph = &model.graph;
-    let table = |(id, node)| Some((id, Table::of(graph, node)?.dequantized(graph, node)?));
-    let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(table).collect();
-    for (id, table) in found {
-        replace(&mut model.graph, id, table);
+impl Lowering for Lookups {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        Table::of(graph, graph.node(id)).is_some()
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &model.graph;
+        let table = |(id, node)| Some((id, Table::of(graph, node)?.dequantized(graph, node)?));
+        let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(table).collect();
+        for (id, table) in found {
+            replace(&mut model.graph, id, table);
+        }
+        Ok(())
     }
 }
 
@@ -145,7 +151,7 @@ mod tests {
             words(100)
         );
         let mut model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
-        fold(&mut model);
+        Lookups.lower(&mut model).unwrap();
         let (_, node) = model.graph.nodes().find(|(_, node)| node.op() == "Gather")?;
         Some(model.graph.initializer(node.input(0)?)?.to_f32().unwrap())
     }

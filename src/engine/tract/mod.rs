@@ -16,6 +16,8 @@ mod facts;
 mod fake_quantize;
 mod load;
 mod lookup;
+mod lowering;
+mod lowerings;
 mod matmul;
 mod nbits;
 mod operators;

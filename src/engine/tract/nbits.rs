@@ -4,24 +4,30 @@
 //! `W_kn = (u_nk − z_nb)·s_nb`, b = ⌊k / block⌋, z = 2^(bits−1) where no zero points are given. Activations stay float, which
 //! accuracy levels may round.
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 
 /// The name of the operator.
 const OPERATOR: &str = "MatMulNBits";
 const DOMAIN: &str = "com.microsoft";
 
-/// Whether a node is one that [`fold`] replaces.
-pub(super) fn is_replaced(graph: &Graph, node: &Node) -> bool {
-    Weight::of(graph, node).is_some()
-}
+/// Every product with constant weights.
+pub(super) struct Products;
 
-/// Replaces every product with constant weights.
-pub(super) fn fold(model: &mut Model) {
-    let graph = &model.graph;
-    let weight = |(id, node)| Some((id, Weight::of(graph, node)?.dequantized(graph, node)?));
-    let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(weight).collect();
-    for (id, weight) in found {
-        replace(&mut model.graph, id, weight);
+impl Lowering for Products {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        Weight::of(graph, graph.node(id)).is_some()
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &model.graph;
+        let weight = |(id, node)| Some((id, Weight::of(graph, node)?.dequantized(graph, node)?));
+        let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(weight).collect();
+        for (id, weight) in found {
+            replace(&mut model.graph, id, weight);
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
     }
 
     fn weight(mut model: Model) -> Option<Vec<f32>> {
-        fold(&mut model);
+        Products.lower(&mut model).unwrap();
         let (_, node) = model.graph.nodes().find(|(_, node)| node.op() == "MatMul")?;
         Some(model.graph.initializer(node.input(1)?)?.to_f32().unwrap())
     }

@@ -3,21 +3,27 @@
 //! tract 0.23 does not read `output_dtype`: without a zero point it writes uint8. For int8 a zero point of 0 is given here.
 //! Quantizers of 16 bits are written anew elsewhere ([`super::wide`]).
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, TensorProto};
 
-/// Whether [`complete`] gives a node its zero point.
-pub(super) fn is_completed(graph: &Graph, node: &Node) -> bool {
-    zero_point(graph, node).is_some()
-}
+/// Every quantizer into int8 without a zero point, which gets one.
+pub(super) struct ZeroPoints;
 
-/// Gives quantizers into int8 a zero point.
-pub(super) fn complete(model: &mut Model) {
-    let graph = &mut model.graph;
-    let zero = |(id, node)| Some((id, zero_point(graph, node)?));
-    let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(zero).collect();
-    for (id, zero) in found {
-        let zero = graph.add_initializer(zero);
-        graph.set_input(id, 2, Some(zero));
+impl Lowering for ZeroPoints {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        zero_point(graph, graph.node(id)).is_some()
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &mut model.graph;
+        let zero = |(id, node)| Some((id, zero_point(graph, node)?));
+        let found: Vec<(NodeId, TensorProto)> = graph.nodes().filter_map(zero).collect();
+        for (id, zero) in found {
+            let zero = graph.add_initializer(zero);
+            graph.set_input(id, 2, Some(zero));
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@
 //!
 //! What the kernel rounds at run time, the input and the state, stays float.
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 
 /// The name of the operator.
@@ -18,17 +20,25 @@ const DOMAIN: &str = "com.microsoft";
 /// Inputs of an `LSTM`.
 const INPUTS: usize = 8;
 
-/// Whether a node is one that [`lower`] replaces.
-pub(super) fn is_replaced(node: &Node) -> bool {
-    node.op() == OPERATOR && node.domain() == DOMAIN && [1, 2, 8, 10].iter().all(|&slot| node.input(slot).is_some())
+/// Every such layer.
+pub(super) struct IntegerLstm;
+
+impl Lowering for IntegerLstm {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        is_replaced(graph.node(id))
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let found: Vec<NodeId> = model.graph.nodes().filter(|(_, node)| is_replaced(node)).map(|(id, _)| id).collect();
+        for id in found {
+            replace(&mut model.graph, id);
+        }
+        Ok(())
+    }
 }
 
-/// Replaces every such layer.
-pub(super) fn lower(model: &mut Model) {
-    let found: Vec<NodeId> = model.graph.nodes().filter(|(_, node)| is_replaced(node)).map(|(id, _)| id).collect();
-    for id in found {
-        replace(&mut model.graph, id);
-    }
+fn is_replaced(node: &Node) -> bool {
+    node.op() == OPERATOR && node.domain() == DOMAIN && [1, 2, 8, 10].iter().all(|&slot| node.input(slot).is_some())
 }
 
 fn replace(graph: &mut Graph, id: NodeId) {
@@ -76,7 +86,7 @@ mod tests {
              {{ y = {domain}.DynamicQuantizeLSTM <hidden_size = 1> (x, w, r, , , , , , {inputs}) }}"
         );
         let mut model = ir::import(ir::text::parse(&text).unwrap()).unwrap();
-        lower(&mut model);
+        IntegerLstm.lower(&mut model).unwrap();
         let mut found: Vec<String> = model.graph.nodes().map(|(_, node)| node.op().to_owned()).collect();
         found.sort_unstable();
         found

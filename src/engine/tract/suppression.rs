@@ -3,18 +3,29 @@
 //! The operator set has `max_output_boxes_per_class`, `iou_threshold` and `score_threshold` of rank 0 or of one element;
 //! tract reads those of rank 1 alone. Constants of rank 0 get a dimension here. What is computed stays as it is.
 
+use super::lowering::Lowering;
+use crate::engine::EngineError;
 use msq_passes::ir::{Graph, Model, NodeId, TensorProto, ValueId};
 
 /// Inputs that are limits.
 const LIMITS: std::ops::Range<usize> = 2..5;
 
-/// Makes every constant limit one of rank 1.
-pub(super) fn widen(model: &mut Model) {
-    let graph = &mut model.graph;
-    let sites: Vec<(NodeId, usize, TensorProto)> = scalars(graph);
-    for (node, slot, tensor) in sites {
-        let list = graph.add_initializer(TensorProto { dims: vec![1], ..tensor });
-        graph.set_input(node, slot, Some(list));
+/// Every constant limit of rank 0, which gets a dimension.
+pub(super) struct Limits;
+
+impl Lowering for Limits {
+    fn mends(&self, _: &Graph, _: NodeId) -> bool {
+        false
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &mut model.graph;
+        let sites: Vec<(NodeId, usize, TensorProto)> = scalars(graph);
+        for (node, slot, tensor) in sites {
+            let list = graph.add_initializer(TensorProto { dims: vec![1], ..tensor });
+            graph.set_input(node, slot, Some(list));
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Not changed: quantizers with one scale per channel or block, and parameters that are no constants.
 
+use super::lowering::Lowering;
 use crate::engine::EngineError;
 use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
 use std::collections::HashSet;
@@ -14,33 +15,36 @@ use std::collections::HashSet;
 /// The types.
 const WIDE: [DataType; 2] = [DataType::Int16, DataType::Uint16];
 
-/// Whether a node is one that [`lower`] replaces.
-pub(super) fn is_replaced(graph: &Graph, id: NodeId) -> bool {
-    Site::of(graph, id).is_some()
-}
+/// Every quantizer and dequantizer of 16 bits.
+pub(super) struct Wide;
 
-/// Replaces every quantizer and dequantizer of 16 bits.
-pub(super) fn lower(model: &mut Model) -> Result<(), EngineError> {
-    let graph = &model.graph;
-    let nodes: Vec<NodeId> = graph.node_ids().collect();
-    let sites: Vec<Site> = nodes.iter().filter_map(|&id| Site::of(graph, id)).collect();
-    if sites.is_empty() {
-        return Ok(());
+impl Lowering for Wide {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        Site::of(graph, id).is_some()
     }
-    let integers = integers(graph, &sites);
-    let graph = &mut model.graph;
-    for &(node, slot) in &constants_beside(graph, &integers) {
-        let Some(value) = graph.node(node).input(slot) else { continue };
-        if let Some(tensor) = graph.constant(value).and_then(as_floats) {
-            let float = graph.add_initializer(tensor);
-            graph.set_input(node, slot, Some(float));
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &model.graph;
+        let nodes: Vec<NodeId> = graph.node_ids().collect();
+        let sites: Vec<Site> = nodes.iter().filter_map(|&id| Site::of(graph, id)).collect();
+        if sites.is_empty() {
+            return Ok(());
         }
+        let integers = integers(graph, &sites);
+        let graph = &mut model.graph;
+        for &(node, slot) in &constants_beside(graph, &integers) {
+            let Some(value) = graph.node(node).input(slot) else { continue };
+            if let Some(tensor) = graph.constant(value).and_then(as_floats) {
+                let float = graph.add_initializer(tensor);
+                graph.set_input(node, slot, Some(float));
+            }
+        }
+        for site in sites {
+            site.replace(graph);
+        }
+        hand_out(graph, &integers);
+        graph.sort().map_err(EngineError::load)
     }
-    for site in sites {
-        site.replace(graph);
-    }
-    hand_out(graph, &integers);
-    graph.sort().map_err(EngineError::load)
 }
 
 /// A quantizer or dequantizer of one scale.
