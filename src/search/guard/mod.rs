@@ -131,8 +131,13 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
     let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, runtime)?;
     let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
     let mut journal = Journal::default();
-    // Trials differ from the best plan so far in one part: what lies before it is computed once.
-    let mut measure = |plan: &BitPlan| evaluator.evaluate(&mut variants, plan, true, &mut journal);
+    // Trials differ from the best plan so far in one part: what lies before it is computed once. Often there is but one,
+    // the plan as it is, which loses less on more samples.
+    let mut keeps = false;
+    let mut measure = |plan: &BitPlan| {
+        let keeps = std::mem::replace(&mut keeps, true);
+        evaluator.evaluate(&mut variants, plan, keeps, &mut journal)
+    };
     let work = Work { data: &probe, ..work };
     mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, &mut measure, runtime)
 }
