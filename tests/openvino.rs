@@ -108,3 +108,20 @@ fn the_linter_names_what_openvino_does_not_take() {
         assert!(found.contains(rule), "{rule}: {found}");
     }
 }
+
+/// `OpenVINO` computes a quantizer behind such an operator otherwise than the file says.
+#[test]
+fn extremes_along_an_axis_before_a_layer() {
+    for operator in ["ReduceMax", "ReduceMin"] {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]>
+             net (float[n,3,8,8] x) => (float[n,10] y)
+             <float[16,3,3,3] v = {{}}, float[16,10] u = {{}}>
+             {{ c = Conv<pads = [1, 1, 1, 1]> (x, v) t = Tanh (c)
+                r = {operator}<axes = [2, 3], keepdims = 0> (t) y = MatMul (r, u) }}"
+        );
+        let network = Network::new(&text, Npy::ramp(&[16, 3, 8, 8]));
+        let (file, _) = written(&network, "");
+        same_in_both(operator, &file, &network);
+    }
+}

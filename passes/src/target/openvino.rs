@@ -1,6 +1,6 @@
 //! `OpenVINO` on CPUs and integrated GPUs.
 
-use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float};
+use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float, movement};
 use super::{ActivationGrid, BiasForm, Blocks, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
 const KERNELS: &[Kernel] = &[
@@ -12,6 +12,9 @@ const KERNELS: &[Kernel] = &[
     arithmetic("GlobalAveragePool"),
     arithmetic("AveragePool"),
     arithmetic("Concat"),
+    // A quantizer behind one of them is computed wrong: it belongs in front.
+    movement("ReduceMax"),
+    movement("ReduceMin"),
 ];
 
 impl Profile {

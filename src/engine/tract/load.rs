@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 use crate::runtime::{lock, memory};
 use bytes::Bytes;
 use msq_passes::ir::{
-    self, DataType, DimValue, Graph, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
+    self, DataType, DimValue, GraphProto, Model, ModelProto, NodeId, NodeProto, TensorProto, TypeValue, ValueId,
 };
 use msq_passes::{CompleteNodes, LoadConstants, Pass, inline_calls};
 use std::collections::HashSet;
@@ -168,7 +168,7 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
             return Some((id, format!("the engine {inner}, which is in the function of node `{label}`")));
         }
         let graph = &model.graph;
-        if lowerings::mends(&model.graph, id) {
+        if lowerings::mends(graph, id) {
             return None;
         }
         if !known(node.domain(), node.op()) {
