@@ -21,7 +21,7 @@ mod tidy;
 
 pub use form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SinkConstants,
-    SplitBiases, WidenChannels, narrow_channels,
+    SplitBiases, SplitPads, WidenChannels, narrow_channels,
 };
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};

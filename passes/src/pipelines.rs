@@ -10,7 +10,7 @@
 use crate::analysis::Placement;
 use crate::form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
-    WidenChannels,
+    SplitPads, WidenChannels,
 };
 use crate::gradient::Differentiate;
 use crate::ir::{TensorProto, TypeProto};
@@ -280,6 +280,8 @@ pub struct Finish {
     pub form: Form,
     /// Whether biases of convolutions become sums where shapes are open and read.
     pub splits_biases: bool,
+    /// Whether float convolutions over one column get their padding from a node.
+    pub splits_pads: bool,
     /// Convolutions that get more channels.
     pub widened: WidenChannels,
     /// Recurrent layers that quantize what they read at run time.
@@ -292,7 +294,8 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, widened, recurrent, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, splits_pads, widened, recurrent, half_scales, strip } =
+        wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -350,6 +353,12 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             SplitBiases,
             "after `fuse-qlinear` and after `lower-integer`, which take biases into operators of their own; before \
              `half-constants`, which stores biases in a form that has to be computed",
+        )
+        .with_if(
+            splits_pads,
+            "columns that a fast kernel takes",
+            SplitPads,
+            "after `fuse-qlinear` and after `lower-integer`: every `Conv` but those between quantizers is one of floats",
         )
         .with(EliminateDeadNodes, "after `fuse-qlinear` or `lower-integer`: what the form has taken in is unread")
         .with_if(

@@ -13,8 +13,8 @@ use msq_passes::{
     HoistConstants, InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants, LowerInteger, Magnitude,
     NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing, Pass,
     RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision,
-    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, TrellisRate, UpgradeOpset,
-    WidenChannels, run_pass,
+    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, SplitPads, TrellisRate,
+    UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "sink-constants" => Box::new(SinkConstants),
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "split-biases" => Box::new(SplitBiases),
+        "split-pads" => Box::new(SplitPads),
         "split-outliers" => Box::new(SplitOutliers { channels: fields.iter().map(channels).collect() }),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
@@ -281,6 +282,7 @@ passes! {
     smooth_activations: "smooth-activations",
     split_biases: "split-biases",
     split_outliers: "split-outliers",
+    split_pads: "split-pads",
     upgrade_opset: "upgrade-opset",
     widen_channels: "widen-channels",
 }

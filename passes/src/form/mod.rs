@@ -8,6 +8,7 @@ mod lower_integer;
 mod restore_activations;
 mod sink_constants;
 mod split_biases;
+mod split_pads;
 mod widen_channels;
 
 pub use fuse_lstm::FuseLstm;
@@ -19,4 +20,5 @@ pub use restore_activations::RestoreActivations;
 pub use sink_constants::SinkConstants;
 pub use split_biases::SplitBiases;
 pub(crate) use split_biases::{bias_of, reads_open_shapes};
+pub use split_pads::SplitPads;
 pub use widen_channels::{WidenChannels, narrow_channels};

@@ -113,6 +113,7 @@ const PRICES: Prices = Prices {
     },
     float_product: ProductPrices { weight: 0.045, product: 0.0178 },
     integer_product: ProductPrices { weight: 0.025, product: 0.005 },
+    padded_columns: true,
     repeated: 20.0,
     operators: &[
         price("Add", 0.15, 0.17),

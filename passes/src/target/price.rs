@@ -22,6 +22,8 @@ pub struct Prices {
     pub float_product: ProductPrices,
     /// `Gemm` and `MatMul` on integers.
     pub integer_product: ProductPrices,
+    /// Whether a convolution in float over one column takes longer where it pads that column than behind a `Pad`.
+    pub padded_columns: bool,
     /// A product or sum on integers that lie channels together, per position, where one operand has one value per channel.
     pub repeated: f64,
     /// Other operators.

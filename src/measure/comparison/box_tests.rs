@@ -71,3 +71,36 @@ fn samples_without_boxes() {
     assert_eq!((figures.boxes, figures.kept, figures.invented), (Some(2), Some(1), Some(1)));
     assert!(compared(&[[none(), none()]]).metrics().outputs.iter().all(|output| output.lost == 0.0));
 }
+
+/// What three axes of probabilities are read as, with another output beside them that has so many numbers for each position.
+fn beside(symbols: usize, numbers: usize) -> OutputKind {
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\": 17]>
+         net (float[N,30,8] x) => (float[N,30,{symbols}] scores, float[N,30,{numbers}] offsets)
+         <float[8,{symbols}] v = {{}}, float[8,{numbers}] w = {{}}>
+         {{ h = MatMul (x, v)  scores = Softmax (h)  offsets = MatMul (x, w) }}"
+    );
+    let model = import(text::parse(&text).unwrap()).unwrap();
+    let outputs = Outputs::of(&model, &[], Masks::default(), 8).unwrap();
+    let mut all = Comparison::new(&outputs);
+    for at in 0..8 {
+        let of = |width: usize, small: f32| -> Vec<f32> {
+            (0..30 * width).map(|i| small * ((7 * at + i) % 5) as f32 / width as f32).collect()
+        };
+        let values = [of(symbols, 0.5), of(numbers, 0.01)];
+        let shapes = [[1, 30, symbols], [1, 30, numbers]];
+        let arrays: Vec<OutputArray> =
+            values.iter().zip(&shapes).map(|(values, shape)| OutputArray { values, shape }).collect();
+        let mut part = Comparison::new(&outputs);
+        part.observe(at, &values, &arrays, None, None);
+        all.merge(&part);
+    }
+    all.metrics().outputs[0].kind
+}
+
+#[test]
+fn scores_of_anchors_spell_nothing() {
+    assert_eq!(beside(12, 5), OutputKind::Sequence);
+    assert_eq!(beside(12, 4), OutputKind::Scores);
+    assert_eq!(beside(2, 5), OutputKind::Scores);
+}

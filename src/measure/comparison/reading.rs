@@ -26,7 +26,7 @@ impl Comparison {
         }
         let evidence = &compared.evidence;
         let rank = compared.shape.len();
-        let is_sequence = rank == 3 && !is_matrix(&compared.shape);
+        let is_sequence = rank == 3 && !is_matrix(&compared.shape) && self.may_spell(at);
         let scores = if is_sequence { OutputKind::Sequence } else { OutputKind::Scores };
         let name = spec.name.to_lowercase();
         let is_labelled = at == 0 && self.own.samples() > 0;
@@ -51,6 +51,16 @@ impl Comparison {
             _ if evidence.is_logits() => read(scores, "its numbers look like logits"),
             Head::Open => read(OutputKind::Values, "nothing says otherwise"),
         }
+    }
+
+    /// Whether scores with three axes may be of symbols along a sequence. A blank and one symbol spell nothing, and where another
+    /// output has four numbers for each position, these are candidates for boxes.
+    fn may_spell(&self, at: usize) -> bool {
+        let shape = &self.compared[at].shape;
+        let symbols = self.outputs.list[at].row_axis(shape).map_or(0, |axis| shape[axis]);
+        let is_beside = |other: &[usize]| other.len() == 3 && other[..2] == shape[..2] && other[2] == 4;
+        let mut others = self.compared.iter().enumerate().filter(|(other, _)| *other != at);
+        self.outputs.reads_tokens || (symbols > 2 && !others.any(|(_, other)| is_beside(&other.shape)))
     }
 
     fn has_boxes(&self) -> bool {
