@@ -102,6 +102,7 @@ impl Compared {
         let excluded = |element: usize| positions.is_some_and(|positions| !positions.keeps(element));
         let element = positions.is_some().then_some(&excluded as &dyn Fn(usize) -> bool);
         let channels = ChannelErrors::of(values[0], values[1], spec.channels.layout(shape), element);
+        let channels = channels.in_one_unit(spec.is_behind_sigmoid());
         if slot.side_by_side {
             self.errors.push((slot.sample, channels.errors()));
         }
