@@ -321,7 +321,8 @@ fn placement(model: &Model, plan: &BitPlan, target: &Profile, selection: &Select
         if plan.float.iter().any(|float| float == name) {
             return Some(PLANNED_FLOAT.to_owned());
         }
-        LayerOp::of(node).and_then(|_| planned_float(plan.layer(name).unwrap_or_default())).map(str::to_owned)
+        let planned = plan.layer(name).unwrap_or_default();
+        LayerOp::of(node).and_then(|_| planned_float(planned, plan.default.unwrap_or_default())).map(str::to_owned)
     };
     let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
     let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
@@ -356,10 +357,13 @@ pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPl
     layers.filter_map(packing).collect()
 }
 
-/// Why the plan leaves a layer's computation in float, if it does.
-fn planned_float(plan: LayerPlan) -> Option<&'static str> {
+/// Why the plan leaves a layer's computation in float, if it does, where most layers have the `usual` plan.
+fn planned_float(plan: LayerPlan, usual: LayerPlan) -> Option<&'static str> {
     match (plan.weights, plan.activations) {
         (WeightBits::Float, _) => Some(PLANNED_FLOAT),
+        (_, ActivationBits::Float) if usual.activations == ActivationBits::Dynamic => {
+            Some("no kernel quantizes what it reads at run time: only products with a matrix have one")
+        }
         (_, ActivationBits::Float) => Some("its activations are float in the plan"),
         (_, ActivationBits::Dynamic) => Some("its activations are quantized at run time"),
         _ if plan.block().is_some() => Some("its weight has one scale per block"),

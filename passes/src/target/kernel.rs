@@ -47,6 +47,8 @@ pub struct Kernel {
     pub fused_only: bool,
     /// Whether the kernel of a layer multiplies two activations as well.
     pub two_activations: bool,
+    /// Whether quantizers have to stand in front of a movement: the runtime computes one behind it wrong.
+    pub leads: bool,
 }
 
 impl Kernel {
@@ -59,6 +61,7 @@ impl Kernel {
             on_integers: false,
             fused_only: false,
             two_activations: false,
+            leads: false,
         }
     }
 
@@ -85,6 +88,11 @@ impl Kernel {
     /// The same row for a layer whose kernel multiplies two activations as well.
     pub(super) const fn two_activations(self) -> Self {
         Self { two_activations: true, ..self }
+    }
+
+    /// The same row for a movement that quantizers have to stand in front of.
+    pub(super) const fn leads(self) -> Self {
+        Self { leads: true, ..self }
     }
 
     /// Whether a node of this operator between quantizers runs on integers, or is gone.

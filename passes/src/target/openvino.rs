@@ -12,9 +12,8 @@ const KERNELS: &[Kernel] = &[
     arithmetic("GlobalAveragePool"),
     arithmetic("AveragePool"),
     arithmetic("Concat"),
-    // A quantizer behind one of them is computed wrong: it belongs in front.
-    movement("ReduceMax"),
-    movement("ReduceMin"),
+    movement("ReduceMax").leads(),
+    movement("ReduceMin").leads(),
 ];
 
 impl Profile {

@@ -18,7 +18,7 @@ const UNREAD: &str = "no integer kernel reads its output";
 
 pub(super) struct Draft<'a> {
     pub(super) graph: &'a Graph,
-    profile: &'a Profile,
+    pub(super) profile: &'a Profile,
     layers: HashMap<NodeId, Layer>,
     pub(super) roles: IndexMap<NodeId, Role>,
     /// Values that would be quantized.

@@ -23,6 +23,7 @@
 
 mod draft;
 mod layout;
+mod leading;
 mod pays;
 mod rules;
 mod widths;
@@ -108,7 +109,8 @@ impl Placement {
         let mut reasons: HashMap<NodeId, String> =
             nodes.filter_map(|(id, node)| Some((id, skip(id, node, node.label(&model.graph))?))).collect();
         loop {
-            let draft = Draft::new(model, profile, reasons.clone()).drawn();
+            let mut draft = Draft::new(model, profile, reasons.clone()).drawn();
+            leading::quantize_before(&mut draft);
             let Some(prices) = profile.prices else { return draft.finish() };
             let widths = Account::new(model, &draft, prices, HashMap::new()).find_widths();
             let account = Account::new(model, &draft, prices, widths.more);
