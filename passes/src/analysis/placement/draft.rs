@@ -99,7 +99,7 @@ impl<'a> Draft<'a> {
             if self.profile.support(node.op()).is_none() || self.absorb(id, node) {
                 continue;
             }
-            if let Some(reason) = refuse_form(self.graph, self.profile, node) {
+            if let Some(reason) = self.refuse_form(node) {
                 self.reasons.insert(id, reason);
                 continue;
             }
@@ -123,6 +123,12 @@ impl<'a> Draft<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// Why the target's kernel does not take a node that reads quantized values, if it does not.
+    fn refuse_form(&self, node: &Node) -> Option<String> {
+        let data = node.input(0)?;
+        refuse_form(self.graph, self.profile, node).filter(|_| self.can_be_read(data))
     }
 
     /// Why arithmetic on quantized operands stays float, if it does.
