@@ -12,7 +12,9 @@
 //! layer's weights, its offsets into the bias. It is then the absorbed node's output that is quantized.
 //!
 //! Where a target runs nothing but integers, an operator with an integer kernel joins whatever computes what it reads, and
-//! a clamp from a number below zero is absorbed as well: the range of the quantizer begins at that number.
+//! a clamp from a number below zero is absorbed as well: the range of the quantizer begins at that number. A clamp that
+//! no quantizer can stand for, since something else reads its input too, computes like any other operator. Roots of
+//! squares stay in float (`roots`), as do forms that the target's kernel does not take (`limits`).
 //!
 //! A product of two activations joins where kernels have written both on integers anyway. What the target's prices say
 //! is slower on integers stays float (`pays`), and everything is placed again without it.
@@ -24,9 +26,14 @@
 mod draft;
 mod layout;
 mod leading;
+mod limits;
 mod pays;
+mod roots;
 mod rules;
 mod widths;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use rules::counts_padding;
 pub use rules::is_rectified;
@@ -55,6 +62,8 @@ pub enum Role {
     },
     /// Moves quantized values.
     Movement,
+    /// Reads quantized values and writes where some of them are.
+    Index,
 }
 
 /// What a quantizer does in place of a node.
@@ -143,7 +152,7 @@ impl Placement {
         });
         let everyone = written && self.profile.quantized_outputs;
         let full = |reader: &Use| match self.nodes.get(&reader.node) {
-            Some(Role::Arithmetic | Role::Product) => true,
+            Some(Role::Arithmetic | Role::Product | Role::Index) => true,
             Some(&Role::ResidualSum { quantized }) => everyone || reader.slot == quantized,
             Some(Role::Layer(layer)) => everyone && layer.input != value,
             Some(Role::Movement) => everyone && reader.slot != 0,

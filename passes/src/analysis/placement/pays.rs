@@ -232,7 +232,7 @@ impl<'a> Account<'a> {
         match role {
             Role::Layer(layer) => self.layer(layer),
             // Nothing is quantized for these: the runtime's kernel is the one that it would take anyway.
-            Role::Product => Some(Cost::default()),
+            Role::Product | Role::Index => Some(Cost::default()),
             Role::ResidualSum { .. } | Role::Arithmetic | Role::Movement => self.operator(node),
         }
     }
