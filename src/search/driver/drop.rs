@@ -1,6 +1,7 @@
 //! The smallest plan that loses no more than it may.
 
 use super::{Driver, EvaluatedPlan};
+use crate::measure::metrics::Metrics;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
@@ -68,7 +69,12 @@ impl Driver<'_> {
         let scheme = Scheme::new(self.model, &base, self.options)?;
         let goal = Goal { allowed: drop, strict: true };
         let (evaluator, variants, journal) = (&mut self.evaluator, &mut self.variants, &mut self.journal);
-        let mut measure = |plan: &BitPlan| evaluator.evaluate(variants, plan, false, journal);
+        let answers = &mut self.answers;
+        let mut measure = |plan: &BitPlan| {
+            let metrics = evaluator.evaluate(variants, plan, false, journal)?;
+            answers.observe(&metrics);
+            Ok(Metrics { lost: answers.likely(&metrics, evaluator.data().len()), ..metrics })
+        };
         let work = Work { data: self.parts.validation, calibrated: self.parts.calibration.len(), spares: false };
         let found = mend(self.model, &scheme, self.options, work, goal, &mut measure, self.runtime)?;
         self.space = integers.repaired(&found.plan);
