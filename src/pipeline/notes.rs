@@ -3,8 +3,9 @@
 use super::Calibration;
 use crate::error::Error;
 use crate::prepare::FixedInput;
-use crate::report::numbers::{bytes, counted};
+use crate::report::numbers::{bytes, counted, loss};
 use crate::report::{HalfReport, Report};
+use crate::search::Target;
 use msq_passes::ir::{Model, Use, ValueId};
 use msq_passes::ops::{Trait, facts};
 
@@ -89,11 +90,27 @@ const ENOUGH: usize = 64;
 
 /// What is to be said of a plan that few samples chose. The best of many on some samples is less good on others.
 pub(super) fn chosen(report: &Report) -> Option<String> {
-    let samples = report.quality.as_ref()?.samples;
-    (report.is_chosen() && samples < ENOUGH).then(|| {
+    let quality = report.quality.as_ref()?;
+    let samples = quality.samples;
+    (quality.chosen_by && samples < ENOUGH).then(|| {
         format!(
             "the plan was chosen by the {samples} samples that its quality is stated on: on others it loses more, perhaps \
              several times as much; more calibration data help"
+        )
+    })
+}
+
+/// What is to be said where a target is kept to although the samples show a larger loss: of few answers one that is lost is no
+/// evidence, where scores have hardly moved.
+pub(super) fn likely(report: &Report, target: Target, lost: Option<f64>) -> Option<String> {
+    let (quality, lost) = (report.quality.as_ref()?, lost?);
+    let Target::MaxDrop(most) = target else { return None };
+    (quality.lost > most && lost <= most).then(|| {
+        format!(
+            "{} of the answers on {} are lost, but scores have moved so little that {} is likely: `max-drop` goes by that",
+            loss(quality.lost, 2),
+            counted(quality.samples, "sample"),
+            loss(lost, 2)
         )
     })
 }
