@@ -183,7 +183,7 @@ fn what_is_stated_comes_from_samples_that_nothing_was_chosen_by() {
     let data = args![digits("calib.npz"), "--samples", "96", "--plan", plan, "--json"];
     let again = msq(&[args![digits("digits.onnx"), "-o", &output, "--calib"].to_vec(), data.to_vec()].concat());
     assert_eq!(again.ok().json()["quality"]["outputs"], quality["outputs"]);
-    assert_eq!(std::fs::read(first).unwrap(), std::fs::read(output).unwrap());
+    assert_eq!(std::fs::read(first).unwrap(), std::fs::read(&output).unwrap());
     let target = args!["--samples", "40", "--target-bits", "3", "--search", "uniform", "--json"];
     let few =
         msq(&[args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz")].to_vec(), target.to_vec()]
