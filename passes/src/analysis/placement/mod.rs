@@ -21,8 +21,10 @@
 //! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
 //! not quantized, the other is.
 
+mod convolution;
 mod draft;
 mod layout;
+mod network;
 mod pays;
 mod rules;
 mod widths;
@@ -96,6 +98,8 @@ pub struct Placement {
     pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
+    /// Nanoseconds that the network takes by the target's prices, where it has any.
+    pub predicted: Option<f64>,
     /// Convolutions that are faster with more output channels, and how many they get in the file (pass `widen-channels`).
     pub widened: IndexMap<NodeId, usize>,
 }
@@ -114,7 +118,8 @@ impl Placement {
             let account = Account::new(model, &draft, prices, widths.more);
             let slower = if profile.leaves_slow { account.slower() } else { Vec::new() };
             if slower.is_empty() {
-                return Self { widened: widths.layers, ..draft.finish() };
+                let predicted = Some(account.network());
+                return Self { widened: widths.layers, predicted, ..draft.finish() };
             }
             reasons.extend(slower);
         }
