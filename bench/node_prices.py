@@ -183,25 +183,28 @@ def products(shapes: int, rounds: int) -> None:
 
 
 def lookups(rounds: int) -> None:
-    """Fits what lookups in integers take more."""
-    rng, counts, more = np.random.default_rng(2), [], []
-    for rows, width, looked_up in ((100, 8, 1), (1000, 32, 1), (1000, 32, 24), (300, 64, 24), (1000, 64, 64), (1000, 128, 8)):
-        x = {"x": rng.integers(0, rows, (1, looked_up))}
-        integers = {"w": rng.integers(-127, 127, (rows, width)).astype(np.int8), "s": np.ones((rows, 1), np.float32)}
-        steps = [
-            ("Gather", ["w", "x"], "a", {}),
-            ("Cast", ["a"], "b", {"to": TensorProto.FLOAT}),
-            ("Gather", ["s", "x"], "c", {}),
-            ("Mul", ["b", "c"], "y", {}),
-        ]
-        table = Pattern(x, [("Gather", ["w", "x"], "y", {})], {"w": floats(rows, width)})
-        in_float, in_integers = nanoseconds([table, Pattern(x, steps, integers)], rounds, copies=6)
-        counts.append([1, looked_up, looked_up * width])
-        more.append(in_integers - in_float)
-        print(f"{looked_up} of {rows} rows of {width}: {in_float:.0f} in float, {in_integers:.0f} in integers", flush=True)
-    prices, errors = fitted(np.array(counts, np.float64), np.array(more))
-    listed = ", ".join(f"{('lookup', 'row', 'value')[at]} {price:.4g}" for at, price in prices.items())
-    print(f"more in integers: {listed}; errors {100 * np.median(np.abs(errors)):.0f} %")
+    """Fits what lookups in integers take more, alone and between other operators."""
+    rng, sizes = np.random.default_rng(2), ((100, 8, 1), (1000, 32, 1), (1000, 32, 24), (300, 64, 24), (1000, 64, 64), (1000, 128, 8))
+    for between in (False, True):
+        counts, more = [], []
+        for rows, width, looked_up in sizes:
+            x = {"x": rng.integers(0, rows, (1, looked_up))}
+            integers = {"w": rng.integers(-127, 127, (rows, width)).astype(np.int8), "s": np.ones((rows, 1), np.float32)}
+            steps = [
+                ("Gather", ["w", "x"], "a", {}),
+                ("Cast", ["a"], "b", {"to": TensorProto.FLOAT}),
+                ("Gather", ["s", "x"], "c", {}),
+                ("Mul", ["b", "c"], "y", {}),
+            ]
+            table = Pattern(x, [("Gather", ["w", "x"], "y", {})], {"w": floats(rows, width)}, between)
+            in_float, in_integers = nanoseconds([table, Pattern(x, steps, integers, between)], rounds, copies=6)
+            counts.append([1, looked_up, looked_up * width])
+            more.append(in_integers - in_float)
+            print(f"{looked_up} of {rows} rows of {width}: {more[-1]:.0f} more in integers", flush=True)
+        prices, errors = fitted(np.array(counts, np.float64), np.array(more))
+        listed = ", ".join(f"{('lookup', 'row', 'value')[at]} {price:.4g}" for at, price in prices.items())
+        where = "between others" if between else "alone"
+        print(f"more in integers, {where}: {listed}; errors {100 * np.median(np.abs(errors)):.0f} %", flush=True)
 
 
 def main() -> None:

@@ -72,8 +72,9 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 45 stacks of products and 60 other nodes in
-/// onnxruntime 1.31 and 1.32, on a CPU with VNNI.
+/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 60 shapes of products, lookups and other nodes
+/// (`bench/node_prices.py`) in onnxruntime 1.31 and 1.32, on a CPU with VNNI. What any node takes is its time between others,
+/// whose code leaves little of its own in the cache.
 const PRICES: Prices = Prices {
     node: 700.0,
     integer_node: 1_000.0,
@@ -129,7 +130,7 @@ const PRICES: Prices = Prices {
         integers: ProductPrices { node: 690.0, column: 1.7, output: 0.39, ..INTEGER_PRODUCT },
     },
     repeated: 20.0,
-    lookup: LookupPrices { lookup: 2_100.0, row: 21.0, value: 0.12 },
+    lookup: LookupPrices { lookup: 1_100.0, row: 25.0, value: 0.2 },
     operators: &[
         price("Add", 0.15, 0.17),
         price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7),
