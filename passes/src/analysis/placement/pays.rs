@@ -10,8 +10,8 @@
 //!
 //! Convolutions that the file gives more channels (`widths`) have the price of those.
 //!
-//! Both only where the difference, of a layer or of all such regions, is more than 6 µs or 3 % of the float network: less
-//! cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
+//! Both only where the difference, of a layer or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
+//! and more in float: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
 //! open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
@@ -28,6 +28,8 @@ use std::ops::AddAssign;
 const SLACK: f64 = 6_000.0;
 /// The same as a share of what the network takes in float, where that is less.
 const SLACK_SHARE: f64 = 0.03;
+/// Nanoseconds in float below which it is no less: a run of any network takes the runtime some microseconds beside its nodes.
+const SMALL: f64 = 20_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
@@ -44,7 +46,7 @@ pub(super) struct Account<'a> {
     /// So many more output and input channels that convolutions on integers get.
     more: HashMap<NodeId, [usize; 2]>,
     /// Differences of at most so many nanoseconds make none.
-    slack: f64,
+    pub(super) slack: f64,
 }
 
 /// What a node costs, in nanoseconds.
@@ -100,7 +102,10 @@ impl<'a> Account<'a> {
         more: HashMap<NodeId, [usize; 2]>,
     ) -> Self {
         let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SLACK };
-        account.slack = SLACK.min(SLACK_SHARE * account.float_network());
+        let float = account.float_network();
+        if float >= SMALL {
+            account.slack = SLACK.min(SLACK_SHARE * float);
+        }
         account
     }
 
