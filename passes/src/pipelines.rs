@@ -444,6 +444,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         values: IndexMap::new(),
         absorbed: IndexMap::new(),
         kept: Vec::new(),
+        predicted: None,
         widened: IndexMap::new(),
     };
     let (quantizers, outliers) = (IndexMap::new(), IndexMap::new());

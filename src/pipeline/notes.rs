@@ -6,6 +6,7 @@ use crate::prepare::FixedInput;
 use crate::report::numbers::{bytes, counted, loss};
 use crate::report::{HalfReport, Report};
 use crate::search::Target;
+use msq_passes::analysis::LookupCost;
 use msq_passes::ir::{Model, Use, ValueId};
 use msq_passes::ops::{Trait, facts};
 
@@ -79,6 +80,30 @@ pub(super) fn float_operands(model: &Model) -> Option<String> {
     ))
 }
 
+/// Shares of a run from which on lookups in tables of integers are worth a word.
+const NOTICEABLE: f64 = 0.03;
+
+/// What is to be known of how rows of embedding tables are looked up.
+pub(super) fn lookups(cost: Option<LookupCost>) -> Vec<String> {
+    let Some(LookupCost { share, avoided }) = cost else { return Vec::new() };
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let loaded = (avoided > 0.0).then(|| {
+        format!(
+            "small embedding tables are stored as integers, of which the runtime makes floats when it loads the file: looking \
+             integers up would take about {} of a run",
+            percent(avoided)
+        )
+    });
+    let slow = (share >= NOTICEABLE).then(|| {
+        format!(
+            "looking rows up in embedding tables of integers takes about {} of a run; `--keep-float` leaves a table in float, \
+             in a file that is as much larger",
+            percent(share)
+        )
+    });
+    loaded.into_iter().chain(slow).collect()
+}
+
 /// What is said of the inputs that are constants.
 pub(super) fn fixed(inputs: &[FixedInput]) -> Vec<String> {
     let said = |fixed: &FixedInput| format!("input `{}` is fixed at {} and not fed any more", fixed.input, fixed.value);
@@ -128,6 +153,19 @@ mod tests {
         assert_eq!(unseen_magnitudes(false, Some(&computing)), None);
         assert_eq!(unseen_magnitudes(true, Some(&HalfReport { nodes: 0, ..computing })), None);
         assert_eq!(unseen_magnitudes(true, None), None);
+    }
+
+    #[test]
+    fn lookups_that_take_time_are_named() {
+        let said = |share, avoided| lookups(Some(LookupCost { share, avoided }));
+        assert_eq!(lookups(None), [""; 0]);
+        assert_eq!(said(0.02, 0.0), [""; 0]);
+        let notes = said(0.081, 0.19);
+        assert_eq!(notes.len(), 2);
+        assert!(
+            notes[0].contains("19 %") && notes[1].contains("8 %") && notes[1].contains("--keep-float"),
+            "{notes:?}"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ const UNREAD: &str = "no integer kernel reads its output";
 pub(super) struct Draft<'a> {
     pub(super) graph: &'a Graph,
     pub(super) profile: &'a Profile,
-    layers: HashMap<NodeId, Layer>,
+    pub(super) layers: HashMap<NodeId, Layer>,
     pub(super) roles: IndexMap<NodeId, Role>,
     /// Values that would be quantized.
     pub(super) quantized: IndexSet<ValueId>,
@@ -430,7 +430,8 @@ impl<'a> Draft<'a> {
         }
         let kept = self.kept();
         let widened = IndexMap::new();
-        Placement { profile: *self.profile, nodes: self.roles, values, absorbed: self.absorbed, kept, widened }
+        let (profile, nodes, absorbed) = (*self.profile, self.roles, self.absorbed);
+        Placement { profile, nodes, values, absorbed, kept, predicted: None, widened }
     }
 
     /// Constants that arithmetic reads are quantized too; weights, biases, shapes and paddings are not activations.

@@ -23,10 +23,12 @@
 //! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
 //! not quantized, the other is.
 
+mod convolution;
 mod draft;
 mod layout;
 mod leading;
 mod limits;
+mod network;
 mod pays;
 mod roots;
 mod rules;
@@ -106,6 +108,8 @@ pub struct Placement {
     pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
+    /// Nanoseconds that the network takes by the target's prices, where it has any.
+    pub predicted: Option<f64>,
     /// Convolutions that are faster with more output channels, and how many they get in the file (pass `widen-channels`).
     pub widened: IndexMap<NodeId, usize>,
 }
@@ -125,7 +129,8 @@ impl Placement {
             let account = Account::new(model, &draft, prices, widths.more);
             let slower = if profile.leaves_slow { account.slower() } else { Vec::new() };
             if slower.is_empty() {
-                return Self { widened: widths.layers, ..draft.finish() };
+                let predicted = Some(account.network());
+                return Self { widened: widths.layers, predicted, ..draft.finish() };
             }
             reasons.extend(slower);
         }
