@@ -29,7 +29,7 @@ use crate::quantize::{
 };
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 /// Gives inputs the values that they have from now on, by name.
 pub fn fix<'a>(values: IndexMap<String, TensorProto>) -> Pipeline<'a> {
@@ -224,12 +224,23 @@ pub struct Decisions<'a> {
     pub dynamic: &'a IndexMap<String, QuantizedLayer>,
     /// Weights beside the layers, by the names they have in bit plans.
     pub stored: &'a IndexMap<String, StoredTensor>,
+    /// Recurrent nodes that quantize what they read at run time, by name.
+    pub recurrent: &'a IndexSet<String>,
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
-    let Decisions { placement, activations, requantized, outliers, on_integers: layers, weight_only, dynamic, stored } =
-        decisions;
+    let Decisions {
+        placement,
+        activations,
+        requantized,
+        outliers,
+        on_integers: layers,
+        weight_only,
+        dynamic,
+        stored,
+        recurrent,
+    } = decisions;
     Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
         .with(
             InsertQdq { placement, activations, requantized, layers },
@@ -246,6 +257,13 @@ pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
             StoreConstants { constants: stored },
             "after `insert-qdq`, after `store-weights` and after `store-blocks`: layers that read the same tensor have \
              their own integers then",
+        )
+        .with_if(
+            !recurrent.is_empty(),
+            "act-bits = dynamic",
+            FuseLstm { nodes: recurrent.clone() },
+            "after `store-constants`, which writes integers of recurrent weights; before `pack-weights`, which may store them \
+             in fewer bits, and before the result is compared with the float model, as what is rounded at run time counts",
         )
         .with(EliminateDeadNodes, "after `insert-qdq` and after `store-weights`: the float weights are unread now")
 }
@@ -282,8 +300,6 @@ pub struct Finish {
     pub splits_biases: bool,
     /// Convolutions that get more channels.
     pub widened: WidenChannels,
-    /// Recurrent layers that quantize what they read at run time.
-    pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
     pub half_scales: bool,
     /// Whether the file is to be as small as it can be.
@@ -292,7 +308,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, widened, recurrent, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, widened, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -316,13 +332,6 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             ShareWeights,
             "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \
              `pack-weights`, so that what is shared is packed once",
-        )
-        .with_if(
-            !recurrent.nodes.is_empty(),
-            "act-bits = dynamic",
-            recurrent,
-            "after `store-constants`, which writes integers of recurrent weights; before `pack-weights`, which may store them \
-             in fewer bits",
         )
         .with_if(
             !packings.is_empty(),
@@ -438,7 +447,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         widened: IndexMap::new(),
     };
     let (quantizers, outliers) = (IndexMap::new(), IndexMap::new());
-    let (layers, stored) = (IndexMap::new(), IndexMap::new());
+    let (layers, stored, recurrent) = (IndexMap::new(), IndexMap::new(), IndexSet::new());
     let decisions = Decisions {
         placement: &placement,
         activations: &quantizers,
@@ -448,6 +457,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         weight_only: &layers,
         dynamic: &layers,
         stored: &stored,
+        recurrent: &recurrent,
     };
     let pipelines = [
         fix(IndexMap::new()),

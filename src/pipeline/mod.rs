@@ -241,7 +241,7 @@ impl Prepared {
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
         let mut kept = layers::mark_float(&mut layers, &model, &scheme);
-        kept.extend(layers::kept(&scheme));
+        kept.extend(layers::kept(&scheme, &model));
         let halves = half_precision(float, &scheme, float16, magnitudes);
         let operands = notes::float_operands(&model);
         let (Shortened { values: names, nodes }, halved) =

@@ -11,9 +11,10 @@ use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
-use crate::scheme::bit_plan::WeightBits;
+use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::search::SearchError;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
+use msq_passes::FuseLstm;
 use msq_passes::analysis::{Layer, Role, StoredWeight};
 use msq_passes::ir::{Model, ValueId};
 use std::collections::HashMap;
@@ -21,10 +22,10 @@ use std::collections::HashMap;
 /// Multiply-accumulates that an element of an operator counts for that is no layer.
 const ELEMENT: u64 = 8;
 
-/// A layer, all nodes of an operator, or a weight beside the layers.
+/// A layer, or all nodes of an operator.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
-    /// Name of the layer or the weight, or the operator.
+    /// Name of the layer, or the operator.
     pub name: String,
     /// The nodes.
     pub nodes: Vec<String>,
@@ -34,6 +35,31 @@ pub(super) struct Unit {
     pub weights: u64,
 }
 
+/// A weight beside the layers.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Its bits, and those of what is multiplied with it.
+    pub plan: LayerPlan,
+}
+
+impl Stored {
+    /// Whether it has fewer than 8 bits.
+    pub(super) fn has_few_bits(&self) -> bool {
+        self.plan.weights != WeightBits::whole(8)
+    }
+}
+
+/// A recurrent node.
+#[derive(Clone, Debug)]
+pub(super) struct Recurrent {
+    /// Its name.
+    pub name: String,
+    /// Its weights, among those beside the layers.
+    pub weights: Vec<usize>,
+}
+
 /// What can be repaired.
 #[derive(Clone, Debug)]
 pub(super) struct Units {
@@ -41,8 +67,10 @@ pub(super) struct Units {
     pub layers: Vec<Unit>,
     /// Operators on integers that are no layers.
     pub operators: Vec<Unit>,
-    /// Weights beside the layers that have fewer than 8 bits, the largest first.
-    pub stored: Vec<Unit>,
+    /// Weights beside the layers that are integers, the largest first.
+    pub stored: Vec<Stored>,
+    /// Recurrent nodes that quantize at run time what they read, in graph order.
+    pub recurrent: Vec<Recurrent>,
     /// Values with ranges that follow from data, in graph order.
     pub values: Vec<String>,
     /// Work of the network for one sample.
@@ -94,23 +122,35 @@ impl Units {
         let on_integers = scheme.placement.layers().next().is_some();
         let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
         let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).sum();
-        Ok(Self { layers, operators: operators.into_values().collect(), stored: stored_units(scheme), values, work })
+        let stored = stored_units(scheme);
+        let recurrent = recurrent_units(scheme, &stored);
+        Ok(Self { layers, operators: operators.into_values().collect(), stored, recurrent, values, work })
     }
 }
 
-/// Weights beside the layers with few bits, but for those that have the integers of a layer.
-fn stored_units(scheme: &Scheme) -> Vec<Unit> {
-    let has_few = |weight: &&StoredWeight| {
-        let bits = scheme.stored_plan(weight).weights;
-        !scheme.twins.contains_key(&weight.name) && bits != WeightBits::whole(8) && bits != WeightBits::Float
+/// Weights beside the layers that are integers, but for those that have the integers of a layer.
+fn stored_units(scheme: &Scheme) -> Vec<Stored> {
+    let own = |weight: &&StoredWeight| !scheme.twins.contains_key(&weight.name);
+    let mut found: Vec<&StoredWeight> = scheme.stored.iter().filter(own).collect();
+    found.sort_by_key(|weight| std::cmp::Reverse(weight.weights()));
+    let unit = |weight: &StoredWeight| Stored { name: weight.name.clone(), plan: scheme.stored_plan(weight) };
+    found.into_iter().map(unit).collect()
+}
+
+/// Recurrent nodes that quantize at run time what they read.
+fn recurrent_units(scheme: &Scheme, stored: &[Stored]) -> Vec<Recurrent> {
+    let nodes: IndexSet<String> = scheme.recurrent_at_run_time().collect();
+    let reads = |name: &str, node: &str| {
+        // Gates of all units lie along the second axis.
+        let is_large = |weight: &StoredWeight| weight.shape.get(1).is_some_and(|&rows| rows >= 4 * FuseLstm::SMALLEST);
+        let found = scheme.stored.iter().find(|weight| weight.name == name);
+        found.is_some_and(|weight| is_large(weight) && weight.readers.iter().any(|reader| reader == node))
     };
-    let unit = |weight: &StoredWeight| {
-        let (name, weights) = (weight.name.clone(), weight.weights() as u64);
-        Unit { name, nodes: weight.readers.clone(), work: 0, weights }
+    let unit = |name: String| {
+        let weights: Vec<usize> = (0..stored.len()).filter(|&at| reads(&stored[at].name, &name)).collect();
+        Recurrent { name, weights }
     };
-    let mut found: Vec<Unit> = scheme.stored.iter().filter(has_few).map(unit).collect();
-    found.sort_by_key(|unit| std::cmp::Reverse(unit.weights));
-    found
+    nodes.into_iter().map(unit).filter(|node| !node.weights.is_empty()).collect()
 }
 
 /// Shapes of what the nodes of the scheme write, for the first sample.
