@@ -115,7 +115,7 @@ fn mixed_units(units: [f32; 2], weights: [f32; 2]) -> Model {
     import(proto).unwrap()
 }
 
-fn quantized(model: &Model, activations: ActivationBits, repair: bool) -> Quantized {
+fn quantized(model: &Model, activations: ActivationBits, [repair, smooth]: [bool; 2]) -> Quantized {
     let mut next = models::random(4);
     let sample = |_| {
         let values = (0..12 * 16).map(|_| next()).collect();
@@ -125,6 +125,7 @@ fn quantized(model: &Model, activations: ActivationBits, repair: bool) -> Quanti
     let mut options = Options::default();
     options.scheme.plan = BitPlan::uniform(LayerPlan { activations, ..LayerPlan::default() });
     options.repair.repair = repair;
+    options.calibrate.smooth = smooth;
     let made = Quantizer::new(model.clone()).calibration(data).options(options).run().unwrap();
     check(&made.model).unwrap();
     made
@@ -142,10 +143,10 @@ fn count(quantized: &Quantized, op: &str) -> usize {
 #[test]
 fn a_layer_that_loses_what_it_rounds_at_run_time_reads_floats() {
     let model = mixed_units([1000.0, 1.0], [1e-6, 0.7]);
-    let left = quantized(&model, ActivationBits::Dynamic, false);
+    let left = quantized(&model, ActivationBits::Dynamic, [false; 2]);
     assert_eq!((count(&left, "DynamicQuantizeLSTM"), count(&left, "LSTM")), (1, 0));
     assert!(decibels(&left) < 20.0, "{}", decibels(&left));
-    let repaired = quantized(&model, ActivationBits::Dynamic, true);
+    let repaired = quantized(&model, ActivationBits::Dynamic, [true, false]);
     let report = repaired.report.repair.as_ref().unwrap();
     assert_eq!((count(&repaired, "DynamicQuantizeLSTM"), count(&repaired, "LSTM")), (0, 1));
     assert_eq!(report.float_recurrent.len(), 1, "{report:?}");
@@ -159,10 +160,24 @@ fn a_layer_that_loses_what_it_rounds_at_run_time_reads_floats() {
 fn weights_for_which_eight_bits_are_not_enough_are_float() {
     let model = mixed_units([0.01, 100.0], [4.0, 0.01]);
     let bits = ActivationBits::Bits(8);
-    let left = quantized(&model, bits, false);
-    let repaired = quantized(&model, bits, true);
+    let left = quantized(&model, bits, [false; 2]);
+    let repaired = quantized(&model, bits, [true, false]);
     let report = repaired.report.repair.as_ref().unwrap();
     assert!(decibels(&left) < 20.0, "{}", decibels(&left));
     assert_eq!(report.float_weights, ["w"], "{report:?}");
     assert!(report.reached && decibels(&repaired) > 20.0, "{report:?}");
+}
+
+/// Inputs whose weights make up for their units are multiplied, and nothing is left to repair.
+#[test]
+fn inputs_in_different_units_are_balanced() {
+    for (units, weights) in [([1000.0, 1.0], [1e-6, 0.7]), ([0.01, 100.0], [4.0, 0.01])] {
+        let model = mixed_units(units, weights);
+        for activations in [ActivationBits::Dynamic, ActivationBits::Bits(8)] {
+            let balanced = quantized(&model, activations, [true; 2]);
+            assert!(balanced.report.repair.is_none(), "{:?}", balanced.report.repair);
+            assert!(balanced.report.notes.iter().any(|note| note.contains("1 recurrent layer")));
+            assert!(decibels(&balanced) > 25.0, "{}", decibels(&balanced));
+        }
+    }
 }

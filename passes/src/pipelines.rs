@@ -17,11 +17,11 @@ use crate::ir::{TensorProto, TypeProto};
 use crate::partition::{ExtractSegment, InsertTaps};
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FixInputs,
-    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
-    HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
-    NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
-    SmoothActivations, UpgradeOpset,
+    BalanceInputs, BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities,
+    EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
+    FuseGelu, FuseLayerNorm, HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum,
+    SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, SplitOutliers,
@@ -194,6 +194,15 @@ pub fn bound_masks<'a>(bounds: IndexMap<String, f32>, kept: &[String]) -> Pipeli
         )
         .with(EliminateDeadNodes, "after `bound-masks`: what computed an added mask may be unread")
         .sealing(sealed(kept))
+}
+
+/// Multiplies inputs of the recurrent layers of these names by powers of two: for quantization only.
+pub fn balance<'a>(nodes: IndexSet<String>) -> Pipeline<'a> {
+    Pipeline::new("balance", "weights of one size for the inputs of recurrent layers, where that loses less").with(
+        BalanceInputs { nodes },
+        "after `fold-constants`, which shows weights; before `store-constants` and before calibration, which has to see the \
+         multiplied inputs",
+    )
 }
 
 /// Divides channels of activations by the factors found for them, by name: for quantization only.
@@ -470,6 +479,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         equalize(),
         raise_opset(UpgradeOpset::HIGHEST),
         bound_masks(IndexMap::new(), &[]),
+        balance(IndexSet::new()),
         smooth(IndexMap::new()),
         quantize(decisions),
         finish(Finish::default()),
