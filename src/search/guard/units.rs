@@ -16,7 +16,7 @@ use crate::search::SearchError;
 use indexmap::{IndexMap, IndexSet};
 use msq_passes::FuseLstm;
 use msq_passes::analysis::{Layer, Role, StoredWeight};
-use msq_passes::ir::{Model, ValueId};
+use msq_passes::ir::{Model, Node, ValueId};
 use std::collections::HashMap;
 
 /// Multiply-accumulates that an element of an operator counts for that is no layer.
@@ -121,11 +121,28 @@ impl Units {
         let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
         let on_integers = scheme.placement.layers().next().is_some();
         let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
-        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).sum();
+        let recurrent = scheme.stored.iter().map(|weight| recurrent_work(model, weight, &shape));
+        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).chain(recurrent).sum();
         let stored = stored_units(scheme);
         let recurrent = recurrent_units(scheme, &stored);
         Ok(Self { layers, operators: operators.into_values().collect(), stored, recurrent, values, work })
     }
+}
+
+/// Multiply-accumulates of a recurrent weight for one sample: each step of each sequence multiplies with all of it.
+fn recurrent_work(model: &Model, weight: &StoredWeight, shape: impl Fn(ValueId) -> Vec<usize>) -> u64 {
+    let graph = &model.graph;
+    let steps = |node: &Node| match node.output(0).map(&shape).as_deref() {
+        Some(&[a, _, b, _]) if node.int_or("layout", 0) == 0 => a * b,
+        Some(&[a, b, _, _]) => a * b,
+        _ => 1,
+    };
+    let readers = graph.nodes().filter(|(_, node)| is_recurrent(node) && node.inputs().contains(&Some(weight.value)));
+    readers.map(|(_, node)| (steps(node) * weight.weights()) as u64).sum()
+}
+
+fn is_recurrent(node: &Node) -> bool {
+    ["LSTM", "GRU", "RNN"].iter().any(|op| node.is(op))
 }
 
 /// Weights beside the layers that are integers, but for those that have the integers of a layer.
@@ -161,8 +178,10 @@ fn shapes(
     runtime: &Runtime,
 ) -> Result<HashMap<String, Vec<usize>>, SearchError> {
     let graph = &model.graph;
-    let nodes = scheme.placement.nodes.keys().chain(scheme.weight_only.iter().map(|layer| &layer.node));
-    let written = nodes.filter_map(|&id| graph.node(id).output(0)).filter(|&value| !graph.is_output(value));
+    let layers = scheme.placement.nodes.keys().chain(scheme.weight_only.iter().map(|layer| &layer.node)).copied();
+    let recurrent = graph.nodes().filter(|(_, node)| is_recurrent(node)).map(|(id, _)| id);
+    let written =
+        layers.chain(recurrent).filter_map(|id| graph.node(id).output(0)).filter(|&value| !graph.is_output(value));
     let names: Vec<String> = written.map(|value| graph.value(value).name().to_owned()).collect();
     let segment = Segment::tapped(model, &names)?;
     let stages = Stages::new(&segment, Limit::of(model, runtime.memory))?;
