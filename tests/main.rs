@@ -40,6 +40,7 @@ mod patterns;
 mod processes;
 mod profiles;
 mod python;
+mod recurrent;
 mod repair;
 mod roundtrip;
 mod runtime;

@@ -29,11 +29,11 @@ pub use pass::{
     Declined, Outcome, Pass, PassError, PassObserver, Pipeline, PipelineDescription, Record, StepDescription, run_pass,
 };
 pub use prepare::{
-    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FixInputs,
-    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
-    HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
-    NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
-    SmoothActivations, UpgradeOpset, inline_calls,
+    BalanceInputs, BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities,
+    EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
+    FuseGelu, FuseLayerNorm, HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum,
+    SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,

@@ -7,21 +7,23 @@
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
 //! [`descriptions`] says all this of the same lists that run.
 
+mod copies;
+
+pub use copies::{differentiate, examine, extract, tap};
+
 use crate::analysis::Placement;
 use crate::form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
     SplitPads, WidenChannels,
 };
-use crate::gradient::Differentiate;
-use crate::ir::{TensorProto, TypeProto};
-use crate::partition::{ExtractSegment, InsertTaps};
+use crate::ir::TensorProto;
 use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
-    BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities, EqualizeChannels, FixInputs,
-    FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
-    HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
-    NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
-    SmoothActivations, UpgradeOpset,
+    BalanceInputs, BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities,
+    EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
+    FuseGelu, FuseLayerNorm, HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants,
+    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum,
+    SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, SplitOutliers,
@@ -29,7 +31,7 @@ use crate::quantize::{
 };
 use crate::target::Profile;
 use crate::tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 /// Gives inputs the values that they have from now on, by name.
 pub fn fix<'a>(values: IndexMap<String, TensorProto>) -> Pipeline<'a> {
@@ -196,6 +198,15 @@ pub fn bound_masks<'a>(bounds: IndexMap<String, f32>, kept: &[String]) -> Pipeli
         .sealing(sealed(kept))
 }
 
+/// Multiplies inputs of the recurrent layers of these names by powers of two: for quantization only.
+pub fn balance<'a>(nodes: IndexSet<String>) -> Pipeline<'a> {
+    Pipeline::new("balance", "weights of one size for the inputs of recurrent layers, where that loses less").with(
+        BalanceInputs { nodes },
+        "after `fold-constants`, which shows weights; before `store-constants` and before calibration, which has to see the \
+         multiplied inputs",
+    )
+}
+
 /// Divides channels of activations by the factors found for them, by name: for quantization only.
 pub fn smooth<'a>(factors: IndexMap<String, Vec<f32>>) -> Pipeline<'a> {
     Pipeline::new("smooth", "like ranges for the channels of what products read, where that loses less").with(
@@ -224,12 +235,23 @@ pub struct Decisions<'a> {
     pub dynamic: &'a IndexMap<String, QuantizedLayer>,
     /// Weights beside the layers, by the names they have in bit plans.
     pub stored: &'a IndexMap<String, StoredTensor>,
+    /// Recurrent nodes that quantize what they read at run time, by name.
+    pub recurrent: &'a IndexSet<String>,
 }
 
 /// Writes quantizers and integer weights into the graph, as QDQ: the form that says what it computes.
 pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
-    let Decisions { placement, activations, requantized, outliers, on_integers: layers, weight_only, dynamic, stored } =
-        decisions;
+    let Decisions {
+        placement,
+        activations,
+        requantized,
+        outliers,
+        on_integers: layers,
+        weight_only,
+        dynamic,
+        stored,
+        recurrent,
+    } = decisions;
     Pipeline::new("quantize", "quantizers and integer weights, as QDQ")
         .with(
             InsertQdq { placement, activations, requantized, layers },
@@ -246,6 +268,13 @@ pub fn quantize(decisions: Decisions<'_>) -> Pipeline<'_> {
             StoreConstants { constants: stored },
             "after `insert-qdq`, after `store-weights` and after `store-blocks`: layers that read the same tensor have \
              their own integers then",
+        )
+        .with_if(
+            !recurrent.is_empty(),
+            "act-bits = dynamic",
+            FuseLstm { nodes: recurrent.clone() },
+            "after `store-constants`, which writes integers of recurrent weights; before `pack-weights`, which may store them \
+             in fewer bits, and before the result is compared with the float model, as what is rounded at run time counts",
         )
         .with(EliminateDeadNodes, "after `insert-qdq` and after `store-weights`: the float weights are unread now")
 }
@@ -284,8 +313,6 @@ pub struct Finish {
     pub splits_pads: bool,
     /// Convolutions that get more channels.
     pub widened: WidenChannels,
-    /// Recurrent layers that quantize what they read at run time.
-    pub recurrent: FuseLstm,
     /// Whether float vectors are stored in half precision where that is exact.
     pub half_scales: bool,
     /// Whether the file is to be as small as it can be.
@@ -294,8 +321,7 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, splits_pads, widened, recurrent, half_scales, strip } =
-        wanted;
+    let Finish { packings, functions, form, splits_biases, splits_pads, widened, half_scales, strip } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -319,13 +345,6 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             ShareWeights,
             "after `insert-qdq`, `store-weights` and `store-constants`, which write integers for every reader; before \
              `pack-weights`, so that what is shared is packed once",
-        )
-        .with_if(
-            !recurrent.nodes.is_empty(),
-            "act-bits = dynamic",
-            recurrent,
-            "after `store-constants`, which writes integers of recurrent weights; before `pack-weights`, which may store them \
-             in fewer bits",
         )
         .with_if(
             !packings.is_empty(),
@@ -411,31 +430,6 @@ pub fn rename<'a>(names: CleanNames) -> Pipeline<'a> {
     Pipeline::new("rename", "names of the file").with(names, "last: the passes before it name what they make")
 }
 
-/// Makes values outputs.
-pub fn tap<'a>(values: Vec<String>) -> Pipeline<'a> {
-    Pipeline::new("tap", "on a copy: a run shows inner values")
-        .with(InsertTaps { values }, "alone, and before the engine optimizes: it keeps outputs whatever it fuses")
-}
-
-/// Cuts out what lies between values.
-pub fn extract<'a>(inputs: Vec<(String, TypeProto)>, outputs: Vec<String>) -> Pipeline<'a> {
-    Pipeline::new("extract", "on a copy: a part of the model runs on stored values")
-        .with(ExtractSegment { inputs, outputs }, "alone: values are found by the names they have in the model")
-}
-
-/// Writes gradients into the graph.
-pub fn differentiate<'a>(seeds: Vec<String>, wanted: Vec<String>) -> Pipeline<'a> {
-    Pipeline::new("differentiate", "on a copy: gradients of inner values")
-        .with(Differentiate { seeds, wanted }, "alone: rules exist for the operators of a prepared model")
-}
-
-/// Makes constants readable in a model that is not prepared.
-pub fn examine<'a>() -> Pipeline<'a> {
-    Pipeline::new("examine", "on a copy of the model as it comes: what synthetic inputs have to look like")
-        .with(InlineFunctions, "before `lift-constants`: constants in functions are constants")
-        .with(LiftConstants, "last: nothing but the constants is looked at")
-}
-
 /// What is to be said of every pipeline, in the order in which they run.
 pub fn descriptions() -> Vec<PipelineDescription> {
     let placement = Placement {
@@ -448,7 +442,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         widened: IndexMap::new(),
     };
     let (quantizers, outliers) = (IndexMap::new(), IndexMap::new());
-    let (layers, stored) = (IndexMap::new(), IndexMap::new());
+    let (layers, stored, recurrent) = (IndexMap::new(), IndexMap::new(), IndexSet::new());
     let decisions = Decisions {
         placement: &placement,
         activations: &quantizers,
@@ -458,6 +452,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         weight_only: &layers,
         dynamic: &layers,
         stored: &stored,
+        recurrent: &recurrent,
     };
     let pipelines = [
         fix(IndexMap::new()),
@@ -470,6 +465,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         equalize(),
         raise_opset(UpgradeOpset::HIGHEST),
         bound_masks(IndexMap::new(), &[]),
+        balance(IndexSet::new()),
         smooth(IndexMap::new()),
         quantize(decisions),
         finish(Finish::default()),

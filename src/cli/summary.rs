@@ -80,8 +80,10 @@ fn repaired(repair: &Repair, stored: &[StoredReport]) -> String {
         done.push(format!("{} in 16 bits", counted(wide, "layer")));
     }
     done.extend(eight_bits(repair, stored));
+    done.extend(in_float(repair, stored));
     if layers > 0 {
-        let weights = match repair.float_weights.len() {
+        let is_layer = |name: &&String| repair.float_layers.contains(name);
+        let weights = match repair.float_weights.iter().filter(is_layer).count() {
             0 => String::new(),
             count => format!(" ({count} with float weights)"),
         };
@@ -106,16 +108,33 @@ fn repaired(repair: &Repair, stored: &[StoredReport]) -> String {
     format!("{done}: {moved} on {samples}, {trials}{reached}")
 }
 
+/// How many of these weights are beside the layers, and what to call them.
+fn beside(names: &[String], stored: &[StoredReport]) -> (usize, &'static str) {
+    let found: Vec<&StoredReport> = stored.iter().filter(|weight| names.contains(&weight.name)).collect();
+    let is_recurrent = found.iter().all(|weight| weight.kind == StoredKind::Recurrent);
+    (found.len(), if is_recurrent { "recurrent weight" } else { "stored weight" })
+}
+
+/// Recurrent layers that read floats, and weights beside the layers that are float.
+fn in_float(repair: &Repair, stored: &[StoredReport]) -> Vec<String> {
+    let mut said = Vec::new();
+    if !repair.float_recurrent.is_empty() {
+        said.push(format!("float activations for {}", counted(repair.float_recurrent.len(), "recurrent layer")));
+    }
+    let (count, noun) = beside(&repair.float_weights, stored);
+    if count > 0 {
+        said.push(format!("{} in float", counted(count, noun)));
+    }
+    said
+}
+
 /// Weights that have 8 bits now: beside the layers, and of layers.
 fn eight_bits(repair: &Repair, stored: &[StoredReport]) -> Vec<String> {
-    let is_eight = |weight: &&StoredReport| repair.eight_bit_weights.contains(&weight.name);
-    let beside: Vec<StoredKind> = stored.iter().filter(is_eight).map(|weight| weight.kind).collect();
-    let is_recurrent = beside.iter().all(|&kind| kind == StoredKind::Recurrent);
-    let noun = if is_recurrent { "recurrent weight" } else { "stored weight" };
-    let layers = repair.eight_bit_weights.len().saturating_sub(beside.len());
+    let (beside, noun) = beside(&repair.eight_bit_weights, stored);
+    let layers = repair.eight_bit_weights.len().saturating_sub(beside);
     let mut said = Vec::new();
-    if !beside.is_empty() {
-        said.push(format!("8 bits for {}", counted(beside.len(), noun)));
+    if beside > 0 {
+        said.push(format!("8 bits for {}", counted(beside, noun)));
     }
     if layers > 0 {
         said.push(format!("8 bits for the weights of {}", counted(layers, "layer")));

@@ -6,9 +6,7 @@ use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, LayerOp};
 use msq_passes::ir::{DataType, Model, NodeId, TensorProto};
 use msq_passes::pipelines::{self, Finish, Form};
-use msq_passes::{
-    CleanNames, Declined, FuseLstm, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver, WidenChannels,
-};
+use msq_passes::{CleanNames, Declined, FuseNBits, HalfPrecision, Magnitude, PassError, PassObserver, WidenChannels};
 use std::collections::HashSet;
 
 /// Names that a file no longer has.
@@ -100,13 +98,11 @@ pub(crate) fn finish(
         // Tables that are not fused are packed.
         packings.retain(|name, _| !bits.contains_key(name));
     }
-    let recurrent = FuseLstm { nodes: scheme.recurrent_at_run_time().collect() };
     let splits_biases = !scheme.target.forms.biases_of_open_shapes;
     let splits_pads = scheme.target.prices.is_some_and(|prices| prices.padded_columns);
     let half_scales = output.half_scales;
     let widened = if form == Form::Integer { WidenChannels::default() } else { widened(float, scheme) };
-    let wanted =
-        Finish { packings, functions, form, splits_biases, splits_pads, widened, recurrent, half_scales, strip };
+    let wanted = Finish { packings, functions, form, splits_biases, splits_pads, widened, half_scales, strip };
     pipelines::finish(wanted).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     pipelines::sink(scheme.target.folds_in_subgraphs).observed(observer).run(model)?;

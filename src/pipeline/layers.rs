@@ -15,7 +15,8 @@ use msq_passes::analysis::{Kept, Layer, LayerOp, StoredWeight, layers};
 use msq_passes::ir::{Model, Node, ValueId};
 use msq_passes::lint::predict_float_on;
 use msq_passes::ops::facts;
-use msq_passes::{Choice, Packing, WideActivations};
+use msq_passes::{Choice, FuseLstm, Packing, WideActivations};
+use std::collections::HashSet;
 
 /// Layers that a note names.
 const NAMED: usize = 4;
@@ -95,9 +96,18 @@ pub(super) fn mark_float(reports: &mut [LayerReport], model: &Model, scheme: &Sc
     kept
 }
 
-/// What stays float: not the layers that quantize their input at run time, around which no quantizers are placed.
-pub(super) fn kept(scheme: &Scheme) -> Vec<Kept> {
-    let dynamic = |name: &str| scheme.weight_only.iter().any(|layer| layer.name == name && scheme.is_dynamic(layer));
+/// What stays float of a QDQ graph: not what quantizes its input at run time, around which no quantizers are placed.
+pub(super) fn kept(scheme: &Scheme, model: &Model) -> Vec<Kept> {
+    let recurrent: HashSet<&str> = model
+        .graph
+        .nodes()
+        .filter(|(_, node)| node.op() == FuseLstm::OPERATOR)
+        .map(|(_, node)| node.label(&model.graph))
+        .collect();
+    let dynamic = |name: &str| {
+        recurrent.contains(name)
+            || scheme.weight_only.iter().any(|layer| layer.name == name && scheme.is_dynamic(layer))
+    };
     scheme.placement.kept.iter().filter(|kept| !dynamic(&kept.node)).cloned().collect()
 }
 

@@ -15,6 +15,7 @@
 //! | guard | a loss that is too large | a bit plan that loses less; the phases from place on are done again for it |
 //! | finish | the QDQ graph | the form, packing and names of the file |
 
+mod balance;
 mod calibration;
 mod cross_validation;
 pub(crate) mod details;
@@ -116,6 +117,7 @@ pub(crate) fn count(
     let (kept, _) = held_out::split(&model, &plan, calibration, None, options)?;
     let calibration = Calibration { data: &kept, ..calibration };
     masks::bound_masks(&mut model, calibration, options, runtime)?;
+    balance::balance(&mut model, &plan, options, runtime)?;
     smooth::smooth(&mut model, &plan, calibration, options, runtime)?;
     let watch = watch(calibration, options);
     let see = |scheme: &Scheme| see_shard(&model, scheme, (&kept, shard), watch, runtime);
@@ -205,6 +207,7 @@ impl Prepared {
         let (kept, held_out) = held_out::split(&model, &plan, calibration, validation, options)?;
         let calibration = Calibration { data: &kept, ..calibration };
         masks::bound_masks(&mut model, calibration, options, runtime)?;
+        let balanced = balance::balance(&mut model, &plan, options, runtime)?;
         let smoothed = smooth::smooth(&mut model, &plan, calibration, options, runtime)?;
         let options = &outliers::split(&model, &plan, calibration, options, runtime)?;
         let float = model;
@@ -244,7 +247,7 @@ impl Prepared {
         }
         // After the comparison: the engine does not run every form, and no form changes the function.
         let mut kept = layers::mark_float(&mut layers, &model, &scheme);
-        kept.extend(layers::kept(&scheme));
+        kept.extend(layers::kept(&scheme, &model));
         let halves = half_precision(float, &scheme, float16, magnitudes);
         let operands = notes::float_operands(&model);
         let (Shortened { values: names, nodes }, halved) =
@@ -280,6 +283,7 @@ impl Prepared {
         report.notes.extend(operands);
         report.notes.extend(notes::lookups(scheme.lookups));
         report.notes.extend(text_note(&text_outputs(float)));
+        report.notes.extend(balance::note(balanced));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(outliers::note(options));
         report.notes.extend(layers::growth(&report));

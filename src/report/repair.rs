@@ -23,10 +23,12 @@ pub struct Repair {
     pub wide_layers: Vec<String>,
     /// Layers that now compute in float.
     pub float_layers: Vec<String>,
-    /// Those of them whose weights are float as well.
+    /// Those of them whose weights are float as well, and weights beside the layers that are float now.
     pub float_weights: Vec<String>,
     /// Layers and weights beside them that now have 8 bits instead of fewer.
     pub eight_bit_weights: Vec<String>,
+    /// Recurrent nodes that no longer quantize at run time what they read.
+    pub float_recurrent: Vec<String>,
     /// Operators whose nodes now compute in float.
     pub float_operators: Vec<String>,
     /// Share of the network's multiply-accumulates that is now done in float.

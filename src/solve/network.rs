@@ -9,7 +9,7 @@ use super::{LayerStatistics, SolveError, Solver, StatisticsKind};
 use crate::calibrate::observe::Observed;
 use crate::quant::{Affine, minimum_weight_scales};
 use crate::scheme::Scheme;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use msq_passes::analysis::{ChannelAffine, Layer, is_rectified};
 use msq_passes::ir::Model;
 use msq_passes::pipelines::{self, Decisions};
@@ -279,6 +279,7 @@ pub(crate) fn quantize_graph(
     let (dynamic, weight_only): (IndexMap<String, QuantizedLayer>, IndexMap<String, QuantizedLayer>) =
         weight_only.into_iter().partition(|(name, _)| at_run_time.contains(name.as_str()));
     let outliers = scheme.split_channels();
+    let recurrent: IndexSet<String> = scheme.recurrent_at_run_time().collect();
     let decisions = Decisions {
         placement,
         activations: &observed.activations,
@@ -288,6 +289,7 @@ pub(crate) fn quantize_graph(
         weight_only: &weight_only,
         dynamic: &dynamic,
         stored: &stored,
+        recurrent: &recurrent,
     };
     pipelines::quantize(decisions).observed(observer).run(model)?;
     Ok(())

@@ -33,6 +33,8 @@ pub struct FuseLstm {
 impl FuseLstm {
     /// The smallest hidden size of a layer that is faster so.
     pub const SMALLEST: usize = 64;
+    /// The operator that quantizes what it reads.
+    pub const OPERATOR: &'static str = "DynamicQuantizeLSTM";
 }
 
 impl Pass for FuseLstm {
@@ -114,7 +116,7 @@ impl Site {
             inputs[slot] = Some(written.transposed(graph, weight.integers));
             inputs.extend(written.parameters(graph, weight).map(Some));
         }
-        let mut proto = NodeProto::of("DynamicQuantizeLSTM", &name, attributes);
+        let mut proto = NodeProto::of(FuseLstm::OPERATOR, &name, attributes);
         proto.domain = Some(CONTRIB.to_owned());
         graph.remove_node(self.node);
         graph.add_node(proto, &inputs, &outputs);

@@ -1,5 +1,6 @@
 //! Passes that keep what a model computes and bring it into few, simple forms.
 
+mod balance_inputs;
 mod bound_masks;
 mod cancel_transposes;
 mod complete_nodes;
@@ -32,6 +33,7 @@ mod sink_activations;
 mod smooth_activations;
 mod upgrade_opset;
 
+pub use balance_inputs::BalanceInputs;
 pub use bound_masks::BoundMasks;
 pub use cancel_transposes::CancelTransposes;
 pub use complete_nodes::CompleteNodes;

@@ -108,7 +108,7 @@ impl<'a> Seen<'a> {
 
     /// What of a recurrent layer the engine does not compute.
     pub(super) fn unknown_activation(&self) -> Option<String> {
-        if !["LSTM", "GRU", "RNN"].contains(&self.op) {
+        if !["LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"].contains(&self.op) {
             return None;
         }
         let names = self.attribute("activations").map_or(&[][..], |attribute| &attribute.strings);
@@ -239,8 +239,10 @@ mod tests {
 
     #[test]
     fn activations_that_are_not_known() {
-        for reason in said("y = RNN <hidden_size = 2, activations = [\"Gelu\"]> (x, a, b)") {
-            assert!(reason.is_some_and(|reason| reason.contains("Gelu")));
+        for op in ["RNN", "com.microsoft.DynamicQuantizeLSTM"] {
+            for reason in said(&format!("y = {op} <hidden_size = 2, activations = [\"Gelu\"]> (x, a, b)")) {
+                assert!(reason.is_some_and(|reason| reason.contains("Gelu")));
+            }
         }
     }
 

@@ -1,17 +1,16 @@
 //! What is written anew before tract has a model, in order.
 
 use super::lowering::Lowering;
-use super::{attention, classical, dequantize, lookup, nbits, quantize, recurrent, suppression, wide};
+use super::{attention, classical, dequantize, lookup, nbits, quantize, suppression, wide};
 use crate::engine::EngineError;
 use msq_passes::ir::{Graph, Model, NodeId};
 
 /// Those that keep the types of all values, in their order: lookups before products, which take away words that a table may
 /// share.
-const KEEPING_TYPES: [&dyn Lowering; 8] = [
+const KEEPING_TYPES: [&dyn Lowering; 7] = [
     &dequantize::Constants,
     &lookup::Lookups,
     &nbits::Products,
-    &recurrent::IntegerLstm,
     &classical::Classical,
     &attention::Attentions,
     &suppression::Limits,

@@ -24,7 +24,6 @@ mod operators;
 mod own;
 mod plan;
 mod quantize;
-mod recurrent;
 mod suppression;
 mod symbolic;
 mod tensor;

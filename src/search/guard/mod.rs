@@ -1,6 +1,6 @@
 //! The guard: what a quantized network loses too much is repaired, at least cost.
 //!
-//! Repairs change what activations are, not the weights: the way in which ranges are chosen, which costs nothing where the
+//! Most repairs change what activations are, not the weights: the way in which ranges are chosen, which costs nothing where the
 //! model runs, and which layers and operators compute in float, which costs speed. All are entries of the bit plan, so a
 //! repaired network is one more plan, and running it again needs no guard.
 //!
@@ -9,7 +9,7 @@
 //! together.
 //!
 //! 0. [`stored`]: where weights beside the layers, such as recurrent ones, have few bits and hardly anything is left of the
-//!    outputs, 8 bits for them.
+//!    outputs, 8 bits for them; then floats for what recurrent layers would quantize at run time, and floats for weights.
 //! 1. [`ranges`]: one observer for all values, then one for each stretch of the network.
 //! 2. [`float`], where the target has kernels for activations of 16 bits: stretches of layers that read such, if all
 //!    layers with them lose little enough.
@@ -252,6 +252,10 @@ struct Choice {
     eight: BTreeSet<usize>,
     /// Weights beside the layers that have 8 bits instead of fewer.
     stored: BTreeSet<usize>,
+    /// Weights beside the layers that are floats.
+    floats: BTreeSet<usize>,
+    /// Recurrent nodes that read floats instead of quantizing them at run time.
+    recurrent: BTreeSet<usize>,
     /// Operators whose nodes compute in float.
     operators: BTreeSet<usize>,
 }
@@ -296,6 +300,7 @@ impl<'a, 'm> Guard<'a, 'm> {
             return Ok(());
         }
         self.widen_stored()?;
+        self.relieve_stored()?;
         if self.is_met(&self.metrics) {
             return Ok(());
         }
@@ -372,6 +377,9 @@ impl<'a, 'm> Guard<'a, 'm> {
         let names = |units: &[Unit], chosen: &BTreeSet<usize>| -> Vec<String> {
             chosen.iter().map(|&at| units[at].name.clone()).collect()
         };
+        let stored = |chosen: &BTreeSet<usize>| -> Vec<String> {
+            chosen.iter().map(|&at| self.units.stored[at].name.clone()).collect()
+        };
         let ranges = match self.best.observer {
             Some(_) => self.units.values.len(),
             None => self.best.ranges.len(),
@@ -386,12 +394,9 @@ impl<'a, 'm> Guard<'a, 'm> {
             ranges,
             wide_layers: if self.best.wide { layers.clone() } else { Vec::new() },
             float_layers: if self.best.wide { Vec::new() } else { layers },
-            float_weights: names(&self.units.layers, &self.best.weights),
-            eight_bit_weights: [
-                names(&self.units.layers, &self.best.eight),
-                names(&self.units.stored, &self.best.stored),
-            ]
-            .concat(),
+            float_weights: [names(&self.units.layers, &self.best.weights), stored(&self.best.floats)].concat(),
+            eight_bit_weights: [names(&self.units.layers, &self.best.eight), stored(&self.best.stored)].concat(),
+            float_recurrent: self.best.recurrent.iter().map(|&at| self.units.recurrent[at].name.clone()).collect(),
             float_operators: names(&self.units.operators, &self.best.operators),
             float_work: if self.best.wide { 0.0 } else { self.work(&self.best) },
             cut_short: self.trials.cut_short,
@@ -446,10 +451,7 @@ impl Choice {
             let LayerPlan { activations, .. } = base.layer(name).unwrap_or_default();
             plan.layers.insert(name.clone(), LayerPlan { activations, ..LayerPlan::default() });
         }
-        for &weight in &self.stored {
-            let eight = LayerPlan { activations: ActivationBits::Float, ..LayerPlan::default() };
-            plan.layers.insert(units.stored[weight].name.clone(), eight);
-        }
+        plan.layers.extend(self.stored_plans(units));
         for &layer in &self.layers {
             let name = &units.layers[layer].name;
             let own = plan.layer(name).unwrap_or_default();

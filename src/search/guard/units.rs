@@ -11,20 +11,21 @@ use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::{Limit, Stages};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
-use crate::scheme::bit_plan::WeightBits;
+use crate::scheme::bit_plan::{LayerPlan, WeightBits};
 use crate::search::SearchError;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
+use msq_passes::FuseLstm;
 use msq_passes::analysis::{Layer, Role, StoredWeight};
-use msq_passes::ir::{Model, ValueId};
+use msq_passes::ir::{Model, Node, ValueId};
 use std::collections::HashMap;
 
 /// Multiply-accumulates that an element of an operator counts for that is no layer.
 const ELEMENT: u64 = 8;
 
-/// A layer, all nodes of an operator, or a weight beside the layers.
+/// A layer, or all nodes of an operator.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
-    /// Name of the layer or the weight, or the operator.
+    /// Name of the layer, or the operator.
     pub name: String,
     /// The nodes.
     pub nodes: Vec<String>,
@@ -34,6 +35,31 @@ pub(super) struct Unit {
     pub weights: u64,
 }
 
+/// A weight beside the layers.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Its bits, and those of what is multiplied with it.
+    pub plan: LayerPlan,
+}
+
+impl Stored {
+    /// Whether it has fewer than 8 bits.
+    pub(super) fn has_few_bits(&self) -> bool {
+        self.plan.weights != WeightBits::whole(8)
+    }
+}
+
+/// A recurrent node.
+#[derive(Clone, Debug)]
+pub(super) struct Recurrent {
+    /// Its name.
+    pub name: String,
+    /// Its weights, among those beside the layers.
+    pub weights: Vec<usize>,
+}
+
 /// What can be repaired.
 #[derive(Clone, Debug)]
 pub(super) struct Units {
@@ -41,8 +67,10 @@ pub(super) struct Units {
     pub layers: Vec<Unit>,
     /// Operators on integers that are no layers.
     pub operators: Vec<Unit>,
-    /// Weights beside the layers that have fewer than 8 bits, the largest first.
-    pub stored: Vec<Unit>,
+    /// Weights beside the layers that are integers, the largest first.
+    pub stored: Vec<Stored>,
+    /// Recurrent nodes that quantize at run time what they read, in graph order.
+    pub recurrent: Vec<Recurrent>,
     /// Values with ranges that follow from data, in graph order.
     pub values: Vec<String>,
     /// Work of the network for one sample.
@@ -93,24 +121,53 @@ impl Units {
         let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
         let on_integers = scheme.placement.layers().next().is_some();
         let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
-        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).sum();
-        Ok(Self { layers, operators: operators.into_values().collect(), stored: stored_units(scheme), values, work })
+        let recurrent = scheme.stored.iter().map(|weight| recurrent_work(model, weight, &shape));
+        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).chain(recurrent).sum();
+        let stored = stored_units(scheme);
+        let recurrent = recurrent_units(scheme, &stored);
+        Ok(Self { layers, operators: operators.into_values().collect(), stored, recurrent, values, work })
     }
 }
 
-/// Weights beside the layers with few bits, but for those that have the integers of a layer.
-fn stored_units(scheme: &Scheme) -> Vec<Unit> {
-    let has_few = |weight: &&StoredWeight| {
-        let bits = scheme.stored_plan(weight).weights;
-        !scheme.twins.contains_key(&weight.name) && bits != WeightBits::whole(8) && bits != WeightBits::Float
+/// Multiply-accumulates of a recurrent weight for one sample: each step of each sequence multiplies with all of it.
+fn recurrent_work(model: &Model, weight: &StoredWeight, shape: impl Fn(ValueId) -> Vec<usize>) -> u64 {
+    let graph = &model.graph;
+    let steps = |node: &Node| match node.output(0).map(&shape).as_deref() {
+        Some(&[a, _, b, _]) if node.int_or("layout", 0) == 0 => a * b,
+        Some(&[a, b, _, _]) => a * b,
+        _ => 1,
     };
-    let unit = |weight: &StoredWeight| {
-        let (name, weights) = (weight.name.clone(), weight.weights() as u64);
-        Unit { name, nodes: weight.readers.clone(), work: 0, weights }
+    let readers = graph.nodes().filter(|(_, node)| is_recurrent(node) && node.inputs().contains(&Some(weight.value)));
+    readers.map(|(_, node)| (steps(node) * weight.weights()) as u64).sum()
+}
+
+fn is_recurrent(node: &Node) -> bool {
+    ["LSTM", "GRU", "RNN"].iter().any(|op| node.is(op))
+}
+
+/// Weights beside the layers that are integers, but for those that have the integers of a layer.
+fn stored_units(scheme: &Scheme) -> Vec<Stored> {
+    let own = |weight: &&StoredWeight| !scheme.twins.contains_key(&weight.name);
+    let mut found: Vec<&StoredWeight> = scheme.stored.iter().filter(own).collect();
+    found.sort_by_key(|weight| std::cmp::Reverse(weight.weights()));
+    let unit = |weight: &StoredWeight| Stored { name: weight.name.clone(), plan: scheme.stored_plan(weight) };
+    found.into_iter().map(unit).collect()
+}
+
+/// Recurrent nodes that quantize at run time what they read.
+fn recurrent_units(scheme: &Scheme, stored: &[Stored]) -> Vec<Recurrent> {
+    let nodes: IndexSet<String> = scheme.recurrent_at_run_time().collect();
+    let reads = |name: &str, node: &str| {
+        // Gates of all units lie along the second axis.
+        let is_large = |weight: &StoredWeight| weight.shape.get(1).is_some_and(|&rows| rows >= 4 * FuseLstm::SMALLEST);
+        let found = scheme.stored.iter().find(|weight| weight.name == name);
+        found.is_some_and(|weight| is_large(weight) && weight.readers.iter().any(|reader| reader == node))
     };
-    let mut found: Vec<Unit> = scheme.stored.iter().filter(has_few).map(unit).collect();
-    found.sort_by_key(|unit| std::cmp::Reverse(unit.weights));
-    found
+    let unit = |name: String| {
+        let weights: Vec<usize> = (0..stored.len()).filter(|&at| reads(&stored[at].name, &name)).collect();
+        Recurrent { name, weights }
+    };
+    nodes.into_iter().map(unit).filter(|node| !node.weights.is_empty()).collect()
 }
 
 /// Shapes of what the nodes of the scheme write, for the first sample.
@@ -121,8 +178,10 @@ fn shapes(
     runtime: &Runtime,
 ) -> Result<HashMap<String, Vec<usize>>, SearchError> {
     let graph = &model.graph;
-    let nodes = scheme.placement.nodes.keys().chain(scheme.weight_only.iter().map(|layer| &layer.node));
-    let written = nodes.filter_map(|&id| graph.node(id).output(0)).filter(|&value| !graph.is_output(value));
+    let layers = scheme.placement.nodes.keys().chain(scheme.weight_only.iter().map(|layer| &layer.node)).copied();
+    let recurrent = graph.nodes().filter(|(_, node)| is_recurrent(node)).map(|(id, _)| id);
+    let written =
+        layers.chain(recurrent).filter_map(|id| graph.node(id).output(0)).filter(|&value| !graph.is_output(value));
     let names: Vec<String> = written.map(|value| graph.value(value).name().to_owned()).collect();
     let segment = Segment::tapped(model, &names)?;
     let stages = Stages::new(&segment, Limit::of(model, runtime.memory))?;

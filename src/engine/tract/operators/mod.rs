@@ -13,6 +13,7 @@
 //! | [`extreme`] | `ReduceMax`, `ReduceMin`, `ReduceLogSumExp` | no infinities, no booleans; exponentials overflow |
 //! | [`norm`] | `GlobalLpPool` | a mean instead of a sum |
 //! | [`recurrent`] | `RNN`, `GRU`, `LSTM` | activations, direction, clip, coupled gates and lengths are ignored or refused |
+//! | [`recurrent::dynamic`] | `DynamicQuantizeLSTM` of onnxruntime | not known |
 //! | [`resize`] | `Resize`, `Upsample` | crops, aligned corners with scales, operator set 10; `Upsample` is not known |
 //! | [`grid_sample`] | `GridSample` | cubic between pixels of the border |
 //! | [`pool`] | `MaxPool`, `AveragePool` | lengths of dilated kernels with `SAME` padding |
@@ -61,7 +62,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 
 /// The operators that are put in the place of tract's.
-const OPERATORS: [(&str, Builder); 34] = [
+const OPERATORS: [(&str, Builder); 35] = [
     ("AveragePool", pool::build),
     ("BitShift", function::bit_shift),
     ("BitwiseAnd", through::build),
@@ -72,6 +73,7 @@ const OPERATORS: [(&str, Builder); 34] = [
     ("Compress", rearrange::compress),
     ("ConvTranspose", deconvolution::build),
     ("CumSum", cumsum::build),
+    ("DynamicQuantizeLSTM", recurrent::dynamic::build),
     ("Einsum", einsum::build),
     ("Equal", through::build),
     ("GRU", recurrent::build),

@@ -120,19 +120,25 @@ impl Cell {
                 }
             }
             Kind::Lstm => {
-                for unit in 0..hidden {
-                    let sum = |gate: usize| p[gate * hidden + unit] + q[gate * hidden + unit];
-                    let peephole = |gate: usize| weights.peepholes[gate * hidden + unit];
-                    let old = cell[unit];
-                    let enters = self.function(0, sum(0) + peephole(0) * old);
-                    let stays =
-                        if self.is_coupled { 1.0 - enters } else { self.function(0, sum(2) + peephole(2) * old) };
-                    let new = stays * old + enters * self.function(1, sum(3));
-                    let leaves = self.function(0, sum(1) + peephole(1) * new);
-                    cell[unit] = new;
-                    state[unit] = leaves * self.functions[2].at(new);
-                }
+                p.iter_mut().zip(&q).for_each(|(p, q)| *p += q);
+                self.lstm(&p, &weights.peepholes, state, cell);
             }
+        }
+    }
+
+    /// The step of an LSTM whose gates read these sums, four times as many as units.
+    pub(super) fn lstm(&self, sums: &[f32], peepholes: &[f32], state: &mut [f32], cell: &mut [f32]) {
+        let hidden = state.len();
+        for unit in 0..hidden {
+            let sum = |gate: usize| sums[gate * hidden + unit];
+            let peephole = |gate: usize| peepholes[gate * hidden + unit];
+            let old = cell[unit];
+            let enters = self.function(0, sum(0) + peephole(0) * old);
+            let stays = if self.is_coupled { 1.0 - enters } else { self.function(0, sum(2) + peephole(2) * old) };
+            let new = stays * old + enters * self.function(1, sum(3));
+            let leaves = self.function(0, sum(1) + peephole(1) * new);
+            cell[unit] = new;
+            state[unit] = leaves * self.functions[2].at(new);
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod activation;
 mod cell;
+pub(super) mod dynamic;
 mod kind;
 
 use super::{Built, Evaluate, Evaluated, tracts_expansion, wire_back};
@@ -70,25 +71,7 @@ pub(super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
         "GRU" => Kind::Gru { is_linear_first: node.get_attr_opt::<i64>("linear_before_reset")?.unwrap_or(0) != 0 },
         _ => Kind::Rnn,
     };
-    let backwards = match node.get_attr_opt::<&str>("direction")?.unwrap_or("forward") {
-        "forward" => vec![false],
-        "reverse" => vec![true],
-        "bidirectional" => vec![false, true],
-        other => bail!("direction {other} of {} is not known", node.op_type),
-    };
-    let functions = Activation::of(node, kind, backwards.len())?;
-    let clip: Option<f32> = node.get_attr_opt("clip")?;
-    let is_coupled = node.get_attr_opt::<i64>("input_forget")?.unwrap_or(0) != 0;
-    let cell = |functions: &[Activation]| Cell { kind, functions: functions.to_vec(), clip, is_coupled };
-    let cells = functions.chunks(kind.functions()).map(cell).collect();
-    let written: Vec<bool> = optional_outputs(node).take(3).map(|slot| slot.is_some()).collect();
-    let own = Recurrent {
-        cells,
-        backwards,
-        is_batch_first: node.get_attr_opt::<i64>("layout")?.unwrap_or(0) == 1,
-        inputs,
-        outputs: [written[0], written[1], written[2]],
-    };
+    let own = Recurrent::of(node, kind, inputs)?;
     Ok((expand(Layer { own, tracts }), Vec::new()))
 }
 
@@ -101,6 +84,29 @@ fn is_plain(node: &NodeProto) -> TractResult<bool> {
 }
 
 impl Recurrent {
+    /// The layer that a node describes.
+    fn of(node: &NodeProto, kind: Kind, inputs: Slots) -> TractResult<Self> {
+        let backwards = match node.get_attr_opt::<&str>("direction")?.unwrap_or("forward") {
+            "forward" => vec![false],
+            "reverse" => vec![true],
+            "bidirectional" => vec![false, true],
+            other => bail!("direction {other} of {} is not known", node.op_type),
+        };
+        let functions = Activation::of(node, kind, backwards.len())?;
+        let clip: Option<f32> = node.get_attr_opt("clip")?;
+        let is_coupled = node.get_attr_opt::<i64>("input_forget")?.unwrap_or(0) != 0;
+        let cell = |functions: &[Activation]| Cell { kind, functions: functions.to_vec(), clip, is_coupled };
+        let cells = functions.chunks(kind.functions()).map(cell).collect();
+        let written: Vec<bool> = optional_outputs(node).take(3).map(|slot| slot.is_some()).collect();
+        Ok(Self {
+            cells,
+            backwards,
+            is_batch_first: node.get_attr_opt::<i64>("layout")?.unwrap_or(0) == 1,
+            inputs,
+            outputs: [written[0], written[1], written[2]],
+        })
+    }
+
     /// The axes of time and batch of the inputs.
     fn time_and_batch(&self) -> [usize; 2] {
         if self.is_batch_first { [1, 0] } else { [0, 1] }
@@ -131,7 +137,7 @@ impl Expansion for Layer {
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        Ok(self.own.outputs.iter().filter(|&&is_written| is_written).count())
+        Ok(self.own.written())
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -140,25 +146,7 @@ impl Expansion for Layer {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_output_arity(outputs, self.nboutputs()?)?;
-        for output in outputs {
-            solver.equals(&inputs[0].datum_type, &output.datum_type)?;
-        }
-        solver.given_2(&inputs[0].shape, &inputs[2].shape, move |solver, x, r| {
-            ensure!(x.len() == 3 && r.len() == 3, "inputs of a recurrent layer have three axes");
-            let own = &self.own;
-            let [time, batch] = own.time_and_batch().map(|axis| x[axis].clone());
-            let [y, state] = own.shapes([time, batch, TDim::from(own.backwards.len()), r[2].clone()]);
-            let shapes = [&y, &state, &state].into_iter().zip(own.outputs);
-            let written = shapes.filter(|(_, is_written)| *is_written).map(|(shape, _)| shape);
-            for (output, shape) in outputs.iter().zip(written) {
-                for (axis, length) in shape.iter().enumerate() {
-                    solver.equals(&output.shape[axis], length.clone())?;
-                }
-                solver.equals(&output.rank, shape.len() as i64)?;
-            }
-            Ok(())
-        })
+        self.own.rules([2, 2], solver, inputs, outputs)
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
@@ -183,11 +171,7 @@ impl Evaluate for Recurrent {
     const NAME: &'static str = "Recurrent";
 
     fn facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [time, batch] = self.time_and_batch().map(|axis| inputs[0].shape[axis].clone());
-        let hidden = inputs[2].shape[2].clone();
-        let [y, state] = self.shapes([time, batch, TDim::from(self.backwards.len()), hidden]);
-        let shapes = [&y, &state, &state].into_iter().zip(self.outputs);
-        Ok(shapes.filter(|(_, is_written)| *is_written).map(|(shape, _)| f32::fact(shape)).collect())
+        Ok(self.facts_of(inputs, inputs[2].shape[2].clone()))
     }
 
     fn evaluate(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>> {
@@ -224,13 +208,58 @@ impl Evaluate for Recurrent {
                 last_cell[at..at + hidden].copy_from_slice(&state[1]);
             }
         }
-        let results = [(y_shape, y), (state_shape.clone(), last), (state_shape, last_cell)];
-        let written = results.into_iter().zip(self.outputs).filter(|(_, is_written)| *is_written);
-        written.map(|((shape, values), _)| Tensor::from_shape(&shape, &values)).collect()
+        self.results([(&y_shape, y), (&state_shape, last), (&state_shape, last_cell)])
     }
 }
 
 impl Recurrent {
+    /// How many outputs are written.
+    fn written(&self) -> usize {
+        self.outputs.iter().filter(|&&is_written| is_written).count()
+    }
+
+    /// Types and shapes of the outputs; how many units there are says axis `axis` of input `slot`.
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        [slot, axis]: [usize; 2],
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_output_arity(outputs, self.written())?;
+        for output in outputs {
+            solver.equals(&inputs[0].datum_type, &output.datum_type)?;
+        }
+        solver.given_2(&inputs[0].shape, &inputs[slot].shape, move |solver, x, r| {
+            ensure!(x.len() == 3 && r.len() == 3, "inputs of a recurrent layer have three axes");
+            let [time, batch] = self.time_and_batch().map(|axis| x[axis].clone());
+            let [y, state] = self.shapes([time, batch, TDim::from(self.backwards.len()), r[axis].clone()]);
+            let shapes = [&y, &state, &state].into_iter().zip(self.outputs);
+            let written = shapes.filter(|(_, is_written)| *is_written).map(|(shape, _)| shape);
+            for (output, shape) in outputs.iter().zip(written) {
+                for (axis, length) in shape.iter().enumerate() {
+                    solver.equals(&output.shape[axis], length.clone())?;
+                }
+                solver.equals(&output.rank, shape.len() as i64)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The same of outputs with so many units.
+    fn facts_of(&self, inputs: &[&TypedFact], hidden: TDim) -> TVec<TypedFact> {
+        let [time, batch] = self.time_and_batch().map(|axis| inputs[0].shape[axis].clone());
+        let [y, state] = self.shapes([time, batch, TDim::from(self.backwards.len()), hidden]);
+        let shapes = [&y, &state, &state].into_iter().zip(self.outputs);
+        shapes.filter(|(_, is_written)| *is_written).map(|(shape, _)| f32::fact(shape)).collect()
+    }
+
+    /// Those of Y, the last state and the last cell that are outputs.
+    fn results(&self, results: [(&[usize], Vec<f32>); 3]) -> TractResult<TVec<Tensor>> {
+        let written = results.into_iter().zip(self.outputs).filter(|(_, is_written)| *is_written);
+        written.map(|((shape, values), _)| Tensor::from_shape(shape, &values)).collect()
+    }
+
     /// How many steps of each sequence are read.
     fn sequence_lengths(&self, inputs: &[TValue], time: usize, batch: usize) -> TractResult<Vec<usize>> {
         let Some(slot) = self.inputs.lengths else { return Ok(vec![time; batch]) };
