@@ -31,9 +31,9 @@ pub use pass::{
 pub use prepare::{
     BalanceInputs, BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities,
     EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
-    FuseGelu, FuseLayerNorm, HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants,
-    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum,
-    SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
+    FuseGelu, FuseLayerNorm, HoistConstants, HoistInvariants, InlineBranches, InlineFunctions, LiftConstants,
+    LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
+    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,

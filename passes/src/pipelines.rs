@@ -21,9 +21,9 @@ use crate::pass::{Pipeline, PipelineDescription};
 use crate::prepare::{
     BalanceInputs, BoundMasks, CancelTransposes, CompleteNodes, EliminateDeadNodes, EliminateIdentities,
     EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
-    FuseGelu, FuseLayerNorm, HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants,
-    NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum,
-    SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
+    FuseGelu, FuseLayerNorm, HoistConstants, HoistInvariants, InlineBranches, InlineFunctions, LiftConstants,
+    LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
+    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, SplitOutliers,
@@ -74,6 +74,11 @@ pub fn admit<'a>(freeze: Freeze) -> Pipeline<'a> {
 pub fn lift<'a>() -> Pipeline<'a> {
     Pipeline::new("lift", "weights become initializers, nodes get names; then the engine finds what is constant")
         .with(LiftConstants, "first: every pass after it looks for weights among the initializers")
+        .with(
+            HoistInvariants,
+            "after `lift-constants`; before `hoist-constants`, which takes constants out of a body that a loop in it reads by \
+             name",
+        )
         .with(HoistConstants, "after `lift-constants`; before `clean-names`, which makes names unique")
         .with(CleanNames { strip: false }, "layers go by name from here on")
 }

@@ -148,17 +148,18 @@ pub(super) fn stored_reports(scheme: &Scheme, solved: &Solved) -> Vec<StoredRepo
     stored.chain(left).collect()
 }
 
-/// Why the file is larger than the float model, where it is.
-pub(super) fn growth(report: &Report) -> Option<String> {
+/// Why the file is larger than the float model, where it is; `staying` says which large constants stay float.
+pub(super) fn growth(report: &Report, staying: Option<&str>) -> Option<String> {
     let grown = report.bytes.checked_sub(report.float_bytes).filter(|&grown| grown > 0)?;
     let of_layers = report.layers.iter().map(|layer| 4 * layer.weights - layer.bytes.min(4 * layer.weights));
     let of_stored = report.stored.iter().map(|weight| 4 * weight.weights - weight.bytes.min(4 * weight.weights));
     let saved: usize = of_layers.chain(of_stored).sum();
     Some(format!(
         "the file is {} larger than the float model: quantizers, scales and names take more than the {} that integer \
-         weights save; option `strip-names` makes it smaller, and a model as small as this may be better off in float",
+         weights save{}; option `strip-names` makes it smaller, and a model as small as this may be better off in float",
         numbers::bytes(grown),
-        numbers::bytes(saved as u64)
+        numbers::bytes(saved as u64),
+        staying.map_or_else(String::new, |staying| format!(", and {staying}"))
     ))
 }
 

@@ -19,6 +19,7 @@ mod balance;
 mod calibration;
 mod cross_validation;
 pub(crate) mod details;
+mod floats;
 mod guard;
 mod held_out;
 mod layers;
@@ -250,6 +251,7 @@ impl Prepared {
         kept.extend(layers::kept(&scheme, &model));
         let halves = half_precision(float, &scheme, float16, magnitudes);
         let operands = notes::float_operands(&model);
+        let staying = floats::staying(float, &model);
         let (Shortened { values: names, nodes }, halved) =
             finish(&mut model, (float, &scheme), halves, runtime.passes())?;
         let plan = scheme.carried_out(float);
@@ -286,7 +288,7 @@ impl Prepared {
         report.notes.extend(balance::note(balanced));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(outliers::note(options));
-        report.notes.extend(layers::growth(&report));
+        report.notes.extend(layers::growth(&report, staying.as_deref()));
         report.notes.extend(notes::chosen(&report));
         Ok(Quantized { model, report })
     }

@@ -38,6 +38,6 @@ pub use proto::{
     function_body, import, load_model,
 };
 pub use save::save_model;
-pub(crate) use subgraph::rename_free;
+pub(crate) use subgraph::{all_names, rename_free};
 pub use tensor::TensorError;
 pub use value::{Use, Value, ValueId, axis_of};

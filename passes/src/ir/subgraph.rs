@@ -42,7 +42,7 @@ pub(crate) fn rename_free(graph: &mut GraphProto, from: &str, to: &str) {
 }
 
 /// Every name defined in the sub-graph and in those nested in it.
-pub(super) fn all_names(graph: &GraphProto, names: &mut HashSet<String>) {
+pub(crate) fn all_names(graph: &GraphProto, names: &mut HashSet<String>) {
     names.extend(defined(graph).into_iter().filter(|n| !n.is_empty()).map(str::to_owned));
     for node in &graph.node {
         for nested in node.subgraphs() {
