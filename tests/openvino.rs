@@ -115,8 +115,8 @@ fn extremes_along_an_axis_before_a_layer() {
     let cases = [
         ("ReduceMax", "n = Relu (c)"),
         ("ReduceMax", "n = Abs (c)"),
-        ("ReduceMin", "t = Relu (c) n = Neg (t)"),
-        ("ReduceMin", "t = Abs (c) n = Neg (t)"),
+        ("ReduceMin", "n = Identity (c)"),
+        ("ReduceMin", "n = Softplus (c)"),
     ];
     for (operator, before) in cases {
         let text = format!(

@@ -147,7 +147,7 @@ fn qnn() {
 
 /// Operators between layers that NPUs run on integers: enlarged and folded images, slopes, a group normalization, a
 /// rotation, a layer normalization; the last layer and where its largest output is.
-const NPU: &str = "<ir_version: 9, opset_import: [\"\": 18]>
+const NPU: &str = "<ir_version: 8, opset_import: [\"\": 18]>
     npu (float[N,4,8,8] x) => (float[N,64,8] y, int64[N,64,1] index)
     <float[4,4,3,3] w = {}, float[4,1,1] slope = {0.1, 0.3, -0.2, 0.5}, float[4] scales = {1, 1, 2, 2},
      int64[3] groups = {0, 4, -1}, int64[4] image = {0, 16, 8, 8}, float[4] gain = {1, 1.5, 0.5, 2},

@@ -96,10 +96,11 @@ def test_no_more_is_drawn_than_samples_says(model: Path, arrays: dict[str, Any])
 
 
 def test_valid_takes_what_data_takes(model: Path, arrays: dict[str, Any]) -> None:
+    """Half of the samples choose the plan, the other half state what it loses."""
     images = arrays["image"]
     feeds = [{"image": image[None]} for image in images[256:]]
     found = msq_onnx.search(model, images[:256], valid=feeds, target_bits=4, search="uniform")
-    assert found.samples[1] == 256
+    assert found.samples[1] == 128
 
 
 def test_samples_of_different_shapes() -> None:
