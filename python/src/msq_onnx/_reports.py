@@ -448,6 +448,7 @@ class Quality:
         held_out: Whether these samples were held out of calibration.
         cross_validated: Whether each of them was compared with ranges that were chosen from others, and those
             written were chosen from all.
+        chosen_by: Whether the plan was chosen among several by these samples: on others it loses more.
         agreement: Figures over all outputs together.
         accuracy: Share of labels that the quantized model predicts correctly; null without labels.
         float_accuracy: Share of labels that the float model predicts correctly; null without labels.
@@ -455,6 +456,10 @@ class Quality:
         float_metric: Value of the caller's own metric for the float model.
         lost: The loss, as --max-drop counts it: in the caller's own metric, else in accuracy if the data have
             labels, else of the worst output.
+        lost_error: The standard error of this loss, by how it differs between samples; null with a metric of the
+            caller's own, and for few samples.
+        lost_at_most: The loss that other samples of the same kind will hardly exceed: its limit of one-sided 95 %
+            confidence; null where `lost_error` is.
         outputs: Every output: what it holds, and how far it is from the float model's.
         warnings: Warnings: channels and outputs with a large error, answers that differ, samples that are much
             worse than the rest.
@@ -463,12 +468,15 @@ class Quality:
     samples: int
     held_out: bool
     cross_validated: bool | None = None
+    chosen_by: bool | None = None
     agreement: AgreementFigures
     accuracy: float | None
     float_accuracy: float | None
     metric: float | None = None
     float_metric: float | None = None
     lost: float
+    lost_error: float | None
+    lost_at_most: float | None
     outputs: tuple[OutputMetrics, ...]
     warnings: tuple[str, ...]
 
@@ -576,8 +584,10 @@ class Repair:
         ranges: Number of values whose range is now chosen by another observer.
         wide_layers: Layers that now read activations of 16 bits.
         float_layers: Layers that now compute in float.
-        float_weights: Those of them whose weights are float as well.
+        float_weights: Those of them whose weights are float as well, and weights beside the layers that are float
+            now.
         eight_bit_weights: Layers and weights beside them that now have 8 bits instead of fewer.
+        float_recurrent: Recurrent nodes that no longer quantize at run time what they read.
         float_operators: Operators whose nodes now compute in float.
         float_work: Share of the network's multiply-accumulates that is now done in float.
         trials: The repairs that were tried.
@@ -594,6 +604,7 @@ class Repair:
     float_layers: tuple[str, ...]
     float_weights: tuple[str, ...]
     eight_bit_weights: tuple[str, ...]
+    float_recurrent: tuple[str, ...]
     float_operators: tuple[str, ...]
     float_work: float
     trials: tuple[RepairTrial, ...]
