@@ -149,6 +149,8 @@ fn recurrent_weights_that_few_bits_ruin_get_eight() {
     let repaired = run(&recurrent_with_lone_weights(), |options| {
         options.scheme.plan = BitPlan::uniform(LayerPlan { weights: WeightBits::whole(4), ..LayerPlan::default() });
         options.solve.solver = Some(SolverName::ROUND);
+        // Inputs that are balanced lose less.
+        options.calibrate.smooth = false;
     });
     let report = repaired.report.repair.as_ref().unwrap();
     assert!(report.eight_bit_weights.contains(&"w".to_owned()), "{report:?}");

@@ -67,11 +67,19 @@ impl Guard<'_, '_> {
         }
         let is_eight = |&at: &usize| !self.units.stored[at].has_few_bits() || self.best.stored.contains(&at);
         let eight: Vec<usize> = (0..self.units.stored.len()).filter(is_eight).collect();
-        if !eight.is_empty() && !self.is_met(&self.metrics) {
+        let smaller: Vec<usize> = eight.iter().copied().skip(1).collect();
+        // Of a model that holds nothing else, something has to be integers.
+        for (what, floats) in [("all weights beside the layers", eight), ("all of them but the largest", smaller)] {
+            if floats.is_empty() || self.is_met(&self.metrics) {
+                continue;
+            }
             let mut choice = self.best.clone();
-            choice.floats.extend(&eight);
-            if let Some(gain) = self.try_all("floats for all weights beside the layers", choice, WORTH_OF_FLOATS)? {
-                self.return_integers(eight, gain, "with 8 bits again", |choice, weight| choice.floats.remove(&weight))?;
+            choice.floats.extend(&floats);
+            if let Some(gain) = self.try_all(&format!("floats for {what}"), choice, WORTH_OF_FLOATS)? {
+                self.return_integers(floats, gain, "with 8 bits again", |choice, weight| {
+                    choice.floats.remove(&weight)
+                })?;
+                break;
             }
         }
         let Some(gain) = gained else { return Ok(()) };
