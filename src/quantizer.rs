@@ -95,7 +95,7 @@ impl<'a> Quantizer<'a> {
         contradicted(&self.model, &self.options.prepare.fix_input, data)
     }
 
-    /// The data to calibrate on. A search keeps a [part](parts) of it to measure plans on, unless there is other data
+    /// The data to calibrate on. A search keeps a [part](Division) of it to measure plans on, unless there is other data
     /// for that.
     pub fn calibration(self, data: Dataset) -> Self {
         Self { calibration: Some(data), ..self }

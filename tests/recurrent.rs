@@ -30,7 +30,7 @@ fn layer(number: usize) -> (String, [usize; 3]) {
     let (direction, directions) = [("forward", 1), ("reverse", 1), ("bidirectional", 2)][number % 3];
     let (time, batch, inputs, hidden) = (2 + number % 5, 1 + number % 4, 3 + number % 7, 2 + number % 11);
     let columns = 4 * hidden;
-    let parameters = if number % 2 == 0 { vec![directions, columns] } else { vec![directions] };
+    let parameters = if number.is_multiple_of(2) { vec![directions, columns] } else { vec![directions] };
     let (element, values, zero_point) =
         if number % 4 < 2 { ("int8", [-128.0, 127.0], 0.0) } else { ("uint8", [0.0, 255.0], 131.0) };
     let mut constants = vec![

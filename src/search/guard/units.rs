@@ -121,7 +121,7 @@ impl Units {
         let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
         let on_integers = scheme.placement.layers().next().is_some();
         let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
-        let recurrent = scheme.stored.iter().map(|weight| recurrent_work(model, weight, &shape));
+        let recurrent = scheme.stored.iter().map(|weight| recurrent_work(model, weight, shape));
         let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).chain(recurrent).sum();
         let stored = stored_units(scheme);
         let recurrent = recurrent_units(scheme, &stored);

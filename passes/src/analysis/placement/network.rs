@@ -173,16 +173,13 @@ mod tests {
     #[test]
     fn small_products_of_one_row_stay_in_float() {
         let steps = |width: usize| {
-            let (mut values, mut nodes) = (String::new(), String::new());
-            for at in 0..16 {
-                values += &format!(", float[1,{width}] a{at}, float[1,{width}] b{at}");
-                nodes += &format!("a{at} = MatMul (x, u)  b{at} = Tanh (a{at})  ");
-            }
-            let all: Vec<String> = (0..16).map(|at| format!("b{at}")).collect();
+            let all = |of: fn(usize, usize) -> String| (0..16).map(|at| of(at, width)).collect::<Vec<_>>();
+            let values = all(|at, width| format!("float[1,{width}] a{at}, float[1,{width}] b{at}")).join(", ");
+            let nodes = all(|at, _| format!("a{at} = MatMul (x, u)  b{at} = Tanh (a{at})")).join("  ");
+            let joined = all(|at, _| format!("b{at}")).join(", ");
             format!(
                 "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,{width}] x) => (float[16,{width}] y)
-                 <float[{width},{width}] u = {{}}{values}> {{ {nodes} y = Concat <axis = 0> ({}) }}",
-                all.join(", ")
+                 <float[{width},{width}] u = {{}}, {values}> {{ {nodes} y = Concat <axis = 0> ({joined}) }}"
             )
         };
         assert_eq!(on_integers(&steps(48)), 0);
