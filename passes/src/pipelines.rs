@@ -1,7 +1,7 @@
 //! Every ordered list of passes of the program. No other place puts passes in order.
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
-//! infers. On the model that is written they run in the order of this file: [`fix`], [`inline`], [`admit`], [`lift`], [`fold`],
+//! infers. On the model that is written they run in the order of this file: [`fix`], [`inline`], [`admit`], [`lift`], [`fold`], [`unfuse`],
 //! [`canonicalize`], [`fuse_functions`], [`equalize`], [`raise_opset`], [`bound_masks`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
 //! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
@@ -21,7 +21,7 @@ use crate::prepare::{
     FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm,
     HoistConstants, InlineBranches, InlineFunctions, LiftConstants, LoadConstants, NormalizeGemm, NormalizePadding,
     NormalizePooling, NormalizeReshape, RewriteActivations, RewriteEinsum, SinglePrecision, SinkActivations,
-    SmoothActivations, UpgradeOpset,
+    SmoothActivations, UnfuseContrib, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, SplitOutliers,
@@ -87,6 +87,18 @@ pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
             "after `lift-constants`, which ends the listing of initializers as inputs; before `eliminate-identities` \
              and all that follow, which know one form of each operator",
         )
+}
+
+/// Writes fused operators of onnxruntime out, after which the engine is asked again for types, shapes and constants; nodes of
+/// the operators `kept` stay as they are.
+pub fn unfuse<'a>(kept: &[String]) -> Pipeline<'a> {
+    Pipeline::new("unfuse", "layers that onnxruntime's optimizers fused with what stands around them stand alone")
+        .with(
+            UnfuseContrib,
+            "after `upgrade-opset`: what it writes is of operator set 13 or later; before `eliminate-identities` and all that \
+             follow, which know no fused operators",
+        )
+        .sealing(kept.to_vec())
 }
 
 /// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them; nodes of
@@ -464,6 +476,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         admit(Freeze::Weights),
         lift(),
         fold(IndexMap::new()),
+        unfuse(&[]),
         canonicalize(true, &[]),
         fuse_functions(&[]),
         equalize(),
