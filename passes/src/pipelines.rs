@@ -95,8 +95,7 @@ pub fn unfuse<'a>(kept: &[String]) -> Pipeline<'a> {
     Pipeline::new("unfuse", "layers that onnxruntime's optimizers fused with what stands around them stand alone")
         .with(
             UnfuseContrib,
-            "after `upgrade-opset`: what it writes is of operator set 13 or later; before `eliminate-identities` and all that \
-             follow, which know no fused operators",
+            "after `upgrade-opset`: it writes operator set 13 or later; before `eliminate-identities`, which knows no fused nodes",
         )
         .sealing(kept.to_vec())
 }

@@ -54,7 +54,8 @@ pub(super) fn multi_head(mut writer: Writer) -> Found {
     if [query, key, value].iter().any(|&value| lengths.rank(value) != Some(3)) {
         return Err("its queries, keys and values are not known to have three axes".into());
     }
-    let width = lengths.width(query).filter(|width| width % heads == 0).ok_or("the width of its queries is not known")?;
+    let width =
+        lengths.width(query).filter(|width| width % heads == 0).ok_or("the width of its queries is not known")?;
     let mut parts = [query, key, value].map(Operand::from);
     let mut values = lengths.width(value);
     if let Some(bias) = node.input(3) {

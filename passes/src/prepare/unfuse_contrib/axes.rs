@@ -38,9 +38,11 @@ impl<'a> Lengths<'a> {
         let stated: Axes = stated.or_else(|| self.graph.value(value).shape());
         let is_open = stated.as_ref().is_none_or(|axes| axes.last() == Some(&None));
         let axes = if is_open && depth < FARTHEST {
-            let computed = self.graph.value(value).producer().and_then(|(id, slot)| {
-                self.computed(self.graph.node(id), slot, depth + 1)
-            });
+            let computed = self
+                .graph
+                .value(value)
+                .producer()
+                .and_then(|(id, slot)| self.computed(self.graph.node(id), slot, depth + 1));
             merged(stated, computed)
         } else {
             stated

@@ -33,7 +33,9 @@ impl Mask {
 /// The mask of padding for scores: nothing, or what fills it in.
 fn padded(writer: &mut Writer, mask: ValueId, keys: Operand) -> Result<Operand, String> {
     let (counts, axes): (Operand, &[i64]) = match Lengths::of(writer.graph).rank(mask) {
-        Some(1) if has_one_length_per_row(writer.graph, mask, writer.node.input(0)) => (before(writer, mask, keys), &[1, 2]),
+        Some(1) if has_one_length_per_row(writer.graph, mask, writer.node.input(0)) => {
+            (before(writer, mask, keys), &[1, 2])
+        }
         Some(1) => return Err("its mask is not known to have one length per row".into()),
         Some(2) => (positive(writer, mask), &[1, 2]),
         Some(3) => (positive(writer, mask), &[1]),

@@ -128,11 +128,8 @@ fn first_places(writer: &mut Writer, ids: Operand, rows: usize) -> Operand {
 /// The sum of what was looked up; written where the node writes it.
 fn summed(writer: &mut Writer, word: Operand, place: Operand, segment: Operand) -> Operand {
     let Some(sum) = writer.node.output(2) else { return writer.sum(word, &[place, segment], "sum") };
-    let (first, second) = if segment == Operand::Absent {
-        (word, place)
-    } else {
-        (writer.sum(word, &[place], "placed"), segment)
-    };
+    let (first, second) =
+        if segment == Operand::Absent { (word, place) } else { (writer.sum(word, &[place], "placed"), segment) };
     writer.result("Add", &[first, second], Vec::new(), (2, "sum"));
     sum.into()
 }

@@ -40,13 +40,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A node whose result is named after that of the fused one.
-    pub(super) fn op(
-        &mut self,
-        op: &str,
-        inputs: &[Operand],
-        attributes: Vec<AttributeProto>,
-        part: &str,
-    ) -> Operand {
+    pub(super) fn op(&mut self, op: &str, inputs: &[Operand], attributes: Vec<AttributeProto>, part: &str) -> Operand {
         self.rewrite.op(op, inputs, attributes, format!("{}_{part}", self.stem))
     }
 
@@ -70,11 +64,8 @@ impl<'a> Writer<'a> {
         attributes: Vec<AttributeProto>,
         (slot, part): (usize, &str),
     ) {
-        let name = if part.is_empty() {
-            self.node.label(self.graph).to_owned()
-        } else {
-            format!("{}_{part}", self.stem)
-        };
+        let name =
+            if part.is_empty() { self.node.label(self.graph).to_owned() } else { format!("{}_{part}", self.stem) };
         self.rewrite.node(NodeProto::of(op, &name, attributes), inputs, self.node.output(slot));
     }
 
