@@ -11,7 +11,7 @@ use crate::prepare::{contradicted, fix_inputs};
 use crate::runtime::progress::{Cancellation, Progress};
 use crate::runtime::{ErrorKind, Peers, Runtime};
 use crate::scheme::options::Options;
-use crate::search::{Outcome, SearchOptions, Target, parts};
+use crate::search::{Division, Outcome, SearchOptions, Target};
 use crate::solve::Solver;
 use msq_passes::PassObserver;
 use msq_passes::ir::Model;
@@ -196,8 +196,8 @@ impl<'a> Quantizer<'a> {
                 this.run_on(&data, synthetic, None)
             });
         };
-        self.searching(|model, calibration, validation, options, runtime| {
-            pipeline::search_and_quantize(model, calibration, validation, options, &search, runtime)
+        self.searching(|model, calibration, division, options, runtime| {
+            pipeline::search_and_quantize(model, calibration, division, options, &search, runtime)
         })
     }
 
@@ -205,8 +205,8 @@ impl<'a> Quantizer<'a> {
     /// agreement with the float model, may be lost.
     pub fn search(self) -> Result<Outcome, Error> {
         let search = self.search.clone().unwrap_or_default();
-        self.searching(|model, calibration, validation, options, runtime| {
-            pipeline::search_only(model, calibration, validation, options, &search, runtime)
+        self.searching(|model, calibration, division, options, runtime| {
+            pipeline::search_only(model, calibration, &division.validation, options, &search, runtime)
         })
     }
 
@@ -215,8 +215,8 @@ impl<'a> Quantizer<'a> {
     /// Returns how many costs there are in this part.
     pub fn measure(self, shard: Shard) -> Result<usize, Error> {
         let search = self.search.clone().unwrap_or_default();
-        self.searching(|model, calibration, validation, options, runtime| {
-            pipeline::measure_part(model, calibration, validation, options, (&search, shard), runtime)
+        self.searching(|model, calibration, division, options, runtime| {
+            pipeline::measure_part(model, calibration, &division.validation, options, (&search, shard), runtime)
         })
     }
 
@@ -241,19 +241,20 @@ impl<'a> Quantizer<'a> {
         pool.install(|| run(self))
     }
 
-    /// With the data in two parts, and what else a search goes by.
+    /// With the data in parts, and what else a search goes by.
     fn searching<T: Send>(
         self,
-        run: impl FnOnce(Model, Calibration, &Dataset, &Options, &Runtime) -> Result<T, Error> + Send,
+        run: impl FnOnce(Model, Calibration, &Division, &Options, &Runtime) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
         self.on_threads(|this| {
             let this = this.with_fixed_inputs()?;
             let (data, synthetic) = this.data()?;
             let metric = this.chosen_metric();
-            let [data, validation] = in_parts(data, this.validation);
+            let division = Division::of(&data, this.validation.as_ref());
+            let data = &division.calibration;
             let (solver, metric) = (this.solver.as_deref(), metric.as_ref());
-            let calibration = Calibration { data: &data, synthetic, solver, unfed: None, metric, statistics: None };
-            run(this.model, calibration, &validation, &this.options, &this.runtime)
+            let calibration = Calibration { data, synthetic, solver, unfed: None, metric, statistics: None };
+            run(this.model, calibration, &division, &this.options, &this.runtime)
         })
     }
 
@@ -311,14 +312,6 @@ impl<'a> Quantizer<'a> {
             Some(data) => Ok((data.grouped(self.options.verify.verify)?, false)),
             None => Ok((made_up(&self.model, &self.made_up, &*self.runtime.backend())?, true)),
         }
-    }
-}
-
-/// The data to calibrate on, and the data to measure plans on.
-fn in_parts(data: Dataset, validation: Option<Dataset>) -> [Dataset; 2] {
-    match validation {
-        Some(validation) => [data, validation],
-        None => parts(&data),
     }
 }
 

@@ -112,16 +112,22 @@ fn the_linter_names_what_openvino_does_not_take() {
 /// `OpenVINO` computes a quantizer behind such an operator otherwise than the file says.
 #[test]
 fn extremes_along_an_axis_before_a_layer() {
-    for operator in ["ReduceMax", "ReduceMin"] {
+    let cases = [
+        ("ReduceMax", "n = Relu (c)"),
+        ("ReduceMax", "n = Abs (c)"),
+        ("ReduceMin", "t = Relu (c) n = Neg (t)"),
+        ("ReduceMin", "t = Abs (c) n = Neg (t)"),
+    ];
+    for (operator, before) in cases {
         let text = format!(
             "<ir_version: 8, opset_import: [\"\": 17]>
              net (float[n,3,8,8] x) => (float[n,10] y)
-             <float[16,3,3,3] v = {{}}, float[16,10] u = {{}}>
-             {{ c = Conv<pads = [1, 1, 1, 1]> (x, v) t = Tanh (c)
-                r = {operator}<axes = [2, 3], keepdims = 0> (t) y = MatMul (r, u) }}"
+             <float[16,3,3,3] v = {{}}, float[16,10] u = {{}}, int64[2] inner = {{2, 3}}>
+             {{ c = Conv<pads = [1, 1, 1, 1]> (x, v) {before}
+                m = {operator}<axes = [2, 3]> (n) s = Squeeze (m, inner) y = MatMul (s, u) }}"
         );
         let network = Network::new(&text, Npy::ramp(&[16, 3, 8, 8]));
         let (file, _) = written(&network, "");
-        same_in_both(operator, &file, &network);
+        same_in_both(&format!("{operator} behind {before}"), &file, &network);
     }
 }

@@ -145,6 +145,63 @@ fn qnn() {
     holds_up_in_onnxruntime("qnn", true);
 }
 
+/// Operators between layers that NPUs run on integers: enlarged and folded images, slopes, a group normalization, a
+/// rotation, a layer normalization; the last layer and where its largest output is.
+const NPU: &str = "<ir_version: 9, opset_import: [\"\": 18]>
+    npu (float[N,4,8,8] x) => (float[N,64,8] y, int64[N,64,1] index)
+    <float[4,4,3,3] w = {}, float[4,1,1] slope = {0.1, 0.3, -0.2, 0.5}, float[4] scales = {1, 1, 2, 2},
+     int64[3] groups = {0, 4, -1}, int64[4] image = {0, 16, 8, 8}, float[4] gain = {1, 1.5, 0.5, 2},
+     float[4] shift = {0.5, 0, -1, 0.25}, float[8,16,1,1] v = {}, int64[3] rows = {0, 8, 64}, int64[1] from = {0},
+     int64[1] half = {4}, int64[1] all = {8}, int64[1] axis = {-1}, float[8] factor = {1, 2, 0.5, 1, 1.5, 1, 0.75, 1},
+     float[8] offset = {0.5, -0.5, 1, 0, 0, 0.25, -1, 0}, float[8,8] head = {}, float two = {2}>
+    {
+      [first] a = Conv <pads = [1,1,1,1]> (x, w)
+      p = PRelu (a, slope)
+      [enlarge] r = Resize <mode = \"linear\"> (p, , scales)
+      d = SpaceToDepth <blocksize = 2> (r)
+      g0 = Reshape (d, groups)
+      [groups] g1 = InstanceNormalization (g0, gain, shift)
+      g = Reshape (g1, image)
+      [second] c = Conv (g, v)
+      l = Relu (c)
+      s = Add (l, c)
+      t0 = Reshape (s, rows)
+      t = Transpose <perm = [0,2,1]> (t0)
+      lower = Slice (t, from, half, axis)
+      upper = Slice (t, half, all, axis)
+      m = Neg (upper)
+      o = Concat <axis = -1> (m, lower)
+      q = Pow (t, two)
+      u0 = Add (o, q)
+      u = Max (u0, t)
+      [norm] n = LayerNormalization (u, factor, offset)
+      [head] y = MatMul (n, head)
+      index = ArgMax <axis = 2> (y)
+    }";
+
+#[test]
+fn qnn_runs_nothing_between_layers_in_float() {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(NPU);
+    models::fill(&mut proto);
+    let float = models::write(&scratch.path("npu.onnx"), &proto);
+    let data = write_data(&scratch, "npu", &float);
+    let quantized = scratch.out("npu.onnx");
+    let flags = args!["--profile", "qnn", "--calib", data, "--no-repair", "--json"];
+    let said = msq(&[args![float, "-o", quantized].as_slice(), flags].concat()).ok().json();
+    assert_eq!(said["kept"].as_array().unwrap().len(), 0, "{}", said["kept"]);
+    let linted = msq(args!["lint", "--profile", "qnn", quantized, "--json"]).json();
+    let found = linted["findings"].as_array().unwrap();
+    let rules: Vec<&str> = found.iter().map(|finding| finding["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["dynamic-shape"], "{linted}");
+    let Some(ran) = ran("survey", &[(&float, &data), (&quantized, &data)]) else { return };
+    let close = decibels(&ran[0].outputs["y"], &ran[1].outputs["y"]);
+    assert!(close > 25.0, "only {close:.1} dB");
+    let (wanted, found) = (&ran[0].outputs["index"], &ran[1].outputs["index"]);
+    let same = wanted.iter().zip(found).filter(|(wanted, found)| wanted == found).count();
+    assert!(same * 10 > wanted.len() * 9, "{same} of {} indices", wanted.len());
+}
+
 /// In `OpenVINO` itself: on integers, and the numbers of onnxruntime.
 #[test]
 fn openvino() {

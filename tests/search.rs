@@ -165,6 +165,33 @@ fn a_size_is_kept_to_by_the_file() {
     assert_eq!(scratch.outputs(), ["out.onnx"], "neither journal nor plan is left");
 }
 
+/// Half of 96 samples measures layers, a quarter plans, and a quarter the plan that was chosen, which is solved on the rest.
+#[test]
+fn what_is_stated_comes_from_samples_that_nothing_was_chosen_by() {
+    let scratch = Scratch::new();
+    let plan = scratch.out("plan.json");
+    let target = ["--target-bits", "3", "--search", "uniform", "--save-plan", plan.to_str().unwrap(), "--json"];
+    let (searched, first) = run(&scratch, "first.onnx", &target);
+    let report = searched.ok().json();
+    let quality = &report["quality"];
+    assert_eq!(report["search"]["samples"], serde_json::json!([48, 24]));
+    assert_eq!((&report["samples"], &quality["samples"]), (&72.into(), &24.into()));
+    assert!(quality["held_out"] == true && quality["chosen_by"].is_null(), "{quality}");
+    assert!(quality["lost_at_most"].as_f64().unwrap() > quality["lost"].as_f64().unwrap(), "{quality}");
+    // The same plan without a search is solved and compared on the same samples.
+    let output = scratch.out("second.onnx");
+    let data = args![digits("calib.npz"), "--samples", "96", "--plan", plan, "--json"];
+    let again = msq(&[args![digits("digits.onnx"), "-o", &output, "--calib"].to_vec(), data.to_vec()].concat());
+    assert_eq!(again.ok().json()["quality"]["outputs"], quality["outputs"]);
+    assert_eq!(std::fs::read(first).unwrap(), std::fs::read(&output).unwrap());
+    let target = args!["--samples", "40", "--target-bits", "3", "--search", "uniform", "--json"];
+    let few =
+        msq(&[args![digits("digits.onnx"), "-o", output, "--calib", digits("calib.npz")].to_vec(), target.to_vec()]
+            .concat());
+    let quality = &few.ok().json()["quality"];
+    assert!(quality["chosen_by"] == true && quality["samples"] == 16, "{quality}");
+}
+
 #[test]
 fn a_target_out_of_reach_gives_the_nearest_model_and_code_5() {
     let scratch = Scratch::new();

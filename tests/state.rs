@@ -186,6 +186,26 @@ fn links_that_do_not_fit_are_named() {
     assert!(made_up.stderr.contains("--state") && made_up.code != Some(0), "{}", made_up.stderr);
 }
 
+/// What the engine does not know is left out where no state depends on it.
+#[test]
+fn an_unknown_operator_and_the_states() {
+    let stream = Stream::new();
+    let frames = stream.data("frames.npz", None);
+    let opsets = STREAM.replace("[\"\": 17]", "[\"\": 17, \"odd\": 1]");
+    let written = |from: &str, to: &str| {
+        let mut proto = parse(&opsets.replace(from, to));
+        fill(&mut proto);
+        let model = write(&stream.scratch.path("odd.onnx"), &proto);
+        let out = stream.scratch.out("odd.q.onnx");
+        (msq(args![model, "-o", &out, "--calib", &frames, "--placement", "all", "--state", "h_out=h"]), out)
+    };
+    let (behind, out) = written("r = Relu (wide)", "r = odd.Twist (wide)");
+    assert!(behind.ok().stderr.contains("odd.Twist") && out.exists());
+    let (before, _) = written("h_out = Add (old, new)", "h_out = odd.Twist (old, new)");
+    let error = before.error(3);
+    assert!(error.contains("odd.Twist") && error.contains("the states depend on it"), "{error}");
+}
+
 /// A product of a frame with all frames so far, as decoders keep their keys and values.
 const GROWING: &str = "<ir_version: 8, opset_import: [\"\": 17]>
 decoder (float[batch,1,8] x, float[batch,past,8] before) => (float[batch,1,8] y, float[batch,total,8] after)

@@ -41,7 +41,7 @@ pub use quantize::{
     WINDOWS,
 };
 pub use target::{
-    ActivationGrid, BiasForm, Blocks, Choice, Forms, Kernel, Note, Prices, Profile, RuleId, Severity, Support,
+    ActivationGrid, BiasForm, Blocks, Choice, Forms, Kernel, Limit, Note, Prices, Profile, RuleId, Severity, Support,
     WideActivations,
 };
 pub use tidy::{CleanNames, CompactIntegers, DropDefaults, HalfConstants, ShareConstants, ShareWeights};

@@ -93,10 +93,7 @@ pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
 /// the operators `kept` stay as they are.
 pub fn unfuse<'a>(kept: &[String]) -> Pipeline<'a> {
     Pipeline::new("unfuse", "layers that onnxruntime's optimizers fused with what stands around them stand alone")
-        .with(
-            UnfuseContrib,
-            "after `upgrade-opset`: it writes operator set 13 or later; before `eliminate-identities`, which knows no fused nodes",
-        )
+        .with(UnfuseContrib, "after `upgrade-opset`: it writes operator set 13 on; before `eliminate-identities`")
         .sealing(kept.to_vec())
 }
 
@@ -110,8 +107,7 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
              hides the layer",
         )
         .with(
-            NormalizePadding,
-            "after `upgrade-opset`, which makes paddings an operand, and after `eliminate-identities`",
+            NormalizePadding, "after `upgrade-opset`, which makes paddings an operand; after `eliminate-identities`",
         )
         .with(
             NormalizeReshape,
@@ -130,11 +126,11 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
         )
         .with(
             FuseBounds,
-            "before `fuse-affine` and before `rewrite-activations`, which know `Relu` and `Clip`",
+            "before `fuse-affine` and before `rewrite-activations`: they know `Relu` and `Clip`",
         )
         .with(
             NormalizeGemm,
-            "before `fuse-batch-norm`: a batch-norm behind MatMul and Add goes into the Gemm that they become",
+            "before `fuse-batch-norm`: one behind MatMul and Add goes into the Gemm of both",
         )
         .with_if(
             fold_batch_norms,
@@ -144,12 +140,12 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
         )
         .with(
             FuseAffine,
-            "before `rewrite-activations`: an affine may stand between a layer and its activation",
+            "before `rewrite-activations`: an affine may stand between layer and activation",
         )
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
         .with(
             SinkActivations,
-            "after `fuse-batch-norm` and after `fuse-affine`, for which a pool behind a layer is an end",
+            "after `fuse-batch-norm` and after `fuse-affine`, for which a pool is an end",
         )
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
@@ -455,6 +451,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         values: IndexMap::new(),
         absorbed: IndexMap::new(),
         kept: Vec::new(),
+        predicted: None,
         widened: IndexMap::new(),
     };
     let (quantizers, outliers) = (IndexMap::new(), IndexMap::new());

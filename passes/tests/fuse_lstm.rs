@@ -20,6 +20,7 @@ fn stored(attributes: &str) -> Model {
             integers: (0..channels * inputs).map(|q| (q % 255) as u8 as i8).collect(),
             scales: (0..channels).map(|s| 0.5 + s as f32).collect(),
             scale_shape: vec![1, channels, 1],
+            at_load: false,
         };
         (name.to_owned(), tensor)
     };

@@ -79,7 +79,13 @@ fn tied(body: &str) -> Model {
     };
     let layers = [("product".to_owned(), layer)].into();
     run_pass(&StoreBlocks { layers: &layers }, &mut model, true).unwrap();
-    let table = StoredTensor { tensor: "t".to_owned(), integers: rows.into(), scales, scale_shape: vec![32, 2] };
+    let table = StoredTensor {
+        tensor: "t".to_owned(),
+        integers: rows.into(),
+        scales,
+        scale_shape: vec![32, 2],
+        at_load: false,
+    };
     let constants = [("t".to_owned(), table)].into();
     run_pass(&StoreConstants { constants: &constants }, &mut model, true).unwrap();
     model

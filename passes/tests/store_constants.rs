@@ -19,6 +19,7 @@ fn stored(scale_shape: [usize; 2], element: DataType, body: &str) -> Vec<String>
         integers: (0..24).map(|q| q as i8).collect(),
         scales: (1..=count).map(|s| s as f32).collect(),
         scale_shape: scale_shape.to_vec(),
+        at_load: false,
     };
     let constants: IndexMap<String, StoredTensor> = [("t".to_owned(), tensor)].into();
     let pass = StoreConstants { constants: &constants };
@@ -111,6 +112,7 @@ fn what_does_not_fit_is_an_error() {
         integers: (0..23).map(|q| q as i8).collect(),
         scales: vec![1.0],
         scale_shape: vec![1, 1],
+        at_load: false,
     };
     let constants: IndexMap<String, StoredTensor> = [("t".to_owned(), tensor)].into();
     let said = run_pass(&StoreConstants { constants: &constants }, &mut model, true).unwrap_err().to_string();

@@ -16,7 +16,7 @@ use crate::scheme::Scheme;
 use indexmap::IndexMap;
 use msq_passes::ActivationQuantizer;
 use msq_passes::analysis::{Layer, LayerOp, Placement, content_hash};
-use msq_passes::ir::{Model, ValueId};
+use msq_passes::ir::{Graph, Model, ValueId};
 use rayon::prelude::*;
 use std::hash::{Hash, Hasher};
 
@@ -318,9 +318,16 @@ impl Seen {
             return Ok(Some(given));
         }
         let quantizer = if let Some(tensor) = model.constant(value) {
-            let mut statistics = Statistics::new();
-            statistics.observe(&tensor?.to_f32()?);
-            choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default())
+            let (mut statistics, values) = (Statistics::new(), tensor?.to_f32()?);
+            statistics.observe(&values);
+            let chosen = choose(&statistics, ObserverKind::MinMax, grid, 1.0, Limits::default());
+            match values[..] {
+                // The power of a negative number has no value where the exponent is rounded away from an integer.
+                [exponent] if is_exponent(&model.graph, value) => {
+                    ActivationQuantizer { scale: exponent, zero_point: 0, ..chosen }
+                }
+                _ => chosen,
+            }
         } else {
             let name = model.graph.value(value).name();
             let Some(statistics) = self.statistics.get(name) else { return Ok(None) };
@@ -330,6 +337,11 @@ impl Seen {
         };
         Ok(Some(quantizer))
     }
+}
+
+/// Whether a value is the exponent of a power, which placement takes only where it is one number above 0.
+fn is_exponent(graph: &Graph, value: ValueId) -> bool {
+    graph.value(value).uses().iter().any(|reader| reader.slot == 1 && graph.node(reader.node).is("Pow"))
 }
 
 /// Warns where not even one thread fits the memory allowed.

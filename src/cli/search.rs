@@ -46,7 +46,7 @@ pub(crate) struct SearchArgs {
     /// Multiply-accumulates times bits of weight times bits of activation, at most, relative to 8 bits everywhere: 25%
     #[arg(long, value_name = "P%", value_parser = percent, group = "target")]
     target_bit_ops: Option<f64>,
-    /// Data that plans are measured on; a quarter of --calib, left out of calibration, if not given
+    /// Data that plans are measured on, half of them for what is stated of the result; two quarters of --calib if not given
     #[arg(long, value_name = "PATH")]
     valid: Option<PathBuf>,
     /// Scales of MSQ's pyramid

@@ -135,8 +135,10 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     let noun = if synthetic { "made-up sample" } else { "sample" };
     let on = if quality.cross_validated {
         format!("on {}, each with ranges from others", counted(quality.samples, noun))
-    } else if chosen {
+    } else if quality.chosen_by {
         format!("on {} that the plan was chosen by", counted(quality.samples, noun))
+    } else if quality.held_out && chosen {
+        format!("on {} that nothing was chosen by", counted(quality.samples, noun))
     } else if quality.held_out {
         format!("on {} not calibrated on", counted(quality.samples, noun))
     } else if synthetic {
@@ -155,6 +157,9 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     let metric = metric.map(|(own, float)| format!("metric {own:.4} (float {float:.4})"));
     line(text, "quality", &[metric, accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
     output_lines(text, &quality.outputs);
+    if let Some(most) = quality.lost_at_most.filter(|_| chosen && !synthetic) {
+        line(text, "", &lost_line(quality, most));
+    }
     if synthetic {
         line(text, "", "made-up samples say little: real ones (--calib) may fare better or worse");
         return;
@@ -167,6 +172,13 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
                     layers float";
         line(text, "", hint);
     }
+}
+
+/// What is lost on these samples, and on others.
+fn lost_line(quality: &Quality, most: f64) -> String {
+    let most = numbers::loss(most, 2);
+    let others = if quality.chosen_by { "more, perhaps over" } else { "with 95 % confidence no more than" };
+    format!("loses {} as --max-drop counts it; on others {others} {most}", numbers::loss(quality.lost, 2))
 }
 
 fn worst(outputs: &[OutputMetrics]) -> f64 {

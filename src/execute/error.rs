@@ -48,6 +48,14 @@ pub enum ExecuteError {
     /// A model that is run in stages is not run frame by frame.
     #[error("option `state`: a model that takes more memory than allowed is not run frame by frame; allow more")]
     StatesInStages,
+    /// The engine does not run what computes the states.
+    #[error(
+        "option `state`: {reason}, and the states depend on it; without the option the rest of the model is quantized"
+    )]
+    StatesUnknown {
+        /// What it does not run.
+        reason: String,
+    },
     /// The input of a layer cannot be followed through the quantized network.
     #[error("the input of layer `{layer}` cannot be followed; use solver `round`")]
     Sequence {
@@ -67,6 +75,7 @@ impl ExecuteError {
             | Self::NoStateInput { .. }
             | Self::State { .. }
             | Self::StatesInStages => ErrorKind::Data,
+            Self::StatesUnknown { .. } => ErrorKind::Model,
             Self::Pass(_) | Self::Sequence { .. } => ErrorKind::Other,
         }
     }

@@ -48,6 +48,17 @@ impl Segment {
         Self { model: without_text(model), names, places }
     }
 
+    /// What of a model some of its outputs need; all inputs are fed.
+    pub(crate) fn yielding(model: &Model, wanted: &[String]) -> Result<Self, ExecuteError> {
+        let graph = &model.graph;
+        let typed = |value| Some((graph.value(value).name().to_owned(), graph.value(value).ty()?.clone()));
+        let inputs = graph.runtime_inputs().filter_map(typed).collect();
+        let mut segment = model.clone();
+        pipelines::extract(inputs, wanted.to_vec()).run(&mut segment)?;
+        let places = (0..wanted.len()).map(Place::Output).collect();
+        Ok(Self { model: segment, names: wanted.to_vec(), places })
+    }
+
     /// All of a model: its outputs are wanted, and then these values.
     pub(crate) fn tapped(model: &Model, taps: &[String]) -> Result<Self, ExecuteError> {
         Self::whole(model).and_taps(taps)

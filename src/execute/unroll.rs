@@ -10,6 +10,7 @@ use super::fold::{Pool, Steps};
 use super::segment::{Ran, Segment, inputs, outputs};
 use super::stages::{Limit, Stages};
 use crate::data::{Array, Dataset, Link, StateWriter};
+use crate::engine::EngineError;
 use crate::runtime::Runtime;
 use msq_passes::ir::Model;
 use std::borrow::Cow;
@@ -24,11 +25,17 @@ pub(crate) fn unrolled<'d>(
     if links.is_empty() || data.is_empty() {
         return Ok(Cow::Borrowed(data));
     }
-    let segment = Segment::whole(model);
+    links.iter().try_for_each(|link| check(model, link))?;
+    // Outputs that are no states may depend on what the engine does not know.
+    let mut states: Vec<String> = links.iter().map(|link| link.output.clone()).collect();
+    states.sort_unstable();
+    states.dedup();
+    let segment = Segment::yielding(model, &states)?;
     if Stages::new(&segment, Limit::of(model, runtime.memory))?.len() > 1 {
         return Err(ExecuteError::StatesInStages);
     }
-    let places = links.iter().map(|link| place(model, link)).collect::<Result<Vec<usize>, _>>()?;
+    let places: Vec<usize> =
+        links.iter().filter_map(|link| states.iter().position(|state| *state == link.output)).collect();
     let sequences = data.frames();
     let writer = StateWriter::new()?;
     runtime.begin("states", sequences.len() as u64);
@@ -49,20 +56,24 @@ pub(crate) fn unrolled<'d>(
         }
         Ok(())
     };
-    Pool::new(&segment, runtime).sequences(sequences.len(), runtime, sequence)?;
+    Pool::new(&segment, runtime).sequences(sequences.len(), runtime, sequence).map_err(|error| match error {
+        ExecuteError::Engine(EngineError::Load { reason }) => ExecuteError::StatesUnknown { reason },
+        other => other,
+    })?;
     runtime.end();
     Ok(Cow::Owned(data.with_states(writer.finish())))
 }
 
-/// The output that a link names.
-fn place(model: &Model, link: &Link) -> Result<usize, ExecuteError> {
+/// Refuses a link between an input and an output that the model does not have.
+fn check(model: &Model, link: &Link) -> Result<(), ExecuteError> {
     let names = outputs(model);
-    let same_input = inputs(model).get(link.input) == Some(&link.spec.name);
-    match names.iter().position(|name| *name == link.output) {
-        Some(place) if same_input => Ok(place),
-        Some(_) => Err(ExecuteError::NoStateInput { input: link.spec.name.clone() }),
-        None => Err(ExecuteError::NoStateOutput { output: link.output.clone(), outputs: names }),
+    if !names.contains(&link.output) {
+        return Err(ExecuteError::NoStateOutput { output: link.output.clone(), outputs: names });
     }
+    if inputs(model).get(link.input) != Some(&link.spec.name) {
+        return Err(ExecuteError::NoStateInput { input: link.spec.name.clone() });
+    }
+    Ok(())
 }
 
 /// What an output hands on to the next frame.

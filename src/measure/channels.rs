@@ -97,6 +97,8 @@ impl Moments {
 pub(crate) struct ChannelErrors {
     whole: Moments,
     channels: Vec<Moments>,
+    /// Whether all channels have one unit.
+    alike: bool,
     /// Whether samples differ in their number of channels, so that the output can only be compared as one.
     uneven: bool,
 }
@@ -141,8 +143,14 @@ impl ChannelErrors {
                     })
                     .collect(),
             },
+            alike: false,
             uneven: false,
         }
+    }
+
+    /// The same of channels that have one unit, as probabilities have: one that hardly varies is no more exact than others.
+    pub(crate) fn in_one_unit(self, alike: bool) -> Self {
+        Self { alike, ..self }
     }
 
     /// Elements compared: those that are finite in the float network.
@@ -163,7 +171,18 @@ impl ChannelErrors {
 
     /// What these errors are divided by to be shares of variance.
     pub(crate) fn scales(&self) -> Vec<f64> {
-        self.grouped(|channel| channel.against(self.whole.variance()))
+        self.grouped(|channel| self.scale(channel, self.whole.variance()))
+    }
+
+    /// What the error of a channel is divided by, where channels vary as much as is `typical`.
+    fn scale(&self, channel: &Moments, typical: f64) -> f64 {
+        let own = channel.against(typical);
+        if self.alike { own.max(typical) } else { own }
+    }
+
+    /// The mean variance of channels.
+    fn typical(&self) -> f64 {
+        self.channels.iter().map(Moments::variance).sum::<f64>() / self.channels.len() as f64
     }
 
     fn grouped(&self, of: impl Fn(&Moments) -> f64) -> Vec<f64> {
@@ -177,6 +196,7 @@ impl ChannelErrors {
         if other.whole.count == 0 {
             return;
         }
+        self.alike |= other.alike;
         self.uneven |= other.uneven || (self.whole.count > 0 && self.channels.len() != other.channels.len());
         self.whole.merge(&other.whole);
         if self.uneven {
@@ -190,13 +210,15 @@ impl ChannelErrors {
 
     /// Mean over channels of the error of these samples as a share of the variance over all of them.
     pub(crate) fn share_of(&self, all: &Self) -> f64 {
-        let one =
-            |own: &Moments, all: &Moments| if own.count == 0 { 0.0 } else { own.error() / all.against(all.variance()) };
+        let share = |own: &Moments, scale: f64| if own.count == 0 { 0.0 } else { own.error() / scale };
+        let one = |own: &Moments, of: &Moments| share(own, of.against(of.variance()));
         if all.channels.is_empty() || self.channels.len() != all.channels.len() {
             return one(&self.whole, &all.whole);
         }
+        let typical = all.typical();
+        let scale = |of: &Moments| if all.alike { all.scale(of, typical) } else { of.against(of.variance()) };
         let channels = self.channels.iter().zip(&all.channels);
-        channels.map(|(own, all)| one(own, all)).sum::<f64>() / all.channels.len() as f64
+        channels.map(|(own, of)| share(own, scale(of))).sum::<f64>() / all.channels.len() as f64
     }
 
     /// The figures. The error of a channel without variance is taken relative to its mean square and the variance of
@@ -214,7 +236,7 @@ impl ChannelErrors {
             } else {
                 figures.varies = true;
             }
-            let share = error / channel.against(typical);
+            let share = error / self.scale(channel, typical);
             figures.mean += share / channels.len() as f64;
             if share > figures.worst {
                 figures.worst = share;
@@ -266,6 +288,18 @@ mod tests {
         };
         let first = errors(&turned(&float), &turned(&network), &[1, 2, 32], Some(1));
         assert!((first.worst - figures.worst).abs() < 1e-12 && first.worst_channel == Some(1));
+    }
+
+    /// Of many probabilities those that are hardly ever above 0 need not be exact in their own measure.
+    #[test]
+    fn channels_of_one_unit_are_measured_alike() {
+        let float: Vec<f32> = (0..32).flat_map(|i| [(i % 2) as f32, 1e-4 * (i % 4) as f32]).collect();
+        let network: Vec<f32> = (0..32).flat_map(|i| [(i % 2) as f32, 0.01]).collect();
+        let errors = ChannelErrors::of(&float, &network, ChannelLayout { channels: 2, inner: 1 }, None);
+        assert!(errors.figures().worst > 1e3);
+        let alike = errors.clone().in_one_unit(true);
+        assert!(alike.figures().worst < 1e-3, "{:?}", alike.figures());
+        assert!(alike.share_of(&alike) < 1e-3 && errors.share_of(&errors) > 1e3);
     }
 
     #[test]

@@ -75,6 +75,15 @@ pub struct OutputMetrics {
     pub worst_quarter: Option<Quarter>,
 }
 
+/// How much the loss depends on which samples were compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Loss {
+    /// Its standard error.
+    pub(crate) error: f64,
+    /// The limit that it keeps to on other samples, with one-sided confidence of 95 %.
+    pub(crate) at_most: f64,
+}
+
 /// Reports say nothing of an output that was compared.
 fn compared() -> bool {
     true

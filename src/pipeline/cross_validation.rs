@@ -93,7 +93,8 @@ pub(super) fn folds(
 pub(super) fn quality(run: Run, scheme: &Scheme, folds: &Folds) -> Result<Quality, Error> {
     let Run { float, outputs, calibration, runtime, .. } = run;
     let mut total = verify::Compared::new(&outputs.on(folds.compared.len()));
-    for fold in &folds.folds {
+    // The first part has chosen the repairs.
+    for fold in folds.folds.iter().skip(usize::from(run.repaired)) {
         let model = run.lowered(scheme, &fold.observed, &fold.solved)?;
         let model = run.rounded(scheme, &model)?.unwrap_or(model);
         total.add([float, &model], (&folds.compared, &fold.positions), calibration.metric.is_some(), runtime)?;

@@ -15,6 +15,10 @@ use crate::search::guard::{Goal, Guarded, SEVERE, Work, is_worse, loses, repair}
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
 const ALLOWED: f64 = 0.01;
 
+/// Samples that what is stated of a repaired result is measured on, at least and at most.
+const UNSEEN: usize = 8;
+const COMPARED: usize = 64;
+
 /// Divergence from the float answers in nats from which on answers are looked at more closely.
 const MOVED: f64 = 0.02;
 
@@ -42,18 +46,25 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
         Some((Fold { seen, observed, solved, .. }, data)) => (Guarded { seen, observed, solved, ..network }, data),
         None => (network, validation.unwrap_or(calibration.data)),
     };
-    let work = Work { data, calibrated };
+    let others = run.others.filter(|others| others.len() >= UNSEEN);
+    let work = Work { data, calibrated, spares: fold.is_none() && others.is_none() };
     let goal = Goal { allowed: ALLOWED, strict: false };
     let found = repair(network, work, goal, runtime)?;
     let report = found.report;
     if found.plan == made.scheme.plan {
         return Ok((made, Some(report)));
     }
+    // What is stated of the result is measured on samples that had no part in its choice, where there are enough.
+    let held_out = made.quality.as_ref().is_some_and(|quality| quality.held_out);
+    let unseen = others.unwrap_or(&found.spared);
+    let unseen = unseen.split(COMPARED.min(unseen.len())).1;
+    let unseen = Some(unseen).filter(|unseen| fold.is_none() && unseen.len() >= UNSEEN);
+    let run = Run { validation: unseen.as_ref().or(validation), repaired: true, ..run };
     let scheme = Scheme::within(float, &found.plan, options, made.scheme.coverage.clone())?;
     let constant = |value| float.graph.constant(value).is_some();
     let observed = |value| seen.has(float.graph.value(value).name());
     let known = scheme.placement.roots().all(|value| constant(value) || observed(value));
-    let again = if known {
+    let mut again = if known {
         run.make(scheme, seen)?
     } else {
         // Values are looked at that were not when statistics were counted elsewhere.
@@ -61,6 +72,10 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
         let (scheme, seen) = calibrate(float, &found.plan, calibration, options, runtime)?;
         run.make(scheme, &seen)?
     };
+    if let Some(quality) = &mut again.quality {
+        quality.held_out = if unseen.is_some() { held_out } else { quality.held_out };
+        quality.chosen_by = unseen.is_none() && !quality.cross_validated;
+    }
     Ok((again, Some(report)))
 }
 

@@ -15,6 +15,14 @@ const ENOUGH: usize = 32;
 /// Samples compared, unless more are asked for.
 const COMPARED: usize = 64;
 
+/// Samples held out.
+pub(super) struct HeldOut {
+    /// Those that are compared.
+    pub compared: Dataset,
+    /// As many others, or as many as there are.
+    pub others: Dataset,
+}
+
 /// The data to calibrate and solve on, and a quarter that is held out: where there is enough data, the solver fits it,
 /// there is none to validate on, and a comparison is wanted.
 pub(super) fn split(
@@ -23,7 +31,7 @@ pub(super) fn split(
     calibration: Calibration,
     validation: Option<&Dataset>,
     options: &Options,
-) -> Result<(Dataset, Option<Dataset>), Error> {
+) -> Result<(Dataset, Option<HeldOut>), Error> {
     let data = calibration.data;
     let wanted = validation.is_none() && options.verify.verify > 0 && data.len() >= ENOUGH;
     if !wanted || !fits(float, plan, calibration.solver, options)? {
@@ -31,8 +39,10 @@ pub(super) fn split(
     }
     let (kept, held_out) = data.split(data.len() / 4);
     // Evenly spread over those held out.
-    let compared = held_out.split(COMPARED.max(options.verify.verify).min(held_out.len())).1;
-    Ok((kept, Some(compared)))
+    let wanted = COMPARED.max(options.verify.verify);
+    let (rest, compared) = held_out.split(wanted.min(held_out.len()));
+    let others = rest.split(wanted.min(rest.len())).1;
+    Ok((kept, Some(HeldOut { compared, others })))
 }
 
 /// Whether the solver of these options looks at the data.

@@ -211,7 +211,8 @@ impl Prepared {
         let masks = Masks::chosen(&float, options.calibrate.masks);
         let outputs =
             Outputs::of(&float, &options.measure.output_kinds, masks, 0)?.scored(calibration.metric.is_some());
-        let validation = validation.or(held_out.as_ref());
+        let validation = validation.or(held_out.as_ref().map(|held_out| &held_out.compared));
+        let others = held_out.as_ref().map(|held_out| &held_out.others);
         if options.verify.verify > 0 {
             [Some(&kept), validation].into_iter().flatten().try_for_each(|data| outputs.check_labels(&float, data))?;
         }
@@ -229,7 +230,9 @@ impl Prepared {
         // What was float16 is stored so again where runtimes make float32 of it when they load the file.
         let as_before = (self.half && scheme.target.folds_decoders).then_some(Float16::Weights);
         let float16 = options.output.float16.or(as_before);
-        let run = Run { float, outputs, calibration, validation, options, float16, magnitudes, runtime };
+        let repaired = false;
+        let run =
+            Run { float, outputs, calibration, validation, others, repaired, options, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, learning, mut model, quality, .. } = made;
@@ -275,6 +278,7 @@ impl Prepared {
         };
         report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
         report.notes.extend(operands);
+        report.notes.extend(notes::lookups(scheme.lookups));
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(smooth::note(smoothed));
         report.notes.extend(outliers::note(options));
@@ -308,6 +312,10 @@ struct Run<'a> {
     outputs: &'a Outputs,
     calibration: Calibration<'a>,
     validation: Option<&'a Dataset>,
+    /// More samples that are held out.
+    others: Option<&'a Dataset>,
+    /// Whether the plan is that of a repair.
+    repaired: bool,
     options: &'a Options,
     /// What of the result becomes float16.
     float16: Option<Float16>,

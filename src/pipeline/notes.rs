@@ -3,8 +3,10 @@
 use super::Calibration;
 use crate::error::Error;
 use crate::prepare::FixedInput;
-use crate::report::numbers::{bytes, counted};
+use crate::report::numbers::{bytes, counted, loss};
 use crate::report::{HalfReport, Report};
+use crate::search::Target;
+use msq_passes::analysis::LookupCost;
 use msq_passes::ir::{Model, Use, ValueId};
 use msq_passes::ops::{Trait, facts};
 
@@ -78,6 +80,30 @@ pub(super) fn float_operands(model: &Model) -> Option<String> {
     ))
 }
 
+/// Shares of a run from which on lookups in tables of integers are worth a word.
+const NOTICEABLE: f64 = 0.03;
+
+/// What is to be known of how rows of embedding tables are looked up.
+pub(super) fn lookups(cost: Option<LookupCost>) -> Vec<String> {
+    let Some(LookupCost { share, avoided }) = cost else { return Vec::new() };
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let loaded = (avoided > 0.0).then(|| {
+        format!(
+            "small embedding tables are stored as integers, of which the runtime makes floats when it loads the file: looking \
+             integers up would take about {} of a run",
+            percent(avoided)
+        )
+    });
+    let slow = (share >= NOTICEABLE).then(|| {
+        format!(
+            "looking rows up in embedding tables of integers takes about {} of a run; `--keep-float` leaves a table in float, \
+             in a file that is as much larger",
+            percent(share)
+        )
+    });
+    loaded.into_iter().chain(slow).collect()
+}
+
 /// What is said of the inputs that are constants.
 pub(super) fn fixed(inputs: &[FixedInput]) -> Vec<String> {
     let said = |fixed: &FixedInput| format!("input `{}` is fixed at {} and not fed any more", fixed.input, fixed.value);
@@ -89,11 +115,27 @@ const ENOUGH: usize = 64;
 
 /// What is to be said of a plan that few samples chose. The best of many on some samples is less good on others.
 pub(super) fn chosen(report: &Report) -> Option<String> {
-    let samples = report.quality.as_ref()?.samples;
-    (report.is_chosen() && samples < ENOUGH).then(|| {
+    let quality = report.quality.as_ref()?;
+    let samples = quality.samples;
+    (quality.chosen_by && samples < ENOUGH).then(|| {
         format!(
             "the plan was chosen by the {samples} samples that its quality is stated on: on others it loses more, perhaps \
              several times as much; more calibration data help"
+        )
+    })
+}
+
+/// What is to be said where a target is kept to although the samples show a larger loss: of few answers one that is lost is no
+/// evidence, where scores have hardly moved.
+pub(super) fn likely(report: &Report, target: Target, lost: Option<f64>) -> Option<String> {
+    let (quality, lost) = (report.quality.as_ref()?, lost?);
+    let Target::MaxDrop(most) = target else { return None };
+    (quality.lost > most && lost <= most).then(|| {
+        format!(
+            "{} of the answers on {} are lost, but scores have moved so little that {} is likely: `max-drop` goes by that",
+            loss(quality.lost, 2),
+            counted(quality.samples, "sample"),
+            loss(lost, 2)
         )
     })
 }
@@ -111,6 +153,19 @@ mod tests {
         assert_eq!(unseen_magnitudes(false, Some(&computing)), None);
         assert_eq!(unseen_magnitudes(true, Some(&HalfReport { nodes: 0, ..computing })), None);
         assert_eq!(unseen_magnitudes(true, None), None);
+    }
+
+    #[test]
+    fn lookups_that_take_time_are_named() {
+        let said = |share, avoided| lookups(Some(LookupCost { share, avoided }));
+        assert_eq!(lookups(None), [""; 0]);
+        assert_eq!(said(0.02, 0.0), [""; 0]);
+        let notes = said(0.081, 0.19);
+        assert_eq!(notes.len(), 2);
+        assert!(
+            notes[0].contains("19 %") && notes[1].contains("8 %") && notes[1].contains("--keep-float"),
+            "{notes:?}"
+        );
     }
 
     #[test]

@@ -5,10 +5,12 @@ use super::{Calibration, Prepared, Quantized, begin, in_states, notes};
 use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::report::Report;
+use crate::report::Quality;
 use crate::runtime::Runtime;
 use crate::scheme::options::Options;
-use crate::search::{Outcome, Parts, SearchError, SearchOptions, Target};
+use crate::scheme::output_kind::OutputKind;
+use crate::search::answers::AnswerRates;
+use crate::search::{Division, Outcome, Parts, SearchError, SearchOptions, Target};
 use msq_passes::ir::Model;
 use std::borrow::Cow;
 
@@ -18,18 +20,22 @@ const TIGHTER: usize = 4;
 /// nothing on the few samples of the search.
 const LARGER: f64 = 1.25;
 
-/// Searches for the bits of every layer of a float model, on data in two parts, and quantizes it. The target is then
-/// checked on the result: if the file is still too large, or loses too much, the search runs again with a target that
-/// is tighter by as much, and where the search found that the plan keeps to that one too, with more bits.
+/// Searches for the bits of every layer of a float model, on data in parts, and quantizes it. The target is then checked
+/// on the result, on samples that had no part in the choice where there are enough: if the file is still too large, or
+/// loses too much, the search runs again with a target that is tighter by as much, and where the search found that the plan
+/// keeps to that one too, with more bits.
 pub(crate) fn search_and_quantize(
     model: Model,
     calibration: Calibration,
-    validation: &Dataset,
+    division: &Division,
     options: &Options,
     search: &SearchOptions,
     runtime: &Runtime,
 ) -> Result<Quantized, Error> {
-    let Begun { prepared, model, data, validation } = Begun::new(model, calibration, validation, options, runtime)?;
+    let Begun { prepared, model, data, validation } =
+        Begun::new(model, calibration, &division.validation, options, runtime)?;
+    let solving = in_states(&model, &division.solving, options, runtime)?;
+    let unseen = division.unseen.as_ref().map(|unseen| in_states(&model, unseen, options, runtime)).transpose()?;
     let calibration = Calibration { data: &data, ..calibration };
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
@@ -38,9 +44,16 @@ pub(crate) fn search_and_quantize(
     loop {
         let mut outcome = seek(&model, calibration, &validation, options, &wanted, runtime)?;
         let found = options.with_plan(&outcome.plan);
-        let mut quantized = prepared.quantize(model.clone(), calibration, Some(&validation), &found, runtime)?;
-        let (found_loss, found_bits) = (outcome.metrics.lost, outcome.bits);
-        let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, &quantized.report));
+        let solved_on = Calibration { data: &solving, ..calibration };
+        let stated_on = unseen.as_deref().unwrap_or(&validation);
+        let mut quantized = prepared.quantize(model.clone(), solved_on, Some(stated_on), &found, runtime)?;
+        if let Some(quality) = &mut quantized.report.quality {
+            quality.chosen_by |= unseen.is_none();
+        }
+        let rates = rates(&outcome);
+        let lost = quantized.report.quality.as_ref().map(|quality| counted(quality, &rates));
+        let (found_loss, found_bits) = (rates.likely(&outcome.metrics, outcome.samples[1]), outcome.bits);
+        let (sought, tighter) = (outcome.reached, tighter(search.target, wanted.target, quantized.report.bytes, lost));
         // Only the check of the file against the original target counts, not the search's estimate or a tighter target.
         let checked = matches!(search.target, Target::Size(_) | Target::MaxDrop(_));
         // What was not measured is not kept to.
@@ -52,27 +65,45 @@ pub(crate) fn search_and_quantize(
         quantized.report.search = Some(outcome);
         let said = notes::chosen(&quantized.report).filter(|note| !quantized.report.notes.contains(note));
         quantized.report.notes.extend(said);
+        quantized.report.notes.extend(notes::likely(&quantized.report, search.target, lost));
         let blind = |target| matches!(target, Target::MaxDrop(drop) if found_loss <= drop);
         if tighter.is_some_and(blind) {
             wanted.too_few_bits = Some(LARGER * found_bits);
         }
-        let best = nearer(search.target, nearest.take(), quantized);
+        let best = nearer(search.target, nearest.take(), (quantized, lost));
         match tighter {
             Some(target) if sought && attempts > 1 => wanted.target = target,
-            _ => return Ok(best),
+            _ => return Ok(best.0),
         }
         nearest = Some(best);
         attempts -= 1;
     }
 }
 
+/// A file, and what it is taken to lose.
+type Attempt = (Quantized, Option<f64>);
+
+/// Answers lost in what a search has measured.
+fn rates(outcome: &Outcome) -> AnswerRates {
+    let proposals = outcome.proposals.iter().map(|proposal| &proposal.metrics);
+    AnswerRates::of(proposals.chain(outcome.front.iter().map(|point| &point.metrics)))
+}
+
+/// The loss that a target is compared with: of answers the one that is likely on other samples, and of values that are
+/// measured on the samples that chose the plan, more by one standard error.
+fn counted(quality: &Quality, rates: &AnswerRates) -> f64 {
+    let worst = quality.outputs.iter().max_by(|a, b| a.lost.total_cmp(&b.lost));
+    let of_values = quality.accuracy.is_none()
+        && worst.is_some_and(|worst| matches!(worst.kind, OutputKind::Values | OutputKind::Embedding));
+    let margin = if quality.chosen_by && of_values { quality.lost_error.unwrap_or(0.0) } else { 0.0 };
+    rates.likely_of_file(quality) + margin
+}
+
 /// Of two attempts, the one that meets the target or misses it by less; the later one where they are equal.
-fn nearer(target: Target, before: Option<Quantized>, now: Quantized) -> Quantized {
-    let missed = |quantized: &Quantized| match target {
+fn nearer(target: Target, before: Option<Attempt>, now: Attempt) -> Attempt {
+    let missed = |(quantized, lost): &Attempt| match target {
         Target::Size(asked) => quantized.report.bytes.saturating_sub(asked) as f64,
-        Target::MaxDrop(asked) => {
-            quantized.report.quality.as_ref().map_or(0.0, |quality| (quality.lost - asked).max(0.0))
-        }
+        Target::MaxDrop(asked) => lost.map_or(0.0, |lost| (lost - asked).max(0.0)),
         Target::Ratio(_) | Target::Bits(_) | Target::MacBits(_) => 0.0,
     };
     match before {
@@ -161,13 +192,13 @@ fn parts<'a>(
 }
 
 /// The tighter target for another search, where the file's size or its answers miss the requested one.
-fn tighter(asked: Target, sought: Target, report: &Report) -> Option<Target> {
+fn tighter(asked: Target, sought: Target, bytes: u64, lost: Option<f64>) -> Option<Target> {
     match (asked, sought) {
-        (Target::Size(asked), Target::Size(sought)) if report.bytes > asked => {
-            Some(Target::Size(sought.saturating_sub(report.bytes - asked)))
+        (Target::Size(asked), Target::Size(sought)) if bytes > asked => {
+            Some(Target::Size(sought.saturating_sub(bytes - asked)))
         }
         (Target::MaxDrop(asked), Target::MaxDrop(sought)) => {
-            let lost = report.quality.as_ref()?.lost;
+            let lost = lost?;
             // In proportion, assuming that the loss of the finished file is proportional to that of the search.
             (lost > asked).then(|| Target::MaxDrop(sought * (asked / lost).max(0.0)))
         }

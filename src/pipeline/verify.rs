@@ -168,5 +168,5 @@ fn with_outputs(
 }
 
 fn quality(total: &Comparison, samples: usize, held_out: bool) -> Quality {
-    Quality::of(total.metrics(), total.figures(), total.float_accuracy(), samples, held_out)
+    Quality::of((total.metrics(), total.loss()), total.figures(), total.float_accuracy(), samples, held_out)
 }

@@ -18,7 +18,7 @@ pub use floats::FloatGroup;
 use self::repair::Repair;
 use self::search::Outcome;
 use crate::measure::agreement::AgreementFigures;
-use crate::measure::metrics::{Metrics, OutputMetrics, drop_of};
+use crate::measure::metrics::{Loss, Metrics, OutputMetrics, drop_of};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::gradient_code::GradientCode;
 use crate::scheme::options::Options;
@@ -198,10 +198,10 @@ impl Report {
         self.layers.iter().filter(on_integers).count()
     }
 
-    /// Whether the plan was chosen among several by the samples that its quality is stated on.
+    /// Whether a plan was chosen among several, by a search or a repair.
     pub fn is_chosen(&self) -> bool {
         let repaired = || self.repair.as_ref().is_some_and(|repair| repair.trials.iter().any(|trial| trial.kept));
-        self.quality.as_ref().is_some_and(|quality| quality.held_out) && (self.search.is_some() || repaired())
+        self.search.is_some() || repaired()
     }
 
     /// What layers on integers compute with, in words: `int8`, or more bits where some read activations of 16 bits.
@@ -253,6 +253,9 @@ pub struct Quality {
     /// Whether each of them was compared with ranges that were chosen from others, and those written were chosen from all.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cross_validated: bool,
+    /// Whether the plan was chosen among several by these samples: on others it loses more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub chosen_by: bool,
     /// Figures over all outputs together.
     pub agreement: AgreementFigures,
     /// Share of labels that the quantized model predicts correctly; null without labels.
@@ -268,6 +271,12 @@ pub struct Quality {
     /// The loss, as option `max-drop` counts it: in the caller's own metric, else in accuracy if the data have labels,
     /// else of the worst output.
     pub lost: f64,
+    /// The standard error of this loss, by how it differs between samples; null with a metric of the caller's own, and for few
+    /// samples.
+    pub lost_error: Option<f64>,
+    /// The loss that other samples of the same kind will hardly exceed: its limit of one-sided 95 % confidence; null where
+    /// `lost_error` is.
+    pub lost_at_most: Option<f64>,
     /// Every output: what it holds, and how far it is from the float model's.
     pub outputs: Vec<OutputMetrics>,
     /// Warnings: channels and outputs with a large error, answers that differ, samples that are much worse than the
@@ -278,7 +287,7 @@ pub struct Quality {
 impl Quality {
     /// Of a comparison.
     pub(crate) fn of(
-        metrics: Metrics,
+        (metrics, loss): (Metrics, Option<Loss>),
         agreement: AgreementFigures,
         float_accuracy: Option<f64>,
         samples: usize,
@@ -286,17 +295,21 @@ impl Quality {
     ) -> Self {
         let Metrics { accuracy, lost, outputs, .. } = metrics;
         let warnings = outputs::warnings(&outputs);
-        let (metric, float_metric, cross_validated) = (None, None, false);
+        let (metric, float_metric, cross_validated, chosen_by) = (None, None, false, false);
+        let (lost_error, lost_at_most) = loss.map(|loss| (loss.error, loss.at_most)).unzip();
         Self {
             samples,
             held_out,
             cross_validated,
+            chosen_by,
             agreement,
             accuracy,
             float_accuracy,
             metric,
             float_metric,
             lost,
+            lost_error,
+            lost_at_most,
             outputs,
             warnings,
         }
@@ -309,6 +322,7 @@ impl Quality {
 
     /// The same with the caller's own metric, which then decides what is lost.
     pub(crate) fn scored(self, metric: f64, float: f64) -> Self {
-        Self { metric: Some(metric), float_metric: Some(float), lost: drop_of(metric, float), ..self }
+        let lost = drop_of(metric, float);
+        Self { metric: Some(metric), float_metric: Some(float), lost, lost_error: None, lost_at_most: None, ..self }
     }
 }

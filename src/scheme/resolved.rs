@@ -14,7 +14,9 @@ use crate::execute::coverage::Coverage;
 use crate::execute::masks::{Masks, masking, with_readers};
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
-use msq_passes::analysis::{Layer, LayerOp, Placement, Role, StoredWeight, layers, refuses_layer};
+use msq_passes::analysis::{
+    Layer, LayerOp, LookupCost, Placement, Role, StoredWeight, choose_lookups, layers, refuses_layer,
+};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
 use std::collections::HashSet;
@@ -32,6 +34,8 @@ pub(crate) struct Scheme {
     pub weight_only: Vec<Layer>,
     /// Weights beside the layers that are stored as integers.
     pub stored: Vec<StoredWeight>,
+    /// What looking rows up in tables of integers costs, where the target has prices.
+    pub lookups: Option<LookupCost>,
     /// Weights beside the layers that stay in float, each with the reason.
     pub stored_float: Vec<(StoredWeight, String)>,
     /// Layers with the same weight, by name: one result serves all of a group.
@@ -104,6 +108,7 @@ impl Scheme {
         let plan = &agreed_plan(plan, &groups);
         let plan_of = |name: &str| plan.layer(name).unwrap_or_default();
         let twins = twins(model, plan, &mut stored, [&whole, &in_blocks]);
+        let lookups = choose_lookups(model, &placement, &mut stored);
         let mut packings = packings(placement.layers().chain(&weight_only), plan);
         let beside = stored.iter().filter(|weight| !twins.contains_key(&weight.name));
         packings.extend(beside.filter_map(|weight| Some((weight.name.clone(), stored_packing(plan, weight)?))));
@@ -119,6 +124,7 @@ impl Scheme {
             placement,
             weight_only,
             stored,
+            lookups,
             stored_float,
             groups,
             one_scale,
@@ -321,7 +327,8 @@ fn placement(model: &Model, plan: &BitPlan, target: &Profile, selection: &Select
         if plan.float.iter().any(|float| float == name) {
             return Some(PLANNED_FLOAT.to_owned());
         }
-        LayerOp::of(node).and_then(|_| planned_float(plan.layer(name).unwrap_or_default())).map(str::to_owned)
+        let planned = plan.layer(name).unwrap_or_default();
+        LayerOp::of(node).and_then(|_| planned_float(planned, plan.default.unwrap_or_default())).map(str::to_owned)
     };
     let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
     let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
@@ -356,10 +363,13 @@ pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPl
     layers.filter_map(packing).collect()
 }
 
-/// Why the plan leaves a layer's computation in float, if it does.
-fn planned_float(plan: LayerPlan) -> Option<&'static str> {
+/// Why the plan leaves a layer's computation in float, if it does, where most layers have the `usual` plan.
+fn planned_float(plan: LayerPlan, usual: LayerPlan) -> Option<&'static str> {
     match (plan.weights, plan.activations) {
         (WeightBits::Float, _) => Some(PLANNED_FLOAT),
+        (_, ActivationBits::Float) if usual.activations == ActivationBits::Dynamic => {
+            Some("no kernel quantizes what it reads at run time: only products with a matrix have one")
+        }
         (_, ActivationBits::Float) => Some("its activations are float in the plan"),
         (_, ActivationBits::Dynamic) => Some("its activations are quantized at run time"),
         _ if plan.block().is_some() => Some("its weight has one scale per block"),

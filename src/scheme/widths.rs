@@ -15,6 +15,7 @@ use super::bit_plan::{ActivationBits, LayerPlan};
 use indexmap::IndexMap;
 use msq_passes::analysis::{Layer, Placement, Role};
 use msq_passes::ir::{Graph, NodeId, ValueId};
+use msq_passes::ops::{Trait, facts};
 use std::collections::HashMap;
 
 /// Bits of the integers of wide kernels.
@@ -103,7 +104,7 @@ fn widen(
                     let wide = planned(layer).is_some_and(|bits| bits > 8);
                     (wide, vec![placement.written_by(graph, layer)])
                 }
-                Role::Movement => continue,
+                Role::Movement | Role::Index => continue,
                 Role::Arithmetic | Role::Product | Role::ResidualSum { .. } => {
                     let around = around(graph, placement, node);
                     (around.iter().any(|&value| is_wide(values, placement, value)), around)
@@ -119,9 +120,11 @@ fn widen(
     }
 }
 
-/// What a node reads and what its kernel writes.
+/// What a node reads and what its kernel writes. What a normalization multiplies with is a weight, which has 8 bits beside
+/// any activation.
 fn around(graph: &Graph, placement: &Placement, node: NodeId) -> Vec<ValueId> {
     let entry = graph.node(node);
     let written = entry.outputs().iter().flatten().map(|&value| placement.written_behind(graph, value));
-    entry.inputs().iter().flatten().copied().chain(written).collect()
+    let operands = if facts(entry.op()).has(Trait::Normalization) { 1 } else { usize::MAX };
+    entry.inputs().iter().take(operands).flatten().copied().chain(written).collect()
 }

@@ -12,6 +12,7 @@
 //!        ├─ registry   the methods by name
 //!        ├─ methods    each proposes a plan
 //!        ├─ driver     from a target to a plan: space, method, repair, front
+//!        ├─ answers    the share of answers that a plan is likely to lose
 //!        ├─ guard      repairs of what loses too much: ranges, layers in float
 //!        ├─ variants   networks by plan, layers solved once per width
 //!        ├─ evaluator  distance from float, agreement, accuracy
@@ -22,6 +23,7 @@
 //! ```
 
 pub mod allocate;
+pub(crate) mod answers;
 mod driver;
 mod error;
 mod evaluator;
@@ -37,6 +39,6 @@ pub use crate::measure::metrics::Metrics;
 pub use crate::report::search::{FrontPoint, Outcome, Passes, Proposal, Sensitivity, Step};
 pub use driver::options::{Costs, SearchOptions, Target};
 pub use driver::registry::{self, Method};
-pub use driver::{Parts, SearchRow, measure, parts, search};
+pub use driver::{Division, Parts, SearchRow, measure, search};
 pub use error::SearchError;
 pub use layer_accuracy::{Imprinting, TapPosition};

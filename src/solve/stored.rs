@@ -107,7 +107,7 @@ pub(crate) fn tensor_of(model: &Model, weight: &StoredWeight, rounded: &Rounded)
     let scales = rounded.layer.scales.clone();
     let scale_shape = if scales.len() == 1 { vec![1; weight.shape.len()] } else { weight.scale_shape() };
     let tensor = model.graph.value(weight.value).name().to_owned();
-    StoredTensor { tensor, integers: rounded.layer.weight.clone(), scales, scale_shape }
+    StoredTensor { tensor, integers: rounded.layer.weight.clone(), scales, scale_shape, at_load: weight.at_load }
 }
 
 fn missing(weight: &StoredWeight) -> SolveError {

@@ -53,6 +53,9 @@ pub struct StoredWeight {
     pub axes: Vec<usize>,
     /// Values of a row that have a scale of their own, where whole blocks along the last axis of a table are to have one.
     pub block: Option<usize>,
+    /// Whether what looks rows up reads floats, which the runtime makes of all integers when it loads the file: looking up
+    /// integers would take a noticeable part of every run (`lookups`).
+    pub at_load: bool,
     /// Why it is better left in float; `None` where it is not.
     pub refusal: Option<&'static str>,
 }
@@ -121,7 +124,19 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
         let Reading { kind, op, reader, axes, refusal } = reading;
         at.insert(value, found.len());
         let readers = vec![reader];
-        found.push(StoredWeight { name, kind, op, readers, value, shape, float_bytes, axes, block: None, refusal });
+        found.push(StoredWeight {
+            name,
+            kind,
+            op,
+            readers,
+            value,
+            shape,
+            float_bytes,
+            axes,
+            block: None,
+            at_load: false,
+            refusal,
+        });
     };
     let bytes = |tensor: &TensorProto| if tensor.is_float() { tensor.byte_count().unwrap_or_default() } else { 0 };
     let all: usize = graph.initializers().map(|(_, tensor)| bytes(tensor)).sum();

@@ -166,6 +166,19 @@ impl Model {
         self.typical_shapes.get(self.graph.value(value).name()).map(Vec::as_slice)
     }
 
+    /// The shape that a value has for one typical sample. Lengths left open are those of [`Model::typical_shape`], and one on
+    /// the first axis where nothing was stated.
+    pub fn sample_shape(&self, value: ValueId) -> Option<Vec<usize>> {
+        let typical = self.typical_shape(value);
+        let Some(shape) = self.graph.value(value).shape() else { return typical.map(<[usize]>::to_vec) };
+        let typical = typical.filter(|typical| typical.len() == shape.len());
+        let one = |at: usize| (at == 0).then_some(1);
+        let length = |(at, known): (usize, &Option<usize>)| {
+            known.or(typical.map_or_else(|| one(at), |typical| Some(typical[at])))
+        };
+        shape.iter().enumerate().map(length).collect()
+    }
+
     /// States the shapes that values have for typical inputs, by their names, in the place of what was stated before.
     pub fn set_typical_shapes(&mut self, shapes: HashMap<String, Vec<usize>>) {
         self.typical_shapes = Arc::new(shapes);

@@ -72,12 +72,14 @@ pub(super) fn float_operators(view: &View) -> Vec<Site> {
 fn float_end(view: &View, node: &Node) -> Option<String> {
     let written = node.output(0)?;
     let float = |v: ValueId| view.element_of(v).is_none_or(DataType::is_float);
-    if !float(written) || !node.inputs().iter().flatten().any(|&v| float(v)) {
+    let support = view.profile.support(node.op());
+    let finds = support == Some(Support::Index);
+    if !(float(written) || finds) || !node.inputs().iter().flatten().any(|&v| float(v)) {
         return None;
     }
-    // Biases and bounds of clamps stay float.
-    let operands = match node.op() {
-        "Clip" => 1,
+    // Biases, bounds of clamps and what is padded with stay float.
+    let operands = match support {
+        Some(Support::Movement | Support::Clamp) => 1,
         _ if LayerOp::of(node).is_some() => 2,
         _ => node.inputs().len(),
     };
@@ -85,6 +87,9 @@ fn float_end(view: &View, node: &Node) -> Option<String> {
     let open = read.into_iter().find(|&v| float(v) && view.dequantized(v).is_none() && !behind_kernel(view, v));
     if let Some(value) = open {
         return Some(format!("reads `{}`, which is not quantized", view.name(value)));
+    }
+    if finds {
+        return None;
     }
     let readers = view.graph.value(written).uses();
     let quantized = readers.iter().all(|u| is_quantizer(view.graph.node(u.node)) || is_clamp(view.graph.node(u.node)));

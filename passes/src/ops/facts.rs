@@ -152,6 +152,10 @@ pub enum Trait {
     Homogeneous,
     /// With one operand, writes that operand.
     IdentityOfOne,
+    /// Normalizes input 0, multiplies with input 1 and adds input 2, both per channel.
+    Normalization,
+    /// Only input 0 is data; inputs behind it are bounds, axes and the like.
+    OneOperand,
     /// Reads or writes the integers of quantized values, with their scales.
     Quantized,
     /// What it writes is drawn at random.
@@ -182,9 +186,16 @@ impl Facts {
         self.traits.contains(&property)
     }
 
-    /// The first input that is data: all but the condition of a selection are.
-    pub fn first_data_slot(&self) -> usize {
-        usize::from(self.has(Trait::Selection))
+    /// Whether an input is data that a kernel on integers reads like an activation. Conditions of selections, bounds and
+    /// axes are not, nor what a normalization adds, which is written like the bias of a layer.
+    pub fn is_data(&self, slot: usize) -> bool {
+        let from = usize::from(self.has(Trait::Selection));
+        let until = match (self.has(Trait::OneOperand), self.has(Trait::Normalization)) {
+            (true, _) => 1,
+            (_, true) => 2,
+            _ => usize::MAX,
+        };
+        (from..until).contains(&slot)
     }
 
     /// The layer that the operator computes on floats.

@@ -2,8 +2,8 @@
 
 use super::facts::IntegerForm::{self, Convolution, Joining, Layer, Movement, Padding, Product, Softmax};
 use super::facts::Trait::{
-    Arithmetic, Clamp, Conversion, FusedLayer, Homogeneous, IdentityOfOne, Pooling, Quantized, Random, Rearrangement,
-    Rectifier, Recurrent, Selection, ShapeArithmetic, SinglePrecision,
+    Arithmetic, Clamp, Conversion, FusedLayer, Homogeneous, IdentityOfOne, Normalization, OneOperand, Pooling,
+    Quantized, Random, Rearrangement, Rectifier, Recurrent, Selection, ShapeArithmetic, SinglePrecision,
 };
 use super::facts::{Facts, LayerOp, Operands, WeightLayout};
 
@@ -54,7 +54,7 @@ pub(super) const FACTS: &[Facts] = &[
     op("Bernoulli").traits(&[Random]),
     op("Cast").traits(&[Conversion, Rearrangement, ShapeArithmetic]),
     op("Celu").traits(&[Rectifier]),
-    op("Clip").traits(&[Clamp, Rectifier]),
+    op("Clip").traits(&[Clamp, OneOperand, Rectifier]),
     op("Concat").integer(Joining).traits(&[IdentityOfOne, ShapeArithmetic]),
     op("Constant").traits(&[ShapeArithmetic]),
     op("ConstantOfShape").traits(&[ShapeArithmetic]),
@@ -85,7 +85,9 @@ pub(super) const FACTS: &[Facts] = &[
     op("Greater").traits(&[ShapeArithmetic]),
     op("GridSample").traits(&[SinglePrecision]),
     op("Identity").integer(Movement).traits(&[Conversion, Homogeneous, Rearrangement, ShapeArithmetic]),
+    op("InstanceNormalization").traits(&[Normalization]),
     op("LSTM").traits(&[Recurrent]),
+    op("LayerNormalization").traits(&[Normalization]),
     op("LeakyRelu").integer(arithmetic("QLinearLeakyRelu", 1, &["alpha"])).traits(&[Homogeneous, Rectifier]),
     op("Less").traits(&[ShapeArithmetic]),
     op("MatMul").layer(LayerOp::MatMul).operands(&[1, 0], None, WeightLayout::Stack).integer(Product),
@@ -110,6 +112,10 @@ pub(super) const FACTS: &[Facts] = &[
     op("RandomUniform").traits(&[Random]),
     op("RandomUniformLike").traits(&[Random]),
     op("Range").traits(&[ShapeArithmetic, SinglePrecision]),
+    op("ReduceMax").traits(&[OneOperand]),
+    op("ReduceMean").traits(&[OneOperand]),
+    op("ReduceMin").traits(&[OneOperand]),
+    op("ReduceSum").traits(&[OneOperand]),
     op("Relu").traits(&[Clamp, Homogeneous, Rectifier]),
     op("Reshape").integer(Movement).traits(&[Rearrangement, ShapeArithmetic]),
     op("RoiAlign").traits(&[SinglePrecision]),

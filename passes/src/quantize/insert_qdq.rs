@@ -9,7 +9,7 @@
 //! * An absorbed clamp is removed: the quantizer saturates in its place. An absorbed factor c is removed:
 //!   x = DQ(Q(r, s/c), s). An absorbed batch-norm is removed: the layer's scales and bias contain it.
 //! * Where the target joins a product and a sum (`joins_sums`), the vector or row that is added to a `MatMul` becomes int32
-//!   like a bias.
+//!   like a bias. So does what a normalization adds, at scale `s_x·s_γ`.
 //! * Fewer bits than 8 clip the integers: `q = Clip(Q(x), 0, 2^b − 1)`, which runtimes fuse as well. More than 8 are integers
 //!   of 16 bits, which quantizers have from operator set 21 on.
 //! * A layer that reads fewer bits than other readers of a value has a second quantizer behind the value (per-consumer
@@ -22,58 +22,13 @@
 //! Runtimes that recognise the pattern run the node in between on integers; for other runtimes the graph is plain ONNX.
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
-use crate::ir::{AttributeProto, DataType, Graph, Model, NodeId, NodeProto, TensorProto, ValueId};
-use crate::ops::facts;
+use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
+use crate::ops::{Trait, facts};
 use crate::pass::{Outcome, Pass, PassError};
-use crate::quantize::{Granularity, Integers};
+use crate::quantize::constants::{in_units, quantize_constant};
+use crate::quantize::{ActivationQuantizer, Granularity, Integers};
 use indexmap::IndexMap;
 use std::collections::HashMap;
-
-/// Quantization parameters of an activation: x ≈ (q − `zero_point`)·`scale` with q an integer in 8 or 16 bits.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct ActivationQuantizer {
-    /// Size of a step, positive and normal.
-    pub scale: f32,
-    /// The integer that stands for 0.
-    pub zero_point: i32,
-    /// Whether q is in −2^(b−1) to 2^(b−1) − 1 rather than in 0 to 2^b − 1.
-    pub signed: bool,
-    /// The bits b, 2 to 8, or 16.
-    pub bits: u8,
-}
-
-impl ActivationQuantizer {
-    /// The ends of the integers.
-    pub fn interval(&self) -> (i32, i32) {
-        let half = 1 << self.bits.clamp(1, 16).saturating_sub(1);
-        if self.signed { (-half, half - 1) } else { (0, 2 * half - 1) }
-    }
-
-    /// Whether q takes two bytes.
-    pub fn is_wide(&self) -> bool {
-        self.bits > 8
-    }
-
-    /// The type of q.
-    pub fn element(&self) -> DataType {
-        match (self.is_wide(), self.signed) {
-            (false, false) => DataType::Uint8,
-            (false, true) => DataType::Int8,
-            (true, false) => DataType::Uint16,
-            (true, true) => DataType::Int16,
-        }
-    }
-
-    /// A tensor of integers q; those beyond the type become its ends.
-    pub fn tensor(&self, name: &str, shape: &[usize], integers: &[i32]) -> TensorProto {
-        let element = self.element();
-        // In two's complement the low bytes of an integer are that integer in fewer bits.
-        let (low, high) = Self { bits: if self.is_wide() { 16 } else { 8 }, ..*self }.interval();
-        let width = if self.is_wide() { 2 } else { 1 };
-        let bytes = integers.iter().flat_map(|q| q.clamp(&low, &high).to_le_bytes().into_iter().take(width));
-        TensorProto::from_raw(name, element, shape, bytes.collect::<Vec<u8>>())
-    }
-}
 
 /// A layer's bias.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +101,7 @@ impl Pass for InsertQdq<'_> {
             factors: HashMap::new(),
             narrowed: Vec::new(),
         };
+        let offsets = work.offsets();
         for &value in self.placement.values.keys() {
             let factor = self.placement.factor_of(work.graph, value);
             work.factors.extend((factor != 1.0).then_some((value, factor)));
@@ -161,6 +117,9 @@ impl Pass for InsertQdq<'_> {
         for layer in self.placement.layers() {
             work.quantize_layer(layer)?;
         }
+        for offset in offsets {
+            work.quantize_offset(&offset)?;
+        }
         let changed = self.placement.values.len() + work.narrowed.len() + self.placement.layers().count();
         Ok(Outcome { changed, declined: Vec::new() })
     }
@@ -168,9 +127,16 @@ impl Pass for InsertQdq<'_> {
 
 /// The constants that get quantizers and whose elements are in other files, read from these.
 fn external_constants(model: &Model, placement: &Placement) -> Result<HashMap<ValueId, TensorProto>, PassError> {
-    let constants = placement.values.keys().filter_map(|&value| Some((value, model.graph.constant(value)?)));
+    let offsets = placement.nodes.keys().map(|&id| model.graph.node(id)).filter_map(offset_of);
+    let read = placement.values.keys().copied().chain(offsets);
+    let constants = read.filter_map(|value| Some((value, model.graph.constant(value)?)));
     let external = constants.filter(|(_, tensor)| tensor.is_external());
     external.map(|(value, tensor)| Ok((value, model.loaded(tensor)?.into_owned()))).collect()
+}
+
+/// What a normalization adds.
+fn offset_of(node: &Node) -> Option<ValueId> {
+    node.input(2).filter(|_| facts(node.op()).has(Trait::Normalization))
 }
 
 /// Removes an absorbed node: the preceding node writes its output.
@@ -181,6 +147,14 @@ fn absorb(graph: &mut Graph, absorbed: NodeId) {
     graph.remove_node(absorbed);
     graph.set_output(producer, slot, output);
     graph.remove_value(input);
+}
+
+/// What a normalization on integers adds, a constant, and the values by whose scales it is written.
+struct Offset {
+    node: NodeId,
+    input: ValueId,
+    factor: ValueId,
+    value: ValueId,
 }
 
 /// Scale and zero point of a value, as initializers.
@@ -267,10 +241,10 @@ impl Work<'_, '_> {
         for reader in readers {
             let reads = match self.pass.placement.nodes.get(&reader.node) {
                 Some(Role::Layer(layer)) => layer.input == value && reader.slot == 1 - layer.weight_slot,
-                Some(Role::Arithmetic) => reader.slot >= facts(self.graph.node(reader.node).op()).first_data_slot(),
+                Some(Role::Arithmetic) => facts(self.graph.node(reader.node).op()).is_data(reader.slot),
                 Some(Role::Product) => true,
                 Some(&Role::ResidualSum { quantized }) => reader.slot == quantized,
-                Some(Role::Movement) => reader.slot == 0,
+                Some(Role::Movement | Role::Index) => reader.slot == 0,
                 None => false,
             };
             if reads {
@@ -419,22 +393,44 @@ impl Work<'_, '_> {
             return Ok(());
         }
         let units: Vec<f64> = scales.iter().map(|&scale| f64::from(scale) * f64::from(input_scale)).collect();
-        let values = tensor.to_f32()?;
-        let integers = values.iter().zip(units.iter().cycle()).map(|(&value, unit)| (f64::from(value) / unit).round());
-        let integers: Vec<f64> = integers.collect();
-        // A subnormal unit, or a sum that the runtime's 32 bits would not hold.
-        let fits = |v: &f64| v.abs() < f64::from(1 << 30);
-        if !integers.iter().all(fits) || !units.iter().all(|&unit| (unit as f32).is_normal()) {
-            return Ok(());
-        }
+        let Some(integers) = in_units(&tensor.to_f32()?, &units) else { return Ok(()) };
         let stem = self.graph.value(addend).name().to_owned();
         let stem = format!("{stem}_{}", layer.name);
-        let integers: Vec<i32> = integers.into_iter().map(|v| v as i32).collect();
         let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &shape, &integers);
         let units: Vec<f32> = scales.iter().map(|scale| scale * input_scale).collect();
         let axis = (units.len() > 1).then_some(shape.len() - 1);
         let dequantized = self.constant(&stem, tensor, &units, None, axis);
         self.graph.set_input(reader.node, 1 - reader.slot, Some(dequantized));
+        Ok(())
+    }
+
+    /// What normalizations on integers add, before anything is quantized.
+    fn offsets(&self) -> Vec<Offset> {
+        let found = self.pass.placement.nodes.keys().filter_map(|&id| {
+            let node = self.graph.node(id);
+            let (value, input, factor) = (offset_of(node)?, node.input(0)?, node.input(1)?);
+            self.graph.constant(value)?;
+            Some(Offset { node: id, input, factor, value })
+        });
+        found.collect()
+    }
+
+    /// Writes the offset of a normalization as int32 in units of input scale × factor scale, the only form that
+    /// onnxruntime matches; where it does not fit, it stays float.
+    fn quantize_offset(&mut self, offset: &Offset) -> Result<(), PassError> {
+        let placement = self.pass.placement;
+        let [input, factor] = [offset.input, offset.factor].map(|value| placement.root(value));
+        let scale = self.parameters(input)?.quantizer.scale * self.parameters(factor)?.quantizer.scale;
+        let Some(tensor) = self.external.get(&offset.value).or_else(|| self.graph.constant(offset.value)) else {
+            return Ok(());
+        };
+        let (values, shape) = (tensor.to_f32()?, tensor.shape()?);
+        let Some(integers) = in_units(&values, &[f64::from(scale)]) else { return Ok(()) };
+        let stem = self.graph.value(offset.value).name().to_owned();
+        let stem = format!("{stem}_{}", self.graph.node(offset.node).label(self.graph));
+        let tensor = TensorProto::from_i32(&format!("{stem}_quantized"), &shape, &integers);
+        let dequantized = self.constant(&stem, tensor, &[scale], None, None);
+        self.graph.set_input(offset.node, 2, Some(dequantized));
         Ok(())
     }
 
@@ -478,21 +474,4 @@ impl Work<'_, '_> {
         let inputs = if zero_point.is_some() { &inputs[..] } else { &inputs[..2] };
         self.graph.add_op("DequantizeLinear", inputs, attributes, &format!("{stem}_dequantized"))
     }
-}
-
-/// A constant operand on the integers of its quantizer: q = saturate(round(x/s) + z), ties to even, as
-/// `QuantizeLinear` does it.
-fn quantize_constant(
-    tensor: &TensorProto,
-    name: &str,
-    quantizer: ActivationQuantizer,
-) -> Result<TensorProto, PassError> {
-    let values = tensor.to_f32()?;
-    let (low, high) = quantizer.interval();
-    let integers: Vec<i32> = values
-        .iter()
-        .map(|v| (v / quantizer.scale).round_ties_even() as i32)
-        .map(|q| q.saturating_add(quantizer.zero_point).clamp(low, high))
-        .collect();
-    Ok(quantizer.tensor(name, &tensor.shape()?, &integers))
 }

@@ -1,5 +1,7 @@
 //! Passes that write integers and quantizers into the graph.
 
+mod activation_quantizer;
+mod constants;
 mod granularity;
 mod insert_qdq;
 mod integers;
@@ -11,8 +13,9 @@ mod store_constants;
 mod store_weights;
 pub(crate) mod trellis;
 
+pub use activation_quantizer::ActivationQuantizer;
 pub use granularity::Granularity;
-pub use insert_qdq::{ActivationQuantizer, InsertQdq, LayerBias, QuantizedLayer};
+pub use insert_qdq::{InsertQdq, LayerBias, QuantizedLayer};
 pub use integers::Integers;
 pub(crate) use integers::{packed, transposed};
 pub use pack_weights::{PackWeights, Packing};

@@ -16,8 +16,9 @@
 //! y = Reshape(Mul(Cast<float>(Gather(W, i)), Gather(W_scale, i)), [0, …, columns])
 //! ```
 //!
-//! All other readers, sub-graphs among them, and lookups in blocks by indices of unknown rank, read
-//! `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when they load the model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
+//! All other readers, sub-graphs among them, lookups in blocks by indices of unknown rank, and lookups in small tables that
+//! would take a noticeable part of a run (`at_load`), read `Mul(Cast<float>(W), W_scale)`, which runtimes evaluate once, when
+//! they load the model (see `store-weights`). Either way a product is rounded once, so that every reader sees the same numbers.
 //!
 //! Of a float16 tensor the product is cast to float16. The integers take the name of the float tensor. Declined: a
 //! constant that is a graph output, or that nothing reads.
@@ -39,6 +40,8 @@ pub struct StoredTensor {
     /// Shape of the scales, as many axes as the tensor has: its length along axes with scales, else 1. Along the last axis it
     /// may be the number of blocks of equal length that have a scale each.
     pub scale_shape: Vec<usize>,
+    /// Whether lookups read the product of all integers too.
+    pub at_load: bool,
 }
 
 /// Stores constants as integers.
@@ -106,6 +109,7 @@ fn write(graph: &mut Graph, value: ValueId, stored: &StoredTensor) -> Result<(),
     let mut scales = Scales { stored, stem: stored.tensor.clone(), written: IndexMap::new() };
     for Use { node, slot } in graph.value(value).uses().to_vec() {
         let form = match block {
+            _ if stored.at_load => None,
             None => lookup(graph, node, slot, &stored.scale_shape),
             Some(_) => lookup_in_blocks(graph, node, slot, &shape, &scale_shape),
         };

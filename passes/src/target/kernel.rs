@@ -17,6 +17,8 @@ pub enum Support {
     ResidualSum,
     /// Moves or selects elements: the output has the input's parameters.
     Movement,
+    /// Finds elements of a quantized input and writes where they are, which nothing has to quantize.
+    Index,
     /// A clamp the output's quantizer does by saturating: the node goes, or stays right before the quantizer where zero
     /// points are 0.
     Clamp,
@@ -47,6 +49,34 @@ pub struct Kernel {
     pub fused_only: bool,
     /// Whether the kernel of a layer multiplies two activations as well.
     pub two_activations: bool,
+    /// Whether quantizers have to stand in front of a movement: the runtime computes one behind it wrong.
+    pub leads: bool,
+    /// Whether a movement also interpolates linearly between elements, and rounds the result to the input's grid.
+    pub interpolates: bool,
+    /// What a node must keep to for the kernel to take it.
+    pub limits: &'static [Limit],
+}
+
+/// A condition under which alone a kernel takes a node. Attributes are given with the value that their absence stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Input 0 has so many axes, at least and at most, where their number is known.
+    Axes(usize, usize),
+    /// It has so many inputs.
+    Inputs(usize),
+    /// An input, where there is one, is a constant.
+    Constant(usize),
+    /// An input is one constant number above 0.
+    PositiveNumber(usize),
+    /// The attribute `axis`, −1 where absent, is the last axis of input 0.
+    LastAxis,
+    /// An attribute is this integer, which is also what its absence stands for.
+    Integer(&'static str, i64),
+    /// An attribute is one of these strings, the first of which its absence stands for.
+    Text(&'static str, &'static [&'static str]),
+    /// Not all of these attributes have these values: name, value where absent, value.
+    Never(&'static [(&'static str, &'static str, &'static str)]),
 }
 
 impl Kernel {
@@ -59,6 +89,9 @@ impl Kernel {
             on_integers: false,
             fused_only: false,
             two_activations: false,
+            leads: false,
+            interpolates: false,
+            limits: &[],
         }
     }
 
@@ -85,6 +118,21 @@ impl Kernel {
     /// The same row for a layer whose kernel multiplies two activations as well.
     pub(super) const fn two_activations(self) -> Self {
         Self { two_activations: true, ..self }
+    }
+
+    /// The same row for a movement that quantizers have to stand in front of.
+    pub(super) const fn leads(self) -> Self {
+        Self { leads: true, ..self }
+    }
+
+    /// The same row for a movement that also interpolates linearly.
+    pub(super) const fn interpolates(self) -> Self {
+        Self { interpolates: true, ..self }
+    }
+
+    /// The same row for a kernel that takes only nodes that keep to these limits.
+    pub(super) const fn within(self, limits: &'static [Limit]) -> Self {
+        Self { limits, ..self }
     }
 
     /// Whether a node of this operator between quantizers runs on integers, or is gone.
@@ -116,6 +164,10 @@ pub(super) const fn residual_sum(op: &'static str) -> Kernel {
 
 pub(super) const fn movement(op: &'static str) -> Kernel {
     Kernel::new(op, Support::Movement)
+}
+
+pub(super) const fn index(op: &'static str) -> Kernel {
+    Kernel::new(op, Support::Index)
 }
 
 /// An operator that is not quantized and costs nothing to speak of.

@@ -24,10 +24,10 @@ mod tests;
 pub use blocks::Blocks;
 pub use forms::Forms;
 pub(crate) use forms::needs_constants;
-pub use kernel::{Kernel, Support};
+pub use kernel::{Kernel, Limit, Support};
 pub use note::{Choice, Note};
 pub use price::Prices;
-pub(crate) use price::{ConvolutionPrices, Counted, OperatorPrice, ProductPrices};
+pub(crate) use price::{ConvolutionPrices, Counted, OperatorPrice};
 pub use rule::{RuleId, Severity};
 
 /// The integers of activations.

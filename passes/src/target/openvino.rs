@@ -3,6 +3,9 @@
 use super::kernel::{ABSORBED, MOVEMENTS, arithmetic, layer_or_float, movement};
 use super::{ActivationGrid, BiasForm, Blocks, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
 
+/// What `OpenVINO` 2026.4.1 runs on 8 bits with quantizers in front and behind; without the one in front it moves floats.
+/// `ConvTranspose` with one scale per channel, `SpaceToDepth`, `Tile` and linear `Resize` run in float either way, and a
+/// `PRelu` is part of the convolution before it without any.
 const KERNELS: &[Kernel] = &[
     layer_or_float("Conv"),
     layer_or_float("Gemm"),
@@ -12,9 +15,13 @@ const KERNELS: &[Kernel] = &[
     arithmetic("GlobalAveragePool"),
     arithmetic("AveragePool"),
     arithmetic("Concat"),
-    // A quantizer behind one of them is computed wrong: it belongs in front.
-    movement("ReduceMax"),
-    movement("ReduceMin"),
+    movement("DepthToSpace"),
+    movement("Gather"),
+    movement("GlobalMaxPool"),
+    movement("ReduceMax").leads(),
+    movement("ReduceMin").leads(),
+    movement("Resize"),
+    movement("Split"),
 ];
 
 impl Profile {

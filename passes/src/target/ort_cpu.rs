@@ -5,7 +5,10 @@
 
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
-use super::price::{ConvolutionPrices, Counted, DepthwisePrices, KernelPrices, OperatorPrice, Prices, ProductPrices};
+use super::price::{
+    ConvolutionPrices, Counted, DepthwisePrices, IntegerProductPrices, KernelPrices, LookupPrices, OperatorPrice,
+    Prices, ProductPrices,
+};
 use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime 1.21 and newer run on integers of either sign.
@@ -49,6 +52,10 @@ pub(super) const KERNELS: &[Kernel] = &[
 /// Kernels for unsigned integers alone: those for signed ones are newer than 1.21.
 const UNSIGNED: &[Kernel] = &[movement("DepthToSpace").fused_only()];
 
+/// What the products on integers have in common.
+const INTEGER_PRODUCT: ProductPrices =
+    ProductPrices { node: 300.0, column: 0.0, weight: 0.0143, product: 0.0013, input: 0.12, output: 0.0 };
+
 const FREE: KernelPrices =
     KernelPrices { product: 0.0, single_product: 0.0, position: 0.0, output: 0.0, row: 0.0, tap: 0.0, column: 0.0 };
 
@@ -65,11 +72,12 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 45 stacks of products and 60 other nodes in
-/// onnxruntime 1.31 and 1.32, on a CPU with VNNI.
+/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 60 shapes of products, lookups and other nodes
+/// (`bench/node_prices.py`) in onnxruntime 1.31 and 1.32, on a CPU with VNNI. What any node takes is its time between others,
+/// whose code leaves little of its own in the cache.
 const PRICES: Prices = Prices {
     node: 700.0,
-    integer_node: 1_400.0,
+    integer_node: 1_000.0,
     quantize: 0.14,
     dequantize: 0.13,
     float_convolution: ConvolutionPrices {
@@ -111,10 +119,19 @@ const PRICES: Prices = Prices {
         ],
         depthwise_multiple: 16,
     },
-    float_product: ProductPrices { weight: 0.045, product: 0.0178 },
-    integer_product: ProductPrices { weight: 0.025, product: 0.005 },
+    float_product: ProductPrices { node: 0.0, column: 0.0, weight: 0.037, product: 0.0105, input: 0.17, output: 0.18 },
+    integer_gemm: IntegerProductPrices {
+        floats: ProductPrices { column: 2.2, output: 0.47, ..INTEGER_PRODUCT },
+        // The runtime computes the scale of every column in every run.
+        integers: ProductPrices { node: 640.0, column: 7.3, output: 0.56, ..INTEGER_PRODUCT },
+    },
+    integer_product: IntegerProductPrices {
+        floats: ProductPrices { node: 460.0, column: 2.8, output: 0.31, ..INTEGER_PRODUCT },
+        integers: ProductPrices { node: 690.0, column: 1.7, output: 0.39, ..INTEGER_PRODUCT },
+    },
     padded_columns: true,
     repeated: 20.0,
+    lookup: LookupPrices { lookup: 1_100.0, row: 25.0, value: 0.2 },
     operators: &[
         price("Add", 0.15, 0.17),
         price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7),

@@ -20,16 +20,32 @@ pub struct Prices {
     pub integer_convolution: ConvolutionPrices,
     /// `Gemm` and `MatMul` in float.
     pub float_product: ProductPrices,
-    /// `Gemm` and `MatMul` on integers.
-    pub integer_product: ProductPrices,
+    /// `Gemm` on integers.
+    pub integer_gemm: IntegerProductPrices,
+    /// `MatMul` on integers.
+    pub integer_product: IntegerProductPrices,
     /// Whether a convolution in float over one column takes longer where it pads that column than behind a `Pad`.
     pub padded_columns: bool,
     /// A product or sum on integers that lie channels together, per position, where one operand has one value per channel.
     pub repeated: f64,
+    /// Rows looked up in a table of integers.
+    pub lookup: LookupPrices,
     /// Other operators.
     pub operators: &'static [OperatorPrice],
     /// Any operator without a row: it moves elements.
     pub movement: OperatorPrice,
+}
+
+/// What it takes more to look rows up in a table of integers with one scale per row, and to make floats of them, than in one
+/// of floats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LookupPrices {
+    /// Per lookup: nodes for the scales, for a cast and for a product.
+    pub lookup: f64,
+    /// Per row that is looked up.
+    pub row: f64,
+    /// Per value that is looked up.
+    pub value: f64,
 }
 
 /// What the prices of an operator are multiplied with.
@@ -114,11 +130,39 @@ pub struct KernelPrices {
     pub column: f64,
 }
 
-/// Prices of a matrix product of M rows with a weight.
+/// Prices of a matrix product of M rows of K values with a weight of K rows and N columns. `bench/node_prices.py` fits them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProductPrices {
-    /// Per weight.
+    /// Beside what any node takes.
+    pub node: f64,
+    /// Per column, N: of a scale that is computed in every run.
+    pub column: f64,
+    /// Per weight, K·N.
     pub weight: f64,
-    /// Per weight and row.
+    /// Per weight and row, M·K·N.
     pub product: f64,
+    /// Per value read, M·K.
+    pub input: f64,
+    /// Per value written, M·N.
+    pub output: f64,
+}
+
+impl ProductPrices {
+    /// The price of a product, beside that of any node.
+    pub(crate) fn of(&self, [rows, inputs, columns]: [f64; 3]) -> f64 {
+        let weights = inputs * columns;
+        self.node
+            + columns * self.column
+            + weights * (self.weight + rows * self.product)
+            + rows * (inputs * self.input + columns * self.output)
+    }
+}
+
+/// Prices of a matrix product on integers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IntegerProductPrices {
+    /// Where it writes floats.
+    pub floats: ProductPrices,
+    /// Where it writes integers.
+    pub integers: ProductPrices,
 }

@@ -175,6 +175,8 @@ fn tables() -> String {
         let rest: Vec<&str> =
             other.split(", ").filter(|op| !MOVEMENTS.iter().any(|kernel| format!("`{}`", kernel.op) == *op)).collect();
         parts.extend((rest != [NONE]).then(|| rest.join(", ")).filter(|rest| !rest.is_empty()));
+        let indices = listed(profile, &|s| s == Support::Index);
+        parts.extend((indices != NONE).then(|| format!("{indices} (read integers, write indices)")));
         writeln!(text, "| `{}` | {} |", profile.name, parts.join("; ")).unwrap();
     }
     let movements: Vec<String> = MOVEMENTS.iter().map(|kernel| format!("`{}`", kernel.op)).collect();

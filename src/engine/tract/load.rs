@@ -176,7 +176,8 @@ pub(super) fn unknown(model: &Model) -> Vec<(NodeId, String)> {
             return Some((id, format!("the engine does not know `{named}` of node `{label}`")));
         }
         if drops(&model.graph, node) {
-            return Some((id, format!("the engine does not drop at random, as `Dropout` of node `{label}` does")));
+            let named = format!("as `Dropout` of node `{label}` does; a model exported for inference has none such");
+            return Some((id, format!("the engine does not drop at random, {named}")));
         }
         if let Some(named) = refused(&Seen::node(node)) {
             return Some((id, format!("the engine {named}, of node `{label}`")));

@@ -3,7 +3,6 @@
 use super::Comparison;
 use super::read_output::ReadOutput;
 use crate::measure::agreement::AgreementFigures;
-use crate::measure::boxes::BoxMatches;
 use crate::measure::channels::{ChannelErrors, decibels};
 use crate::measure::metrics::{KindFigures, Metrics, OutputMetrics};
 use crate::measure::outputs::Reading;
@@ -17,12 +16,13 @@ impl Comparison {
         let rows: u64 = scores.iter().filter_map(|figures| figures.rows).sum();
         let same = |figures: &&KindFigures| Some(figures.agreement? * figures.rows? as f64);
         let agreement = (rows > 0).then(|| scores.iter().filter_map(same).sum::<f64>() / rows as f64);
-        let accuracies = self.float.share().zip(self.own.share());
+        let [own, float] = self.accuracies(None);
+        let accuracies = float.share().zip(own.share());
         let worst = outputs.iter().map(|output| output.lost).fold(0.0, f64::max);
         Metrics {
             distance: outputs.iter().map(|output| output.distance).sum(),
             agreement,
-            accuracy: self.own.share(),
+            accuracy: own.share(),
             metric: None,
             lost: accuracies.map_or(worst, |(float, own)| float - own),
             outputs,
@@ -49,20 +49,21 @@ impl Comparison {
         if answers { ChannelErrors::default() } else { self.compared[at].total().channels }
     }
 
+    /// An output and what it is read as.
+    pub(super) fn read_output(&self, at: usize, kind: OutputKind) -> ReadOutput<'_> {
+        let labelled = self.accuracies(None)[0].samples() > 0;
+        ReadOutput { spec: &self.outputs.list[at], kind, reads_tokens: self.outputs.reads_tokens, labelled }
+    }
+
     /// How far one output is from the float network's.
     fn output_metrics(&self, at: usize) -> OutputMetrics {
         let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
         let Reading { kind, because } = self.reading(at);
         let total = compared.total();
         let channels = self.channels(at).figures();
-        let boxes = self.boxes.iter().fold(BoxMatches::default(), |mut sum, part| {
-            sum.merge(part);
-            sum
-        });
-        let output =
-            ReadOutput { spec, kind, reads_tokens: self.outputs.reads_tokens, labelled: self.own.samples() > 0 };
-        let (figures, lost, distance) = output.figures(&total, &boxes);
-        let uneven = compared.uneven as f64 / compared.samples.max(1) as f64;
+        let output = self.read_output(at, kind);
+        let (figures, lost, distance) = output.figures(&total, &self.matches(None));
+        let uneven = compared.share_uneven();
         let (lost, distance) = match kind {
             OutputKind::Boxes => (lost, distance),
             _ => (lost.max(uneven), distance + uneven),

@@ -13,11 +13,13 @@
 //! read_output   the figures, the loss and the distance of an output that is read so
 //! quarters      samples that are much worse than the rest
 //! figures       all of it together
+//! limit         how much the loss may be on other samples
 //! ```
 
 #[cfg(test)]
 mod box_tests;
 mod figures;
+mod limit;
 mod quarters;
 mod read_output;
 mod reading;
@@ -36,7 +38,9 @@ use crate::scheme::output_kind::OutputKind;
 use std::borrow::Cow;
 use sums::{Compared, SampleSlot};
 
-/// Parts of the samples that are compared with each other.
+/// Parts of the samples, in their order, whose sums are kept apart: what differs between parts differs between samples.
+const PARTS: usize = 16;
+/// Quarters of the samples that are compared with each other, each of several parts.
 const QUARTERS: usize = 4;
 /// Samples whose rows are looked at side by side, spread over all.
 const LOOKED_AT: usize = 64;
@@ -67,11 +71,11 @@ impl Written {
 pub(crate) struct Comparison {
     outputs: Outputs,
     compared: Vec<Compared>,
-    boxes: [BoxMatches; QUARTERS],
+    boxes: [BoxMatches; PARTS],
     written: Written,
-    samples: u64,
-    own: Accuracy,
-    float: Accuracy,
+    samples: [u64; PARTS],
+    own: [Accuracy; PARTS],
+    float: [Accuracy; PARTS],
 }
 
 impl Comparison {
@@ -82,9 +86,9 @@ impl Comparison {
             outputs: outputs.clone(),
             boxes: Default::default(),
             written: Written::Open,
-            samples: 0,
-            own: Accuracy::default(),
-            float: Accuracy::default(),
+            samples: [0; PARTS],
+            own: Default::default(),
+            float: Default::default(),
         }
     }
 
@@ -98,15 +102,15 @@ impl Comparison {
         labels: Option<&[i64]>,
         kept: Option<&Kept>,
     ) {
-        let quarter = (sample * QUARTERS / self.outputs.samples.max(1)).min(QUARTERS - 1);
+        let part = (sample * PARTS / self.outputs.samples.max(1)).min(PARTS - 1);
         let shapes: Vec<Cow<[usize]>> =
             float.iter().zip(network).map(|(float, found)| shape_of(float.len(), found)).collect();
         let arrays: Vec<OutputArray> =
             float.iter().zip(&shapes).map(|(values, shape)| OutputArray { values, shape }).collect();
-        self.observe_boxes(quarter, &arrays, network);
+        self.observe_boxes(part, &arrays, network);
         let pairs = Pairs::new(self.form(), &arrays, network);
         let stride = self.outputs.samples.div_ceil(LOOKED_AT).max(1);
-        let slot = SampleSlot { sample, quarter, side_by_side: sample.is_multiple_of(stride) };
+        let slot = SampleSlot { sample, part, side_by_side: sample.is_multiple_of(stride) };
         for (at, (spec, compared)) in self.outputs.list.iter().zip(&mut self.compared).enumerate() {
             let (float, found) = (&arrays[at], &network[at]);
             match pairs.as_ref().and_then(|pairs| pairs.of(at, float, found)) {
@@ -118,9 +122,9 @@ impl Comparison {
             }
         }
         if let (Some(labels), [float, ..], [found, ..]) = (labels, float, network) {
-            self.observe_labels(labels, float, *found);
+            self.observe_labels(part, labels, float, *found);
         }
-        self.samples += 1;
+        self.samples[part] += 1;
     }
 
     /// Refuses labels of a sample that are no classes of the first output.
@@ -139,21 +143,22 @@ impl Comparison {
         spec.check_labels(sample, labels, found.values.len() / labels.len())
     }
 
-    fn observe_labels(&mut self, labels: &[i64], float: &[f32], found: OutputArray) {
+    fn observe_labels(&mut self, part: usize, labels: &[i64], float: &[f32], found: OutputArray) {
+        let (own, of_float) = (&mut self.own[part], &mut self.float[part]);
         match self.outputs.list.first().filter(|spec| spec.takes_labels()) {
             Some(spec) if spec.is_whole && found.values.len() == labels.len() => {
-                self.float.observe_classes(float, labels);
-                self.own.observe_classes(found.values, labels);
+                of_float.observe_classes(float, labels);
+                own.observe_classes(found.values, labels);
             }
             Some(spec) if !spec.is_whole && holds_classes(found, labels) => {
-                self.float.observe_rows(float, labels);
-                self.own.observe_rows(found.values, labels);
+                of_float.observe_rows(float, labels);
+                own.observe_rows(found.values, labels);
             }
             _ => {}
         }
     }
 
-    fn observe_boxes(&mut self, quarter: usize, float: &[OutputArray], network: &[OutputArray]) {
+    fn observe_boxes(&mut self, part: usize, float: &[OutputArray], network: &[OutputArray]) {
         if self.written == Written::Otherwise {
             return;
         }
@@ -174,7 +179,7 @@ impl Comparison {
         // Until the float network finds some, the other shows how those are written that it invents.
         let invented = || BoxForm::of(network, &joined, &asked).filter(|_| self.written == Written::Open);
         if let Some(form) = self.form().or_else(invented) {
-            self.boxes[quarter].observe(form, &parts, network);
+            self.boxes[part].observe(form, &parts, network);
         }
     }
 
@@ -206,15 +211,40 @@ impl Comparison {
 
     /// Adds what a later part compared.
     pub(crate) fn merge(&mut self, other: &Self) {
-        if other.samples == 0 {
+        if other.compared_samples() == 0 {
             return;
         }
         self.written = self.written.and(other.written);
         self.compared.iter_mut().zip(&other.compared).for_each(|(own, other)| own.merge(other));
         self.boxes.iter_mut().zip(&other.boxes).for_each(|(own, other)| own.merge(other));
-        self.own.merge(other.own);
-        self.float.merge(other.float);
-        self.samples += other.samples;
+        for part in 0..PARTS {
+            self.own[part].merge(other.own[part]);
+            self.float[part].merge(other.float[part]);
+            self.samples[part] += other.samples[part];
+        }
+    }
+
+    /// The number of samples added.
+    fn compared_samples(&self) -> u64 {
+        self.samples.iter().sum()
+    }
+
+    /// Labels that the network and the float network get right, without those of a part.
+    fn accuracies(&self, without: Option<usize>) -> [Accuracy; 2] {
+        let mut total = [Accuracy::default(); 2];
+        for part in (0..PARTS).filter(|&part| Some(part) != without) {
+            total[0].merge(self.own[part]);
+            total[1].merge(self.float[part]);
+        }
+        total
+    }
+
+    /// Boxes of both networks, without those of a part.
+    fn matches(&self, without: Option<usize>) -> BoxMatches {
+        let mut total = BoxMatches::default();
+        let parts = self.boxes.iter().enumerate().filter(|(part, _)| Some(*part) != without);
+        parts.for_each(|(_, part)| total.merge(part));
+        total
     }
 
     /// Whether the network has one output `[N, C]`, which a caller may take for class scores.
@@ -236,7 +266,7 @@ impl Comparison {
 
     /// Share of labels the float network gets right; none without labels.
     pub(crate) fn float_accuracy(&self) -> Option<f64> {
-        self.float.share()
+        self.accuracies(None)[1].share()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::read_output::ReadOutput;
 use super::sums::{Compared, Sums, sum};
-use super::{Comparison, QUARTERS};
+use super::{Comparison, PARTS, QUARTERS};
 use crate::measure::boxes::BoxMatches;
 use crate::measure::metrics::Quarter;
 use crate::scheme::output_kind::OutputKind;
@@ -17,14 +17,20 @@ const FEWEST: usize = 16;
 impl Comparison {
     /// The quarter of the samples that is much worse than the rest: by far more than chance makes it.
     pub(super) fn worst_quarter(&self, compared: &Compared, output: ReadOutput) -> Option<Quarter> {
-        if self.samples < FEWEST as u64 {
+        if self.compared_samples() < FEWEST as u64 {
             return None;
         }
         let total = compared.total();
         let lost = |chosen: &dyn Fn(usize) -> bool| {
-            let own = sum(compared.quarters.iter().enumerate().filter(|(q, _)| chosen(*q)).map(|(_, sums)| sums));
+            let own = sum(compared
+                .parts
+                .iter()
+                .enumerate()
+                .filter(|(part, _)| chosen(part * QUARTERS / PARTS))
+                .map(|(_, sums)| sums));
             let mut boxes = BoxMatches::default();
-            self.boxes.iter().enumerate().filter(|(q, _)| chosen(*q)).for_each(|(_, part)| boxes.merge(part));
+            let parts = self.boxes.iter().enumerate().filter(|(part, _)| chosen(part * QUARTERS / PARTS));
+            parts.for_each(|(_, part)| boxes.merge(part));
             match output.kind {
                 OutputKind::Values => own.channels.share_of(&total.channels),
                 _ => output.figures(&own, &boxes).1,
@@ -43,7 +49,7 @@ impl Comparison {
                 return lost > 0.01 && lost > MUCH_WORSE * rest;
             }
             let all = (lost + 3.0 * rest) / 4.0;
-            let samples = self.samples as f64 / 4.0;
+            let samples = self.compared_samples() as f64 / 4.0;
             let chance = (all * (1.0 - all) / samples * (4.0 / 3.0)).max(0.0).sqrt();
             lost - rest > (3.0 * chance).max(0.05)
         };

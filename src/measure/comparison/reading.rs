@@ -29,7 +29,7 @@ impl Comparison {
         let is_sequence = rank == 3 && !is_matrix(&compared.shape) && self.may_spell(at);
         let scores = if is_sequence { OutputKind::Sequence } else { OutputKind::Scores };
         let name = spec.name.to_lowercase();
-        let is_labelled = at == 0 && self.own.samples() > 0;
+        let is_labelled = at == 0 && self.accuracies(None)[0].samples() > 0;
         match spec.head {
             _ if boxes.is_some() => read(OutputKind::Boxes, "by shape and numbers"),
             _ if spec.is_rounded && !is_labelled && compared.numbers.are_values(&compared.shape) => {

@@ -1,6 +1,6 @@
 //! What is summed up of one output while samples pass: the sums of every reading that is possible, each of fixed size.
 
-use super::QUARTERS;
+use super::PARTS;
 use crate::execute::masks::{Kept, Positions};
 use crate::measure::agreement::{Agreement, Cosines, Decisions, Equality, RowLayout};
 use crate::measure::channels::ChannelErrors;
@@ -18,7 +18,8 @@ const ROWS_LOOKED_AT: usize = 4;
 pub(super) struct SampleSlot {
     /// Its number.
     pub(super) sample: usize,
-    pub(super) quarter: usize,
+    /// The part that it belongs to.
+    pub(super) part: usize,
     /// Whether its rows are looked at side by side.
     pub(super) side_by_side: bool,
 }
@@ -46,7 +47,7 @@ impl Sums {
 /// One output over all samples.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Compared {
-    pub(super) quarters: [Sums; QUARTERS],
+    pub(super) parts: [Sums; PARTS],
     pub(super) evidence: Evidence,
     /// Of an output of rounded values.
     pub(super) numbers: DistinctNumbers,
@@ -75,7 +76,7 @@ impl Compared {
         }
         self.samples += 1;
         if spec.is_whole {
-            self.quarters[slot.quarter].equality.observe(float, network.values);
+            self.parts[slot.part].equality.observe(float, network.values);
             self.numbers.observe(float);
         }
         // Nothing but equality says anything of answers.
@@ -98,10 +99,11 @@ impl Compared {
         shape: &[usize],
         positions: Option<&Positions>,
     ) {
-        let sums = &mut self.quarters[slot.quarter];
+        let sums = &mut self.parts[slot.part];
         let excluded = |element: usize| positions.is_some_and(|positions| !positions.keeps(element));
         let element = positions.is_some().then_some(&excluded as &dyn Fn(usize) -> bool);
         let channels = ChannelErrors::of(values[0], values[1], spec.channels.layout(shape), element);
+        let channels = channels.in_one_unit(spec.is_behind_sigmoid());
         if slot.side_by_side {
             self.errors.push((slot.sample, channels.errors()));
         }
@@ -126,7 +128,7 @@ impl Compared {
         (layout, shape): (RowLayout, &[usize]),
         positions: Option<&Positions>,
     ) {
-        let sums = &mut self.quarters[slot.quarter];
+        let sums = &mut self.parts[slot.part];
         let excluded = |row: usize| positions.is_some_and(|positions| !positions.keeps(layout.start(row)));
         let of_rows = positions.is_some().then_some(&excluded as &dyn Fn(usize) -> bool);
         let may_be = |kind: OutputKind| spec.kind().is_none_or(|asked| asked == kind);
@@ -155,7 +157,7 @@ impl Compared {
         if self.samples == 0 {
             self.shape.clone_from(&other.shape);
         }
-        self.quarters.iter_mut().zip(&other.quarters).for_each(|(own, other)| own.merge(other));
+        self.parts.iter_mut().zip(&other.parts).for_each(|(own, other)| own.merge(other));
         self.evidence.merge(&other.evidence);
         self.numbers.merge(other.numbers);
         self.errors.extend(other.errors.iter().cloned());
@@ -163,8 +165,18 @@ impl Compared {
         self.uneven += other.uneven;
     }
 
+    /// Share of the samples in which the two networks' outputs have not the same number of elements.
+    pub(super) fn share_uneven(&self) -> f64 {
+        self.uneven as f64 / self.samples.max(1) as f64
+    }
+
     pub(super) fn total(&self) -> Sums {
-        sum(self.quarters.iter())
+        sum(self.parts.iter())
+    }
+
+    /// The sums without those of a part.
+    pub(super) fn without(&self, part: usize) -> Sums {
+        sum(self.parts.iter().enumerate().filter(|(at, _)| *at != part).map(|(_, sums)| sums))
     }
 }
 

@@ -9,7 +9,7 @@ mod layers;
 mod search;
 mod svg;
 
-use super::numbers::{bytes, counted, decibels, percent};
+use super::numbers::{bytes, counted, decibels, loss, percent};
 use super::outputs::{reading, words};
 use super::{Document, Quality, Report, Run};
 use crate::report::ReportError;
@@ -115,7 +115,8 @@ impl Page<'_> {
         let noun = if self.report.synthetic { "made-up sample" } else { "sample" };
         let which = match (quality.cross_validated, quality.held_out) {
             (true, _) => "each with ranges from others",
-            (false, true) if self.report.is_chosen() => "that the plan was chosen by",
+            (false, _) if quality.chosen_by => "that the plan was chosen by",
+            (false, true) if self.report.is_chosen() => "that nothing was chosen by",
             (false, true) => "not calibrated on",
             (false, false) => "calibrated on",
         };
@@ -180,6 +181,10 @@ fn quality_tiles(quality: &Quality) -> Vec<Tile> {
         let channel = worst.worst_channel.map_or_else(String::new, |channel| format!(", channel {channel}"));
         let note = format!("signal to error of the worst channel: {}{channel}", worst.name);
         tiles.push(Tile { heading: "Output", figure, note });
+    }
+    if let Some(most) = quality.lost_at_most.filter(|_| !quality.chosen_by) {
+        let note = format!("on other samples no more than {}, with 95 % confidence", loss(most, 2));
+        tiles.push(Tile { heading: "Loss", figure: loss(quality.lost, 2), note });
     }
     tiles
 }

@@ -1,6 +1,7 @@
 //! The smallest plan that loses no more than it may.
 
 use super::{Driver, EvaluatedPlan};
+use crate::measure::metrics::Metrics;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
@@ -15,7 +16,7 @@ impl Driver<'_> {
         self.check_classes(method)?;
         let name = method.proposer.descent_name();
         let mut top = self.evaluate(name, self.space.top())?;
-        if top.metrics.lost > drop {
+        if self.likely(&top) > drop {
             match self.repaired(name, drop)? {
                 Some(found) => top = found,
                 None => return Ok((top, false)),
@@ -46,10 +47,15 @@ impl Driver<'_> {
         Ok(best)
     }
 
+    /// The loss that a plan is likely to have on other samples.
+    fn likely(&self, found: &EvaluatedPlan) -> f64 {
+        self.answers.likely(&found.metrics, self.evaluator.data().len())
+    }
+
     /// Whether a plan loses no more than `drop`, and is not as small as one that lost more once it was carried out.
     pub(in crate::search) fn is_within(&self, drop: f64, found: &EvaluatedPlan) -> bool {
         let is_large = |bits: f64| self.space.average_bits(&found.rungs) > bits;
-        found.metrics.lost <= drop && self.search.too_few_bits.is_none_or(is_large)
+        self.likely(found) <= drop && self.search.too_few_bits.is_none_or(is_large)
     }
 
     /// Repairs the plan with the most bits, as the guard does: by other ranges, then by layers and operators in float, as
@@ -63,12 +69,17 @@ impl Driver<'_> {
         let scheme = Scheme::new(self.model, &base, self.options)?;
         let goal = Goal { allowed: drop, strict: true };
         let (evaluator, variants, journal) = (&mut self.evaluator, &mut self.variants, &mut self.journal);
-        let mut measure = |plan: &BitPlan| evaluator.evaluate(variants, plan, false, journal);
-        let work = Work { data: self.parts.validation, calibrated: self.parts.calibration.len() };
+        let answers = &mut self.answers;
+        let mut measure = |plan: &BitPlan| {
+            let metrics = evaluator.evaluate(variants, plan, false, journal)?;
+            answers.observe(&metrics);
+            Ok(Metrics { lost: answers.likely(&metrics, evaluator.data().len()), ..metrics })
+        };
+        let work = Work { data: self.parts.validation, calibrated: self.parts.calibration.len(), spares: false };
         let found = mend(self.model, &scheme, self.options, work, goal, &mut measure, self.runtime)?;
         self.space = integers.repaired(&found.plan);
         let top = self.evaluate(name, self.space.top())?;
-        if top.metrics.lost <= drop {
+        if self.likely(&top) <= drop {
             return Ok(Some(top));
         }
         self.space = integers;

@@ -1,6 +1,7 @@
 //! The story of a search: the plans to choose from, a method that proposes one, repair, and the front of all plans passed
 //! on the way.
 
+mod division;
 mod drop;
 mod front;
 pub(super) mod methods;
@@ -25,10 +26,12 @@ use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
 use crate::search::allocate::Front;
+use crate::search::answers::AnswerRates;
 use crate::search::evaluator::{Evaluator, budget, with_outputs};
 use crate::search::journal::Journal;
 use crate::search::space::{Ladder, Measure, Rungs, Space};
 use crate::search::variants::Variants;
+pub use division::Division;
 pub use methods::SearchRow;
 
 use front::FrontPlan;
@@ -49,13 +52,6 @@ pub struct Parts<'a> {
     pub margin: f32,
     /// The caller's own metric, by which a drop is counted then.
     pub metric: Option<&'a CustomMetric>,
-}
-
-/// Data in two parts: what is calibrated, solved and imprinted on, and a quarter of it, at least 16 samples or half, that
-/// plans are measured on.
-pub fn parts(data: &Dataset) -> [Dataset; 2] {
-    let (kept, held_out) = data.split((data.len() / 4).max(data.len().min(32) / 2));
-    [kept, held_out]
 }
 
 /// Looks for the bits of every layer of a prepared model.
@@ -147,6 +143,8 @@ pub(in crate::search) struct Driver<'a> {
     /// Measures plans on fewer samples.
     quick: Evaluator,
     sensitivities: Option<Vec<Vec<f64>>>,
+    /// Answers lost in all that was measured.
+    answers: AnswerRates,
     proposals: Vec<Proposal>,
     front: Front<FrontPlan>,
     spent: Spent,
@@ -210,6 +208,7 @@ impl<'a> Driver<'a> {
             variants,
             journal,
             sensitivities: None,
+            answers: AnswerRates::default(),
             steps: Vec::new(),
             proposals: Vec::new(),
             front: Front::new(),
@@ -293,6 +292,7 @@ impl<'a> Driver<'a> {
     pub(in crate::search) fn evaluate(&mut self, method: &str, rungs: Rungs) -> Result<EvaluatedPlan, SearchError> {
         let plan = self.space.plan(&rungs);
         let metrics = self.evaluator.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
+        self.answers.observe(&metrics);
         let (method, bits) = (method.to_owned(), self.space.average_bits(&rungs));
         self.proposals.push(Proposal { method: method.clone(), bits, metrics: metrics.clone() });
         let size = self.space.packed_bytes(&rungs);

@@ -80,6 +80,7 @@ impl Driver<'_> {
                 alone[layer] = rung;
                 let plan = self.space.plan(&alone);
                 let metrics = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
+                self.answers.observe(&metrics);
                 // By chance a layer may do better with fewer bits; more bits are not worse for that.
                 costs[rung] = (metrics.distance - base).max(0.0);
                 self.runtime.step(1)?;

@@ -63,6 +63,9 @@ const SAMPLES: [usize; 2] = [16, 128];
 const TRIALS: f64 = 48.0;
 /// Samples of which a share of answers can be told from [`Goal::allowed`], and trials that are enough then.
 const TELLING: (usize, f64) = (64, 18.0);
+/// Samples from which on some are spared for what is stated of the result: a quarter, and so many at least.
+const ENOUGH: usize = 16;
+const SPARED: usize = 8;
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
 /// What outputs lose from which on weights of few bits are no longer what was asked for: of values, and of answers.
@@ -100,6 +103,8 @@ pub(crate) struct Repaired {
     pub plan: BitPlan,
     /// What was done.
     pub report: Repair,
+    /// Samples that had no part in it.
+    pub spared: Dataset,
 }
 
 /// What may be lost.
@@ -118,6 +123,8 @@ pub(crate) struct Work<'a> {
     pub data: &'a Dataset,
     /// The number of those calibrated on.
     pub calibrated: usize,
+    /// Whether some of them are to be left for what is stated of the result.
+    pub spares: bool,
 }
 
 /// Looks for a plan that loses no more than `goal`; all that is measured is the samples of `work`, or some of them.
@@ -125,8 +132,8 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
     let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
     let units = Units::of(model, scheme, work.data, runtime)?;
     let budget = Budget::of(&units, options, work)?;
-    let samples = budget.samples.min(work.data.len());
-    let probe = work.data.split(samples).1;
+    let samples = budget.samples.min(work.data.len() - if work.spares { spared(work.data.len()) } else { 0 });
+    let (others, probe) = work.data.split(samples);
     let layers = with_outputs(model, scheme);
     let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, runtime)?;
     let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
@@ -139,7 +146,14 @@ pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime
         evaluator.evaluate(&mut variants, plan, keeps, &mut journal)
     };
     let work = Work { data: &probe, ..work };
-    mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, &mut measure, runtime)
+    let found =
+        mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, &mut measure, runtime)?;
+    Ok(Repaired { spared: others, ..found })
+}
+
+/// How many of so many samples are spared.
+fn spared(samples: usize) -> usize {
+    if samples < ENOUGH { 0 } else { (samples / 4).max(SPARED) }
 }
 
 /// The same with metrics that somebody else measures on the samples of `work`.
@@ -383,7 +397,7 @@ impl<'a, 'm> Guard<'a, 'm> {
             cut_short: self.trials.cut_short,
             trials: self.trials.made,
         };
-        Repaired { plan: self.best.plan(&self.base, self.units), report }
+        Repaired { plan: self.best.plan(&self.base, self.units), report, spared: Dataset::none() }
     }
 }
 

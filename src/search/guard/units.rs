@@ -69,7 +69,7 @@ impl Units {
                         name,
                     });
                 }
-                Some(Role::Arithmetic | Role::ResidualSum { .. }) => {
+                Some(Role::Arithmetic | Role::ResidualSum { .. } | Role::Index) => {
                     let unit = Unit { name: node.op().to_owned(), nodes: Vec::new(), work: 0, weights: 0 };
                     let unit = operators.entry(node.op().to_owned()).or_insert(unit);
                     let elements = node.output(0).map_or(0, |value| shape(value).iter().product::<usize>());

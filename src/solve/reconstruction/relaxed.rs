@@ -127,7 +127,7 @@ fn readers(placement: &Placement, graph: &Graph, value: ValueId) -> Vec<Use> {
         Some(Role::Layer(layer)) => reader.slot == 1 - layer.weight_slot,
         Some(Role::Arithmetic | Role::Product) => true,
         Some(&Role::ResidualSum { quantized }) => reader.slot == quantized,
-        Some(Role::Movement) => reader.slot == 0,
+        Some(Role::Movement | Role::Index) => reader.slot == 0,
         None => false,
     };
     graph.value(value).uses().iter().filter(reads).copied().collect()

@@ -1,5 +1,7 @@
 //! A placement in the making.
 
+use super::limits::refuse_form;
+use super::roots::roots_of_squares;
 use super::rules::{
     absorbable, counts_padding, floor, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer,
 };
@@ -13,13 +15,16 @@ use crate::target::{ActivationGrid, Profile, Support};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
 
+/// The reason for the nodes of a root of squares.
+const ROOT: &str = "it is part of a root of squares or a division by it, which 8 bits do not hold";
+
 /// The reason for an operator with an integer kernel that feeds no other one.
 const UNREAD: &str = "no integer kernel reads its output";
 
 pub(super) struct Draft<'a> {
     pub(super) graph: &'a Graph,
-    profile: &'a Profile,
-    layers: HashMap<NodeId, Layer>,
+    pub(super) profile: &'a Profile,
+    pub(super) layers: HashMap<NodeId, Layer>,
     pub(super) roles: IndexMap<NodeId, Role>,
     /// Values that would be quantized.
     pub(super) quantized: IndexSet<ValueId>,
@@ -31,8 +36,13 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(model: &'a Model, profile: &'a Profile, reasons: HashMap<NodeId, String>) -> Self {
+    pub(super) fn new(model: &'a Model, profile: &'a Profile, mut reasons: HashMap<NodeId, String>) -> Self {
         let layers = layers(model).into_iter().map(|l| (l.node, l)).collect();
+        if profile.integers_only {
+            for node in roots_of_squares(&model.graph) {
+                reasons.entry(node).or_insert_with(|| ROOT.to_owned());
+            }
+        }
         Self {
             graph: &model.graph,
             profile,
@@ -89,12 +99,21 @@ impl<'a> Draft<'a> {
             if self.profile.support(node.op()).is_none() || self.absorb(id, node) {
                 continue;
             }
+            if let Some(reason) = self.refuse_form(node) {
+                self.reasons.insert(id, reason);
+                continue;
+            }
             match self.profile.support(node.op()) {
                 Some(Support::Arithmetic) if self.reads_only_quantized(node) => match self.refuse_arithmetic(node) {
                     Some(reason) => drop(self.reasons.insert(id, reason)),
                     None => self.join(id, node, Role::Arithmetic),
                 },
+                Some(Support::Clamp) if self.can_clamp(node) => self.join(id, node, Role::Arithmetic),
                 Some(Support::Movement) if self.can_move(node) => self.join(id, node, Role::Movement),
+                Some(Support::Index) if self.reads_only_quantized(node) => {
+                    self.quantized.extend(node.input(0));
+                    self.roles.insert(id, Role::Index);
+                }
                 Some(Support::ResidualSum) => self.join_sum(id, node),
                 Some(Support::Layer { float_output: false })
                     if self.two_activations(node) && self.reads_only_quantized(node) =>
@@ -104,6 +123,12 @@ impl<'a> Draft<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// Why the target's kernel does not take a node that reads quantized values, if it does not.
+    fn refuse_form(&self, node: &Node) -> Option<String> {
+        let data = node.input(0)?;
+        refuse_form(self.graph, self.profile, node).filter(|_| self.can_be_read(data))
     }
 
     /// Why arithmetic on quantized operands stays float, if it does.
@@ -206,7 +231,14 @@ impl<'a> Draft<'a> {
 
     fn can_move(&self, node: &Node) -> bool {
         let Some(data) = node.input(0) else { return false };
-        self.can_be_read(data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, node)
+        self.can_be_read(data) && self.graph.constant(data).is_none() && keeps_elements(self.graph, self.profile, node)
+    }
+
+    /// Whether a clamp that no quantizer stands for runs on integers of its own, where the target runs nothing else.
+    fn can_clamp(&self, node: &Node) -> bool {
+        let constant = |value: &ValueId| self.graph.constant(*value).is_some();
+        let bounded = node.inputs().iter().skip(1).flatten().all(constant);
+        self.profile.integers_only && bounded && self.reads_only_quantized(node)
     }
 
     /// A node is absorbed when it is all that reads what an integer kernel, or a node absorbed before it, computes.
@@ -260,7 +292,7 @@ impl<'a> Draft<'a> {
                         self.release(id, &written);
                     }
                 }
-                Role::Product => {}
+                Role::Product | Role::Index => {}
                 Role::ResidualSum { .. } => self.release(id, &written),
                 Role::Arithmetic | Role::Movement => {
                     self.roles.shift_remove(&id);
@@ -302,8 +334,9 @@ impl<'a> Draft<'a> {
         self.graph.value(value).uses().iter().any(|u| match self.roles.get(&u.node) {
             Some(Role::Layer(layer)) => layer.input == value,
             Some(&Role::ResidualSum { quantized }) => u.slot == quantized,
-            Some(Role::Arithmetic | Role::Product) => true,
-            Some(Role::Movement) => u.slot == 0,
+            Some(Role::Arithmetic) => facts(self.graph.node(u.node).op()).is_data(u.slot),
+            Some(Role::Product) => true,
+            Some(Role::Movement | Role::Index) => u.slot == 0,
             None => false,
         })
     }
@@ -369,7 +402,7 @@ impl<'a> Draft<'a> {
             let node = self.graph.node(producer);
             let moves = node.domain().is_empty()
                 && self.profile.support(node.op()) == Some(Support::Movement)
-                && keeps_elements(self.graph, node)
+                && keeps_elements(self.graph, self.profile, node)
                 && self.has_fitting_outputs(node)
                 // What the caller wants in float stays so.
                 && self.reasons.get(&producer).is_none_or(|reason| reason == UNREAD);
@@ -397,14 +430,17 @@ impl<'a> Draft<'a> {
         }
         let kept = self.kept();
         let widened = IndexMap::new();
-        Placement { profile: *self.profile, nodes: self.roles, values, absorbed: self.absorbed, kept, widened }
+        let (profile, nodes, absorbed) = (*self.profile, self.roles, self.absorbed);
+        Placement { profile, nodes, values, absorbed, kept, predicted: None, widened }
     }
 
     /// Constants that arithmetic reads are quantized too; weights, biases, shapes and paddings are not activations.
     fn reads_float(&self, role: &Role, node: &Node, value: ValueId) -> bool {
         let constant = self.graph.constant(value).is_some();
         match role {
-            Role::Layer(_) | Role::Product | Role::Movement => !constant && self.quantized.contains(&value),
+            Role::Layer(_) | Role::Product | Role::Movement | Role::Index => {
+                !constant && self.quantized.contains(&value)
+            }
             Role::ResidualSum { quantized } => node.input(*quantized) == Some(value),
             Role::Arithmetic => operands(node).any(|operand| operand == value),
         }

@@ -12,7 +12,9 @@
 //! layer's weights, its offsets into the bias. It is then the absorbed node's output that is quantized.
 //!
 //! Where a target runs nothing but integers, an operator with an integer kernel joins whatever computes what it reads, and
-//! a clamp from a number below zero is absorbed as well: the range of the quantizer begins at that number.
+//! a clamp from a number below zero is absorbed as well: the range of the quantizer begins at that number. A clamp that
+//! no quantizer can stand for, since something else reads its input too, computes like any other operator. Roots of
+//! squares stay in float (`roots`), as do forms that the target's kernel does not take (`limits`).
 //!
 //! A product of two activations joins where kernels have written both on integers anyway. What the target's prices say
 //! is slower on integers stays float (`pays`), and everything is placed again without it.
@@ -21,11 +23,19 @@
 //! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
 //! not quantized, the other is.
 
+mod convolution;
 mod draft;
 mod layout;
+mod leading;
+mod limits;
+mod network;
 mod pays;
+mod roots;
 mod rules;
 mod widths;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use rules::counts_padding;
 pub use rules::is_rectified;
@@ -54,6 +64,8 @@ pub enum Role {
     },
     /// Moves quantized values.
     Movement,
+    /// Reads quantized values and writes where some of them are.
+    Index,
 }
 
 /// What a quantizer does in place of a node.
@@ -96,6 +108,8 @@ pub struct Placement {
     pub absorbed: IndexMap<NodeId, Absorbed>,
     /// Nodes with float work that stay float.
     pub kept: Vec<Kept>,
+    /// Nanoseconds that the network takes by the target's prices, where it has any.
+    pub predicted: Option<f64>,
     /// Convolutions that are faster with more output channels, and how many they get in the file (pass `widen-channels`).
     pub widened: IndexMap<NodeId, usize>,
 }
@@ -108,13 +122,15 @@ impl Placement {
         let mut reasons: HashMap<NodeId, String> =
             nodes.filter_map(|(id, node)| Some((id, skip(id, node, node.label(&model.graph))?))).collect();
         loop {
-            let draft = Draft::new(model, profile, reasons.clone()).drawn();
+            let mut draft = Draft::new(model, profile, reasons.clone()).drawn();
+            leading::quantize_before(&mut draft);
             let Some(prices) = profile.prices else { return draft.finish() };
             let widths = Account::new(model, &draft, prices, HashMap::new()).find_widths();
             let account = Account::new(model, &draft, prices, widths.more);
             let slower = if profile.leaves_slow { account.slower() } else { Vec::new() };
             if slower.is_empty() {
-                return Self { widened: widths.layers, ..draft.finish() };
+                let predicted = Some(account.network());
+                return Self { widened: widths.layers, predicted, ..draft.finish() };
             }
             reasons.extend(slower);
         }
@@ -141,7 +157,7 @@ impl Placement {
         });
         let everyone = written && self.profile.quantized_outputs;
         let full = |reader: &Use| match self.nodes.get(&reader.node) {
-            Some(Role::Arithmetic | Role::Product) => true,
+            Some(Role::Arithmetic | Role::Product | Role::Index) => true,
             Some(&Role::ResidualSum { quantized }) => everyone || reader.slot == quantized,
             Some(Role::Layer(layer)) => everyone && layer.input != value,
             Some(Role::Movement) => everyone && reader.slot != 0,

@@ -10,20 +10,26 @@
 //!
 //! Convolutions that the file gives more channels (`widths`) have the price of those.
 //!
-//! Both only where the difference is more than 6 µs, of a layer or of all such regions: less cannot be told from noise.
-//! Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
+//! Both only where the difference, of a layer or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
+//! and more in float: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
 //! open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
+use super::convolution::ConvolutionShape;
 use super::draft::Draft;
-use crate::analysis::Layer;
+use crate::analysis::{Layer, LayerOp};
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
-use crate::target::{ConvolutionPrices, Counted, OperatorPrice, Prices, ProductPrices};
+use crate::target::{Counted, OperatorPrice, Prices};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
+use std::ops::AddAssign;
 
 /// Differences of at most so many nanoseconds leave a layer, or all regions, on integers.
 const SLACK: f64 = 6_000.0;
+/// The same as a share of what the network takes in float, where that is less.
+const SLACK_SHARE: f64 = 0.03;
+/// Nanoseconds in float below which it is no less: a run of any network takes the runtime some microseconds beside its nodes.
+const SMALL: f64 = 20_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
@@ -39,13 +45,41 @@ pub(super) struct Account<'a> {
     pub(super) prices: &'a Prices,
     /// So many more output and input channels that convolutions on integers get.
     more: HashMap<NodeId, [usize; 2]>,
+    /// Differences of at most so many nanoseconds make none.
+    pub(super) slack: f64,
 }
 
 /// What a node costs, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
-    float: f64,
+    pub(super) float: f64,
     pub(super) integer: f64,
+}
+
+impl Cost {
+    /// How many times as long integers take.
+    pub(super) fn ratio(self) -> f64 {
+        self.integer / self.float.max(1.0)
+    }
+
+    /// How much longer integers take.
+    pub(super) fn lost(self) -> f64 {
+        self.integer - self.float
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.float += other.float;
+        self.integer += other.integer;
+    }
+}
+
+/// Nodes joined by quantized values.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Region {
+    pub(super) layers: Vec<NodeId>,
+    pub(super) cost: Cost,
 }
 
 /// A layer with what follows it into float.
@@ -67,7 +101,12 @@ impl<'a> Account<'a> {
         prices: &'a Prices,
         more: HashMap<NodeId, [usize; 2]>,
     ) -> Self {
-        Self { draft, model, graph: &model.graph, prices, more }
+        let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SLACK };
+        let float = account.float_network();
+        if float >= SMALL {
+            account.slack = SLACK.min(SLACK_SHARE * float);
+        }
+        account
     }
 
     /// Layers to leave in float, with the reason.
@@ -82,7 +121,7 @@ impl<'a> Account<'a> {
             let Followed { cost, alone, read } = self.with_followers(layer)?;
             let float = cost.float + self.borders(layer, &read);
             let integer = cost.integer + self.own_quantizers(layer, &read);
-            let slow = integer > LAYER_RATIO * float && integer - float > SLACK;
+            let slow = integer > LAYER_RATIO * float && integer - float > self.slack;
             let what = if alone { "its integer kernel" } else { "its integer kernel with those behind it" };
             slow.then(|| (id, reason(what, Cost { float, integer })))
         };
@@ -104,7 +143,7 @@ impl<'a> Account<'a> {
                     continue;
                 }
                 let own = self.operator(node)?;
-                cost = Cost { float: cost.float + own.float, integer: cost.integer + own.integer };
+                cost += own;
                 nodes.insert(reader.node);
                 let outputs = self.draft.written(reader.node);
                 written.extend(&outputs);
@@ -165,7 +204,23 @@ impl<'a> Account<'a> {
     }
 
     fn slow_regions(&self) -> Vec<(NodeId, String)> {
-        let mut regions: IndexMap<usize, (Vec<NodeId>, Cost)> = IndexMap::new();
+        let regions = self.regions();
+        let slow: Vec<&Region> = regions.iter().filter(|region| region.cost.ratio() > REGION_RATIO).collect();
+        // Many small ones add up.
+        let slow = if slow.iter().map(|region| region.cost.lost()).sum::<f64>() > self.slack {
+            slow
+        } else {
+            self.adding_up(&regions)
+        };
+        let float = slow.into_iter().flat_map(|Region { layers, cost }| {
+            layers.iter().map(|&id| (id, reason("the part of the model around it on integers", *cost)))
+        });
+        float.collect()
+    }
+
+    /// Nodes joined by quantized values, where all of them have prices.
+    pub(super) fn regions(&self) -> Vec<Region> {
+        let mut regions: IndexMap<usize, Region> = IndexMap::new();
         let mut groups = Groups::default();
         for (&id, role) in &self.draft.roles {
             for value in self.quantized_values(id, role) {
@@ -179,26 +234,18 @@ impl<'a> Account<'a> {
                 unknown.push(region);
                 continue;
             };
-            let (nodes, total) = regions.entry(region).or_default();
-            nodes.extend(matches!(role, Role::Layer(_)).then_some(id));
-            total.float += cost.float;
-            total.integer += cost.integer;
+            let entry = regions.entry(region).or_default();
+            entry.layers.extend(matches!(role, Role::Layer(_)).then_some(id));
+            entry.cost += cost;
         }
         for &value in &self.draft.quantized {
-            let region = groups.of(Member::Value(value));
-            if let Some((_, total)) = regions.get_mut(&region) {
-                total.integer += self.quantizers(value);
+            if let Some(region) = regions.get_mut(&groups.of(Member::Value(value))) {
+                region.cost.integer += self.quantizers(value);
+                region.cost += self.reordering(value);
             }
         }
-        regions.retain(|region, (_, cost)| !unknown.contains(region) && cost.integer > REGION_RATIO * cost.float);
-        // Many small ones add up.
-        if regions.values().map(|(_, cost)| cost.integer - cost.float).sum::<f64>() <= SLACK {
-            return Vec::new();
-        }
-        let slow = regions.into_values().flat_map(|(nodes, cost)| {
-            nodes.into_iter().map(move |id| (id, reason("the part of the model around it on integers", cost)))
-        });
-        slow.collect()
+        regions.retain(|region, _| !unknown.contains(region));
+        regions.into_values().collect()
     }
 
     /// The quantizer before a value that no integer kernel writes, and the dequantizers behind one that float nodes
@@ -232,24 +279,32 @@ impl<'a> Account<'a> {
         match role {
             Role::Layer(layer) => self.layer(layer),
             // Nothing is quantized for these: the runtime's kernel is the one that it would take anyway.
-            Role::Product => Some(Cost::default()),
-            Role::ResidualSum { .. } | Role::Arithmetic | Role::Movement => self.operator(node),
+            Role::Product | Role::Index => Some(Cost::default()),
+            Role::ResidualSum { .. } | Role::Arithmetic | Role::Movement => {
+                let cost = self.operator(node)?;
+                Some(Cost { float: cost.float + self.absorbed(id), ..cost })
+            }
         }
     }
 
-    fn layer(&self, layer: &Layer) -> Option<Cost> {
-        let Prices { float_convolution, float_product, integer_product, .. } = self.prices;
+    pub(super) fn layer(&self, layer: &Layer) -> Option<Cost> {
+        let Prices { float_convolution, float_product, integer_gemm, integer_product, .. } = self.prices;
         let cost = if layer.op.is_convolution() {
             let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
             let integer = self.integer_convolution(layer, self.more.get(&layer.node).copied().unwrap_or_default())?;
             Cost { float: shape.price(float_convolution), integer }
         } else {
-            let weights = layer.weights() as f64;
-            let rows = self.macs(layer)? / weights.max(1.0);
-            let price = |prices: &ProductPrices| weights * (prices.weight + prices.product * rows);
-            Cost { float: price(float_product), integer: price(integer_product) }
+            let weights = (layer.weights() as f64).max(1.0);
+            let columns = layer.axis.map_or(1.0, |axis| (layer.shape[axis] as f64).max(1.0));
+            let product = [self.macs(layer)? / weights, weights / columns, columns];
+            let by = if layer.op == LayerOp::Gemm { integer_gemm } else { integer_product };
+            let writes_integers = self.draft.written(layer.node).iter().any(|v| self.draft.quantized.contains(v));
+            let integer = if writes_integers { by.integers } else { by.floats };
+            let split = self.prices.node * f64::from(u8::from(self.loses_activation(layer)));
+            Cost { float: float_product.of(product), integer: integer.of(product) + split }
         };
-        Some(Cost { float: self.prices.node + cost.float, integer: self.prices.integer_node + cost.integer })
+        let float = self.prices.node + cost.float + self.absorbed(layer.node);
+        Some(Cost { float, integer: self.prices.integer_node + cost.integer })
     }
 
     /// What a convolution with so many more output and input channels costs on integers.
@@ -271,7 +326,10 @@ impl<'a> Account<'a> {
             Counted::Windows => written * window(node),
         };
         let integer = if self.is_planar_pool(node) { price.planar } else { price.integer };
-        let float = if self.is_fused_in_float(node) { 0.0 } else { self.prices.node + price.float * elements };
+        let fused =
+            self.is_fused_in_float(node) || matches!(node.op(), "Relu" | "Clip") && self.is_fused_activation(node);
+        let alone = self.prices.node * f64::from(u8::from(!self.is_fused_activation(node)));
+        let float = if fused { 0.0 } else { alone + price.float * elements };
         let repeated = if self.repeats_channels(node) { self.prices.repeated * self.positions(node)? } else { 0.0 };
         Some(Cost { float, integer: self.prices.integer_node + integer * elements + repeated })
     }
@@ -296,7 +354,7 @@ impl<'a> Account<'a> {
 
     /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
     /// convolution takes in, and a convolution adds what it is given.
-    fn is_fused_in_float(&self, node: &Node) -> bool {
+    pub(super) fn is_fused_in_float(&self, node: &Node) -> bool {
         let Some([a, b]) = node.two_inputs() else { return false };
         let producer = |value: ValueId| self.graph.value(value).producer().map(|(id, _)| self.graph.node(id));
         let gate = |value: ValueId, x: ValueId| {
@@ -324,7 +382,7 @@ impl<'a> Account<'a> {
     }
 
     /// Elements of a value for one sample.
-    fn elements(&self, value: ValueId) -> Option<f64> {
+    pub(super) fn elements(&self, value: ValueId) -> Option<f64> {
         self.shape(value).map(|shape| shape.into_iter().map(|length| length as f64).product())
     }
 
@@ -335,76 +393,7 @@ impl<'a> Account<'a> {
 
     /// The shape of a value for one sample.
     pub(super) fn shape(&self, value: ValueId) -> Option<Vec<usize>> {
-        let shape = self.graph.value(value).shape()?;
-        let typical = self.model.typical_shape(value).filter(|typical| typical.len() == shape.len());
-        let one = |at: usize| (at == 0).then_some(1);
-        let length = |(at, known): (usize, &Option<usize>)| {
-            known.or(typical.map_or_else(|| one(at), |typical| Some(typical[at])))
-        };
-        shape.iter().enumerate().map(length).collect()
-    }
-}
-
-/// A convolution in numbers.
-#[derive(Clone, Copy, Debug)]
-struct ConvolutionShape {
-    /// Output positions.
-    positions: f64,
-    /// Kernel positions.
-    taps: usize,
-    /// Rows of the kernel: positions but for the last axis.
-    rows: usize,
-    groups: usize,
-    /// Input channels of a group.
-    inputs: usize,
-    /// Output channels of a group.
-    outputs: usize,
-    /// Axes of the kernel.
-    axes: usize,
-}
-
-impl ConvolutionShape {
-    fn of(graph: &Graph, layer: &Layer, macs: f64) -> Option<Self> {
-        let node = graph.node(layer.node);
-        let groups = usize::try_from(node.int_or("group", 1)).ok().filter(|&n| n > 0)?;
-        let (outputs, inputs) = (*layer.shape.first()?, *layer.shape.get(1)?);
-        let taps = layer.shape.iter().skip(2).product();
-        let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
-        let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
-        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes })
-    }
-
-    /// With so many more output and input channels.
-    fn widened(self, [outputs, inputs]: [usize; 2]) -> Self {
-        if self.inputs == 1 && self.outputs == 1 {
-            return Self { groups: self.groups + outputs, ..self };
-        }
-        Self { outputs: self.outputs + outputs, inputs: self.inputs + inputs, ..self }
-    }
-
-    fn price(&self, by: &ConvolutionPrices) -> f64 {
-        let round_up = |count: usize, lanes: usize| (count.div_ceil(lanes) * lanes) as f64;
-        let [positions, taps, rows] = [self.positions, self.taps as f64, self.rows as f64];
-        if self.inputs == 1 && self.outputs == 1 {
-            let uneven = !self.groups.is_multiple_of(by.depthwise_multiple);
-            let kernel = &by.depthwise[self.axes.clamp(1, 3) - 1][usize::from(uneven)];
-            let channels = round_up(self.groups, kernel.lanes);
-            return positions * (taps * (kernel.tap + kernel.product * channels) + kernel.output * channels);
-        }
-        let [least, multiple] = by.direct_inputs;
-        let direct = self.groups == 1
-            && self.inputs >= least
-            && self.inputs.is_multiple_of(multiple)
-            && self.outputs >= by.direct_outputs;
-        let kernel = &by.kernels[self.axes.clamp(1, 3) - 1][usize::from(!direct)];
-        let inputs = if direct && by.fills_inputs { round_up(self.inputs, by.lanes) } else { self.inputs as f64 };
-        let outputs = round_up(self.outputs, by.lanes);
-        let product = if self.outputs <= by.lanes { kernel.single_product } else { kernel.product };
-        let columns = taps * inputs;
-        let gathered = if self.taps > 1 { rows * kernel.row + columns * kernel.column } else { 0.0 };
-        let grouped = if self.groups > 1 { by.grouped_position } else { 0.0 };
-        let fixed = kernel.position + taps * kernel.tap + grouped;
-        self.groups as f64 * positions * (outputs * (columns * product + kernel.output) + gathered + fixed)
+        self.model.sample_shape(value)
     }
 }
 

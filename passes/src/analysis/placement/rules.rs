@@ -115,12 +115,16 @@ pub(super) fn refuse_constant(graph: &Graph, profile: &Profile, node: &Node) -> 
 }
 
 /// Whether a movement gives elements that are there, or zeros, so that the integers can be moved in their place.
-pub(super) fn keeps_elements(graph: &Graph, node: &Node) -> bool {
+///
+/// Where the target's kernel interpolates linearly, the result is between the elements that are there, and is rounded to
+/// their grid. Cubic interpolation reaches beyond them.
+pub(super) fn keeps_elements(graph: &Graph, profile: &Profile, node: &Node) -> bool {
     match node.op() {
         "Pad" => pads_with_zero(graph, node),
         // Other modes interpolate, and this transformation writes a value of its own outside of the image.
         "Resize" => {
-            node.string("mode").is_none_or(|mode| mode == "nearest")
+            let interpolates = profile.kernel(node.op()).is_some_and(|kernel| kernel.interpolates);
+            node.string("mode").is_none_or(|mode| mode == "nearest" || (mode == "linear" && interpolates))
                 && node.string("coordinate_transformation_mode") != Some("tf_crop_and_resize")
         }
         _ => true,
@@ -153,7 +157,8 @@ pub(super) fn reads_constant(profile: &Profile, node: &Node, tensor: &crate::ir:
     tensor.is_float() && (!facts(node.op()).has(Trait::Selection) || profile.integers_only || zeros())
 }
 
-/// The operands of arithmetic: all but the condition of a selection.
+/// The operands of arithmetic that are quantized like activations.
 pub(super) fn operands(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
-    node.inputs().iter().skip(facts(node.op()).first_data_slot()).flatten().copied()
+    let facts = facts(node.op());
+    node.inputs().iter().enumerate().filter(|&(slot, _)| facts.is_data(slot)).filter_map(|(_, value)| *value)
 }

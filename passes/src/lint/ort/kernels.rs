@@ -24,15 +24,15 @@ pub(super) fn verdict(links: &Links, node: &Node) -> Result<(), String> {
         (Support::Movement, _) => movement(links, node),
         (Support::Clamp, _) => clamp(links, node),
         (Support::Free, _) => Ok(()),
-        (Support::Layer { .. } | Support::ResidualSum | Support::Affine, _) => none(),
+        (Support::Layer { .. } | Support::ResidualSum | Support::Affine | Support::Index, _) => none(),
     }
 }
 
 /// Computes: every operand dequantized, the output quantized.
 fn arithmetic(links: &Links, node: &Node) -> Result<(), String> {
-    let first = facts(node.op()).first_data_slot();
+    let facts = facts(node.op());
     let mut element = None;
-    for &value in node.inputs().iter().skip(first).flatten() {
+    for value in node.inputs().iter().enumerate().filter(|&(slot, _)| facts.is_data(slot)).filter_map(|(_, v)| *v) {
         let name = links.view.name(value);
         let Some(source) = links.source(value) else {
             return Err(format!("operand `{name}` is float"));
