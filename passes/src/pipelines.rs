@@ -106,9 +106,7 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             "after `fold-constants`, which may show that a Pad is one; before `fuse-batch-norm`: an Identity in between \
              hides the layer",
         )
-        .with(
-            NormalizePadding, "after `upgrade-opset`, which makes paddings an operand; after `eliminate-identities`",
-        )
+        .with(NormalizePadding, "after `upgrade-opset`, which makes paddings an operand; after `eliminate-identities`")
         .with(
             NormalizeReshape,
             "after `fold-constants` and `lift-constants`, which show what of a shape is constant, and after \
@@ -124,29 +122,17 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             "after `fold-constants`, which transposes weights; before `fuse-batch-norm` and before `fuse-affine`, which look \
              for what follows a layer",
         )
-        .with(
-            FuseBounds,
-            "before `fuse-affine` and before `rewrite-activations`: they know `Relu` and `Clip`",
-        )
-        .with(
-            NormalizeGemm,
-            "before `fuse-batch-norm`: one behind MatMul and Add goes into the Gemm of both",
-        )
+        .with(FuseBounds, "before `fuse-affine` and before `rewrite-activations`: they know `Relu` and `Clip`")
+        .with(NormalizeGemm, "before `fuse-batch-norm`: one behind MatMul and Add goes into the Gemm of both")
         .with_if(
             fold_batch_norms,
             "batch-norm = fold",
             FuseBatchNorm,
             "before `fuse-affine`: a batch-norm may stand between a layer and an affine",
         )
-        .with(
-            FuseAffine,
-            "before `rewrite-activations`: an affine may stand between layer and activation",
-        )
+        .with(FuseAffine, "before `rewrite-activations`: an affine may stand between layer and activation")
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
-        .with(
-            SinkActivations,
-            "after `fuse-batch-norm` and after `fuse-affine`, for which a pool is an end",
-        )
+        .with(SinkActivations, "after `fuse-batch-norm` and after `fuse-affine`, for which a pool is an end")
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
         .sealing(sealed(kept))
