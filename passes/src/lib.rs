@@ -33,7 +33,7 @@ pub use prepare::{
     EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
     FuseGelu, FuseLayerNorm, HoistConstants, HoistInvariants, InlineBranches, InlineFunctions, LiftConstants,
     LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
-    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset, inline_calls,
+    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UnfuseContrib, UpgradeOpset, inline_calls,
 };
 pub use quantize::{
     ActivationQuantizer, Granularity, InsertQdq, Integers, LayerBias, PackWeights, Packing, QuantizeDynamically,

@@ -1,7 +1,7 @@
 //! Every ordered list of passes of the program. No other place puts passes in order.
 //!
 //! A pipeline runs between two points at which something other than a pass is needed, such as types that an engine
-//! infers. On the model that is written they run in the order of this file: [`fix`], [`inline`], [`admit`], [`lift`], [`fold`],
+//! infers. On the model that is written they run in the order of this file: [`fix`], [`inline`], [`admit`], [`lift`], [`fold`], [`unfuse`],
 //! [`canonicalize`], [`fuse_functions`], [`equalize`], [`raise_opset`], [`bound_masks`], [`smooth`], [`quantize`], [`finish`], [`halve`], [`rename`]. [`tap`],
 //! [`extract`], [`differentiate`] and [`examine`] run on copies. Each entry says why it stands where it stands: `before`
 //! and `after` another pass are constraints that a test keeps. Passes that only an option brings in name the option.
@@ -23,7 +23,7 @@ use crate::prepare::{
     EqualizeChannels, FixInputs, FoldConstants, Freeze, FreezeInitializers, FuseAffine, FuseBatchNorm, FuseBounds,
     FuseGelu, FuseLayerNorm, HoistConstants, HoistInvariants, InlineBranches, InlineFunctions, LiftConstants,
     LoadConstants, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, RewriteActivations,
-    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UpgradeOpset,
+    RewriteEinsum, SinglePrecision, SinkActivations, SmoothActivations, UnfuseContrib, UpgradeOpset,
 };
 use crate::quantize::{
     ActivationQuantizer, InsertQdq, PackWeights, Packing, QuantizeDynamically, QuantizedLayer, SplitOutliers,
@@ -96,6 +96,14 @@ pub fn fold<'a>(constants: IndexMap<String, TensorProto>) -> Pipeline<'a> {
         )
 }
 
+/// Writes fused operators of onnxruntime out, after which the engine is asked again for types, shapes and constants; nodes of
+/// the operators `kept` stay as they are.
+pub fn unfuse<'a>(kept: &[String]) -> Pipeline<'a> {
+    Pipeline::new("unfuse", "layers that onnxruntime's optimizers fused with what stands around them stand alone")
+        .with(UnfuseContrib, "after `upgrade-opset`: it writes operator set 13 on; before `eliminate-identities`")
+        .sealing(kept.to_vec())
+}
+
 /// Leaves few forms of the same thing. `fold_batch_norms` says whether batch-norms go into the layers before them; nodes of
 /// the operators `kept`, which the caller wants in float, are neither folded nor written in another way.
 pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a> {
@@ -105,10 +113,7 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             "after `fold-constants`, which may show that a Pad is one; before `fuse-batch-norm`: an Identity in between \
              hides the layer",
         )
-        .with(
-            NormalizePadding,
-            "after `upgrade-opset`, which makes paddings an operand, and after `eliminate-identities`",
-        )
+        .with(NormalizePadding, "after `upgrade-opset`, which makes paddings an operand; after `eliminate-identities`")
         .with(
             NormalizeReshape,
             "after `fold-constants` and `lift-constants`, which show what of a shape is constant, and after \
@@ -124,29 +129,17 @@ pub fn canonicalize<'a>(fold_batch_norms: bool, kept: &[String]) -> Pipeline<'a>
             "after `fold-constants`, which transposes weights; before `fuse-batch-norm` and before `fuse-affine`, which look \
              for what follows a layer",
         )
-        .with(
-            FuseBounds,
-            "before `fuse-affine` and before `rewrite-activations`, which know `Relu` and `Clip`",
-        )
-        .with(
-            NormalizeGemm,
-            "before `fuse-batch-norm`: a batch-norm behind MatMul and Add goes into the Gemm that they become",
-        )
+        .with(FuseBounds, "before `fuse-affine` and before `rewrite-activations`: they know `Relu` and `Clip`")
+        .with(NormalizeGemm, "before `fuse-batch-norm`: one behind MatMul and Add goes into the Gemm of both")
         .with_if(
             fold_batch_norms,
             "batch-norm = fold",
             FuseBatchNorm,
             "before `fuse-affine`: a batch-norm may stand between a layer and an affine",
         )
-        .with(
-            FuseAffine,
-            "before `rewrite-activations`: an affine may stand between a layer and its activation",
-        )
+        .with(FuseAffine, "before `rewrite-activations`: an affine may stand between layer and activation")
         .with(RewriteActivations, "after `fuse-batch-norm`, which may stand between a layer and its activation, too")
-        .with(
-            SinkActivations,
-            "after `fuse-batch-norm` and after `fuse-affine`, for which a pool behind a layer is an end",
-        )
+        .with(SinkActivations, "after `fuse-batch-norm` and after `fuse-affine`, for which a pool is an end")
         .with(NormalizePooling, "after `upgrade-opset` and the shapes that the engine infers behind it")
         .with(EliminateDeadNodes, "last: what the passes before it replaced is unread")
         .sealing(sealed(kept))
@@ -465,6 +458,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         admit(Freeze::Weights),
         lift(),
         fold(IndexMap::new()),
+        unfuse(&[]),
         canonicalize(true, &[]),
         fuse_functions(&[]),
         equalize(),

@@ -14,7 +14,7 @@ use msq_passes::{
     LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing,
     Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision,
     SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, SplitPads, TrellisRate,
-    UpgradeOpset, WidenChannels, run_pass,
+    UnfuseContrib, UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "split-biases" => Box::new(SplitBiases),
         "split-pads" => Box::new(SplitPads),
         "split-outliers" => Box::new(SplitOutliers { channels: fields.iter().map(channels).collect() }),
+        "unfuse-contrib" => Box::new(UnfuseContrib),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
             UpgradeOpset::to(to.parse().unwrap_or_else(|_| panic!("`{to}` is no opset")))
         })),
@@ -285,6 +286,7 @@ passes! {
     split_biases: "split-biases",
     split_outliers: "split-outliers",
     split_pads: "split-pads",
+    unfuse_contrib: "unfuse-contrib",
     upgrade_opset: "upgrade-opset",
     widen_channels: "widen-channels",
 }

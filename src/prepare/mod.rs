@@ -18,7 +18,7 @@ use crate::engine::{Backend, Facts};
 use msq_passes::analysis::{layers, stored_weights};
 use msq_passes::ir::{Model, TensorProto};
 use msq_passes::ops::{Trait, facts};
-use msq_passes::{FuseGelu, FuseLayerNorm, InsertQdq, PassObserver, Record, pipelines};
+use msq_passes::{FuseGelu, FuseLayerNorm, InsertQdq, PassObserver, Record, UnfuseContrib, pipelines};
 
 /// Refuses invalid models.
 pub(crate) fn check(model: &Model) -> Result<(), PrepareError> {
@@ -69,8 +69,9 @@ pub(crate) fn prepare(
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
     let mut folded = fold(model, backend, observer)?;
-    // What is constant in a branch shows when its nodes are part of the graph.
-    while folded.iter().any(|record| record.pass == "inline-branches" && record.outcome.changed > 0) {
+    // What is constant in a branch shows when its nodes are part of the graph, and ranks behind a fused node when it is
+    // written out.
+    while changed(&folded, "inline-branches") || unfuse(model, kept, observer)? {
         folded = fold(model, backend, observer)?;
     }
     refuse_old_opset(model, folded.last())?;
@@ -95,6 +96,24 @@ fn fold(
     let mut constants = annotate(model, backend).constants;
     constants.extend(external::transposed(model)?);
     Ok(pipelines::fold(constants).observed(observer).run(model)?)
+}
+
+/// Whether a pass changed something.
+fn changed(records: &[Record], pass: &str) -> bool {
+    records.iter().any(|record| record.pass == pass && record.outcome.changed > 0)
+}
+
+/// Writes fused operators of onnxruntime out, in an operator set that has what they become. Whether there were any.
+fn unfuse(model: &mut Model, kept: &[String], observer: Option<&dyn PassObserver>) -> Result<bool, PrepareError> {
+    let Some(opset) = UnfuseContrib::needed_opset(model) else { return Ok(false) };
+    if model.opset("").unwrap_or_default() < opset {
+        let records = pipelines::raise_opset(opset).observed(observer).run(model)?;
+        for declined in records.iter().flat_map(|record| &record.outcome.declined) {
+            tracing::info!(node = declined.site, reason = declined.reason, "fused operators stay");
+        }
+    }
+    let records = pipelines::unfuse(kept).observed(observer).run(model)?;
+    Ok(changed(&records, "unfuse-contrib"))
 }
 
 /// Writes functions that are spelled out as one node, for targets that have integer kernels for these alone. The operator

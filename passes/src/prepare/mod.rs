@@ -32,6 +32,7 @@ mod rewrite_einsum;
 mod single_precision;
 mod sink_activations;
 mod smooth_activations;
+mod unfuse_contrib;
 mod upgrade_opset;
 
 pub use balance_inputs::BalanceInputs;
@@ -64,4 +65,5 @@ pub use rewrite_einsum::RewriteEinsum;
 pub use single_precision::SinglePrecision;
 pub use sink_activations::SinkActivations;
 pub use smooth_activations::SmoothActivations;
+pub use unfuse_contrib::UnfuseContrib;
 pub use upgrade_opset::UpgradeOpset;
