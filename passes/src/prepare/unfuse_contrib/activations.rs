@@ -9,7 +9,7 @@ const GELU: i64 = 20;
 
 /// `Gelu` and `BiasGelu`.
 pub(super) fn gelu(mut writer: Writer) -> Found {
-    let z = biased(&mut writer);
+    let z = biased(&mut writer)?;
     if writer.opset >= GELU {
         writer.result("Gelu", &[z], Vec::new(), (0, ""));
         return Ok(Some(writer.done()));
@@ -29,7 +29,7 @@ pub(super) fn gelu(mut writer: Writer) -> Found {
 
 /// `FastGelu`, in the order of operators that onnxruntime fuses again.
 pub(super) fn fast_gelu(mut writer: Writer) -> Found {
-    let z = biased(&mut writer);
+    let z = biased(&mut writer)?;
     if writer.opset >= GELU {
         writer.result("Gelu", &[z], vec![AttributeProto::string("approximate", "tanh")], (0, ""));
         return Ok(Some(writer.done()));
@@ -51,8 +51,9 @@ pub(super) fn fast_gelu(mut writer: Writer) -> Found {
 }
 
 /// The first input with the second, a bias, added where there is one.
-fn biased(writer: &mut Writer) -> Operand {
-    writer.sum(writer.input(0), &[writer.input(1)], "biased")
+fn biased(writer: &mut Writer) -> Result<Operand, String> {
+    writer.value(0)?;
+    Ok(writer.sum(writer.input(0), &[writer.input(1)], "biased"))
 }
 
 /// An activation that a layer was fused with.

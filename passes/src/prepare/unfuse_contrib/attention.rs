@@ -17,9 +17,8 @@ pub(super) fn packed(mut writer: Writer) -> Found {
     }
     let heads = heads(&writer)?;
     let (x, weight) = (writer.value(0)?, writer.value(1)?);
-    let columns = match Lengths::of(writer.graph).axes(weight, 0).as_deref() {
-        Some(&[_, Some(columns)]) => columns,
-        _ => return Err("the shape of its weight is not known".into()),
+    let Some(&[_, Some(columns)]) = Lengths::of(writer.graph).axes(weight, 0).as_deref() else {
+        return Err("the shape of its weight is not known".into());
     };
     let widths = match *node.ints("qkv_hidden_sizes") {
         [] => [columns / 3; 3],

@@ -54,10 +54,8 @@ impl<'a> Lengths<'a> {
     fn computed(&mut self, node: &Node, slot: usize, depth: usize) -> Axes {
         let mut input = |slot: usize| node.input(slot).and_then(|value| self.axes(value, depth));
         match (node.op(), slot) {
-            ("BiasGelu" | "Cast" | "Clip" | "Dropout" | "Erf" | "FastGelu" | "Gelu" | "Identity" | "QuickGelu", 0)
-            | ("Relu" | "Sigmoid" | "Softmax" | "Sqrt" | "Tanh", 0) => input(0),
-            ("LayerNormalization" | "SimplifiedLayerNormalization", 0)
-            | ("SkipLayerNormalization" | "SkipSimplifiedLayerNormalization", 0 | 3) => input(0),
+            (op, 0) if KEEPING.contains(&op) => input(0),
+            ("SkipLayerNormalization" | "SkipSimplifiedLayerNormalization", 0 | 3) => input(0),
             ("Add" | "Div" | "Mul" | "Sub", 0) => Some(broadcast(input(0)?, input(1)?)),
             ("MatMul", 0) => product(input(0)?, &input(1)?),
             ("EmbedLayerNormalization", 0 | 2) => Some(vec![None, None, *input(2)?.last()?]),
@@ -71,6 +69,26 @@ impl<'a> Lengths<'a> {
         }
     }
 }
+
+/// Operators whose result has the axes of their first input.
+const KEEPING: [&str; 16] = [
+    "BiasGelu",
+    "Cast",
+    "Clip",
+    "Dropout",
+    "Erf",
+    "FastGelu",
+    "Gelu",
+    "Identity",
+    "LayerNormalization",
+    "QuickGelu",
+    "Relu",
+    "Sigmoid",
+    "SimplifiedLayerNormalization",
+    "Softmax",
+    "Sqrt",
+    "Tanh",
+];
 
 /// What either says.
 fn merged(one: Axes, other: Axes) -> Axes {
