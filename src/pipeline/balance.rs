@@ -10,12 +10,13 @@ use crate::scheme::options::Options;
 use indexmap::IndexSet;
 use msq_passes::analysis::StoredKind;
 use msq_passes::ir::Model;
+use msq_passes::ops::is_recurrent;
 use msq_passes::pipelines;
 
 /// Multiplies inputs of the recurrent layers of a prepared model whose weights become integers; returns of how many layers.
 pub(super) fn balance(model: &mut Model, plan: &BitPlan, options: &Options, runtime: &Runtime) -> Result<usize, Error> {
-    let recurrent = |model: &Model| model.graph.nodes().any(|(_, node)| ["LSTM", "GRU", "RNN"].contains(&node.op()));
-    if !options.calibrate.smooth || !recurrent(model) {
+    let has_recurrent = model.graph.nodes().any(|(_, node)| is_recurrent(node.domain(), node.op()));
+    if !options.calibrate.smooth || !has_recurrent {
         return Ok(0);
     }
     let scheme = Scheme::within(model, plan, options, Coverage::within(model, runtime.memory))?;
@@ -33,6 +34,9 @@ pub(super) fn balance(model: &mut Model, plan: &BitPlan, options: &Options, runt
 pub(super) fn note(balanced: usize) -> Option<String> {
     let layers = if balanced == 1 { "recurrent layer" } else { "recurrent layers" };
     (balanced > 0).then(|| {
-        format!("the inputs of {balanced} {layers} have factors of their own, as their weights differ in size: they lose less so; option `no-smooth` leaves that out")
+        format!(
+            "the inputs of {balanced} {layers} have factors of their own, as their weights differ in size: they lose less \
+             so; option `no-smooth` leaves that out"
+        )
     })
 }

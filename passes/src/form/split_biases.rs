@@ -13,7 +13,7 @@
 //! Declined: a bias that is not a constant vector, an unknown number of axes.
 
 use crate::ir::{Graph, Model, Node, NodeId, TensorProto, ValueId};
-use crate::ops::{Trait, facts};
+use crate::ops::is_recurrent;
 use crate::pass::{Outcome, Pass, PassError};
 
 /// Writes biases of convolutions as sums.
@@ -53,7 +53,7 @@ impl Pass for SplitBiases {
 /// Whether the first axis of an input is open and something asks for the lengths of a value.
 pub(crate) fn reads_open_shapes(graph: &Graph) -> bool {
     let open = |value: ValueId| graph.value(value).shape().is_none_or(|shape| shape.first() == Some(&None));
-    let reads = |node: &Node| node.is("Shape") || (node.domain().is_empty() && facts(node.op()).has(Trait::Recurrent));
+    let reads = |node: &Node| node.is("Shape") || is_recurrent(node.domain(), node.op());
     graph.runtime_inputs().any(open) && graph.nodes().any(|(_, node)| reads(node))
 }
 

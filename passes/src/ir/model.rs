@@ -189,3 +189,28 @@ impl Model {
         self.folder.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same model, none of whose elements is where it was.
+    #[test]
+    fn a_model_lets_go_of_its_file() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[2] x) => (float[2] y)
+            <float[2] w = {1, 2}> { y = Add (x, w) }";
+        let mut proto = super::super::text::parse(text).unwrap();
+        let file = Bytes::from(vec![0, 0, 128, 63, 0, 0, 0, 64]);
+        proto.graph.as_mut().unwrap().initializer[0] = TensorProto::from_raw("w", DataType::Float, &[2], file.clone());
+        let model = import(proto).unwrap();
+        let elements = |model: &Model| {
+            let tensor = model.graph.initializers().map(|(_, tensor)| tensor.clone()).next();
+            tensor.and_then(|tensor| tensor.raw_data).unwrap()
+        };
+        let mut own = model.clone();
+        own.let_go_of_file();
+        assert_eq!(own, model);
+        assert_eq!((elements(&model).as_ptr(), elements(&own)), (file.as_ptr(), file.clone()));
+        assert_ne!(elements(&own).as_ptr(), file.as_ptr());
+    }
+}

@@ -28,6 +28,11 @@ pub fn facts(op: &str) -> &'static Facts {
     row.and_then(|row| table::FACTS.get(row)).unwrap_or(&Facts::NONE)
 }
 
+/// Whether an operator of this domain is a recurrent layer: `RNN`, `GRU` or `LSTM`.
+pub fn is_recurrent(domain: &str, op: &str) -> bool {
+    domain.is_empty() && facts(op).has(Trait::Recurrent)
+}
+
 /// The first opset of the default domain that has the operator; nothing for an operator that the format does not have.
 pub fn first_opset(op: &str) -> Option<i64> {
     schema(op).map(Schema::first_opset)

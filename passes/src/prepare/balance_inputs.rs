@@ -15,6 +15,7 @@
 //! node reads.
 
 use crate::ir::{DataType, Graph, Model, NodeId, TensorProto, ValueId};
+use crate::ops::is_recurrent;
 use crate::pass::{Outcome, Pass, PassError, shared_with};
 use crate::prepare::layer_affine::constant;
 use indexmap::IndexSet;
@@ -34,11 +35,6 @@ pub struct BalanceInputs {
 impl BalanceInputs {
     /// How many times smaller the error has to be.
     pub const GAIN: f64 = 4.0;
-
-    /// Whether a node is a recurrent layer.
-    fn is_recurrent(op: &str, domain: &str) -> bool {
-        domain.is_empty() && ["LSTM", "GRU", "RNN"].contains(&op)
-    }
 }
 
 impl Pass for BalanceInputs {
@@ -55,7 +51,7 @@ impl Pass for BalanceInputs {
         let mut sites = Vec::new();
         for (id, node) in model.graph.nodes() {
             let label = node.label(&model.graph);
-            if !BalanceInputs::is_recurrent(node.op(), node.domain()) || !self.nodes.contains(label) {
+            if !is_recurrent(node.domain(), node.op()) || !self.nodes.contains(label) {
                 continue;
             }
             match Site::new(model, id)? {

@@ -17,6 +17,7 @@ use indexmap::{IndexMap, IndexSet};
 use msq_passes::FuseLstm;
 use msq_passes::analysis::{Layer, Role, StoredWeight};
 use msq_passes::ir::{Model, Node, ValueId};
+use msq_passes::ops::is_recurrent;
 use std::collections::HashMap;
 
 /// Multiply-accumulates that an element of an operator counts for that is no layer.
@@ -137,12 +138,10 @@ fn recurrent_work(model: &Model, weight: &StoredWeight, shape: impl Fn(ValueId) 
         Some(&[a, b, _, _]) => a * b,
         _ => 1,
     };
-    let readers = graph.nodes().filter(|(_, node)| is_recurrent(node) && node.inputs().contains(&Some(weight.value)));
+    let readers = graph
+        .nodes()
+        .filter(|(_, node)| is_recurrent(node.domain(), node.op()) && node.inputs().contains(&Some(weight.value)));
     readers.map(|(_, node)| (steps(node) * weight.weights()) as u64).sum()
-}
-
-fn is_recurrent(node: &Node) -> bool {
-    ["LSTM", "GRU", "RNN"].iter().any(|op| node.is(op))
 }
 
 /// Weights beside the layers that are integers, but for those that have the integers of a layer.
@@ -179,7 +178,7 @@ fn shapes(
 ) -> Result<HashMap<String, Vec<usize>>, SearchError> {
     let graph = &model.graph;
     let layers = scheme.placement.nodes.keys().chain(scheme.weight_only.iter().map(|layer| &layer.node)).copied();
-    let recurrent = graph.nodes().filter(|(_, node)| is_recurrent(node)).map(|(id, _)| id);
+    let recurrent = graph.nodes().filter(|(_, node)| is_recurrent(node.domain(), node.op())).map(|(id, _)| id);
     let written =
         layers.chain(recurrent).filter_map(|id| graph.node(id).output(0)).filter(|&value| !graph.is_output(value));
     let names: Vec<String> = written.map(|value| graph.value(value).name().to_owned()).collect();

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 const ROOT: &str = "it is part of a root of squares or a division by it, which 8 bits do not hold";
 
 /// The reason for an operator with an integer kernel that feeds no other one.
-const UNREAD: &str = "no integer kernel reads its output";
+pub(super) const UNREAD: &str = "no integer kernel reads its output";
 
 pub(super) struct Draft<'a> {
     pub(super) graph: &'a Graph,
@@ -30,7 +30,7 @@ pub(super) struct Draft<'a> {
     pub(super) quantized: IndexSet<ValueId>,
     absorbed: IndexMap<NodeId, Absorbed>,
     /// Why nodes stay float.
-    reasons: HashMap<NodeId, String>,
+    pub(super) reasons: HashMap<NodeId, String>,
     /// Types of values, where the target runs nothing but integers: what is float is quantized for whatever reads it.
     types: HashMap<ValueId, DataType>,
 }

@@ -1,7 +1,7 @@
 //! Movements that need their quantizer in front, because the target computes one behind them wrong.
 
 use super::Role;
-use super::draft::Draft;
+use super::draft::{Draft, UNREAD};
 use crate::ir::{NodeId, ValueId};
 use crate::target::Support;
 
@@ -13,6 +13,7 @@ pub(super) fn quantize_before(draft: &mut Draft) {
         draft.quantized.insert(first);
         for movement in path.into_iter().rev() {
             draft.quantized.extend(draft.graph.node(movement).outputs().iter().flatten());
+            draft.reasons.remove(&movement);
             draft.roles.insert(movement, Role::Movement);
         }
     }
@@ -26,7 +27,9 @@ fn path_to_leading(draft: &Draft, mut value: ValueId) -> Option<(ValueId, Vec<No
         let node = draft.graph.node(producer);
         let row = draft.profile.kernel(node.op()).filter(|row| row.support == Support::Movement);
         let Some((row, input)) = row.zip(node.input(0)).filter(|_| node.domain().is_empty()) else { break };
-        if draft.is_on_integers(producer) || draft.graph.constant(input).is_some() {
+        // What the caller wants in float stays so.
+        let is_wanted = draft.reasons.get(&producer).is_some_and(|reason| reason != UNREAD);
+        if is_wanted || draft.is_on_integers(producer) || draft.graph.constant(input).is_some() {
             break;
         }
         path.push(producer);

@@ -2,13 +2,14 @@
 //!
 //! With F what all nodes take in float, and q and f what a region takes on integers and in float: where F + Σ (q − f) over
 //! all regions is more than 1.03·F, regions are left in float, the one with the largest q / f first, until it is not.
-//! Differences of less than the slack (`pays`) are none. Operators without a price of their own count as ones that move elements: F is too small rather than too large.
+//! Differences of less than the slack (`pays`) are none. Operators without a price of their own count as ones that move
+//! elements: F is too small rather than too large.
 
 use super::Role;
 use super::pays::{Account, Cost, Region};
 use crate::analysis::Layer;
 use crate::ir::{Node, NodeId, ValueId};
-use crate::ops::{Trait, facts};
+use crate::ops::is_recurrent;
 
 /// How many times as long as in float a network may take.
 const NETWORK_RATIO: f64 = 1.03;
@@ -41,7 +42,7 @@ impl Account<'_> {
             return Some(self.layer(layer)?.float);
         }
         let (weight, product) = (self.prices.float_product.weight, self.prices.float_product.product);
-        if facts(node.op()).has(Trait::Recurrent) && node.domain().is_empty() {
+        if is_recurrent(node.domain(), node.op()) {
             let weights = self.elements(node.input(1)?)? + self.elements(node.input(2)?)?;
             let steps = *self.shape(node.input(0)?)?.first()? as f64;
             return Some(self.prices.node + steps * weights * (weight + product));

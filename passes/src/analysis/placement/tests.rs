@@ -167,3 +167,21 @@ fn rotations_are_on_integers() {
         &[],
     );
 }
+
+/// The operators that read what `OpenVINO` gets quantized of a maximum over the rows of a float value, with a squeeze behind it.
+fn quantized_before(skipped: &str) -> Vec<String> {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8,6] x) => (float[1,5] y)
+        <float[6,5] w = {}, int64[1] rows = {1}>
+        { e = Exp (x) m = ReduceMax <axes = [1]> (e) s = Squeeze (m, rows) y = MatMul (s, w) }";
+    let model = import(text::parse(text).unwrap()).unwrap();
+    let skip = |node: &crate::ir::Node| (node.op() == skipped).then(|| "asked for".to_owned());
+    let placement = Placement::new(&model, &Profile::OPENVINO, |_, node, _| skip(node));
+    let readers = placement.roots().flat_map(|root| model.graph.value(root).uses().to_vec());
+    readers.map(|reader| model.graph.node(reader.node).op().to_owned()).collect()
+}
+
+#[test]
+fn quantizers_stand_in_front_of_what_computes_them_wrong_behind() {
+    assert_eq!(quantized_before(""), ["ReduceMax"]);
+    assert_eq!(quantized_before("ReduceMax"), ["MatMul"]);
+}
