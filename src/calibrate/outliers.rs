@@ -19,6 +19,7 @@ use super::CalibrateError;
 use super::smooth::{Kept, Site, rows, sites};
 use crate::data::Dataset;
 use crate::execute::stages::Limit;
+use crate::quant::lanes::sums;
 use crate::quant::{Affine, Range};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
@@ -28,7 +29,7 @@ use msq_passes::ir::Model;
 use rayon::prelude::*;
 
 /// Samples that are looked at, evenly spread.
-const SAMPLES: usize = 128;
+const SAMPLES: usize = 64;
 /// Rows of an activation that are kept of all samples, about.
 const ROWS: usize = 512;
 /// One of so many rows that are kept is among those with the largest values of a sample.
@@ -223,12 +224,15 @@ fn error(rows: &Rows, weights: &[f64], grid: Affine, split: &[usize]) -> f64 {
     for &channel in split {
         limits[channel] = range;
     }
-    let lost = |row: &[f32]| -> f64 {
-        let of = |((&x, limit), weight): ((&f32, &Range), &f64)| {
-            let x = x.max(limit.min).min(limit.max);
-            weight * f64::from(x - grid.fake_quantize(x)).powi(2)
-        };
-        row.iter().zip(&limits).zip(weights).map(of).sum()
+    let weights: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
+    let mut limited = vec![0.0; weights.len()];
+    let mut lost = |row: &[f32]| {
+        let each = limited.iter_mut().zip(row).zip(&limits);
+        each.for_each(|((to, x), limit)| *to = x.max(limit.min).min(limit.max));
+        sums(&limited, &weights, |x, weight| {
+            let apart = f64::from(x - grid.fake_quantize(x));
+            [f64::from(weight) * (apart * apart)]
+        })[0]
     };
     rows.iter().map(|(row, count)| f64::from(count) * lost(row)).sum()
 }

@@ -25,7 +25,8 @@ use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
 use crate::execute::segment::{Ran, Segment};
 use crate::execute::stages::Limit;
-use crate::quant::{Affine, GridSpec, Range};
+use crate::quant::lanes::sums;
+use crate::quant::{Affine, GridSpec, Range, round_half_even};
 use crate::runtime::Runtime;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::WeightBits;
@@ -177,13 +178,10 @@ pub(super) fn rows<K: Kept>(
     (data, samples): (&Dataset, &dyn Fn(usize) -> usize),
     runtime: &Runtime,
 ) -> Result<Vec<K>, CalibrateError> {
-    let segment = Segment::whole(&scheme.coverage.part(model));
-    let outputs = segment.names.len();
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
-    let segment = segment.and_taps(&names)?;
+    let segment = Segment::yielding(&scheme.coverage.part(model), &names)?;
     let pool = Pool::new(&segment, runtime);
-    let of =
-        |ran: Ran, (at, site): (usize, &Site)| ran.shape(outputs + at).iter().product::<usize>() / site.channels.max(1);
+    let of = |ran: Ran, (at, site): (usize, &Site)| ran.shape(at).iter().product::<usize>() / site.channels.max(1);
     let count = |ran: Ran| sites.iter().enumerate().map(|site| of(ran, site)).min().unwrap_or(1);
     // Of vectors one row is all there is of a sample.
     let each = pool.once(&data.sample(0)?, count)?.clamp(1, K::ROWS);
@@ -195,7 +193,7 @@ pub(super) fn rows<K: Kept>(
     let visit = |part: &mut Vec<K>, sample: usize, ran: Ran| {
         let kept = masked.sample(sample).map_err(ExecuteError::from)?;
         for (at, (rows, site)) in part.iter_mut().zip(sites).enumerate() {
-            let (values, shape) = (ran.values(outputs + at)?, ran.shape(outputs + at));
+            let (values, shape) = (ran.values(at)?, ran.shape(at));
             let positions = kept.as_ref().and_then(|kept| kept.of(&site.name, shape));
             if shape.last() == Some(&site.channels) {
                 let keeps = |row: usize| positions.as_ref().is_none_or(|p| p.keeps(row * site.channels));
@@ -409,12 +407,12 @@ impl<'a> Objective<'a> {
             }
             let rows = reader.rows.chunks_exact(reader.columns).zip(factors).zip(&self.activations);
             for ((row, &factor), squares) in rows {
-                let lost = |(weight, step): (&f32, &f32)| {
+                let [lost] = sums(row, &steps, |weight, step| {
                     let scaled = weight * factor;
-                    (scaled - (scaled / step).round_ties_even() * step).powi(2)
-                };
-                let lost: f32 = row.iter().zip(&steps).map(lost).sum();
-                total += share * squares / f64::from(factor).powi(2) * f64::from(lost);
+                    let apart = scaled - round_half_even(scaled / step) * step;
+                    [f64::from(apart * apart)]
+                });
+                total += share * squares / f64::from(factor).powi(2) * lost;
             }
         }
         total
@@ -423,11 +421,11 @@ impl<'a> Objective<'a> {
 
 /// Σ counts·(x − Q(x))², the counts repeating for every row.
 fn squared_error(values: &[f32], counts: &[f32], grid: Affine) -> f64 {
-    let row = |row: &[f32]| {
-        let lost = row.iter().zip(counts).map(|(&x, count)| count * (x - grid.fake_quantize(x)).powi(2));
-        f64::from(lost.sum::<f32>())
+    let lost = |x: f32, count: f32| {
+        let apart = x - grid.fake_quantize(x);
+        [f64::from(count * (apart * apart))]
     };
-    values.chunks_exact(counts.len().max(1)).map(row).sum()
+    values.chunks_exact(counts.len().max(1)).map(|row| sums(row, counts, lost)[0]).sum()
 }
 
 #[cfg(test)]

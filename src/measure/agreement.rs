@@ -1,8 +1,12 @@
 //! Rows of scores beside those of the float network: is the answer the same, and how far apart are the two.
 
+use crate::quant::lanes::{exp, largest, ln, sums, sums_of};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
+
+/// The probability that a divergence takes smaller ones of the network for: without it one class could make it infinite.
+const LEAST: f64 = 1e-12;
 
 /// The figures of all outputs together that a report shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -255,13 +259,13 @@ impl Cosines {
 
 /// The cosine between two vectors; 1 where both are 0, 0 where one is or where it is no number.
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
-    let (own, other) = (dot(a, a), dot(b, b));
+    let [own, other, both] = sums(a, b, |a, b| {
+        let (a, b) = (f64::from(a), f64::from(b));
+        [a * a, b * b, a * b]
+    });
     match (own == 0.0, other == 0.0) {
         (true, true) => 1.0,
-        (false, false) => {
-            Some(dot(a, b) / (own * other).sqrt()).filter(|c| c.is_finite()).unwrap_or(0.0).clamp(-1.0, 1.0)
-        }
+        (false, false) => Some(both / (own * other).sqrt()).filter(|c| c.is_finite()).unwrap_or(0.0).clamp(-1.0, 1.0),
         _ => 0.0,
     }
 }
@@ -318,36 +322,77 @@ impl Accuracy {
     }
 }
 
-/// Index of the largest entry; the first of equals.
+/// Index of the largest entry; the first of equals, and of entries of which the first is no number.
 pub fn argmax(row: &[f32]) -> usize {
-    let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
-    (1..row.len()).fold(0, better)
+    if row.first().is_none_or(|first| first.is_nan()) {
+        return 0;
+    }
+    let most = largest(row);
+    row.iter().position(|&entry| entry == most).unwrap_or(0)
+}
+
+/// A row of scores, and what makes it probabilities.
+#[derive(Clone, Copy)]
+enum Scores<'r> {
+    /// Probabilities, and their sum.
+    Shares(&'r [f32], f64),
+    /// Logits, the largest, and Σ e^(logit − largest).
+    Logits(&'r [f32], f64, f64),
+}
+
+impl<'r> Scores<'r> {
+    fn of(row: &'r [f32]) -> Self {
+        let [sum, outside] = sums_of(row, |v| [f64::from(v), f64::from(u8::from(!(0.0..=1.0).contains(&v)))]);
+        if outside == 0.0 && (sum - 1.0).abs() < 1e-2 {
+            return Self::Shares(row, sum);
+        }
+        let top = f64::from(largest(row));
+        let [sum] = sums_of(row, |v| [exp(f64::from(v) - top)]);
+        Self::Logits(row, top, sum)
+    }
+
+    fn probabilities(self) -> Vec<f64> {
+        match self {
+            Self::Shares(row, sum) => row.iter().map(|&v| f64::from(v) / sum).collect(),
+            Self::Logits(row, top, sum) => row.iter().map(|&v| exp(f64::from(v) - top) / sum).collect(),
+        }
+    }
 }
 
 /// KL(softmax(a) ‖ softmax(b)) in nats; rows that are probabilities already are taken as they are.
 fn divergence(a: &[f32], b: &[f32]) -> f64 {
-    let (p, q) = (probabilities(a), probabilities(b));
-    let sum: f64 = p.iter().zip(&q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum();
+    let sum = match (Scores::of(a), Scores::of(b)) {
+        (Scores::Shares(a, sum_a), Scores::Shares(b, sum_b)) => {
+            let term = |p: f64, q: f64| if p > 0.0 { p * ln(p / if q > LEAST { q } else { LEAST }) } else { 0.0 };
+            sums(a, b, |a, b| [term(f64::from(a) / sum_a, f64::from(b) / sum_b)])[0]
+        }
+        (Scores::Logits(a, top_a, sum_a), Scores::Logits(b, top_b, sum_b)) => {
+            let (log_a, log_b, least) = (sum_a.ln(), sum_b.ln(), LEAST.ln());
+            let terms = sums(a, b, |a, b| {
+                let (x, y) = (f64::from(a) - top_a, f64::from(b) - top_b - log_b);
+                let p = exp(x);
+                let term = p * (x - log_a - if y > least { y } else { least });
+                [if p > 0.0 { term } else { 0.0 }]
+            });
+            terms[0] / sum_a
+        }
+        (a, b) => {
+            let (a, b) = (a.probabilities(), b.probabilities());
+            a.iter().zip(&b).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(LEAST)).ln() } else { 0.0 }).sum()
+        }
+    };
     // Never negative but for rounding.
     sum.max(0.0)
 }
 
 /// Whether a row holds probabilities: none negative, their sum 1.
 pub(crate) fn is_probabilities(row: &[f32]) -> bool {
-    let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
-    row.iter().all(|&v| (0.0..=1.0).contains(&v)) && (sum - 1.0).abs() < 1e-2
+    matches!(Scores::of(row), Scores::Shares(..))
 }
 
 /// A row as probabilities, by softmax unless it holds them already.
 pub(crate) fn probabilities(row: &[f32]) -> Vec<f64> {
-    if is_probabilities(row) {
-        let sum: f64 = row.iter().map(|&v| f64::from(v)).sum();
-        return row.iter().map(|&v| f64::from(v) / sum).collect();
-    }
-    let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = row.iter().map(|&v| f64::from(v - top).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.iter().map(|p| p / sum).collect()
+    Scores::of(row).probabilities()
 }
 
 #[cfg(test)]
@@ -371,6 +416,35 @@ mod tests {
         let found = divergence(&[0.5, 0.5], &[0.25, 0.75]);
         let expected = 0.5 * 2_f64.ln() + 0.5 * (2.0_f64 / 3.0).ln();
         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    }
+
+    /// Of logits, of probabilities, and of the two mixed, with classes that the network gives no probability to.
+    #[test]
+    fn divergences_are_those_of_the_formula() {
+        let mut random = crate::data::random::Random::new(7, 0, 0);
+        for width in [2, 15, 16, 17, 1000] {
+            let logits = |random: &mut crate::data::random::Random| -> Vec<f32> {
+                (0..width).map(|_| 8.0 * random.normal()).collect()
+            };
+            let shares = |logits: &[f32]| -> Vec<f32> { probabilities(logits).iter().map(|&p| p as f32).collect() };
+            let (a, mut b) = (logits(&mut random), logits(&mut random));
+            b[1] = -1e4;
+            for (a, b) in [(a.clone(), b.clone()), (shares(&a), shares(&b)), (shares(&a), b.clone())] {
+                let (p, q) = (probabilities(&a), probabilities(&b));
+                let terms = p.iter().zip(&q).filter(|(p, _)| **p > 0.0);
+                let expected = terms.map(|(&p, &q)| p * (p / q.max(1e-12)).ln()).sum::<f64>().max(0.0);
+                let found = divergence(&a, &b);
+                assert!((found - expected).abs() < 1e-12 * expected.max(1.0), "{width}: {found} {expected}");
+            }
+        }
+        // Softmax of nothing but NaN has lost all.
+        assert!(divergence(&[1.0, 2.0, 3.0], &[f32::NAN; 3]) > 20.0);
+    }
+
+    #[test]
+    fn the_largest_entry() {
+        assert_eq!([argmax(&[1.0, 3.0, 3.0]), argmax(&[]), argmax(&[2.0, f32::NAN, 1.0])], [1, 0, 0]);
+        assert_eq!([argmax(&[f32::NAN, 3.0]), argmax(&[f32::NEG_INFINITY; 3])], [0, 0]);
     }
 
     /// One row in ten moves from the blank to its neighbour's symbol: the text stays. One symbol becomes another: it

@@ -5,6 +5,8 @@
 //! channel before they are averaged. Means and sums of squares about them are merged by the formulas of Chan et al.,
 //! which stay exact where the mean is large; nothing grows with the number of samples.
 
+use crate::quant::lanes::{sums, sums_of};
+
 /// Channels beyond which an output is compared as one: with so many they are pixels or samples of a signal.
 pub(crate) const MOST: usize = 4096;
 /// Groups of channels whose errors are remembered sample by sample.
@@ -50,15 +52,35 @@ struct Moments {
 impl Moments {
     /// Of pairs of a float value and the network's; those without a finite float value are left out.
     fn of(pairs: impl Iterator<Item = (f32, f32)> + Clone) -> Self {
-        let finite = pairs.filter(|(float, _)| float.is_finite()).map(|(a, b)| (f64::from(a), f64::from(b)));
-        let (mut count, mut sum, mut noise) = (0_u64, 0.0, 0.0);
-        for (float, network) in finite.clone() {
-            count += 1;
-            sum += float;
-            noise += if network.is_finite() { (network - float).powi(2) } else { BROKEN };
+        let terms = pairs.clone().map(|(float, network)| terms(float, network));
+        let sums = terms.fold([0.0; 3], |sum, term| [sum[0] + term[0], sum[1] + term[1], sum[2] + term[2]]);
+        Self::from_sums(sums, |mean| pairs.map(|(float, _)| square(float, mean)).sum())
+    }
+
+    /// The same of pairs that are neighbours in memory.
+    fn of_slices(float: &[f32], network: &[f32]) -> Self {
+        Self::from_sums(sums(float, network, terms), |mean| sums_of(float, |float| [square(float, mean)])[0])
+    }
+
+    /// The same of each channel of pairs whose channels are neighbours in memory.
+    fn of_columns(float: &[f32], network: &[f32], channels: usize) -> Vec<Self> {
+        let mut sums = vec![[0.0; 3]; channels];
+        for (float, network) in float.chunks_exact(channels).zip(network.chunks_exact(channels)) {
+            for ((sums, &float), &network) in sums.iter_mut().zip(float).zip(network) {
+                sums.iter_mut().zip(terms(float, network)).for_each(|(sum, term)| *sum += term);
+            }
         }
-        let mean = sum / count.max(1) as f64;
-        Self { count, mean, squares: finite.map(|(float, _)| (float - mean).powi(2)).sum(), noise }
+        let mut moments: Vec<Self> = sums.into_iter().map(|sums| Self::from_sums(sums, |_| 0.0)).collect();
+        for float in float.chunks_exact(channels) {
+            moments.iter_mut().zip(float).for_each(|(own, &float)| own.squares += square(float, own.mean));
+        }
+        moments
+    }
+
+    /// From the sums of [`terms`], and the sum of squares about a mean.
+    fn from_sums([count, sum, noise]: [f64; 3], squares: impl FnOnce(f64) -> f64) -> Self {
+        let mean = sum / count.max(1.0);
+        Self { count: count as u64, mean, squares: squares(mean), noise }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -90,6 +112,19 @@ impl Moments {
     fn is_constant(&self) -> bool {
         self.variance() <= CONSTANT * self.mean * self.mean
     }
+}
+
+/// What a pair of a float value and the network's adds to the number of pairs, to the sum and to the noise.
+fn terms(float: f32, network: f32) -> [f64; 3] {
+    let apart = f64::from(network) - f64::from(float);
+    let noise = if network.is_finite() { apart * apart } else { BROKEN };
+    if float.is_finite() { [1.0, f64::from(float), noise] } else { [0.0; 3] }
+}
+
+/// The square of a value about a mean; 0 of one that is not finite.
+fn square(float: f32, mean: f64) -> f64 {
+    let apart = f64::from(float) - mean;
+    if float.is_finite() { apart * apart } else { 0.0 }
 }
 
 /// Errors of all channels of an output; parts merge.
@@ -127,25 +162,23 @@ impl ChannelErrors {
         layout: ChannelLayout,
         excluded: Option<&dyn Fn(usize) -> bool>,
     ) -> Self {
-        let counts = |at: &usize| excluded.is_none_or(|excluded| !excluded(*at));
         let length = float.len().min(network.len());
-        let pair = |at: usize| (float[at], network[at]);
-        Self {
-            whole: Moments::of((0..length).filter(counts).map(pair)),
-            channels: match layout {
-                ChannelLayout { channels: 0..=1, .. } => Vec::new(),
-                ChannelLayout { channels, inner } => (0..channels)
-                    .map(|channel| {
-                        let blocks = (channel * inner..length).step_by(channels * inner);
-                        Moments::of(
-                            blocks.flat_map(|start| start..(start + inner).min(length)).filter(counts).map(pair),
-                        )
-                    })
-                    .collect(),
-            },
-            alike: false,
-            uneven: false,
-        }
+        let (float, network) = (&float[..length], &network[..length]);
+        let ChannelLayout { channels, inner } = layout;
+        let even = channels.checked_mul(inner).is_some_and(|size| size > 0 && length.is_multiple_of(size));
+        let channels = match (channels, excluded) {
+            (0..=1, None) => return Self { whole: Moments::of_slices(float, network), ..Self::default() },
+            (_, None) if even && inner == 1 => Moments::of_columns(float, network, channels),
+            (_, None) if even => of_blocks(float, network, layout),
+            (0..=1, _) => {
+                let kept = (0..length).filter(|&at| excluded.is_none_or(|excluded| !excluded(at)));
+                return Self { whole: Moments::of(kept.map(|at| (float[at], network[at]))), ..Self::default() };
+            }
+            _ => of_elements(float, network, layout, excluded),
+        };
+        let mut whole = Moments::default();
+        channels.iter().for_each(|channel| whole.merge(channel));
+        Self { whole, channels, ..Self::default() }
     }
 
     /// The same of channels that have one unit, as probabilities have: one that hardly varies is no more exact than others.
@@ -245,6 +278,31 @@ impl ChannelErrors {
         }
         figures
     }
+}
+
+/// Of channels whose elements are blocks in memory.
+fn of_blocks(float: &[f32], network: &[f32], ChannelLayout { channels, inner }: ChannelLayout) -> Vec<Moments> {
+    let mut moments = vec![Moments::default(); channels];
+    for (at, (float, network)) in float.chunks(inner).zip(network.chunks(inner)).enumerate() {
+        moments[at % channels].merge(&Moments::of_slices(float, network));
+    }
+    moments
+}
+
+/// Of channels of which some elements count nowhere, or the last block is cut off.
+fn of_elements(
+    float: &[f32],
+    network: &[f32],
+    ChannelLayout { channels, inner }: ChannelLayout,
+    excluded: Option<&dyn Fn(usize) -> bool>,
+) -> Vec<Moments> {
+    let of_channel = |channel: usize| {
+        let blocks = (channel * inner..float.len()).step_by(channels * inner);
+        let elements = blocks.flat_map(|start| start..(start + inner).min(float.len()));
+        let kept = elements.filter(|&at| excluded.is_none_or(|excluded| !excluded(at)));
+        Moments::of(kept.map(|at| (float[at], network[at])))
+    };
+    (0..channels).map(of_channel).collect()
 }
 
 /// A share of variance in decibels; none where nothing is lost.

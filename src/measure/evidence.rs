@@ -5,6 +5,7 @@
 //! the sample and not because its column is always large.
 
 use super::agreement::{argmax, is_probabilities, probabilities};
+use crate::quant::lanes::sums_of;
 
 /// Rows that are remembered at most.
 const ROWS: usize = 64;
@@ -37,12 +38,15 @@ impl Evidence {
     pub(crate) fn observe(&mut self, row: &[f32], remember: bool) {
         self.seen = true;
         self.improbable = self.improbable || row.len() < 2 || !is_probabilities(row);
-        let length: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        let count = |is_so: bool| f64::from(u8::from(is_so));
+        let [length, negative, saturated, above_half] = sums_of(row, |v| {
+            [f64::from(v) * f64::from(v), count(v < 0.0), count(!(0.1..=0.9).contains(&v)), count(v > 0.5)]
+        });
         self.scaled = self.scaled || row.len() < 2 || (length - 1.0).abs() > 1e-3;
-        self.negative = self.negative || row.iter().any(|&v| v < 0.0);
+        self.negative = self.negative || negative > 0.0;
         self.elements += row.len() as u64;
-        self.saturated += row.iter().filter(|&&v| !(0.1..=0.9).contains(&v)).count() as u64;
-        self.above_half += row.iter().filter(|&&v| v > 0.5).count() as u64;
+        self.saturated += saturated as u64;
+        self.above_half += above_half as u64;
         if remember && self.rows.len() < ROWS && (self.rows.len() + 1) * row.len() <= ELEMENTS {
             self.rows.push(row.to_vec());
         }

@@ -10,7 +10,7 @@ const MAGIC_F64: f64 = 6_755_399_441_055_744.0;
 
 /// The integer nearest to `value`, ties to even; exact for |value| ≤ 2^22. Never returns −0.
 #[inline]
-pub(super) fn round_half_even(value: f32) -> f32 {
+pub(crate) fn round_half_even(value: f32) -> f32 {
     (value + MAGIC) - MAGIC
 }
 

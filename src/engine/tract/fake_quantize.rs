@@ -10,8 +10,12 @@
 //! tract 0.23 makes a table of 256 results of what lies between a dequantizer and a quantizer, if it keeps the axes, and
 //! takes a Softmax for a function of single elements. So the dequantizers are operators of our own, which it leaves alone.
 
+// Compiled into the function that chose the vectors.
+#![allow(clippy::inline_always)]
+
 use super::own::rewrite;
 use crate::engine::EngineError;
+use pulp::{Arch, Simd, WithSimd};
 use tract_onnx::tract_core::internal::{Datum, DatumType, Tensor, TractResult, format_err};
 use tract_onnx::tract_core::model::{TypedModel, TypedModelPatch, TypedNode};
 use tract_onnx::tract_core::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
@@ -41,12 +45,28 @@ impl ElementWiseMiniOp for FakeQuantize {
 
     fn eval_in_place(&self, tensor: &mut Tensor, _: Option<DatumType>) -> TractResult<()> {
         let mut plain = tensor.try_as_plain_ram_mut()?;
-        for value in plain.as_slice_mut::<f32>()? {
-            // In this order NaN becomes the lower end.
-            let clamped = (*value * self.inverse).max(self.low).min(self.high);
-            *value = ((clamped + NO_FRACTION) - NO_FRACTION) * self.scale;
-        }
+        Arch::new().dispatch(Quantized { values: plain.as_slice_mut::<f32>()?, by: self });
         Ok(())
+    }
+}
+
+/// Values to be quantized, with the vectors that the processor has. The result does not depend on them.
+struct Quantized<'a> {
+    values: &'a mut [f32],
+    by: &'a FakeQuantize,
+}
+
+impl WithSimd for Quantized<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let &FakeQuantize { inverse, scale, low, high } = self.by;
+        for value in self.values {
+            // In this order NaN becomes the lower end.
+            let clamped = (*value * inverse).max(low).min(high);
+            *value = ((clamped + NO_FRACTION) - NO_FRACTION) * scale;
+        }
     }
 }
 
