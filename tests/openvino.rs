@@ -109,25 +109,35 @@ fn the_linter_names_what_openvino_does_not_take() {
     }
 }
 
-/// `OpenVINO` computes a quantizer behind such an operator otherwise than the file says.
+/// `OpenVINO` computes a quantizer behind such an operator otherwise than the file says, and one behind what it joins to the
+/// operator.
 #[test]
 fn extremes_along_an_axis_before_a_layer() {
+    let squeezed = "s = Squeeze (m, inner)";
     let cases = [
-        ("ReduceMax", "n = Relu (c)"),
-        ("ReduceMax", "n = Abs (c)"),
-        ("ReduceMin", "n = Identity (c)"),
-        ("ReduceMin", "n = Softplus (c)"),
+        ("ReduceMax", "n = Relu (c)", squeezed),
+        ("ReduceMax", "n = Abs (c)", squeezed),
+        ("ReduceMin", "n = Identity (c)", squeezed),
+        ("ReduceMin", "n = Softplus (c)", squeezed),
+        ("ReduceMax", "n = Abs (c)", "h = Sigmoid (m) s = Squeeze (h, inner)"),
+        ("ReduceMin", "n = Abs (c)", "h = Mul (m, half) s = Squeeze (h, inner)"),
+        (
+            "ReduceMax",
+            "n = Abs (c)",
+            "l = ReduceMean<axes = [2, 3]> (n) h = Concat<axis = 2> (m, l)
+            o = ReduceMean<axes = [2]> (h) s = Squeeze (o, inner)",
+        ),
     ];
-    for (operator, before) in cases {
+    for (operator, before, behind) in cases {
         let text = format!(
             "<ir_version: 8, opset_import: [\"\": 17]>
              net (float[n,3,8,8] x) => (float[n,10] y)
-             <float[16,3,3,3] v = {{}}, float[16,10] u = {{}}, int64[2] inner = {{2, 3}}>
+             <float[16,3,3,3] v = {{}}, float[16,10] u = {{}}, int64[2] inner = {{2, 3}}, float half = {{0.5}}>
              {{ c = Conv<pads = [1, 1, 1, 1]> (x, v) {before}
-                m = {operator}<axes = [2, 3]> (n) s = Squeeze (m, inner) y = MatMul (s, u) }}"
+                m = {operator}<axes = [2, 3]> (n) {behind} y = MatMul (s, u) }}"
         );
         let network = Network::new(&text, Npy::ramp(&[16, 3, 8, 8]));
         let (file, _) = written(&network, "");
-        same_in_both(&format!("{operator} behind {before}"), &file, &network);
+        same_in_both(&format!("{operator} behind {before}, before {behind}"), &file, &network);
     }
 }

@@ -183,6 +183,30 @@ fn a_layer_for_which_no_bits_are_enough_gets_float_weights_at_every_width() {
     }
 }
 
+/// Layers side by side that lose a feature each, so that none of them alone is to blame; two of them only store integers.
+#[test]
+fn layers_that_lose_together_get_float_weights() {
+    let first = "0.001, 1.0, -0.001, 1.0, 0.002, -1.0, 0.001, 0.5";
+    let model = model(&format!(
+        "g (float[N,2,8,8] x) => (float[N,4,8,8] y)
+         <float[1,2,1,1] unit = {{1000.0, 1.0}}, float[4,2,1,1] a = {{{first}}}, float[4,2,1,1] b = {{{first}}},
+          float[4,2,1,1] c = {{{first}}}, float[4,2,1,1] d = {{{first}}}, float[4,16,3,3] e = {{}}>
+         {{ n = Mul (x, unit)  t0 = Conv (n, a)  t1 = Conv (n, b)  t2 = Conv (n, c)  t3 = Conv (n, d)
+            r0 = Relu (t0)  r1 = Tanh (t1)  r2 = Relu (t2)  r3 = Tanh (t3)
+            z = Concat <axis = 1> (r0, r1, r2, r3)  y = Conv <pads = [1,1,1,1]> (z, e) }}"
+    ));
+    let change = |options: &mut Options| {
+        let stored = LayerPlan { activations: ActivationBits::Float, ..LayerPlan::default() };
+        options.scheme.plan.layers.extend(["t1", "t2"].map(|name| (name.to_owned(), stored)));
+    };
+    let repaired = run(&model, change);
+    let report = repaired.report.repair.as_ref().unwrap();
+    let mut freed = report.float_weights.clone();
+    freed.sort();
+    assert!(report.reached && worst(&repaired) >= 20.0, "{} dB: {report:?}", worst(&repaired));
+    assert_eq!(freed, ["t0", "t1", "t2", "t3"], "{report:?}");
+}
+
 /// The same bytes with any number of threads, and by the plan that the run wrote down.
 #[test]
 fn repairs_are_reproducible() {

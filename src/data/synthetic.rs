@@ -239,6 +239,8 @@ fn values_of(spec: &InputSpec, options: &SyntheticOptions) -> SyntheticValues {
 struct Lengths<'a> {
     options: &'a SyntheticOptions,
     named: BTreeMap<&'a str, Length>,
+    /// Where masks reach over a past and a present: an axis of an input as long as each.
+    reached: Option<[(&'a InputSpec, usize); 2]>,
 }
 
 /// The length of a free dimension, by how much speaks for it: the side of an image more than another axis, and that
@@ -252,7 +254,7 @@ enum Length {
 
 impl<'a> Lengths<'a> {
     fn of(inputs: &'a [InputSpec], options: &'a SyntheticOptions) -> Self {
-        let mut lengths = Self { options, named: BTreeMap::new() };
+        let mut lengths = Self { options, named: BTreeMap::new(), reached: reached(inputs) };
         for spec in inputs {
             let free = spec.shape.iter().flatten().zip(&spec.symbols).enumerate();
             for (axis, symbol) in
@@ -268,10 +270,17 @@ impl<'a> Lengths<'a> {
 
     /// The length of a free dimension of an input.
     fn free(&self, spec: &InputSpec, axis: usize) -> usize {
+        if let Some(past_and_present) = self.reached.filter(|past| reaches(spec, axis, past)) {
+            return past_and_present.iter().map(|(spec, axis)| self.length(spec, *axis)).sum();
+        }
         match spec.symbols.get(axis).and_then(Option::as_deref) {
             Some(symbol) => self.sum(symbol).unwrap_or_else(|| self.number(self.named[symbol])),
             None => self.number(self.unnamed(spec, axis)),
         }
+    }
+
+    fn length(&self, spec: &InputSpec, axis: usize) -> usize {
+        spec.shape.as_ref().and_then(|shape| shape[axis]).unwrap_or_else(|| self.free(spec, axis))
     }
 
     /// The length of a dimension that is called a sum of others and of numbers, as `past + 1`.
@@ -308,4 +317,27 @@ impl<'a> Lengths<'a> {
             _ => Length::Other,
         }
     }
+}
+
+/// The axes of past and present positions, where a model reads keys and values of the past: the last but one of the first
+/// such input, and the last of the first input of ids.
+fn reached(inputs: &[InputSpec]) -> Option<[(&InputSpec, usize); 2]> {
+    let rank = |spec: &InputSpec| spec.shape.as_ref().map_or(0, Vec::len);
+    let past = inputs.iter().find(|spec| is_called(spec, "past") && !is_called(spec, "mask") && rank(spec) >= 3)?;
+    let is_ids = |spec: &&InputSpec| rank(spec) == 2 && !spec.dtype.is_float() && !is_called(spec, "mask");
+    let present = inputs.iter().find(is_ids)?;
+    Some([(past, rank(past) - 2), (present, 1)])
+}
+
+/// Whether a free axis of a mask reaches over past and present: it is the last one, and has the name of neither.
+fn reaches(spec: &InputSpec, axis: usize, past_and_present: &[(&InputSpec, usize); 2]) -> bool {
+    let symbol = |spec: &InputSpec, axis: usize| spec.symbols.get(axis).cloned().flatten();
+    let own = symbol(spec, axis);
+    let is_one_of = past_and_present.iter().any(|(other, at)| own.is_some() && symbol(other, *at) == own);
+    let is_last = spec.shape.as_ref().is_some_and(|shape| axis > 0 && axis + 1 == shape.len());
+    is_last && is_called(spec, "mask") && !is_one_of && own.is_none_or(|name| !name.contains('+'))
+}
+
+fn is_called(spec: &InputSpec, word: &str) -> bool {
+    spec.name.to_ascii_lowercase().contains(word)
 }

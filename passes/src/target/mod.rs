@@ -115,6 +115,9 @@ pub struct Profile {
     /// Whether a `MatMul` and the `Add` of a vector behind it are joined to a `Gemm` before integers are looked for, so
     /// that the vector has to stand on integers as the bias of a layer does.
     pub joins_sums: bool,
+    /// Whether the runtime computes elementwise functions of what a layer writes within the layer, unless quantizers stand in
+    /// between.
+    pub joins_activations: bool,
     /// Whether the kernel of a layer that may write floats writes integers only where one clamp reads it.
     pub clamps_need_quantizer: bool,
     /// Forms that the target does not take.

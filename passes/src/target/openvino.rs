@@ -49,6 +49,7 @@ impl Profile {
         highest_opset: 21,
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
         joins_sums: false,
+        joins_activations: true,
         clamps_need_quantizer: false,
         forms: Forms {
             decoded_weights: false,

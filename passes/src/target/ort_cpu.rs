@@ -229,6 +229,7 @@ impl Profile {
         highest_opset: 26,
         kernels: &[KERNELS, UNSIGNED, ABSORBED],
         joins_sums: true,
+        joins_activations: false,
         clamps_need_quantizer: true,
         forms: Forms::ALL,
         prices: Some(&PRICES),

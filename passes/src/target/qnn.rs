@@ -111,6 +111,7 @@ impl Profile {
         highest_opset: 21,
         kernels: &[KERNELS, ABSORBED],
         joins_sums: false,
+        joins_activations: false,
         clamps_need_quantizer: false,
         forms: Forms::ALL,
         prices: None,

@@ -39,6 +39,7 @@ impl Profile {
         highest_opset: 22,
         kernels: &[KERNELS, ABSORBED],
         joins_sums: false,
+        joins_activations: false,
         clamps_need_quantizer: false,
         forms: Forms::ALL,
         prices: None,

@@ -41,6 +41,7 @@ impl Profile {
         highest_opset: 20,
         kernels: &[KERNELS, MOVEMENTS, ABSORBED],
         joins_sums: false,
+        joins_activations: false,
         clamps_need_quantizer: false,
         forms: Forms::ALL,
         prices: None,

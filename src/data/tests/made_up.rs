@@ -56,6 +56,30 @@ fn shapes_and_types_are_the_models() {
     assert_eq!((data.len(), data.describe().as_str()), (8, "8 synthetic samples"));
 }
 
+/// Decoders with a past: masks reach over it and the present, unless their axis is called otherwise.
+#[test]
+fn masks_reach_over_past_and_present() {
+    let named = |name: &str, dtype, axes: [(&str, usize); 4], rank: usize| InputSpec {
+        name: name.to_owned(),
+        dtype,
+        shape: Some(axes[..rank].iter().map(|&(_, length)| (length > 0).then_some(length)).collect()),
+        symbols: axes[..rank].iter().map(|&(name, _)| Some(name.to_owned())).collect(),
+    };
+    let mask_shape = |mask: &str, ids: usize| {
+        let inputs = [
+            named("input_ids", DataType::Int64, [("batch", 0), ("sequence", ids), ("", 0), ("", 0)], 2),
+            named("attention_mask", DataType::Int64, [("batch", 0), (mask, 0), ("", 0), ("", 0)], 2),
+            named("past_key_values.0.key", DataType::Float, [("batch", 0), ("", 2), ("past", 0), ("", 8)], 4),
+        ];
+        make(&inputs, &options(&[])).sample(0).unwrap().arrays[1].shape().to_vec()
+    };
+    assert_eq!(mask_shape("total_sequence_length", 0), [1, 12]);
+    assert_eq!(mask_shape("kv", 1), [1, 7]);
+    assert_eq!(mask_shape("past + 1", 1), [1, 7]);
+    assert_eq!(mask_shape("sequence", 0), [1, 6]);
+    assert_eq!(mask_shape("past", 1), [1, 6]);
+}
+
 #[test]
 fn samples_depend_on_seed_and_index_alone() {
     let inputs = floats("x", &[0, 3, 16, 16]);

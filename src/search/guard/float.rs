@@ -25,6 +25,9 @@ const WORTH: f64 = 0.5;
 /// A choice and what it was found to lose.
 type Measured = (Choice, Metrics);
 
+/// Layers whose weights are freed, the choice, and what it was found to lose.
+type Blamed = (BTreeSet<usize>, Choice, Metrics);
+
 /// A part that may compute in float.
 #[derive(Clone, Debug)]
 enum Part {
@@ -45,7 +48,7 @@ enum Freed {
 
 impl Choice {
     /// With other weights of these layers.
-    fn freeing(mut self, freed: Freed, layers: Range<usize>) -> Self {
+    fn freeing(mut self, freed: Freed, layers: impl IntoIterator<Item = usize>) -> Self {
         match freed {
             Freed::Eight => self.eight.extend(layers),
             Freed::Float => self.weights.extend(layers),
@@ -70,7 +73,7 @@ impl Guard<'_, '_> {
             return Ok(false);
         }
         self.best.wide = true;
-        let all = self.with(&Part::Layers(0..self.units.layers.len()));
+        let all = self.with(&Part::Layers(0..self.units.on_integers));
         let without = self.metrics_of("all layers in 16 bits", &all)?;
         let Some(without) = without.filter(|metrics| self.is_met(metrics)) else {
             self.best.wide = false;
@@ -87,7 +90,7 @@ impl Guard<'_, '_> {
 
     /// Leaves as little in float as it takes.
     pub(super) fn leave_float(&mut self) -> Result<(), SearchError> {
-        let mut all = self.with(&Part::Layers(0..self.units.layers.len()));
+        let mut all = self.with(&Part::Layers(0..self.units.on_integers));
         let Some(mut without) = self.metrics_of("all layers in float", &all)? else { return Ok(()) };
         self.note("all layers in float".to_owned(), &without, false);
         if !self.is_met(&without)
@@ -107,8 +110,9 @@ impl Guard<'_, '_> {
 
     /// Relieves as few layers as are enough, of `all`, with which the network has the metrics `without`.
     fn relieve(&mut self, all: Choice, without: Metrics) -> Result<(), SearchError> {
-        // Where weights lose too, what activations add is taken away as far as it goes.
-        let enough = loss(&without) + 0.1 * (loss(&self.metrics) - loss(&without));
+        // Where weights lose too, what activations add is taken away as far as it goes: to a tenth, and to no more than that.
+        let of_weights = loss(&without);
+        let enough = of_weights + (0.1 * (loss(&self.metrics) - of_weights)).min(of_weights);
         let reachable = self.is_met(&without);
         let is_enough = |guard: &Self, metrics: &Metrics| guard.is_enough(metrics, reachable, enough);
         let from_front = self.stretches_of(FRONT);
@@ -164,7 +168,7 @@ impl Guard<'_, '_> {
         if !self.has_few_bits() {
             return Ok(None);
         }
-        let all = self.with(&Part::Layers(0..self.units.layers.len()));
+        let all = self.with(&Part::Layers(0..self.units.on_integers));
         let Some(without) = self.metrics_of("all layers in float", &all)? else { return Ok(None) };
         if self.is_met(&without) || loss(&without) <= WORTH * loss(&self.metrics) {
             return Ok(None);
@@ -188,14 +192,14 @@ impl Guard<'_, '_> {
         }
         let freed = if has_few_bits && self.are_eight_enough(all, without)? { Freed::Eight } else { Freed::Float };
         let Some((layers, choice, metrics)) = self.blamed_weights(freed, all, without)? else { return Ok(None) };
-        let weights = |layers: &[Unit]| layers.iter().map(|layer| layer.weights).sum::<u64>() as f64;
-        let are_few = weights(&self.units.layers[layers.clone()]) <= FEW_WEIGHTS * weights(&self.units.layers);
-        if has_few_bits && !are_few && !loses(&without.outputs, RUINED) {
+        let all_weights = self.units.layers.iter().map(|layer| layer.weights).sum::<u64>() as f64;
+        let weights = layers.iter().map(|&layer| self.units.layers[layer].weights).sum::<u64>() as f64;
+        if has_few_bits && weights > FEW_WEIGHTS * all_weights && !loses(&without.outputs, RUINED) {
             return Ok(None);
         }
         let mut best = self.best.clone().freeing(freed, layers.clone());
         if freed == Freed::Float {
-            best.layers.extend(layers);
+            best.layers.extend(layers.into_iter().filter(|&layer| layer < self.units.on_integers));
         }
         let what = match freed {
             Freed::Eight => "their weights alone",
@@ -216,42 +220,78 @@ impl Guard<'_, '_> {
         Ok(loss(&metrics) <= WORTH * loss(without))
     }
 
-    /// The fewest neighbours whose weights are to blame for most of what is lost with all layers in float: these, `all` with
-    /// their weights freed, and its metrics.
-    fn blamed_weights(
-        &mut self,
-        freed: Freed,
-        all: &Choice,
-        without: &Metrics,
-    ) -> Result<Option<(Range<usize>, Choice, Metrics)>, SearchError> {
+    /// The fewest layers whose weights are to blame for most of what is lost with all layers in float: these, `all` with
+    /// their weights freed, and its metrics. Neighbours, where some are enough; else as many stretches as it takes, those
+    /// first whose weights lose most.
+    fn blamed_weights(&mut self, freed: Freed, all: &Choice, without: &Metrics) -> Result<Option<Blamed>, SearchError> {
         let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
         while range.len() > 1 || found.is_none() {
             let length = range.len().div_ceil(self.stretches()).max(1);
-            let mut best: Option<(Range<usize>, Choice, Metrics)> = None;
+            let mut pieces = Vec::new();
             for start in range.clone().step_by(length) {
                 let piece = start..range.end.min(start + length);
-                let choice = all.clone().freeing(freed, piece.clone());
-                let weights = match freed {
-                    Freed::Eight => "weights of 8 bits",
-                    Freed::Float => "float weights",
-                };
-                let what = format!("all layers in float, with {weights}: {}", self.words(&Part::Layers(piece.clone())));
-                let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(found) };
-                self.note(what, &metrics, false);
-                if best.as_ref().is_none_or(|(.., other)| loss(&metrics) < loss(other)) {
-                    best = Some((piece, choice, metrics));
-                }
+                let Some(tried) = self.with_freed(freed, all, &[piece.clone()])? else { return Ok(found) };
+                pieces.push((piece, tried));
             }
-            let Some(least) = best.filter(|(.., metrics)| loss(metrics) <= most) else { break };
-            let whole = least.0 == range;
-            range = least.0.clone();
+            pieces.sort_by(|(_, (.., a)), (_, (.., b))| loss(a).total_cmp(&loss(b)));
+            let Some((piece, least)) = pieces.first().cloned().filter(|(_, (.., metrics))| loss(metrics) <= most)
+            else {
+                let pieces: Vec<Range<usize>> = pieces.into_iter().map(|(piece, _)| piece).collect();
+                return if found.is_none() { self.blamed_together(freed, all, most, &pieces) } else { Ok(found) };
+            };
             found = Some(least);
-            if whole {
+            if piece == range {
+                break;
+            }
+            range = piece;
+        }
+        Ok(found)
+    }
+
+    /// As few as it takes from the front of a list of stretches: enough to meet the goal, or else to lose no more than `most`.
+    /// Where few bits were asked for, half of the stretches at most.
+    fn blamed_together(
+        &mut self,
+        freed: Freed,
+        all: &Choice,
+        most: f64,
+        pieces: &[Range<usize>],
+    ) -> Result<Option<Blamed>, SearchError> {
+        let limit = if self.has_few_bits() { pieces.len() / 2 } else { pieces.len() };
+        let mut found = None;
+        for count in 2..=limit {
+            let Some(tried) = self.with_freed(freed, all, &pieces[..count])? else { break };
+            let met = self.is_met(&tried.2);
+            if met || (found.is_none() && loss(&tried.2) <= most) {
+                found = Some(tried);
+            }
+            if met {
                 break;
             }
         }
         Ok(found)
+    }
+
+    /// `all` with the weights of stretches freed: the layers, the choice and its metrics.
+    fn with_freed(
+        &mut self,
+        freed: Freed,
+        all: &Choice,
+        pieces: &[Range<usize>],
+    ) -> Result<Option<Blamed>, SearchError> {
+        let layers: BTreeSet<usize> = pieces.iter().cloned().flatten().collect();
+        let choice = all.clone().freeing(freed, layers.clone());
+        let weights = match freed {
+            Freed::Eight => "weights of 8 bits",
+            Freed::Float => "float weights",
+        };
+        let named: Vec<Part> = pieces.iter().cloned().map(Part::Layers).collect();
+        let named: Vec<String> = joined(&named).iter().map(|part| self.words(part)).collect();
+        let what = format!("all layers in float, with {weights}: {}", named.join(", "));
+        let Some(metrics) = self.metrics_of(&what, &choice)? else { return Ok(None) };
+        self.note(what, &metrics, false);
+        Ok(Some((layers, choice, metrics)))
     }
 
     /// How many stretches to cut layers into.
@@ -261,7 +301,7 @@ impl Guard<'_, '_> {
 
     /// All layers in so many stretches, in graph order.
     fn stretches_of(&self, pieces: usize) -> Vec<Part> {
-        let count = self.units.layers.len();
+        let count = self.units.on_integers;
         let length = count.div_ceil(pieces).max(1);
         (0..count).step_by(length).map(|start| Part::Layers(start..count.min(start + length))).collect()
     }

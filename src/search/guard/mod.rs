@@ -246,7 +246,7 @@ struct Choice {
     layers: BTreeSet<usize>,
     /// Whether these layers read 16 bits instead.
     wide: bool,
-    /// Those of them whose weights stay float as well.
+    /// Layers whose weights stay float: some of those in float, and of those that only store integers.
     weights: BTreeSet<usize>,
     /// Layers whose weights have 8 bits instead of fewer.
     eight: BTreeSet<usize>,
@@ -452,7 +452,7 @@ impl Choice {
             plan.layers.insert(name.clone(), LayerPlan { activations, ..LayerPlan::default() });
         }
         plan.layers.extend(self.stored_plans(units));
-        for &layer in &self.layers {
+        for &layer in self.layers.union(&self.weights) {
             let name = &units.layers[layer].name;
             let own = plan.layer(name).unwrap_or_default();
             let activations = if self.wide { ActivationBits::Bits(WIDE) } else { ActivationBits::Float };

@@ -64,8 +64,10 @@ pub(super) struct Recurrent {
 /// What can be repaired.
 #[derive(Clone, Debug)]
 pub(super) struct Units {
-    /// Layers on integers in graph order; where there are none, those that store integers.
+    /// Layers on integers in graph order, and behind them those that store integers alone.
     pub layers: Vec<Unit>,
+    /// How many of them are on integers; where none is, all of them.
+    pub on_integers: usize,
     /// Operators on integers that are no layers.
     pub operators: Vec<Unit>,
     /// Weights beside the layers that are integers, the largest first.
@@ -85,19 +87,18 @@ impl Units {
         let shapes = shapes(model, scheme, data, runtime)?;
         let shape = |value: ValueId| shapes.get(graph.value(value).name()).cloned().unwrap_or_default();
         let work = |layer: &Layer| layer.macs(&shape(layer.output)).unwrap_or(0).max(layer.weights() as u64);
+        let unit = |layer: &Layer| Unit {
+            name: layer.name.clone(),
+            nodes: vec![layer.name.clone()],
+            work: work(layer),
+            weights: layer.weights() as u64,
+        };
         let mut layers = Vec::new();
         let mut operators: IndexMap<String, Unit> = IndexMap::new();
         for (id, node) in graph.nodes() {
             let name = node.label(graph).to_owned();
             match scheme.placement.nodes.get(&id) {
-                Some(Role::Layer(layer)) => {
-                    layers.push(Unit {
-                        nodes: vec![name.clone()],
-                        work: work(layer),
-                        weights: layer.weights() as u64,
-                        name,
-                    });
-                }
+                Some(Role::Layer(layer)) => layers.push(unit(layer)),
                 Some(Role::Arithmetic | Role::ResidualSum { .. } | Role::Index) => {
                     let unit = Unit { name: node.op().to_owned(), nodes: Vec::new(), work: 0, weights: 0 };
                     let unit = operators.entry(node.op().to_owned()).or_insert(unit);
@@ -108,25 +109,16 @@ impl Units {
                 _ => {}
             }
         }
-        if layers.is_empty() {
-            // Where nothing computes on integers, weights alone can be to blame.
-            let unit = |layer: &Layer| Unit {
-                name: layer.name.clone(),
-                nodes: vec![layer.name.clone()],
-                work: work(layer),
-                weights: layer.weights() as u64,
-            };
-            layers.extend(scheme.weight_only.iter().map(unit));
-        }
+        let on_integers = layers.len();
+        layers.extend(scheme.weight_only.iter().map(unit));
+        let on_integers = if on_integers == 0 { layers.len() } else { on_integers };
         let free = |&value: &ValueId| graph.constant(value).is_none() && !scheme.is_given(value);
         let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
-        let on_integers = scheme.placement.layers().next().is_some();
-        let stored = scheme.weight_only.iter().filter(|_| on_integers).map(work);
         let recurrent = scheme.stored.iter().map(|weight| recurrent_work(model, weight, shape));
-        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(stored).chain(recurrent).sum();
+        let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(recurrent).sum();
         let stored = stored_units(scheme);
         let recurrent = recurrent_units(scheme, &stored);
-        Ok(Self { layers, operators: operators.into_values().collect(), stored, recurrent, values, work })
+        Ok(Self { layers, on_integers, operators: operators.into_values().collect(), stored, recurrent, values, work })
     }
 }
 

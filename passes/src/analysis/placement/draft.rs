@@ -1,5 +1,6 @@
 //! A placement in the making.
 
+use super::joined::Joined;
 use super::limits::refuse_form;
 use super::roots::roots_of_squares;
 use super::rules::{
@@ -88,6 +89,7 @@ impl<'a> Draft<'a> {
 
     /// In node order: operators whose inputs are all quantized join, and clamps behind integer kernels are absorbed.
     fn grow_forward(&mut self) {
+        let joined = Joined::of(self);
         for (id, node) in self.graph.nodes() {
             if self.roles.contains_key(&id) {
                 self.quantized.extend(node.output(0));
@@ -101,6 +103,10 @@ impl<'a> Draft<'a> {
             }
             if let Some(reason) = self.refuse_form(node) {
                 self.reasons.insert(id, reason);
+                continue;
+            }
+            if joined.has(node) {
+                self.reasons.insert(id, format!("`{}` computes it within the layer before it", self.profile.name));
                 continue;
             }
             match self.profile.support(node.op()) {

@@ -3,13 +3,16 @@
 use super::Role;
 use super::draft::{Draft, UNREAD};
 use crate::ir::{NodeId, ValueId};
+use crate::ops::facts;
 use crate::target::Support;
+use std::collections::HashSet;
 
-/// Quantizes what such movements read, where an integer kernel reads what they write.
+/// Quantizes what such movements read, where an integer kernel reads what they write or what becomes of it.
 pub(super) fn quantize_before(draft: &mut Draft) {
     let read: Vec<ValueId> = draft.quantized.iter().copied().collect();
-    for value in read {
-        let Some((first, path)) = path_to_leading(draft, value) else { continue };
+    let mut search = Search { draft, seen: HashSet::new(), found: Vec::new() };
+    read.into_iter().for_each(|value| search.walk(value, Vec::new()));
+    for (first, path) in search.found {
         draft.quantized.insert(first);
         for movement in path.into_iter().rev() {
             draft.quantized.extend(draft.graph.node(movement).outputs().iter().flatten());
@@ -19,26 +22,42 @@ pub(super) fn quantize_before(draft: &mut Draft) {
     }
 }
 
-/// The movements in float behind which a value is quantized, the last one first, from one on that needs its quantizer in front;
-/// and what that one reads.
-fn path_to_leading(draft: &Draft, mut value: ValueId) -> Option<(ValueId, Vec<NodeId>)> {
-    let (mut path, mut found) = (Vec::new(), None);
-    while let Some((producer, _)) = draft.graph.value(value).producer() {
+struct Search<'d, 'a> {
+    draft: &'d Draft<'a>,
+    seen: HashSet<ValueId>,
+    /// What each such movement reads, and the movements in float from it on, the last one first.
+    found: Vec<(ValueId, Vec<NodeId>)>,
+}
+
+impl Search<'_, '_> {
+    /// Looks for such movements in float above a value. `path` has the movements from there to the quantizer or to the node
+    /// that is no movement, the last one first.
+    fn walk(&mut self, value: ValueId, mut path: Vec<NodeId>) {
+        let draft = self.draft;
+        let Some((producer, _)) = draft.graph.value(value).producer() else { return };
         let node = draft.graph.node(producer);
-        let row = draft.profile.kernel(node.op()).filter(|row| row.support == Support::Movement);
-        let Some((row, input)) = row.zip(node.input(0)).filter(|_| node.domain().is_empty()) else { break };
         // What the caller wants in float stays so.
         let is_wanted = draft.reasons.get(&producer).is_some_and(|reason| reason != UNREAD);
-        if is_wanted || draft.is_on_integers(producer) || draft.graph.constant(input).is_some() {
-            break;
+        let row = draft.profile.kernel(node.op()).filter(|row| row.support == Support::Movement);
+        let in_float = node.domain().is_empty() && !draft.is_on_integers(producer);
+        if !in_float || !self.seen.insert(value) {
+            return;
         }
-        path.push(producer);
-        if row.leads {
-            found = Some((input, path.len()));
+        if let Some((row, input)) = row.zip(node.input(0)).filter(|_| !is_wanted) {
+            if draft.graph.constant(input).is_none() {
+                path.push(producer);
+                if row.leads {
+                    self.found.push((input, path.clone()));
+                }
+                self.walk(input, path);
+            }
+            return;
         }
-        value = input;
+        // A runtime joins a quantizer to the movement across such nodes too.
+        let activations: Vec<ValueId> =
+            node.inputs().iter().flatten().copied().filter(|&input| draft.graph.constant(input).is_none()).collect();
+        if node.is("Concat") || (activations.len() == 1 && facts(node.op()).float_layer().is_none()) {
+            activations.into_iter().for_each(|input| self.walk(input, Vec::new()));
+        }
     }
-    let (first, length) = found?;
-    path.truncate(length);
-    Some((first, path))
 }

@@ -25,6 +25,7 @@
 
 mod convolution;
 mod draft;
+mod joined;
 mod layout;
 mod leading;
 mod limits;

@@ -168,20 +168,49 @@ fn rotations_are_on_integers() {
     );
 }
 
-/// The operators that read what `OpenVINO` gets quantized of a maximum over the rows of a float value, with a squeeze behind it.
-fn quantized_before(skipped: &str) -> Vec<String> {
-    let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8,6] x) => (float[1,5] y)
-        <float[6,5] w = {}, int64[1] rows = {1}>
-        { e = Exp (x) m = ReduceMax <axes = [1]> (e) s = Squeeze (m, rows) y = MatMul (s, w) }";
-    let model = import(text::parse(text).unwrap()).unwrap();
+/// The operators that read what `OpenVINO` gets quantized of a maximum over the rows of a float value, with these nodes behind
+/// it, from m to s.
+fn quantized_before(nodes: &str, skipped: &str) -> Vec<String> {
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8,6] x) => (float[1,5] y)
+        <float[6,5] w = {{}}, int64[1] rows = {{1}}, float half = {{0.5}}, float[1,6] row = {{}}>
+        {{ e = Exp (x) m = ReduceMax <axes = [1], keepdims = 0> (e) {nodes} y = MatMul (s, w) }}"
+    );
+    let model = import(text::parse(&text).unwrap()).unwrap();
     let skip = |node: &crate::ir::Node| (node.op() == skipped).then(|| "asked for".to_owned());
     let placement = Placement::new(&model, &Profile::OPENVINO, |_, node, _| skip(node));
     let readers = placement.roots().flat_map(|root| model.graph.value(root).uses().to_vec());
-    readers.map(|reader| model.graph.node(reader.node).op().to_owned()).collect()
+    let mut readers: Vec<String> = readers.map(|reader| model.graph.node(reader.node).op().to_owned()).collect();
+    readers.sort();
+    readers
 }
 
 #[test]
 fn quantizers_stand_in_front_of_what_computes_them_wrong_behind() {
-    assert_eq!(quantized_before(""), ["ReduceMax"]);
-    assert_eq!(quantized_before("ReduceMax"), ["MatMul"]);
+    let moved = "u = Unsqueeze (m, rows) s = Squeeze (u, rows)";
+    assert_eq!(quantized_before(moved, ""), ["ReduceMax"]);
+    assert_eq!(quantized_before(moved, "ReduceMax"), ["MatMul"]);
+    // Joined across nodes in float.
+    assert_eq!(quantized_before("s = Sigmoid (m)", ""), ["MatMul", "ReduceMax"]);
+    assert_eq!(quantized_before("h = Mul (m, half) s = Elu (h)", ""), ["MatMul", "ReduceMax"]);
+    assert_eq!(quantized_before("s = Concat <axis = 0> (m, row)", "Concat"), ["MatMul", "ReduceMax"]);
+    // The runtime does not join what two activations make.
+    assert_eq!(quantized_before("d = ReduceMean <axes = [1], keepdims = 0> (e) s = Sub (m, d)", ""), ["MatMul"]);
+}
+
+/// `OpenVINO` computes functions of a layer's output within the layer; onnxruntime has integer kernels for their nodes.
+#[test]
+fn activations_of_several_nodes_stay_within_layers() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,8,6,6] x) => (float[1,8,6,6] y)
+        <float[8,8,1,1] w = {}, float[8,8,1,1] v = {}, float three = {3}, float low = {0}, float six = {6}, float sixth = {0.1666}>
+        { c = Conv (x, w) a = Add (c, three) g = Clip (a, low, six) m = Mul (c, g) h = Mul (m, sixth)
+          p = GlobalAveragePool (h) s = Mul (h, p) y = Conv (s, v) }";
+    let model = import(text::parse(text).unwrap()).unwrap();
+    let on_integers = |profile: &'static Profile| -> Vec<String> {
+        let placement = Placement::new(&model, profile, |_, _, _| None);
+        let nodes = model.graph.nodes().filter(|(id, _)| placement.nodes.contains_key(id));
+        nodes.map(|(_, node)| node.op().to_owned()).collect()
+    };
+    assert_eq!(on_integers(&Profile::OPENVINO), ["Conv", "Conv"]);
+    assert_eq!(on_integers(&Profile::QNN), ["Conv", "Add", "Mul", "GlobalAveragePool", "Mul", "Conv"]);
 }

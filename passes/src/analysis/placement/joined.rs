@@ -1,0 +1,90 @@
+//! Functions of what a layer writes that the runtime computes within the layer, element by element: an activation that is
+//! written with several nodes, such as x·clip(x + 3, 0, 6)/6. Quantizers between these nodes would keep it from that.
+
+use super::draft::Draft;
+use crate::ir::{Graph, Node, ValueId};
+use std::collections::{HashMap, HashSet};
+
+/// Operators of one operand that compute each element from the one in its place.
+const OF_ONE: [&str; 19] = [
+    "Abs",
+    "Clip",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tanh",
+];
+
+/// Operators of several operands that do so.
+const OF_SEVERAL: [&str; 7] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
+
+/// What nodes make of one layer's output and of constants alone.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    /// The layer's output by the values.
+    sources: HashMap<ValueId, ValueId>,
+    written: HashSet<ValueId>,
+}
+
+impl Joined {
+    /// The values of a graph; none for targets that do not compute them within layers.
+    pub(super) fn of(draft: &Draft) -> Self {
+        let mut joined = Self::default();
+        if !draft.profile.joins_activations {
+            return joined;
+        }
+        joined.written.extend(draft.layers.values().map(|layer| layer.output));
+        for (id, node) in draft.graph.nodes() {
+            let written = draft.layers.get(&id).map(|layer| layer.output);
+            if let Some(output) = written.or_else(|| node.output(0).filter(|output| joined.written.contains(output))) {
+                joined.sources.insert(output, output);
+            } else if let (Some(source), Some(output)) = (joined.source(draft.graph, node), node.output(0)) {
+                joined.sources.insert(output, source);
+            }
+        }
+        joined
+    }
+
+    /// Whether a node computes such a value.
+    pub(super) fn has(&self, node: &Node) -> bool {
+        let is_function = |value| self.sources.contains_key(&value) && !self.written.contains(&value);
+        node.output(0).is_some_and(is_function)
+    }
+
+    /// The layer's output that all activations of an elementwise node come from.
+    fn source(&self, graph: &Graph, node: &Node) -> Option<ValueId> {
+        if !node.domain().is_empty() || !(OF_ONE.contains(&node.op()) || OF_SEVERAL.contains(&node.op())) {
+            return None;
+        }
+        let mut source = None;
+        for value in node.inputs().iter().flatten().copied() {
+            if let Some(constant) = graph.constant(value) {
+                // One number, or one for each channel.
+                let shape = constant.shape().ok()?;
+                if shape.iter().filter(|&&length| length != 1).count() > 1 {
+                    return None;
+                }
+                continue;
+            }
+            let own = *self.sources.get(&value)?;
+            if source.is_some_and(|source| source != own) {
+                return None;
+            }
+            source = Some(own);
+        }
+        source
+    }
+}
