@@ -221,8 +221,7 @@ impl Guard<'_, '_> {
     }
 
     /// The fewest layers whose weights are to blame for most of what is lost with all layers in float: these, `all` with
-    /// their weights freed, and its metrics. Neighbours, where some are enough; else as many stretches as it takes, those
-    /// first whose weights lose most.
+    /// their weights freed, and its metrics. Neighbours, where some are enough; else as many stretches as it takes.
     fn blamed_weights(&mut self, freed: Freed, all: &Choice, without: &Metrics) -> Result<Option<Blamed>, SearchError> {
         let most = WORTH * loss(without);
         let (mut range, mut found) = (0..self.units.layers.len(), None);
@@ -237,7 +236,8 @@ impl Guard<'_, '_> {
             pieces.sort_by(|(_, (.., a)), (_, (.., b))| loss(a).total_cmp(&loss(b)));
             let Some((piece, least)) = pieces.first().cloned().filter(|(_, (.., metrics))| loss(metrics) <= most)
             else {
-                let pieces: Vec<Range<usize>> = pieces.into_iter().map(|(piece, _)| piece).collect();
+                let mut pieces: Vec<Range<usize>> = pieces.into_iter().map(|(piece, _)| piece).collect();
+                pieces.sort_by_key(|piece| piece.start);
                 return if found.is_none() { self.blamed_together(freed, all, most, &pieces) } else { Ok(found) };
             };
             found = Some(least);
@@ -249,8 +249,8 @@ impl Guard<'_, '_> {
         Ok(found)
     }
 
-    /// As few as it takes from the front of a list of stretches: enough to meet the goal, or else to lose no more than `most`.
-    /// Where few bits were asked for, half of the stretches at most.
+    /// As few of these stretches as it takes to meet the goal, or else to lose no more than `most`: all but those whose weights
+    /// lose least where all others are freed. Where few bits were asked for, half of the stretches at most.
     fn blamed_together(
         &mut self,
         freed: Freed,
@@ -258,17 +258,28 @@ impl Guard<'_, '_> {
         most: f64,
         pieces: &[Range<usize>],
     ) -> Result<Option<Blamed>, SearchError> {
-        let limit = if self.has_few_bits() { pieces.len() / 2 } else { pieces.len() };
-        let mut found = None;
-        for count in 2..=limit {
-            let Some(tried) = self.with_freed(freed, all, &pieces[..count])? else { break };
-            let met = self.is_met(&tried.2);
-            if met || (found.is_none() && loss(&tried.2) <= most) {
-                found = Some(tried);
-            }
-            if met {
+        let mut alone = Vec::new();
+        for piece in pieces {
+            let others: Vec<Range<usize>> = pieces.iter().filter(|other| *other != piece).cloned().collect();
+            let Some(tried) = self.with_freed(freed, all, &others)? else { return Ok(None) };
+            alone.push((piece.start, tried));
+        }
+        alone.sort_by(|(_, (.., a)), (_, (.., b))| loss(a).total_cmp(&loss(b)));
+        let (kept, tried): (Vec<usize>, Vec<Blamed>) = alone.into_iter().unzip();
+        let (mut first, mut found) = (tried.into_iter().next(), None);
+        for count in 1..kept.len() {
+            let others = pieces.iter().filter(|piece| !kept[..count].contains(&piece.start)).cloned();
+            let others: Vec<Range<usize>> = others.collect();
+            let tried = match first.take() {
+                Some(tried) => Some(tried),
+                None => self.with_freed(freed, all, &others)?,
+            };
+            let Some(tried) = tried else { break };
+            let was_met = found.as_ref().is_some_and(|(.., metrics): &Blamed| self.is_met(metrics));
+            if !self.is_met(&tried.2) && (was_met || loss(&tried.2) > most) {
                 break;
             }
+            found = Some(tried).filter(|_| !self.has_few_bits() || others.len() <= pieces.len() / 2);
         }
         Ok(found)
     }
