@@ -18,6 +18,7 @@ import argparse
 import itertools
 import json
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -289,6 +290,40 @@ def fit_series(repeats: int) -> None:
     least_squares("series integer gathered", SERIES_PRICES, gathered)
 
 
+def run_time(proto: onnx.ModelProto, x: np.ndarray, repeats: int) -> float:
+    """Nanoseconds of processor time of a run: the least of several."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session, spent = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]), []
+    for _ in range(repeats):
+        start = time.process_time_ns()
+        session.run(None, {"x": x})
+        spent.append(time.process_time_ns() - start)
+    return min(spent)
+
+
+def far_columns(repeats: int) -> None:
+    """Prints what a value of the columns takes more on integers where all of them do not fit into the cache."""
+    for inputs, outputs, kernel in ((8, 8, (3, 3)), (8, 1, (5, 5)), (8, 8, (3, 15)), (32, 1, (7, 3)), (8, 8, (3, 39))):
+        values, spent = inputs * kernel[0] * kernel[1], []
+        for size in (40, 208):
+            attributes = {"kernel_shape": list(kernel), "pads": [length // 2 for length in kernel] * 2}
+            rng = np.random.default_rng(0)
+            tensors = {
+                "w": rng.integers(-60, 60, (outputs, inputs, *kernel)).astype(np.int8),
+                "s": np.float32(0.02),
+                "z": np.uint8(128),
+                "ws": np.full(outputs, 0.01, np.float32),
+                "wz": np.zeros(outputs, np.int8),
+                "os": np.float32(1),
+            }
+            read = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+            node = helper.make_node("QLinearConv", read, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+            x = rng.integers(0, 255, (1, size, size, inputs)).astype(np.uint8)
+            spent.append(run_time(single([node], x, TensorProto.UINT8, tensors), x, repeats) / size**2)
+        print(f"{inputs} to {outputs}, kernel {kernel}, {values * 208**2 / 1e6:.1f} MB of columns: {(spent[1] - spent[0]) / values:.3f} ns more per value")
+
+
 def fit_pools(repeats: int) -> None:
     """Measures `MaxPool` between convolutions in float, and with channels last on integers."""
     rng, found = np.random.default_rng(0), ([], [])
@@ -340,6 +375,7 @@ def main() -> None:
         middle, most = np.percentile(np.abs(errors), [50, 90])
         print(f"{name}, {len(rows)} convolutions: {listed}; errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10")
     fit_series(args.repeats)
+    far_columns(args.repeats)
     fit_depthwise(args.repeats, rng)
     fit_pools(args.repeats)
 

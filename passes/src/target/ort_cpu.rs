@@ -65,6 +65,7 @@ const FREE: KernelPrices = KernelPrices {
     dilated_tap: 0.0,
     tap: 0.0,
     column: 0.0,
+    far_column: 0.0,
 };
 
 /// The two kernels for integers.
@@ -78,6 +79,7 @@ const GATHERED: KernelPrices = KernelPrices {
     row: 6.4,
     dilated_tap: 2.3,
     column: 0.07,
+    far_column: 0.15,
     ..FREE
 };
 

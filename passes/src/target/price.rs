@@ -134,6 +134,8 @@ pub struct KernelPrices {
     pub tap: f64,
     /// Per value of the columns of a kernel of several positions, P·T·C.
     pub column: f64,
+    /// The same more where all columns together are more than a second-level cache holds.
+    pub far_column: f64,
 }
 
 /// Prices of a matrix product of M rows of K values with a weight of K rows and N columns. `bench/node_prices.py` fits them.

@@ -4,6 +4,9 @@ use crate::analysis::Layer;
 use crate::ir::Graph;
 use crate::target::ConvolutionPrices;
 
+/// Values of columns that a second-level cache does not hold.
+const FAR: f64 = 8e6;
+
 /// A convolution in numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvolutionShape {
@@ -67,7 +70,8 @@ impl ConvolutionShape {
         let product = if self.outputs <= lanes { kernel.single_product } else { kernel.product };
         let columns = taps * inputs;
         let pieces = rows * kernel.row + if self.dilated { taps * kernel.dilated_tap } else { 0.0 };
-        let gathered = if self.taps > 1 { pieces + columns * kernel.column } else { 0.0 };
+        let far = if positions * columns > FAR { kernel.far_column } else { 0.0 };
+        let gathered = if self.taps > 1 { pieces + columns * (kernel.column + far) } else { 0.0 };
         let grouped = if self.groups > 1 { by.grouped_position } else { 0.0 };
         let fixed = kernel.position + taps * kernel.tap + grouped;
         self.groups as f64 * positions * (outputs * (columns * product + kernel.output) + gathered + fixed)

@@ -11,7 +11,7 @@
 //! Convolutions that the file gives more channels (`widths`) have the price of those.
 //!
 //! Both only where the difference, of a layer or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
-//! and more in float: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
+//! and more in float, or 3 µs in one that takes less: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
 //! open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
@@ -29,8 +29,11 @@ use std::ops::AddAssign;
 const SLACK: f64 = 6_000.0;
 /// The same as a share of what the network takes in float, where that is less.
 const SLACK_SHARE: f64 = 0.03;
-/// Nanoseconds that a run of any network takes the runtime beside its nodes.
-const RUN: f64 = 4_000.0;
+/// Nanoseconds in float below which it is [`SMALL_SLACK`]: a run of any network takes the runtime some microseconds beside
+/// its nodes, and nodes between few others find their code in the cache.
+const SMALL: f64 = 20_000.0;
+/// What is allowed such a network.
+const SMALL_SLACK: f64 = 3_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
@@ -102,8 +105,11 @@ impl<'a> Account<'a> {
         prices: &'a Prices,
         more: HashMap<NodeId, [usize; 2]>,
     ) -> Self {
-        let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SLACK };
-        account.slack = SLACK.min(SLACK_SHARE * (RUN + account.float_network()));
+        let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SMALL_SLACK };
+        let float = account.float_network();
+        if float >= SMALL {
+            account.slack = SLACK.min(SLACK_SHARE * float);
+        }
         account
     }
 
