@@ -33,7 +33,7 @@ LARGEST_MACS = 60e6
 NODE_US, INTEGER_NODE_US = 0.7, 1.4
 SERIES, SERIES_MACS = 120, (4e5, 2e7)
 #: Prices of series: in float, and on integers where columns are gathered.
-SERIES_PRICES = ("product", "column", "output", "position", "row", "dilated row", "dilated tap", "more per node, in µs")
+SERIES_PRICES = ("product", "column", "strided column", "output", "position", "row", "dilated row", "dilated tap", "more per node, in µs")
 DEPTHWISE_CHANNELS = (8, 16, 24, 32, 48, 64, 88, 104, 128, 200)
 DEPTHWISE_SIZES = {1: ([256], [2048]), 2: ([14, 14], [28, 28]), 3: ([4, 12, 12], [6, 14, 14])}
 #: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
@@ -228,11 +228,12 @@ def least_squares(name: str, terms: tuple[str, ...], found: list[tuple[list[floa
 
 
 def series(
-    channels: tuple[int, int], kernel: int, length: int, step: int, *, integer: bool
+    channels: tuple[int, int], kernel: int, length: int, step: int, *, integer: bool, stride: int = 1
 ) -> tuple[onnx.ModelProto, np.ndarray]:
-    """A convolution over a series, with `step` positions from tap to tap."""
+    """A convolution over a series, with `step` positions from tap to tap, and `stride` from output to output."""
     rng, (inputs, outputs) = np.random.default_rng(0), channels
-    attributes = {"kernel_shape": [kernel], "dilations": [step], "pads": [step * (kernel - 1) // 2] * 2}
+    attributes = {"kernel_shape": [kernel], "dilations": [step], "strides": [stride]}
+    length = stride * (length - 1) + step * (kernel - 1) + 1
     if integer:
         tensors = {
             "w": rng.integers(-60, 60, (outputs, inputs, kernel)).astype(np.int8),
@@ -269,21 +270,22 @@ def single(nodes: list[onnx.NodeProto], x: np.ndarray, element: int, tensors: di
 def fit_series(repeats: int) -> None:
     """Measures convolutions over series, in float and, where columns are gathered, on integers."""
     widths = (1, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-    grid = itertools.product(widths, widths, (1, 3, 5, 7), (48, 192, 400, 1024), (1, 2, 4))
+    grid = itertools.product(widths, widths, (1, 3, 5, 7), (48, 192, 400, 1024), (1, 2, 4), (1, 4))
     shapes = [at for at in grid if SERIES_MACS[0] < np.prod(at[:4]) < SERIES_MACS[1] and (at[2] > 1 or at[4] == 1)]
     in_float, gathered = [], []
     for at in np.random.default_rng(3).permutation(len(shapes))[:SERIES]:
-        inputs, outputs, kernel, length, step = shapes[at]
+        inputs, outputs, kernel, length, step, stride = shapes[at]
         direct = inputs % 4 == 0 and outputs >= LANES
         for integer in (False, True):
             if integer and direct:
                 continue
-            proto, x = series((inputs, outputs), kernel, length, step, integer=integer)
+            proto, x = series((inputs, outputs), kernel, length, step, integer=integer, stride=stride)
             time = kernel_time(proto, x, "QLinearConv" if integer else "Conv", repeats)
             time -= INTEGER_NODE_US if integer else NODE_US
             lanes, several, dilated = up(outputs) if integer else outputs, kernel > 1, step > 1
             rows = [several and integer and not dilated, several and integer and dilated]
-            counted = [kernel * inputs * lanes, kernel * inputs * several, lanes, 1, *rows, kernel * rows[1]]
+            columns, strided = kernel * inputs * several, stride > 1 and not integer
+            counted = [kernel * inputs * lanes, columns, columns * strided, lanes, 1, *rows, kernel * rows[1]]
             (gathered if integer else in_float).append(([*(length * count / 1000 for count in counted), 1], time))
     # The profile's own time is in every node.
     least_squares("series float", SERIES_PRICES, in_float)

@@ -65,6 +65,7 @@ const FREE: KernelPrices = KernelPrices {
     dilated_tap: 0.0,
     tap: 0.0,
     column: 0.0,
+    strided_column: 0.0,
     far_column: 0.0,
 };
 
@@ -101,6 +102,7 @@ const PRICES: Prices = Prices {
                 position: 1.0,
                 output: 0.08,
                 column: 0.25,
+                strided_column: 0.32,
                 ..FREE
             }; 2],
             [

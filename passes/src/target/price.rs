@@ -134,6 +134,8 @@ pub struct KernelPrices {
     pub tap: f64,
     /// Per value of the columns of a kernel of several positions, P·T·C.
     pub column: f64,
+    /// The same more where the kernel moves by several positions along the last axis.
+    pub strided_column: f64,
     /// The same more where all columns together are more than a second-level cache holds.
     pub far_column: f64,
 }

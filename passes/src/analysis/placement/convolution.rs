@@ -25,6 +25,8 @@ pub(super) struct ConvolutionShape {
     axes: usize,
     /// Whether its positions are dilated along the last axis.
     dilated: bool,
+    /// Whether it moves by several positions along the last axis.
+    strided: bool,
 }
 
 impl ConvolutionShape {
@@ -35,8 +37,9 @@ impl ConvolutionShape {
         let taps = layer.shape.iter().skip(2).product();
         let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
         let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
-        let dilated = node.ints("dilations").last().is_some_and(|&step| step > 1);
-        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes, dilated })
+        let steps = |name: &str| node.ints(name).last().is_some_and(|&step| step > 1);
+        let (dilated, strided) = (steps("dilations"), steps("strides"));
+        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes, dilated, strided })
     }
 
     /// With so many more output and input channels.
@@ -71,7 +74,8 @@ impl ConvolutionShape {
         let columns = taps * inputs;
         let pieces = rows * kernel.row + if self.dilated { taps * kernel.dilated_tap } else { 0.0 };
         let far = if positions * columns > FAR { kernel.far_column } else { 0.0 };
-        let gathered = if self.taps > 1 { pieces + columns * (kernel.column + far) } else { 0.0 };
+        let strided = if self.strided { kernel.strided_column } else { 0.0 };
+        let gathered = if self.taps > 1 { pieces + columns * (kernel.column + far + strided) } else { 0.0 };
         let grouped = if self.groups > 1 { by.grouped_position } else { 0.0 };
         let fixed = kernel.position + taps * kernel.tap + grouped;
         self.groups as f64 * positions * (outputs * (columns * product + kernel.output) + gathered + fixed)
