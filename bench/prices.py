@@ -8,7 +8,8 @@ float and as `QLinearConv` with channels last, which is what onnxruntime makes o
 quantized model, and takes the time of their kernels from its profiles. Of each form of
 the kernels one set of prices is fitted by least squares of the relative errors. Prints
 the prices, in nanoseconds, with the median and the 90th percentile of the relative
-errors; `prices.json` in `--out` has all times.
+errors; `prices.json` in `--out` has all times. Then the same of convolutions over series,
+dilated ones among them, of depthwise ones, and of `MaxPool` behind a convolution.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import itertools
 import json
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +31,9 @@ from onnx import TensorProto, helper, numpy_helper
 LANES = 16
 LARGEST_MACS = 60e6
 NODE_US, INTEGER_NODE_US = 0.7, 1.4
+SERIES, SERIES_MACS = 120, (4e5, 2e7)
+#: Prices of series: in float, and on integers where columns are gathered.
+SERIES_PRICES = ("product", "column", "strided column", "output", "position", "row", "dilated row", "dilated tap", "more per node, in µs")
 DEPTHWISE_CHANNELS = (8, 16, 24, 32, 48, 64, 88, 104, 128, 200)
 DEPTHWISE_SIZES = {1: ([256], [2048]), 2: ([14, 14], [28, 28]), 3: ([4, 12, 12], [6, 14, 14])}
 #: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
@@ -208,6 +213,145 @@ def fit_depthwise(repeats: int, rng: np.random.Generator) -> None:
         print(f"{name}, {len(found)} convolutions: {listed}; {errors}", flush=True)
 
 
+def least_squares(name: str, terms: tuple[str, ...], found: list[tuple[list[float], float]]) -> None:
+    """Prints prices that are not negative, by least squares of the relative errors."""
+    relative = np.array([np.array(counted) / time for counted, time in found])
+    used = [at for at in range(len(terms)) if relative[:, at].any()]
+    while True:
+        prices, *_ = np.linalg.lstsq(relative[:, used], np.ones(len(found)), rcond=None)
+        if (prices >= 0).all():
+            break
+        used.pop(int(prices.argmin()))
+    middle, most = np.percentile(np.abs(relative[:, used] @ prices - 1), [50, 90])
+    listed = ", ".join(f"{terms[at]} {price:.4f}" for at, price in zip(used, prices, strict=True))
+    print(f"{name}, {len(found)} shapes: {listed}; errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10", flush=True)
+
+
+def series(
+    channels: tuple[int, int], kernel: int, length: int, step: int, *, integer: bool, stride: int = 1
+) -> tuple[onnx.ModelProto, np.ndarray]:
+    """A convolution over a series, with `step` positions from tap to tap, and `stride` from output to output."""
+    rng, (inputs, outputs) = np.random.default_rng(0), channels
+    attributes = {"kernel_shape": [kernel], "dilations": [step], "strides": [stride]}
+    length = stride * (length - 1) + step * (kernel - 1) + 1
+    if integer:
+        tensors = {
+            "w": rng.integers(-60, 60, (outputs, inputs, kernel)).astype(np.int8),
+            "s": np.float32(0.02),
+            "z": np.uint8(128),
+            "ws": np.full(outputs, 0.01, np.float32),
+            "wz": np.zeros(outputs, np.int8),
+            "os": np.float32(1),
+        }
+        read = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+        node = helper.make_node("QLinearConv", read, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+        x, element = rng.integers(0, 255, (1, length, inputs)).astype(np.uint8), TensorProto.UINT8
+    else:
+        weight = rng.standard_normal((outputs, inputs, kernel)).astype(np.float32)
+        tensors = {"w": weight, "b": np.zeros(outputs, np.float32)}
+        node = helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)
+        x, element = rng.standard_normal((1, inputs, length)).astype(np.float32), TensorProto.FLOAT
+    return single([node], x, element, tensors), x
+
+
+def single(nodes: list[onnx.NodeProto], x: np.ndarray, element: int, tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """A graph from `x` to `y`."""
+    graph = helper.make_graph(
+        nodes,
+        "nodes",
+        [helper.make_tensor_value_info("x", element, x.shape)],
+        [helper.make_tensor_value_info("y", element, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def fit_series(repeats: int) -> None:
+    """Measures convolutions over series, in float and, where columns are gathered, on integers."""
+    widths = (1, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+    grid = itertools.product(widths, widths, (1, 3, 5, 7), (48, 192, 400, 1024), (1, 2, 4), (1, 4))
+    shapes = [at for at in grid if SERIES_MACS[0] < np.prod(at[:4]) < SERIES_MACS[1] and (at[2] > 1 or at[4] == 1)]
+    in_float, gathered = [], []
+    for at in np.random.default_rng(3).permutation(len(shapes))[:SERIES]:
+        inputs, outputs, kernel, length, step, stride = shapes[at]
+        direct = inputs % 4 == 0 and outputs >= LANES
+        for integer in (False, True):
+            if integer and direct:
+                continue
+            proto, x = series((inputs, outputs), kernel, length, step, integer=integer, stride=stride)
+            time = kernel_time(proto, x, "QLinearConv" if integer else "Conv", repeats)
+            time -= INTEGER_NODE_US if integer else NODE_US
+            lanes, several, dilated = up(outputs) if integer else outputs, kernel > 1, step > 1
+            rows = [several and integer and not dilated, several and integer and dilated]
+            columns, strided = kernel * inputs * several, stride > 1 and not integer
+            counted = [kernel * inputs * lanes, columns, columns * strided, lanes, 1, *rows, kernel * rows[1]]
+            (gathered if integer else in_float).append(([*(length * count / 1000 for count in counted), 1], time))
+    # The profile's own time is in every node.
+    least_squares("series float", SERIES_PRICES, in_float)
+    least_squares("series integer gathered", SERIES_PRICES, gathered)
+
+
+def run_time(proto: onnx.ModelProto, x: np.ndarray, repeats: int) -> float:
+    """Nanoseconds of processor time of a run: the least of several."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session, spent = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"]), []
+    for _ in range(repeats):
+        start = time.process_time_ns()
+        session.run(None, {"x": x})
+        spent.append(time.process_time_ns() - start)
+    return min(spent)
+
+
+def far_columns(repeats: int) -> None:
+    """Prints what a value of the columns takes more on integers where all of them do not fit into the cache."""
+    for inputs, outputs, kernel in ((8, 8, (3, 3)), (8, 1, (5, 5)), (8, 8, (3, 15)), (32, 1, (7, 3)), (8, 8, (3, 39))):
+        values, spent = inputs * kernel[0] * kernel[1], []
+        for size in (40, 208):
+            attributes = {"kernel_shape": list(kernel), "pads": [length // 2 for length in kernel] * 2}
+            rng = np.random.default_rng(0)
+            tensors = {
+                "w": rng.integers(-60, 60, (outputs, inputs, *kernel)).astype(np.int8),
+                "s": np.float32(0.02),
+                "z": np.uint8(128),
+                "ws": np.full(outputs, 0.01, np.float32),
+                "wz": np.zeros(outputs, np.int8),
+                "os": np.float32(1),
+            }
+            read = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+            node = helper.make_node("QLinearConv", read, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+            x = rng.integers(0, 255, (1, size, size, inputs)).astype(np.uint8)
+            spent.append(run_time(single([node], x, TensorProto.UINT8, tensors), x, repeats) / size**2)
+        print(f"{inputs} to {outputs}, kernel {kernel}, {values * 208**2 / 1e6:.1f} MB of columns: {(spent[1] - spent[0]) / values:.3f} ns more per value")
+
+
+def fit_pools(repeats: int) -> None:
+    """Measures `MaxPool` between convolutions in float, and with channels last on integers."""
+    rng, found = np.random.default_rng(0), ([], [])
+    for channels, size, (kernel, step) in itertools.product((16, 32, 64), (32, 64, 112), ((2, 2), (3, 2), (3, 1))):
+        attributes = {"kernel_shape": [kernel] * 2, "strides": [step] * 2, "pads": [kernel // 3] * 4}
+        x = rng.standard_normal((1, 16, size, size)).astype(np.float32)
+        weights = {"w": np.ones((channels, 16, 1, 1), np.float32), "v": np.ones((16, channels, 1, 1), np.float32)}
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node("MaxPool", ["a"], ["b"], **attributes),
+            helper.make_node("Conv", ["b", "v"], ["y"]),
+        ]
+        q = rng.integers(0, 255, (1, size, size, channels)).astype(np.uint8)
+        pool = helper.make_node("NhwcMaxPool", ["x"], ["y"], domain="com.microsoft", **attributes)
+        times = (
+            kernel_time(single(nodes, x, TensorProto.FLOAT, weights), x, "MaxPool", repeats) - NODE_US,
+            kernel_time(single([pool], q, TensorProto.UINT8, {}), q, "NhwcMaxPool", repeats) - INTEGER_NODE_US,
+        )
+        positions = (-(-size // step)) ** 2
+        for form, time in enumerate(times):
+            counted = [positions * channels * kernel**2 / 1000, positions / 1000 * form, 1]
+            found[form].append((counted, time))
+    for name, rows in zip(("float", "integer"), found, strict=True):
+        least_squares(f"MaxPool {name}", ("element of the window", "position", SERIES_PRICES[-1]), rows)
+
+
 def main() -> None:
     """Measure, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,7 +376,10 @@ def main() -> None:
         listed = ", ".join(f"{price} {value:.4f}" for price, value in prices.items())
         middle, most = np.percentile(np.abs(errors), [50, 90])
         print(f"{name}, {len(rows)} convolutions: {listed}; errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10")
+    fit_series(args.repeats)
+    far_columns(args.repeats)
     fit_depthwise(args.repeats, rng)
+    fit_pools(args.repeats)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ mod target;
 mod tidy;
 
 pub use form::{
-    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, Magnitude, RestoreActivations, SinkConstants,
-    SplitBiases, SplitPads, WidenChannels, narrow_channels,
+    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, HoldQuantizers, LowerInteger, Magnitude, RestoreActivations,
+    SinkConstants, SplitBiases, SplitPads, WidenChannels, narrow_channels,
 };
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};

@@ -13,8 +13,8 @@ pub use copies::{differentiate, examine, extract, tap};
 
 use crate::analysis::Placement;
 use crate::form::{
-    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, LowerInteger, RestoreActivations, SinkConstants, SplitBiases,
-    SplitPads, WidenChannels,
+    FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, HoldQuantizers, LowerInteger, RestoreActivations, SinkConstants,
+    SplitBiases, SplitPads, WidenChannels,
 };
 use crate::ir::TensorProto;
 use crate::pass::{Pipeline, PipelineDescription};
@@ -309,6 +309,8 @@ pub struct Finish {
     pub splits_biases: bool,
     /// Whether float convolutions over one column get their padding from a node.
     pub splits_pads: bool,
+    /// Whether quantizers behind pools in float are kept there.
+    pub holds_quantizers: bool,
     /// Convolutions that get more channels.
     pub widened: WidenChannels,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -319,7 +321,8 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, splits_pads, widened, half_scales, strip } = wanted;
+    let Finish { packings, functions, form, splits_biases, splits_pads, holds_quantizers, widened, half_scales, strip } =
+        wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -376,6 +379,13 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
             "columns that a fast kernel takes",
             SplitPads,
             "after `fuse-qlinear` and after `lower-integer`: every `Conv` but those between quantizers is one of floats",
+        )
+        .with_if(
+            holds_quantizers,
+            "a runtime that moves quantizers",
+            HoldQuantizers,
+            "after `fuse-qlinear` and after `lower-integer`: pools that run on integers have taken in their quantizers, or \
+             stand between them",
         )
         .with(EliminateDeadNodes, "after `fuse-qlinear` or `lower-integer`: what the form has taken in is unread")
         .with_if(

@@ -60,6 +60,7 @@ fn report(fixture: &str) -> String {
     check(&model).unwrap();
     let field = |name: &str| fixture.lines().find_map(|line| line.strip_prefix("# with ")?.strip_prefix(name));
     let profile = field("profile: ").map_or(Profile::ORT_CPU, |name| Profile::by_name(name).unwrap());
+    let profile = Profile { leaves_slow: profile.leaves_slow && field("placement: ") != Some("all"), ..profile };
     let placement = Placement::new(&model, &profile, |_, _, _| None);
     let activations = activations(&model, &placement, field("bits: ").map_or(8, |bits| bits.parse().unwrap()));
     let narrower = narrower(&placement, fixture);

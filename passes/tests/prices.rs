@@ -49,3 +49,59 @@ fn convolutions_of_few_channels_get_as_many_as_a_faster_kernel_takes() {
 fn depthwise_convolutions_at_an_output_stay_in_float() {
     assert_eq!(placed(&block(40, true)), (false, None));
 }
+
+/// How many layers of a network are on integers.
+fn on_integers(text: &str) -> usize {
+    let model = import(text::parse(text).unwrap_or_else(|e| panic!("{e}: {text}"))).unwrap();
+    Placement::new(&model, &Profile::ORT_CPU, |_, _, _| None).layers().count()
+}
+
+/// Four convolutions over a series, with functions between them.
+fn series(shape: &str, nodes: impl Fn(usize) -> String, values: impl Fn(usize) -> String) -> String {
+    let body: Vec<String> = (0..4).map(nodes).collect();
+    let values: Vec<String> = (0..4).map(values).collect();
+    format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> g (float[{shape}] x0) => (float[{shape}] x4)
+         <float[24,24,3] w = {{}}, {}> {{ {} }}",
+        values.join(", "),
+        body.join("  ")
+    )
+}
+
+/// A transposition beside a convolution on integers goes with the change of the layout, and nothing is left of both.
+#[test]
+fn convolutions_between_transpositions_pay_sooner() {
+    let plain = series(
+        "1,24,64",
+        |at| format!("c{at} = Conv <pads = [1, 1]> (x{at}, w)  x{} = Exp (c{at})", at + 1),
+        |at| format!("float[1,24,64] c{at}, float[1,24,64] y{at}"),
+    );
+    assert_eq!(on_integers(&plain), 0);
+    let between = series(
+        "1,64,24",
+        |at| {
+            format!(
+                "t{at} = Transpose <perm = [0, 2, 1]> (x{at})  c{at} = Conv <pads = [1, 1]> (t{at}, w)  \
+                 u{at} = Transpose <perm = [0, 2, 1]> (c{at})  x{} = Exp (u{at})",
+                at + 1
+            )
+        },
+        |at| format!("float[1,24,64] t{at}, float[1,24,64] c{at}, float[1,64,24] u{at}, float[1,64,24] y{at}"),
+    );
+    assert_eq!(on_integers(&between), 4);
+}
+
+/// Where a kernel gathers columns, dilated taps are copied one by one.
+#[test]
+fn dilated_convolutions_of_few_channels_stay_in_float() {
+    let dilated = |step: usize| {
+        format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,12,384] x) => (float[1,12,384] y)
+             <float[12,12,15] w = {{}}, float[1,12,384] a, float[1,12,384] b> {{
+               a = Exp (x)  b = Conv <dilations = [{step}], pads = [{p}, {p}]> (a, w)  y = Exp (b) }}",
+            p = 7 * step
+        )
+    };
+    assert_eq!(on_integers(&dilated(1)), 1);
+    assert_eq!(on_integers(&dilated(3)), 0);
+}

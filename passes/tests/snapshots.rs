@@ -10,11 +10,11 @@ use msq_passes::{
     BoundMasks, CancelTransposes, CleanNames, CompleteNodes, Differentiate, DropDefaults, EliminateDeadNodes,
     EliminateIdentities, EqualizeChannels, ExtractSegment, FixInputs, FoldConstants, Freeze, FreezeInitializers,
     FuseAffine, FuseBatchNorm, FuseBounds, FuseGelu, FuseLayerNorm, FuseQlinear, HalfConstants, HalfPrecision,
-    HoistConstants, HoistInvariants, InlineBranches, InlineFunctions, InsertTaps, LiftConstants, LoadConstants,
-    LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape, PackWeights, Packing,
-    Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights, SinglePrecision,
-    SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, SplitPads, TrellisRate,
-    UnfuseContrib, UpgradeOpset, WidenChannels, run_pass,
+    HoistConstants, HoistInvariants, HoldQuantizers, InlineBranches, InlineFunctions, InsertTaps, LiftConstants,
+    LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
+    PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights,
+    SinglePrecision, SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, SplitPads,
+    TrellisRate, UnfuseContrib, UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "insert-taps" => Box::new(InsertTaps { values: words(fields.get("values").unwrap_or(&"")) }),
         "lift-constants" => Box::new(LiftConstants),
         "load-constants" => Box::new(LoadConstants),
+        "hold-quantizers" => Box::new(HoldQuantizers),
         "lower-integer" => Box::new(LowerInteger),
         "normalize-gemm" => Box::new(NormalizeGemm),
         "normalize-padding" => Box::new(NormalizePadding),
@@ -263,6 +264,7 @@ passes! {
     half_precision: "half-precision",
     hoist_constants: "hoist-constants",
     hoist_invariants: "hoist-invariants",
+    hold_quantizers: "hold-quantizers",
     inline_branches: "inline-branches",
     inline_functions: "inline-functions",
     insert_taps: "insert-taps",

@@ -1,18 +1,23 @@
-//! The lengths that a model leaves open, as its samples have them: what runs faster on integers depends on them.
+//! The lengths that a model leaves open, as its samples have them: what runs faster on integers depends on them. A file
+//! may say nothing of inner values although its inputs leave only the number of samples open, as behind a `Reshape` to a computed shape.
 
 use super::Calibration;
 use crate::data::{Dataset, Sample};
 use crate::execute::segment::state_shapes_of;
 use crate::runtime::Runtime;
-use msq_passes::ir::{Model, TypeProto};
+use msq_passes::ir::{Model, TypeProto, ValueId};
 use std::collections::HashMap;
 
 /// States the shapes that values have for the sample of middle size, where more is open than the number of samples. Without
-/// effect where samples are made up, and where the engine cannot tell: prices are unknown then.
+/// effect where lengths of inputs are made up, and where the engine cannot tell: prices are unknown then.
 pub(super) fn state_typical_shapes(model: &mut Model, calibration: Calibration, runtime: &Runtime) {
-    let is_open = |(at, length): (usize, &Option<usize>)| at > 0 && length.is_none();
-    let shapes = model.graph.runtime_inputs().map(|input| model.graph.value(input).shape());
-    if calibration.synthetic || !shapes.flatten().any(|shape| shape.iter().enumerate().any(is_open)) {
+    let is_open =
+        |shape: Option<Vec<Option<usize>>>| shape.is_none_or(|shape| shape.iter().skip(1).any(Option::is_none));
+    let shape = |value: ValueId| model.graph.value(value).shape();
+    let opens_inputs = model.graph.runtime_inputs().map(shape).any(is_open);
+    let opens_inside =
+        || model.graph.nodes().any(|(_, node)| node.outputs().iter().flatten().any(|&value| is_open(shape(value))));
+    if (calibration.synthetic && opens_inputs) || !(opens_inputs || opens_inside()) {
         return;
     }
     let Some(sample) = middle(calibration.data) else { return };

@@ -28,6 +28,11 @@ pub fn facts(op: &str) -> &'static Facts {
     row.and_then(|row| table::FACTS.get(row)).unwrap_or(&Facts::NONE)
 }
 
+/// Whether an operator of this domain reads nothing of its input but the lengths.
+pub fn reads_shape(domain: &str, op: &str) -> bool {
+    domain.is_empty() && matches!(op, "Shape" | "Size")
+}
+
 /// Whether an operator of this domain is a recurrent layer: `RNN`, `GRU` or `LSTM`.
 pub fn is_recurrent(domain: &str, op: &str) -> bool {
     domain.is_empty() && facts(op).has(Trait::Recurrent)

@@ -2,6 +2,7 @@
 //!
 //! * Outputs of an integer kernel: `x = kernel(…)` becomes `r = kernel(…); q = Q(r); x = DQ(q)`: every reader, the
 //!   caller included, reads the dequantized value under the old name.
+//!   Those that ask for its shape alone read `q`.
 //! * Outputs of a float node, and graph inputs: `q = Q(x); d = DQ(q)`, and only integer kernels read `d`.
 //! * A weight becomes int8 with one scale per channel, `DQ(W, s_w, axis)`; a bias int32 at scale `s_x·s_w` exactly,
 //!   without which runtimes do not fuse, or stays float. A constant that arithmetic reads is quantized like an
@@ -23,7 +24,7 @@
 
 use crate::analysis::{Absorbed, Layer, LayerOp, Placement, Role};
 use crate::ir::{AttributeProto, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId};
-use crate::ops::{Trait, facts};
+use crate::ops::{Trait, facts, reads_shape};
 use crate::pass::{Outcome, Pass, PassError};
 use crate::quantize::constants::{in_units, quantize_constant};
 use crate::quantize::{ActivationQuantizer, Granularity, Integers};
@@ -284,6 +285,13 @@ impl Work<'_, '_> {
         let proto =
             NodeProto { op_type: Some("DequantizeLinear".to_owned()), name: Some(name), ..NodeProto::default() };
         let inputs = [Some(integers), Some(parameters.scale), Some(parameters.zero_point)];
+        // What asks for the shape alone needs no floats.
+        for reader in self.graph.value(value).uses().to_vec() {
+            let node = self.graph.node(reader.node);
+            if reads_shape(node.domain(), node.op()) {
+                self.graph.set_input(reader.node, reader.slot, Some(integers));
+            }
+        }
         self.graph.add_node(proto, &inputs, &[Some(value)]);
     }
 

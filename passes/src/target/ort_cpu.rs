@@ -56,8 +56,18 @@ const UNSIGNED: &[Kernel] = &[movement("DepthToSpace").fused_only()];
 const INTEGER_PRODUCT: ProductPrices =
     ProductPrices { node: 300.0, column: 0.0, weight: 0.0143, product: 0.0013, input: 0.12, output: 0.0 };
 
-const FREE: KernelPrices =
-    KernelPrices { product: 0.0, single_product: 0.0, position: 0.0, output: 0.0, row: 0.0, tap: 0.0, column: 0.0 };
+const FREE: KernelPrices = KernelPrices {
+    product: 0.0,
+    single_product: 0.0,
+    position: 0.0,
+    output: 0.0,
+    row: 0.0,
+    dilated_tap: 0.0,
+    tap: 0.0,
+    column: 0.0,
+    strided_column: 0.0,
+    far_column: 0.0,
+};
 
 /// The two kernels for integers.
 const DIRECT: KernelPrices =
@@ -68,7 +78,9 @@ const GATHERED: KernelPrices = KernelPrices {
     position: 3.6,
     output: 0.4,
     row: 6.4,
+    dilated_tap: 2.3,
     column: 0.07,
+    far_column: 0.15,
     ..FREE
 };
 
@@ -81,9 +93,18 @@ const PRICES: Prices = Prices {
     quantize: 0.14,
     dequantize: 0.13,
     float_convolution: ConvolutionPrices {
-        lanes: 16,
+        // One and three axes: products of matrices.
+        lanes: [1, 16, 16],
         kernels: [
-            [KernelPrices { product: 0.0125, single_product: 0.0125, output: 0.25, column: 0.3, ..FREE }; 2],
+            [KernelPrices {
+                product: 0.0115,
+                single_product: 0.0115,
+                position: 1.0,
+                output: 0.08,
+                column: 0.25,
+                strided_column: 0.32,
+                ..FREE
+            }; 2],
             [
                 KernelPrices { product: 0.0125, single_product: 0.0191, position: 0.27, output: 0.027, ..FREE },
                 KernelPrices { product: 0.0116, single_product: 0.0174, output: 0.137, ..FREE },
@@ -102,7 +123,7 @@ const PRICES: Prices = Prices {
         depthwise_multiple: 1,
     },
     integer_convolution: ConvolutionPrices {
-        lanes: 16,
+        lanes: [16; 3],
         kernels: [
             [DIRECT, GATHERED],
             [DIRECT, GATHERED],
@@ -130,6 +151,7 @@ const PRICES: Prices = Prices {
         integers: ProductPrices { node: 690.0, column: 1.7, output: 0.39, ..INTEGER_PRODUCT },
     },
     padded_columns: true,
+    moves_quantizers: true,
     repeated: 20.0,
     lookup: LookupPrices { lookup: 1_100.0, row: 25.0, value: 0.2 },
     operators: &[
@@ -140,7 +162,7 @@ const PRICES: Prices = Prices {
         price("Flatten", 0.0, 0.0),
         price("GlobalAveragePool", 0.3, 0.3).per(Counted::Input),
         price("LeakyRelu", 0.18, 0.28),
-        price("MaxPool", 0.03, 0.03).per(Counted::Windows).planar(4.5),
+        price("MaxPool", 0.03, 0.021).per(Counted::Windows).planar(4.5).position(9.0),
         price("Mul", 0.18, 0.25),
         price("Pad", 0.5, 0.5),
         price("ReduceMax", 0.17, 0.08).per(Counted::Input),
@@ -162,7 +184,7 @@ const fn depthwise(product: f64) -> DepthwisePrices {
 
 /// Prices of an operator in float and on integers, per element of its output.
 const fn price(op: &'static str, float: f64, integer: f64) -> OperatorPrice {
-    OperatorPrice { op, counted: Counted::Output, float, integer, planar: integer }
+    OperatorPrice { op, counted: Counted::Output, float, integer, planar: integer, position: 0.0 }
 }
 
 impl OperatorPrice {
@@ -172,6 +194,10 @@ impl OperatorPrice {
 
     const fn planar(self, planar: f64) -> Self {
         Self { planar, ..self }
+    }
+
+    const fn position(self, position: f64) -> Self {
+        Self { position, ..self }
     }
 }
 

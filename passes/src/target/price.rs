@@ -26,6 +26,8 @@ pub struct Prices {
     pub integer_product: IntegerProductPrices,
     /// Whether a convolution in float over one column takes longer where it pads that column than behind a `Pad`.
     pub padded_columns: bool,
+    /// Whether quantizers are moved in front of pools and what only moves elements when a file is loaded.
+    pub moves_quantizers: bool,
     /// A product or sum on integers that lie channels together, per position, where one operand has one value per channel.
     pub repeated: f64,
     /// Rows looked up in a table of integers.
@@ -72,14 +74,16 @@ pub struct OperatorPrice {
     pub integer: f64,
     /// On integers that lie channel by channel, not channels together as convolutions on integers write them.
     pub planar: f64,
+    /// On integers that lie channels together, per position of the output.
+    pub position: f64,
 }
 
 /// Prices of a convolution with P output positions, T kernel positions, groups of C input and O output channels, where
 /// output channels are computed `lanes` at a time. `bench/prices.py` fits them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvolutionPrices {
-    /// Output channels computed together.
-    pub lanes: usize,
+    /// Output channels computed together, by the axes of the weight's kernel, one, two, three or more.
+    pub lanes: [usize; 3],
     /// By the axes of the weight's kernel, one, two, three or more: of the runtime's kernel that reads its input where it
     /// lies, and of the one that gathers columns of it first and takes all others.
     pub kernels: [[KernelPrices; 2]; 3],
@@ -87,7 +91,7 @@ pub struct ConvolutionPrices {
     pub direct_inputs: [usize; 2],
     /// Output channels that it needs at least.
     pub direct_outputs: usize,
-    /// Whether it fills input channels up to lanes.
+    /// Whether it fills input channels up to lanes, with a kernel of two axes.
     pub fills_inputs: bool,
     /// Per position, P for each group, where there is more than one group.
     pub grouped_position: f64,
@@ -124,10 +128,16 @@ pub struct KernelPrices {
     pub output: f64,
     /// Per position and row of a kernel of several positions.
     pub row: f64,
+    /// Per position and kernel position, P·T, more where these are dilated along the last axis: then no row lies in one piece.
+    pub dilated_tap: f64,
     /// Per position and kernel position, P·T.
     pub tap: f64,
     /// Per value of the columns of a kernel of several positions, P·T·C.
     pub column: f64,
+    /// The same more where the kernel moves by several positions along the last axis.
+    pub strided_column: f64,
+    /// The same more where all columns together are more than a second-level cache holds.
+    pub far_column: f64,
 }
 
 /// Prices of a matrix product of M rows of K values with a weight of K rows and N columns. `bench/node_prices.py` fits them.

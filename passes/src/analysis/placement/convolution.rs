@@ -4,6 +4,9 @@ use crate::analysis::Layer;
 use crate::ir::Graph;
 use crate::target::ConvolutionPrices;
 
+/// Values of columns that a second-level cache does not hold.
+const FAR: f64 = 8e6;
+
 /// A convolution in numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvolutionShape {
@@ -20,6 +23,10 @@ pub(super) struct ConvolutionShape {
     outputs: usize,
     /// Axes of the kernel.
     axes: usize,
+    /// Whether its positions are dilated along the last axis.
+    dilated: bool,
+    /// Whether it moves by several positions along the last axis.
+    strided: bool,
 }
 
 impl ConvolutionShape {
@@ -30,7 +37,9 @@ impl ConvolutionShape {
         let taps = layer.shape.iter().skip(2).product();
         let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
         let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
-        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes })
+        let steps = |name: &str| node.ints(name).last().is_some_and(|&step| step > 1);
+        let (dilated, strided) = (steps("dilations"), steps("strides"));
+        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes, dilated, strided })
     }
 
     /// With so many more output and input channels.
@@ -56,12 +65,17 @@ impl ConvolutionShape {
             && self.inputs >= least
             && self.inputs.is_multiple_of(multiple)
             && self.outputs >= by.direct_outputs;
-        let kernel = &by.kernels[self.axes.clamp(1, 3) - 1][usize::from(!direct)];
-        let inputs = if direct && by.fills_inputs { round_up(self.inputs, by.lanes) } else { self.inputs as f64 };
-        let outputs = round_up(self.outputs, by.lanes);
-        let product = if self.outputs <= by.lanes { kernel.single_product } else { kernel.product };
+        let form = self.axes.clamp(1, 3) - 1;
+        let (kernel, lanes) = (&by.kernels[form][usize::from(!direct)], by.lanes[form]);
+        let fills = direct && by.fills_inputs && self.axes == 2;
+        let inputs = if fills { round_up(self.inputs, lanes) } else { self.inputs as f64 };
+        let outputs = round_up(self.outputs, lanes);
+        let product = if self.outputs <= lanes { kernel.single_product } else { kernel.product };
         let columns = taps * inputs;
-        let gathered = if self.taps > 1 { rows * kernel.row + columns * kernel.column } else { 0.0 };
+        let pieces = rows * kernel.row + if self.dilated { taps * kernel.dilated_tap } else { 0.0 };
+        let far = if positions * columns > FAR { kernel.far_column } else { 0.0 };
+        let strided = if self.strided { kernel.strided_column } else { 0.0 };
+        let gathered = if self.taps > 1 { pieces + columns * (kernel.column + far + strided) } else { 0.0 };
         let grouped = if self.groups > 1 { by.grouped_position } else { 0.0 };
         let fixed = kernel.position + taps * kernel.tap + grouped;
         self.groups as f64 * positions * (outputs * (columns * product + kernel.output) + gathered + fixed)

@@ -3,7 +3,15 @@
 use super::Role;
 use super::pays::Account;
 use crate::ir::{Node, ValueId};
+use crate::ops::{Trait, facts};
 use std::collections::HashSet;
+
+/// A transposition in float that changes the layout as convolutions on integers want or write it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Transposition {
+    /// Whether it stands beside the convolution, with nothing between.
+    pub(super) beside: bool,
+}
 
 /// How integers lie in memory.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +60,44 @@ impl Account<'_> {
         })
     }
 
+    /// The transposition that puts channels last behind what a region writes, or from the last place in front of what it
+    /// reads, where one stands there alone with axes of length 1 and, behind it, functions of one element at most between. The
+    /// runtime joins it with the change of the layout, and nothing is left of both.
+    pub(super) fn changed_already(&self, value: ValueId) -> Option<Transposition> {
+        let producer = self.graph.value(value).producer().map(|(id, _)| id);
+        if producer.is_some_and(|id| self.draft.is_on_integers(id)) {
+            return self.to_channels_last(value);
+        }
+        let (mut value, mut beside) = (value, true);
+        loop {
+            let (producer, _) = self.graph.value(value).producer()?;
+            let node = self.graph.node(producer);
+            if node.is("Transpose") {
+                return is_change(node.ints("perm"), false).then_some(Transposition { beside });
+            }
+            value = node.input(0).filter(|_| node.is("Squeeze") || node.is("Unsqueeze"))?;
+            self.graph.only_use(value)?;
+            beside = false;
+        }
+    }
+
+    fn to_channels_last(&self, mut value: ValueId) -> Option<Transposition> {
+        let mut beside = true;
+        loop {
+            let node = self.graph.node(self.graph.only_use(value)?.node);
+            if node.is("Transpose") {
+                return is_change(node.ints("perm"), true).then_some(Transposition { beside });
+            }
+            let constant = |value: &ValueId| self.graph.constant(*value).is_some();
+            let others = || node.inputs().iter().flatten().filter(|other| **other != value).all(constant);
+            let passed = matches!(node.op(), "Squeeze" | "Unsqueeze" | "Add" | "Mul" | "Sub" | "Div")
+                || facts(node.op()).has(Trait::Rectifier)
+                || matches!(node.op(), "Sigmoid" | "Tanh" | "Erf");
+            value = node.output(0).filter(|_| node.domain().is_empty() && passed && others())?;
+            beside = false;
+        }
+    }
+
     /// Whether a node reads two activations of one shape.
     fn is_of_two(&self, node: &Node) -> bool {
         node.two_inputs().is_some_and(|[a, b]| {
@@ -76,4 +122,16 @@ impl Account<'_> {
         }
         false
     }
+}
+
+/// Whether a permutation puts channels last, or channels that are last behind the samples.
+fn is_change(perm: &[i64], last: bool) -> bool {
+    let axes = perm.len() as i64;
+    let to_last = (0..axes).map(|at| if at == 0 { 0 } else { at % (axes - 1) + 1 });
+    let from_last = (0..axes).map(|at| match at {
+        0 => 0,
+        1 => axes - 1,
+        _ => at - 1,
+    });
+    axes > 2 && if last { perm.iter().copied().eq(to_last) } else { perm.iter().copied().eq(from_last) }
 }

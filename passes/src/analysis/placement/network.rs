@@ -118,10 +118,14 @@ impl Account<'_> {
         };
         let price = |each: f64| self.prices.node + each * elements;
         let planar = convolution.shape.len() == 4;
-        Cost {
-            float: if planar && blocked { price(self.prices.movement.float) } else { 0.0 },
-            integer: price(self.prices.movement.integer),
-        }
+        let float = if planar && blocked { price(self.prices.movement.float) } else { 0.0 };
+        let Some(transposition) = self.changed_already(value) else {
+            return Cost { float, integer: price(self.prices.movement.integer) };
+        };
+        // Of two changes of the layout, one into the other, nothing is left; in float one.
+        let saved = price(self.prices.movement.float);
+        let joined = transposition.beside && float > 0.0;
+        Cost { float: if joined { float - saved } else { float }, integer: -saved }
     }
 }
 

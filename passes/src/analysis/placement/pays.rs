@@ -11,7 +11,7 @@
 //! Convolutions that the file gives more channels (`widths`) have the price of those.
 //!
 //! Both only where the difference, of a layer or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
-//! and more in float: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
+//! and more in float, or 3 µs in one that takes less: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
 //! open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
@@ -19,6 +19,7 @@ use super::convolution::ConvolutionShape;
 use super::draft::Draft;
 use crate::analysis::{Layer, LayerOp};
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
+use crate::ops::reads_shape;
 use crate::target::{Counted, OperatorPrice, Prices};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
@@ -28,8 +29,11 @@ use std::ops::AddAssign;
 const SLACK: f64 = 6_000.0;
 /// The same as a share of what the network takes in float, where that is less.
 const SLACK_SHARE: f64 = 0.03;
-/// Nanoseconds in float below which it is no less: a run of any network takes the runtime some microseconds beside its nodes.
+/// Nanoseconds in float below which it is [`SMALL_SLACK`]: a run of any network takes the runtime some microseconds beside
+/// its nodes, and nodes between few others find their code in the cache.
 const SMALL: f64 = 20_000.0;
+/// What is allowed such a network.
+const SMALL_SLACK: f64 = 3_000.0;
 /// How many times slower a layer on integers has to be to stay float among others that do not.
 const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
@@ -101,7 +105,7 @@ impl<'a> Account<'a> {
         prices: &'a Prices,
         more: HashMap<NodeId, [usize; 2]>,
     ) -> Self {
-        let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SLACK };
+        let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SMALL_SLACK };
         let float = account.float_network();
         if float >= SMALL {
             account.slack = SLACK.min(SLACK_SHARE * float);
@@ -172,19 +176,7 @@ impl<'a> Account<'a> {
         let before = self.graph.value(layer.input).producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
         let before = if before { side(layer.input, self.prices.dequantize) } else { 0.0 };
         let behind = read.iter().filter(|&&value| self.draft.feeds_integers(value));
-        before + behind.map(|&value| side(value, self.prices.quantize) + self.pools_behind(value)).sum::<f64>()
-    }
-
-    /// What the pools that write a value cost more where its quantizer is the first thing on integers: the runtime moves it
-    /// in front of them.
-    fn pools_behind(&self, value: ValueId) -> f64 {
-        let producer = self.graph.value(value).producer().map(|(id, _)| self.graph.node(id));
-        let Some(pool) = producer.filter(|node| node.is("MaxPool")) else { return 0.0 };
-        let Some(read) = pool.input(0) else { return 0.0 };
-        let (before, behind) = (self.elements(read).unwrap_or(0.0), self.elements(value).unwrap_or(0.0));
-        behind * window(pool) * self.price(pool).planar
-            + (before - behind) * self.prices.quantize
-            + self.pools_behind(read)
+        before + behind.map(|&value| side(value, self.prices.quantize)).sum::<f64>()
     }
 
     /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
@@ -193,7 +185,8 @@ impl<'a> Account<'a> {
         let change = |value: ValueId| {
             let elements = self.elements(value).unwrap_or(0.0);
             let layout = self.prices.integer_node + self.prices.movement.integer * elements;
-            if layer.op.is_convolution() { layout } else { 0.0 }
+            let same = self.changed_already(value).is_some();
+            if layer.op.is_convolution() && !same { layout } else { 0.0 }
         };
         let input = self.graph.value(layer.input);
         let is_written = input.producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
@@ -254,14 +247,13 @@ impl<'a> Account<'a> {
         let Some(elements) = self.elements(value).filter(|_| self.graph.constant(value).is_none()) else { return 0.0 };
         let v = self.graph.value(value);
         let written = v.producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
-        let floats = v.uses().iter().filter(|u| !self.draft.is_on_integers(u.node)).count()
-            + usize::from(self.graph.is_output(value));
+        let is_float = |reader: &&Use| {
+            let node = self.graph.node(reader.node);
+            !self.draft.is_on_integers(reader.node) && !reads_shape(node.domain(), node.op())
+        };
+        let floats = v.uses().iter().filter(is_float).count() + usize::from(self.graph.is_output(value));
         let price = |each: f64| self.prices.node + each * elements;
-        if written {
-            floats as f64 * price(self.prices.dequantize)
-        } else {
-            price(self.prices.quantize) + self.pools_behind(value)
-        }
+        if written { floats as f64 * price(self.prices.dequantize) } else { price(self.prices.quantize) }
     }
 
     fn quantized_values(&self, id: NodeId, role: &Role) -> Vec<ValueId> {
@@ -325,13 +317,15 @@ impl<'a> Account<'a> {
             Counted::Input => self.elements(node.input(0)?)?,
             Counted::Windows => written * window(node),
         };
-        let integer = if self.is_planar_pool(node) { price.planar } else { price.integer };
+        let (integer, position) =
+            if self.is_planar_pool(node) { (price.planar, 0.0) } else { (price.integer, price.position) };
         let fused =
             self.is_fused_in_float(node) || matches!(node.op(), "Relu" | "Clip") && self.is_fused_activation(node);
         let alone = self.prices.node * f64::from(u8::from(!self.is_fused_activation(node)));
         let float = if fused { 0.0 } else { alone + price.float * elements };
-        let repeated = if self.repeats_channels(node) { self.prices.repeated * self.positions(node)? } else { 0.0 };
-        Some(Cost { float, integer: self.prices.integer_node + integer * elements + repeated })
+        let repeated = if self.repeats_channels(node) { self.prices.repeated } else { 0.0 };
+        let by_position = (repeated + position) * self.positions(node)?;
+        Some(Cost { float, integer: self.prices.integer_node + integer * elements + by_position })
     }
 
     /// Whether a node on integers meets one value per channel with each position, channels together: a gate, as that of
