@@ -169,7 +169,7 @@ impl Prepared {
         let start = Instant::now();
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
-        let opset = model.opset("").unwrap_or_default();
+        let opset = model.opset("");
         let half = is_half(model);
         let mut notes = notes::fixed(&options.prepare.fix_input);
         notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
@@ -189,6 +189,7 @@ impl Prepared {
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
         model.let_go_of_file();
+        let opset = opset.or(model.opset("")).unwrap_or_default();
         Ok(Self { start, float_bytes, opset, half, notes })
     }
 

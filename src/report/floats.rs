@@ -38,7 +38,7 @@ impl FloatGroup<'_> {
         let mut said: Vec<String> = self.operators.iter().take(most).map(one).collect();
         if self.operators.len() > most {
             let rest: usize = self.operators[most..].iter().map(|(_, count)| count).sum();
-            said.push(format!("{} others", grouped(rest as u64)));
+            said.push(if rest == 1 { "1 other".to_owned() } else { format!("{} others", grouped(rest as u64)) });
         }
         said.join(", ")
     }
@@ -126,7 +126,7 @@ mod tests {
         ];
         assert_eq!(said, expected);
         assert_eq!(found[1].names(), "`s`, `r`, …");
-        assert_eq!(found[1].operators(1), "ReduceMean ×2, 1 others");
+        assert_eq!(found[1].operators(1), "ReduceMean ×2, 1 other");
         assert_eq!(found.iter().map(|group| group.follows).collect::<Vec<_>>(), [false, false, true]);
     }
 }
