@@ -1,7 +1,7 @@
 //! Nodes that stay in float, grouped: a transformer has hundreds, for a handful of reasons.
 
 use super::Report;
-use super::numbers::grouped;
+use super::numbers::{grouped, short};
 use indexmap::IndexMap;
 use msq_passes::analysis::Kept;
 use std::cmp::Reverse;
@@ -43,9 +43,9 @@ impl FloatGroup<'_> {
         said.join(", ")
     }
 
-    /// The names of at most two nodes.
+    /// The names of at most two nodes, long ones shortened.
     pub fn names(&self) -> String {
-        let named: Vec<String> = self.nodes.iter().take(2).map(|kept| format!("`{}`", kept.node)).collect();
+        let named: Vec<String> = self.nodes.iter().take(2).map(|kept| format!("`{}`", short(&kept.node))).collect();
         let more = if self.nodes.len() > 2 { ", …" } else { "" };
         format!("{}{more}", named.join(", "))
     }

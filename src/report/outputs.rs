@@ -144,6 +144,7 @@ mod tests {
             name: "y".to_owned(),
             kind: OutputKind::Values,
             because: String::new(),
+            state: false,
             compared: true,
             lost: 0.0,
             distance: 0.01,
