@@ -79,4 +79,8 @@ fn models_that_import_another_domain_alone() {
     let report = network.run(&format!("--json --calib {}", network.data.display())).1.ok().json();
     assert_eq!(report["layers"].as_array().unwrap().len(), 1, "{report}");
     assert!(report["opset"].as_i64().unwrap() >= 13, "{report}");
+    let linted = msq(args!["lint", &network.float]).stdout;
+    assert!(!linted.contains("ir-version-too-new"), "{linted}");
+    let inspected = msq(args!["inspect", &network.float, "--json"]).ok().json();
+    assert!(inspected["opset"].as_i64().unwrap() >= 13, "{inspected}");
 }

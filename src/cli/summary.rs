@@ -101,7 +101,7 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     line(text, "quality", &[metric, accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
     output_lines(text, &quality.outputs);
     if let Some(most) = quality.lost_at_most.filter(|_| chosen && !synthetic) {
-        line(text, "", &lost_line(quality, most));
+        line(text, "", &lost_line(quality.lost, most, quality.chosen_by));
     }
     if synthetic {
         line(text, "", "made-up samples say little: real ones (--calib) may fare better or worse");
@@ -117,14 +117,14 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     }
 }
 
-/// What is lost on these samples, and on others.
-fn lost_line(quality: &Quality, most: f64) -> String {
+/// What is lost on these samples, and at most on others.
+fn lost_line(lost: f64, most: f64, chosen_by: bool) -> String {
     let others = match numbers::loss(most, 2) {
-        _ if most >= 1.0 => "how much on others, so few samples cannot tell".to_owned(),
-        most if quality.chosen_by => format!("on others more, perhaps over {most}"),
+        _ if most >= 1.0 => "these samples cannot tell how much others lose".to_owned(),
+        most if chosen_by => format!("on others more, perhaps over {most}"),
         most => format!("on others with 95 % confidence no more than {most}"),
     };
-    format!("loses {} as --max-drop counts it; {others}", numbers::loss(quality.lost, 2))
+    format!("loses {} as --max-drop counts it; {others}", numbers::loss(lost, 2))
 }
 
 fn worst(outputs: &[OutputMetrics]) -> f64 {
@@ -230,5 +230,23 @@ fn float_group(group: &FloatGroup) -> String {
         [one] => format!("{} `{}`: {}", one.op, short(&one.node), one.reason),
         _ if group.follows => format!("{}: {}", group.operators(OPERATORS), group.reason),
         _ => format!("{}: {} ({})", group.operators(OPERATORS), group.reason, group.names()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_excludes_nothing_is_not_stated() {
+        assert!(lost_line(0.01, 0.05, false).ends_with("; on others with 95 % confidence no more than 5.00 %"));
+        assert!(lost_line(0.01, 0.05, true).ends_with("; on others more, perhaps over 5.00 %"));
+        for (most, chosen_by) in [(1.0, false), (7.5, false), (7.5, true)] {
+            let said = lost_line(0.4, most, chosen_by);
+            assert!(
+                said.contains("40.00 %") && said.ends_with("; these samples cannot tell how much others lose"),
+                "{said}"
+            );
+        }
     }
 }
