@@ -25,7 +25,7 @@ fn notes(network: &Network, flags: &str) -> String {
 fn a_format_without_operators_has_no_effect() {
     let network = products("N");
     for format in ["integer", "qlinear"] {
-        let said = notes(&network, &format!("--format {format} --keep-float MatMul"));
+        let said = notes(&network, &format!("--format {format} --act-bits float"));
         let expected = format!("`--format {format}` has no effect: every layer computes in float");
         assert!(said.contains(&expected) && !said.contains("ConvInteger"), "{said}");
         let said = notes(&network, &format!("--format {format} --placement all"));
@@ -53,16 +53,16 @@ fn open_axes_are_named_where_the_target_refuses_them() {
 #[test]
 fn caches_stand_behind_other_outputs() {
     let text = "<ir_version: 8, opset_import: [\"\": 17]>
-        net (float[N,16] x) => (float[N,8] present.0.key, float[N,8] present.0.value, float[N,4] y)
+        net (float[N,16] x) => (float[N,8] present_key, float[N,8] present_value, float[N,4] y)
         <float[16,8] k = {}, float[16,8] v = {}, float[8,4] w = {}>
-        { present.0.key = MatMul (x, k) present.0.value = MatMul (x, v)
-          s = Add (present.0.key, present.0.value) r = Relu (s) y = MatMul (r, w) }";
+        { present_key = MatMul (x, k) present_value = MatMul (x, v)
+          s = Add (present_key, present_value) r = Relu (s) y = MatMul (r, w) }";
     let network = Network::new(text, Npy::ramp(&[32, 16]));
     let calib = format!("--placement all --no-repair --calib {}", network.data.display());
     let said = network.run(&calib).1.ok().stdout;
     let quality = said.split_once("\nquality").unwrap().1;
     let [own, states] =
-        ["`y` read as", "2 states and caches, the worst of them `present.0."].map(|part| quality.find(part));
+        ["`y` read as", "2 states and caches, the worst of them `present_"].map(|part| quality.find(part));
     assert!(own.is_some() && own < states, "{said}");
     let report = network.run(&format!("{calib} --json")).1.ok().json();
     let found = report["quality"]["outputs"].as_array().unwrap();
