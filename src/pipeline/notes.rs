@@ -63,7 +63,7 @@ pub(super) fn unused_format(model: &Model, scheme: &Scheme) -> Option<String> {
     });
     let reason = match format {
         _ if is_used => return None,
-        Format::Nbits => "no weight in blocks can be written so",
+        Format::Nbits => "it is for weights with one scale per block",
         _ if scheme.placement.nodes.is_empty() => "every layer computes in float",
         _ => "no operator that computes on integers can be written so",
     };
