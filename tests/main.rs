@@ -29,6 +29,7 @@ mod grids;
 mod input_scale;
 mod lint;
 mod measure;
+mod messages;
 mod node_tests;
 mod numerics;
 mod openvino;

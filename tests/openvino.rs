@@ -97,6 +97,27 @@ fn weights_on_the_left_of_a_vector() {
     same_in_both("a vector", &file, &network);
 }
 
+/// Outputs of type double run in `OpenVINO`; an input that a quantizer reads once it is cast does not.
+#[test]
+fn doubles() {
+    let text = |input: &str, output: &str| {
+        format!(
+            "<ir_version: 8, opset_import: [\"\": 17]>
+             net ({input}[n,16] x) => ({output}[n,10] y) <float[16,64] a = {{}}, float[64,10] b = {{}}>
+             {{ f = Cast<to = 1> (x) t = MatMul (f, a) r = Relu (t) z = MatMul (r, b) y = Cast<to = {}> (z) }}",
+            if output == "double" { 11 } else { 1 }
+        )
+    };
+    let network = Network::new(&text("float", "double"), Npy::ramp(&[16, 16]));
+    let (file, _) = written(&network, "");
+    same_in_both("an output", &file, &network);
+    let network = Network::new(&text("double", "float"), Npy::ramp(&[16, 16]));
+    let (file, run) = network.run("--profile openvino --placement all --no-repair");
+    run.ok();
+    let found = msq(args!["lint", "--profile", "openvino", file]).stdout;
+    assert!(found.contains("double-value") && found.contains("`x`"), "{found}");
+}
+
 /// The default profile's file, which is onnxruntime's: the linter says that `OpenVINO` does not take it.
 #[test]
 fn the_linter_names_what_openvino_does_not_take() {

@@ -154,6 +154,7 @@ fn figures_are_those_of_a_network_in_its_own_states() {
     // Whether errors add up or cancel is up to the network: they are others.
     assert!((noise(&closed) - noise(&open)).abs() > 0.05, "{} {}", noise(&closed), noise(&open));
     assert!(report["quality"]["outputs"][1]["sqnr"].as_f64().is_some(), "{report}");
+    assert_eq!(report["quality"]["outputs"][1]["state"], true, "an output that is fed back is a state");
     let all = args!["compare", &stream.model, &out, "--calib", &frames, "--json", "--state", "h_out=h"];
     let compared: Value = serde_json::from_str(&msq(all).ok().stdout).unwrap();
     assert_eq!(compared["outputs"][1]["sqnr"], closed["outputs"][1]["sqnr"]);

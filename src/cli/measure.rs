@@ -101,19 +101,28 @@ impl MeasureArgs {
     }
 }
 
-/// Lines on the outputs: what each holds and how far it is from float, where there are several; the worst first.
+/// Lines on the outputs: what each holds and how far it is from float, where there are several; the worst first. States have
+/// one line.
 pub(crate) fn output_lines(text: &mut String, outputs: &[OutputMetrics]) {
     if let [one] = outputs {
         line(text, "", &reading(one));
         return;
     }
     let mut sorted: Vec<&OutputMetrics> = outputs.iter().collect();
-    sorted.sort_by(|a, b| b.lost.total_cmp(&a.lost));
+    sorted.sort_by(|a, b| a.state.cmp(&b.state).then(b.lost.total_cmp(&a.lost)));
+    let states = sorted.iter().filter(|output| output.state).count();
+    // States alone, or one of them, are outputs like any other.
+    let folded =
+        if states == sorted.len() || states == 1 { Vec::new() } else { sorted.split_off(sorted.len() - states) };
     for output in sorted.iter().take(OUTPUTS) {
         line(text, "", &format!("{} · {}", reading(output), words(output)));
     }
     if sorted.len() > OUTPUTS {
         line(text, "", &format!("and {} more (--json lists all)", sorted.len() - OUTPUTS));
+    }
+    if let Some(worst) = folded.first() {
+        let count = folded.len();
+        line(text, "", &format!("{count} states and caches, the worst of them `{}` · {}", worst.name, words(worst)));
     }
 }
 
@@ -147,6 +156,39 @@ pub(crate) fn agreement(text: &mut String, outputs: &[OutputMetrics], lost: f64)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_hide_no_output() {
+        let output = |name: &str, lost: f64, sqnr: f64, state: bool| -> OutputMetrics {
+            let read = format!(
+                r#"{{"name": "{name}", "kind": "values", "because": "as asked", "state": {state}, "lost": {lost},
+                    "distance": {lost}, "sqnr": {sqnr}, "worst_sqnr": {sqnr}, "channels": 1}}"#
+            );
+            serde_json::from_str(&read).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let states = (0..8).map(|at| output(&format!("present.{at}"), 0.01 + 0.01 * f64::from(at), 20.0, true));
+        let mut outputs: Vec<OutputMetrics> = states.collect();
+        outputs.push(output("logits", 0.0001, 40.0, false));
+        let said = |outputs: &[OutputMetrics]| {
+            let mut text = String::new();
+            output_lines(&mut text, outputs);
+            text
+        };
+        let text = said(&outputs);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.starts_with("`logits`") && !text.contains("read as values: as asked · signal to noise 20.0"),
+            "{text}"
+        );
+        assert!(
+            text.contains("8 states and caches, the worst of them `present.7` · signal to noise 20.0 dB"),
+            "{text}"
+        );
+        let text = said(&outputs[..8]);
+        assert!(text.contains("`present.7` read as") && text.contains("and 2 more"), "{text}");
+        let text = said(&outputs[7..]);
+        assert!(text.contains("`present.7` read as") && !text.contains("states"), "{text}");
+    }
 
     #[test]
     fn an_output_with_a_kind_is_no_file() {

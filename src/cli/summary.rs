@@ -4,10 +4,9 @@ use super::measure::output_lines;
 use super::output::line;
 use super::search;
 use msq_onnx::metrics::OutputMetrics;
-use msq_onnx::report::numbers::{self, bytes, count, counted, grouped};
+use msq_onnx::report::numbers::{self, bytes, count, counted, grouped, short};
 use msq_onnx::report::outputs::words;
-use msq_onnx::report::repair::Repair;
-use msq_onnx::report::{Document, FloatGroup, HalfReport, LearningReport, Quality, Report, StoredReport};
+use msq_onnx::report::{Document, FloatGroup, HalfReport, LearningReport, Quality, Report};
 use msq_onnx::{Float16, WeightBits};
 use msq_passes::analysis::StoredKind;
 use std::path::Path;
@@ -39,7 +38,7 @@ pub(crate) fn summary(document: &Document<Report>, page: Option<&Path>) -> Strin
         quality_lines(&mut text, quality, (report.synthetic, report.is_chosen()));
     }
     if let Some(repair) = &report.repair {
-        line(&mut text, "repair", &repaired(repair, &report.stored));
+        line(&mut text, "repair", &repair.words(report));
     }
     runs_as(&mut text, report);
     stores(&mut text, report);
@@ -65,81 +64,6 @@ fn learned(learning: &LearningReport) -> String {
     let rest =
         if learning.exchanged_bytes == learning.float_bytes { String::new() } else { format!(" of {float} as floats") };
     format!("{} processes · gradients as {code} · {sent} exchanged{rest}", learning.processes)
-}
-
-/// What was repaired, and at what cost.
-fn repaired(repair: &Repair, stored: &[StoredReport]) -> String {
-    let share = |share: f64| numbers::loss(share, 1);
-    let mut done = Vec::new();
-    if repair.ranges > 0 {
-        done.push(format!("other ranges for {}", counted(repair.ranges, "value")));
-    }
-    let layers = repair.float_layers.len();
-    let wide = repair.wide_layers.len();
-    if wide > 0 {
-        done.push(format!("{} in 16 bits", counted(wide, "layer")));
-    }
-    done.extend(eight_bits(repair, stored));
-    done.extend(in_float(repair, stored));
-    if layers > 0 {
-        let is_layer = |name: &&String| repair.float_layers.contains(name);
-        let weights = match repair.float_weights.iter().filter(is_layer).count() {
-            0 => String::new(),
-            count => format!(" ({count} with float weights)"),
-        };
-        done.push(format!("{} in float{weights}", counted(layers, "layer")));
-    }
-    if !repair.float_operators.is_empty() {
-        done.push(format!("{} in float", repair.float_operators.join(", ")));
-    }
-    let cost = match repair.float_work {
-        work if work > 0.99 => ", no faster than float".to_owned(),
-        work if work > 0.0 => format!(", {} of the work", share(work)),
-        _ => String::new(),
-    };
-    if done.is_empty() && repair.reached {
-        return format!("not needed: loss {} on {}", share(repair.before.lost), counted(repair.samples, "sample"));
-    }
-    let done = if done.is_empty() { "nothing that was tried helps".to_owned() } else { done.join(", ") + &cost };
-    let moved = format!("loss {} → {}", share(repair.before.lost), share(repair.after.lost));
-    let reached =
-        if repair.reached { String::new() } else { format!("; more than {} is still lost", share(repair.allowed)) };
-    let (samples, trials) = (counted(repair.samples, "sample"), counted(repair.trials.len(), "trial"));
-    format!("{done}: {moved} on {samples}, {trials}{reached}")
-}
-
-/// How many of these weights are beside the layers, and what to call them.
-fn beside(names: &[String], stored: &[StoredReport]) -> (usize, &'static str) {
-    let found: Vec<&StoredReport> = stored.iter().filter(|weight| names.contains(&weight.name)).collect();
-    let is_recurrent = found.iter().all(|weight| weight.kind == StoredKind::Recurrent);
-    (found.len(), if is_recurrent { "recurrent weight" } else { "stored weight" })
-}
-
-/// Recurrent layers that read floats, and weights beside the layers that are float.
-fn in_float(repair: &Repair, stored: &[StoredReport]) -> Vec<String> {
-    let mut said = Vec::new();
-    if !repair.float_recurrent.is_empty() {
-        said.push(format!("float activations for {}", counted(repair.float_recurrent.len(), "recurrent layer")));
-    }
-    let (count, noun) = beside(&repair.float_weights, stored);
-    if count > 0 {
-        said.push(format!("{} in float", counted(count, noun)));
-    }
-    said
-}
-
-/// Weights that have 8 bits now: beside the layers, and of layers.
-fn eight_bits(repair: &Repair, stored: &[StoredReport]) -> Vec<String> {
-    let (beside, noun) = beside(&repair.eight_bit_weights, stored);
-    let layers = repair.eight_bit_weights.len().saturating_sub(beside);
-    let mut said = Vec::new();
-    if beside > 0 {
-        said.push(format!("8 bits for {}", counted(beside, noun)));
-    }
-    if layers > 0 {
-        said.push(format!("8 bits for the weights of {}", counted(layers, "layer")));
-    }
-    said
 }
 
 /// Bits of weights and activations, where they are not all 8.
@@ -177,7 +101,7 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     line(text, "quality", &[metric, accuracy, one, Some(on)].into_iter().flatten().collect::<Vec<_>>().join(" · "));
     output_lines(text, &quality.outputs);
     if let Some(most) = quality.lost_at_most.filter(|_| chosen && !synthetic) {
-        line(text, "", &lost_line(quality, most));
+        line(text, "", &lost_line(quality.lost, most, quality.chosen_by));
     }
     if synthetic {
         line(text, "", "made-up samples say little: real ones (--calib) may fare better or worse");
@@ -193,11 +117,14 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     }
 }
 
-/// What is lost on these samples, and on others.
-fn lost_line(quality: &Quality, most: f64) -> String {
-    let most = numbers::loss(most, 2);
-    let others = if quality.chosen_by { "more, perhaps over" } else { "with 95 % confidence no more than" };
-    format!("loses {} as --max-drop counts it; on others {others} {most}", numbers::loss(quality.lost, 2))
+/// What is lost on these samples, and at most on others.
+fn lost_line(lost: f64, most: f64, chosen_by: bool) -> String {
+    let others = match numbers::loss(most, 2) {
+        _ if most >= 1.0 => "these samples cannot tell how much others lose".to_owned(),
+        most if chosen_by => format!("on others more, perhaps over {most}"),
+        most => format!("on others with 95 % confidence no more than {most}"),
+    };
+    format!("loses {} as --max-drop counts it; {others}", numbers::loss(lost, 2))
 }
 
 fn worst(outputs: &[OutputMetrics]) -> f64 {
@@ -244,7 +171,7 @@ fn stores(text: &mut String, report: &Report) {
     for (at, weight) in float.iter().take(4).enumerate() {
         let reason = weight.reason.as_deref().unwrap_or_default();
         let head = if at == 0 && kinds.is_empty() { "stores" } else { "" };
-        line(text, head, &format!("in float: {} `{}`: {reason}", weight.op, weight.name));
+        line(text, head, &format!("in float: {} `{}`: {reason}", weight.op, short(&weight.name)));
     }
 }
 
@@ -260,7 +187,7 @@ fn float16(text: &mut String, head: &str, halves: &HalfReport) {
     let rest = if left.is_empty() { "" } else { "; stays float:" };
     line(text, head, &format!("{nodes}{constants} of {}{rest}", bytes(*size as u64)));
     for left in left.iter().take(8) {
-        line(text, "", &format!("`{}`: {}", left.name, left.reason));
+        line(text, "", &format!("`{}`: {}", short(&left.name), left.reason));
     }
     if left.len() > 8 {
         line(text, "", &format!("and {} more (--json lists all)", left.len() - 8));
@@ -300,8 +227,26 @@ fn runs_as(text: &mut String, report: &Report) {
 /// A line for nodes that stay float for the same reason; of one node all is said.
 fn float_group(group: &FloatGroup) -> String {
     match &group.nodes[..] {
-        [one] => format!("{} `{}`: {}", one.op, one.node, one.reason),
+        [one] => format!("{} `{}`: {}", one.op, short(&one.node), one.reason),
         _ if group.follows => format!("{}: {}", group.operators(OPERATORS), group.reason),
         _ => format!("{}: {} ({})", group.operators(OPERATORS), group.reason, group.names()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_excludes_nothing_is_not_stated() {
+        assert!(lost_line(0.01, 0.05, false).ends_with("; on others with 95 % confidence no more than 5.00 %"));
+        assert!(lost_line(0.01, 0.05, true).ends_with("; on others more, perhaps over 5.00 %"));
+        for (most, chosen_by) in [(1.0, false), (7.5, false), (7.5, true)] {
+            let said = lost_line(0.4, most, chosen_by);
+            assert!(
+                said.contains("40.00 %") && said.ends_with("; these samples cannot tell how much others lose"),
+                "{said}"
+            );
+        }
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn compare(
     let known = known.as_ref().unwrap_or(model);
     let outputs = Outputs::of(known, &options.output_kinds, Masks::chosen(known, masks), data.len())?;
     let metric = options.metric_command.as_ref().map(CustomMetric::command);
-    let outputs = outputs.scored(metric.is_some() || !labels);
+    let outputs = outputs.fed_back(data.links()).scored(metric.is_some() || !labels);
     let mut total = Tally::new(&outputs, shared.len());
     let names = [Some(model), reference].map(|model| model.map(self::outputs).unwrap_or_default());
     total.saved = names.map(ScoredOutputs::new);

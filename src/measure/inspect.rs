@@ -122,6 +122,10 @@ pub fn inspect(mut model: Model) -> Result<Inspection, MeasureError> {
     let backend = standard();
     admit(&mut model, FreezeInitializers::default(), None)?;
     prepare(&mut model, BatchNorm::Fold, &[], &*backend, None)?;
+    if found.opset == 0 {
+        // Nothing in the file is of the default domain.
+        found.opset = model.opset("").unwrap_or_default();
+    }
     if let Ok(facts) = backend.infer(&model) {
         facts.annotate(&mut model);
     }

@@ -47,6 +47,9 @@ pub struct OutputMetrics {
     pub kind: OutputKind,
     /// Why the program takes it for that.
     pub because: String,
+    /// Whether it is a state or a cache, for an input of the next run; absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub state: bool,
     /// Whether anything of it was compared; absent if so. Otherwise the loss of 0 says nothing.
     #[serde(default = "compared", skip_serializing_if = "Clone::clone")]
     pub compared: bool,

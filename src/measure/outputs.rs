@@ -3,7 +3,7 @@
 use super::MeasureError;
 use super::head::{ChannelAxis, Head, channel_axis, head, joins_scores};
 use super::whole::is_rounded;
-use crate::data::{DataError, Dataset};
+use crate::data::{DataError, Dataset, Link};
 use crate::execute::masks::{Kept, Masks};
 use crate::execute::segment;
 use crate::runtime::names::quoted;
@@ -36,6 +36,8 @@ pub(crate) struct OutputSpec {
     pub(crate) channels: ChannelAxis,
     /// Whether it holds whole numbers: classes, indices, grey levels.
     pub(crate) is_whole: bool,
+    /// Whether an input of the next run takes it: a state or a cache.
+    pub(crate) is_state: bool,
     /// Whether its whole numbers are floats that were converted.
     pub(crate) is_rounded: bool,
     /// Whether it is put together from parts of which some are between 0 and 1.
@@ -128,6 +130,7 @@ impl Outputs {
                 head: head(graph, value),
                 channels: channel_axis(graph, value),
                 is_whole: own.element_type().is_some_and(is_whole),
+                is_state: is_cache(own.name()),
                 is_rounded: own.element_type().is_some_and(is_whole) && is_rounded(graph, value),
                 joins_scores: joins_scores(graph, value),
             }
@@ -169,6 +172,13 @@ impl Outputs {
         Self { labels_are_free: by_metric, ..self }
     }
 
+    /// The same where outputs feed inputs of the next run, as the caller says.
+    pub(crate) fn fed_back(self, links: &[Link]) -> Self {
+        let fed = |spec: &OutputSpec| links.iter().any(|link| link.output == spec.name);
+        let marked = |spec: &OutputSpec| OutputSpec { is_state: spec.is_state || fed(spec), ..spec.clone() };
+        Self { list: self.list.iter().map(marked).collect(), ..self }
+    }
+
     /// The output whose classes labels have to be, if there is one.
     pub(crate) fn labelled(&self) -> Option<&OutputSpec> {
         self.list.first().filter(|spec| !self.labels_are_free && spec.takes_labels() && !spec.is_whole)
@@ -186,6 +196,27 @@ impl Outputs {
     }
 }
 
+/// Whether an output has a name of those that exporters give to caches of keys and values: `present.0.key`,
+/// `present_key_values`, `presents`.
+fn is_cache(name: &str) -> bool {
+    let rest = name.strip_prefix("present").map(|rest| rest.strip_prefix('s').unwrap_or(rest));
+    rest.is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+}
+
 fn is_whole(element: DataType) -> bool {
     !element.is_float()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_told_by_their_names() {
+        let caches = ["present", "presents.1", "present.0.key", "present_key_values.3.value", "present0"];
+        assert!(caches.into_iter().all(is_cache));
+        assert!(
+            ["logits", "presentation", "presenter", "represent", "hidden_present"].into_iter().all(|n| !is_cache(n))
+        );
+    }
 }

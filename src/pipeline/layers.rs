@@ -223,7 +223,8 @@ fn unsolved(solved: &Solved) -> Vec<String> {
 }
 
 /// Warnings about how the target runtime will execute this file, and about what was not calibrated or not solved.
-pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
+/// In the file, operators of the format are `used`, where it asks for any.
+pub(super) fn notes(scheme: &Scheme, solved: &Solved, (model, used): (&Model, bool)) -> Vec<String> {
     let wide = |plan: LayerPlan| {
         let listed = matches!(plan.weight_grid(), WeightGrid::Codebook | WeightGrid::BinaryBases | WeightGrid::Trellis);
         plan.weights == WeightBits::whole(8) || listed
@@ -233,15 +234,22 @@ pub(super) fn notes(scheme: &Scheme, solved: &Solved) -> Vec<String> {
     let forms: Vec<Packing> = scheme.packings.values().copied().collect();
     let made = |choice| match choice {
         Choice::NarrowWeights => narrow && on_integers,
-        Choice::IntegerFormat => scheme.output.format == Format::Integer,
+        Choice::IntegerFormat => scheme.output.format == Format::Integer && used,
         Choice::Functions => scheme.output.functions && !forms.is_empty(),
         Choice::WideActivations => scheme.is_wide(),
         Choice::Blocks => scheme.layers().any(|layer| scheme.layer_plan(layer).block().is_some()),
         Choice::Int4 => forms.contains(&Packing::Int4),
         Choice::Float16 => scheme.output.float16 == Some(Float16::All),
         Choice::Int2 => forms.contains(&Packing::Int2),
+        Choice::OpenShapes => has_open_inputs(model),
         _ => false,
     };
     let notes = scheme.target.notes_about(made).map(str::to_owned);
     scheme.coverage.note().into_iter().chain(fallen_back(solved)).chain(unsolved(solved)).chain(notes).collect()
+}
+
+/// Whether the length of an axis of an input is not stated.
+fn has_open_inputs(model: &Model) -> bool {
+    let is_open = |value| model.graph.value(value).shape().is_none_or(|shape| shape.contains(&None));
+    model.graph.runtime_inputs().any(is_open)
 }

@@ -169,7 +169,7 @@ impl Prepared {
         let start = Instant::now();
         let unknown = options.scheme.encodings.unknown(model);
         let float_bytes = model.stored_bytes();
-        let opset = model.opset("").unwrap_or_default();
+        let opset = model.opset("");
         let half = is_half(model);
         let mut notes = notes::fixed(&options.prepare.fix_input);
         notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
@@ -189,6 +189,7 @@ impl Prepared {
         refuse_unknown(&unknown, model)?;
         check_choices(options)?;
         model.let_go_of_file();
+        let opset = opset.or(model.opset("")).unwrap_or_default();
         Ok(Self { start, float_bytes, opset, half, notes })
     }
 
@@ -213,8 +214,8 @@ impl Prepared {
         let options = &outliers::split(&model, &plan, calibration, options, runtime)?;
         let float = model;
         let masks = Masks::chosen(&float, options.calibrate.masks);
-        let outputs =
-            Outputs::of(&float, &options.measure.output_kinds, masks, 0)?.scored(calibration.metric.is_some());
+        let outputs = Outputs::of(&float, &options.measure.output_kinds, masks, 0)?.fed_back(calibration.data.links());
+        let outputs = outputs.scored(calibration.metric.is_some());
         let validation = validation.or(held_out.as_ref().map(|held_out| &held_out.compared));
         let others = held_out.as_ref().map(|held_out| &held_out.others);
         if options.verify.verify > 0 {
@@ -257,6 +258,8 @@ impl Prepared {
         let plan = scheme.carried_out(float);
         metadata::write(&mut model, &plan, nodes.as_deref());
         metadata::write_fixed_inputs(&mut model, &options.prepare.fix_input);
+        let unused = notes::unused_format(&model, &scheme);
+        let made_of = layers::notes(&scheme, &solved, (&model, unused.is_none()));
         let mut report = Report {
             opset: self.opset,
             float_bytes: self.float_bytes,
@@ -273,7 +276,7 @@ impl Prepared {
             layers,
             float_layers: layers::float_reports(float, &scheme),
             stored: layers::stored_reports(&scheme, &solved),
-            notes: self.notes.iter().cloned().chain(layers::notes(&scheme, &solved)).collect(),
+            notes: self.notes.iter().cloned().chain(made_of).collect(),
             kept,
             float16: halved.filter(|made| options.output.float16.is_some() || made.constants > 0).map(layers::halved),
             learning,
@@ -282,6 +285,7 @@ impl Prepared {
             search: None,
         };
         report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
+        report.notes.extend(unused);
         report.notes.extend(operands);
         report.notes.extend(notes::lookups(scheme.lookups));
         report.notes.extend(text_note(&text_outputs(float)));

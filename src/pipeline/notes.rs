@@ -5,6 +5,8 @@ use crate::error::Error;
 use crate::prepare::FixedInput;
 use crate::report::numbers::{bytes, counted, loss};
 use crate::report::{HalfReport, Report};
+use crate::scheme::Scheme;
+use crate::scheme::options::Format;
 use crate::search::Target;
 use msq_passes::analysis::LookupCost;
 use msq_passes::ir::{Model, Use, ValueId};
@@ -48,6 +50,24 @@ fn unseen_magnitudes(synthetic: bool, float16: Option<&HalfReport>) -> Option<St
         "{nodes} in float16, by magnitudes seen on made-up samples only; squares and variances stay float32, other values may \
          still go beyond 65504 on real inputs: give data with `--calib`"
     ))
+}
+
+/// A note on a format of operators of which the written model has none.
+pub(super) fn unused_format(model: &Model, scheme: &Scheme) -> Option<String> {
+    let format = scheme.output.format;
+    let is_used = model.graph.nodes().any(|(_, node)| match (format, node.op()) {
+        (Format::Qdq, _) | (Format::Integer, "ConvInteger" | "MatMulInteger") => true,
+        (Format::Qlinear, op) => op == "QGemm" || op.starts_with("QLinear"),
+        (Format::Nbits, op) => matches!(op, "MatMulNBits" | "GatherBlockQuantized"),
+        _ => false,
+    });
+    let reason = match format {
+        _ if is_used => return None,
+        Format::Nbits => "it is for weights with one scale per block",
+        _ if scheme.placement.nodes.is_empty() => "every layer computes in float",
+        _ => "no operator that computes on integers can be written so",
+    };
+    Some(format!("`--format {format}` has no effect: {reason}"))
 }
 
 /// Constants that are a large part of a quantized graph and stay float because nothing but arithmetic reads them, as weights

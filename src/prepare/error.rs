@@ -52,13 +52,11 @@ pub enum PrepareError {
         reason: String,
     },
     /// The model's operator set is too old to be quantized, and cannot be raised.
-    #[error("opset {opset} is too old for quantization and cannot be raised: `{node}`: {reason}")]
+    #[error("opset {opset} is too old for quantization and cannot be raised{reason}")]
     OldOpset {
         /// The model's operator set.
         opset: i64,
-        /// The first node that cannot be converted.
-        node: String,
-        /// Why.
+        /// The first node that cannot be converted, and why, if that is known.
         reason: String,
     },
     /// An input cannot be fixed at a value.

@@ -17,7 +17,7 @@ pub use options::{BatchNorm, FreezeInitializers, PrepareOptions};
 use crate::engine::{Backend, Facts};
 use msq_passes::analysis::{layers, stored_weights};
 use msq_passes::ir::{Model, TensorProto};
-use msq_passes::ops::{Trait, facts};
+use msq_passes::ops::{Trait, facts, ir_version_of_opset};
 use msq_passes::{FuseGelu, FuseLayerNorm, InsertQdq, PassObserver, Record, UnfuseContrib, pipelines};
 
 /// Refuses invalid models.
@@ -68,6 +68,7 @@ pub(crate) fn prepare(
     let stated = shapes::stated(model);
     pipelines::lift().observed(observer).run(model)?;
     refuse_non_finite(model)?;
+    import_default_domain(model);
     let mut folded = fold(model, backend, observer)?;
     // What is constant in a branch shows when its nodes are part of the graph, and ranks behind a fused node when it is
     // written out.
@@ -145,6 +146,16 @@ pub(crate) fn equalize(model: &mut Model, observer: Option<&dyn PassObserver>) -
     Ok(())
 }
 
+/// Imports the default domain, where nothing is of it and nothing imports it: quantizers will be.
+fn import_default_domain(model: &mut Model) {
+    let implied = model.ir_version() < 3;
+    let is_used = || model.has_functions() || model.graph.nodes().any(|(_, node)| node.domain().is_empty());
+    if model.opset("").is_none() && !implied && !is_used() {
+        model.set_opset("", InsertQdq::LOWEST_OPSET);
+        model.set_ir_version(model.ir_version().max(ir_version_of_opset(InsertQdq::LOWEST_OPSET)));
+    }
+}
+
 /// Quantizers with an axis need opset 13; `upgrade` is the record of the pass that raises it.
 fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), PrepareError> {
     let opset = model.opset("").unwrap_or_default();
@@ -152,8 +163,8 @@ fn refuse_old_opset(model: &Model, upgrade: Option<&Record>) -> Result<(), Prepa
         return Ok(());
     }
     let declined = upgrade.and_then(|record| record.outcome.declined.first());
-    let (node, reason) = declined.map(|d| (d.site.clone(), d.reason.clone())).unwrap_or_default();
-    Err(PrepareError::OldOpset { opset, node, reason })
+    let declined = declined.map(|declined| format!(": `{}`: {}", declined.site, declined.reason));
+    Err(PrepareError::OldOpset { opset, reason: declined.unwrap_or_default() })
 }
 
 /// Values that nodes write and whose shape is not known.

@@ -1,7 +1,7 @@
 //! Nodes that stay in float, grouped: a transformer has hundreds, for a handful of reasons.
 
 use super::Report;
-use super::numbers::grouped;
+use super::numbers::{grouped, short};
 use indexmap::IndexMap;
 use msq_passes::analysis::Kept;
 use std::cmp::Reverse;
@@ -38,14 +38,14 @@ impl FloatGroup<'_> {
         let mut said: Vec<String> = self.operators.iter().take(most).map(one).collect();
         if self.operators.len() > most {
             let rest: usize = self.operators[most..].iter().map(|(_, count)| count).sum();
-            said.push(format!("{} others", grouped(rest as u64)));
+            said.push(if rest == 1 { "1 other".to_owned() } else { format!("{} others", grouped(rest as u64)) });
         }
         said.join(", ")
     }
 
-    /// The names of at most two nodes.
+    /// The names of at most two nodes, long ones shortened.
     pub fn names(&self) -> String {
-        let named: Vec<String> = self.nodes.iter().take(2).map(|kept| format!("`{}`", kept.node)).collect();
+        let named: Vec<String> = self.nodes.iter().take(2).map(|kept| format!("`{}`", short(&kept.node))).collect();
         let more = if self.nodes.len() > 2 { ", …" } else { "" };
         format!("{}{more}", named.join(", "))
     }
@@ -126,7 +126,7 @@ mod tests {
         ];
         assert_eq!(said, expected);
         assert_eq!(found[1].names(), "`s`, `r`, …");
-        assert_eq!(found[1].operators(1), "ReduceMean ×2, 1 others");
+        assert_eq!(found[1].operators(1), "ReduceMean ×2, 1 other");
         assert_eq!(found.iter().map(|group| group.follows).collect::<Vec<_>>(), [false, false, true]);
     }
 }

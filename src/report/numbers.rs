@@ -1,4 +1,6 @@
-//! Numbers formatted for human readers.
+//! Numbers and names formatted for human readers.
+
+use std::borrow::Cow;
 
 /// Bytes in a suitable decimal unit, as in file managers.
 pub fn bytes(n: u64) -> String {
@@ -47,6 +49,20 @@ pub fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$} %", 100.0 * share)
 }
 
+/// Characters of a name beyond which its middle is left out.
+const LONG: usize = 60;
+
+/// A name in so many characters as a line has room for: of a longer one the beginning and the end.
+pub fn short(name: &str) -> Cow<'_, str> {
+    let count = name.chars().count();
+    if count <= LONG {
+        return Cow::Borrowed(name);
+    }
+    let kept = LONG / 2;
+    let [begin, end]: [String; 2] = [name.chars().take(kept - 1).collect(), name.chars().skip(count - kept).collect()];
+    Cow::Owned(format!("{begin}…{end}"))
+}
+
 /// A loss in percent, with this number of decimals. Beyond 100 % nothing is left to lose, and how far beyond says nothing.
 pub fn loss(share: f64, decimals: usize) -> String {
     if share > 1.0 { "over 100 %".to_owned() } else { percent(share, decimals) }
@@ -65,6 +81,9 @@ mod tests {
         assert_eq!(count(41_000_000), "41 M");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!([0, 1, 2, 1234].map(|n| counted(n, "layer")), ["0 layers", "1 layer", "2 layers", "1,234 layers"]);
+        let long = format!("{}/{}", "a".repeat(50), "b".repeat(50));
+        assert_eq!(short(&long), format!("{}…{}", "a".repeat(29), "b".repeat(30)));
+        assert_eq!([&long[..60], "é"].map(short), [&long[..60], "é"]);
         assert_eq!([0.0123, 1.0, 429_781_185.3].map(|share| loss(share, 1)), ["1.2 %", "100.0 %", "over 100 %"]);
     }
 }

@@ -59,7 +59,7 @@ pub fn words(output: &OutputMetrics) -> String {
 }
 
 fn worst_channel(output: &OutputMetrics) -> Option<String> {
-    let (channel, sqnr) = output.worst_channel.zip(output.worst_sqnr)?;
+    let (channel, sqnr) = output.worst_channel.zip(output.worst_sqnr).filter(|_| output.channels > 1)?;
     Some(format!("worst of {} channels {} (channel {channel})", output.channels, decibels(sqnr)))
 }
 
@@ -144,6 +144,7 @@ mod tests {
             name: "y".to_owned(),
             kind: OutputKind::Values,
             because: String::new(),
+            state: false,
             compared: true,
             lost: 0.0,
             distance: 0.01,

@@ -15,11 +15,11 @@ use crate::execute::masks::{Masks, masking, with_readers};
 use crate::quant::GridSpec;
 use indexmap::IndexMap;
 use msq_passes::analysis::{
-    Layer, LayerOp, LookupCost, Placement, Role, StoredWeight, choose_lookups, layers, refuses_layer,
+    Kept, Layer, LayerOp, LookupCost, Placement, Role, StoredWeight, choose_lookups, layers, refuses_layer,
 };
-use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
+use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId};
 use msq_passes::{ActivationQuantizer, Granularity, Packing, Profile};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Every choice for each layer and value of a prepared model. A scheme is resolved once and then only read: later
@@ -95,7 +95,7 @@ impl Scheme {
         let (mut stored, stored_float) = stored(model, plan, &selection, &target);
         let nothing = placement.layers().next().is_none() && weight_only.is_empty() && stored.is_empty();
         if nothing && options.output.float16.is_none() {
-            return Err(SchemeError::NothingToQuantize { hint: hint(&placement) });
+            return Err(SchemeError::NothingToQuantize { hint: hint(model, &placement) });
         }
         let affine = |layer: &&Layer| placement.affine_of(model, layer).is_none();
         let shared = placement.layers().chain(&weight_only).filter(affine);
@@ -384,6 +384,22 @@ fn can_be_stored(model: &Model, layer: &Layer, target: &Profile) -> bool {
     taken && layer.weights() > 0 && float == Some(DataType::Float)
 }
 
-fn hint(placement: &Placement) -> String {
-    placement.kept.first().map_or_else(String::new, |kept| format!(": `{}` ({}): {}", kept.node, kept.op, kept.reason))
+/// What is said of a model with nothing to quantize: why the node that holds most weights stays float.
+fn hint(model: &Model, placement: &Placement) -> String {
+    let graph = &model.graph;
+    let held: HashMap<&str, usize> =
+        graph.nodes().map(|(_, node)| (node.label(graph), floats_of(graph, node))).collect();
+    let weights = |kept: &&Kept| held.get(&*kept.node).copied().unwrap_or_default();
+    // The first of those that hold the same.
+    let most = placement.kept.iter().rev().max_by_key(weights);
+    most.map_or_else(String::new, |kept| format!(": `{}` ({}): {}", kept.node, kept.op, kept.reason))
+}
+
+/// Number of floats in the constants and attributes of a node.
+fn floats_of(graph: &Graph, node: &Node) -> usize {
+    let count = |tensor: &TensorProto| if tensor.is_float() { tensor.element_count().unwrap_or_default() } else { 0 };
+    let constants = node.inputs().iter().flatten().filter_map(|&value| graph.constant(value));
+    let constants: usize = constants.map(count).sum();
+    let attributes = node.attributes().iter().map(|held| held.floats.len() + held.t.as_ref().map_or(0, count));
+    constants + attributes.sum::<usize>()
 }

@@ -186,6 +186,16 @@ fn nothing_to_quantize() {
         { y = MatMul (image, image) }";
     let path = write(&scratch.path("matmul.onnx"), &parse(text));
     refused(&scratch, &path, 3, &["no layer with float weights"]);
+    // Of XGBoost, of CatBoost: nothing is of the default domain, and nothing imports it.
+    let text = "<ir_version: 8, opset_import: [\"ai.onnx.ml\": 3]> net (float[N,1,8,8] image) => (float[N,1] y) {
+        s = ai.onnx.ml.Scaler <offset = [0.0, 1.0], scale = [1.0, 0.5]> (image)
+        [trees] y = ai.onnx.ml.TreeEnsembleRegressor <n_targets = 1, nodes_treeids = [0, 0, 0], nodes_nodeids = [0, 1, 2],
+            nodes_featureids = [0, 0, 0], nodes_values = [1.0, 0.0, 0.0], nodes_modes = [\"BRANCH_LEQ\", \"LEAF\", \"LEAF\"],
+            nodes_truenodeids = [1, 0, 0], nodes_falsenodeids = [2, 0, 0], target_treeids = [0, 0],
+            target_nodeids = [1, 2], target_ids = [0, 0], target_weights = [1.0, 2.0]> (s)
+    }";
+    let path = write(&scratch.path("trees.onnx"), &parse(text));
+    refused(&scratch, &path, 3, &["no layer with float weights", "`trees` (TreeEnsembleRegressor)"]);
     let text =
         "<ir_version: 8, opset_import: [\"\": 17]> net () => (float[2] y) <float[2] c = {1, 2}> { y = Relu (c) }";
     let path = write(&scratch.path("constant.onnx"), &parse(text));

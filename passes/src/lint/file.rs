@@ -18,7 +18,9 @@ pub(super) fn opset(view: &View) -> Vec<Site> {
 }
 
 pub(super) fn ir_version(view: &View) -> Vec<Site> {
-    let (version, opset) = (view.model.ir_version(), view.model.opset("").unwrap_or(1));
+    // Operators of other domains alone do not say what they need.
+    let Some(opset) = view.model.opset("") else { return Vec::new() };
+    let version = view.model.ir_version();
     let needed = ir_version_of_opset(opset);
     let message = format!("IR version {version} is newer than opset {opset} needs, which is {needed}");
     (version > needed).then(|| ("ir_version".to_owned(), message)).into_iter().collect()

@@ -5,7 +5,7 @@ use super::view::View;
 use crate::analysis::counts_padding;
 use crate::analysis::quantized::{is_dequantizer, is_quantizer};
 use crate::form::{bias_of, reads_open_shapes};
-use crate::ir::{DataType, ValueId};
+use crate::ir::{DataType, NodeId, ValueId};
 use crate::ops::{Trait, facts};
 use crate::target::needs_constants;
 
@@ -76,7 +76,31 @@ pub(super) fn doubles(view: &View) -> Vec<Site> {
     if !view.is_quantized() {
         return Vec::new();
     }
-    let ends = view.graph.runtime_inputs().chain(view.graph.outputs());
-    let doubles = ends.filter(|&value| view.element_of(value) == Some(DataType::Double));
-    doubles.map(|value| (view.name(value), "it is of type double".to_owned())).collect()
+    let inputs = view.graph.runtime_inputs();
+    let doubles = inputs.filter(|&value| view.element_of(value) == Some(DataType::Double));
+    let found = |value| {
+        let reader = view.label(scaling_reader(view, value)?);
+        Some((view.name(value), format!("it is of type double, and `{reader}` reads it as if it were quantized")))
+    };
+    doubles.filter_map(found).collect()
+}
+
+/// The first reader of a value that `OpenVINO` takes for a quantizer, or for a scale or a zero point of integers, once it has
+/// dropped the `Cast` before it: arithmetic with a constant.
+fn scaling_reader(view: &View, input: ValueId) -> Option<NodeId> {
+    let mut waiting = vec![input];
+    while let Some(value) = waiting.pop() {
+        for reader in view.graph.value(value).uses() {
+            let node = view.graph.node(reader.node);
+            let constant = || node.two_inputs().is_some_and(|both| both.iter().any(|&other| view.is_constant(other)));
+            match node.op() {
+                _ if is_quantizer(node) => return Some(reader.node),
+                "Neg" => return Some(reader.node),
+                "Add" | "Sub" | "Mul" | "Div" if constant() => return Some(reader.node),
+                "Cast" | "Identity" => waiting.extend(node.output(0)),
+                _ => {}
+            }
+        }
+    }
+    None
 }

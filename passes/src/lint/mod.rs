@@ -297,7 +297,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "double-value",
-        doc: "OpenVINO refuses inputs and outputs of type double in a quantized model, which it runs in a float one.",
+        doc: "In a quantized model OpenVINO refuses an input of type double that a quantizer, or arithmetic with a constant, \
+              reads behind a `Cast`: it takes these for the scale of integers. It runs the float model, and outputs of type \
+              double. Make the input float32.",
         severity: |p| p.listed(RuleId::DoubleValue),
         check: forms::doubles,
     },

@@ -14,7 +14,7 @@ pub struct Forms {
     pub biases_of_open_shapes: bool,
     /// A weight on the left of a product with a vector may be computed from integers.
     pub decoded_by_vector: bool,
-    /// Inputs and outputs of type double stand beside quantizers.
+    /// Quantizers and arithmetic with constants read inputs of type double.
     pub doubles: bool,
 }
 

@@ -20,6 +20,8 @@ pub enum Choice {
     Int4,
     /// A weight is stored as INT2.
     Int2,
+    /// Lengths of inputs are open.
+    OpenShapes,
 }
 
 /// A sentence for users who made a choice.

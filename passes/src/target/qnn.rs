@@ -1,7 +1,7 @@
 //! QNN on Hexagon NPUs, by way of onnxruntime's QNN execution provider: what is not quantized runs elsewhere.
 
 use super::kernel::{ABSORBED, Limit, arithmetic, index, layer, movement};
-use super::{ActivationGrid, BiasForm, Forms, Kernel, Profile, RuleId, Severity, WideActivations, note};
+use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
 /// What onnxruntime matches as one node with its quantizers (`qdq_transformer/selectors_actions/shared/utils.cc`, 1.31) and
 /// its provider for QNN translates for the NPU (`providers/qnn/builder/opbuilder`, March 2026), within the limits stated
@@ -123,6 +123,13 @@ impl Profile {
             (RuleId::FloatOperand, Severity::Warning),
             (RuleId::FloatOperator, Severity::Warning),
         ],
-        notes: &[note::INT2],
+        notes: &[
+            note::INT2,
+            Note {
+                about: Choice::OpenShapes,
+                text: "QNN compiles the graph ahead of time and refuses open axes of inputs: state their lengths when you export \
+                       the model, or with `python -m onnxruntime.tools.make_dynamic_shape_fixed`",
+            },
+        ],
     };
 }

@@ -59,6 +59,6 @@ pub enum RuleId {
     OpenShapeBias,
     /// A weight on the left of a product with a vector has to be a constant.
     DecodedByVector,
-    /// Inputs and outputs of type double are refused beside quantizers.
+    /// Inputs of type double that quantizers or arithmetic with constants read are refused.
     DoubleValue,
 }

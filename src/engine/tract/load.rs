@@ -4,7 +4,7 @@
 //! over as int8 and uint8 with the same values, those of bfloat16 as floats: whoever reads them casts or scales them.
 
 use super::differing::{Seen, drops};
-use super::{blowup, compare, convolution, fake_quantize, lowerings, matmul, operators};
+use super::{blowup, compare, convolution, fake_quantize, lowerings, matmul, operators, trees};
 use crate::engine::EngineError;
 use crate::runtime::{lock, memory};
 use bytes::Bytes;
@@ -355,6 +355,7 @@ pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError>
     model.prop_consts().map_err(EngineError::load)?;
     convolution::replace(&mut model)?;
     fake_quantize::replace(&mut model)?;
+    trees::replace(&mut model)?;
     let mut model = model.into_decluttered().map_err(EngineError::load)?;
     fake_quantize::fuse(&mut model)?;
     convolution::fuse(&mut model)?;

@@ -30,6 +30,7 @@ mod symbolic;
 mod tensor;
 #[cfg(test)]
 mod testing;
+mod trees;
 mod typed;
 mod wide;
 

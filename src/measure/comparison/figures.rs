@@ -76,6 +76,7 @@ impl Comparison {
             name: spec.name.clone(),
             kind,
             because: because.into_owned(),
+            state: spec.is_state,
             compared: compared.uneven > 0 || output.is_compared(&total),
             lost,
             distance: if kind != OutputKind::Boxes || first { distance } else { 0.0 },

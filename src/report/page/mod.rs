@@ -183,7 +183,10 @@ fn quality_tiles(quality: &Quality) -> Vec<Tile> {
         tiles.push(Tile { heading: "Output", figure, note });
     }
     if let Some(most) = quality.lost_at_most.filter(|_| !quality.chosen_by) {
-        let note = format!("on other samples no more than {}, with 95 % confidence", loss(most, 2));
+        let note = match loss(most, 2) {
+            _ if most >= 1.0 => "these samples cannot tell how much others lose".to_owned(),
+            most => format!("on other samples no more than {most}, with 95 % confidence"),
+        };
         tiles.push(Tile { heading: "Loss", figure: loss(quality.lost, 2), note });
     }
     tiles

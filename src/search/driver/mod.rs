@@ -185,7 +185,7 @@ impl<'a> Driver<'a> {
         let fewer = parts.validation.split(search.samples.min(parts.validation.len())).1;
         let masks = Masks::chosen(model, options.calibrate.masks);
         let outputs = Outputs::of(model, &options.measure.output_kinds, masks, parts.validation.len())?;
-        let outputs = outputs.scored(parts.metric.is_some());
+        let outputs = outputs.fed_back(parts.calibration.links()).scored(parts.metric.is_some());
         let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
             Evaluator::new(name, model, &layers, data, (outputs, metric), runtime)
         };

@@ -1,0 +1,86 @@
+//! What a run says where an option has no effect, where the target will refuse the file, and of outputs that are states.
+
+use crate::common::arrays::Npy;
+use crate::common::models::Network;
+use crate::common::{args, msq};
+use serde_json::Value;
+
+/// Two products of rows, `rows` being the length of the first axis.
+fn products(rows: &str) -> Network {
+    let text = format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> net (float[{rows},64] x) => (float[{rows},32] y)
+         <float[64,64] a = {{}}, float[64,32] b = {{}}> {{ h = MatMul (x, a) r = Relu (h) y = MatMul (r, b) }}"
+    );
+    Network::new(&text, Npy::ramp(&[8, 64]))
+}
+
+/// The notes of a run with data.
+#[track_caller]
+fn notes(network: &Network, flags: &str) -> String {
+    let (_, run) = network.run(&format!("--no-repair --json --calib {} {flags}", network.data.display()));
+    run.ok().json()["notes"].to_string()
+}
+
+#[test]
+fn a_format_without_operators_has_no_effect() {
+    let network = products("N");
+    for format in ["integer", "qlinear"] {
+        let said = notes(&network, &format!("--format {format} --act-bits float"));
+        let expected = format!("`--format {format}` has no effect: every layer computes in float");
+        assert!(said.contains(&expected) && !said.contains("ConvInteger"), "{said}");
+        let said = notes(&network, &format!("--format {format} --placement all"));
+        assert!(!said.contains("has no effect"), "{said}");
+    }
+    assert!(notes(&network, "--format nbits").contains("`--format nbits` has no effect"));
+    let blocks = notes(&network, "--format nbits --weight-bits 4 --granularity block:32");
+    assert!(!blocks.contains("has no effect"), "{blocks}");
+}
+
+#[test]
+fn open_axes_are_named_where_the_target_refuses_them() {
+    let refused = |network: &Network, target: &str| notes(network, &format!("--target {target}")).contains("open axes");
+    let (open, fixed) = (products("N"), products("1"));
+    assert!(refused(&open, "qnn"));
+    assert!(!refused(&fixed, "qnn") && !refused(&open, "ort-cpu"));
+    for network in [&open, &fixed] {
+        let (file, run) = network.run("--target qnn --no-repair");
+        run.ok();
+        let linted = msq(args!["lint", "--profile", "qnn", file]).stdout;
+        assert_eq!(linted.contains("dynamic-shape"), std::ptr::eq(network, &open), "{linted}");
+    }
+}
+
+#[test]
+fn caches_stand_behind_other_outputs() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]>
+        net (float[N,16] x) => (float[N,8] present_key, float[N,8] present_value, float[N,4] y)
+        <float[16,8] k = {}, float[16,8] v = {}, float[8,4] w = {}>
+        { present_key = MatMul (x, k) present_value = MatMul (x, v)
+          s = Add (present_key, present_value) r = Relu (s) y = MatMul (r, w) }";
+    let network = Network::new(text, Npy::ramp(&[32, 16]));
+    let calib = format!("--placement all --no-repair --calib {}", network.data.display());
+    let said = network.run(&calib).1.ok().stdout;
+    let quality = said.split_once("\nquality").unwrap().1;
+    let [own, states] =
+        ["`y` read as", "2 states and caches, the worst of them `present_"].map(|part| quality.find(part));
+    assert!(own.is_some() && own < states, "{said}");
+    let report = network.run(&format!("{calib} --json")).1.ok().json();
+    let found = report["quality"]["outputs"].as_array().unwrap();
+    let states: Vec<bool> = found.iter().map(|output| output["state"] == Value::Bool(true)).collect();
+    assert_eq!(states, [true, true, false]);
+}
+
+/// Nothing of such a file is of the default domain.
+#[test]
+fn models_that_import_another_domain_alone() {
+    let text = "<ir_version: 8, opset_import: [\"com.microsoft\": 1]> net (float[N,64] x) => (float[N,32] y)
+        <float[64,32] w = {}> { y = com.microsoft.FusedMatMul <alpha = 0.5> (x, w) }";
+    let network = Network::new(text, Npy::ramp(&[8, 64]));
+    let report = network.run(&format!("--json --calib {}", network.data.display())).1.ok().json();
+    assert_eq!(report["layers"].as_array().unwrap().len(), 1, "{report}");
+    assert!(report["opset"].as_i64().unwrap() >= 13, "{report}");
+    let linted = msq(args!["lint", &network.float]).stdout;
+    assert!(!linted.contains("ir-version-too-new"), "{linted}");
+    let inspected = msq(args!["inspect", &network.float, "--json"]).ok().json();
+    assert!(inspected["opset"].as_i64().unwrap() >= 13, "{inspected}");
+}
