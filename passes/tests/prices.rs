@@ -56,6 +56,25 @@ fn on_integers(text: &str) -> usize {
     Placement::new(&model, &Profile::ORT_CPU, |_, _, _| None).layers().count()
 }
 
+/// Products of one row with a weight each, with functions between them.
+fn row_products(count: usize) -> String {
+    let joined = |of: &dyn Fn(usize) -> String, by: &str| (0..count).map(of).collect::<Vec<_>>().join(by);
+    format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,128] x0) => (float[1,128] x{count})
+         <{}, {}> {{ {} }}",
+        joined(&|at| format!("float[128,128] w{at} = {{}}"), ", "),
+        joined(&|at| format!("float[1,128] m{at}"), ", "),
+        joined(&|at| format!("m{at} = MatMul (x{at}, w{at})  x{} = Neg (m{at})", at + 1), "  ")
+    )
+}
+
+/// Where a network has more weights than stay near the processor, floats take four times as many bytes from afar.
+#[test]
+fn rows_of_large_networks_pay_sooner() {
+    assert_eq!(on_integers(&row_products(8)), 0);
+    assert_eq!(on_integers(&row_products(48)), 48);
+}
+
 /// Four convolutions over a series, with functions between them.
 fn series(shape: &str, nodes: impl Fn(usize) -> String, values: impl Fn(usize) -> String) -> String {
     let body: Vec<String> = (0..4).map(nodes).collect();

@@ -6,8 +6,8 @@
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
 use super::price::{
-    ConvolutionPrices, Counted, DepthwisePrices, IntegerProductPrices, KernelPrices, LookupPrices, OperatorPrice,
-    Prices, ProductPrices,
+    ConvolutionPrices, Counted, DepthwisePrices, FarPrices, IntegerProductPrices, KernelPrices, LookupPrices,
+    OperatorPrice, Prices, ProductPrices,
 };
 use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
@@ -141,6 +141,7 @@ const PRICES: Prices = Prices {
         depthwise_multiple: 16,
     },
     float_product: ProductPrices { node: 0.0, column: 0.0, weight: 0.037, product: 0.0105, input: 0.17, output: 0.18 },
+    far: FarPrices { near_bytes: 1.5e6, weight: 0.085 },
     integer_gemm: IntegerProductPrices {
         floats: ProductPrices { column: 2.2, output: 0.47, ..INTEGER_PRODUCT },
         // The runtime computes the scale of every column in every run.

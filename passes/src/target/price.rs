@@ -20,6 +20,8 @@ pub struct Prices {
     pub integer_convolution: ConvolutionPrices,
     /// `Gemm` and `MatMul` in float.
     pub float_product: ProductPrices,
+    /// Weights in float that are far from the processor.
+    pub far: FarPrices,
     /// `Gemm` on integers.
     pub integer_gemm: IntegerProductPrices,
     /// `MatMul` on integers.
@@ -36,6 +38,16 @@ pub struct Prices {
     pub operators: &'static [OperatorPrice],
     /// Any operator without a row: it moves elements.
     pub movement: OperatorPrice,
+}
+
+/// What weights of products in float take more where a network has more of them than stay near the processor from one run to
+/// the next. Integers are a quarter as many bytes, and are not read faster than they are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FarPrices {
+    /// Bytes of the weights of all layers that stay near.
+    pub near_bytes: f64,
+    /// Per weight, K·N.
+    pub weight: f64,
 }
 
 /// What it takes more to look rows up in a table of integers with one scale per row, and to make floats of them, than in one

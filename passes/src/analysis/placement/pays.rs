@@ -47,6 +47,8 @@ pub(super) struct Account<'a> {
     model: &'a Model,
     pub(super) graph: &'a Graph,
     pub(super) prices: &'a Prices,
+    /// What a weight of a product in float takes because the network has so many.
+    far: f64,
     /// So many more output and input channels that convolutions on integers get.
     more: HashMap<NodeId, [usize; 2]>,
     /// Differences of at most so many nanoseconds make none.
@@ -105,7 +107,10 @@ impl<'a> Account<'a> {
         prices: &'a Prices,
         more: HashMap<NodeId, [usize; 2]>,
     ) -> Self {
-        let mut account = Self { draft, model, graph: &model.graph, prices, more, slack: SMALL_SLACK };
+        let weights: usize = draft.layers.values().map(Layer::weights).sum();
+        let is_far = (weights * size_of::<f32>()) as f64 > prices.far.near_bytes;
+        let far = if is_far { prices.far.weight } else { 0.0 };
+        let mut account = Self { draft, model, graph: &model.graph, prices, far, more, slack: SMALL_SLACK };
         let float = account.float_network();
         if float >= SMALL {
             account.slack = SLACK.min(SLACK_SHARE * float);
@@ -293,7 +298,7 @@ impl<'a> Account<'a> {
             let writes_integers = self.draft.written(layer.node).iter().any(|v| self.draft.quantized.contains(v));
             let integer = if writes_integers { by.integers } else { by.floats };
             let split = self.prices.node * f64::from(u8::from(self.loses_activation(layer)));
-            Cost { float: float_product.of(product), integer: integer.of(product) + split }
+            Cost { float: float_product.of(product) + self.far * weights, integer: integer.of(product) + split }
         };
         let float = self.prices.node + cost.float + self.absorbed(layer.node);
         Some(Cost { float, integer: self.prices.integer_node + cost.integer })
