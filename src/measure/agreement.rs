@@ -4,6 +4,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
 
+/// The temperature of softened divergences.
+const TEMPERATURE: f64 = 2.0;
+
 /// The figures of all outputs together that a report shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct AgreementFigures {
@@ -58,6 +61,7 @@ pub(crate) struct Agreement {
     rows: u64,
     same: u64,
     divergence: f64,
+    softened: f64,
     sequences: u64,
     /// Sequences with the same answers in a row, runs of one answer counted once, and leaving out the first or the last
     /// class, which may stand for nothing.
@@ -85,6 +89,7 @@ impl Agreement {
                 self.rows += 1;
                 self.same += u64::from(answer[0] == answer[1]);
                 self.divergence += divergence(&a, &b);
+                self.softened += softened(&a, &b);
                 self.blank[0] += u64::from(answer[0] == 0);
                 self.blank[1] += u64::from(answer[0] == layout.width - 1);
                 answers.push(answer);
@@ -113,6 +118,7 @@ impl Agreement {
         self.rows += other.rows;
         self.same += other.same;
         self.divergence += other.divergence;
+        self.softened += other.softened;
         self.sequences += other.sequences;
         self.alike.iter_mut().zip(other.alike).for_each(|(own, other)| *own += other);
         self.blank.iter_mut().zip(other.blank).for_each(|(own, other)| *own += other);
@@ -130,6 +136,11 @@ impl Agreement {
     /// Mean divergence of the rows.
     pub(crate) fn divergence(&self) -> Option<f64> {
         (self.rows > 0).then(|| self.divergence / self.rows as f64)
+    }
+
+    /// Mean softened divergence of the rows.
+    pub(crate) fn softened(&self) -> Option<f64> {
+        (self.rows > 0).then(|| self.softened / self.rows as f64)
     }
 
     /// Share of sequences that read the same: runs of one answer count once, and the class that stands for nothing is
@@ -326,8 +337,25 @@ pub fn argmax(row: &[f32]) -> usize {
 
 /// KL(softmax(a) ‖ softmax(b)) in nats; rows that are probabilities already are taken as they are.
 fn divergence(a: &[f32], b: &[f32]) -> f64 {
-    let (p, q) = (probabilities(a), probabilities(b));
-    let sum: f64 = p.iter().zip(&q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum();
+    relative_entropy(&probabilities(a), &probabilities(b))
+}
+
+/// T²·KL(softmax(a/T) ‖ softmax(b/T)) in nats at the temperature T; for two rows close to each other about the divergence
+/// that they would have if the answers were less certain (Hinton, Vinyals, Dean 2015).
+fn softened(a: &[f32], b: &[f32]) -> f64 {
+    TEMPERATURE.powi(2) * relative_entropy(&flattened(a), &flattened(b))
+}
+
+/// The probabilities of a row at the temperature: their 1/T-th powers, normalised.
+fn flattened(row: &[f32]) -> Vec<f64> {
+    let powers: Vec<f64> = probabilities(row).into_iter().map(|p| p.powf(TEMPERATURE.recip())).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+/// KL(p ‖ q).
+fn relative_entropy(p: &[f64], q: &[f64]) -> f64 {
+    let sum: f64 = p.iter().zip(q).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 }).sum();
     // Never negative but for rounding.
     sum.max(0.0)
 }
@@ -371,6 +399,27 @@ mod tests {
         let found = divergence(&[0.5, 0.5], &[0.25, 0.75]);
         let expected = 0.5 * 2_f64.ln() + 0.5 * (2.0_f64 / 3.0).ln();
         assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    }
+
+    /// At temperature 2 the powers of {9, 1} are {3, 1}. A row of logits has the same as the row of its probabilities.
+    #[test]
+    fn softened_divergence_is_that_of_roots() {
+        let (a, b) = ([0.9, 0.1], [0.5, 0.5]);
+        let expected = 4.0 * (0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln());
+        assert!((softened(&a, &b) - expected).abs() < 1e-6, "{} {expected}", softened(&a, &b));
+        let logits = |row: [f32; 2]| row.map(|p| p.ln() + 3.0);
+        assert!((softened(&logits(a), &logits(b)) - expected).abs() < 1e-5);
+        assert_eq!(softened(&a, &a), 0.0);
+    }
+
+    /// An error in the logits of a certain row hardly shows in the divergence, and far more in the softened one.
+    #[test]
+    fn certain_rows_count_when_softened() {
+        let of = |row: [f32; 2], moved: [f32; 2]| [divergence(&row, &moved), softened(&row, &moved)];
+        let certain = of([12.0, 0.0], [11.0, 0.0]);
+        let open = of([0.5, 0.0], [-0.5, 0.0]);
+        assert!(certain[1] / certain[0] > 100.0, "{certain:?}");
+        assert!((open[1] / open[0] - 1.0).abs() < 0.1, "{open:?}");
     }
 
     /// One row in ten moves from the blank to its neighbour's symbol: the text stays. One symbol becomes another: it
