@@ -73,7 +73,7 @@ fn what_depends_on_a_custom_operator_stays_float() {
         let (float, data) = model(&scratch, PARTLY, operator);
         let output = scratch.out("out.onnx");
         let page = scratch.out("report.html");
-        let more = args!["--json", "--weight-bits", "4", "--report", page];
+        let more = args!["--json", "--weight-bits", "4", "--placement", "all", "--report", page];
         let run = msq(&[&args![float, "-o", output, "--calib", data][..], more].concat()).ok();
         assert!(std::fs::read_to_string(page).unwrap().contains("acme."));
         assert!(run.stderr.contains("neither calibrated nor measured"), "{}", run.stderr);
@@ -168,7 +168,8 @@ fn large_models_run_in_stages() {
             let output = scratch.out(&format!("{memory}.onnx"));
             let page = scratch.out("report.html");
             let own = args![float, "-o", output, "--calib", data, "--json", "--memory", memory, "--report", page];
-            let all = [&own[..], more].concat();
+            // Integers of layers in float would go to a file of their own, whose name is in the model.
+            let all = [&own[..], more, args!["--placement", "all"]].concat();
             let run = msq(&all).ok();
             (std::fs::read(output).unwrap(), run.json(), run.stderr)
         };

@@ -183,7 +183,7 @@ fn a_layer_for_which_no_bits_are_enough_gets_float_weights_at_every_width() {
     }
 }
 
-/// Layers side by side that lose a feature each, so that none of them alone is to blame; two of them only store integers.
+/// Layers side by side that lose a feature each, so that none of them alone is to blame.
 #[test]
 fn layers_that_lose_together_get_float_weights() {
     let first = "0.001, 1.0, -0.001, 1.0, 0.002, -1.0, 0.001, 0.5";
@@ -195,11 +195,7 @@ fn layers_that_lose_together_get_float_weights() {
             r0 = Relu (t0)  r1 = Tanh (t1)  r2 = Relu (t2)  r3 = Tanh (t3)
             z = Concat <axis = 1> (r0, r1, r2, r3)  y = Conv <pads = [1,1,1,1]> (z, e) }}"
     ));
-    let change = |options: &mut Options| {
-        let stored = LayerPlan { activations: ActivationBits::Float, ..LayerPlan::default() };
-        options.scheme.plan.layers.extend(["t1", "t2"].map(|name| (name.to_owned(), stored)));
-    };
-    let repaired = run(&model, change);
+    let repaired = run(&model, |_| {});
     let report = repaired.report.repair.as_ref().unwrap();
     let mut freed = report.float_weights.clone();
     freed.sort();
@@ -272,6 +268,8 @@ fn operators_that_passes_remove_can_be_kept() {
     let keeping = |op: &str| {
         let mut options = Options::default();
         options.scheme.keep_float = vec![op.to_owned()];
+        // Weights of float layers are decoded by products.
+        options.scheme.placement = PlacementMode::All;
         Quantizer::new(model.clone()).calibration(data(&model, 8)).options(options).run()
     };
     for op in ["Mul", "HardSwish", "HardSigmoid", "ReduceMean"] {

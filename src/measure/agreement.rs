@@ -1,12 +1,12 @@
 //! Rows of scores beside those of the float network: is the answer the same, and how far apart are the two.
 
-use crate::quant::lanes::{exp, largest, ln, sums, sums_of};
+pub use super::divergence::argmax;
+use super::divergence::divergences;
+pub(crate) use super::divergence::{is_probabilities, probabilities};
+use crate::quant::lanes::sums;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
-
-/// The probability that a divergence takes smaller ones of the network for: without it one class could make it infinite.
-const LEAST: f64 = 1e-12;
 
 /// The figures of all outputs together that a report shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -62,6 +62,7 @@ pub(crate) struct Agreement {
     rows: u64,
     same: u64,
     divergence: f64,
+    softened: f64,
     sequences: u64,
     /// Sequences with the same answers in a row, runs of one answer counted once, and leaving out the first or the last
     /// class, which may stand for nothing.
@@ -88,7 +89,9 @@ impl Agreement {
                 let answer = [argmax(&a), argmax(&b)];
                 self.rows += 1;
                 self.same += u64::from(answer[0] == answer[1]);
-                self.divergence += divergence(&a, &b);
+                let [divergence, softened] = divergences(&a, &b);
+                self.divergence += divergence;
+                self.softened += softened;
                 self.blank[0] += u64::from(answer[0] == 0);
                 self.blank[1] += u64::from(answer[0] == layout.width - 1);
                 answers.push(answer);
@@ -117,6 +120,7 @@ impl Agreement {
         self.rows += other.rows;
         self.same += other.same;
         self.divergence += other.divergence;
+        self.softened += other.softened;
         self.sequences += other.sequences;
         self.alike.iter_mut().zip(other.alike).for_each(|(own, other)| *own += other);
         self.blank.iter_mut().zip(other.blank).for_each(|(own, other)| *own += other);
@@ -134,6 +138,11 @@ impl Agreement {
     /// Mean divergence of the rows.
     pub(crate) fn divergence(&self) -> Option<f64> {
         (self.rows > 0).then(|| self.divergence / self.rows as f64)
+    }
+
+    /// Mean softened divergence of the rows.
+    pub(crate) fn softened(&self) -> Option<f64> {
+        (self.rows > 0).then(|| self.softened / self.rows as f64)
     }
 
     /// Share of sequences that read the same: runs of one answer count once, and the class that stands for nothing is
@@ -322,79 +331,6 @@ impl Accuracy {
     }
 }
 
-/// Index of the largest entry; the first of equals, and of entries of which the first is no number.
-pub fn argmax(row: &[f32]) -> usize {
-    if row.first().is_none_or(|first| first.is_nan()) {
-        return 0;
-    }
-    let most = largest(row);
-    row.iter().position(|&entry| entry == most).unwrap_or(0)
-}
-
-/// A row of scores, and what makes it probabilities.
-#[derive(Clone, Copy)]
-enum Scores<'r> {
-    /// Probabilities, and their sum.
-    Shares(&'r [f32], f64),
-    /// Logits, the largest, and Σ e^(logit − largest).
-    Logits(&'r [f32], f64, f64),
-}
-
-impl<'r> Scores<'r> {
-    fn of(row: &'r [f32]) -> Self {
-        let [sum, outside] = sums_of(row, |v| [f64::from(v), f64::from(u8::from(!(0.0..=1.0).contains(&v)))]);
-        if outside == 0.0 && (sum - 1.0).abs() < 1e-2 {
-            return Self::Shares(row, sum);
-        }
-        let top = f64::from(largest(row));
-        let [sum] = sums_of(row, |v| [exp(f64::from(v) - top)]);
-        Self::Logits(row, top, sum)
-    }
-
-    fn probabilities(self) -> Vec<f64> {
-        match self {
-            Self::Shares(row, sum) => row.iter().map(|&v| f64::from(v) / sum).collect(),
-            Self::Logits(row, top, sum) => row.iter().map(|&v| exp(f64::from(v) - top) / sum).collect(),
-        }
-    }
-}
-
-/// KL(softmax(a) ‖ softmax(b)) in nats; rows that are probabilities already are taken as they are.
-fn divergence(a: &[f32], b: &[f32]) -> f64 {
-    let sum = match (Scores::of(a), Scores::of(b)) {
-        (Scores::Shares(a, sum_a), Scores::Shares(b, sum_b)) => {
-            let term = |p: f64, q: f64| if p > 0.0 { p * ln(p / if q > LEAST { q } else { LEAST }) } else { 0.0 };
-            sums(a, b, |a, b| [term(f64::from(a) / sum_a, f64::from(b) / sum_b)])[0]
-        }
-        (Scores::Logits(a, top_a, sum_a), Scores::Logits(b, top_b, sum_b)) => {
-            let (log_a, log_b, least) = (sum_a.ln(), sum_b.ln(), LEAST.ln());
-            let terms = sums(a, b, |a, b| {
-                let (x, y) = (f64::from(a) - top_a, f64::from(b) - top_b - log_b);
-                let p = exp(x);
-                let term = p * (x - log_a - if y > least { y } else { least });
-                [if p > 0.0 { term } else { 0.0 }]
-            });
-            terms[0] / sum_a
-        }
-        (a, b) => {
-            let (a, b) = (a.probabilities(), b.probabilities());
-            a.iter().zip(&b).map(|(&p, &q)| if p > 0.0 { p * (p / q.max(LEAST)).ln() } else { 0.0 }).sum()
-        }
-    };
-    // Never negative but for rounding.
-    sum.max(0.0)
-}
-
-/// Whether a row holds probabilities: none negative, their sum 1.
-pub(crate) fn is_probabilities(row: &[f32]) -> bool {
-    matches!(Scores::of(row), Scores::Shares(..))
-}
-
-/// A row as probabilities, by softmax unless it holds them already.
-pub(crate) fn probabilities(row: &[f32]) -> Vec<f64> {
-    Scores::of(row).probabilities()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,42 +345,6 @@ mod tests {
     fn equal_outputs_agree() {
         let found = agreement(&[1.0, 3.0, 2.0], &[1.0, 3.0, 2.0], 3);
         assert_eq!((found.same(), found.divergence(), found.same_sequences()), (Some(1.0), Some(0.0), Some(1.0)));
-    }
-
-    #[test]
-    fn divergence_of_two_known_rows() {
-        let found = divergence(&[0.5, 0.5], &[0.25, 0.75]);
-        let expected = 0.5 * 2_f64.ln() + 0.5 * (2.0_f64 / 3.0).ln();
-        assert!((found - expected).abs() < 1e-12, "{found} {expected}");
-    }
-
-    /// Of logits, of probabilities, and of the two mixed, with classes that the network gives no probability to.
-    #[test]
-    fn divergences_are_those_of_the_formula() {
-        let mut random = crate::data::random::Random::new(7, 0, 0);
-        for width in [2, 15, 16, 17, 1000] {
-            let logits = |random: &mut crate::data::random::Random| -> Vec<f32> {
-                (0..width).map(|_| 8.0 * random.normal()).collect()
-            };
-            let shares = |logits: &[f32]| -> Vec<f32> { probabilities(logits).iter().map(|&p| p as f32).collect() };
-            let (a, mut b) = (logits(&mut random), logits(&mut random));
-            b[1] = -1e4;
-            for (a, b) in [(a.clone(), b.clone()), (shares(&a), shares(&b)), (shares(&a), b.clone())] {
-                let (p, q) = (probabilities(&a), probabilities(&b));
-                let terms = p.iter().zip(&q).filter(|(p, _)| **p > 0.0);
-                let expected = terms.map(|(&p, &q)| p * (p / q.max(1e-12)).ln()).sum::<f64>().max(0.0);
-                let found = divergence(&a, &b);
-                assert!((found - expected).abs() < 1e-12 * expected.max(1.0), "{width}: {found} {expected}");
-            }
-        }
-        // Softmax of nothing but NaN has lost all.
-        assert!(divergence(&[1.0, 2.0, 3.0], &[f32::NAN; 3]) > 20.0);
-    }
-
-    #[test]
-    fn the_largest_entry() {
-        assert_eq!([argmax(&[1.0, 3.0, 3.0]), argmax(&[]), argmax(&[2.0, f32::NAN, 1.0])], [1, 0, 0]);
-        assert_eq!([argmax(&[f32::NAN, 3.0]), argmax(&[f32::NEG_INFINITY; 3])], [0, 0]);
     }
 
     /// One row in ten moves from the blank to its neighbour's symbol: the text stays. One symbol becomes another: it

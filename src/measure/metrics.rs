@@ -105,6 +105,9 @@ pub struct KindFigures {
     /// Mean Kullback-Leibler divergence KL(float ‖ network) of the rows in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<f64>,
+    /// Mean of 4·KL of the same rows at temperature 2, by which searches compare plans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub softened_divergence: Option<f64>,
     /// Share of sequences that are decoded to the same symbols.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_sequences: Option<f64>,
@@ -157,6 +160,15 @@ impl Metrics {
     #[must_use]
     pub(crate) fn scored(self, metric: f64, float: f64) -> Self {
         Self { metric: Some(metric), lost: drop_of(metric, float), ..self }
+    }
+
+    /// The distance that decides between plans: outputs with a divergence count by their softened one.
+    ///
+    /// The divergence of a row is in proportion to the variance p(1 − p) of its answers, so that a network that is certain
+    /// of nearly all samples, as networks are of those they were trained on, is compared on the few others alone.
+    pub(crate) fn softened_distance(&self) -> f64 {
+        let change = |output: &OutputMetrics| Some(output.figures.softened_divergence? - output.figures.divergence?);
+        self.distance + self.outputs.iter().filter_map(change).sum::<f64>()
     }
 
     /// The output that loses most.

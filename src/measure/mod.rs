@@ -22,6 +22,7 @@ pub(crate) mod channels;
 pub mod compare;
 pub(crate) mod comparison;
 mod custom_metric;
+mod divergence;
 mod error;
 pub mod evaluate;
 mod evidence;

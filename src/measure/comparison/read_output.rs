@@ -25,6 +25,7 @@ impl ReadOutput<'_> {
             rows: Some(rows.rows()),
             agreement: rows.same(),
             divergence: rows.divergence(),
+            softened_divergence: rows.softened(),
             ..KindFigures::default()
         };
         let one = |share: Option<f64>| 1.0 - share.unwrap_or(1.0);

@@ -307,7 +307,9 @@ impl<'a> Driver<'a> {
     fn write_best(&mut self, found: &EvaluatedPlan) -> Result<(), SearchError> {
         let Some(path) = &self.search.best else { return Ok(()) };
         let (keeps, worth) = match self.goal() {
-            Goal::Limit(limit) => (self.size(limit.measure, &found.rungs)? <= limit.most, found.metrics.distance),
+            Goal::Limit(limit) => {
+                (self.size(limit.measure, &found.rungs)? <= limit.most, found.metrics.softened_distance())
+            }
             Goal::Drop(drop) => (self.is_within(drop, found), self.space.packed_bytes(&found.rungs) as f64),
             Goal::OutOfReach => return Ok(()),
         };

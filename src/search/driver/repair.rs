@@ -17,14 +17,15 @@ impl Driver<'_> {
         }
         let repaired = self.evaluate(&format!("{} + repair", found.method), rungs)?;
         // What helps on some samples need not on all.
-        Ok(if repaired.metrics.distance < found.metrics.distance { repaired } else { found })
+        let is_better = repaired.metrics.softened_distance() < found.metrics.softened_distance();
+        Ok(if is_better { repaired } else { found })
     }
 
     fn exchanged(&mut self, found: &EvaluatedPlan, limit: Limit) -> Result<Rungs, SearchError> {
         let problem = self.problem(limit.measure)?;
         let mut rungs = found.rungs.clone();
-        let mut best =
-            self.quick.evaluate(&mut self.variants, &self.space.plan(&rungs), true, &mut self.journal)?.distance;
+        let plan = self.space.plan(&rungs);
+        let mut best = self.quick.evaluate(&mut self.variants, &plan, true, &mut self.journal)?.softened_distance();
         let mut left = self.search.repairs;
         self.runtime.begin("repair", left as u64);
         let mut tried: Vec<Rungs> = vec![rungs.clone()];
@@ -41,7 +42,8 @@ impl Driver<'_> {
                 self.runtime.step(1)?;
                 tried.push(next.clone());
                 let plan = self.space.plan(&next);
-                let distance = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?.distance;
+                let metrics = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
+                let distance = metrics.softened_distance();
                 if distance < best {
                     (best, rungs) = (distance, next);
                     continue 'improved;

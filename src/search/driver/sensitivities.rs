@@ -72,7 +72,8 @@ impl Driver<'_> {
     /// Costs of some layers on the rungs measured, each by a run.
     fn measured_alone(&mut self, layers: Range<usize>, measured: &[usize]) -> Result<Vec<Vec<f64>>, SearchError> {
         let top = self.space.top();
-        let base = self.quick.evaluate(&mut self.variants, &self.space.plan(&top), true, &mut self.journal)?.distance;
+        let base = self.space.plan(&top);
+        let base = self.quick.evaluate(&mut self.variants, &base, true, &mut self.journal)?.softened_distance();
         let mut costs = vec![vec![0.0; self.space.rungs()]; layers.len()];
         for (layer, costs) in layers.zip(&mut costs) {
             for &rung in measured {
@@ -82,7 +83,7 @@ impl Driver<'_> {
                 let metrics = self.quick.evaluate(&mut self.variants, &plan, false, &mut self.journal)?;
                 self.answers.observe(&metrics);
                 // By chance a layer may do better with fewer bits; more bits are not worse for that.
-                costs[rung] = (metrics.distance - base).max(0.0);
+                costs[rung] = (metrics.softened_distance() - base).max(0.0);
                 self.runtime.step(1)?;
             }
         }

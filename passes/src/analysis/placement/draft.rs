@@ -89,7 +89,7 @@ impl<'a> Draft<'a> {
 
     /// In node order: operators whose inputs are all quantized join, and clamps behind integer kernels are absorbed.
     fn grow_forward(&mut self) {
-        let joined = Joined::of(self);
+        let joined = Joined::of(self.graph, &self.layers, self.profile);
         for (id, node) in self.graph.nodes() {
             if self.roles.contains_key(&id) {
                 self.quantized.extend(node.output(0));

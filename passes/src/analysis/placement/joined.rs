@@ -1,8 +1,9 @@
 //! Functions of what a layer writes that the runtime computes within the layer, element by element: an activation that is
 //! written with several nodes, such as x·clip(x + 3, 0, 6)/6. Quantizers between these nodes would keep it from that.
 
-use super::draft::Draft;
-use crate::ir::{Graph, Node, ValueId};
+use crate::analysis::Layer;
+use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::target::Profile;
 use std::collections::{HashMap, HashSet};
 
 /// Operators of one operand that compute each element from the one in its place.
@@ -41,17 +42,17 @@ pub(super) struct Joined {
 
 impl Joined {
     /// The values of a graph; none for targets that do not compute them within layers.
-    pub(super) fn of(draft: &Draft) -> Self {
+    pub(super) fn of(graph: &Graph, layers: &HashMap<NodeId, Layer>, profile: &Profile) -> Self {
         let mut joined = Self::default();
-        if !draft.profile.joins_activations {
+        if !profile.joins_activations {
             return joined;
         }
-        joined.written.extend(draft.layers.values().map(|layer| layer.output));
-        for (id, node) in draft.graph.nodes() {
-            let written = draft.layers.get(&id).map(|layer| layer.output);
+        joined.written.extend(layers.values().map(|layer| layer.output));
+        for (id, node) in graph.nodes() {
+            let written = layers.get(&id).map(|layer| layer.output);
             if let Some(output) = written.or_else(|| node.output(0).filter(|output| joined.written.contains(output))) {
                 joined.sources.insert(output, output);
-            } else if let (Some(source), Some(output)) = (joined.source(draft.graph, node), node.output(0)) {
+            } else if let (Some(source), Some(output)) = (joined.source(graph, node), node.output(0)) {
                 joined.sources.insert(output, source);
             }
         }

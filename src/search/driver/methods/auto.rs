@@ -27,6 +27,7 @@ impl Proposer for Auto {
             return Ok(best);
         }
         let other = Msq.propose(driver, limit)?;
-        Ok(if other.metrics.distance < best.metrics.distance { other } else { best })
+        let is_better = other.metrics.softened_distance() < best.metrics.softened_distance();
+        Ok(if is_better { other } else { best })
     }
 }
