@@ -509,6 +509,7 @@ class OutputMetrics:
         name: Name of the output.
         kind: What it holds.
         because: Why the program takes it for that.
+        state: Whether it is a state or a cache, for an input of the next run; absent if not.
         compared: Whether anything of it was compared; absent if so. Otherwise the loss of 0 says nothing.
         lost: The loss, as `max-drop` counts it for this kind of output.
         distance: What this output contributes to the distance.
@@ -521,6 +522,7 @@ class OutputMetrics:
         rows: Rows compared: one per sample for a classifier, one per position for a sequence.
         agreement: Share of rows with the same answer.
         divergence: Mean Kullback-Leibler divergence KL(float ‖ network) of the rows in nats.
+        softened_divergence: Mean of 4·KL of the same rows at temperature 2, by which searches compare plans.
         same_sequences: Share of sequences that are decoded to the same symbols.
         cosine: Mean cosine with the float network's vector.
         least_cosine: Smallest cosine with the float network's vector.
@@ -534,6 +536,7 @@ class OutputMetrics:
     name: str
     kind: OutputKind
     because: str
+    state: bool | None = None
     compared: bool | None = None
     lost: float
     distance: float
@@ -545,6 +548,7 @@ class OutputMetrics:
     rows: int | None = None
     agreement: float | None = None
     divergence: float | None = None
+    softened_divergence: float | None = None
     same_sequences: float | None = None
     cosine: float | None = None
     least_cosine: float | None = None
