@@ -177,7 +177,9 @@ impl ChannelErrors {
             _ => of_elements(float, network, layout, excluded),
         };
         let mut whole = Moments::default();
-        channels.iter().for_each(|channel| whole.merge(channel));
+        for channel in &channels {
+            whole.merge(channel);
+        }
         Self { whole, channels, ..Self::default() }
     }
 

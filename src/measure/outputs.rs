@@ -28,6 +28,7 @@ pub(crate) struct OutputArray<'a> {
 
 /// What is known of an output.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub(crate) struct OutputSpec {
     pub(crate) name: String,
     /// What it holds, where the caller says so or it was decided before.

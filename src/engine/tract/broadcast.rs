@@ -39,11 +39,11 @@ impl<const N: usize> Broadcast<N> {
 
     /// Adds an axis in front of those so far.
     fn push(&mut self, length: usize, steps: [usize; N]) {
-        if let (Some(last), Some(inner)) = (self.lengths.last_mut(), self.steps.last()) {
-            if steps.iter().zip(inner).all(|(&step, &inner)| step == inner * *last) {
-                *last *= length;
-                return;
-            }
+        if let (Some(last), Some(inner)) = (self.lengths.last_mut(), self.steps.last())
+            && steps.iter().zip(inner).all(|(&step, &inner)| step == inner * *last)
+        {
+            *last *= length;
+            return;
         }
         self.lengths.push(length);
         self.steps.push(steps);

@@ -73,16 +73,16 @@ fn choose(by: &Broadcast<3>, (condition, yes, no): (&[bool], &[f32], &[f32]), ou
         if !each {
             let (chosen, varies) = if condition[c] { (yes, each_yes) } else { (no, each_no) };
             if varies {
-                output.copy_from_slice(&chosen[..width])
+                output.copy_from_slice(&chosen[..width]);
             } else {
-                output.fill(chosen[0])
+                output.fill(chosen[0]);
             }
             continue;
         }
         let to = output.iter_mut().zip(&condition[c..]);
         match (each_yes, each_no) {
             (true, true) => {
-                to.zip(yes.iter().zip(no)).for_each(|((to, &c), (&yes, &no))| *to = if c { yes } else { no })
+                to.zip(yes.iter().zip(no)).for_each(|((to, &c), (&yes, &no))| *to = if c { yes } else { no });
             }
             (true, false) => to.zip(yes).for_each(|((to, &c), &yes)| *to = if c { yes } else { no[0] }),
             (false, true) => to.zip(no).for_each(|((to, &c), &no)| *to = if c { yes[0] } else { no }),

@@ -230,7 +230,7 @@ impl Guard<'_, '_> {
             let mut pieces = Vec::new();
             for start in range.clone().step_by(length) {
                 let piece = start..range.end.min(start + length);
-                let Some(tried) = self.with_freed(freed, all, &[piece.clone()])? else { return Ok(found) };
+                let Some(tried) = self.with_freed(freed, all, std::slice::from_ref(&piece))? else { return Ok(found) };
                 pieces.push((piece, tried));
             }
             pieces.sort_by(|(_, (.., a)), (_, (.., b))| loss(a).total_cmp(&loss(b)));

@@ -11,7 +11,9 @@ use std::collections::HashSet;
 pub(super) fn quantize_before(draft: &mut Draft) {
     let read: Vec<ValueId> = draft.quantized.iter().copied().collect();
     let mut search = Search { draft, seen: HashSet::new(), found: Vec::new() };
-    read.into_iter().for_each(|value| search.walk(value, Vec::new()));
+    for value in read {
+        search.walk(value, Vec::new());
+    }
     for (first, path) in search.found {
         draft.quantized.insert(first);
         for movement in path.into_iter().rev() {
@@ -57,7 +59,9 @@ impl Search<'_, '_> {
         let activations: Vec<ValueId> =
             node.inputs().iter().flatten().copied().filter(|&input| draft.graph.constant(input).is_none()).collect();
         if node.is("Concat") || (activations.len() == 1 && facts(node.op()).float_layer().is_none()) {
-            activations.into_iter().for_each(|input| self.walk(input, Vec::new()));
+            for input in activations {
+                self.walk(input, Vec::new());
+            }
         }
     }
 }
