@@ -311,6 +311,8 @@ pub struct Finish {
     pub splits_pads: bool,
     /// Whether quantizers behind pools in float are kept there.
     pub holds_quantizers: bool,
+    /// Whether the runtime knows a hard swish by the nodes that it is spelled with.
+    pub knows_spelled: bool,
     /// Convolutions that get more channels.
     pub widened: WidenChannels,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -321,8 +323,18 @@ pub struct Finish {
 
 /// Brings the QDQ graph into the form and size wanted. No value changes.
 pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish { packings, functions, form, splits_biases, splits_pads, holds_quantizers, widened, half_scales, strip } =
-        wanted;
+    let Finish {
+        packings,
+        functions,
+        form,
+        splits_biases,
+        splits_pads,
+        holds_quantizers,
+        knows_spelled,
+        widened,
+        half_scales,
+        strip,
+    } = wanted;
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -331,7 +343,7 @@ pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
     let nbits = if let Form::NBits(fuse) = form { Some(fuse) } else { None };
     Pipeline::new("finish", "the form of the operators, the packing of the weights, the size of the file")
         .with(
-            RestoreActivations,
+            RestoreActivations { knows_spelled },
             "after `insert-qdq`, whose quantizers stand between the nodes of what runs on integers; before \
              `share-constants`, as it drops constants",
         )

@@ -67,7 +67,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
             layers: fields.iter().filter_map(|(layer, text)| Some(((*layer).to_owned(), packing(text)?))).collect(),
             functions: fields.contains_key("functions"),
         }),
-        "restore-activations" => Box::new(RestoreActivations),
+        "restore-activations" => Box::new(RestoreActivations::default()),
         "rewrite-activations" => Box::new(RewriteActivations),
         "rewrite-einsum" => Box::new(RewriteEinsum),
         "share-constants" => Box::new(ShareConstants),

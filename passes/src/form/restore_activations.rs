@@ -8,6 +8,8 @@
 //! * (x·clip(x + c, 0, h))·k = x·`HardSigmoid`(x) otherwise;
 //! * clip(x + c, 0, h)·k = `HardSigmoid`(x), with α = k and β = k·c.
 //!
+//! Runtimes that know a hard swish by its four nodes, and not by the last but one of these forms, keep them before opset 14.
+//!
 //! Results differ by rounding only. Exporters that spell the activations out gain too. Where a value between is read by
 //! others, nothing changes.
 
@@ -16,7 +18,10 @@ use crate::pass::{Outcome, Pass, PassError, Rewrite, in_turn};
 
 /// Writes activations in float as one operator.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RestoreActivations;
+pub struct RestoreActivations {
+    /// Whether the runtime knows (x·clip(x + 3, 0, 6))·⅙ for a hard swish, and x·`HardSigmoid`(x) not.
+    pub knows_spelled: bool,
+}
 
 impl Pass for RestoreActivations {
     fn name(&self) -> &'static str {
@@ -30,14 +35,14 @@ impl Pass for RestoreActivations {
     fn run(&self, model: &mut Model) -> Result<Outcome, PassError> {
         let has_swish = model.opset("").is_some_and(|opset| opset >= 14);
         let nodes = model.graph.node_ids().collect();
-        in_turn(model, nodes, |model, id| Ok(site(&model.graph, id, has_swish)))
+        in_turn(model, nodes, |model, id| Ok(site(&model.graph, id, has_swish, self.knows_spelled)))
     }
 }
 
 /// Constants differ by no more than this part where they were rounded in other ways.
 const ROUNDING: f32 = 1e-5;
 
-fn site(graph: &Graph, last: NodeId, has_swish: bool) -> Option<Rewrite> {
+fn site(graph: &Graph, last: NodeId, has_swish: bool, knows_spelled: bool) -> Option<Rewrite> {
     let (value, factor) = scaled(graph, graph.node(last))?;
     let output = graph.node(last).output(0);
     let name = graph.node(last).label(graph);
@@ -52,7 +57,11 @@ fn site(graph: &Graph, last: NodeId, has_swish: bool) -> Option<Rewrite> {
     let gate = [(a, b), (b, a)].into_iter().find_map(|(x, gate)| Gate::of(graph, gate).filter(|gate| gate.x == x))?;
     let attributes = gate.attributes(factor)?;
     let mut rewrite = gate.taken(Rewrite::of(last).and(product).private(value));
-    if has_swish && near(gate.shift, 3.0) && near(gate.high, 6.0) {
+    let is_swish = near(gate.shift, 3.0) && near(gate.high, 6.0);
+    if is_swish && knows_spelled && !has_swish {
+        return None;
+    }
+    if is_swish && has_swish {
         rewrite.node(NodeProto::of("HardSwish", name, Vec::new()), &[gate.x.into()], output);
     } else {
         let stem = graph.value(gate.clipped).name();
@@ -121,4 +130,25 @@ fn made_by<'a>(graph: &'a Graph, value: ValueId, op: &str) -> Option<(NodeId, &'
 
 fn near(a: f32, b: f32) -> bool {
     (a - b).abs() <= ROUNDING * b.abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{import, text};
+
+    #[test]
+    fn a_hard_swish_may_stay_spelled() {
+        let count = |opset: u32, knows_spelled: bool| {
+            let spelled = format!(
+                "<ir_version: 8, opset_import: [\"\": {opset}]> g (float[1,4] x) => (float[1,4] y)
+                 <float three = {{3}}, float low = {{0}}, float six = {{6}}, float sixth = {{0.16666667}}>
+                 {{ a = Add (x, three) g = Clip (a, low, six) m = Mul (x, g) y = Mul (m, sixth) }}"
+            );
+            let mut model = import(text::parse(&spelled).unwrap()).unwrap();
+            RestoreActivations { knows_spelled }.run(&mut model).unwrap();
+            model.graph.nodes().count()
+        };
+        assert_eq!([count(13, false), count(13, true), count(14, true)], [2, 4, 1]);
+    }
 }
