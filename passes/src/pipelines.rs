@@ -297,7 +297,6 @@ pub enum Form {
 
 /// What [`finish`] makes of a QDQ graph.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // Each a choice of its own.
 pub struct Finish {
     /// How each layer is packed, by name; empty where nothing is.
     pub packings: IndexMap<String, Packing>,
@@ -305,14 +304,6 @@ pub struct Finish {
     pub functions: bool,
     /// How operators compute.
     pub form: Form,
-    /// Whether biases of convolutions become sums where shapes are open and read.
-    pub splits_biases: bool,
-    /// Whether float convolutions over one column get their padding from a node.
-    pub splits_pads: bool,
-    /// Whether quantizers behind pools in float are kept there.
-    pub holds_quantizers: bool,
-    /// Whether the runtime knows a hard swish by the nodes that it is spelled with.
-    pub knows_spelled: bool,
     /// Convolutions that get more channels.
     pub widened: WidenChannels,
     /// Whether float vectors are stored in half precision where that is exact.
@@ -321,20 +312,13 @@ pub struct Finish {
     pub strip: bool,
 }
 
-/// Brings the QDQ graph into the form and size wanted. No value changes.
-pub fn finish<'a>(wanted: Finish) -> Pipeline<'a> {
-    let Finish {
-        packings,
-        functions,
-        form,
-        splits_biases,
-        splits_pads,
-        holds_quantizers,
-        knows_spelled,
-        widened,
-        half_scales,
-        strip,
-    } = wanted;
+/// Brings the QDQ graph into the form and size wanted, for a target. No value changes.
+pub fn finish<'a>(wanted: Finish, target: &Profile) -> Pipeline<'a> {
+    let Finish { packings, functions, form, widened, half_scales, strip } = wanted;
+    let knows_spelled = target.joins_activations;
+    let splits_biases = !target.forms.biases_of_open_shapes;
+    let [splits_pads, holds_quantizers] =
+        target.prices.map_or([false; 2], |prices| [prices.padded_columns, prices.moves_quantizers]);
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -489,7 +473,7 @@ pub fn descriptions() -> Vec<PipelineDescription> {
         balance(IndexSet::new()),
         smooth(IndexMap::new()),
         quantize(decisions),
-        finish(Finish::default()),
+        finish(Finish::default(), &Profile::ORT_CPU),
         halve(None),
         sink(true),
         rename(CleanNames::default()),

@@ -98,24 +98,10 @@ pub(crate) fn finish(
         // Tables that are not fused are packed.
         packings.retain(|name, _| !bits.contains_key(name));
     }
-    let splits_biases = !scheme.target.forms.biases_of_open_shapes;
-    let splits_pads = scheme.target.prices.is_some_and(|prices| prices.padded_columns);
-    let holds_quantizers = scheme.target.prices.is_some_and(|prices| prices.moves_quantizers);
     let half_scales = output.half_scales;
     let widened = if form == Form::Integer { WidenChannels::default() } else { widened(float, scheme) };
-    let wanted = Finish {
-        packings,
-        functions,
-        form,
-        splits_biases,
-        splits_pads,
-        holds_quantizers,
-        knows_spelled: scheme.target.joins_activations,
-        widened,
-        half_scales,
-        strip,
-    };
-    pipelines::finish(wanted).observed(observer).run(model)?;
+    let wanted = Finish { packings, functions, form, widened, half_scales, strip };
+    pipelines::finish(wanted, &scheme.target).observed(observer).run(model)?;
     let halved = halves.map(|halves| halve(model, float, halves, observer)).transpose()?;
     pipelines::sink(scheme.target.folds_in_subgraphs).observed(observer).run(model)?;
     let names = CleanNames { strip };

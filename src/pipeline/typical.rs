@@ -1,5 +1,6 @@
 //! The lengths that a model leaves open, as its samples have them: what runs faster on integers depends on them. A file
-//! may say nothing of inner values although its inputs leave only the number of samples open, as behind a `Reshape` to a computed shape.
+//! may say nothing of inner values although its inputs leave only the number of samples open, as behind a `Reshape` to a
+//! computed shape.
 
 use super::Calibration;
 use crate::data::{Dataset, Sample};

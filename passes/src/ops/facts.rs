@@ -174,6 +174,10 @@ pub enum Trait {
     SinglePrecision,
     /// Reduces spatial axes of an image within each channel.
     Pooling,
+    /// Computes each element from the one in its place at input 0; other inputs are numbers.
+    Unary,
+    /// Computes each element from those in its place in two inputs or more, which are broadcast.
+    Binary,
 }
 
 impl Facts {

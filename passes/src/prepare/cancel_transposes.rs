@@ -19,32 +19,9 @@
 //! another number of axes, operators with constants that are not readable.
 
 use crate::ir::{AttributeProto, Graph, Model, NodeId, NodeProto, TensorProto, TypeProto, TypeValue, ValueId};
+use crate::ops::{Trait, facts};
 use crate::pass::{Outcome, Pass, PassError};
 use indexmap::{IndexMap, IndexSet};
-
-/// Operators of one operand that computes each element by itself; operands behind it are numbers.
-const UNARY: [&str; 18] = [
-    "Abs",
-    "Celu",
-    "Clip",
-    "Elu",
-    "Erf",
-    "Exp",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Neg",
-    "Relu",
-    "Selu",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-];
-/// Operators of two operands.
-const BINARY: [&str; 7] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
 
 /// Takes pairs of `Transpose` away.
 #[derive(Clone, Copy, Debug, Default)]
@@ -291,14 +268,15 @@ fn connected(graph: &Graph, value: ValueId) -> IndexSet<NodeId> {
 
 fn is_elementwise(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
-    let known = UNARY.contains(&node.op()) || (BINARY.contains(&node.op()) && node.inputs().len() == 2);
+    let of_two = facts(node.op()).has(Trait::Binary);
+    let known = facts(node.op()).has(Trait::Unary) || (of_two && node.inputs().len() == 2);
     node.domain().is_empty() && known && node.outputs().len() == 1 && !operands(graph, id).is_empty()
 }
 
 /// The operands that are computed element by element, with their slots.
 fn operands(graph: &Graph, id: NodeId) -> Vec<(usize, ValueId)> {
     let node = graph.node(id);
-    let count = if BINARY.contains(&node.op()) { 2 } else { 1 };
+    let count = if facts(node.op()).has(Trait::Binary) { 2 } else { 1 };
     let read = node.inputs().iter().take(count).enumerate();
     read.filter_map(|(slot, value)| Some((slot, (*value)?))).collect()
 }

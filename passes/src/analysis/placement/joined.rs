@@ -3,34 +3,9 @@
 
 use crate::analysis::Layer;
 use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::ops::{Trait, facts};
 use crate::target::Profile;
 use std::collections::{HashMap, HashSet};
-
-/// Operators of one operand that compute each element from the one in its place.
-const OF_ONE: [&str; 19] = [
-    "Abs",
-    "Clip",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Log",
-    "Mish",
-    "Neg",
-    "Relu",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tanh",
-];
-
-/// Operators of several operands that do so.
-const OF_SEVERAL: [&str; 7] = ["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
 
 /// What nodes make of one layer's output and of constants alone.
 #[derive(Debug, Default)]
@@ -67,7 +42,8 @@ impl Joined {
 
     /// The layer's output that all activations of an elementwise node come from.
     fn source(&self, graph: &Graph, node: &Node) -> Option<ValueId> {
-        if !node.domain().is_empty() || !(OF_ONE.contains(&node.op()) || OF_SEVERAL.contains(&node.op())) {
+        let facts = facts(node.op());
+        if !node.domain().is_empty() || !(facts.has(Trait::Unary) || facts.has(Trait::Binary)) {
             return None;
         }
         let mut source = None;

@@ -11,8 +11,9 @@
 //! Convolutions that the file gives more channels (`widths`) have the price of those.
 //!
 //! Both only where the difference, of a layer or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
-//! and more in float, or 3 µs in one that takes less: less cannot be told from noise. Regions that are each a little slower are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one where only the first axis is
-//! open. Without either there is no price, and the layer stays on integers.
+//! and more in float, or 3 µs in one that takes less: less cannot be told from noise. Regions that are each a little slower
+//! are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one
+//! where only the first axis is open. Without either there is no price, and the layer stays on integers.
 
 use super::Role;
 use super::convolution::ConvolutionShape;
