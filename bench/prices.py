@@ -56,6 +56,24 @@ class Shape:
         return self.inputs * self.outputs * self.kernel**2 * self.size**2
 
 
+def quantized(rng: np.random.Generator, weight: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The constants of a convolution on integers whose weight has this shape, output channels first."""
+    return {
+        "w": rng.integers(-60, 60, weight).astype(np.int8),
+        "s": np.float32(0.02),
+        "z": np.uint8(128),
+        "ws": np.full(weight[0], 0.01, np.float32),
+        "wz": np.zeros(weight[0], np.int8),
+        "os": np.float32(1),
+    }
+
+
+def integer_convolution(attributes: dict[str, object]) -> onnx.NodeProto:
+    """A convolution on integers that lie channels together, of x."""
+    read = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
+    return helper.make_node("QLinearConv", read, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+
+
 def up(count: int) -> int:
     """Rounded up to whole vectors."""
     return -(-count // LANES) * LANES
@@ -97,16 +115,8 @@ def model(shape: Shape, integer: bool, rng: np.random.Generator) -> tuple[onnx.M
     weight = (shape.outputs, shape.inputs, shape.kernel, shape.kernel)
     attributes = {"pads": [shape.kernel // 2] * 4, "kernel_shape": [shape.kernel] * 2}
     if integer:
-        tensors = {
-            "w": rng.integers(-60, 60, weight).astype(np.int8),
-            "s": np.float32(0.02),
-            "z": np.uint8(128),
-            "ws": np.full(shape.outputs, 0.01, np.float32),
-            "wz": np.zeros(shape.outputs, np.int8),
-            "os": np.float32(1),
-        }
-        inputs = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
-        node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+        tensors = quantized(rng, weight)
+        node = integer_convolution(attributes)
         x = rng.integers(0, 255, (1, shape.size, shape.size, shape.inputs)).astype(np.uint8)
         element = TensorProto.UINT8
     else:
@@ -160,16 +170,8 @@ def depthwise(
     weight = (channels, 1, *[kernel] * axes)
     attributes = {"pads": [kernel // 2] * 2 * axes, "kernel_shape": [kernel] * axes, "group": channels}
     if integer:
-        tensors = {
-            "w": rng.integers(-60, 60, weight).astype(np.int8),
-            "s": np.float32(0.02),
-            "z": np.uint8(128),
-            "ws": np.full(channels, 0.01, np.float32),
-            "wz": np.zeros(channels, np.int8),
-            "os": np.float32(1),
-        }
-        inputs = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
-        node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+        tensors = quantized(rng, weight)
+        node = integer_convolution(attributes)
         x, element = rng.integers(0, 255, (1, *size, channels)).astype(np.uint8), TensorProto.UINT8
     else:
         tensors = {"w": rng.standard_normal(weight).astype(np.float32)}
@@ -198,7 +200,7 @@ def fit_depthwise(repeats: int, rng: np.random.Generator) -> None:
             proto, x = depthwise(channels, kernel, lengths, rng, integer=integer)
             op, node = ("QLinearConv", INTEGER_NODE_US) if integer else ("Conv", NODE_US)
             time = kernel_time(proto, x, op, repeats) - node
-            blocked = not integer and axes == 2  # noqa: PLR2004
+            blocked = not integer and axes == 2
             lanes = up(channels) if blocked else channels
             counted = [0 if blocked else positions * taps, positions * taps * lanes, positions * lanes if blocked else 0]
             whole = (", whole vectors" if channels % LANES == 0 else ", other channels") if integer else ""
@@ -235,16 +237,8 @@ def series(
     attributes = {"kernel_shape": [kernel], "dilations": [step], "strides": [stride]}
     length = stride * (length - 1) + step * (kernel - 1) + 1
     if integer:
-        tensors = {
-            "w": rng.integers(-60, 60, (outputs, inputs, kernel)).astype(np.int8),
-            "s": np.float32(0.02),
-            "z": np.uint8(128),
-            "ws": np.full(outputs, 0.01, np.float32),
-            "wz": np.zeros(outputs, np.int8),
-            "os": np.float32(1),
-        }
-        read = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
-        node = helper.make_node("QLinearConv", read, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+        tensors = quantized(rng, (outputs, inputs, kernel))
+        node = integer_convolution(attributes)
         x, element = rng.integers(0, 255, (1, length, inputs)).astype(np.uint8), TensorProto.UINT8
     else:
         weight = rng.standard_normal((outputs, inputs, kernel)).astype(np.float32)
@@ -311,16 +305,8 @@ def far_columns(repeats: int) -> None:
         for size in (40, 208):
             attributes = {"kernel_shape": list(kernel), "pads": [length // 2 for length in kernel] * 2}
             rng = np.random.default_rng(0)
-            tensors = {
-                "w": rng.integers(-60, 60, (outputs, inputs, *kernel)).astype(np.int8),
-                "s": np.float32(0.02),
-                "z": np.uint8(128),
-                "ws": np.full(outputs, 0.01, np.float32),
-                "wz": np.zeros(outputs, np.int8),
-                "os": np.float32(1),
-            }
-            read = ["x", "s", "z", "w", "ws", "wz", "os", "z"]
-            node = helper.make_node("QLinearConv", read, ["y"], domain="com.microsoft", channels_last=1, **attributes)
+            tensors = quantized(rng, (outputs, inputs, *kernel))
+            node = integer_convolution(attributes)
             x = rng.integers(0, 255, (1, size, size, inputs)).astype(np.uint8)
             spent.append(run_time(single([node], x, TensorProto.UINT8, tensors), x, repeats) / size**2)
         print(f"{inputs} to {outputs}, kernel {kernel}, {values * 208**2 / 1e6:.1f} MB of columns: {(spent[1] - spent[0]) / values:.3f} ns more per value")
@@ -345,9 +331,9 @@ def fit_pools(repeats: int) -> None:
             kernel_time(single([pool], q, TensorProto.UINT8, {}), q, "NhwcMaxPool", repeats) - INTEGER_NODE_US,
         )
         positions = (-(-size // step)) ** 2
-        for form, time in enumerate(times):
+        for form, taken in enumerate(times):
             counted = [positions * channels * kernel**2 / 1000, positions / 1000 * form, 1]
-            found[form].append((counted, time))
+            found[form].append((counted, taken))
     for name, rows in zip(("float", "integer"), found, strict=True):
         least_squares(f"MaxPool {name}", ("element of the window", "position", SERIES_PRICES[-1]), rows)
 
