@@ -118,6 +118,29 @@ fn doubles() {
     assert!(found.contains("double-value") && found.contains("`x`"), "{found}");
 }
 
+/// A hard swish stands between a layer and the quantizer behind it, as one operator or as `OpenVINO` knows it before opset 14.
+#[test]
+fn activations_stay_within_layers() {
+    for (opset, swish) in [(17, vec!["HardSwish"]), (13, vec!["Add", "Clip", "Mul", "Mul"])] {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": {opset}]> net (float[n,3,8,8] x) => (float[n,8,8,8] y)
+             <float[8,3,3,3] v = {{}}, float[8,8,1,1] u = {{}}, float three = {{3}}, float low = {{0}}, float six = {{6}}, float k = {{6}}>
+             {{ c = Conv<pads = [1, 1, 1, 1]> (x, v) a = Add (c, three) g = Clip (a, low, six) m = Mul (c, g) h = Div (m, k)
+                y = Conv (h, u) }}"
+        );
+        let network = Network::new(&text, Npy::ramp(&[16, 3, 8, 8]));
+        let (file, _) = written(&network, "");
+        let model = msq_onnx::load(&file).unwrap();
+        let ops: Vec<&str> = model.graph.nodes().map(|(_, node)| node.op()).collect();
+        let between: Vec<&str> = ops.iter().copied().skip_while(|op| *op != "Conv").skip(1).collect();
+        let until = between.iter().position(|op| *op == "QuantizeLinear").unwrap();
+        // The bias is a sum of its own.
+        let found: Vec<&str> = between[..until].iter().copied().filter(|op| swish.contains(op)).collect();
+        assert!(found.ends_with(&swish), "{opset}: {ops:?}");
+        same_in_both(&format!("a hard swish of opset {opset}"), &file, &network);
+    }
+}
+
 /// The default profile's file, which is onnxruntime's: the linter says that `OpenVINO` does not take it.
 #[test]
 fn the_linter_names_what_openvino_does_not_take() {

@@ -153,12 +153,16 @@ fn run(scratch: &Scratch, name: &str, more: &[&str]) -> (crate::common::Run, std
 #[test]
 fn a_size_is_kept_to_by_the_file() {
     let scratch = Scratch::new();
-    for size in [16_000, 13_500] {
+    for size in [16_000, 13_500, 13_000] {
         let (run, output) = run(&scratch, "out.onnx", &["--target-size", &size.to_string(), "--json"]);
         let report = run.ok().json();
         let bytes = output.metadata().unwrap().len();
         assert!(bytes <= size && bytes > size * 9 / 10, "{bytes} for {size}");
         assert_eq!(report["search"]["reached"], true);
+        // Every layer was measured, whether or not the search ran again for a file that was too large.
+        let layers = report["search"]["sensitivities"].as_array().unwrap().len() as f64;
+        let passes = report["search"]["passes"]["full"].as_f64().unwrap();
+        assert!(layers > 0.0 && passes >= 32.0 * layers, "{passes} passes for {layers} layers");
         assert_eq!(report["quality"]["held_out"], true);
         assert!(report["quality"]["accuracy"].is_number(), "digits have labels");
     }

@@ -6,6 +6,7 @@ use crate::calibrate::Shard;
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::report::Quality;
+use crate::report::search::Passes;
 use crate::runtime::Runtime;
 use crate::scheme::options::Options;
 use crate::scheme::output_kind::OutputKind;
@@ -40,6 +41,7 @@ pub(crate) fn search_and_quantize(
     let mut wanted = search.clone();
     let mut attempts = TIGHTER;
     let mut resumed = None;
+    let mut passes = Passes::default();
     let mut nearest = None;
     loop {
         let mut outcome = seek(&model, calibration, &validation, options, &wanted, runtime)?;
@@ -62,6 +64,8 @@ pub(crate) fn search_and_quantize(
         outcome.target = search.target.to_string();
         // Later attempts reuse the measurements of the first.
         outcome.resumed = *resumed.get_or_insert(outcome.resumed);
+        passes += outcome.passes;
+        outcome.passes = passes;
         quantized.report.search = Some(outcome);
         let said = notes::chosen(&quantized.report).filter(|note| !quantized.report.notes.contains(note));
         quantized.report.notes.extend(said);

@@ -4,6 +4,7 @@ use crate::measure::metrics::Metrics;
 use crate::scheme::bit_plan::BitPlan;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::ops::AddAssign;
 
 /// A finished search.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -105,4 +106,11 @@ pub struct Passes {
     pub run: f64,
     /// Passes that would have been run without reusing the results of layers that did not change.
     pub full: f64,
+}
+
+impl AddAssign for Passes {
+    fn add_assign(&mut self, other: Self) {
+        self.run += other.run;
+        self.full += other.full;
+    }
 }
