@@ -114,7 +114,6 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
 }
 
 fn resize(picture: Picture, size: Size, filter: Filter) -> Result<Picture, String> {
-    let pixel = if picture.channels == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
     let kernel = match filter {
         Filter::Bilinear => fir::ResizeAlg::Convolution(fir::FilterType::Bilinear),
         Filter::Bicubic => fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom),
@@ -123,11 +122,23 @@ fn resize(picture: Picture, size: Size, filter: Filter) -> Result<Picture, Strin
     if u64::from(size.width) * u64::from(size.height) * picture.channels as u64 > DECODED_LIMIT {
         return Err(format!("{size} pixels are too many to resize to"));
     }
+    if picture.channels == 1 {
+        resize_pixels::<fir::pixels::U8>(picture, size, kernel)
+    } else {
+        resize_pixels::<fir::pixels::U8x3>(picture, size, kernel)
+    }
+}
+
+/// Only the two types of pixels that pictures have: `Resizer::resize` is compiled for thirteen, most of a binary's code.
+fn resize_pixels<P: fir::PixelTrait>(picture: Picture, size: Size, kernel: fir::ResizeAlg) -> Result<Picture, String> {
     let Size { width, height } = picture.size;
-    let source = fir::images::Image::from_vec_u8(width, height, picture.pixels, pixel).map_err(|e| e.to_string())?;
-    let mut target = fir::images::Image::new(size.width, size.height, pixel);
+    let source =
+        fir::images::Image::from_vec_u8(width, height, picture.pixels, P::pixel_type()).map_err(|e| e.to_string())?;
+    let mut target = fir::images::Image::new(size.width, size.height, P::pixel_type());
+    let (from, to) = (source.typed_image::<P>(), target.typed_image_mut::<P>());
+    let (from, mut to) = from.zip(to).ok_or_else(|| fir::ResizeError::PixelTypesAreDifferent.to_string())?;
     let options = fir::ResizeOptions::new().resize_alg(kernel);
-    fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
+    fir::Resizer::new().resize_typed(&from, &mut to, &options).map_err(|e| e.to_string())?;
     Ok(Picture { size, channels: picture.channels, pixels: target.into_vec() })
 }
 
