@@ -150,6 +150,27 @@ fn run(scratch: &Scratch, name: &str, more: &[&str]) -> (crate::common::Run, std
     (msq(&all), output)
 }
 
+/// Layers that no search may touch are float in the plan that it finds, and in the file.
+#[test]
+fn layers_can_be_left_out_of_a_search() {
+    let scratch = Scratch::new();
+    for (out, target) in
+        [("bits.onnx", "--target-bits=4"), ("size.onnx", "--target-size=24KB"), ("drop.onnx", "--max-drop=5%")]
+    {
+        for float in [["--skip", "head"], ["--keep-float", "Gemm"]] {
+            let plan = scratch.path("plan.json");
+            let more =
+                [target, "--search", "uniform", "--ladder", "8,4", "--json", "--save-plan", plan.to_str().unwrap()];
+            let (run, _) = run(&scratch, out, &[&float[..], &more].concat());
+            let report = run.ok().json();
+            assert!(report["layers"].as_array().unwrap().iter().all(|layer| layer["name"] != "head"), "{report}");
+            assert!(report["float_layers"].to_string().contains("head"), "{report}");
+            let plan: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&plan).unwrap()).unwrap();
+            assert_eq!(plan["layers"]["head"]["weights"], "float", "{plan}");
+        }
+    }
+}
+
 #[test]
 fn a_size_is_kept_to_by_the_file() {
     let scratch = Scratch::new();

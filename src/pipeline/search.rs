@@ -24,7 +24,7 @@ const LARGER: f64 = 1.25;
 /// Searches for the bits of every layer of a float model, on data in parts, and quantizes it. The target is then checked
 /// on the result, on samples that had no part in the choice where there are enough: if the file is still too large, or
 /// loses too much, the search runs again with a target that is tighter by as much, and where the search found that the plan
-/// keeps to that one too, with more bits.
+/// keeps to that one too, with more bits; in the end with the most bits that there are.
 pub(crate) fn search_and_quantize(
     model: Model,
     calibration: Calibration,
@@ -75,12 +75,13 @@ pub(crate) fn search_and_quantize(
             wanted.too_few_bits = Some(LARGER * found_bits);
         }
         let best = nearer(search.target, nearest.take(), (quantized, lost));
-        match tighter {
-            Some(target) if sought && attempts > 1 => wanted.target = target,
-            _ => return Ok(best.0),
+        let Some(target) = tighter.filter(|_| sought && attempts > 1) else { return Ok(best.0) };
+        (nearest, attempts) = (Some(best), attempts - 1);
+        wanted.target = target;
+        if attempts == 1 && matches!(target, Target::MaxDrop(_)) {
+            // The plan with the most bits: what that one loses is out of reach.
+            (wanted.target, wanted.too_few_bits) = (search.target, Some(f64::INFINITY));
         }
-        nearest = Some(best);
-        attempts -= 1;
     }
 }
 

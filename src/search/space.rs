@@ -8,7 +8,7 @@ use crate::scheme::bits::Activations;
 use crate::scheme::options::Options;
 use crate::search::SearchError;
 use indexmap::IndexMap;
-use msq_passes::analysis::Layer;
+use msq_passes::analysis::{Layer, layers};
 use msq_passes::ir::Model;
 
 /// The rung of each layer, 0 the one with the most bits.
@@ -33,6 +33,8 @@ pub(crate) struct Space {
     layers: Vec<SpaceLayer>,
     /// The rungs as they are, without what is said of first and last layers.
     rungs: Vec<LayerPlan>,
+    /// Layers that the options leave in float.
+    left_out: Vec<String>,
     /// What the plans say of nodes and values.
     beside: BitPlan,
 }
@@ -102,10 +104,11 @@ impl Ladder<'_> {
 }
 
 impl Space {
-    /// All layers may have any rung, the first and the last ones as the options say.
+    /// All layers of `searched` may have any rung, the first and the last ones as the options say; the others of the model are
+    /// float.
     pub(crate) fn new(
         model: &Model,
-        layers: &[Layer],
+        searched: &[Layer],
         rungs: Vec<LayerPlan>,
         options: &Options,
     ) -> Result<Self, SearchError> {
@@ -120,8 +123,10 @@ impl Space {
             macs: layer.macs_per_sample(&model.graph).unwrap_or(0),
             rungs: plans.iter().map(|plan| plan.layer(&layer.name).unwrap_or_default()).collect(),
         };
+        let is_searched = |name: &String| searched.iter().any(|layer| layer.name == *name);
+        let left_out = layers(model).into_iter().map(|layer| layer.name).filter(|name| !is_searched(name)).collect();
         let beside = options.scheme.plan.with_layers(IndexMap::new());
-        Ok(Self { layers: layers.iter().map(layer).collect(), rungs, beside })
+        Ok(Self { layers: searched.iter().map(layer).collect(), rungs, left_out, beside })
     }
 
     /// The space in which some layers compute in float on every rung, with integer weights.
@@ -220,7 +225,8 @@ impl Space {
     /// The plan with these rungs.
     pub(crate) fn plan(&self, rungs: &[usize]) -> BitPlan {
         let layers = self.layers.iter().zip(rungs).map(|(layer, &rung)| (layer.name.clone(), layer.rungs[rung]));
-        self.beside.with_layers(layers.collect())
+        let left_out = self.left_out.iter().map(|name| (name.clone(), LayerPlan::FLOAT));
+        self.beside.with_layers(layers.chain(left_out).collect())
     }
 
     /// What a layer takes on a rung; of [`Measure::FileBytes`], its weights.
@@ -301,6 +307,7 @@ mod tests {
         let space = |weights: Option<&[WeightBits]>| Space {
             layers: Vec::new(),
             rungs: Ladder { weights, ..LADDER }.rungs(),
+            left_out: Vec::new(),
             beside: BitPlan::of_layers(IndexMap::new()),
         };
         let usual = space(None);
