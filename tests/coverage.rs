@@ -115,6 +115,44 @@ fn a_model_that_cannot_be_run_gets_smaller_all_the_same() {
     }
 }
 
+/// A state space layer, whose steps the engine's optimizer would rewrite for ever.
+const SCANNED: &str = "<ir_version: 9, opset_import: [\"\": 18]>
+    net (float[1,24,16] x) => (float[1,24,16] y)
+    <float[16,16] a = {}, float[16,4] b = {}, float[16,4] c = {}, float[16,16] d = {}, int64[1] last = {-1},
+     int64[1] two = {2}, float[1,16,4] h = {}>
+    {
+        u = MatMul (x, a) u4 = Unsqueeze (u, last) v = MatMul (x, b) w = MatMul (x, c) v4 = Unsqueeze (v, two)
+        p = Mul (u4, v4) q = Sigmoid (p)
+        end, ys = Scan <num_scan_inputs = 3, scan_input_axes = [1, 1, 1], scan_output_axes = [1],
+            body = body (float[1,16,4] h_in, float[1,16,4] s, float[1,16,4] t, float[1,4] r) => (float[1,16,4] h_out, float[1,16] z)
+            <int64[1] ax = {-1}>
+            { g = Mul (h_in, s) h_out = Add (g, t) k = Unsqueeze (r, ax) m = MatMul (h_out, k) z = Squeeze (m, ax) }> (h, q, p, w)
+        y = MatMul (ys, d)
+    }";
+
+/// Rewriting that does not come to an end is ended: what stands before it is quantized.
+#[test]
+fn a_network_that_is_rewritten_for_ever_comes_to_an_end() {
+    let scratch = Scratch::new();
+    let mut proto = models::parse(SCANNED);
+    models::fill(&mut proto);
+    let (float, data) = (models::write(&scratch.path("float.onnx"), &proto), scratch.path("data.npz"));
+    write_npz(&data, &[("x", Npy::ramp(&[8, 24, 16]))]);
+    let output = scratch.out("out.onnx");
+    let run = msq(args![float, "-o", output, "--calib", data, "--json", "--placement", "all"]).ok();
+    assert!(run.stderr.contains("the engine fails on `Scan` of node `end`"), "{}", run.stderr);
+    assert_eq!(run.json()["layers"].as_array().unwrap().len(), 4, "{}", run.stdout);
+}
+
+/// ONNX has no such operator, though some exporters write it.
+#[test]
+fn an_operator_that_nothing_has_is_named() {
+    let scratch = Scratch::new();
+    let (float, data) = model(&scratch, &PARTLY.replace("acme.OPERATOR <gain = 2.0>", "Erfc"), "");
+    let run = msq(args![float, "-o", scratch.out("out.onnx"), "--calib", data, "--json"]).ok();
+    assert!(run.stderr.contains("ONNX has no operator `Erfc`, which node `t4` asks for"), "{}", run.stderr);
+}
+
 /// A search measures, and there is nothing to measure.
 #[test]
 fn a_search_needs_a_model_that_runs() {

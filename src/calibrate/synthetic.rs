@@ -8,7 +8,7 @@
 
 use super::CalibrateError;
 use crate::data::{DataError, Dataset, InputSpec, SyntheticOptions, SyntheticScale, SyntheticValues};
-use crate::engine::Backend;
+use crate::engine::{Backend, EngineError};
 use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, ValueId};
 use msq_passes::ops::{Trait, facts};
 use msq_passes::pipelines;
@@ -16,6 +16,9 @@ use std::collections::HashSet;
 
 /// Number of images from which the scale is estimated.
 const PROBES: usize = 4;
+
+/// Free lengths are not made longer than this, a second of sound and more.
+const LONGEST: usize = 1 << 16;
 
 /// Synthetic samples for a model, whose first layers the back end runs.
 pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, CalibrateError> {
@@ -44,7 +47,30 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "the scale of made-up images is not known"),
     }
-    Ok(Dataset::synthetic(&specs, &options)?)
+    long_enough(&lifted, &specs, options, backend)
+}
+
+/// Samples whose free lengths, where there are any, are doubled until no convolution or pool is left with nothing to read.
+fn long_enough(
+    model: &Model,
+    specs: &[InputSpec],
+    mut options: SyntheticOptions,
+    backend: &dyn Backend,
+) -> Result<Dataset, CalibrateError> {
+    let is_windowed = |node: &Node| facts(node.op()).has(Trait::Pooling) || node.is("Conv");
+    let is_free = |spec: &InputSpec| spec.shape.iter().flatten().skip(1).any(Option::is_none);
+    let bounded = specs.iter().any(is_free) && model.graph.nodes().any(|(_, node)| is_windowed(node));
+    loop {
+        let data = Dataset::synthetic(specs, &options)?;
+        if !bounded || data.is_empty() || options.length >= LONGEST {
+            return Ok(data);
+        }
+        let shapes: Vec<Vec<usize>> = data.sample(0)?.arrays.iter().map(|array| array.shape().to_vec()).collect();
+        match backend.load(model, &shapes) {
+            Err(EngineError::Empty { .. }) => options.length *= 2,
+            _ => return Ok(data),
+        }
+    }
 }
 
 /// Refuses samples with ids beyond the tables that they index, counted from the end where they are negative.

@@ -55,8 +55,12 @@ pub enum SyntheticValues {
 
 impl SyntheticValues {
     /// What suits an input by its shape and type: images for four axes with one or three channels, of zero mean and
-    /// unit deviation for floats and 0..255 for integers; else noise for floats, 0 or 1 for bool, ids below 128.
+    /// unit deviation for floats and 0..255 for integers; else noise for floats, 0 or 1 for bool, ids below 128. An input
+    /// of bool or integers that is called a mask says that every element counts: 1, or 0 in a mask of padding.
     pub fn for_input(spec: &InputSpec) -> Self {
+        if !spec.dtype.is_float() && is_called(spec, "mask") {
+            return Self::Constant(if is_called(spec, "pad") { 0.0 } else { 1.0 });
+        }
         let is_image = ImageForm::of(spec.shape.as_deref(), None, false).is_some();
         let pixels = |offset: f32| SyntheticScale { mean: 255.0 * leaves::MEAN - offset, std: 255.0 * leaves::STD };
         match spec.dtype {

@@ -1,5 +1,6 @@
 //! Errors of the engine. What a back end says becomes one line here and goes no further.
 
+use crate::data::ShapeText;
 use crate::runtime::{Cancelled, ErrorKind};
 
 /// Why a model could not be run.
@@ -17,6 +18,14 @@ pub enum EngineError {
     Memory {
         /// For what there is none.
         reason: String,
+    },
+    /// A window slides over nothing: the samples are too short for the model.
+    #[error("what `{node}` reads or writes has no elements, its shape is {shape}: the model needs longer samples")]
+    Empty {
+        /// The convolution or pool.
+        node: String,
+        /// The shape.
+        shape: ShapeText,
     },
     /// A run failed.
     #[error("running the model failed: {reason}")]
@@ -49,6 +58,7 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Load { .. } | Self::Memory { .. } | Self::External(_) => ErrorKind::Model,
+            Self::Empty { .. } => ErrorKind::Data,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Run { .. } | Self::NoSuchValue { .. } => ErrorKind::Other,
         }

@@ -48,7 +48,7 @@ impl Coverage {
     /// Less than before, where the engine failed on that: what does not depend on operators it does not know, nor on
     /// nodes that it turns out not to run; nothing at all where no such node can be found.
     pub(crate) fn less(&self, model: &Model, data: &Dataset, runtime: &Runtime, error: &EngineError) -> Option<Self> {
-        if self.nothing.is_some() || matches!(error, EngineError::Cancelled) {
+        if self.nothing.is_some() || matches!(error, EngineError::Cancelled | EngineError::Empty { .. }) {
             return None;
         }
         tracing::info!(%error, "the engine does not run all of the model");

@@ -9,8 +9,8 @@ use crate::scheme::Scheme;
 use crate::scheme::options::Format;
 use crate::search::Target;
 use msq_passes::analysis::LookupCost;
-use msq_passes::ir::{Model, Use, ValueId};
-use msq_passes::ops::{Trait, facts};
+use msq_passes::ir::{Model, Node, Use, ValueId};
+use msq_passes::ops::{Trait, facts, schema};
 
 /// How many times such constants have to be the file to be named.
 const LARGE: u64 = 5;
@@ -50,6 +50,16 @@ fn unseen_magnitudes(synthetic: bool, float16: Option<&HalfReport>) -> Option<St
         "{nodes} in float16, by magnitudes seen on made-up samples only; squares and variances stay float32, other values may \
          still go beyond 65504 on real inputs: give data with `--calib`"
     ))
+}
+
+/// A warning about a node of an operator that neither the format nor the model has: what runs the float model is not known.
+pub(super) fn unknown_operator(model: &Model) -> Option<String> {
+    let is_unknown =
+        |node: &Node| node.domain().is_empty() && schema(node.op()).is_none() && !model.is_function("", node.op());
+    let (_, node) = model.graph.nodes().find(|(_, node)| is_unknown(node))?;
+    let label = node.label(&model.graph);
+    let (op, warning) = (node.op(), "runtimes refuse the model, and what is written");
+    Some(format!("ONNX has no operator `{op}`, which node `{label}` asks for: {warning}"))
 }
 
 /// A note on a format of operators of which the written model has none.

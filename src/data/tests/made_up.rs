@@ -144,6 +144,22 @@ fn channels_last_interleaves() {
 }
 
 #[test]
+fn masks_say_that_every_element_counts() {
+    let masks = [
+        ("attention_mask", DataType::Int64, 1.0),
+        ("mask", DataType::Bool, 1.0),
+        ("key_padding_mask", DataType::Bool, 0.0),
+    ];
+    for (name, dtype, value) in masks {
+        let (_, values) = first(&make(&[input(name, dtype, &[1, 40])], &options(&[])), 0);
+        assert_eq!(values, [value; 40], "{name}");
+    }
+    // One that is added to scores may hold anything.
+    let (_, values) = first(&make(&floats("mask", &[1, 40]), &options(&[])), 0);
+    assert!(values.iter().any(|&value| value != values[0]));
+}
+
+#[test]
 fn what_cannot_be_made_up_is_said() {
     let unknown = InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new() };
     let error = Dataset::synthetic(&[unknown], &options(&[])).unwrap_err();

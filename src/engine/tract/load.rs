@@ -4,7 +4,8 @@
 //! over as int8 and uint8 with the same values, those of bfloat16 as floats: whoever reads them casts or scales them.
 
 use super::differing::{Seen, drops};
-use super::{blowup, compare, convolution, fake_quantize, lowerings, matmul, operators, trees};
+use super::{blowup, bounded, compare, convolution, fake_quantize, lowerings, matmul, operators, trees};
+use crate::data::ShapeText;
 use crate::engine::EngineError;
 use crate::runtime::{lock, memory};
 use bytes::Bytes;
@@ -18,7 +19,8 @@ use std::sync::Mutex;
 use tract_onnx::data_resolver::ModelDataResolver;
 use tract_onnx::prelude::{Arc, Framework, InferenceModel, OutletId};
 use tract_onnx::tract_core::internal::{TractResult, format_err};
-use tract_onnx::tract_core::model::TypedModel;
+use tract_onnx::tract_core::model::{TypedModel, TypedNode};
+use tract_onnx::tract_core::ops::cnn::{Conv, MaxPool, SumPool};
 
 /// A model in tract's hands, before type inference.
 pub(super) struct Loaded {
@@ -352,16 +354,19 @@ pub(super) fn optimize(model: InferenceModel) -> Result<TypedModel, EngineError>
     use tract_onnx::tract_hir::infer::InferenceModelExt;
     let mut model = model.into_typed().map_err(EngineError::load)?;
     refuse_huge(&model)?;
+    refuse_empty(&model)?;
     model.prop_consts().map_err(EngineError::load)?;
     convolution::replace(&mut model)?;
     fake_quantize::replace(&mut model)?;
     trees::replace(&mut model)?;
-    let mut model = model.into_decluttered().map_err(EngineError::load)?;
+    bounded::declutter(&mut model)?;
     fake_quantize::fuse(&mut model)?;
     convolution::fuse(&mut model)?;
     matmul::replace(&mut model)?;
     compare::replace(&mut model)?;
-    model.into_optimized().map_err(EngineError::load)
+    bounded::declutter(&mut model)?;
+    bounded::generate(&mut model)?;
+    Ok(model)
 }
 
 /// Refuses values that there is no memory for: a few bytes of a model can ask for any.
@@ -372,6 +377,21 @@ fn refuse_huge(model: &TypedModel) -> Result<(), EngineError> {
         if !bytes.is_some_and(memory::is_there) {
             let reason = format!("there is no memory for what node `{}` computes, of shape {shape:?}", node.name);
             return Err(EngineError::Memory { reason });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses windows over nothing, along any axis but the first: runtimes do not define what they give, and tract counts on
+/// elements.
+fn refuse_empty(model: &TypedModel) -> Result<(), EngineError> {
+    let windowed = |node: &&TypedNode| node.op_is::<Conv>() || node.op_is::<MaxPool>() || node.op_is::<SumPool>();
+    for node in model.nodes.iter().filter(windowed) {
+        let read = model.outlet_fact(node.inputs[0]).map_err(EngineError::load)?;
+        let written = node.outputs.iter().map(|output| &output.fact);
+        let shapes = [read].into_iter().chain(written).filter_map(|fact| fact.shape.as_concrete());
+        if let Some(shape) = shapes.into_iter().find(|shape| shape.iter().skip(1).any(|&length| length == 0)) {
+            return Err(EngineError::Empty { node: node.name.clone(), shape: ShapeText::of(shape) });
         }
     }
     Ok(())

@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod blowup;
+mod bounded;
 mod broadcast;
 mod classical;
 mod compare;

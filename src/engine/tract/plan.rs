@@ -131,13 +131,31 @@ impl State {
     }
 }
 
-/// Runs an operator. A panic is an error that names the node.
+/// Operators that slide windows, once it is chosen how they are computed.
+const WINDOWED: [&str; 9] = [
+    "Conv",
+    "DepthWiseConv",
+    "Im2col",
+    "LazyIm2col",
+    "MaxPool",
+    "OptMaxPool",
+    "SumPool",
+    "OptSumPool",
+    "OwnConvolution",
+];
+
+/// Runs an operator. A panic is an error that names the node. So is a window over nothing, which may end the process: where
+/// lengths are left open, it is seen here first.
 fn eval(
     context: &EvalContext,
     state: Option<&mut (dyn OpState + 'static)>,
     node: &TypedNode,
     inputs: TVec<TValue>,
 ) -> TractResult<TVec<TValue>> {
+    if let Some(empty) = inputs.first().filter(|input| input.shape().iter().skip(1).any(|&length| length == 0)) {
+        let shape = empty.shape();
+        ensure!(!WINDOWED.contains(&&*node.op.name()), "node `{}` reads nothing, of shape {shape:?}", node.name);
+    }
     let run = || plan::eval(context, state, node, inputs);
     contained(run, |panic| format_err!("node `{}` ({}): {panic}", node.name, node.op.name()))
 }
@@ -271,5 +289,22 @@ mod tests {
         assert!(said.contains("node `the node` (Panics): the engine stopped unexpectedly: out of range"), "{said}");
         let shown = plan.session().unwrap().show(&[x], &mut |_, _| std::ops::ControlFlow::Continue(()));
         assert!(shown.unwrap_err().to_string().contains("node `the node`"));
+    }
+
+    /// Two convolutions, each with a kernel of three, over so many values.
+    #[test]
+    fn windows_over_nothing_are_refused() {
+        let constants = "float[2,1,3] a = {1, 1, 1, 1, 1, 1}, float[2,1,3] b = {1, 1, 1, 1, 1, 1}";
+        let nodes = "[first] t = Conv (x, a) [second] y = Conv <pads = [1, 1], group = 2> (t, b)";
+        let model = super::super::testing::model("float[1,1,n] x", constants, nodes);
+        assert!(TractPlan::new(&model, &[vec![1, 1, 3]]).is_ok());
+        let said = TractPlan::new(&model, &[vec![1, 1, 2]]).unwrap_err();
+        assert!(matches!(&said, EngineError::Empty { node, .. } if node == "first"), "{said}");
+        let open = [vec![Length::Fixed(1), Length::Fixed(1), Length::Free(0)]];
+        let mut session = TractPlan::of_lengths(&model, &open).unwrap().session().unwrap();
+        let ones = |length: usize| Array::from_f32(vec![1, 1, length], vec![1.0; length]).unwrap();
+        assert_eq!(session.run(&[ones(4)]).unwrap()[0].shape(), [1, 2, 2]);
+        let said = session.run(&[ones(2)]).unwrap_err().to_string();
+        assert!(said.contains("node `second") && said.contains("reads nothing, of shape [1, 2, 0]"), "{said}");
     }
 }
