@@ -10,7 +10,7 @@ use super::array::Array;
 use super::error::{DataError, Place, ShapeText};
 use super::feed::{Feed, Rules};
 use super::labels::{self, LabelFile, NAMES};
-use super::npy::{Header, Rows};
+use super::npy::Rows;
 use super::npz::Archive;
 use super::source::{Labels, Opened, Source};
 use super::{DataOptions, InputSpec};
@@ -190,18 +190,21 @@ fn labels_inside(
         let count = DataError::LabelCount { path: path.to_owned(), labels: values.len(), samples: stacked.samples };
         return fit_labels(values, stacked).map(Some).ok_or(count);
     }
-    let has_form = |h: &Header| labels::is_label_shape(&h.shape) && !h.dtype.is_float();
     for name in NAMES.iter().filter(|n| inputs.iter().all(|i| i.name != **n)) {
         // An array of text with such a name holds class names: it cannot be read here, and is not labels.
-        if archive.contains(name) && archive.header(name).is_ok_and(|h| has_form(&h)) {
-            let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
-            let count = values.len();
-            let labels = fit_labels(values, stacked);
-            if labels.is_none() {
-                let (path, samples) = (path.display(), stacked.samples);
-                tracing::warn!("`{name}` in `{path}` is not taken for labels: it has {count} for {samples} samples");
-            }
-            return Ok(labels);
+        let Some(header) = archive.contains(name).then(|| archive.header(name).ok()).flatten() else { continue };
+        let found = if labels::is_label_shape(&header.shape) {
+            labels::integers(&archive.rows(name)?.read_all()?, path).map_err(|_| "its numbers are not whole".to_owned())
+        } else {
+            Err(format!("its shape is {:?}, labels are one number a sample", header.shape))
+        };
+        let fitting = found.and_then(|values| {
+            let refused = format!("it has {} for {} samples", values.len(), stacked.samples);
+            fit_labels(values, stacked).ok_or(refused)
+        });
+        match fitting {
+            Ok(labels) => return Ok(Some(labels)),
+            Err(reason) => tracing::warn!("`{name}` in `{}` is not taken for labels: {reason}", path.display()),
         }
     }
     Ok(None)

@@ -192,6 +192,20 @@ fn labels_beside_and_inside() {
     assert!(!open(&path, &inputs).unwrap().has_labels());
 }
 
+/// Floats are labels where they are whole; neither others nor rows of scores are.
+#[test]
+fn labels_are_whole_numbers_of_any_type() {
+    let x = npy(&[3, 1], &[0.0_f32; 3]);
+    let label = |y| {
+        let (_folder, path) = npz(&[("x", x.clone()), ("y", y)], Deflated);
+        open(&path, &floats("x", &[0, 1])).unwrap().label(1)
+    };
+    assert_eq!(label(npy(&[3], &[4.0_f32, 5.0, 6.0])), Some(5));
+    assert_eq!(label(npy(&[3, 1], &[4.0_f64, 5.0, 6.0])), Some(5));
+    assert_eq!(label(npy(&[3], &[4.0_f32, 5.5, 6.0])), None);
+    assert_eq!(label(npy(&[3, 2], &[1.0_f32, 0.0, 0.0, 1.0, 1.0, 0.0])), None);
+}
+
 #[test]
 fn broken_archives_are_named() {
     for (bytes, reason) in [(&b"no archive at all"[..], "it is no zip file"), (b"", "the file is empty")] {
