@@ -21,6 +21,7 @@ use crate::measure::agreement::AgreementFigures;
 use crate::measure::metrics::{Loss, Metrics, OutputMetrics, drop_of};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::gradient_code::GradientCode;
+use crate::scheme::is_planned;
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp, StoredKind};
@@ -196,6 +197,12 @@ impl Report {
     pub fn on_integers(&self) -> usize {
         let on_integers = |layer: &&LayerReport| layer.activation_bits.is_some() && layer.stays_float.is_none();
         self.layers.iter().filter(on_integers).count()
+    }
+
+    /// Whether all layers that compute in float do so because the plan says so.
+    pub fn is_float_as_planned(&self) -> bool {
+        let is_layer = |kept: &&Kept| self.layers.iter().any(|layer| layer.name == kept.node);
+        self.kept.iter().filter(is_layer).all(|kept| is_planned(&kept.reason))
     }
 
     /// Whether a plan was chosen among several, by a search or a repair.

@@ -318,9 +318,10 @@ impl BoxMatches {
         [self.boxes, self.kept, self.invented]
     }
 
-    /// Share of boxes that only one of the networks finds.
+    /// Share of boxes that only one of the networks finds: none where neither finds any.
     pub(crate) fn lost(&self) -> f64 {
-        1.0 - self.kept as f64 / (self.boxes + self.invented).max(1) as f64
+        let found = self.boxes + self.invented;
+        (found - self.kept) as f64 / found.max(1) as f64
     }
 
     /// By how much boxes that are kept are off, on average.

@@ -77,6 +77,15 @@ fn final_boxes_in_one_output_and_in_three() {
     assert_eq!(matches.counts(), [1, 1, 1]);
 }
 
+#[test]
+fn nothing_is_lost_where_nothing_was_found() {
+    assert_eq!(BoxMatches::default().lost(), 0.0);
+    let empty = [0.0; 12];
+    let invented = [10.0, 10.0, 20.0, 20.0, 0.9, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    assert_eq!(matches(&empty, &empty, &[1, 2, 6]).lost(), 0.0);
+    assert_eq!(matches(&empty, &invented, &[1, 2, 6]).lost(), 1.0);
+}
+
 /// The class of nothing takes no boxes.
 #[test]
 fn boxes_and_scores_in_two_outputs() {
