@@ -36,6 +36,17 @@ fn rows(count: usize, seed: u64) -> Dataset {
     Dataset::stored((0..count).map(sample).collect())
 }
 
+/// Rows of even numbers between −1 and 1; in some of them the first one is as large as `size`.
+fn even_rows(count: usize, size: f32, is_large: impl Fn(usize) -> bool) -> Dataset {
+    let mut next = random(7);
+    let sample = |at| {
+        let mut values: Vec<f32> = (0..INPUTS).map(|_| next()).collect();
+        values[0] = if is_large(at) { size } else { values[0] };
+        Sample { arrays: vec![Array::from_f32(vec![1, INPUTS], values).unwrap()] }
+    };
+    Dataset::stored((0..count).map(sample).collect())
+}
+
 fn quantized(rows: Dataset, threads: usize, change: impl FnOnce(&mut Options)) -> Quantized {
     let mut options = Options::default();
     options.scheme.placement = PlacementMode::All;
@@ -102,4 +113,56 @@ fn threads_change_nothing() {
 fn without_a_comparison_there_is_none() {
     let made = quantized(rows(24, 1), 2, |options| options.verify.verify = 0);
     assert!(made.report.quality.is_none());
+}
+
+/// A sample of the second part has a value that no other sample has: only there ranges from the others lose it.
+#[test]
+fn a_loss_that_only_one_part_shows_is_repaired() {
+    let run = |threads: usize, repair: bool| {
+        quantized(even_rows(40, 3.0, |at| at == 1), threads, |options| {
+            options.calibrate.observer = ObserverKind::MinMax;
+            options.repair.repair = repair;
+        })
+    };
+    let left = run(2, false).report.quality.unwrap();
+    assert!(left.cross_validated && !left.chosen_by && left.lost > 0.01, "{left:?}");
+    let (one, made) = (run(1, true), run(3, true));
+    let (repair, quality) = (made.report.repair.as_ref().unwrap(), made.report.quality.as_ref().unwrap());
+    assert_eq!((repair.samples, repair.before.lost), (40, left.lost), "{repair:?}");
+    assert!(repair.reached && !repair.float_layers.is_empty(), "{repair:?}");
+    // All samples have chosen what is repaired: what is stated of them says so.
+    assert!(quality.cross_validated && quality.chosen_by && quality.samples == 40, "{quality:?}");
+    assert!(quality.lost <= 0.01, "{quality:?}");
+    let bytes = |made: &Quantized| encode_model(&export(&made.model));
+    assert_eq!(bytes(&one), bytes(&made));
+    assert_eq!(one.report.quality.unwrap().lost.to_bits(), quality.lost.to_bits());
+}
+
+/// What one part alone shows is no reason for repairs where all parts together lose little.
+#[test]
+fn many_samples_are_divided_into_those_that_choose_and_others() {
+    let rows = even_rows(96, 3.0, |at| at % 16 < 4);
+    let made = quantized(rows, 2, |options| options.calibrate.observer = ObserverKind::Percentile(95.0));
+    let (repair, quality) = (made.report.repair.as_ref().unwrap(), made.report.quality.as_ref().unwrap());
+    assert!(repair.trials.iter().any(|trial| trial.kept), "{repair:?}");
+    assert!(quality.cross_validated && !quality.chosen_by, "{quality:?}");
+    assert_eq!((repair.samples, quality.samples), (72, 24), "{repair:?} {quality:?}");
+}
+
+/// Ranges that end at the largest values lose least on the samples that they are from, and more on others.
+#[test]
+fn ranges_are_not_chosen_by_the_samples_that_they_are_from() {
+    let large = |at: usize| at % 10 == 1;
+    let unseen = even_rows(UNSEEN, 12.0, large);
+    for count in [10, 24] {
+        let run = |repair: bool| {
+            let made = quantized(even_rows(count, 12.0, large), 2, |options| options.repair.repair = repair);
+            let real = real(&made.model, &unseen);
+            (made.report, real)
+        };
+        let ((_, left), (report, real)) = (run(false), run(true));
+        let quality = report.quality.as_ref().unwrap();
+        assert!(real > left - 1.0, "{left} → {real}: {:?}", report.repair);
+        assert!(stated(quality) < real + 4.0, "{} {real}: {:?}", stated(quality), report.repair);
+    }
 }
