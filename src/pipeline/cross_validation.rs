@@ -57,8 +57,7 @@ impl Folds {
 
     /// The network of each part.
     pub(super) fn networks(&self) -> Vec<Network<'_>> {
-        let network = |fold: &'_ Fold| Network { seen: &fold.seen, observed: &fold.observed, solved: &fold.solved };
-        self.folds.iter().map(network).collect()
+        self.folds.iter().map(|Fold { seen, observed, solved, .. }| Network { seen, observed, solved }).collect()
     }
 
     /// Where some samples of [`groups`](Self::groups) stand in the data, in the order of the data.
