@@ -45,19 +45,19 @@ pub(super) struct Folds {
     /// The samples compared, and their places in the data.
     compared: Dataset,
     places: Vec<usize>,
-    folds: Vec<Fold>,
+    parts: Vec<Fold>,
 }
 
 impl Folds {
     /// The samples compared, part by part.
     pub(super) fn groups(&self) -> Groups {
-        let lengths = self.folds.iter().map(|fold| fold.positions.len());
+        let lengths = self.parts.iter().map(|fold| fold.positions.len());
         Groups::new(self.compared.subset(&self.positions()), lengths)
     }
 
     /// The network of each part.
     pub(super) fn networks(&self) -> Vec<Network<'_>> {
-        self.folds.iter().map(|Fold { seen, observed, solved, .. }| Network { seen, observed, solved }).collect()
+        self.parts.iter().map(|Fold { seen, observed, solved, .. }| Network { seen, observed, solved }).collect()
     }
 
     /// Where some samples of [`groups`](Self::groups) stand in the data, in the order of the data.
@@ -69,7 +69,7 @@ impl Folds {
     }
 
     fn positions(&self) -> Vec<usize> {
-        self.folds.iter().flat_map(|fold| fold.positions.iter().copied()).collect()
+        self.parts.iter().flat_map(|fold| fold.positions.iter().copied()).collect()
     }
 }
 
@@ -90,18 +90,18 @@ pub(super) fn folds(run: Run, scheme: &Scheme, (observed, solved): (&Observed, &
     let Run { float, calibration, options, runtime, .. } = run;
     let data = calibration.data;
     let count = FOLDS.min(data.len());
-    let parts: Vec<Dataset> =
+    let data_of: Vec<Dataset> =
         (0..count).map(|fold| data.subset(&(fold..data.len()).step_by(count).collect::<Vec<_>>())).collect();
-    let others = see_others(float, scheme, &parts, watch(calibration, options), runtime)?;
+    let others = see_others(float, scheme, &data_of, watch(calibration, options), runtime)?;
     let places = run.compared.map_or_else(|| spread(data.len(), count, options), <[usize]>::to_vec);
-    let mut folds = Vec::new();
+    let mut parts = Vec::new();
     for (fold, seen) in others.into_iter().enumerate() {
         let own = seen.observed(float, scheme)?;
         let solved = rebiased(float, scheme, solved, [observed, &own])?;
         let positions = (0..places.len()).filter(|&at| places[at] % count == fold).collect();
-        folds.push(Fold { positions, seen, observed: own, solved });
+        parts.push(Fold { positions, seen, observed: own, solved });
     }
-    Ok(Folds { compared: data.subset(&places), places, folds })
+    Ok(Folds { compared: data.subset(&places), places, parts })
 }
 
 /// The places of the samples that are compared: evenly spread, and as many of each part.
@@ -115,7 +115,7 @@ fn spread(samples: usize, parts: usize, options: &Options) -> Vec<usize> {
 pub(super) fn quality(run: Run, scheme: &Scheme, folds: &Folds) -> Result<Quality, Error> {
     let Run { float, outputs, calibration, runtime, .. } = run;
     let mut total = verify::Compared::new(&outputs.on(folds.compared.len()));
-    for fold in folds.folds.iter().filter(|fold| !fold.positions.is_empty()) {
+    for fold in folds.parts.iter().filter(|fold| !fold.positions.is_empty()) {
         let model = run.lowered(scheme, &fold.observed, &fold.solved)?;
         let model = run.rounded(scheme, &model)?.unwrap_or(model);
         total.add([float, &model], (&folds.compared, &fold.positions), calibration.metric.is_some(), runtime)?;

@@ -54,12 +54,11 @@ fn repaired(run: Run, made: &Made, seen: &Seen) -> Result<(Option<Made>, Repair)
     let Run { float: model, outputs, calibration, validation, options, runtime, .. } = run;
     let Made { scheme, observed, solved, folds, .. } = made;
     // Ranges are judged on samples that they were not chosen from: few of them mislead less than those.
-    let (samples, networks) = match folds {
-        Some(folds) => (folds.groups(), folds.networks()),
-        None => {
-            let data = validation.unwrap_or(calibration.data).clone();
-            (Groups::one(data), vec![Network { seen, observed, solved }])
-        }
+    let (samples, networks) = if let Some(folds) = folds {
+        (folds.groups(), folds.networks())
+    } else {
+        let data = validation.unwrap_or(calibration.data).clone();
+        (Groups::one(data), vec![Network { seen, observed, solved }])
     };
     let network = Guarded { model, compared: (outputs, calibration.metric), scheme, networks: &networks, options };
     let others = run.others.filter(|others| others.len() >= UNSEEN);
