@@ -36,6 +36,17 @@ fn rows(count: usize, seed: u64) -> Dataset {
     Dataset::stored((0..count).map(sample).collect())
 }
 
+/// Rows of even numbers between −1 and 1; in some of them the first one is as large as `size`.
+fn even_rows(count: usize, size: f32, is_large: impl Fn(usize) -> bool) -> Dataset {
+    let mut next = random(7);
+    let sample = |at| {
+        let mut values: Vec<f32> = (0..INPUTS).map(|_| next()).collect();
+        values[0] = if is_large(at) { size } else { values[0] };
+        Sample { arrays: vec![Array::from_f32(vec![1, INPUTS], values).unwrap()] }
+    };
+    Dataset::stored((0..count).map(sample).collect())
+}
+
 fn quantized(rows: Dataset, threads: usize, change: impl FnOnce(&mut Options)) -> Quantized {
     let mut options = Options::default();
     options.scheme.placement = PlacementMode::All;
@@ -102,4 +113,68 @@ fn threads_change_nothing() {
 fn without_a_comparison_there_is_none() {
     let made = quantized(rows(24, 1), 2, |options| options.verify.verify = 0);
     assert!(made.report.quality.is_none());
+}
+
+/// A sample of the second part has a value that no other sample has: only there ranges from the others lose it.
+#[test]
+fn a_loss_that_only_one_part_shows_is_repaired() {
+    let run = |threads: usize, repair: bool| {
+        quantized(even_rows(40, 3.0, |at| at == 1), threads, |options| {
+            options.calibrate.observer = ObserverKind::MinMax;
+            options.repair.repair = repair;
+        })
+    };
+    let left = run(2, false).report.quality.unwrap();
+    assert!(left.cross_validated && !left.chosen_by && left.lost > 0.01, "{left:?}");
+    let (one, made) = (run(1, true), run(3, true));
+    let (repair, quality) = (made.report.repair.as_ref().unwrap(), made.report.quality.as_ref().unwrap());
+    assert!(repair.samples == 40 && (repair.before.lost / left.lost - 1.0).abs() < 0.1, "{repair:?}");
+    assert!(repair.reached && !repair.float_layers.is_empty(), "{repair:?}");
+    // All samples have chosen what is repaired: what is stated of them says so.
+    assert!(quality.cross_validated && quality.chosen_by && quality.samples == 40, "{quality:?}");
+    assert!(quality.lost < 0.3 * left.lost, "{quality:?}");
+    let bytes = |made: &Quantized| encode_model(&export(&made.model));
+    assert_eq!(bytes(&one), bytes(&made));
+    assert_eq!(one.report.quality.unwrap().lost.to_bits(), quality.lost.to_bits());
+}
+
+#[test]
+fn many_samples_are_divided_into_those_that_choose_and_others() {
+    let min_max = |options: &mut Options| options.calibrate.observer = ObserverKind::MinMax;
+    let made = quantized(even_rows(96, 8.0, |at| at == 1), 2, min_max);
+    let (repair, quality) = (made.report.repair.as_ref().unwrap(), made.report.quality.as_ref().unwrap());
+    assert!(repair.before.lost > 0.01 && repair.reached && !repair.float_layers.is_empty(), "{repair:?}");
+    assert!(quality.cross_validated && !quality.chosen_by, "{quality:?}");
+    assert_eq!((repair.samples, quality.samples), (72, 24), "{repair:?} {quality:?}");
+}
+
+/// Rows that differ in one factor only.
+fn one_factor(count: usize, seed: u64) -> Dataset {
+    let mut next = random(11);
+    let weights: Vec<f32> = (0..INPUTS).map(|_| next()).collect();
+    let rows = rows(count, seed);
+    let sample = |at| {
+        let factor = rows.sample(at).unwrap().arrays[0].to_f32()[0];
+        let values = weights.iter().map(|weight| weight * factor).collect();
+        Sample { arrays: vec![Array::from_f32(vec![1, INPUTS], values).unwrap()] }
+    };
+    Dataset::stored((0..count).map(sample).collect())
+}
+
+/// Ranges that end at the largest values lose least on the samples that they are from, and more on others.
+#[test]
+fn ranges_are_not_chosen_by_the_samples_that_they_are_from() {
+    let unseen = one_factor(UNSEEN / 2, 1000);
+    for seed in 1..3 {
+        let run = |repair: bool| {
+            let made = quantized(one_factor(20, seed), 2, |options| options.repair.repair = repair);
+            let real = real(&made.model, &unseen);
+            (made.report, real)
+        };
+        let ((_, left), (report, real)) = (run(false), run(true));
+        assert!(report.repair.is_some());
+        assert!(real > left - 1.0, "{left} → {real} dB: {:?}", report.repair);
+        let stated = stated(report.quality.as_ref().unwrap());
+        assert!(stated < real + 6.0, "{stated} {real}: {:?}", report.repair);
+    }
 }

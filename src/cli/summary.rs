@@ -76,10 +76,10 @@ fn bits_line(report: &Report) -> Option<String> {
 
 fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (bool, bool)) {
     let noun = if synthetic { "made-up sample" } else { "sample" };
-    let on = if quality.cross_validated {
-        format!("on {}, each with ranges from others", counted(quality.samples, noun))
-    } else if quality.chosen_by {
+    let on = if quality.chosen_by {
         format!("on {} that the plan was chosen by", counted(quality.samples, noun))
+    } else if quality.cross_validated && !chosen {
+        format!("on {}", counted(quality.samples, noun))
     } else if quality.held_out && chosen {
         format!("on {} that nothing was chosen by", counted(quality.samples, noun))
     } else if quality.held_out {
@@ -89,6 +89,7 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     } else {
         format!("on {}", counted(quality.samples, "calibration sample"))
     };
+    let on = if quality.cross_validated { format!("{on}, each with ranges from others") } else { on };
     let accuracy = quality.accuracy.zip(quality.float_accuracy);
     let accuracy = accuracy.map(|(own, float)| format!("accuracy {:.2} % (float {:.2})", 100.0 * own, 100.0 * float));
     let one = match &quality.outputs[..] {

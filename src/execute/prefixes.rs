@@ -14,6 +14,7 @@ use crate::runtime::Runtime;
 use msq_passes::analysis::{Layer, content_hashes};
 use msq_passes::ir::{Graph, Model, NodeId, ValueId};
 use std::collections::{HashMap, HashSet};
+use std::iter::Sum;
 
 /// A place between layers.
 #[derive(Clone, Debug)]
@@ -41,6 +42,12 @@ pub(crate) struct Spent {
     pub run: u64,
     /// What running every variant from the start would have taken.
     pub full: u64,
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self { run: a.run + b.run, full: a.full + b.full })
+    }
 }
 
 /// Runs variants of a network on parts of the data.

@@ -1,16 +1,16 @@
 //! The guard: a result that loses too much is repaired, and made again by the plan that repairs it.
 
 use super::calibration::calibrate;
-use super::cross_validation::{Fold, Folds};
-use super::{Calibration, Made, Run};
+use super::{Calibration, Made, Run, cross_validation};
 use crate::calibrate::observe::Seen;
+use crate::data::Groups;
 use crate::error::Error;
 use crate::measure::metrics::OutputMetrics;
 use crate::report::Quality;
 use crate::report::repair::Repair;
 use crate::scheme::Scheme;
-use crate::scheme::bit_plan::{LayerPlan, WeightBits};
-use crate::search::guard::{Goal, Guarded, SEVERE, Work, is_worse, loses, repair};
+use crate::scheme::bit_plan::{BitPlan, LayerPlan, WeightBits};
+use crate::search::guard::{Goal, Guarded, Network, SEVERE, Work, is_worse, loses, repair};
 
 /// The share of answers, or of the variance of a channel, that a result may lose before it is repaired.
 const ALLOWED: f64 = 0.01;
@@ -23,7 +23,7 @@ const COMPARED: usize = 64;
 const MOVED: f64 = 0.02;
 
 /// The result, or another one that loses less, and what was repaired.
-pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option<Repair>), Error> {
+pub(super) fn guarded(run: Run, mut made: Made, seen: &Seen) -> Result<(Made, Option<Repair>), Error> {
     if !is_asked_for(run) || !made.quality.as_ref().is_some_and(loses_too_much) {
         return Ok((made, None));
     }
@@ -35,48 +35,71 @@ pub(super) fn guarded(run: Run, made: Made, seen: &Seen) -> Result<(Made, Option
         // Activations lose nothing here, and weights of few bits are what was asked for.
         return Ok((made, None));
     }
-    let Run { float, outputs, calibration, validation, options, runtime, .. } = run;
-    let (Made { scheme, observed, solved, folds, .. }, model) = (&made, float);
-    let compared = (outputs, calibration.metric);
-    let network = Guarded { model, compared, scheme, seen, observed, solved, options };
-    let calibrated = calibration.data.len();
-    // Ranges are judged on samples that they were not chosen from: few of them mislead less than those.
-    let fold = folds.as_ref().and_then(Folds::first);
-    let (network, data) = match &fold {
-        Some((Fold { seen, observed, solved, .. }, data)) => (Guarded { seen, observed, solved, ..network }, data),
-        None => (network, validation.unwrap_or(calibration.data)),
+    let (again, report) = repaired(run, &made, seen)?;
+    let chosen = again.as_ref().filter(|_| report.ranges > 0 && made.folds.is_none());
+    let (again, report) = match chosen {
+        Some(chosen) if cross_validation::is_needed(run, &chosen.scheme, seen, &chosen.observed)? => {
+            // Such ranges were judged on the samples that they are from, and lose more on others.
+            let folds = cross_validation::folds(run, &made.scheme, (&made.observed, &made.solved))?;
+            made.folds = Some(folds);
+            repaired(run, &made, seen)?
+        }
+        _ => (again, report),
     };
+    Ok((again.unwrap_or(made), Some(report)))
+}
+
+/// The result by the plan that repairs it, if there is one, and what was tried.
+fn repaired(run: Run, made: &Made, seen: &Seen) -> Result<(Option<Made>, Repair), Error> {
+    let Run { float: model, outputs, calibration, validation, options, runtime, .. } = run;
+    let Made { scheme, observed, solved, folds, .. } = made;
+    // Ranges are judged on samples that they were not chosen from: few of them mislead less than those.
+    let (samples, networks) = if let Some(folds) = folds {
+        (folds.groups(), folds.networks())
+    } else {
+        let data = validation.unwrap_or(calibration.data).clone();
+        (Groups::one(data), vec![Network { seen, observed, solved }])
+    };
+    let network = Guarded { model, compared: (outputs, calibration.metric), scheme, networks: &networks, options };
     let others = run.others.filter(|others| others.len() >= UNSEEN);
-    let work = Work { data, calibrated, spares: fold.is_none() && others.is_none() };
+    let work = Work { samples: &samples, calibrated: calibration.data.len(), spares: others.is_none() };
     let goal = Goal { allowed: ALLOWED, strict: false };
     let found = repair(network, work, goal, runtime)?;
-    let report = found.report;
-    if found.plan == made.scheme.plan {
-        return Ok((made, Some(report)));
+    if found.plan == scheme.plan {
+        return Ok((None, found.report));
     }
     // What is stated of the result is measured on samples that had no part in its choice, where there are enough.
     let held_out = made.quality.as_ref().is_some_and(|quality| quality.held_out);
-    let unseen = others.unwrap_or(&found.spared);
-    let unseen = unseen.split(COMPARED.min(unseen.len())).1;
-    let unseen = Some(unseen).filter(|unseen| fold.is_none() && unseen.len() >= UNSEEN);
-    let run = Run { validation: unseen.as_ref().or(validation), repaired: true, ..run };
-    let scheme = Scheme::within(float, &found.plan, options, made.scheme.coverage.clone())?;
+    let unseen = others.cloned().unwrap_or_else(|| samples.data().subset(&found.spared));
+    let unseen = Some(unseen).filter(|unseen| unseen.len() >= UNSEEN);
+    let compared = folds.as_ref().map(|folds| match &unseen {
+        Some(_) => folds.places(found.spared),
+        None => folds.places(0..samples.data().len()),
+    });
+    let apart = unseen.as_ref().filter(|_| folds.is_none());
+    let apart = apart.map(|unseen| unseen.split(COMPARED.min(unseen.len())).1);
+    let run = Run { validation: apart.as_ref().or(validation), compared: compared.as_deref(), ..run };
+    let mut again = made_by(run, &found.plan, scheme, seen)?;
+    if let Some(quality) = &mut again.quality {
+        quality.held_out = if apart.is_some() { held_out } else { quality.held_out };
+        quality.chosen_by = unseen.is_none();
+    }
+    Ok((Some(again), found.report))
+}
+
+/// The result of another plan.
+fn made_by(run: Run, plan: &BitPlan, before: &Scheme, seen: &Seen) -> Result<Made, Error> {
+    let Run { float, calibration, options, runtime, .. } = run;
+    let scheme = Scheme::within(float, plan, options, before.coverage.clone())?;
     let constant = |value| float.graph.constant(value).is_some();
     let observed = |value| seen.has(float.graph.value(value).name());
-    let known = scheme.placement.roots().all(|value| constant(value) || observed(value));
-    let mut again = if known {
-        run.make(scheme, seen)?
-    } else {
-        // Values are looked at that were not when statistics were counted elsewhere.
-        let calibration = Calibration { statistics: None, ..calibration };
-        let (scheme, seen) = calibrate(float, &found.plan, calibration, options, runtime)?;
-        run.make(scheme, &seen)?
-    };
-    if let Some(quality) = &mut again.quality {
-        quality.held_out = if unseen.is_some() { held_out } else { quality.held_out };
-        quality.chosen_by = unseen.is_none() && !quality.cross_validated;
+    if scheme.placement.roots().all(|value| constant(value) || observed(value)) {
+        return run.make(scheme, seen);
     }
-    Ok((again, Some(report)))
+    // Values are looked at that were not when statistics were counted elsewhere.
+    let calibration = Calibration { statistics: None, ..calibration };
+    let (scheme, seen) = calibrate(float, plan, calibration, options, runtime)?;
+    run.make(scheme, &seen)
 }
 
 /// Whether repairs may change anything: not what was chosen layer by layer or value by value, and not by synthetic inputs,

@@ -236,9 +236,9 @@ impl Prepared {
         // What was float16 is stored so again where runtimes make float32 of it when they load the file.
         let as_before = (self.half && scheme.target.folds_decoders).then_some(Float16::Weights);
         let float16 = options.output.float16.or(as_before);
-        let repaired = false;
+        let compared = None;
         let run =
-            Run { float, outputs, calibration, validation, others, repaired, options, float16, magnitudes, runtime };
+            Run { float, outputs, calibration, validation, others, compared, options, float16, magnitudes, runtime };
         let made = run.make(scheme, &seen)?;
         let (made, repair) = guard::guarded(run, made, &seen)?;
         let Made { scheme, observed, solved, learning, mut model, quality, .. } = made;
@@ -325,8 +325,8 @@ struct Run<'a> {
     validation: Option<&'a Dataset>,
     /// More samples that are held out.
     others: Option<&'a Dataset>,
-    /// Whether the plan is that of a repair.
-    repaired: bool,
+    /// The places of the samples that a repaired result is compared on, each with ranges from others, where it was judged so.
+    compared: Option<&'a [usize]>,
     options: &'a Options,
     /// What of the result becomes float16.
     float16: Option<Float16>,
@@ -354,7 +354,10 @@ impl Run<'_> {
         let mut observed = seen.observed(float, &scheme)?;
         let (solved, learning) = solve((float, outputs), &scheme, &mut observed, calibration, runtime)?;
         let model = self.lowered(&scheme, &observed, &solved)?;
-        let folds = cross_validation::folds(self, &scheme, seen, (&observed, &solved))?;
+        // What was judged so before it was repaired is compared so again.
+        let divides = self.compared.is_some() || cross_validation::is_needed(self, &scheme, seen, &observed)?;
+        let made_of = (&observed, &solved);
+        let folds = divides.then(|| cross_validation::folds(self, &scheme, made_of)).transpose()?;
         let quality = if let Some(folds) = &folds {
             Some(cross_validation::quality(self, &scheme, folds)?)
         } else {

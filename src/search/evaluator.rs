@@ -3,7 +3,7 @@
 
 use super::journal::Journal;
 use super::variants::Variants;
-use crate::data::Dataset;
+use crate::data::{Dataset, Groups};
 use crate::execute::prefixes::{Prefixes, Spent};
 use crate::execute::segment::{Ran, Segment, outputs};
 use crate::execute::stages::{Limit, Stages};
@@ -17,6 +17,7 @@ use crate::scheme::bit_plan::BitPlan;
 use crate::search::SearchError;
 use msq_passes::analysis::Layer;
 use msq_passes::ir::Model;
+use std::ops::Range;
 
 /// Bytes that the float network's outputs may take.
 const REFERENCES: usize = 256 << 20;
@@ -44,10 +45,11 @@ type Part = (Vec<Vec<Vec<f32>>>, Comparison, ScoredOutputs);
 /// Runs variants on samples whose float outputs are known.
 #[derive(Debug)]
 pub(crate) struct Evaluator {
-    prefixes: Prefixes,
+    samples: Groups,
+    /// One for each group of samples.
+    prefixes: Vec<Prefixes>,
     /// Of each sample, of each output.
     reference: Vec<Vec<Vec<f32>>>,
-    data: Dataset,
     outputs: Vec<String>,
     compared: Outputs,
     /// What the float network gets.
@@ -65,15 +67,16 @@ impl Evaluator {
         name: &str,
         model: &Model,
         layers: &[(Layer, String)],
-        data: &Dataset,
+        samples: &Groups,
         (compared, metric): (&Outputs, Option<&CustomMetric>),
         runtime: &Runtime,
     ) -> Result<Self, SearchError> {
         let (whole, limit) = (Segment::whole(model), Limit::of(model, runtime.memory));
         let stages = Stages::new(&whole, limit)?;
         let forms: Vec<Form> =
-            stages.once(data, runtime, |ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect())?;
-        let data = affordable(data, &forms);
+            stages.once(samples.data(), runtime, |ran| (0..ran.len()).map(|at| ran.shape(at).to_vec()).collect())?;
+        let samples = affordable(samples, &forms);
+        let data = samples.data();
         let compared = compared.on(data.len());
         let mut reference = Vec::new();
         // The float network beside itself: what its outputs hold, and its accuracy.
@@ -83,10 +86,10 @@ impl Evaluator {
         let begin = || (Vec::new(), Comparison::new(&compared), ScoredOutputs::default());
         let copy = |(copies, part, scored): &mut Part, at, ran: Ran| -> Result<(), SearchError> {
             if metric.is_some() {
-                scored.observe(at, ran, &data)?;
+                scored.observe(at, ran, data)?;
             }
             let outputs = ran.first(ran.len())?;
-            part.observe_run(at, &outputs, ran, &data)?;
+            part.observe_run(at, &outputs, ran, data)?;
             copies.push(outputs);
             Ok(())
         };
@@ -96,16 +99,22 @@ impl Evaluator {
             scored.merge(own);
             Ok(())
         };
-        stages.fold(&data, &runtime.silent(), begin, copy, keep)?;
+        stages.fold(data, &runtime.silent(), begin, copy, keep)?;
+        let stored = budget(runtime) / samples.count().max(1) as u64;
+        let of_group = |group: Range<usize>| {
+            let part = data.range(group.start, group.end);
+            Prefixes::new(model, layers, vec![part], stored, limit, runtime)
+        };
+        let prefixes = samples.ranges().map(of_group).collect::<Result<_, _>>()?;
         Ok(Self {
             compared: compared.decided(itself.readings()),
             float: scored_by(metric, itself.metrics(), &scored, None)?,
             metric: metric.cloned(),
             has_classes: itself.has_classes(),
             is_classifier: itself.is_of_classifier(),
-            prefixes: Prefixes::new(model, layers, vec![data.clone()], budget(runtime), limit, runtime)?,
+            prefixes,
             reference,
-            data,
+            samples,
             outputs,
             name: name.to_owned(),
         })
@@ -123,7 +132,7 @@ impl Evaluator {
 
     /// The samples on which plans are compared.
     pub(crate) fn data(&self) -> &Dataset {
-        &self.data
+        self.samples.data()
     }
 
     /// The outputs, with what each holds.
@@ -133,7 +142,7 @@ impl Evaluator {
 
     /// How much was run.
     pub(crate) fn spent(&self) -> Spent {
-        self.prefixes.spent()
+        self.prefixes.iter().map(Prefixes::spent).sum()
     }
 
     /// What the float network itself gets.
@@ -149,28 +158,45 @@ impl Evaluator {
         keep: bool,
         journal: &mut Journal,
     ) -> Result<Metrics, SearchError> {
+        self.evaluate_groups(std::slice::from_mut(variants), plan, keep, journal)
+    }
+
+    /// The same where each group of samples is run by a variant of its own: one comparison over all of them.
+    pub(crate) fn evaluate_groups(
+        &mut self,
+        variants: &mut [Variants],
+        plan: &BitPlan,
+        keep: bool,
+        journal: &mut Journal,
+    ) -> Result<Metrics, SearchError> {
         let key = format!("{} {}", self.name, plan.to_json());
         if let Some(known) = journal.get(&key) {
             return Ok(known);
         }
-        let variant = variants.build(plan)?;
-        let mut suffix = self.prefixes.suffix(&variant, &self.outputs, keep)?;
+        let data = self.samples.data();
         let mut total = Comparison::new(&self.compared);
         let mut scored = ScoredOutputs::new(self.outputs.clone());
-        let compare = |(part, scored): &mut (Comparison, ScoredOutputs), sample: usize, ran: Ran| {
-            if self.metric.is_some() {
-                scored.observe(sample, ran, &self.data)?;
-            }
-            Ok::<(), SearchError>(part.observe_run(sample, &self.reference[sample], ran, &self.data)?)
-        };
-        let merge = |(part, own): (Comparison, ScoredOutputs)| {
-            total.merge(&part);
-            scored.merge(own);
-            Ok(())
-        };
         let begin = || (Comparison::new(&self.compared), ScoredOutputs::default());
-        self.prefixes.run(&mut suffix, 0, begin, compare, merge)?;
-        self.prefixes.keep(suffix);
+        for ((group, prefixes), variants) in self.samples.ranges().zip(&mut self.prefixes).zip(variants) {
+            if group.is_empty() {
+                continue;
+            }
+            let mut suffix = prefixes.suffix(&variants.build(plan)?, &self.outputs, keep)?;
+            let compare = |(part, scored): &mut (Comparison, ScoredOutputs), at: usize, ran: Ran| {
+                let sample = group.start + at;
+                if self.metric.is_some() {
+                    scored.observe(sample, ran, data)?;
+                }
+                Ok::<(), SearchError>(part.observe_run(sample, &self.reference[sample], ran, data)?)
+            };
+            let merge = |(part, own): (Comparison, ScoredOutputs)| {
+                total.merge(&part);
+                scored.merge(own);
+                Ok(())
+            };
+            prefixes.run(&mut suffix, 0, begin, compare, merge)?;
+            prefixes.keep(suffix);
+        }
         let metrics = scored_by(self.metric.as_ref(), total.metrics(), &scored, self.float.metric)?;
         journal.put(&key, &metrics)?;
         Ok(metrics)
@@ -190,12 +216,16 @@ fn scored_by(
 }
 
 /// As many samples as have outputs that take no more than [`REFERENCES`], evenly spread.
-fn affordable(data: &Dataset, forms: &[Form]) -> Dataset {
+fn affordable(samples: &Groups, forms: &[Form]) -> Groups {
     let bytes: usize = forms.iter().map(|shape| 4 * shape.iter().product::<usize>()).sum();
     let most = (REFERENCES / bytes.max(1)).max(1);
-    if data.len() <= most {
-        return data.clone();
+    if samples.data().len() <= most {
+        return samples.clone();
     }
-    tracing::info!(samples = data.len(), taken = most, "outputs are large: plans are measured on fewer samples");
-    data.split(most).1
+    tracing::info!(
+        samples = samples.data().len(),
+        taken = most,
+        "outputs are large: plans are measured on fewer samples"
+    );
+    samples.spread(most).0
 }

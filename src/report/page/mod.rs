@@ -114,13 +114,14 @@ impl Page<'_> {
         let quality = self.report.quality.as_ref()?;
         let noun = if self.report.synthetic { "made-up sample" } else { "sample" };
         let which = match (quality.cross_validated, quality.held_out) {
-            (true, _) => "each with ranges from others",
-            (false, _) if quality.chosen_by => "that the plan was chosen by",
-            (false, true) if self.report.is_chosen() => "that nothing was chosen by",
-            (false, true) => "not calibrated on",
-            (false, false) => "calibrated on",
+            _ if quality.chosen_by => " that the plan was chosen by",
+            (_, true) if self.report.is_chosen() => " that nothing was chosen by",
+            (true, _) => "",
+            (false, true) => " not calibrated on",
+            (false, false) => " calibrated on",
         };
-        Some(format!("{} {which}", counted(quality.samples, noun)))
+        let ranges = if quality.cross_validated { ", each with ranges from others" } else { "" };
+        Some(format!("{}{which}{ranges}", counted(quality.samples, noun)))
     }
 
     /// What each output holds, and how far it is from float.

@@ -1,6 +1,7 @@
 //! The smallest plan that loses no more than it may.
 
 use super::{Driver, EvaluatedPlan};
+use crate::data::Groups;
 use crate::measure::metrics::Metrics;
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::BitPlan;
@@ -75,7 +76,8 @@ impl Driver<'_> {
             answers.observe(&metrics);
             Ok(Metrics { lost: answers.likely(&metrics, evaluator.data().len()), ..metrics })
         };
-        let work = Work { data: self.parts.validation, calibrated: self.parts.calibration.len(), spares: false };
+        let samples = Groups::one(self.parts.validation.clone());
+        let work = Work { samples: &samples, calibrated: self.parts.calibration.len(), spares: false };
         let found = mend(self.model, &scheme, self.options, work, goal, &mut measure, self.runtime)?;
         self.space = integers.repaired(&found.plan);
         let top = self.evaluate(name, self.space.top())?;

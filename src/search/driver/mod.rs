@@ -13,7 +13,7 @@ mod sensitivities;
 mod started;
 
 use crate::calibrate::Shard;
-use crate::data::Dataset;
+use crate::data::{Dataset, Groups};
 use crate::execute::masks::Masks;
 use crate::execute::prefixes::Spent;
 use crate::measure::CustomMetric;
@@ -187,7 +187,7 @@ impl<'a> Driver<'a> {
         let outputs = Outputs::of(model, &options.measure.output_kinds, masks, parts.validation.len())?;
         let outputs = outputs.fed_back(parts.calibration.links()).scored(parts.metric.is_some());
         let evaluator = |name: &str, data: &Dataset, outputs: &Outputs, metric: Option<&CustomMetric>| {
-            Evaluator::new(name, model, &layers, data, (outputs, metric), runtime)
+            Evaluator::new(name, model, &layers, &Groups::one(data.clone()), (outputs, metric), runtime)
         };
         let journal = journal(model, parts, options, search)?;
         let all = evaluator("all", parts.validation, &outputs, parts.metric)?;

@@ -37,7 +37,7 @@ use super::journal::Journal;
 use super::variants::Variants;
 use crate::calibrate::ObserverKind;
 use crate::calibrate::observe::{Observed, Seen};
-use crate::data::Dataset;
+use crate::data::Groups;
 use crate::measure::CustomMetric;
 use crate::measure::metrics::{Metrics, OutputMetrics};
 use crate::measure::outputs::Outputs;
@@ -63,8 +63,9 @@ const SAMPLES: [usize; 2] = [16, 128];
 const TRIALS: f64 = 48.0;
 /// Samples of which a share of answers can be told from [`Goal::allowed`], and trials that are enough then.
 const TELLING: (usize, f64) = (64, 18.0);
-/// Samples from which on some are spared for what is stated of the result: a quarter, and so many at least.
-const ENOUGH: usize = 16;
+/// Samples from which on some are spared for what is stated of the result: of one group, and of several.
+const ENOUGH: [usize; 2] = [16, 64];
+/// How many are spared at least; otherwise a quarter.
 const SPARED: usize = 8;
 /// Seconds of work that repairs may take at least and at most, where no budget is given.
 const SECONDS: [f64; 2] = [20.0, 60.0];
@@ -86,14 +87,21 @@ pub(crate) struct Guarded<'a> {
     pub compared: (&'a Outputs, Option<&'a CustomMetric>),
     /// What was done.
     pub scheme: &'a Scheme,
+    /// The quantized network that runs each group of samples.
+    pub networks: &'a [Network<'a>],
+    /// The options it was quantized with.
+    pub options: &'a Options,
+}
+
+/// A network's ranges, and what follows from them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network<'a> {
     /// Statistics of its activations.
     pub seen: &'a Seen,
     /// Their parameters.
     pub observed: &'a Observed,
     /// Its layers.
     pub solved: &'a Solved,
-    /// The options it was quantized with.
-    pub options: &'a Options,
 }
 
 /// A plan that loses less, and how it was found.
@@ -103,8 +111,8 @@ pub(crate) struct Repaired {
     pub plan: BitPlan,
     /// What was done.
     pub report: Repair,
-    /// Samples that had no part in it.
-    pub spared: Dataset,
+    /// The places of the samples that had no part in it.
+    pub spared: Vec<usize>,
 }
 
 /// What may be lost.
@@ -119,8 +127,8 @@ pub(crate) struct Goal {
 /// What repairs are measured on, and how many samples were calibrated on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work<'a> {
-    /// The samples.
-    pub data: &'a Dataset,
+    /// The samples, in groups that have each their own ranges.
+    pub samples: &'a Groups,
     /// The number of those calibrated on.
     pub calibrated: usize,
     /// Whether some of them are to be left for what is stated of the result.
@@ -128,32 +136,43 @@ pub(crate) struct Work<'a> {
 }
 
 /// Looks for a plan that loses no more than `goal`; all that is measured is the samples of `work`, or some of them.
-pub(crate) fn repair(guarded: Guarded, work: Work, goal: Goal, runtime: &Runtime) -> Result<Repaired, SearchError> {
-    let Guarded { model, compared, scheme, seen, observed, solved, options } = guarded;
-    let units = Units::of(model, scheme, work.data, runtime)?;
+pub(crate) fn repair<'a>(
+    guarded: Guarded<'a>,
+    work: Work,
+    goal: Goal,
+    runtime: &Runtime,
+) -> Result<Repaired, SearchError> {
+    let Guarded { model, compared, scheme, networks, options } = guarded;
+    let units = Units::of(model, scheme, work.samples.data(), runtime)?;
     let budget = Budget::of(&units, options, work)?;
-    let samples = budget.samples.min(work.data.len() - if work.spares { spared(work.data.len()) } else { 0 });
-    let (others, probe) = work.data.split(samples);
+    let most = work.samples.data().len() - if work.spares { spared(work.samples) } else { 0 };
+    let (probe, others) = work.samples.spread(budget.samples.min(most));
     let layers = with_outputs(model, scheme);
     let mut evaluator = Evaluator::new("repair", model, &layers, &probe, compared, runtime)?;
-    let mut variants = Variants::of_quantized(model, scheme, (seen.without_outputs(), observed, solved), options);
+    let variants = |network: &Network<'a>| {
+        let made_of = (network.seen.without_outputs(), network.observed, network.solved);
+        Variants::of_quantized(model, scheme, made_of, options)
+    };
+    let mut variants: Vec<Variants> = networks.iter().map(variants).collect();
     let mut journal = Journal::default();
     // Trials differ from the best plan so far in one part: what lies before it is computed once. Often there is but one,
     // the plan as it is, which loses less on more samples.
     let mut keeps = false;
     let mut measure = |plan: &BitPlan| {
         let keeps = std::mem::replace(&mut keeps, true);
-        evaluator.evaluate(&mut variants, plan, keeps, &mut journal)
+        evaluator.evaluate_groups(&mut variants, plan, keeps, &mut journal)
     };
-    let work = Work { data: &probe, ..work };
+    let work = Work { samples: &probe, ..work };
     let found =
         mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, &mut measure, runtime)?;
     Ok(Repaired { spared: others, ..found })
 }
 
-/// How many of so many samples are spared.
-fn spared(samples: usize) -> usize {
-    if samples < ENOUGH { 0 } else { (samples / 4).max(SPARED) }
+/// How many of the samples are spared. Of groups only where there are many: each group shows what ranges lose that are not
+/// from it, and few samples say more of a plan together, though they have chosen it, than some of them that have not.
+fn spared(samples: &Groups) -> usize {
+    let (count, enough) = (samples.data().len(), ENOUGH[usize::from(samples.count() > 1)]);
+    if count < enough { 0 } else { (count / 4).max(SPARED) }
 }
 
 /// The same with metrics that somebody else measures on the samples of `work`.
@@ -166,7 +185,7 @@ pub(in crate::search) fn mend(
     measure: &mut Measure,
     runtime: &Runtime,
 ) -> Result<Repaired, SearchError> {
-    let units = Units::of(model, scheme, work.data, runtime)?;
+    let units = Units::of(model, scheme, work.samples.data(), runtime)?;
     let budget = Budget::of(&units, options, work)?;
     mended((&units, can_widen(model, scheme)?), scheme, options, (budget, work), goal, measure, runtime)
 }
@@ -190,7 +209,7 @@ fn mended(
     measure: &mut Measure,
     runtime: &Runtime,
 ) -> Result<Repaired, SearchError> {
-    let samples = work.data.len();
+    let samples = work.samples.data().len();
     let cost = budget.of_trial(samples);
     runtime.begin("repair", (budget.seconds / cost) as u64);
     let trials = Trials::new(measure, cost, budget.seconds);
@@ -206,6 +225,8 @@ fn mended(
 struct Budget {
     /// What repairs may take.
     seconds: f64,
+    /// What the networks of a trial take that are built for it.
+    networks: f64,
     /// What a sample takes.
     sample: f64,
     /// How many samples to measure on, where there are as many.
@@ -217,21 +238,23 @@ impl Budget {
         let alone = units.work as f64 / MACS_PER_SECOND;
         let calibration = alone * work.calibrated as f64;
         // A network is prepared anew for each shape of its inputs.
-        let shapes = work.data.shapes()?.saturating_sub(1);
-        let sample = alone + OVERHEAD * shapes as f64 / work.data.len().max(1) as f64;
+        let (count, networks) = (work.samples.data().len(), work.samples.count());
+        let shapes = work.samples.shapes()?.saturating_sub(networks);
+        let sample = alone + OVERHEAD * shapes as f64 / count.max(1) as f64;
+        let networks = OVERHEAD * networks as f64;
         let asked = options.repair.repair_time;
         let usual = (2.0 * calibration).clamp(SECONDS[0], SECONDS[1]);
-        let room = |seconds: f64, trials: f64| ((seconds / trials - OVERHEAD).max(0.0) / sample.max(1e-9)) as usize;
+        let room = |seconds: f64, trials: f64| ((seconds / trials - networks).max(0.0) / sample.max(1e-9)) as usize;
         let (enough, few) = TELLING;
         let telling = room(asked.unwrap_or(SECONDS[1]), few).min(enough);
         let samples = room(asked.unwrap_or(usual), TRIALS).max(telling).clamp(SAMPLES[0], SAMPLES[1]);
-        let budget = Self { seconds: usual, sample, samples };
+        let budget = Self { seconds: usual, networks, sample, samples };
         let seconds = asked.unwrap_or_else(|| usual.max(few * budget.of_trial(samples)).min(SECONDS[1]));
         Ok(Self { seconds, ..budget })
     }
 
     fn of_trial(self, samples: usize) -> f64 {
-        OVERHEAD + samples as f64 * self.sample
+        self.networks + samples as f64 * self.sample
     }
 }
 
@@ -402,7 +425,7 @@ impl<'a, 'm> Guard<'a, 'm> {
             cut_short: self.trials.cut_short,
             trials: self.trials.made,
         };
-        Repaired { plan: self.best.plan(&self.base, self.units), report, spared: Dataset::none() }
+        Repaired { plan: self.best.plan(&self.base, self.units), report, spared: Vec::new() }
     }
 }
 
