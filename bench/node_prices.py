@@ -1,6 +1,6 @@
 """Measure small nodes in onnxruntime on one thread, and fit the prices of products, lookups and other small nodes.
 
-    python node_prices.py [--shapes 60] [--rounds 9] [--parts elementwise products lookups]
+    python node_prices.py [--shapes 60] [--rounds 9] [--parts elementwise products lookups slopes]
 
 `prices.py` measures convolutions; these are the other prices of `passes/src/target/ort_cpu.rs`. A
 node is written many times into one graph, with weights of its own each time, and its time is that of
@@ -8,7 +8,8 @@ many copies less that of few, divided by their difference. Forms that run on int
 the operators that onnxruntime makes of a quantized model. `elementwise` prints nanoseconds by number of
 elements, alone and between other operators, which leave little of a kernel's code in the cache as a real network does; `products` fits
 what M rows of K values cost with N columns, and `lookups` what integers with one scale per row take
-more than floats, by least squares of the relative errors.
+more than floats, by least squares of the relative errors. `slopes` prints what a `PRelu` takes, beside the product and the
+maximum that are the same function.
 """
 
 from __future__ import annotations
@@ -207,12 +208,23 @@ def lookups(rounds: int) -> None:
         print(f"more in integers, {where}: {listed}; errors {100 * np.median(np.abs(errors)):.0f} %", flush=True)
 
 
+def slopes(rounds: int) -> None:
+    """Prints what a slope per channel takes."""
+    for channels, size in ((16, 16), (32, 16), (64, 8), (64, 16), (128, 4), (32, 48), (8, 64)):
+        x, slope = floats(1, channels, size, size), {"a": 0.3 * np.abs(floats(channels, 1, 1))}
+        one = Pattern({"x": x}, [("PRelu", ["x", "a"], "y", {})], slope)
+        two = Pattern({"x": x}, [("Mul", ["x", "a"], "m", {}), ("Max", ["x", "m"], "y", {})], slope)
+        node, split = nanoseconds([one, two], rounds, copies=12)
+        elements = f"{channels} channels of {size}x{size}"
+        print(f"{elements}: PRelu {node / x.size:.2f} ns per element, Mul and Max {split / x.size:.2f}, {node / split:.1f} times", flush=True)
+
+
 def main() -> None:
     """Measure, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", type=int, default=60, help="shapes of products; 60")
     parser.add_argument("--rounds", type=int, default=9, help="turns; 9")
-    parser.add_argument("--parts", nargs="+", default=["elementwise", "products", "lookups"], help="what to measure; all")
+    parser.add_argument("--parts", nargs="+", default=["elementwise", "products", "lookups", "slopes"], help="what to measure; all")
     args = parser.parse_args()
     print(f"onnxruntime {ort.__version__}, onnx {onnx.__version__}")
     if "elementwise" in args.parts:
@@ -221,6 +233,8 @@ def main() -> None:
         products(args.shapes, args.rounds)
     if "lookups" in args.parts:
         lookups(args.rounds)
+    if "slopes" in args.parts:
+        slopes(args.rounds)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ mod tidy;
 
 pub use form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, HoldQuantizers, LowerInteger, Magnitude, RestoreActivations,
-    SinkConstants, SplitBiases, SplitPads, WidenChannels, narrow_channels,
+    SinkConstants, SplitBiases, SplitPads, SplitSlopes, WidenChannels, narrow_channels,
 };
 pub use gradient::Differentiate;
 pub use partition::{ExtractSegment, InsertTaps};

@@ -14,7 +14,7 @@ pub use copies::{differentiate, examine, extract, tap};
 use crate::analysis::Placement;
 use crate::form::{
     FuseLstm, FuseNBits, FuseQlinear, HalfPrecision, HoldQuantizers, LowerInteger, RestoreActivations, SinkConstants,
-    SplitBiases, SplitPads, WidenChannels,
+    SplitBiases, SplitPads, SplitSlopes, WidenChannels,
 };
 use crate::ir::TensorProto;
 use crate::pass::{Pipeline, PipelineDescription};
@@ -317,8 +317,9 @@ pub fn finish<'a>(wanted: Finish, target: &Profile) -> Pipeline<'a> {
     let Finish { packings, functions, form, widened, half_scales, strip } = wanted;
     let knows_spelled = target.joins_activations;
     let splits_biases = !target.forms.biases_of_open_shapes;
-    let [splits_pads, holds_quantizers] =
-        target.prices.map_or([false; 2], |prices| [prices.padded_columns, prices.moves_quantizers]);
+    let [splits_pads, splits_slopes, holds_quantizers] = target
+        .prices
+        .map_or([false; 3], |prices| [prices.padded_columns, prices.splits_slopes, prices.moves_quantizers]);
     let (qlinear, contrib) = match form {
         Form::Qlinear { contrib } => (true, contrib),
         Form::Qdq | Form::Integer | Form::NBits(_) => (false, false),
@@ -375,6 +376,13 @@ pub fn finish<'a>(wanted: Finish, target: &Profile) -> Pipeline<'a> {
             "columns that a fast kernel takes",
             SplitPads,
             "after `fuse-qlinear` and after `lower-integer`: every `Conv` but those between quantizers is one of floats",
+        )
+        .with_if(
+            splits_slopes,
+            "PRelu that a runtime branches in",
+            SplitSlopes,
+            "after `insert-qdq`: placement and calibration know one node; before `half-constants`, which stores slopes in a \
+             form that has to be computed",
         )
         .with_if(
             holds_quantizers,

@@ -14,7 +14,7 @@ use msq_passes::{
     LoadConstants, LowerInteger, Magnitude, NormalizeGemm, NormalizePadding, NormalizePooling, NormalizeReshape,
     PackWeights, Packing, Pass, RestoreActivations, RewriteActivations, RewriteEinsum, ShareConstants, ShareWeights,
     SinglePrecision, SinkActivations, SinkConstants, SmoothActivations, SplitBiases, SplitOutliers, SplitPads,
-    TrellisRate, UnfuseContrib, UpgradeOpset, WidenChannels, run_pass,
+    SplitSlopes, TrellisRate, UnfuseContrib, UpgradeOpset, WidenChannels, run_pass,
 };
 use similar::TextDiff;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,7 @@ fn pass(name: &str, fields: &Fields) -> Box<dyn Pass> {
         "smooth-activations" => Box::new(SmoothActivations { factors: fields.iter().map(factors).collect() }),
         "split-biases" => Box::new(SplitBiases),
         "split-pads" => Box::new(SplitPads),
+        "split-slopes" => Box::new(SplitSlopes),
         "split-outliers" => Box::new(SplitOutliers { channels: fields.iter().map(channels).collect() }),
         "unfuse-contrib" => Box::new(UnfuseContrib),
         "upgrade-opset" => Box::new(fields.get("to").map_or_else(UpgradeOpset::default, |to| {
@@ -288,6 +289,7 @@ passes! {
     split_biases: "split-biases",
     split_outliers: "split-outliers",
     split_pads: "split-pads",
+    split_slopes: "split-slopes",
     unfuse_contrib: "unfuse-contrib",
     upgrade_opset: "upgrade-opset",
     widen_channels: "widen-channels",

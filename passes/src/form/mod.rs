@@ -10,6 +10,7 @@ mod restore_activations;
 mod sink_constants;
 mod split_biases;
 mod split_pads;
+mod split_slopes;
 mod widen_channels;
 
 pub use fuse_lstm::FuseLstm;
@@ -23,4 +24,5 @@ pub use sink_constants::SinkConstants;
 pub use split_biases::SplitBiases;
 pub(crate) use split_biases::{bias_of, reads_open_shapes};
 pub use split_pads::SplitPads;
+pub use split_slopes::SplitSlopes;
 pub use widen_channels::{WidenChannels, narrow_channels};

@@ -2,6 +2,8 @@
 //!
 //! * `HardSigmoid`: clip(αx + β, 0, 1) = α·clip(x + β/α, 0, 1/α), for α > 0.
 //! * `HardSwish`: x·clip(x/6 + ½, 0, 1) = (x·clip(x + 3, 0, 6))·⅙.
+//! * `PRelu` with one slope for all elements, which is finite: `LeakyRelu`, the same function, which has integer kernels and
+//!   which convolutions take in.
 //! * `Swish`: x·σ(αx), that is `Mul(x, Sigmoid(Mul(x, α)))`; the inner `Mul` only for α ≠ 1.
 //!
 //! Exporters spell these out in several ways. With a gate g = clip(x + c, 0, h), written as `Clip` behind `Add` of
@@ -54,6 +56,8 @@ impl Pass for RewriteActivations {
 
 /// What a node becomes.
 enum Site {
+    /// x where x ≥ 0, and αx elsewhere.
+    Leaky { x: ValueId, alpha: f32 },
     /// x·σ(αx).
     Swish { x: ValueId, alpha: f32 },
     /// value·factor.
@@ -85,10 +89,18 @@ fn site(graph: &Graph, id: NodeId, node: &Node) -> Result<Option<Site>, &'static
             let gate = Factor::Gate { x, shift: (beta / alpha) as f32, high: (1.0 / alpha) as f32 };
             Ok(Some(scaled(graph, output, x, gate, scalar(alpha))))
         }
+        "PRelu" => Ok(one_slope(graph, node).map(|alpha| Site::Leaky { x, alpha })),
         "Div" => divided(graph, node, output),
         "Mul" => Ok(multiplied(graph, node, output)),
         _ => Ok(None),
     }
+}
+
+/// The slope of a `PRelu` that has the same for all elements.
+fn one_slope(graph: &Graph, node: &Node) -> Option<f32> {
+    let slopes = graph.constant(node.input(1)?)?.to_f32().ok()?;
+    let &first = slopes.first().filter(|slope| slope.is_finite())?;
+    slopes.iter().all(|slope| slope.to_bits() == first.to_bits()).then_some(first)
 }
 
 fn scalar(value: f64) -> TensorProto {
@@ -191,6 +203,13 @@ impl<'a> Writer<'a> {
     fn written(mut self, site: Site) -> Rewrite {
         let node = self.node;
         match site {
+            Site::Leaky { x, alpha } => {
+                let (name, output) = (self.graph.node(node).label(self.graph), self.graph.node(node).output(0));
+                let attributes = vec![AttributeProto::float("alpha", alpha)];
+                let mut rewrite = self.rewrite.dropping(self.graph.node(node).input(1));
+                rewrite.node(NodeProto::of("LeakyRelu", name, attributes), &[x.into()], output);
+                rewrite
+            }
             Site::Swish { x, alpha } => {
                 let scaled = if alpha == 1.0 {
                     x.into()
