@@ -16,6 +16,9 @@ use msq_passes::ir::Model;
 /// Factor that widens ranges observed on synthetic inputs: real inputs reach further.
 const SYNTHETIC_MARGIN: f32 = 1.25;
 
+/// Frames of a network with states that are compared at least, where there are as many.
+const FRAMES: usize = 128;
+
 /// The inputs of calibration and solving.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calibration<'a> {
@@ -61,9 +64,15 @@ pub(super) fn watch(calibration: Calibration, options: &Options) -> Watch {
     Watch {
         observer: options.calibrate.observer,
         margin: calibration.margin(),
-        outputs: options.verify.verify,
+        outputs: compared(calibration.data, options),
         distributions: options.verify.details,
     }
+}
+
+/// Samples that the result is compared on: of frames with states many in a row, because errors add up.
+fn compared(data: &Dataset, options: &Options) -> usize {
+    let asked = options.verify.verify;
+    if asked == 0 || data.links().is_empty() { asked } else { asked.max(FRAMES) }
 }
 
 /// The scheme for as much of the model as the engine runs, and what `see` sees of it.

@@ -15,7 +15,7 @@
 //! | [`recurrent`] | `RNN`, `GRU`, `LSTM` | activations, direction, clip, coupled gates and lengths are ignored or refused |
 //! | [`recurrent::dynamic`] | `DynamicQuantizeLSTM` of onnxruntime | not known |
 //! | [`resize`] | `Resize`, `Upsample` | crops, aligned corners with scales, operator set 10; `Upsample` is not known |
-//! | [`grid_sample`] | `GridSample` | cubic between pixels of the border |
+//! | [`grid_sample`] | `GridSample` | cubic between pixels of the border; a vector for every value |
 //! | [`pool`] | `MaxPool`, `AveragePool` | lengths of dilated kernels with `SAME` padding |
 //! | [`deconvolution`] | `ConvTranspose` | given output shapes, `SAME` padding with long strides |
 //! | [`pad`] | `Pad` | negative pads, wrapping, booleans, values of rank 1 |
