@@ -19,6 +19,7 @@ mod dynamic;
 mod engine;
 mod equalize;
 mod exchange;
+mod experts;
 mod faults;
 mod few_samples;
 mod fixed_inputs;

@@ -8,10 +8,14 @@ use msq_passes::{StoreConstants, StoredTensor, run_pass};
 
 /// A table `[4, 6]` with one scale along an axis, and the nodes that read it, one per line.
 fn stored(scale_shape: [usize; 2], element: DataType, body: &str) -> Vec<String> {
-    let text = format!(
-        "<ir_version: 8, opset_import: [\"\": 17]> g (int64[2,3] i, bool c) => ({element}[a,b,d] y, {element}[e,f] z)
-         <{element}[4,6] t = {{}}, {element}[4,6] u = {{}}> {{ {body} }}"
-    );
+    let declared = format!("({element}[a,b,d] y, {element}[e,f] z) <{element}[4,6] t = {{}}, {element}[4,6] u = {{}}>");
+    let text = format!("g (int64[2,3] i, bool c) => {declared} {{ {body} }}");
+    written(&text, &scale_shape)
+}
+
+/// The nodes of a graph whose constant `t` of 24 values is stored with scales of a shape, one per line.
+fn written(graph: &str, scale_shape: &[usize]) -> Vec<String> {
+    let text = format!("<ir_version: 8, opset_import: [\"\": 17]> {graph}");
     let mut model = import(text::parse(&text).unwrap()).unwrap();
     let count: usize = scale_shape.iter().product();
     let tensor = StoredTensor {
@@ -54,6 +58,41 @@ fn a_lookup_takes_integers_and_scales() {
     assert!(lines.contains(&"y = Mul(y_float, t_scale)".to_owned()), "{lines:?}");
     let lines = stored([1, 6], DataType::Float, &format!("y = Gather<axis = -1>(t, i) {rest}"));
     assert!(lines.contains(&"y_scale = Gather(t_scale, i)".to_owned()), "{lines:?}");
+}
+
+/// Scales of a table of matrices that lie along another axis as well are looked up by the same indices.
+#[test]
+fn matrices_have_scales_by_column_or_row() {
+    let lines = |scale_shape: [usize; 3], lookup: &str| {
+        let graph = format!(
+            "g (int64[5] i, int64 one, float[5,1,3] x) => (float[a,b,d] z) <float[2,3,4] t = {{}}> {{ {lookup} z = MatMul(x, y) }}"
+        );
+        written(&graph, &scale_shape)
+    };
+    for scale_shape in [[2, 1, 4], [2, 3, 1], [2, 3, 4]] {
+        assert_eq!(
+            lines(scale_shape, "y = Gather(t, i)"),
+            [
+                "y_quantized = Gather(t, i)",
+                "z = MatMul(x, y)",
+                "y_float = Cast(y_quantized)",
+                "y_scale = Gather(t_scale, i)",
+                "y = Mul(y_float, y_scale)"
+            ]
+        );
+    }
+    let gathered = "y_scale = Gather(t_scale, one)".to_owned();
+    assert!(lines([1, 3, 4], "y = Gather<axis = -2>(t, one)").contains(&gathered));
+    assert!(lines([1, 3, 4], "y = Gather<axis = 0>(t, one)").contains(&"y = Mul(y_float, t_scale)".to_owned()));
+    // What is looked up along an axis without scales, behind one with scales, is looked up in floats.
+    assert!(lines([2, 1, 4], "y = Gather<axis = 1>(t, one)").contains(&"y = Gather(t_dequantized, one)".to_owned()));
+}
+
+#[test]
+fn matrices_in_blocks_get_their_shape_back() {
+    let graph = "g (int64[5] i) => (float[5,3,4] y) <float[2,3,4] t = {}> { y = Gather(t, i) }";
+    let lines = written(graph, &[2, 3, 2]);
+    assert!(lines.contains(&"y = Reshape(y_product, y_shape)".to_owned()), "{lines:?}");
 }
 
 #[test]

@@ -66,9 +66,11 @@ fn learned(learning: &LearningReport) -> String {
     format!("{} processes · gradients as {code} · {sent} exchanged{rest}", learning.processes)
 }
 
-/// Bits of weights and activations, where they are not all 8.
+/// Bits of weights and activations, where they are not all 8. The average is over weights beside the layers as well.
 fn bits_line(report: &Report) -> Option<String> {
-    let plain = report.layers.iter().all(|l| l.weight_bits == Some(WeightBits::whole(8)));
+    let beside = report.stored.iter().filter_map(|weight| weight.weight_bits);
+    let mut bits = report.layers.iter().filter_map(|layer| layer.weight_bits).chain(beside);
+    let plain = bits.all(|bits| bits == WeightBits::whole(8));
     let (average, activations) = (report.bits_on_disk(), report.activations());
     let said = format!("weights {average:.2} on disk on average, activations {activations}");
     (!report.layers.is_empty() && (!plain || activations != "8")).then_some(said)
@@ -147,6 +149,7 @@ fn stores(text: &mut String, report: &Report) {
         let of_kind = || report.stored.iter().filter(move |weight| weight.kind == kind && weight.weight_bits.is_some());
         let (number, weights) = (of_kind().count(), of_kind().map(|weight| weight.weights).sum::<usize>());
         let mut bits: Vec<String> = of_kind().filter_map(|w| w.weight_bits).map(|bits| bits.to_string()).collect();
+        bits.sort_unstable();
         bits.dedup();
         let bits = bits.join(" and ").replace('8', "int8");
         let what = if number == 1 { one } else { many };

@@ -288,6 +288,7 @@ impl Prepared {
         report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
         report.notes.extend(unused);
         report.notes.extend(operands);
+        report.notes.extend(notes::wider_tables(&scheme, &report.stored));
         report.notes.extend(notes::lookups(scheme.lookups));
         report.notes.extend(text_note(&text_outputs(float)));
         report.notes.extend(balance::note(balanced));

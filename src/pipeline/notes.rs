@@ -3,12 +3,13 @@
 use super::Calibration;
 use crate::error::Error;
 use crate::prepare::FixedInput;
-use crate::report::numbers::{bytes, counted, loss};
-use crate::report::{HalfReport, Report};
+use crate::report::numbers::{bytes, counted, loss, short};
+use crate::report::{HalfReport, Report, StoredReport};
 use crate::scheme::Scheme;
+use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::options::Format;
 use crate::search::Target;
-use msq_passes::analysis::LookupCost;
+use msq_passes::analysis::{LookupCost, StoredKind};
 use msq_passes::ir::{Model, Node, Use, ValueId};
 use msq_passes::ops::{Trait, facts, schema};
 
@@ -132,6 +133,34 @@ pub(super) fn lookups(cost: Option<LookupCost>) -> Vec<String> {
         )
     });
     loaded.into_iter().chain(slow).collect()
+}
+
+/// Embedding tables that have more bits than the plan asks of all weights, unless it names them.
+pub(super) fn wider_tables(scheme: &Scheme, stored: &[StoredReport]) -> Option<String> {
+    let asked = scheme.plan.default?.weights;
+    let wider = |weight: &&StoredReport| {
+        let more = weight.weight_bits.filter(|bits| *bits != WeightBits::Float && bits.width() > asked.width());
+        weight.kind == StoredKind::Embedding && more.is_some() && !scheme.plan.layers.contains_key(&weight.name)
+    };
+    let tables: Vec<&StoredReport> = stored.iter().filter(wider).collect();
+    said_of_tables(&tables, asked)
+}
+
+fn said_of_tables(tables: &[&StoredReport], asked: WeightBits) -> Option<String> {
+    if tables.is_empty() || asked == WeightBits::Float {
+        return None;
+    }
+    let mut bits: Vec<String> = tables.iter().filter_map(|table| table.weight_bits).map(|b| b.to_string()).collect();
+    bits.sort_unstable();
+    bits.dedup();
+    let named = tables.iter().take(NAMED).map(|table| format!("`{}`", short(&table.name))).collect::<Vec<_>>();
+    let more = if tables.len() > NAMED { format!(" and {} more", tables.len() - NAMED) } else { String::new() };
+    Some(format!(
+        "embedding tables have {} bits, not {asked}: {}{more}; what is looked up is what layers read, and no solver makes up for \
+         its errors; an entry in a bit plan gives a table fewer bits, `--granularity block:N` 4",
+        bits.join(" and "),
+        named.join(", ")
+    ))
 }
 
 /// What is said of the inputs that are constants.

@@ -225,10 +225,12 @@ impl Report {
         }
     }
 
-    /// Bits of a weight on average as stored, of layers with integer weights.
+    /// Bits of a weight on average as stored, of all integer weights: those of layers, and those beside them.
     pub fn bits_on_disk(&self) -> f64 {
-        let weights: usize = self.layers.iter().map(|layer| layer.weights).sum();
-        let bytes: usize = self.layers.iter().map(|layer| layer.bytes).sum();
+        let of_layers = self.layers.iter().map(|layer| (layer.weights, layer.bytes));
+        let beside = self.stored.iter().filter(|weight| weight.weight_bits.is_some());
+        let all = of_layers.chain(beside.map(|weight| (weight.weights, weight.bytes)));
+        let (weights, bytes) = all.fold((0, 0), |(weights, bytes), own| (weights + own.0, bytes + own.1));
         8.0 * bytes as f64 / weights.max(1) as f64
     }
 

@@ -11,7 +11,7 @@ use msq_passes::analysis::{Layer, StoredKind, StoredWeight, refuses_stored, stor
 use msq_passes::ir::{DataType, Model};
 use msq_passes::{Granularity, Packing, Profile};
 
-/// The fewest bits of an embedding table in blocks that the plan does not name.
+/// The fewest bits of an embedding table in blocks, or of one of matrices, that the plan does not name.
 const LEAST_OF_TABLES: u8 = 4;
 
 /// Why a node or weight that the plan leaves in float is left there.
@@ -42,10 +42,14 @@ pub(super) fn stored(
 
 /// The plan's entry for a weight beside the layers, else its entry for all layers, else 8 bits. An embedding table that
 /// the plan does not name has 8 bits at least, and 4 in blocks: what is looked up is the input of all layers, and no solver
-/// makes up for its errors.
+/// makes up for its errors. Matrices that products read are weights of layers in all but name, and have 4 bits at least.
 pub(super) fn stored_plan(plan: &BitPlan, weight: &StoredWeight) -> LayerPlan {
     let named = plan.layers.get(&weight.name).copied();
-    let of_all = plan.default.filter(|all| weight.kind != StoredKind::Embedding || all.weights == WeightBits::Float);
+    let of_all = match (weight.kind, plan.default) {
+        (StoredKind::Embedding, Some(all)) if weight.matrices => Some(at_least(all, LEAST_OF_TABLES)),
+        (StoredKind::Embedding, all) => all.filter(|all| all.weights == WeightBits::Float),
+        (_, all) => all,
+    };
     let entry = match weight.block {
         // Without zero points.
         Some(block) => {
@@ -72,11 +76,16 @@ pub(super) fn stored_packing(plan: &BitPlan, weight: &StoredWeight) -> Option<Pa
 
 /// What the plan says of a table that may have blocks.
 fn entry_in_blocks(plan: &BitPlan, weight: &StoredWeight) -> Option<LayerPlan> {
-    let least = |all: LayerPlan| match all.weights {
-        WeightBits::Bits(rate) if rate < BitRate::whole(LEAST_OF_TABLES) => all.with_weight_bits(LEAST_OF_TABLES),
-        _ => all,
-    };
-    plan.layers.get(&weight.name).copied().or(plan.default.map(least))
+    plan.layers.get(&weight.name).copied().or(plan.default.map(|all| at_least(all, LEAST_OF_TABLES)))
+}
+
+/// A plan with so many bits, where it has fewer.
+fn at_least(plan: LayerPlan, bits: u8) -> LayerPlan {
+    match plan.weights {
+        WeightBits::Bits(rate) if rate >= BitRate::whole(bits) => plan,
+        WeightBits::Float => plan,
+        WeightBits::Bits(_) | WeightBits::Binary | WeightBits::Ternary => plan.with_weight_bits(bits),
+    }
 }
 
 /// The values of a row of a table that have one scale, where the plan asks for blocks of 4 or 8 bits and the target runs

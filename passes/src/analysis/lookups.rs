@@ -51,7 +51,8 @@ pub fn choose_lookups(model: &Model, placement: &Placement, stored: &mut [Stored
 /// Nanoseconds that the lookups of a table take more than in floats; 0 where it has another form.
 fn extra(model: &Model, placement: &Placement, weight: &StoredWeight) -> f64 {
     let Some(prices) = placement.profile.prices.map(|prices| prices.lookup) else { return 0.0 };
-    if weight.kind != StoredKind::Embedding || weight.block.is_some() {
+    // Blocks are asked for, and rows in them are looked up as integers. Matrices are far more values.
+    if weight.kind != StoredKind::Embedding || (weight.block.is_some() && weight.shape.len() < 3) {
         return 0.0;
     }
     let uses = model.graph.value(weight.value).uses().iter().filter(|reader| reader.slot == 0);
@@ -59,7 +60,9 @@ fn extra(model: &Model, placement: &Placement, weight: &StoredWeight) -> f64 {
     let price = |node: &Node| {
         let shape = node.output(0).and_then(|value| model.sample_shape(value)).unwrap_or_default();
         let values: f64 = shape.iter().map(|&length| length as f64).product();
-        let rows = values / shape.last().map_or(1.0, |&length| (length as f64).max(1.0));
+        // A product with scales takes up one row after another, or one block.
+        let length = weight.block.or(shape.last().copied()).unwrap_or(1).max(1);
+        let rows = values / length as f64;
         prices.lookup + rows * prices.row + values * prices.value
     };
     lookups.map(price).sum()

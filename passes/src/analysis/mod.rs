@@ -9,6 +9,7 @@ pub(crate) mod element_types;
 mod forms;
 mod layers;
 mod lookups;
+mod matrices;
 mod placement;
 pub mod quantized;
 mod stored;

@@ -3,6 +3,7 @@
 //! | kind | constant | scales lie along |
 //! |---|---|---|
 //! | embedding | the table of a `Gather`, which looks rows up | the axis that is looked up |
+//! | embedding | the table of a `Gather`, which looks matrices up | all axes but one ([`matrices`](super::matrices)) |
 //! | embedding | positions behind a `Slice` of computed length | all axes but the last |
 //! | recurrent | inputs 1 and 2 of `LSTM`, `GRU`, `RNN`, `[directions, gates·hidden, …]` | both leading axes |
 //! | branch | the weight of a layer or of one of these operators in the body of `If`, `Loop`, `Scan` | as outside |
@@ -13,6 +14,7 @@
 //! product. So is a constant that integers, scales and nodes would hardly make smaller, one that is a graph output, and one
 //! that is neither float nor float16.
 
+use super::matrices::axes_of_scales;
 use super::{LayerOp, layers};
 use crate::ir::{DataType, Graph, GraphProto, Model, Node, NodeProto, TensorProto, ValueId, axis_of};
 use crate::ops::{Trait, facts};
@@ -51,6 +53,10 @@ pub struct StoredWeight {
     pub float_bytes: usize,
     /// The axes along which scales lie.
     pub axes: Vec<usize>,
+    /// The axis along which it is looked up, for a table.
+    pub along: Option<usize>,
+    /// Whether what is looked up is matrices that products read, as the experts of a mixture.
+    pub matrices: bool,
     /// Values of a row that have a scale of their own, where whole blocks along the last axis of a table are to have one.
     pub block: Option<usize>,
     /// Whether what looks rows up reads floats, which the runtime makes of all integers when it loads the file: looking up
@@ -68,7 +74,9 @@ impl StoredWeight {
 
     /// Shape of the scales: they broadcast over the weight, or over blocks along its last axis.
     pub fn scale_shape(&self) -> Vec<usize> {
-        let of_axes = self.shape.iter().enumerate().map(|(axis, &n)| if self.axes.contains(&axis) { n } else { 1 });
+        // Blocks are those of a row, whatever the axes.
+        let has_scales = |axis: usize| self.axes.contains(&axis) || self.block.is_some();
+        let of_axes = self.shape.iter().enumerate().map(|(axis, &n)| if has_scales(axis) { n } else { 1 });
         let mut shape: Vec<usize> = of_axes.collect();
         if let (Some(block), Some(&columns), Some(scales)) = (self.block, self.shape.last(), shape.last_mut()) {
             *scales = columns / block.max(1);
@@ -76,10 +84,12 @@ impl StoredWeight {
         shape
     }
 
-    /// Whether it is a table of rows, looked up by a `Gather`, that consist of several whole blocks of so many values.
+    /// Whether it is a table, looked up by a `Gather` along axis 0, whose rows consist of several whole blocks of so many
+    /// values.
     pub fn has_blocks(&self, block: usize) -> bool {
-        let is_table = self.kind == StoredKind::Embedding && self.op == "Gather" && self.axes == [0];
-        let columns = if let [_, columns] = self.shape[..] { columns } else { 0 };
+        let is_first = self.along == Some(0) && self.axes.first() == Some(&0);
+        let is_table = self.kind == StoredKind::Embedding && self.op == "Gather" && is_first;
+        let columns = self.shape.last().copied().unwrap_or_default();
         is_table && block > 1 && columns > block && columns.is_multiple_of(block)
     }
 
@@ -133,6 +143,8 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
             shape,
             float_bytes,
             axes,
+            along: None,
+            matrices: false,
             block: None,
             at_load: false,
             refusal,
@@ -166,6 +178,10 @@ pub fn stored_weights(model: &Model) -> Vec<StoredWeight> {
         }
     }
     for weight in &mut found {
+        if let (&[along], "Gather" | "GatherND") = (&weight.axes[..], &*weight.op) {
+            (weight.axes, weight.matrices) = axes_of_scales(graph, weight.value, &weight.shape, along);
+            weight.along = Some(along);
+        }
         weight.refusal = weight.refusal.or_else(|| refusal(graph, weight));
     }
     found
@@ -372,6 +388,19 @@ mod tests {
         assert_eq!((found[0].scale_shape(), found[0].scales()), (vec![100, 1], 100));
         found[0].block = Some(32);
         assert_eq!((found[0].scale_shape(), found[0].scales()), (vec![100, 3], 300));
+    }
+
+    #[test]
+    fn tables_of_matrices_have_scales_by_more_than_one_axis() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> g (int64[n] i, float[n,1,96] x) => (float[n,1,64] y)
+<float[8,96,64] t = {}> { e = Gather(t, i) y = MatMul(x, e) }";
+        let mut found = stored_weights(&import(text::parse(text).unwrap()).unwrap());
+        let table = &mut found[0];
+        assert_eq!((&table.axes[..], table.along, table.matrices), (&[0, 2][..], Some(0), true));
+        assert_eq!((table.scale_shape(), table.scales()), (vec![8, 1, 64], 512));
+        assert_eq!([16, 32, 64].map(|block| table.has_blocks(block)), [true, true, false]);
+        table.block = Some(32);
+        assert_eq!((table.scale_shape(), table.scales()), (vec![8, 96, 2], 1536));
     }
 
     #[test]

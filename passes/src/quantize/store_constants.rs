@@ -8,7 +8,10 @@
 //! y = Mul(Cast<float>(Gather(W, i)), Gather(W_scale, i))
 //! ```
 //!
-//! Scales along an axis behind the one that is looked up are not looked up: they broadcast over the result. A table with one
+//! The scales may lie along other axes as well: one per column of each matrix of a table `[experts, rows, columns]` has shape
+//! `[experts, 1, columns]`, and what is looked up of it broadcasts over what is looked up of the integers, since both have the
+//! same axes. Scales along axes behind the one that is looked up alone are not looked up: they broadcast over the result. A
+//! table with one
 //! scale per block of consecutive values of a row is stored with blocks as an axis of their own, `[rows, blocks, block]` and
 //! scales `[rows, blocks, 1]`; what is looked up along axis 0 gets its shape back:
 //!
@@ -183,13 +186,14 @@ fn lookup(graph: &Graph, node: NodeId, slot: usize, scale_shape: &[usize]) -> Op
     }
     let given = node.int_or("axis", 0);
     let axis = axis_of(given, scale_shape.len())?;
-    let mut along = scale_shape.iter().enumerate().filter(|(_, n)| **n > 1).map(|(axis, _)| axis);
-    match (along.next(), along.next()) {
-        (None, _) => Some(Lookup::Broadcast(Vec::new())),
-        (Some(first), None) if first == axis => Some(Lookup::Gathered(given)),
+    match scale_shape.iter().position(|&scales| scales > 1) {
+        None => Some(Lookup::Broadcast(Vec::new())),
+        // Whatever the other axes are: the indices replace this one by the same axes in integers and scales.
+        Some(_) if scale_shape[axis] > 1 => Some(Lookup::Gathered(given)),
         // What is looked up keeps the axes behind.
-        (Some(first), _) if first > axis => Some(Lookup::Broadcast(scale_shape[axis + 1..].to_vec())),
-        _ => None,
+        Some(first) if first > axis => Some(Lookup::Broadcast(scale_shape[axis + 1..].to_vec())),
+        // How many axes the indices have would decide the shape of the scales.
+        Some(_) => None,
     }
 }
 
