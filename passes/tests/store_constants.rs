@@ -74,10 +74,10 @@ fn matrices_have_scales_by_column_or_row() {
             lines(scale_shape, "y = Gather(t, i)"),
             [
                 "y_quantized = Gather(t, i)",
-                "z = MatMul(x, y)",
                 "y_float = Cast(y_quantized)",
                 "y_scale = Gather(t_scale, i)",
-                "y = Mul(y_float, y_scale)"
+                "y = Mul(y_float, y_scale)",
+                "z = MatMul(x, y)"
             ]
         );
     }

@@ -32,8 +32,8 @@ pub(crate) fn round_stored(
     if values.iter().any(|value| !value.is_finite() || value.abs() >= MASKS) {
         return Ok(None);
     }
-    // Channels along leading axes are stored one after another.
-    let leading = weight.axes.iter().enumerate().all(|(at, &axis)| at == axis);
+    // Channels along leading axes are stored one after another, and so are blocks along the last axis.
+    let leading = weight.block.is_some() || weight.axes.iter().enumerate().all(|(at, &axis)| at == axis);
     let order = (!leading).then(|| channel_order(&weight.shape, &weight.axes));
     let rows: Vec<f32> = match &order {
         Some(order) => order.iter().map(|&at| values[at]).collect(),
