@@ -59,7 +59,7 @@ impl TypedPass for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tract_onnx::prelude::{Datum, ToDim, tvec};
+    use tract_onnx::prelude::{DatumExt, ToDim, tvec};
 
     /// A pass that finds something to rewrite every time.
     #[derive(Clone, Debug)]

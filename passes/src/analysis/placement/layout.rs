@@ -59,7 +59,7 @@ impl Account<'_> {
             Some(Role::Layer(layer)) if layer.op.is_convolution() => return of_convolution,
             Some(Role::Arithmetic | Role::ResidualSum { .. }) => !node.is("Concat"),
             // Behind it they lie as they are counted.
-            Some(Role::Movement) if self.scatters_axes(node) => return Layout { planar: true, computed: false },
+            Some(Role::Movement) if Self::scatters_axes(node) => return Layout { planar: true, computed: false },
             Some(Role::Movement) => false,
             None if self.draft.is_on_integers(id) => false,
             _ => return Layout { planar: true, computed: false },
@@ -74,7 +74,7 @@ impl Account<'_> {
     }
 
     /// Whether a node transposes more axes than an image has.
-    fn scatters_axes(&self, node: &Node) -> bool {
+    fn scatters_axes(node: &Node) -> bool {
         node.is("Transpose") && node.ints("perm").len() > IMAGE_AXES
     }
 
