@@ -150,7 +150,8 @@ fn an_operator_that_nothing_has_is_named() {
     let scratch = Scratch::new();
     let (float, data) = model(&scratch, &PARTLY.replace("acme.OPERATOR <gain = 2.0>", "Erfc"), "");
     let run = msq(args![float, "-o", scratch.out("out.onnx"), "--calib", data, "--json"]).ok();
-    assert!(run.stderr.contains("ONNX has no operator `Erfc`, which node `t4` asks for"), "{}", run.stderr);
+    let notes = run.json()["notes"].to_string();
+    assert!(notes.contains("ONNX has no operator `Erfc`, which node `t4` asks for"), "{notes}");
 }
 
 /// A search measures, and there is nothing to measure.

@@ -57,7 +57,6 @@ const INTEGER_PRODUCT: ProductPrices =
     ProductPrices { node: 300.0, column: 0.0, weight: 0.0143, product: 0.0013, input: 0.12, output: 0.0 };
 
 const FREE: KernelPrices = KernelPrices {
-    weight: 0.0,
     product: 0.0,
     single_product: 0.0,
     position: 0.0,
@@ -71,17 +70,9 @@ const FREE: KernelPrices = KernelPrices {
 };
 
 /// The two kernels for integers.
-const DIRECT: KernelPrices = KernelPrices {
-    weight: 0.028,
-    product: 0.0029,
-    single_product: 0.0049,
-    position: 2.1,
-    output: 0.1,
-    tap: 1.08,
-    ..FREE
-};
+const DIRECT: KernelPrices =
+    KernelPrices { product: 0.0029, single_product: 0.0049, position: 2.1, output: 0.1, tap: 1.08, ..FREE };
 const GATHERED: KernelPrices = KernelPrices {
-    weight: 0.028,
     product: 0.0014,
     single_product: 0.0045,
     position: 3.6,
@@ -115,22 +106,14 @@ const PRICES: Prices = Prices {
                 ..FREE
             }; 2],
             [
-                KernelPrices {
-                    weight: 0.037,
-                    product: 0.0125,
-                    single_product: 0.0191,
-                    position: 0.27,
-                    output: 0.027,
-                    ..FREE
-                },
-                KernelPrices { weight: 0.037, product: 0.0116, single_product: 0.0174, output: 0.137, ..FREE },
+                KernelPrices { product: 0.0125, single_product: 0.0191, position: 0.27, output: 0.027, ..FREE },
+                KernelPrices { product: 0.0116, single_product: 0.0174, output: 0.137, ..FREE },
             ],
             [KernelPrices { product: 0.0125, single_product: 0.0125, column: 0.55, ..FREE }; 2],
         ],
         direct_inputs: [16, 1],
         direct_outputs: 1,
         fills_inputs: true,
-        skips_padding: true,
         grouped_position: 0.0,
         depthwise: [
             [DepthwisePrices { tap: 0.73, ..depthwise(0.2) }; 2],
@@ -149,7 +132,6 @@ const PRICES: Prices = Prices {
         direct_inputs: [4, 4],
         direct_outputs: 16,
         fills_inputs: false,
-        skips_padding: false,
         grouped_position: 20.0,
         depthwise: [
             [DepthwisePrices { tap: 2.6, ..depthwise(0.055) }, DepthwisePrices { tap: 3.4, ..depthwise(0.14) }],
@@ -173,8 +155,6 @@ const PRICES: Prices = Prices {
     moves_quantizers: true,
     splits_slopes: true,
     repeated: 20.0,
-    scattered: 5.3,
-    planar_resize: 1.8,
     lookup: LookupPrices { lookup: 1_100.0, row: 25.0, value: 0.2 },
     operators: &[
         price("Add", 0.15, 0.17),
@@ -186,8 +166,6 @@ const PRICES: Prices = Prices {
         price("LeakyRelu", 0.18, 0.28),
         price("MaxPool", 0.03, 0.021).per(Counted::Windows).planar(4.5).position(9.0),
         price("Mul", 0.18, 0.25),
-        // In float a product and a maximum, as the file has it.
-        price("PRelu", 0.4, 0.4),
         price("Pad", 0.5, 0.5),
         price("ReduceMax", 0.17, 0.08).per(Counted::Input),
         price("ReduceMin", 0.17, 0.08).per(Counted::Input),

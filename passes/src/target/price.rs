@@ -32,15 +32,8 @@ pub struct Prices {
     pub moves_quantizers: bool,
     /// Whether a `PRelu` takes longer than the product and the maximum that are the same.
     pub splits_slopes: bool,
-    /// A product or sum on integers where one operand is repeated for every row of the last axis, or, on integers that lie
-    /// channels together, has one value per channel: per row or position.
+    /// A product or sum on integers that lie channels together, per position, where one operand has one value per channel.
     pub repeated: f64,
-    /// A `Transpose` of integers that lie channels together and whose channels are on several axes, per element: it becomes
-    /// one with the change of the layout, and moves single bytes.
-    pub scattered: f64,
-    /// A linear `Resize` in float, per element that it writes, more where it reads what a convolution on integers writes:
-    /// convolutions in float leave channels as its faster kernel wants them.
-    pub planar_resize: f64,
     /// Rows looked up in a table of integers.
     pub lookup: LookupPrices,
     /// Other operators.
@@ -49,13 +42,13 @@ pub struct Prices {
     pub movement: OperatorPrice,
 }
 
-/// What weights of layers in float take more where a network has more of them than stay near the processor from one run to
+/// What weights of products in float take more where a network has more of them than stay near the processor from one run to
 /// the next. Integers are a quarter as many bytes, and are not read faster than they are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FarPrices {
     /// Bytes of the weights of all layers that stay near.
     pub near_bytes: f64,
-    /// Per weight that is read: K·N of a product, T·C·O of a convolution.
+    /// Per weight, K·N.
     pub weight: f64,
 }
 
@@ -114,9 +107,6 @@ pub struct ConvolutionPrices {
     pub direct_outputs: usize,
     /// Whether it fills input channels up to lanes, with a kernel of two axes.
     pub fills_inputs: bool,
-    /// Whether kernel positions outside of the image are left out, with a kernel of two axes: of an image of one position, one
-    /// of the nine that a kernel of 3×3 has is left.
-    pub skips_padding: bool,
     /// Per position, P for each group, where there is more than one group.
     pub grouped_position: f64,
     /// By the axes of the weight's kernel, one, two, three or more: of depthwise convolutions whose channels are a multiple of
@@ -142,8 +132,6 @@ pub struct DepthwisePrices {
 /// What one kernel for convolutions takes, for each group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelPrices {
-    /// Per weight that any position meets, T·C·O with O rounded up to lanes.
-    pub weight: f64,
     /// Per product, P·T·C·O with O rounded up to lanes.
     pub product: f64,
     /// The same in its place, where the output channels are one vector of lanes.

@@ -1,7 +1,7 @@
 //! What a convolution costs by its shape.
 
 use crate::analysis::Layer;
-use crate::ir::{Graph, Node};
+use crate::ir::Graph;
 use crate::target::ConvolutionPrices;
 
 /// Values of columns that a second-level cache does not hold.
@@ -14,8 +14,6 @@ pub(super) struct ConvolutionShape {
     positions: f64,
     /// Kernel positions.
     taps: usize,
-    /// Of these, how many lie inside of the image: on average, and for one output position at least.
-    inside: Inside,
     /// Rows of the kernel: positions but for the last axis.
     rows: usize,
     groups: usize,
@@ -31,54 +29,17 @@ pub(super) struct ConvolutionShape {
     strided: bool,
 }
 
-/// Kernel positions inside of the image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Inside {
-    /// On average over output positions.
-    mean: f64,
-    /// Those that one output position at least has inside.
-    met: f64,
-}
-
-impl Inside {
-    /// Of a convolution that reads so many positions along each axis; nothing where it does not say how it pads them.
-    fn of(node: &Node, kernel: &[usize], read: &[usize]) -> Option<Self> {
-        let explicit = node.string("auto_pad").is_none_or(|mode| mode == "NOTSET");
-        if !explicit || !node.is("Conv") || kernel.len() != read.len() {
-            return None;
-        }
-        let attribute = |name: &str, at: usize, absent: i64| node.ints(name).get(at).copied().unwrap_or(absent);
-        let mut all = Self { mean: 1.0, met: 1.0 };
-        for (at, (&taps, &length)) in kernel.iter().zip(read).enumerate() {
-            let (step, apart) = (attribute("strides", at, 1), attribute("dilations", at, 1));
-            let (before, behind) = (attribute("pads", at, 0), attribute("pads", at + kernel.len(), 0));
-            let (taps, length) = (taps as i64, length as i64);
-            let outputs = (length + before + behind - apart * (taps - 1) - 1) / step.max(1) + 1;
-            // Output positions whose tap lies inside of the image.
-            let inside =
-                |tap: i64| (0..outputs).filter(move |at| (0..length).contains(&(at * step + tap * apart - before)));
-            let counts: Vec<usize> = (0..taps).map(|tap| inside(tap).count()).collect();
-            all.mean *= counts.iter().sum::<usize>() as f64 / outputs.max(1) as f64;
-            all.met *= counts.iter().filter(|&&count| count > 0).count() as f64;
-        }
-        Some(all)
-    }
-}
-
 impl ConvolutionShape {
-    /// `read` is the shape of the layer's input for one sample, where it is known; elsewhere all kernel positions count as inside.
-    pub(super) fn of(graph: &Graph, layer: &Layer, macs: f64, read: Option<&[usize]>) -> Option<Self> {
+    pub(super) fn of(graph: &Graph, layer: &Layer, macs: f64) -> Option<Self> {
         let node = graph.node(layer.node);
         let groups = usize::try_from(node.int_or("group", 1)).ok().filter(|&n| n > 0)?;
         let (outputs, inputs) = (*layer.shape.first()?, *layer.shape.get(1)?);
-        let taps: usize = layer.shape.iter().skip(2).product();
-        let inside = read.and_then(|read| Inside::of(node, layer.shape.get(2..)?, read.get(2..)?));
-        let inside = inside.unwrap_or(Inside { mean: taps as f64, met: taps as f64 });
+        let taps = layer.shape.iter().skip(2).product();
         let rows = layer.shape.iter().rev().skip(1).take(layer.shape.len().saturating_sub(3)).product();
         let (positions, axes) = (macs / layer.weights().max(1) as f64, layer.shape.len().saturating_sub(2));
         let steps = |name: &str| node.ints(name).last().is_some_and(|&step| step > 1);
         let (dilated, strided) = (steps("dilations"), steps("strides"));
-        Some(Self { positions, taps, inside, rows, groups, inputs, outputs: outputs / groups, axes, dilated, strided })
+        Some(Self { positions, taps, rows, groups, inputs, outputs: outputs / groups, axes, dilated, strided })
     }
 
     /// With so many more output and input channels.
@@ -89,22 +50,15 @@ impl ConvolutionShape {
         Self { outputs: self.outputs + outputs, inputs: self.inputs + inputs, ..self }
     }
 
-    /// Weights that are read where kernel positions outside of the image are left out.
-    pub(super) fn weights_inside(&self) -> f64 {
-        self.inside.met * (self.groups * self.inputs * self.outputs) as f64
-    }
-
     /// Nanoseconds of its kernel.
     pub(super) fn price(&self, by: &ConvolutionPrices) -> f64 {
         let round_up = |count: usize, lanes: usize| (count.div_ceil(lanes) * lanes) as f64;
         let [positions, taps, rows] = [self.positions, self.taps as f64, self.rows as f64];
-        let all = Inside { mean: taps, met: taps };
-        let inside = if by.skips_padding && self.axes == 2 { self.inside } else { all };
         if self.inputs == 1 && self.outputs == 1 {
             let uneven = !self.groups.is_multiple_of(by.depthwise_multiple);
             let kernel = &by.depthwise[self.axes.clamp(1, 3) - 1][usize::from(uneven)];
             let channels = round_up(self.groups, kernel.lanes);
-            return positions * (inside.mean * (kernel.tap + kernel.product * channels) + kernel.output * channels);
+            return positions * (taps * (kernel.tap + kernel.product * channels) + kernel.output * channels);
         }
         let [least, multiple] = by.direct_inputs;
         let direct = self.groups == 1
@@ -124,8 +78,6 @@ impl ConvolutionShape {
         let gathered = if self.taps > 1 { pieces + columns * (kernel.column + far + strided) } else { 0.0 };
         let grouped = if self.groups > 1 { by.grouped_position } else { 0.0 };
         let fixed = kernel.position + taps * kernel.tap + grouped;
-        let products = inside.mean * inputs * product;
-        let weights = inside.met * inputs * outputs * kernel.weight;
-        self.groups as f64 * (weights + positions * (outputs * (products + kernel.output) + gathered + fixed))
+        self.groups as f64 * positions * (outputs * (columns * product + kernel.output) + gathered + fixed)
     }
 }

@@ -31,7 +31,6 @@ mod leading;
 mod limits;
 mod network;
 mod pays;
-mod repeats;
 mod roots;
 mod rules;
 mod widths;
