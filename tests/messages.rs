@@ -36,6 +36,41 @@ fn a_format_without_operators_has_no_effect() {
     assert!(!blocks.contains("has no effect"), "{blocks}");
 }
 
+/// Where all layers compute in float the summary says why, unless that is what was asked for.
+#[test]
+fn float_layers_have_reasons() {
+    let network = products("N");
+    let said = |flags: &str| {
+        let (_, run) = network.run(&format!("--no-repair --calib {} {flags}", network.data.display()));
+        run.ok().stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let slower = said("");
+    assert!(slower.contains("0 of 2 layers int8, 2 float with integer weights; stays float:"), "{slower}");
+    assert!(slower.contains("would be slower"), "{slower}");
+    let asked = said("--act-bits float");
+    assert!(asked.contains("runs as float, 2 of 2 layers with integer weights wrote"), "{asked}");
+}
+
+/// Products of two activations have no weight, so nothing of them is quantized at run time.
+#[test]
+fn products_of_activations_are_told_from_layers() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,8,64] x) => (float[N,8,64] y)
+         <float[64,64] a = {}, float[64,64] b = {}>
+         { q = MatMul (x, a) t = Transpose <perm = [0, 2, 1]> (q) s = MatMul (q, t) p = Softmax (s) c = MatMul (p, q) y = MatMul (c, b) }";
+    let (_, run) = Network::new(text, Npy::ramp(&[8, 8, 64])).run("--json --act-bits dynamic");
+    let report = run.ok().json();
+    let reason = |node: &str| {
+        let kept = report["kept"].as_array().unwrap().iter().find(|kept| kept["node"] == node);
+        kept.map_or_else(String::new, |kept| kept["reason"].as_str().unwrap().to_owned())
+    };
+    for node in ["s", "c"] {
+        assert!(reason(node).starts_with("both operands are computed"), "{node}: {}", reason(node));
+    }
+    for node in ["q", "y"] {
+        assert!(!reason(node).starts_with("both operands"), "{node}: {}", reason(node));
+    }
+}
+
 #[test]
 fn open_axes_are_named_where_the_target_refuses_them() {
     let refused = |network: &Network, target: &str| notes(network, &format!("--target {target}")).contains("open axes");

@@ -210,7 +210,7 @@ fn runs_as(text: &mut String, report: &Report) {
     }
     let stored = report.layers.len() - int8;
     let stored = if stored > 0 { format!(", {stored} float with integer weights") } else { String::new() };
-    if int8 == 0 && report.layers.len() == all && report.is_float_as_planned() {
+    if int8 == 0 && report.layers.len() == all && report.asks_for_floats() {
         // As asked for: what else stays float is everything.
         line(text, "runs as", &format!("float, {all} of {} with integer weights", counted(all, "layer")));
         return;

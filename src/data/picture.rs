@@ -129,7 +129,7 @@ fn resize(picture: Picture, size: Size, filter: Filter) -> Result<Picture, Strin
     }
 }
 
-/// Only the two types of pixels that pictures have: `Resizer::resize` is compiled for thirteen, most of a binary's code.
+/// For the two types of pixels that pictures have: `Resizer::resize` would be compiled for all thirteen of its crate.
 fn resize_pixels<P: fir::PixelTrait>(picture: Picture, size: Size, kernel: fir::ResizeAlg) -> Result<Picture, String> {
     let Size { width, height } = picture.size;
     let source =

@@ -53,14 +53,15 @@ fn unseen_magnitudes(synthetic: bool, float16: Option<&HalfReport>) -> Option<St
     ))
 }
 
-/// A warning about a node of an operator that neither the format nor the model has: what runs the float model is not known.
+/// A note on the first node of an operator that neither ONNX nor the model has.
 pub(super) fn unknown_operator(model: &Model) -> Option<String> {
     let is_unknown =
         |node: &Node| node.domain().is_empty() && schema(node.op()).is_none() && !model.is_function("", node.op());
     let (_, node) = model.graph.nodes().find(|(_, node)| is_unknown(node))?;
-    let label = node.label(&model.graph);
-    let (op, warning) = (node.op(), "runtimes refuse the model, and what is written");
-    Some(format!("ONNX has no operator `{op}`, which node `{label}` asks for: {warning}"))
+    let (op, label) = (node.op(), node.label(&model.graph));
+    Some(format!(
+        "ONNX has no operator `{op}`, which node `{label}` asks for: runtimes refuse the model, and what is written"
+    ))
 }
 
 /// A note on a format of operators of which the written model has none.

@@ -21,7 +21,6 @@ use crate::measure::agreement::AgreementFigures;
 use crate::measure::metrics::{Loss, Metrics, OutputMetrics, drop_of};
 use crate::scheme::bit_plan::{BitPlan, WeightBits};
 use crate::scheme::gradient_code::GradientCode;
-use crate::scheme::is_planned;
 use crate::scheme::options::Options;
 use indexmap::IndexMap;
 use msq_passes::analysis::{Kept, LayerOp, StoredKind};
@@ -199,10 +198,10 @@ impl Report {
         self.layers.iter().filter(on_integers).count()
     }
 
-    /// Whether all layers that compute in float do so because the plan says so.
-    pub fn is_float_as_planned(&self) -> bool {
-        let is_layer = |kept: &&Kept| self.layers.iter().any(|layer| layer.name == kept.node);
-        self.kept.iter().filter(is_layer).all(|kept| is_planned(&kept.reason))
+    /// Whether the plan asks for no layer on integers.
+    pub fn asks_for_floats(&self) -> bool {
+        let plan = &self.options.scheme.plan;
+        plan.layers.values().chain(&plan.default).all(|layer| !layer.activations.is_static())
     }
 
     /// Whether a plan was chosen among several, by a search or a repair.

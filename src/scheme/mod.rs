@@ -24,6 +24,6 @@ pub(crate) use widths::WIDE;
 
 pub use error::SchemeError;
 pub(crate) use given::refuse_unknown;
-pub(crate) use resolved::{Scheme, is_planned, packings};
+pub(crate) use resolved::{Scheme, packings};
 pub(crate) use select::refuse_unknown_operators;
 pub(crate) use shared::Twin;

@@ -327,11 +327,10 @@ fn placement(model: &Model, plan: &BitPlan, target: &Profile, selection: &Select
         if plan.float.iter().any(|float| float == name) {
             return Some(PLANNED_FLOAT.to_owned());
         }
-        let planned = plan.layer(name).unwrap_or_default();
-        let reason = LayerOp::of(node).and_then(|_| planned_float(planned, plan.default.unwrap_or_default()))?;
-        let has_weight = || node.inputs().iter().take(2).flatten().any(|&value| model.graph.constant(value).is_some());
-        let said = if planned.activations == ActivationBits::Dynamic && !has_weight() { BOTH_COMPUTED } else { reason };
-        Some(said.to_owned())
+        LayerOp::of(node)?;
+        let has_weight = node.inputs().iter().take(2).flatten().any(|&value| model.graph.constant(value).is_some());
+        let [own, usual] = [plan.layer(name), plan.default].map(Option::unwrap_or_default);
+        planned_float(own, usual, has_weight).map(str::to_owned)
     };
     let masking = if target.integers_only { with_readers(model, masking(model)) } else { masking(model) };
     let masks = |id| masking.contains(&id).then(|| "it adds a mask, whose constants blow up a range".to_owned());
@@ -366,26 +365,20 @@ pub(crate) fn packings<'a>(layers: impl Iterator<Item = &'a Layer>, plan: &BitPl
     layers.filter_map(packing).collect()
 }
 
-/// Reasons of the plan.
-const NO_KERNEL: &str = "no kernel quantizes what it reads at run time: only products with a matrix have one";
-const FLOAT_ACTIVATIONS: &str = "its activations are float in the plan";
-const AT_RUN_TIME: &str = "its activations are quantized at run time";
-const BOTH_COMPUTED: &str = "both operands are computed: only products with a weight are quantized at run time";
-const IN_BLOCKS: &str = "its weight has one scale per block";
-
-/// Whether the reason why a node stays float is the plan.
-pub(crate) fn is_planned(reason: &str) -> bool {
-    [PLANNED_FLOAT, NO_KERNEL, FLOAT_ACTIVATIONS, AT_RUN_TIME, BOTH_COMPUTED, IN_BLOCKS].contains(&reason)
-}
-
-/// Why the plan leaves a layer's computation in float, if it does, where most layers have the `usual` plan.
-fn planned_float(plan: LayerPlan, usual: LayerPlan) -> Option<&'static str> {
+/// Why the plan leaves the computation of a layer, or of a product of two activations, in float, if it does, where most layers
+/// have the `usual` plan.
+fn planned_float(plan: LayerPlan, usual: LayerPlan, has_weight: bool) -> Option<&'static str> {
     match (plan.weights, plan.activations) {
         (WeightBits::Float, _) => Some(PLANNED_FLOAT),
-        (_, ActivationBits::Float) if usual.activations == ActivationBits::Dynamic => Some(NO_KERNEL),
-        (_, ActivationBits::Float) => Some(FLOAT_ACTIVATIONS),
-        (_, ActivationBits::Dynamic) => Some(AT_RUN_TIME),
-        _ if plan.block().is_some() => Some(IN_BLOCKS),
+        (_, ActivationBits::Float) if usual.activations == ActivationBits::Dynamic => {
+            Some("no kernel quantizes what it reads at run time: only products with a matrix have one")
+        }
+        (_, ActivationBits::Float) => Some("its activations are float in the plan"),
+        (_, ActivationBits::Dynamic) if has_weight => Some("its activations are quantized at run time"),
+        (_, ActivationBits::Dynamic) => {
+            Some("both operands are computed: only products with a weight are quantized at run time")
+        }
+        _ if plan.block().is_some() => Some("its weight has one scale per block"),
         _ => None,
     }
 }

@@ -1,10 +1,12 @@
 //! Plans and sessions.
 
 use super::load;
+use super::own::Kernel;
 use super::tensor::{TractValue, datum_type, to_tract};
 use crate::data::Array;
 use crate::engine::contained::contained;
 use crate::engine::{EngineError, Length, Output, Plan, Session, Visit};
+use crate::kernels::convolution::Convolution;
 use msq_passes::ir::Model;
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
@@ -141,7 +143,7 @@ const WINDOWED: [&str; 9] = [
     "OptMaxPool",
     "SumPool",
     "OptSumPool",
-    "OwnConvolution",
+    <Convolution as Kernel>::NAME,
 ];
 
 /// Runs an operator. A panic is an error that names the node. So is a window over nothing, which may end the process: where
