@@ -1,9 +1,10 @@
 //! What a run says where an option has no effect, where the target will refuse the file, and of outputs that are states.
 
-use crate::common::arrays::Npy;
+use crate::common::arrays::{Npy, write_npz};
 use crate::common::models::Network;
 use crate::common::{args, msq};
 use serde_json::Value;
+use std::path::Path;
 
 /// Two products of rows, `rows` being the length of the first axis.
 fn products(rows: &str) -> Network {
@@ -39,16 +40,38 @@ fn a_format_without_operators_has_no_effect() {
 /// Where all layers compute in float the summary says why, unless that is what was asked for.
 #[test]
 fn float_layers_have_reasons() {
-    let network = products("N");
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,64] x) => (float[N,64] y)
+        <float[64,64] a = {}, float[64,64] b = {}, float[64,64] c = {}, float[64,64] d = {}>
+        { h = MatMul (x, a) r = Relu (h) m = MatMul (r, b) s = Add (m, r) t = MatMul (s, c) u = Relu (t) y = MatMul (u, d) }";
+    let network = Network::new(text, Npy::ramp(&[8, 64]));
     let said = |flags: &str| {
         let (_, run) = network.run(&format!("--no-repair --calib {} {flags}", network.data.display()));
         run.ok().stdout.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let slower = said("");
-    assert!(slower.contains("0 of 2 layers int8, 2 float with integer weights; stays float:"), "{slower}");
+    assert!(slower.contains("0 of 4 layers int8, 4 float with integer weights; stays float:"), "{slower}");
     assert!(slower.contains("would be slower"), "{slower}");
     let asked = said("--act-bits float");
-    assert!(asked.contains("runs as float, 2 of 2 layers with integer weights wrote"), "{asked}");
+    assert!(asked.contains("runs as float, 4 of 4 layers with integer weights wrote"), "{asked}");
+}
+
+/// One sample far from all others is most often a mistake, which only the owner of the data can mend.
+#[test]
+fn samples_far_from_all_others_are_named() {
+    let network = products("N");
+    let mut values: Vec<f32> = (0..8 * 64).map(|at| (at % 7) as f32 - 3.0).collect();
+    let data = network.scratch.path("far.npz");
+    write_npz(&data, &[("x", Npy::floats(&[8, 64], &values))]);
+    let said = |path: &Path| {
+        let (_, run) = network.run(&format!("--no-repair --json --calib {}", path.display()));
+        run.ok().json()["notes"].to_string()
+    };
+    assert!(!said(&data).contains("leave such samples out"));
+    values[3 * 64 + 5] = -1e30;
+    write_npz(&data, &[("x", Npy::floats(&[8, 64], &values))]);
+    let expected = "input `x` reaches -1e30 in 1 of 8 samples (sample 3) and at most 3.0 in the others";
+    let said = said(&data);
+    assert!(said.contains(expected), "{said}");
 }
 
 /// Products of two activations have no weight, so nothing of them is quantized at run time.

@@ -203,6 +203,29 @@ fn layers_that_lose_together_get_float_weights() {
     assert_eq!(freed, ["t0", "t1", "t2", "t3"], "{report:?}");
 }
 
+/// Both layers stay in float, being slower on integers. With the first out of the way the second alone costs too little more
+/// to be told from noise, so that it would be placed on integers, for which it has no ranges.
+#[test]
+fn layers_that_are_slower_on_integers_get_float_weights_too() {
+    const WIDTH: usize = 48;
+    let listed = |values: Vec<f64>| values.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", ");
+    let unit = |row: usize| if row.is_multiple_of(2) { 1000.0 } else { 1.0 };
+    let weight = |row: usize, column: usize| ((row * 7 + column * 5 + row * column) % 11) as f64 - 5.0;
+    let all = (0..WIDTH * WIDTH).map(|at| (at / WIDTH, at % WIDTH));
+    let first = all.map(|(row, column)| 0.03 * weight(row, column) / unit(row)).collect();
+    let model = model(&format!(
+        "g (float[1,{WIDTH}] x) => (float[1,{WIDTH}] y)
+         <float[1,{WIDTH}] unit = {{{}}}, float[{WIDTH},{WIDTH}] a = {{{}}}, float[{WIDTH},{WIDTH}] b = {{}}>
+         {{ n = Mul (x, unit)  t = MatMul (n, a)  r = Tanh (t)  e = Exp (r)  m = MatMul (e, b)  y = Tanh (m) }}",
+        listed((0..WIDTH).map(unit).collect()),
+        listed(first)
+    ));
+    let repaired = run(&model, |options| options.scheme.placement = PlacementMode::default());
+    let report = repaired.report.repair.as_ref().unwrap();
+    assert_eq!(report.float_weights, ["t"], "{report:?}");
+    assert!(report.reached && repaired.report.on_integers() == 0, "{report:?}");
+}
+
 /// The same bytes with any number of threads, and by the plan that the run wrote down.
 #[test]
 fn repairs_are_reproducible() {

@@ -199,7 +199,11 @@ fn layers_between_16_bits_are_called_what_they_run_as() {
     let network = network();
     let (_, run) = network.run("--act-bits 16");
     let run = run.ok();
-    assert!(run.stdout.contains("runs as    float, 5 of 5 layers with integer weights"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("runs as    0 of 5 layers int8, 5 float with integer weights; stays float:"),
+        "{}",
+        run.stdout
+    );
     let (_, run) = network.run("--act-bits 16 --profile qnn");
     let run = run.ok();
     assert!(run.stdout.contains("5 of 5 layers on integers with activations of 16 bits"), "{}", run.stdout);

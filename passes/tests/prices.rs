@@ -124,3 +124,66 @@ fn dilated_convolutions_of_few_channels_stay_in_float() {
     assert_eq!(on_integers(&dilated(1)), 1);
     assert_eq!(on_integers(&dilated(3)), 0);
 }
+
+/// Two convolutions with channels between them that are moved by these nodes from `r` to `s`.
+fn moved_channels(nodes: &str) -> String {
+    format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,16,28,28] x) => (float[1,16,28,28] y)
+         <float[16,16,3,3] v = {{}}, float[16,16,3,3] w = {{}}, int64[5] apart = {{1, 2, 8, 28, 28}}, int64[4] joined = {{1, 16, 28, 28}},
+          float[1,16,28,28] c, float[1,16,28,28] r, float[1,2,8,28,28] a, float[1,8,2,28,28] b, float[1,16,28,28] s, float[1,16,28,28] d> {{
+           c = Conv <pads = [1, 1, 1, 1]> (x, v)  r = Relu (c)  {nodes}  d = Conv <pads = [1, 1, 1, 1]> (s, w)  y = Exp (d) }}"
+    )
+}
+
+/// Where channels lie together, a shuffle moves them byte by byte: only the convolution behind it is on integers.
+#[test]
+fn channel_shuffles_behind_small_convolutions_stay_in_float() {
+    let shuffle = "a = Reshape (r, apart)  b = Transpose <perm = [0, 2, 1, 3, 4]> (a)  s = Reshape (b, joined)";
+    assert_eq!(on_integers(&moved_channels(shuffle)), 1);
+    assert_eq!(on_integers(&moved_channels("s = Reshape (r, joined)")), 2);
+}
+
+/// A convolution in float leaves channels as the faster kernel for a linear `Resize` wants them.
+#[test]
+fn convolutions_before_large_resizes_stay_in_float() {
+    let resized = |mode: &str| {
+        format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,64,8,8] x) => (float[1,64,64,64] y)
+             <float[64,64,3,3] w = {{}}, float[4] scales = {{1, 1, 8, 8}}, float[1,64,8,8] c, float[1,64,8,8] r> {{
+               c = Conv <pads = [1, 1, 1, 1]> (x, w)  r = Relu (c)  y = Resize <mode = \"{mode}\"> (r, , scales) }}"
+        )
+    };
+    assert_eq!(on_integers(&resized("linear")), 0);
+    assert_eq!(on_integers(&resized("nearest")), 1);
+}
+
+/// Products with something behind each that joins two of its results.
+fn rows_of_products(bias: bool) -> String {
+    let steps = 0..8;
+    let product = |at: usize| {
+        let sum = if bias {
+            format!("s{at} = Add (m{at}, b)  r{at} = Relu (s{at})")
+        } else {
+            format!("r{at} = Relu (m{at})")
+        };
+        format!("m{at} = MatMul (x{at}, w{at})  {sum}  x{} = Concat <axis = 2> (r{at}, r{at})", at + 1)
+    };
+    let value = |at: usize| {
+        let between = format!("float[1,96,32] m{at}, float[1,96,32] s{at}, float[1,96,32] r{at}");
+        format!("float[64,32] w{at} = {{}}, {between}, float[1,96,64] x{}", at + 1)
+    };
+    let (nodes, values): (Vec<String>, Vec<String>) = steps.map(|at| (product(at), value(at))).unzip();
+    format!(
+        "<ir_version: 8, opset_import: [\"\": 17]> g (float[1,96,64] x0) => (float[1,96,64] y)
+         <float[32] b = {{}}, {}> {{ {} y = Exp (x8) }}",
+        values.join(", "),
+        nodes.join("  ")
+    )
+}
+
+/// A product in float takes in the bias behind it; on integers it is repeated for every row.
+#[test]
+fn small_products_with_a_bias_stay_in_float() {
+    assert_eq!(on_integers(&rows_of_products(true)), 0);
+    assert_eq!(on_integers(&rows_of_products(false)), 8);
+}

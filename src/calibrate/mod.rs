@@ -41,5 +41,5 @@ pub use histogram::{BINS, Bin, Histogram};
 pub use moving_average::{AVERAGING_CONSTANT, MovingAverage};
 pub use mse::expected_squared_error;
 pub use observer::{Statistics, widen};
-pub use peaks::Peaks;
+pub use peaks::{FarOut, Peaks};
 pub use shard::{Shard, ShardStatistics};

@@ -3,7 +3,7 @@
 use super::collect::{Collected, Tap, Taps, collect};
 use super::shard::{Counted, Origin, Shard, ShardStatistics, joined};
 use super::{CalibrateError, alike, concat, mse};
-use crate::calibrate::{ObserverKind, Statistics, widen};
+use crate::calibrate::{FarOut, ObserverKind, Statistics, widen};
 use crate::data::{Array, Dataset};
 use crate::execute::fold::Pool;
 use crate::execute::masks::Masked;
@@ -252,6 +252,11 @@ impl Seen {
         let all: Vec<_> = observed.activations.iter().collect();
         let shares: Vec<f64> = all.into_par_iter().filter_map(one).collect();
         shares.iter().sum::<f64>() / shares.len().max(1) as f64
+    }
+
+    /// Samples in which a value reaches very much farther than in all others.
+    pub(crate) fn far_out(&self, value: &str) -> Option<FarOut> {
+        self.statistics.get(value)?.peaks.far_out()
     }
 
     /// Whether there are statistics of a value.

@@ -19,6 +19,10 @@ use serde::{Deserialize, Serialize};
 
 /// Spacings that the excess is estimated by, at most. They are of the upper half of the samples, at most.
 const SPACINGS: usize = 8;
+/// How many times as far as all others few samples reach that are likely to be mistakes.
+const FAR_OUT: f32 = 1e3;
+/// Share of the samples that few are at most.
+const FEW: u64 = 4;
 /// The largest γ: the squares of a tail with more have no mean.
 const STEEPEST: f64 = 0.5;
 /// Values that stand for each of the two tails.
@@ -33,6 +37,17 @@ pub struct Peaks {
     largest: Vec<f32>,
     /// Of the negated smallest values; descending.
     smallest: Vec<f32>,
+}
+
+/// A few samples that reach very much farther than all others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FarOut {
+    /// How many they are.
+    pub samples: usize,
+    /// The value that is farthest from zero.
+    pub value: f32,
+    /// The largest magnitude in all other samples.
+    pub others: f32,
 }
 
 /// [`Peaks`] as read from a file.
@@ -79,6 +94,21 @@ impl Peaks {
         [self.above(&self.largest), self.above(&self.smallest).into_iter().map(|value| -value).collect()]
     }
 
+    /// Samples, a quarter of all at most, that reach 1000 times as far as all others. `None` where the others are all zero.
+    pub fn far_out(&self) -> Option<FarOut> {
+        let few = (self.samples / FEW).min(SPACINGS as u64) as usize;
+        let of_side = |side: &[f32], other: &[f32], sign: f32| {
+            (1..=few).find_map(|samples| {
+                let usual = side[samples - 1] / FAR_OUT;
+                let opposite = other.iter().position(|peak| peak.abs() < usual).filter(|&beyond| beyond <= few)?;
+                let others = side[samples].abs().max(other[opposite].abs());
+                let is_far = others > 0.0 && others < usual;
+                is_far.then(|| FarOut { samples: samples.max(opposite), value: sign * side[0], others })
+            })
+        };
+        of_side(&self.largest, &self.smallest, 1.0).or_else(|| of_side(&self.smallest, &self.largest, -1.0))
+    }
+
     fn above(&self, peaks: &[f32]) -> Vec<f64> {
         let spacings = SPACINGS.min(self.samples.min(u64::from(u32::MAX)) as usize / 2);
         let (Some(&most), Some(&base), true) = (peaks.first(), peaks.get(spacings), spacings > 0) else {
@@ -123,6 +153,26 @@ mod tests {
             peaks.observe(Range::new(min, max));
         }
         peaks
+    }
+
+    #[test]
+    fn few_samples_that_reach_far() {
+        let usual = |at: usize| [-1.0 - at as f32, 0.5 * at as f32];
+        let mut samples: Vec<[f32; 2]> = (0..8).map(usual).collect();
+        assert_eq!(peaks(&samples).far_out(), None);
+        samples[3][1] = 1e30;
+        assert_eq!(peaks(&samples).far_out(), Some(FarOut { samples: 1, value: 1e30, others: 8.0 }));
+        samples[5] = [-1e6, 2e6];
+        assert_eq!(peaks(&samples).far_out(), Some(FarOut { samples: 1, value: 1e30, others: 2e6 }));
+        samples[3][1] = 1e6;
+        assert_eq!(peaks(&samples).far_out(), Some(FarOut { samples: 2, value: 2e6, others: 8.0 }));
+        // Three of eight are no exception.
+        samples[6][0] = -1e6;
+        samples[7][1] = 1e6;
+        assert_eq!(peaks(&samples).far_out(), None);
+        assert_eq!(peaks(&[[-1e6, 0.0], [-1.0, 0.0], [-1.0, 0.0], [-2.0, 0.0]]).far_out().unwrap().value, -1e6);
+        assert_eq!(peaks(&[[0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).far_out(), None);
+        assert_eq!(Peaks::default().far_out(), None);
     }
 
     proptest! {

@@ -202,6 +202,13 @@ impl Dataset {
         self.indices.get(index).map(|&at| self.source.files(at)).unwrap_or_default()
     }
 
+    /// What a message calls a sample: its files, or its number in the data as it was opened.
+    pub(crate) fn name(&self, index: usize) -> String {
+        let files = self.files(index);
+        let quoted = || files.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(", ");
+        if files.is_empty() { format!("sample {}", self.number(index).unwrap_or(index)) } else { quoted() }
+    }
+
     /// The images that were skipped because they could not be decoded.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped

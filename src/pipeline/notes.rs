@@ -1,6 +1,9 @@
 //! What a user should know of the data and of the inputs.
 
 use super::Calibration;
+use crate::calibrate::FarOut;
+use crate::calibrate::observe::Seen;
+use crate::data::{Array, Dataset};
 use crate::error::Error;
 use crate::prepare::FixedInput;
 use crate::report::numbers::{bytes, counted, loss, short};
@@ -41,6 +44,31 @@ fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option
         data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
     };
     Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
+}
+
+/// Inputs of which a few samples reach so far that all others are near zero beside them: that is most often a mistake in
+/// the data, for which ranges and repairs pay.
+pub(super) fn far_out(model: &Model, seen: &Seen, data: &Dataset) -> Result<Vec<String>, Error> {
+    let inputs = model.graph.runtime_inputs().map(|input| model.graph.value(input).name());
+    let found = inputs.enumerate().filter_map(|(at, name)| Some((at, name, seen.far_out(name)?)));
+    let said = |(at, name, FarOut { samples, value, others }): (usize, &str, FarOut)| {
+        let mut places = Vec::new();
+        for sample in 0..data.len() {
+            let reaches = |array: &Array| array.first_of(|x| x.abs() > others).is_some();
+            if places.len() < samples.min(NAMED) && data.sample(sample)?.arrays.get(at).is_some_and(reaches) {
+                places.push(data.name(sample));
+            }
+        }
+        let more = if samples > places.len() { ", …" } else { "" };
+        Ok(format!(
+            "input `{name}` reaches {value:?} in {} of {} ({}{more}) and at most {others:?} in the others: ranges have to hold \
+             both; leave such samples out if they are mistakes",
+            samples,
+            counted(data.len(), "sample"),
+            places.join(", ")
+        ))
+    };
+    found.map(said).collect()
 }
 
 /// A warning where float16 computes what only made-up inputs have shown to fit: squares and variances of real ones may not.

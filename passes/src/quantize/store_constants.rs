@@ -11,9 +11,8 @@
 //! The scales may lie along other axes as well: one per column of each matrix of a table `[experts, rows, columns]` has shape
 //! `[experts, 1, columns]`, and what is looked up of it broadcasts over what is looked up of the integers, since both have the
 //! same axes. Scales along axes behind the one that is looked up alone are not looked up: they broadcast over the result. A
-//! table with one
-//! scale per block of consecutive values of a row is stored with blocks as an axis of their own, `[rows, blocks, block]` and
-//! scales `[rows, blocks, 1]`; what is looked up along axis 0 gets its shape back:
+//! table with one scale per block of consecutive values of a row is stored with blocks as an axis of their own,
+//! `[rows, blocks, block]` and scales `[rows, blocks, 1]`; what is looked up along axis 0 gets its shape back:
 //!
 //! ```text
 //! y = Reshape(Mul(Cast<float>(Gather(W, i)), Gather(W_scale, i)), [0, …, columns])

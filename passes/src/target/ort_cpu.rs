@@ -155,6 +155,8 @@ const PRICES: Prices = Prices {
     moves_quantizers: true,
     splits_slopes: true,
     repeated: 20.0,
+    scattered: 5.3,
+    planar_resize: 1.8,
     lookup: LookupPrices { lookup: 1_100.0, row: 25.0, value: 0.2 },
     operators: &[
         price("Add", 0.15, 0.17),
@@ -166,6 +168,8 @@ const PRICES: Prices = Prices {
         price("LeakyRelu", 0.18, 0.28),
         price("MaxPool", 0.03, 0.021).per(Counted::Windows).planar(4.5).position(9.0),
         price("Mul", 0.18, 0.25),
+        // In float a product and a maximum, as the file has it.
+        price("PRelu", 0.4, 0.4),
         price("Pad", 0.5, 0.5),
         price("ReduceMax", 0.17, 0.08).per(Counted::Input),
         price("ReduceMin", 0.17, 0.08).per(Counted::Input),

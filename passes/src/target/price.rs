@@ -32,8 +32,15 @@ pub struct Prices {
     pub moves_quantizers: bool,
     /// Whether a `PRelu` takes longer than the product and the maximum that are the same.
     pub splits_slopes: bool,
-    /// A product or sum on integers that lie channels together, per position, where one operand has one value per channel.
+    /// A product or sum on integers where one operand is repeated for every row of the last axis, or, on integers that lie
+    /// channels together, has one value per channel: per row or position.
     pub repeated: f64,
+    /// A `Transpose` of integers that lie channels together and whose channels are on several axes, per element: it becomes
+    /// one with the change of the layout, and moves single bytes.
+    pub scattered: f64,
+    /// A linear `Resize` in float, per element that it writes, more where it reads what a convolution on integers writes:
+    /// convolutions in float leave channels as its faster kernel wants them.
+    pub planar_resize: f64,
     /// Rows looked up in a table of integers.
     pub lookup: LookupPrices,
     /// Other operators.

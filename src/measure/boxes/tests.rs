@@ -82,8 +82,12 @@ fn nothing_is_lost_where_nothing_was_found() {
     assert_eq!(BoxMatches::default().lost(), 0.0);
     let empty = [0.0; 12];
     let invented = [10.0, 10.0, 20.0, 20.0, 0.9, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-    assert_eq!(matches(&empty, &empty, &[1, 2, 6]).lost(), 0.0);
-    assert_eq!(matches(&empty, &invented, &[1, 2, 6]).lost(), 1.0);
+    for (network, lost) in [(empty, 0.0), (invented, 1.0)] {
+        let [float, network] = [&empty, &network].map(|values| [OutputArray { values, shape: &[1, 2, 6] }]);
+        let mut matches = BoxMatches::default();
+        matches.observe(BoxForm::Final { at: 0 }, &float, &network);
+        assert_eq!(matches.lost(), lost);
+    }
 }
 
 /// The class of nothing takes no boxes.

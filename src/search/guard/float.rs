@@ -93,7 +93,7 @@ impl Guard<'_, '_> {
         let mut all = self.with(&Part::Layers(0..self.units.on_integers));
         let Some(mut without) = self.metrics_of("all layers in float", &all)? else { return Ok(()) };
         self.note("all layers in float".to_owned(), &without, false);
-        if !self.is_met(&without)
+        while !self.is_met(&without)
             && let Some(freed) = self.free_weights(&all, &without)?
         {
             (all, without) = freed;
@@ -230,8 +230,12 @@ impl Guard<'_, '_> {
             let mut pieces = Vec::new();
             for start in range.clone().step_by(length) {
                 let piece = start..range.end.min(start + length);
-                let Some(tried) = self.with_freed(freed, all, std::slice::from_ref(&piece))? else { return Ok(found) };
-                pieces.push((piece, tried));
+                match self.with_freed(freed, all, std::slice::from_ref(&piece))? {
+                    Some(tried) => pieces.push((piece, tried)),
+                    None if self.trials.cut_short => return Ok(found),
+                    // Nothing would be left to quantize.
+                    None => {}
+                }
             }
             pieces.sort_by(|(_, (.., a)), (_, (.., b))| loss(a).total_cmp(&loss(b)));
             let Some((piece, least)) = pieces.first().cloned().filter(|(_, (.., metrics))| loss(metrics) <= most)
@@ -261,8 +265,11 @@ impl Guard<'_, '_> {
         let mut alone = Vec::new();
         for piece in pieces {
             let others: Vec<Range<usize>> = pieces.iter().filter(|other| *other != piece).cloned().collect();
-            let Some(tried) = self.with_freed(freed, all, &others)? else { return Ok(None) };
-            alone.push((piece.start, tried));
+            match self.with_freed(freed, all, &others)? {
+                Some(tried) => alone.push((piece.start, tried)),
+                None if self.trials.cut_short => return Ok(None),
+                None => {}
+            }
         }
         alone.sort_by(|(_, (.., a)), (_, (.., b))| loss(a).total_cmp(&loss(b)));
         let (kept, tried): (Vec<usize>, Vec<Blamed>) = alone.into_iter().unzip();

@@ -465,13 +465,21 @@ fn exceeds(lost: f64, answers: Option<u64>, allowed: f64) -> bool {
 impl Choice {
     fn plan(&self, base: &BitPlan, units: &Units) -> BitPlan {
         let mut plan = base.clone();
+        if *self == Self::default() {
+            return plan;
+        }
+        // What a repair changes can make integers worth their price elsewhere, where no ranges are known.
+        for name in &units.stay_float {
+            let own = base.layer(name).unwrap_or_default();
+            plan.layers.insert(name.clone(), LayerPlan { activations: ActivationBits::Float, ..own });
+        }
         plan.observer = self.observer.or(plan.observer);
         for (&value, &observer) in &self.ranges {
             plan.ranges.insert(units.values[value].clone(), observer);
         }
         for &layer in &self.eight {
             let name = &units.layers[layer].name;
-            let LayerPlan { activations, .. } = base.layer(name).unwrap_or_default();
+            let LayerPlan { activations, .. } = plan.layer(name).unwrap_or_default();
             plan.layers.insert(name.clone(), LayerPlan { activations, ..LayerPlan::default() });
         }
         plan.layers.extend(self.stored_plans(units));

@@ -68,6 +68,8 @@ pub(super) struct Units {
     pub layers: Vec<Unit>,
     /// How many of them are on integers; where none is, all of them.
     pub on_integers: usize,
+    /// Layers that store integers alone, though their plan lets them compute on such.
+    pub stay_float: Vec<String>,
     /// Operators on integers that are no layers.
     pub operators: Vec<Unit>,
     /// Weights beside the layers that are integers, the largest first.
@@ -112,13 +114,16 @@ impl Units {
         let on_integers = layers.len();
         layers.extend(scheme.weight_only.iter().map(unit));
         let on_integers = if on_integers == 0 { layers.len() } else { on_integers };
+        let stays_float = |layer: &&Layer| scheme.layer_plan(layer).activations.is_static();
+        let stay_float = scheme.weight_only.iter().filter(stays_float).map(|layer| layer.name.clone()).collect();
         let free = |&value: &ValueId| graph.constant(value).is_none() && !scheme.is_given(value);
         let values = scheme.placement.roots().filter(free).map(|value| graph.value(value).name().to_owned()).collect();
         let recurrent = scheme.stored.iter().map(|weight| recurrent_work(model, weight, shape));
         let work = layers.iter().chain(operators.values()).map(|unit| unit.work).chain(recurrent).sum();
         let stored = stored_units(scheme);
         let recurrent = recurrent_units(scheme, &stored);
-        Ok(Self { layers, on_integers, operators: operators.into_values().collect(), stored, recurrent, values, work })
+        let operators = operators.into_values().collect();
+        Ok(Self { layers, on_integers, stay_float, operators, stored, recurrent, values, work })
     }
 }
 

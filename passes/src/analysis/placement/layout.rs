@@ -6,6 +6,9 @@ use crate::ir::{Node, ValueId};
 use crate::ops::{Trait, facts};
 use std::collections::HashSet;
 
+/// Axes of an image with its samples and channels.
+const IMAGE_AXES: usize = 4;
+
 /// A transposition in float that changes the layout as convolutions on integers want or write it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transposition {
@@ -36,6 +39,14 @@ impl Account<'_> {
         }
     }
 
+    /// Whether a transposition parts channels that lie together and that a `Reshape` has put on several axes, as a channel
+    /// shuffle does.
+    pub(super) fn scatters_channels(&self, node: &Node) -> bool {
+        let Some(read) = node.input(0).filter(|_| node.is("Transpose")) else { return false };
+        let axes = self.shape(read).map_or(0, |shape| shape.len());
+        axes > IMAGE_AXES && !self.layout(read, &mut HashSet::new()).planar
+    }
+
     /// How the integers of a value lie.
     fn layout(&self, value: ValueId, seen: &mut HashSet<ValueId>) -> Layout {
         let of_convolution = Layout { planar: false, computed: false };
@@ -47,6 +58,8 @@ impl Account<'_> {
         let computes = match self.draft.roles.get(&id) {
             Some(Role::Layer(layer)) if layer.op.is_convolution() => return of_convolution,
             Some(Role::Arithmetic | Role::ResidualSum { .. }) => !node.is("Concat"),
+            // Behind it they lie as they are counted.
+            Some(Role::Movement) if Self::scatters_axes(node) => return Layout { planar: true, computed: false },
             Some(Role::Movement) => false,
             None if self.draft.is_on_integers(id) => false,
             _ => return Layout { planar: true, computed: false },
@@ -58,6 +71,11 @@ impl Account<'_> {
             planar: all.planar || one.planar,
             computed: all.computed || one.computed,
         })
+    }
+
+    /// Whether a node transposes more axes than an image has.
+    fn scatters_axes(node: &Node) -> bool {
+        node.is("Transpose") && node.ints("perm").len() > IMAGE_AXES
     }
 
     /// The transposition that puts channels last behind what a region writes, or from the last place in front of what it

@@ -31,6 +31,7 @@ mod leading;
 mod limits;
 mod network;
 mod pays;
+mod repeats;
 mod roots;
 mod rules;
 mod widths;

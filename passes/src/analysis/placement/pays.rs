@@ -259,7 +259,19 @@ impl<'a> Account<'a> {
         };
         let floats = v.uses().iter().filter(is_float).count() + usize::from(self.graph.is_output(value));
         let price = |each: f64| self.prices.node + each * elements;
-        if written { floats as f64 * price(self.prices.dequantize) } else { price(self.prices.quantize) }
+        if written {
+            floats as f64 * price(self.prices.dequantize) + self.planar_resizes(value)
+        } else {
+            price(self.prices.quantize)
+        }
+    }
+
+    /// What linear `Resize` nodes in float take more because a node on integers writes what they read.
+    fn planar_resizes(&self, value: ValueId) -> f64 {
+        let readers = self.graph.value(value).uses().iter().map(|reader| self.graph.node(reader.node));
+        let linear = readers.filter(|node| node.is("Resize") && node.string("mode") == Some("linear"));
+        let written = linear.filter_map(|node| self.elements(node.output(0)?));
+        written.sum::<f64>() * self.prices.planar_resize
     }
 
     fn quantized_values(&self, id: NodeId, role: &Role) -> Vec<ValueId> {
@@ -328,28 +340,14 @@ impl<'a> Account<'a> {
         let fused =
             self.is_fused_in_float(node) || matches!(node.op(), "Relu" | "Clip") && self.is_fused_activation(node);
         let alone = self.prices.node * f64::from(u8::from(!self.is_fused_activation(node)));
-        let float = if fused { 0.0 } else { alone + price.float * elements };
+        let each = if self.is_bias(node) { 0.0 } else { price.float };
+        let float = if fused { 0.0 } else { alone + each * elements };
         let repeated = if self.repeats_channels(node) { self.prices.repeated } else { 0.0 };
         let by_position = (repeated + position) * self.positions(node)?;
-        Some(Cost { float, integer: self.prices.integer_node + integer * elements + by_position })
-    }
-
-    /// Whether a node on integers meets one value per channel with each position, channels together: a gate, as that of
-    /// squeeze and excitation.
-    fn repeats_channels(&self, node: &Node) -> bool {
-        let Some(operands) = node.two_inputs().filter(|_| node.is("Mul") || node.is("Add")) else { return false };
-        let gate = |value: ValueId| {
-            let shape = self.shape(value).filter(|_| self.graph.constant(value).is_none());
-            shape.is_some_and(|shape| shape.len() > 2 && shape[2..].iter().all(|&length| length == 1))
-        };
-        operands.into_iter().any(gate) && self.feeds_convolution(node)
-    }
-
-    /// Positions of what a node writes: the lengths behind samples and channels.
-    fn positions(&self, node: &Node) -> Option<f64> {
-        let shape = self.shape(node.output(0)?)?;
-        let positions = shape.iter().skip(2).map(|&length| length as f64).product();
-        Some(if positions > 1.0 { positions } else { 0.0 })
+        let rows = self.repeated_rows(node) * self.prices.repeated;
+        let scattered = if self.scatters_channels(node) { self.prices.scattered * written } else { 0.0 };
+        let moved = by_position + rows + scattered;
+        Some(Cost { float, integer: self.prices.integer_node + integer * elements + moved })
     }
 
     /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
