@@ -187,3 +187,17 @@ fn small_products_with_a_bias_stay_in_float() {
     assert_eq!(on_integers(&rows_of_products(true)), 0);
     assert_eq!(on_integers(&rows_of_products(false)), 8);
 }
+
+/// What depends on no input is computed when the file is loaded, however large it is.
+#[test]
+fn layers_of_constants_stay_in_float() {
+    let text = |read: &str| {
+        format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[512,256] x) => (float[512,256] y)
+             <float[512,256] table = {{}}, float[256,256] v = {{}}, float[256,256] w = {{}}, float[512,256] t, float[512,256] a, float[512,256] b> {{
+               t = Tanh (table)  a = MatMul ({read}, v)  b = Exp (a)  c = MatMul (x, w)  y = Mul (b, c) }}"
+        )
+    };
+    assert_eq!(on_integers(&text("t")), 1);
+    assert_eq!(on_integers(&text("x")), 2);
+}

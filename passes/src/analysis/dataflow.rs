@@ -1,8 +1,23 @@
 //! The graph as petgraph sees it: nodes and the values that join them.
 
 use crate::ir::{Graph, NodeId, ValueId};
+use crate::ops::{Trait, facts};
 use petgraph::graph::{DiGraph, NodeIndex};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+/// Constants, and what nodes compute of nothing else. Not what they draw at random, and nothing of sub-graphs.
+pub(super) fn constant_values(graph: &Graph) -> HashSet<ValueId> {
+    let mut constant: HashSet<ValueId> = graph.initializers().map(|(value, _)| value).collect();
+    for (_, node) in graph.nodes() {
+        let mut read = node.inputs().iter().flatten().peekable();
+        let is_constant = node.is("Constant") || read.peek().is_some() && read.all(|value| constant.contains(value));
+        let is_whole = node.captures().is_empty() && node.subgraphs().next().is_none();
+        if is_constant && is_whole && !facts(node.op()).has(Trait::Random) {
+            constant.extend(node.outputs().iter().flatten());
+        }
+    }
+    constant
+}
 
 /// A view with one vertex per node and one edge per read; reads of sub-graphs count too. Inputs and constants have no
 /// vertex.
@@ -41,6 +56,19 @@ pub fn dot(graph: &Graph) -> String {
 #[cfg(test)]
 mod tests {
     use crate::ir::{import, text};
+
+    #[test]
+    fn values_that_depend_on_no_input() {
+        let source = "<ir_version: 8, opset_import: [\"\": 17]>
+            g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
+              c = Constant <value = float[2] {3, 4}> ()  a = Relu (w)  b = Add (a, c)  r = RandomNormalLike (w)  s = Neg (r)
+              y = Mul (b, x) }";
+        let model = import(text::parse(source).unwrap()).unwrap();
+        let constant = super::constant_values(&model.graph);
+        let mut names: Vec<&str> = constant.into_iter().map(|value| model.graph.value(value).name()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["a", "b", "c", "w"]);
+    }
 
     #[test]
     fn an_edge_for_each_read() {

@@ -18,7 +18,7 @@
 //! tract would then compute otherwise without saying so.
 //!
 //! Values that passes wrote have no shapes. Without one, inputs have three axes where the node states heads, and otherwise
-//! as many heads of Q as of K and V: a product of other numbers fails, but for one head that all share.
+//! how many heads of Q share one of K and V follows from their shapes in the run.
 
 use super::lowering::Lowering;
 use crate::engine::EngineError;
@@ -172,7 +172,14 @@ impl Attention {
         }
         writer.hand_out(key, self.outputs[1]);
         writer.hand_out(value, self.outputs[2]);
-        [key, value] = [key, value].map(|shared| writer.repeat(shared, self.heads));
+        let heads = match self.heads {
+            Some(heads) => writer.heads(heads),
+            None => Some(writer.heads_in_the_run(query, key)),
+        };
+        if let Some(heads) = heads {
+            let along = || vec![AttributeProto::int("axis", 1)];
+            [key, value] = [key, value].map(|shared| writer.op("Gather", &[shared, heads], along()));
+        }
         let weights = self.weights(writer, query, key);
         let mut result = writer.op("MatMul", &[weights, value], Vec::new());
         if self.is_joined {
@@ -307,12 +314,24 @@ impl Writer<'_> {
         self.transpose(split, &[0, 2, 1, 3])
     }
 
-    /// Each head of keys or values as often as heads of queries share it.
-    fn repeat(&mut self, shared: ValueId, heads: Option<[usize; 2]>) -> ValueId {
-        let Some([queries, keys]) = heads.filter(|[queries, keys]| queries != keys) else { return shared };
+    /// For each head of queries the one of keys and values that it shares; `None` where each has its own.
+    fn heads(&mut self, [queries, keys]: [usize; 2]) -> Option<ValueId> {
         let heads: Vec<i64> = (0..queries).map(|head| (head / (queries / keys)) as i64).collect();
-        let heads = self.numbers(&[queries], &heads);
-        self.op("Gather", &[shared, heads], vec![AttributeProto::int("axis", 1)])
+        (queries != keys).then(|| self.numbers(&[queries], &heads))
+    }
+
+    /// The same where the numbers of heads follow from shapes in the run.
+    fn heads_in_the_run(&mut self, query: ValueId, key: ValueId) -> ValueId {
+        let counts = [query, key].map(|value| {
+            let count =
+                self.op("Shape", &[value], vec![AttributeProto::int("start", 1), AttributeProto::int("end", 2)]);
+            let axis = self.numbers(&[1], &[0]);
+            self.op("Squeeze", &[count, axis], Vec::new())
+        });
+        let sharing = self.op("Div", &counts, Vec::new());
+        let [first, step] = [0, 1].map(|number| self.numbers(&[], &[number]));
+        let heads = self.op("Range", &[first, counts[0], step], Vec::new());
+        self.op("Div", &[heads, sharing], Vec::new())
     }
 
     /// [`FAR`] for keys that lie further from a query than a window is wide, behind it or before it, 0 for the others.

@@ -7,6 +7,7 @@ use super::rules::{
     absorbable, counts_padding, floor, keeps_elements, operands, reads_constant, refuse_constant, refuse_layer,
 };
 use super::{Absorbed, Kept, Placement, Role};
+use crate::analysis::dataflow::constant_values;
 use crate::analysis::decoding::decodes;
 use crate::analysis::element_types::element_types;
 use crate::analysis::{Layer, LayerOp, batch_norm_channels, layers};
@@ -18,6 +19,10 @@ use std::collections::HashMap;
 
 /// The reason for the nodes of a root of squares.
 const ROOT: &str = "it is part of a root of squares or a division by it, which 8 bits do not hold";
+
+/// The reason for a layer that reads nothing of the inputs.
+const CONSTANT: &str =
+    "the runtime computes it once, when it loads the file: nothing that it reads depends on an input";
 
 /// The reason for an operator with an integer kernel that feeds no other one.
 pub(super) const UNREAD: &str = "no integer kernel reads its output";
@@ -38,7 +43,14 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(super) fn new(model: &'a Model, profile: &'a Profile, mut reasons: HashMap<NodeId, String>) -> Self {
-        let layers = layers(model).into_iter().map(|l| (l.node, l)).collect();
+        let layers: HashMap<NodeId, Layer> = layers(model).into_iter().map(|l| (l.node, l)).collect();
+        if profile.folds_decoders {
+            // Quantizers would keep the runtime from that.
+            let constant = constant_values(&model.graph);
+            for layer in layers.values().filter(|layer| constant.contains(&layer.input)) {
+                reasons.entry(layer.node).or_insert_with(|| CONSTANT.to_owned());
+            }
+        }
         if profile.integers_only {
             for node in roots_of_squares(&model.graph) {
                 reasons.entry(node).or_insert_with(|| ROOT.to_owned());

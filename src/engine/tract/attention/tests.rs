@@ -177,6 +177,18 @@ fn shapes_that_are_not_known() {
     assert_near(&found, &joined(&expected(1, 0.75, |_, _, _| 0.0), 2));
 }
 
+/// Four heads of queries share two of keys and values, of shapes that the graph does not state.
+#[test]
+fn heads_that_are_shared_unknown_to_the_graph() {
+    let twice = |values: &[f32]| values.chunks(4).flat_map(|head| [head, head].concat()).collect::<Vec<f32>>();
+    let arrays =
+        [floats(&[1, 4, 2, 2], &twice(&QUERIES)), floats(&[1, 2, 3, 2], &KEYS), floats(&[1, 2, 3, 2], &VALUES)];
+    let inputs = "float[1,4,2,2] q, float[1,2,3,2] k, float[1,2,3,2] v";
+    let before = "m = Neg (q)  a = Neg (m)  n = Neg (k)  b = Neg (n)  o = Neg (v)  c = Neg (o)";
+    let found = run(inputs, &format!("{before}  y = Attention <softcap = 0.75> (a, b, c)"), &arrays);
+    assert_near(&found, &twice(&expected(2, 0.75, |_, _, _| 0.0)));
+}
+
 /// Two heads of queries share one of keys and values; all in three axes.
 #[test]
 fn heads_in_one_axis() {
