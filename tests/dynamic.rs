@@ -110,12 +110,12 @@ fn onnxruntime_fuses_them() {
 
 /// Recurrent layers, of which one is too small to be faster and one has no kernel.
 const RECURRENT: &str = r#"<ir_version: 8, opset_import: ["" : 17]>
-network (float[N,6,24] x) => (float[N,6,2,64] y, float[N,1,16] z, float[N,1,64] v)
-<float[2,256,24] w = {}, float[2,256,64] r = {}, float[2,512] b = {}, float[1,64,24] s = {}, float[1,64,16] t = {},
+network (float[N,6,24] x) => (float[N,6,2,128] y, float[N,1,16] z, float[N,1,64] v)
+<float[2,512,24] w = {}, float[2,512,128] r = {}, float[2,1024] b = {}, float[1,64,24] s = {}, float[1,64,16] t = {},
  float[1,192,24] p = {}, float[1,192,64] q = {}>
 {
   steps = Transpose <perm = [1, 0, 2]> (x)
-  [large] l = LSTM <hidden_size = 64, direction = "bidirectional"> (steps, w, r, b)
+  [large] l = LSTM <hidden_size = 128, direction = "bidirectional"> (steps, w, r, b)
   y = Transpose <perm = [2, 0, 1, 3]> (l)
   [small] o, h = LSTM <hidden_size = 16> (steps, s, t)
   z = Transpose <perm = [1, 0, 2]> (h)

@@ -74,6 +74,19 @@ fn samples_far_from_all_others_are_named() {
     assert!(said.contains(expected), "{said}");
 }
 
+/// Without data, what needs none is named where it fits.
+#[test]
+fn ranges_of_made_up_inputs_are_not_the_only_way() {
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> net (float[N,64] x) => (float[N,64] y)
+        <float[64,64] a = {}, float[64,64] b = {}> { h = MatMul (x, a) r = Relu (h) y = MatMul (r, b) }";
+    let network = Network::new(text, Npy::ramp(&[8, 64]));
+    let said = |flags: &str| network.run(flags).1.ok().json()["notes"].to_string();
+    assert!(said("--json --no-repair --placement all").contains("`--act-bits dynamic`"));
+    assert!(!said("--json --no-repair --placement all --act-bits dynamic").contains("made-up inputs;"));
+    let data = format!("--json --no-repair --placement all --calib {}", network.data.display());
+    assert!(!said(&data).contains("`--act-bits dynamic`"));
+}
+
 /// Products of two activations have no weight, so nothing of them is quantized at run time.
 #[test]
 fn products_of_activations_are_told_from_layers() {

@@ -104,15 +104,15 @@ fn the_engine_computes_what_onnxruntime_rounds_at_run_time() {
 
 /// A layer with inputs in two units, the first one's and that of all others, and weights of two sizes for them.
 fn mixed_units(units: [f32; 2], weights: [f32; 2]) -> Model {
-    let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[12,1,16] x) => (float[1,1,64] y)
-         <float[16] unit = {}, float[1,256,16] w = {}, float[1,256,64] r = {}>
-         { u = Mul (x, unit) s, y, c = LSTM <hidden_size = 64> (u, w, r) }";
+    let text = "<ir_version: 8, opset_import: [\"\": 17]> g (float[12,1,16] x) => (float[1,1,128] y)
+         <float[16] unit = {}, float[1,512,16] w = {}, float[1,512,128] r = {}>
+         { u = Mul (x, unit) s, y, c = LSTM <hidden_size = 128> (u, w, r) }";
     let mut proto = models::parse(text);
     models::fill(&mut proto);
     let of = |pair: [f32; 2], input: usize| pair[usize::from(input > 0)];
     let mut next = models::random(9);
     models::set(&mut proto, "unit", (0..16).map(|input| of(units, input)));
-    models::set(&mut proto, "w", (0..256 * 16).map(|at| next() * of(weights, at % 16)));
+    models::set(&mut proto, "w", (0..512 * 16).map(|at| next() * of(weights, at % 16)));
     import(proto).unwrap()
 }
 

@@ -20,6 +20,9 @@ const PROBES: usize = 4;
 /// Free lengths are not made longer than this, a second of sound and more.
 const LONGEST: usize = 1 << 16;
 
+/// Nor shorter than this.
+const SHORTEST: usize = 4;
+
 /// Synthetic samples for a model, whose first layers the back end runs.
 pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, CalibrateError> {
     let mut specs = InputSpec::of(model);
@@ -47,30 +50,51 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "the scale of made-up images is not known"),
     }
-    long_enough(&lifted, &specs, options, backend)
+    long_enough(&lifted, &specs, &options, backend)
 }
 
-/// Samples whose free lengths, where there are any, are doubled until no convolution or pool is left with nothing to read.
+/// Samples whose free lengths, where there are any, are doubled until no convolution or pool is left with nothing to read,
+/// and halved where the engine only runs shorter ones: a table of positions may have few rows.
 fn long_enough(
     model: &Model,
     specs: &[InputSpec],
-    mut options: SyntheticOptions,
+    options: &SyntheticOptions,
     backend: &dyn Backend,
 ) -> Result<Dataset, CalibrateError> {
     let is_windowed = |node: &Node| facts(node.op()).has(Trait::Pooling) || node.is("Conv");
+    let looks_up = |node: &Node| node.is("Gather") && node.input(0).is_some_and(|v| model.graph.constant(v).is_some());
     let is_free = |spec: &InputSpec| spec.shape.iter().flatten().skip(1).any(Option::is_none);
-    let bounded = specs.iter().any(is_free) && model.graph.nodes().any(|(_, node)| is_windowed(node));
+    let is_bounded = |(_, node): (NodeId, &Node)| is_windowed(node) || looks_up(node);
+    let bounded = specs.iter().any(is_free) && model.graph.nodes().any(is_bounded);
+    let made = |length: usize| Dataset::synthetic(specs, &SyntheticOptions { length, ..options.clone() });
+    let runs = |data: &Dataset| -> Result<Result<(), EngineError>, DataError> {
+        let shapes: Vec<Vec<usize>> = data.sample(0)?.arrays.iter().map(|array| array.shape().to_vec()).collect();
+        Ok(backend.load(model, &shapes).map(|_| ()))
+    };
+    let mut length = options.length;
     loop {
-        let data = Dataset::synthetic(specs, &options)?;
-        if !bounded || data.is_empty() || options.length >= LONGEST {
+        let data = made(length)?;
+        if !bounded || data.is_empty() || length >= LONGEST {
             return Ok(data);
         }
-        let shapes: Vec<Vec<usize>> = data.sample(0)?.arrays.iter().map(|array| array.shape().to_vec()).collect();
-        match backend.load(model, &shapes) {
-            Err(EngineError::Empty { .. }) => options.length *= 2,
-            _ => return Ok(data),
+        match runs(&data)? {
+            Ok(()) => return Ok(data),
+            Err(EngineError::Empty { .. }) => length *= 2,
+            Err(_) => break,
         }
     }
+    // What runs at no length is loaded once more in vain.
+    let is_run = |length: usize| -> Result<bool, DataError> { Ok(runs(&made(length)?)?.is_ok()) };
+    if length <= SHORTEST || !is_run(SHORTEST)? {
+        return Ok(made(length)?);
+    }
+    let halves = std::iter::successors(Some(length / 2), |length| Some(length / 2));
+    for shorter in halves.take_while(|&length| length > SHORTEST) {
+        if is_run(shorter)? {
+            return Ok(made(shorter)?);
+        }
+    }
+    Ok(made(SHORTEST)?)
 }
 
 /// Refuses samples with ids beyond the tables that they index, counted from the end where they are negative.
@@ -316,6 +340,22 @@ mod tests {
             (0..data.len()).map(largest).max().unwrap()
         };
         assert_eq!([most(0), most(1), most(2)], [6, 49, 6]);
+    }
+
+    /// The table of positions has fewer rows than made-up samples are long.
+    #[test]
+    fn samples_are_no_longer_than_positions_are_known() {
+        let text = "<ir_version: 8, opset_import: [\"\": 17]> net (int64[N,T] ids) => (float[N,T,4] y)
+            <float[50,4] words = {}, float[1,20,4] positions = {}, int64[1] zero = {0}, int64[1] one = {1}> {
+              e = Gather (words, ids) t = Shape <start = 1, end = 2> (ids) p = Slice (positions, zero, t, one) y = Add (e, p) }";
+        let model = import(text::parse(text).unwrap()).unwrap();
+        let made = |model: &Model| {
+            let data = made_up(model, &SyntheticOptions::default(), &*crate::engine::standard()).unwrap();
+            data.sample(0).unwrap().arrays[0].shape().to_vec()
+        };
+        assert_eq!(made(&model), [1, 16]);
+        let free = text.replace("p = Slice (positions, zero, t, one) y = Add (e, p)", "y = Relu (e)");
+        assert_eq!(made(&import(text::parse(&free).unwrap()).unwrap()), [1, 64]);
     }
 
     /// One column may hold ids that another must not.

@@ -287,6 +287,7 @@ impl Prepared {
         };
         report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
         report.notes.extend(notes::far_out(float, &seen, data)?);
+        report.notes.extend(notes::made_up_ranges(calibration.synthetic, &scheme));
         report.notes.extend(unused);
         report.notes.extend(operands);
         report.notes.extend(notes::wider_tables(&scheme, &report.stored));

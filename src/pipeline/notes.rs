@@ -92,6 +92,20 @@ pub(super) fn unknown_operator(model: &Model) -> Option<String> {
     ))
 }
 
+/// A note where layers quantize what they read on ranges of made-up inputs, though most could find them when they run.
+pub(super) fn made_up_ranges(synthetic: bool, scheme: &Scheme) -> Option<String> {
+    let (mut products, mut all) = (0, 0);
+    for layer in scheme.placement.layers() {
+        all += 1;
+        products += usize::from(!layer.op.is_convolution());
+    }
+    (synthetic && scheme.target.dynamic && 2 * products > all).then(|| {
+        "ranges are those of made-up inputs; with `--act-bits dynamic` products with a matrix, as most layers here are, find \
+         theirs when they run, and no data are needed"
+            .to_owned()
+    })
+}
+
 /// A note on a format of operators of which the written model has none.
 pub(super) fn unused_format(model: &Model, scheme: &Scheme) -> Option<String> {
     let format = scheme.output.format;

@@ -32,7 +32,7 @@ pub struct FuseLstm {
 
 impl FuseLstm {
     /// The smallest hidden size of a layer that is faster so.
-    pub const SMALLEST: usize = 64;
+    pub const SMALLEST: usize = 128;
     /// The operator that quantizes what it reads.
     pub const OPERATOR: &'static str = "DynamicQuantizeLSTM";
 }
