@@ -23,6 +23,9 @@ const LONGEST: usize = 1 << 16;
 /// Nor shorter than this.
 const SHORTEST: usize = 4;
 
+/// Bytes of models that are run to see which lengths suit them, at most.
+const LARGEST: u64 = 1 << 29;
+
 /// Synthetic samples for a model, whose first layers the back end runs.
 pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend) -> Result<Dataset, CalibrateError> {
     let mut specs = InputSpec::of(model);
@@ -65,11 +68,12 @@ fn long_enough(
     let looks_up = |node: &Node| node.is("Gather") && node.input(0).is_some_and(|v| model.graph.constant(v).is_some());
     let is_free = |spec: &InputSpec| spec.shape.iter().flatten().skip(1).any(Option::is_none);
     let is_bounded = |(_, node): (NodeId, &Node)| is_windowed(node) || looks_up(node);
-    let bounded = specs.iter().any(is_free) && model.graph.nodes().any(is_bounded);
+    let bounded = specs.iter().any(is_free) && model.graph.nodes().any(is_bounded) && model.stored_bytes() <= LARGEST;
     let made = |length: usize| Dataset::synthetic(specs, &SyntheticOptions { length, ..options.clone() });
     let runs = |data: &Dataset| -> Result<Result<(), EngineError>, DataError> {
-        let shapes: Vec<Vec<usize>> = data.sample(0)?.arrays.iter().map(|array| array.shape().to_vec()).collect();
-        Ok(backend.load(model, &shapes).map(|_| ()))
+        let arrays = data.sample(0)?.arrays;
+        let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        Ok(backend.load(model, &shapes).and_then(|loaded| loaded.session()?.run(&arrays)).map(drop))
     };
     let mut length = options.length;
     loop {
@@ -83,7 +87,7 @@ fn long_enough(
             Err(_) => break,
         }
     }
-    // What runs at no length is loaded once more in vain.
+    // What runs at no length is tried once more in vain.
     let is_run = |length: usize| -> Result<bool, DataError> { Ok(runs(&made(length)?)?.is_ok()) };
     if length <= SHORTEST || !is_run(SHORTEST)? {
         return Ok(made(length)?);

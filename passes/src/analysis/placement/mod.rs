@@ -226,8 +226,25 @@ impl Placement {
     }
 
     /// A bound below which the value makes no difference, so that its range need not reach further: −c for an x that
-    /// is only read as x·clip(x + c, 0, b), the form of a hard swish, whose second factor is 0 there.
+    /// is only read as x·clip(x + c, 0, b), the form of a hard swish, whose second factor is 0 there; c where only a clamp
+    /// from c reads it, and c/α with a `LeakyRelu` of slope α between them.
     pub fn floor_of(&self, graph: &Graph, value: ValueId) -> Option<f32> {
+        Self::floor_of_clamp(graph, value).or_else(|| Self::floor_of_swish(graph, value))
+    }
+
+    fn floor_of_clamp(graph: &Graph, value: ValueId) -> Option<f32> {
+        let (mut read, mut reader, mut slope) = (value, graph.node(graph.only_use(value)?.node), 1.0);
+        if reader.is("LeakyRelu") {
+            slope = reader.float_or("alpha", 0.01);
+            read = reader.output(0)?;
+            reader = graph.node(graph.only_use(read)?.node);
+        }
+        let clamps = reader.is("Clip") && reader.input(0) == Some(read) && slope > 0.0;
+        let low = graph.constant(reader.input(1).filter(|_| clamps)?)?.scalar_f32()?;
+        (low.is_finite() && low <= 0.0).then(|| low / slope)
+    }
+
+    fn floor_of_swish(graph: &Graph, value: ValueId) -> Option<f32> {
         let mut floor = None;
         let mut gate = None;
         let readers = graph.value(value).uses();

@@ -214,3 +214,18 @@ fn activations_of_several_nodes_stay_within_layers() {
     assert_eq!(on_integers(&Profile::OPENVINO), ["Conv", "Conv"]);
     assert_eq!(on_integers(&Profile::QNN), ["Conv", "Add", "Mul", "GlobalAveragePool", "Mul", "Conv"]);
 }
+
+/// Below c/α nothing is left of a value of which a clamp from c reads α times as much.
+#[test]
+fn ranges_end_where_a_clamp_behind_a_slope_begins() {
+    let floor = |nodes: &str| {
+        let profile = Profile { leaves_slow: false, ..Profile::ORT_CPU };
+        let (model, placement) = placed(&between(nodes, ", float low = {-0.5}"), &profile);
+        let value = model.graph.find("a").unwrap();
+        placement.floor_of(&model.graph, value)
+    };
+    assert_eq!(floor("c = LeakyRelu <alpha = 0.25> (a) b = Clip (c, low)"), Some(-2.0));
+    assert_eq!(floor("b = Clip (a, low)"), Some(-0.5));
+    assert_eq!(floor("c = LeakyRelu <alpha = 0.25> (a) b = Neg (c)"), None);
+    assert_eq!(floor("c = LeakyRelu <alpha = 0.25> (a) d = Clip (c, low) b = Add (d, a)"), None);
+}
