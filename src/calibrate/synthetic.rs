@@ -53,12 +53,12 @@ pub fn made_up(model: &Model, options: &SyntheticOptions, backend: &dyn Backend)
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "the scale of made-up images is not known"),
     }
-    long_enough(&lifted, &specs, &options, backend)
+    of_lengths_that_run(&lifted, &specs, &options, backend)
 }
 
 /// Samples whose free lengths, where there are any, are doubled until no convolution or pool is left with nothing to read,
 /// and halved where the engine only runs shorter ones: a table of positions may have few rows.
-fn long_enough(
+fn of_lengths_that_run(
     model: &Model,
     specs: &[InputSpec],
     options: &SyntheticOptions,

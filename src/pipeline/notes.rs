@@ -53,9 +53,12 @@ pub(super) fn far_out(model: &Model, seen: &Seen, data: &Dataset) -> Result<Vec<
     let found = inputs.enumerate().filter_map(|(at, name)| Some((at, name, seen.far_out(name)?)));
     let said = |(at, name, FarOut { samples, value, others }): (usize, &str, FarOut)| {
         let mut places = Vec::new();
+        let reaches = |array: &Array| array.first_of(|x| x.abs() > others).is_some();
         for sample in 0..data.len() {
-            let reaches = |array: &Array| array.first_of(|x| x.abs() > others).is_some();
-            if places.len() < samples.min(NAMED) && data.sample(sample)?.arrays.get(at).is_some_and(reaches) {
+            if places.len() == samples.min(NAMED) {
+                break;
+            }
+            if data.sample(sample)?.arrays.get(at).is_some_and(reaches) {
                 places.push(data.name(sample));
             }
         }

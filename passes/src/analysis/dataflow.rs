@@ -5,18 +5,18 @@ use crate::ops::{Trait, facts};
 use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::{HashMap, HashSet};
 
-/// Constants, and what nodes compute of nothing else. Not what they draw at random, and nothing of sub-graphs.
+/// Values that only constants go into, but for what is drawn at random. Nodes are in topological order.
 pub(super) fn constant_values(graph: &Graph) -> HashSet<ValueId> {
-    let mut constant: HashSet<ValueId> = graph.initializers().map(|(value, _)| value).collect();
+    let mut found: HashSet<ValueId> =
+        graph.initializers().map(|(value, _)| value).filter(|&value| graph.constant(value).is_some()).collect();
     for (_, node) in graph.nodes() {
-        let mut read = node.inputs().iter().flatten().peekable();
-        let is_constant = node.is("Constant") || read.peek().is_some() && read.all(|value| constant.contains(value));
-        let is_whole = node.captures().is_empty() && node.subgraphs().next().is_none();
-        if is_constant && is_whole && !facts(node.op()).has(Trait::Random) {
-            constant.extend(node.outputs().iter().flatten());
+        let random = facts(node.op()).has(Trait::Random);
+        let mut reads = node.inputs().iter().flatten().chain(node.captures());
+        if !random && reads.all(|value| found.contains(value)) {
+            found.extend(node.outputs().iter().flatten());
         }
     }
-    constant
+    found
 }
 
 /// A view with one vertex per node and one edge per read; reads of sub-graphs count too. Inputs and constants have no

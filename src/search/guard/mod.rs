@@ -26,6 +26,7 @@
 //!
 //! What is tried is limited by a budget of counted work ([`trials`]).
 
+mod choice;
 mod float;
 mod ranges;
 mod stored;
@@ -44,15 +45,15 @@ use crate::measure::outputs::Outputs;
 use crate::report::repair::Repair;
 use crate::runtime::{MACS_PER_SECOND, Runtime};
 use crate::scheme::Scheme;
-use crate::scheme::WIDE;
-use crate::scheme::bit_plan::{ActivationBits, BitPlan, LayerPlan};
+use crate::scheme::bit_plan::BitPlan;
 use crate::scheme::options::Options;
 use crate::scheme::output_kind::OutputKind;
 use crate::search::SearchError;
 use crate::solve::Solved;
+use choice::Choice;
 use msq_passes::ir::Model;
 use msq_passes::{InsertQdq, WideActivations, pipelines};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 pub(in crate::search) use trials::Measure;
 use trials::{OVERHEAD, Trials};
 use units::{Unit, Units};
@@ -258,31 +259,6 @@ impl Budget {
     }
 }
 
-/// What is changed.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Choice {
-    /// How ranges are chosen.
-    observer: Option<ObserverKind>,
-    /// The same for single values.
-    ranges: BTreeMap<usize, ObserverKind>,
-    /// Layers that compute in float, or read activations of 16 bits.
-    layers: BTreeSet<usize>,
-    /// Whether these layers read 16 bits instead.
-    wide: bool,
-    /// Layers whose weights stay float: some of those in float, and of those that only store integers.
-    weights: BTreeSet<usize>,
-    /// Layers whose weights have 8 bits instead of fewer.
-    eight: BTreeSet<usize>,
-    /// Weights beside the layers that have 8 bits instead of fewer.
-    stored: BTreeSet<usize>,
-    /// Weights beside the layers that are floats.
-    floats: BTreeSet<usize>,
-    /// Recurrent nodes that read floats instead of quantizing them at run time.
-    recurrent: BTreeSet<usize>,
-    /// Operators whose nodes compute in float.
-    operators: BTreeSet<usize>,
-}
-
 /// Repairs under way.
 struct Guard<'a, 'm> {
     base: BitPlan,
@@ -460,42 +436,6 @@ fn exceeds(lost: f64, answers: Option<u64>, allowed: f64) -> bool {
     let share = lost.clamp(0.0, 1.0);
     let error = answers.map_or(0.0, |answers| (share * (1.0 - share) / answers.max(1) as f64).sqrt());
     lost - error > allowed || !lost.is_finite()
-}
-
-impl Choice {
-    fn plan(&self, base: &BitPlan, units: &Units) -> BitPlan {
-        let mut plan = base.clone();
-        if *self == Self::default() {
-            return plan;
-        }
-        // What a repair changes can make integers worth their price elsewhere, where no ranges are known.
-        for name in &units.stay_float {
-            let own = base.layer(name).unwrap_or_default();
-            plan.layers.insert(name.clone(), LayerPlan { activations: ActivationBits::Float, ..own });
-        }
-        plan.observer = self.observer.or(plan.observer);
-        for (&value, &observer) in &self.ranges {
-            plan.ranges.insert(units.values[value].clone(), observer);
-        }
-        for &layer in &self.eight {
-            let name = &units.layers[layer].name;
-            let LayerPlan { activations, .. } = plan.layer(name).unwrap_or_default();
-            plan.layers.insert(name.clone(), LayerPlan { activations, ..LayerPlan::default() });
-        }
-        plan.layers.extend(self.stored_plans(units));
-        for &layer in self.layers.union(&self.weights) {
-            let name = &units.layers[layer].name;
-            let own = plan.layer(name).unwrap_or_default();
-            let activations = if self.wide { ActivationBits::Bits(WIDE) } else { ActivationBits::Float };
-            let stored = LayerPlan { activations, ..own };
-            let entry = if self.weights.contains(&layer) { LayerPlan::FLOAT } else { stored };
-            plan.layers.insert(name.clone(), entry);
-        }
-        for &operator in &self.operators {
-            plan.float.extend(units.operators[operator].nodes.iter().cloned());
-        }
-        plan
-    }
 }
 
 /// What is made small: of values what the worst channel loses, of answers how far they have moved.

@@ -19,9 +19,9 @@ pub(crate) use parameters::Parameters;
 pub(crate) use patterns::{Constant, EIGHT_BITS, Qdq, Quantized};
 pub use source::Source;
 
+use super::dataflow::constant_values;
 use super::element_types::{element_types, output_type};
 use crate::ir::{DataType, Graph, Model, Node, TensorProto, ValueId};
-use crate::ops::{Trait, facts};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -68,7 +68,7 @@ impl<'a, F: InferredFacts> QuantizedGraph<'a, F> {
     /// Reads a model with what its file says and what was inferred.
     pub fn with_facts(model: &'a Model, inferred: F) -> Self {
         let graph = &model.graph;
-        Self { model, graph, inferred, constants: constants(graph), types: element_types(graph) }
+        Self { model, graph, inferred, constants: constant_values(graph), types: element_types(graph) }
     }
 
     /// The name of a value.
@@ -132,20 +132,6 @@ pub fn is_quantizer(node: &Node) -> bool {
 /// Whether a node is a `DequantizeLinear`, of ONNX or of onnxruntime.
 pub fn is_dequantizer(node: &Node) -> bool {
     node.op() == "DequantizeLinear" && matches!(node.domain(), "" | "com.microsoft")
-}
-
-/// Values that only constants go into. Nodes are in topological order.
-fn constants(graph: &Graph) -> HashSet<ValueId> {
-    let mut found: HashSet<ValueId> =
-        graph.initializers().map(|(v, _)| v).filter(|&v| graph.constant(v).is_some()).collect();
-    for (_, node) in graph.nodes() {
-        let random = facts(node.op()).has(Trait::Random);
-        let reads = node.inputs().iter().flatten().chain(node.captures());
-        if !random && reads.into_iter().all(|v| found.contains(v)) {
-            found.extend(node.outputs().iter().flatten());
-        }
-    }
-    found
 }
 
 #[cfg(test)]
