@@ -25,6 +25,7 @@ mod nbits;
 mod operators;
 mod own;
 mod plan;
+mod processor;
 mod quantize;
 mod suppression;
 mod symbolic;
@@ -57,11 +58,13 @@ impl Backend for Tract {
     }
 
     fn load(&self, model: &Model, shapes: &[Vec<usize>]) -> Result<Arc<dyn Plan>, EngineError> {
+        processor::leave_out_unsound_kernels();
         let plan = contained(|| plan::TractPlan::new(model, shapes), |reason| EngineError::Load { reason })?;
         Ok(Arc::new(plan))
     }
 
     fn load_any_length(&self, model: &Model, shapes: &[Vec<Length>]) -> Result<Option<Arc<dyn Plan>>, EngineError> {
+        processor::leave_out_unsound_kernels();
         if let Some(node) = symbolic::compares_lengths(&model.graph) {
             let node = model.graph.node(node).label(&model.graph);
             tracing::info!(node, "no plan for samples of any length: it compares lengths");
@@ -74,10 +77,12 @@ impl Backend for Tract {
     }
 
     fn infer(&self, model: &Model) -> Result<Facts, EngineError> {
+        processor::leave_out_unsound_kernels();
         contained(|| facts::infer(model), |reason| EngineError::Load { reason })
     }
 
     fn unknown(&self, model: &Model) -> Vec<(NodeId, String)> {
+        processor::leave_out_unsound_kernels();
         load::unknown(model)
     }
 }
