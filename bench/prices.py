@@ -34,6 +34,8 @@ NODE_US, INTEGER_NODE_US = 0.7, 1.4
 SERIES, SERIES_MACS = 120, (4e5, 2e7)
 #: Prices of series: in float, and on integers where columns are gathered.
 SERIES_PRICES = ("product", "column", "strided column", "output", "position", "row", "dilated row", "dilated tap", "more per node, in µs")
+#: Prices of groups, the last per group.
+GROUP_PRICES = ("product", "column", "output", "position", "row", "group, in µs")
 DEPTHWISE_CHANNELS = (8, 16, 24, 32, 48, 64, 88, 104, 128, 200)
 DEPTHWISE_SIZES = {1: ([256], [2048]), 2: ([14, 14], [28, 28]), 3: ([4, 12, 12], [6, 14, 14])}
 #: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
@@ -286,6 +288,47 @@ def fit_series(repeats: int) -> None:
     least_squares("series integer gathered", SERIES_PRICES, gathered)
 
 
+def grouped(
+    groups: int, widths: tuple[int, int], kernel: int, size: list[int], rng: np.random.Generator, *, integer: bool
+) -> tuple[onnx.ModelProto, np.ndarray]:
+    """A convolution of groups of so many input and output channels, and its input."""
+    inputs, outputs = widths
+    axes = len(size)
+    weight = (groups * outputs, inputs, *[kernel] * axes)
+    attributes = {"pads": [kernel // 2] * 2 * axes, "kernel_shape": [kernel] * axes, "group": groups}
+    if integer:
+        x = rng.integers(0, 255, (1, *size, groups * inputs)).astype(np.uint8)
+        return single([integer_convolution(attributes)], x, TensorProto.UINT8, quantized(rng, weight)), x
+    x = rng.standard_normal((1, groups * inputs, *size)).astype(np.float32)
+    tensors = {"w": rng.standard_normal(weight).astype(np.float32), "b": np.zeros(groups * outputs, np.float32)}
+    return single([helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)], x, TensorProto.FLOAT, tensors), x
+
+
+def fit_groups(repeats: int) -> None:
+    """Measures convolutions of groups with one and two axes, in float those of two whose channels are whole vectors apart."""
+    rng, found = np.random.default_rng(4), {}
+    widths = ((1, 2), (1, 4), (2, 1), (2, 2), (4, 4), (4, 8), (8, 8), (8, 16), (12, 12), (16, 16), (24, 24), (32, 32), (64, 64))
+    sizes = ([4, 4], [7, 7], [14, 14], [28, 28], [50], [200], [1000])
+    for width, groups, kernel, size in itertools.product(widths, (2, 4, 13, 32), (1, 3), sizes):
+        inputs, outputs = width
+        axes, positions, taps = len(size), int(np.prod(size)), kernel ** len(size)
+        if not 2e4 < positions * taps * groups * inputs * outputs < LARGEST_MACS / 4:
+            continue
+        for integer in (False, True):
+            proto, x = grouped(groups, width, kernel, size, rng, integer=integer)
+            time = kernel_time(proto, x, "QLinearConv" if integer else "Conv", repeats)
+            time -= INTEGER_NODE_US if integer else NODE_US
+            whole = axes == 2 and inputs % LANES == 0 and outputs % LANES == 0
+            lanes, several = up(outputs) if integer else outputs, kernel > 1
+            columns, rows = taps * inputs * several, taps // kernel * several * integer
+            counted = [taps * inputs * lanes, columns, lanes, 1, rows]
+            name = f"{axes} axes, {'integer' if integer else 'float, whole vectors' if whole else 'float'}"
+            terms = [*(groups * positions * count / 1000 for count in counted), groups]
+            found.setdefault(name, []).append((terms, time))
+    for name, rows in found.items():
+        least_squares(f"groups {name}", GROUP_PRICES, rows)
+
+
 def run_time(proto: onnx.ModelProto, x: np.ndarray, repeats: int) -> float:
     """Nanoseconds of processor time of a run: the least of several."""
     options = ort.SessionOptions()
@@ -365,6 +408,7 @@ def main() -> None:
     fit_series(args.repeats)
     far_columns(args.repeats)
     fit_depthwise(args.repeats, rng)
+    fit_groups(args.repeats)
     fit_pools(args.repeats)
 
 

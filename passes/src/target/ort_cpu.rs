@@ -6,8 +6,8 @@
 use super::blocks;
 use super::kernel::{ABSORBED, arithmetic, free, layer, layer_or_float, movement};
 use super::price::{
-    ConvolutionPrices, Counted, DepthwisePrices, FarPrices, IntegerProductPrices, KernelPrices, LookupPrices,
-    OperatorPrice, Prices, ProductPrices,
+    ConvolutionPrices, Counted, DepthwisePrices, FarPrices, GroupedPrices, IntegerProductPrices, KernelPrices,
+    LookupPrices, OperatorPrice, Prices, ProductPrices,
 };
 use super::{ActivationGrid, BiasForm, Choice, Forms, Kernel, Note, Profile, RuleId, Severity, WideActivations, note};
 
@@ -84,7 +84,17 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Fitted to 424 convolutions and 240 depthwise ones (`bench/prices.py`), 60 shapes of products, lookups and other nodes
+/// Groups in float, with one axis, and with two of whole vectors and others.
+const GROUPED_SERIES: GroupedPrices =
+    GroupedPrices { lanes: 1, group: 340.0, product: 0.024, column: 0.32, row: 0.0, output: 0.41 };
+const GROUPED_VECTORS: GroupedPrices =
+    GroupedPrices { lanes: 16, group: 340.0, product: 0.0136, column: 0.28, row: 0.0, output: 0.15 };
+const GROUPED_FLOATS: GroupedPrices =
+    GroupedPrices { lanes: 1, group: 360.0, product: 0.031, column: 0.65, row: 0.0, output: 0.26 };
+const GROUPED_INTEGERS: GroupedPrices =
+    GroupedPrices { lanes: 16, group: 630.0, product: 0.0021, column: 0.08, row: 17.0, output: 0.68 };
+
+/// Fitted to 424 convolutions, 240 depthwise ones and 952 of groups (`bench/prices.py`), 60 shapes of products, lookups and other nodes
 /// (`bench/node_prices.py`) in onnxruntime 1.31 and 1.32, on a CPU with VNNI. What any node takes is its time between others,
 /// whose code leaves little of its own in the cache.
 const PRICES: Prices = Prices {
@@ -114,7 +124,9 @@ const PRICES: Prices = Prices {
         direct_inputs: [16, 1],
         direct_outputs: 1,
         fills_inputs: true,
-        grouped_position: 0.0,
+        skips_padding: true,
+        weight: 0.045,
+        grouped: [[GROUPED_SERIES; 2], [GROUPED_VECTORS, GROUPED_FLOATS], [GROUPED_FLOATS; 2]],
         depthwise: [
             [DepthwisePrices { tap: 0.73, ..depthwise(0.2) }; 2],
             [DepthwisePrices { lanes: 16, output: 0.18, ..depthwise(0.022) }; 2],
@@ -132,7 +144,9 @@ const PRICES: Prices = Prices {
         direct_inputs: [4, 4],
         direct_outputs: 16,
         fills_inputs: false,
-        grouped_position: 20.0,
+        skips_padding: false,
+        weight: 0.026,
+        grouped: [[GROUPED_INTEGERS; 2]; 3],
         depthwise: [
             [DepthwisePrices { tap: 2.6, ..depthwise(0.055) }, DepthwisePrices { tap: 3.4, ..depthwise(0.14) }],
             [DepthwisePrices { tap: 1.7, ..depthwise(0.034) }, DepthwisePrices { tap: 2.3, ..depthwise(0.096) }],
@@ -141,7 +155,7 @@ const PRICES: Prices = Prices {
         depthwise_multiple: 16,
     },
     float_product: ProductPrices { node: 0.0, column: 0.0, weight: 0.037, product: 0.0105, input: 0.17, output: 0.18 },
-    far: FarPrices { near_bytes: 1.5e6, weight: 0.085 },
+    far: FarPrices { near_bytes: 1.5e6, weight: 0.085, integer: 0.035 },
     integer_gemm: IntegerProductPrices {
         floats: ProductPrices { column: 2.2, output: 0.47, ..INTEGER_PRODUCT },
         // The runtime computes the scale of every column in every run.
@@ -157,16 +171,17 @@ const PRICES: Prices = Prices {
     repeated: 20.0,
     scattered: 5.3,
     planar_resize: 1.8,
+    hard_swish: 0.3,
     lookup: LookupPrices { lookup: 1_100.0, row: 25.0, value: 0.2 },
     operators: &[
         price("Add", 0.15, 0.17),
-        price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7),
+        price("AveragePool", 0.03, 1.5).per(Counted::Windows).planar(2.7).float_planar(0.35),
         price("Concat", 0.2, 0.08),
         price("DepthToSpace", 1.9, 1.2),
         price("Flatten", 0.0, 0.0),
-        price("GlobalAveragePool", 0.3, 0.3).per(Counted::Input),
+        price("GlobalAveragePool", 0.1, 0.2).per(Counted::Input).float_planar(0.2),
         price("LeakyRelu", 0.18, 0.28),
-        price("MaxPool", 0.03, 0.021).per(Counted::Windows).planar(4.5).position(9.0),
+        price("MaxPool", 0.03, 0.021).per(Counted::Windows).planar(4.5).float_planar(0.35).position(9.0),
         price("Mul", 0.18, 0.25),
         // In float a product and a maximum, as the file has it.
         price("PRelu", 0.4, 0.4),
@@ -190,12 +205,16 @@ const fn depthwise(product: f64) -> DepthwisePrices {
 
 /// Prices of an operator in float and on integers, per element of its output.
 const fn price(op: &'static str, float: f64, integer: f64) -> OperatorPrice {
-    OperatorPrice { op, counted: Counted::Output, float, integer, planar: integer, position: 0.0 }
+    OperatorPrice { op, counted: Counted::Output, float, float_planar: float, integer, planar: integer, position: 0.0 }
 }
 
 impl OperatorPrice {
     const fn per(self, counted: Counted) -> Self {
         Self { counted, ..self }
+    }
+
+    const fn float_planar(self, float_planar: f64) -> Self {
+        Self { float_planar, ..self }
     }
 
     const fn planar(self, planar: f64) -> Self {

@@ -41,6 +41,8 @@ pub struct Prices {
     /// A linear `Resize` in float, per element that it writes, more where it reads what a convolution on integers writes:
     /// convolutions in float leave channels as its faster kernel wants them.
     pub planar_resize: f64,
+    /// A hard swish that a convolution in float takes in, per element.
+    pub hard_swish: f64,
     /// Rows looked up in a table of integers.
     pub lookup: LookupPrices,
     /// Other operators.
@@ -49,14 +51,16 @@ pub struct Prices {
     pub movement: OperatorPrice,
 }
 
-/// What weights of products in float take more where a network has more of them than stay near the processor from one run to
-/// the next. Integers are a quarter as many bytes, and are not read faster than they are multiplied.
+/// What weights take more where a network has more of them than stay near the processor from one run to the next. Integers
+/// are a quarter as many bytes, and products do not read them faster than they multiply them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FarPrices {
     /// Bytes of the weights of all layers that stay near.
     pub near_bytes: f64,
-    /// Per weight, K·N.
+    /// Per weight in float that is read: K·N of a product, T·C·O of a convolution.
     pub weight: f64,
+    /// Per weight of a convolution on integers.
+    pub integer: f64,
 }
 
 /// What it takes more to look rows up in a table of integers with one scale per row, and to make floats of them, than in one
@@ -91,6 +95,8 @@ pub struct OperatorPrice {
     pub counted: Counted,
     /// In float.
     pub float: f64,
+    /// In float on what lies channel by channel, not in the blocks of channels that convolutions in float write.
+    pub float_planar: f64,
     /// On integers.
     pub integer: f64,
     /// On integers that lie channel by channel, not channels together as convolutions on integers write them.
@@ -114,13 +120,37 @@ pub struct ConvolutionPrices {
     pub direct_outputs: usize,
     /// Whether it fills input channels up to lanes, with a kernel of two axes.
     pub fills_inputs: bool,
-    /// Per position, P for each group, where there is more than one group.
-    pub grouped_position: f64,
+    /// Whether kernel positions outside of the image are left out, with a kernel of two axes: of an image of one position, one
+    /// of the nine that a kernel of 3×3 has is left.
+    pub skips_padding: bool,
+    /// Per weight that any position meets.
+    pub weight: f64,
+    /// By the axes of the weight's kernel, one, two, three or more: of several groups whose input and output channels are each
+    /// a multiple of the lanes, and of all others that are not depthwise.
+    pub grouped: [[GroupedPrices; 2]; 3],
     /// By the axes of the weight's kernel, one, two, three or more: of depthwise convolutions whose channels are a multiple of
     /// `depthwise_multiple`, and of all others.
     pub depthwise: [[DepthwisePrices; 2]; 3],
     /// Channels a multiple of which the faster kernel for depthwise convolutions needs.
     pub depthwise_multiple: usize,
+}
+
+/// What a convolution of several groups takes, for each of them: the runtime gathers columns for every group and multiplies
+/// small matrices.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupedPrices {
+    /// Output channels computed together.
+    pub lanes: usize,
+    /// Whatever its size.
+    pub group: f64,
+    /// Per product, P·T·C·O with O rounded up to lanes.
+    pub product: f64,
+    /// Per value of the columns of a kernel of several positions, P·T·C.
+    pub column: f64,
+    /// Per position and row of a kernel of several positions.
+    pub row: f64,
+    /// Per value written, P·O with O rounded up to lanes.
+    pub output: f64,
 }
 
 /// What one kernel for depthwise convolutions takes.
@@ -136,7 +166,7 @@ pub struct DepthwisePrices {
     pub output: f64,
 }
 
-/// What one kernel for convolutions takes, for each group.
+/// What one kernel for convolutions of one group takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelPrices {
     /// Per product, P·T·C·O with O rounded up to lanes.

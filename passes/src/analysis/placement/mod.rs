@@ -17,14 +17,17 @@
 //! squares stay in float (`roots`), as do forms that the target's kernel does not take (`limits`).
 //!
 //! A product of two activations joins where kernels have written both on integers anyway. What the target's prices say
-//! is slower on integers stays float (`pays`), and everything is placed again without it.
+//! is slower on integers stays float (`pays`, `cut`), and everything is placed again without it.
 //!
 //! Where zero points are 0 a quantizer cannot clamp at zero. A clamp then stays, right before the quantizer; factors are
 //! not absorbed. Where the target takes a residual sum into the layer before it, the operand that the layer computes is
 //! not quantized, the other is.
 
+mod blocks;
 mod convolution;
+mod cut;
 mod draft;
+mod fused;
 mod joined;
 mod layout;
 mod leading;

@@ -23,7 +23,11 @@ const FUSED: [&str; 10] =
 impl Account<'_> {
     /// Nanoseconds of all nodes in float.
     pub(super) fn float_network(&self) -> f64 {
-        self.graph.nodes().map(|(id, node)| self.in_float(id, node).unwrap_or(self.prices.node)).sum()
+        let price = |(id, node): (NodeId, &Node)| {
+            let written: Vec<ValueId> = node.outputs().iter().flatten().copied().collect();
+            self.in_float(id, node).unwrap_or(self.prices.node) + self.copies(id, &written)
+        };
+        self.graph.nodes().map(price).sum()
     }
 
     /// Nanoseconds of all nodes as the draft places them.
@@ -90,8 +94,8 @@ impl Account<'_> {
         producer.is("Gemm") && taken_in(&FUSED) || convolved && taken_in(&CONVOLVED)
     }
 
-    /// What changing the layout of a value costs at the border of a region, before and behind convolutions. In float only
-    /// convolutions of two axes have a layout of their own, and read few channels as they lie.
+    /// What changing the layout of a value costs on integers at the border of a region, before and behind convolutions, and
+    /// what a change of the file's own saves there in either form.
     pub(super) fn reordering(&self, value: ValueId) -> Cost {
         let Some(elements) = self.elements(value).filter(|_| self.graph.constant(value).is_none()) else {
             return Cost::default();
@@ -100,32 +104,30 @@ impl Account<'_> {
         let producer = v.producer().map(|(id, _)| id).filter(|&id| self.draft.is_on_integers(id));
         let behind =
             v.uses().iter().any(|reader| !self.draft.is_on_integers(reader.node)) || self.graph.is_output(value);
-        let (convolution, blocked) = match producer {
+        let copied = match producer {
             Some(_) if !behind => return Cost::default(),
             Some(_) => {
-                let writer = self.draft.layers.values().find(|layer| self.draft.written(layer.node).contains(&value));
-                let Some(writer) = writer.filter(|layer| layer.op.is_convolution()) else { return Cost::default() };
-                (writer, true)
+                let mut layers = self.draft.layers.values().filter(|layer| layer.op.is_convolution());
+                if !layers.any(|layer| self.draft.written(layer.node).contains(&value)) {
+                    return Cost::default();
+                }
+                self.is_copied_out(value)
             }
             None => {
                 let reads = |layer: &&Layer| layer.op.is_convolution() && layer.input == value;
                 let roles = v.uses().iter().filter_map(|reader| self.draft.roles.get(&reader.node));
                 let layers = roles.filter_map(|role| if let Role::Layer(layer) = role { Some(layer) } else { None });
                 let Some(reader) = layers.into_iter().find(reads) else { return Cost::default() };
-                let least = self.prices.float_convolution.direct_inputs[0];
-                (reader, reader.shape.get(1).is_some_and(|&inputs| inputs >= least))
+                self.reads_blocks(reader) && !self.blocked.contains(&value)
             }
         };
         let price = |each: f64| self.prices.node + each * elements;
-        let planar = convolution.shape.len() == 4;
-        let float = if planar && blocked { price(self.prices.movement.float) } else { 0.0 };
         let Some(transposition) = self.changed_already(value) else {
-            return Cost { float, integer: price(self.prices.movement.integer) };
+            return Cost { float: 0.0, integer: price(self.prices.movement.integer) };
         };
         // Of two changes of the layout, one into the other, nothing is left; in float one.
         let saved = price(self.prices.movement.float);
-        let joined = transposition.beside && float > 0.0;
-        Cost { float: if joined { float - saved } else { float }, integer: -saved }
+        Cost { float: if transposition.beside && copied { -saved } else { 0.0 }, integer: -saved }
     }
 }
 

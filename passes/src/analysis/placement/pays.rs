@@ -2,15 +2,15 @@
 //!
 //! With prices f and q of a node in float and on integers:
 //!
-//! * A layer is left in float, and with it the operators behind it that join the integers because of it alone, such as its
-//!   activation, where q > 1.5·f: q with the quantizers that only it needs, f with those that a float node between
-//!   integer ones needs, and the changes of the layout there.
+//! * Of all choices of nodes in float the one that takes least is looked for (`cut`), and layers in it are left in float, where
+//!   they save 5 µs with what is around them.
 //! * A region, that is nodes joined by quantized values, is left in float where the sum of its q, with the quantizers at
 //!   its borders, is more than 1.1 times the sum of its f.
 //!
-//! Convolutions that the file gives more channels (`widths`) have the price of those.
+//! Convolutions that the file gives more channels (`widths`) have the price of those. In float, copies into blocks of channels
+//! and out of them have the price of what moves elements (`blocks`).
 //!
-//! Both only where the difference, of a layer or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
+//! Both only where the difference, of a part or of all such regions, is more than 6 µs, or 3 % of a network that takes 20 µs
 //! and more in float, or 3 µs in one that takes less: less cannot be told from noise. Regions that are each a little slower
 //! are not let add up (`network`). Where lengths are open, those of a typical sample count ([`Model::typical_shape`]), and one
 //! where only the first axis is open. Without either there is no price, and the layer stays on integers.
@@ -22,8 +22,9 @@ use crate::analysis::{Layer, LayerOp};
 use crate::ir::{Graph, Model, Node, NodeId, Use, ValueId};
 use crate::ops::reads_shape;
 use crate::target::{Counted, OperatorPrice, Prices};
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::ops::AddAssign;
 
 /// Differences of at most so many nanoseconds leave a layer, or all regions, on integers.
@@ -35,12 +36,8 @@ const SLACK_SHARE: f64 = 0.03;
 const SMALL: f64 = 20_000.0;
 /// What is allowed such a network.
 const SMALL_SLACK: f64 = 3_000.0;
-/// How many times slower a layer on integers has to be to stay float among others that do not.
-const LAYER_RATIO: f64 = 1.5;
 /// How many times slower a region on integers has to be to stay float.
 const REGION_RATIO: f64 = 1.1;
-/// Nodes that a border between float and integers inside a region adds: a quantizer and two changes of the layout.
-const BORDER_NODES: f64 = 3.0;
 
 /// What the nodes of a draft cost.
 pub(super) struct Account<'a> {
@@ -48,8 +45,12 @@ pub(super) struct Account<'a> {
     model: &'a Model,
     pub(super) graph: &'a Graph,
     pub(super) prices: &'a Prices,
-    /// What a weight of a product in float takes because the network has so many.
+    /// What a weight in float takes more because the network has so many.
     far: f64,
+    /// The same of a convolution on integers.
+    far_integer: f64,
+    /// Values that lie in blocks where everything is in float.
+    pub(super) blocked: HashSet<ValueId>,
     /// So many more output and input channels that convolutions on integers get.
     more: HashMap<NodeId, [usize; 2]>,
     /// Differences of at most so many nanoseconds make none.
@@ -89,17 +90,6 @@ pub(super) struct Region {
     pub(super) cost: Cost,
 }
 
-/// A layer with what follows it into float.
-#[derive(Clone, Debug)]
-struct Followed {
-    /// What they cost together.
-    cost: Cost,
-    /// Whether nothing follows the layer.
-    alone: bool,
-    /// Of the values they write, those that others read.
-    read: IndexSet<ValueId>,
-}
-
 impl<'a> Account<'a> {
     /// With so many more output and input channels of convolutions on integers.
     pub(super) fn new(
@@ -109,9 +99,19 @@ impl<'a> Account<'a> {
         more: HashMap<NodeId, [usize; 2]>,
     ) -> Self {
         let weights: usize = draft.layers.values().map(Layer::weights).sum();
-        let is_far = (weights * size_of::<f32>()) as f64 > prices.far.near_bytes;
-        let far = if is_far { prices.far.weight } else { 0.0 };
-        let mut account = Self { draft, model, graph: &model.graph, prices, far, more, slack: SMALL_SLACK };
+        let far_when = |bytes: usize, price: f64| if bytes as f64 > prices.far.near_bytes { price } else { 0.0 };
+        let mut account = Self {
+            draft,
+            model,
+            graph: &model.graph,
+            prices,
+            far: far_when(weights * size_of::<f32>(), prices.far.weight),
+            far_integer: far_when(weights, prices.far.integer),
+            blocked: HashSet::new(),
+            more,
+            slack: SMALL_SLACK,
+        };
+        account.blocked = account.blocked_values();
         let float = account.float_network();
         if float >= SMALL {
             account.slack = SLACK.min(SLACK_SHARE * float);
@@ -121,85 +121,8 @@ impl<'a> Account<'a> {
 
     /// Layers to leave in float, with the reason.
     pub(super) fn slower(&self) -> Vec<(NodeId, String)> {
-        let alone = self.slow_layers();
-        if alone.is_empty() { self.slow_regions() } else { alone }
-    }
-
-    fn slow_layers(&self) -> Vec<(NodeId, String)> {
-        let slow = |(&id, role): (&NodeId, &Role)| {
-            let Role::Layer(layer) = role else { return None };
-            let Followed { cost, alone, read } = self.with_followers(layer)?;
-            let float = cost.float + self.borders(layer, &read);
-            let integer = cost.integer + self.own_quantizers(layer, &read);
-            let slow = integer > LAYER_RATIO * float && integer - float > self.slack;
-            let what = if alone { "its integer kernel" } else { "its integer kernel with those behind it" };
-            slow.then(|| (id, reason(what, Cost { float, integer })))
-        };
-        self.draft.roles.iter().filter_map(slow).collect()
-    }
-
-    /// A layer with the operators behind it that join the integers because of it alone.
-    fn with_followers(&self, layer: &Layer) -> Option<Followed> {
-        let mut cost = self.layer(layer)?;
-        let mut written: IndexSet<ValueId> = self.draft.written(layer.node).into_iter().collect();
-        let mut nodes = HashSet::from([layer.node]);
-        let mut next: Vec<ValueId> = written.iter().copied().collect();
-        while let Some(value) = next.pop() {
-            for reader in self.graph.value(value).uses() {
-                let node = self.graph.node(reader.node);
-                let joins = matches!(self.draft.roles.get(&reader.node), Some(Role::Arithmetic | Role::Movement));
-                let inner = |input: &ValueId| written.contains(input) || self.graph.constant(*input).is_some();
-                if !joins || nodes.contains(&reader.node) || !node.inputs().iter().flatten().all(inner) {
-                    continue;
-                }
-                let own = self.operator(node)?;
-                cost += own;
-                nodes.insert(reader.node);
-                let outputs = self.draft.written(reader.node);
-                written.extend(&outputs);
-                next.extend(outputs);
-            }
-        }
-        // What nobody else reads needs no quantizer in either form.
-        written.retain(|&value| {
-            let outside = |reader: &Use| !nodes.contains(&reader.node);
-            self.graph.value(value).uses().iter().any(outside) || self.graph.is_output(value)
-        });
-        Some(Followed { cost, alone: nodes.len() == 1, read: written })
-    }
-
-    /// What the quantizers and the changes of the layout cost that a layer in float needs where its neighbours stay on
-    /// integers; `read` is what others read of it.
-    fn borders(&self, layer: &Layer, read: &IndexSet<ValueId>) -> f64 {
-        let Prices { integer_node, movement, .. } = self.prices;
-        let side = |value: ValueId, price: f64| {
-            let elements = self.elements(value).unwrap_or(0.0);
-            let readers = self.graph.value(value).uses().iter().filter(|reader| self.draft.is_on_integers(reader.node));
-            // Layers and sums read different layouts.
-            let more = readers.count().saturating_sub(1) as f64 * (integer_node + 2.0 * movement.integer * elements);
-            BORDER_NODES * integer_node + elements * (price + 2.0 * movement.float) + more
-        };
-        let before = self.graph.value(layer.input).producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
-        let before = if before { side(layer.input, self.prices.dequantize) } else { 0.0 };
-        let behind = read.iter().filter(|&&value| self.draft.feeds_integers(value));
-        before + behind.map(|&value| side(value, self.prices.quantize)).sum::<f64>()
-    }
-
-    /// What the quantizers cost that only this layer needs on integers, with the change of the layout before and behind
-    /// convolutions.
-    fn own_quantizers(&self, layer: &Layer, read: &IndexSet<ValueId>) -> f64 {
-        let change = |value: ValueId| {
-            let elements = self.elements(value).unwrap_or(0.0);
-            let layout = self.prices.integer_node + self.prices.movement.integer * elements;
-            let same = self.changed_already(value).is_some();
-            if layer.op.is_convolution() && !same { layout } else { 0.0 }
-        };
-        let input = self.graph.value(layer.input);
-        let is_written = input.producer().is_some_and(|(id, _)| self.draft.is_on_integers(id));
-        let readers = input.uses().iter().filter(|reader| self.draft.is_on_integers(reader.node)).count();
-        let before = if is_written || readers > 1 { 0.0 } else { self.quantizers(layer.input) + change(layer.input) };
-        let left = read.iter().filter(|&&value| !self.draft.feeds_integers(value));
-        before + left.map(|&value| self.quantizers(value) + change(value)).sum::<f64>()
+        let faster = self.faster_in_float();
+        if faster.is_empty() { self.slow_regions() } else { faster }
     }
 
     fn slow_regions(&self) -> Vec<(NodeId, String)> {
@@ -220,7 +143,7 @@ impl<'a> Account<'a> {
     /// Nodes joined by quantized values, where all of them have prices.
     pub(super) fn regions(&self) -> Vec<Region> {
         let mut regions: IndexMap<usize, Region> = IndexMap::new();
-        let mut groups = Groups::default();
+        let mut groups: Groups<Member> = Groups::default();
         for (&id, role) in &self.draft.roles {
             for value in self.quantized_values(id, role) {
                 groups.join(Member::Node(id), Member::Value(value));
@@ -267,7 +190,7 @@ impl<'a> Account<'a> {
     }
 
     /// What linear `Resize` nodes in float take more because a node on integers writes what they read.
-    fn planar_resizes(&self, value: ValueId) -> f64 {
+    pub(super) fn planar_resizes(&self, value: ValueId) -> f64 {
         let readers = self.graph.value(value).uses().iter().map(|reader| self.graph.node(reader.node));
         let linear = readers.filter(|node| node.is("Resize") && node.string("mode") == Some("linear"));
         let written = linear.filter_map(|node| self.elements(node.output(0)?));
@@ -284,15 +207,16 @@ impl<'a> Account<'a> {
         all.filter(|value| self.draft.quantized.contains(value)).collect()
     }
 
-    fn node(&self, id: NodeId, role: &Role) -> Option<Cost> {
+    pub(super) fn node(&self, id: NodeId, role: &Role) -> Option<Cost> {
         let node = self.graph.node(id);
+        let copies = self.copies(id, &self.draft.written(id));
         match role {
-            Role::Layer(layer) => self.layer(layer),
+            Role::Layer(layer) => self.layer(layer).map(|cost| Cost { float: cost.float + copies, ..cost }),
             // Nothing is quantized for these: the runtime's kernel is the one that it would take anyway.
             Role::Product | Role::Index => Some(Cost::default()),
             Role::ResidualSum { .. } | Role::Arithmetic | Role::Movement => {
                 let cost = self.operator(node)?;
-                Some(Cost { float: cost.float + self.absorbed(id), ..cost })
+                Some(Cost { float: cost.float + self.absorbed(id) + copies, ..cost })
             }
         }
     }
@@ -300,9 +224,11 @@ impl<'a> Account<'a> {
     pub(super) fn layer(&self, layer: &Layer) -> Option<Cost> {
         let Prices { float_convolution, float_product, integer_gemm, integer_product, .. } = self.prices;
         let cost = if layer.op.is_convolution() {
-            let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
+            let shape = self.convolution(layer)?;
             let integer = self.integer_convolution(layer, self.more.get(&layer.node).copied().unwrap_or_default())?;
-            Cost { float: shape.price(float_convolution), integer }
+            let weights = shape.weights_inside();
+            let float = shape.price(float_convolution) + self.far * weights;
+            Cost { float, integer: integer + self.far_integer * weights }
         } else {
             let weights = (layer.weights() as f64).max(1.0);
             let columns = layer.axis.map_or(1.0, |axis| (layer.shape[axis] as f64).max(1.0));
@@ -319,8 +245,12 @@ impl<'a> Account<'a> {
 
     /// What a convolution with so many more output and input channels costs on integers.
     pub(super) fn integer_convolution(&self, layer: &Layer, more: [usize; 2]) -> Option<f64> {
-        let shape = ConvolutionShape::of(self.graph, layer, self.macs(layer)?)?;
+        let shape = self.convolution(layer)?;
         Some(shape.widened(more).price(&self.prices.integer_convolution))
+    }
+
+    fn convolution(&self, layer: &Layer) -> Option<ConvolutionShape> {
+        ConvolutionShape::of(self.graph, layer, self.macs(layer)?, self.shape(layer.input).as_deref())
     }
 
     fn price(&self, node: &Node) -> &OperatorPrice {
@@ -340,43 +270,20 @@ impl<'a> Account<'a> {
         let fused =
             self.is_fused_in_float(node) || matches!(node.op(), "Relu" | "Clip") && self.is_fused_activation(node);
         let alone = self.prices.node * f64::from(u8::from(!self.is_fused_activation(node)));
-        let each = if self.is_bias(node) { 0.0 } else { price.float };
-        let float = if fused { 0.0 } else { alone + each * elements };
+        let in_blocks = node.input(0).is_some_and(|read| self.blocked.contains(&read));
+        let float = if in_blocks { price.float } else { price.float_planar };
+        let each = if self.is_bias(node) { 0.0 } else { float };
+        let float = match fused {
+            true if self.is_hard_swish(node) => self.prices.hard_swish * elements,
+            true => 0.0,
+            false => alone + each * elements,
+        };
         let repeated = if self.repeats_channels(node) { self.prices.repeated } else { 0.0 };
         let by_position = (repeated + position) * self.positions(node)?;
         let rows = self.repeated_rows(node) * self.prices.repeated;
         let scattered = if self.scatters_channels(node) { self.prices.scattered * written } else { 0.0 };
         let moved = by_position + rows + scattered;
         Some(Cost { float, integer: self.prices.integer_node + integer * elements + moved })
-    }
-
-    /// Whether another float kernel does the node's work too: x·σ(x) is one operator, as is x·clip(x + c, 0, h), which a
-    /// convolution takes in, and a convolution adds what it is given.
-    pub(super) fn is_fused_in_float(&self, node: &Node) -> bool {
-        let Some([a, b]) = node.two_inputs() else { return false };
-        let producer = |value: ValueId| self.graph.value(value).producer().map(|(id, _)| self.graph.node(id));
-        let gate = |value: ValueId, x: ValueId| {
-            producer(value).is_some_and(|gate| gate.is("Sigmoid") && gate.input(0) == Some(x))
-        };
-        let is_convolution = |value: ValueId| producer(value).is_some_and(|node| node.is("Conv"));
-        let convolution = |value: ValueId| is_convolution(value) && self.graph.only_use(value).is_some();
-        let shifts = |value: ValueId, x: ValueId| {
-            producer(value).is_some_and(|sum| sum.is("Add") && sum.inputs().contains(&Some(x)))
-        };
-        let clips = |value: ValueId, x: ValueId| {
-            let clip = producer(value).filter(|clip| clip.is("Clip"));
-            is_convolution(x) && clip.and_then(|clip| clip.input(0)).is_some_and(|sum| shifts(sum, x))
-        };
-        let clipped = || {
-            let reader = node.output(0).and_then(|sum| self.graph.only_use(sum)).map(|only| self.graph.node(only.node));
-            let gated = reader.filter(|clip| clip.is("Clip")).and_then(|clip| clip.output(0));
-            gated.and_then(|gate| self.graph.only_use(gate)).is_some_and(|only| self.graph.node(only.node).is("Mul"))
-        };
-        match node.op() {
-            "Mul" => gate(a, b) || gate(b, a) || clips(a, b) || clips(b, a),
-            "Add" => convolution(a) || convolution(b) || clipped(),
-            _ => false,
-        }
     }
 
     /// Elements of a value for one sample.
@@ -400,7 +307,7 @@ fn window(pool: &Node) -> f64 {
     pool.ints("kernel_shape").iter().product::<i64>() as f64
 }
 
-fn reason(what: &str, cost: Cost) -> String {
+pub(super) fn reason(what: &str, cost: Cost) -> String {
     format!(
         "{what} would be slower, quantizers counted: about {} µs, {} in float",
         whole(cost.integer),
@@ -420,14 +327,19 @@ enum Member {
 }
 
 /// Members that are joined, directly or through others.
-#[derive(Default)]
-struct Groups {
-    numbers: HashMap<Member, usize>,
+pub(super) struct Groups<M> {
+    numbers: HashMap<M, usize>,
     parents: Vec<usize>,
 }
 
-impl Groups {
-    fn number(&mut self, member: Member) -> usize {
+impl<M> Default for Groups<M> {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), parents: Vec::new() }
+    }
+}
+
+impl<M: Eq + Hash> Groups<M> {
+    fn number(&mut self, member: M) -> usize {
         let next = self.parents.len();
         let number = *self.numbers.entry(member).or_insert(next);
         if number == next {
@@ -436,7 +348,7 @@ impl Groups {
         number
     }
 
-    fn of(&mut self, member: Member) -> usize {
+    pub(super) fn of(&mut self, member: M) -> usize {
         let mut at = self.number(member);
         while self.parents[at] != at {
             at = self.parents[at];
@@ -444,7 +356,7 @@ impl Groups {
         at
     }
 
-    fn join(&mut self, a: Member, b: Member) {
+    pub(super) fn join(&mut self, a: M, b: M) {
         let (a, b) = (self.of(a), self.of(b));
         self.parents[a.max(b)] = a.min(b);
     }
