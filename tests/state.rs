@@ -166,7 +166,10 @@ fn links_that_do_not_fit_are_named() {
     let frames = stream.data("frames.npz", None);
     for (flags, said) in [
         ("--state h_new=h", "the model has no output `h_new`; it has `y`, `h_out`, `shape`"),
-        ("--state h_out=g", "--state h_out=g: the model has no input of that name; it has `x`, `h`"),
+        (
+            "--state h_out=g",
+            "--state h_out=g, an output and the input that it feeds: the model has no input `g`; it has `x`, `h`",
+        ),
         ("--state y=h", "--state y=h: its shape is [1, 8], the input's [1, 4]"),
         ("--state shape=h", "--state shape=h: its shape is [2], the input's [1, 4]"),
         ("--state-reset 4", "--state-reset says where states begin anew: name them with --state"),

@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/digits/calib.npz"));
     }
     for shape in [None, Some(vec![None, Some(1), Some(8), Some(8)])] {
-        let input = InputSpec { name: "image".to_owned(), dtype: DataType::Float, shape, symbols: Vec::new() };
+        let input = InputSpec { name: "image".to_owned(), dtype: DataType::Float, shape, symbols: Vec::new(), image_size: None };
         let Ok(data) = Dataset::open(&path, &[input], &options) else { continue };
         for index in (0..data.len()).take(4) {
             let _ = (data.sample(index), data.labels(index));

@@ -13,7 +13,7 @@ pub(crate) const SAMPLES: usize = 512;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
-    /// Data: .npz, .npy, a folder of .npy, a folder of images, or ONNX `test_data_set`_* folders
+    /// Data: .npz, .npy, a folder of either, a folder of images, or ONNX `test_data_set`_* folders
     #[arg(long, value_name = "PATH")]
     calib: Option<PathBuf>,
     #[command(flatten)]

@@ -113,7 +113,7 @@ fn quality_lines(text: &mut String, quality: &Quality, (synthetic, chosen): (boo
     for warning in &quality.warnings {
         line(text, "warning", warning);
     }
-    if !quality.warnings.is_empty() {
+    if !quality.warnings.is_empty() && quality.outputs.iter().any(|output| output.compared) {
         let hint = "`msq-onnx compare IN OUT --calib DATA` shows where the error starts, --skip and --keep-float leave \
                     layers float";
         line(text, "", hint);

@@ -191,12 +191,14 @@ impl Array {
     /// The same values in another element type.
     ///
     /// Values do not change: a float becomes an integer only when it is whole, an integer must be in range, and a bool
-    /// takes 0 and 1. Floats may round when they become narrower.
+    /// takes 0 and 1. Floats may round when they become narrower, but not to an infinity.
     pub fn cast(self, dtype: DataType) -> Result<Self, CastError> {
         if self.dtype() == dtype {
             return Ok(self);
         }
-        let data = if dtype == DataType::Float { ArrayData::F32(self.to_f32()) } else { self.data.cast(dtype)? };
+        let fits = !matches!(self.data, ArrayData::F64(_));
+        let data =
+            if fits && dtype == DataType::Float { ArrayData::F32(self.to_f32()) } else { self.data.cast(dtype)? };
         Ok(Self { shape: self.shape, data })
     }
 

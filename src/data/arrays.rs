@@ -1,10 +1,13 @@
-//! Arrays of samples: an `.npz`, an `.npy`, a folder of `.npy` files.
+//! Arrays of samples: an `.npz`, an `.npy`, a folder of `.npy` files; for folders of `.npz` see
+//! [`archives`](super::archives).
 //!
 //! The array of an archive with an input's name feeds that input. A model with one input also takes the array named in
 //! the options, the only array, the only array besides labels, or one called `x`, `input`, `images` or `data`; other
 //! arrays are ignored.
 
 use std::path::{Path, PathBuf};
+
+use msq_passes::ir::DataType;
 
 use super::array::Array;
 use super::error::{DataError, Place, ShapeText};
@@ -18,39 +21,50 @@ use super::{DataOptions, InputSpec};
 /// Names of arrays that may feed the input when nothing else identifies one.
 const CONVENTIONAL: [&str; 4] = ["x", "input", "images", "data"];
 
-/// One array and the input it feeds.
-struct Column {
-    rows: Rows,
+/// One array, by its header, and the input it feeds.
+pub(super) struct Column {
+    place: Place,
+    shape: Vec<usize>,
     feed: Feed,
 }
 
 impl Column {
-    fn plan(rows: Rows, spec: &InputSpec, rules: &Rules) -> Result<Self, DataError> {
-        if rows.shape().first() == Some(&0) {
-            let (place, found) = (Box::new(rows.place().clone()), ShapeText::of(rows.shape()));
-            return Err(DataError::Empty { place, found });
+    fn plan(
+        place: Place,
+        shape: &[usize],
+        dtype: DataType,
+        spec: &InputSpec,
+        rules: &Rules,
+    ) -> Result<Self, DataError> {
+        if shape.first() == Some(&0) {
+            return Err(DataError::Empty { place: Box::new(place), found: ShapeText::of(shape) });
         }
-        let feed = Feed::plan(spec, rows.shape(), rows.dtype(), rows.place(), rules)?;
-        Ok(Self { rows, feed })
+        let feed = Feed::plan(spec, shape, dtype, &place, rules)?;
+        Ok(Self { place, shape: shape.to_vec(), feed })
     }
 
     /// The number of samples; `None` for an array that every sample takes whole.
     fn samples(&self) -> Option<usize> {
-        Some(self.rows.shape().first()? / self.feed.rows()?)
+        Some(self.shape.first()? / self.feed.rows()?)
     }
 
-    fn read(&self, sample: usize) -> Result<Array, DataError> {
+    /// The shape of the input in each sample.
+    pub(super) fn sample_shape(&self) -> Vec<usize> {
+        self.feed.sample_shape(&self.shape)
+    }
+
+    fn read(&self, rows: &Rows, sample: usize) -> Result<Array, DataError> {
         let rows = match self.feed.rows() {
-            Some(rows) => self.rows.read(sample * rows, rows)?,
-            None => self.rows.read_all()?,
+            Some(count) => rows.read(sample * count, count)?,
+            None => rows.read_all()?,
         };
-        self.feed.apply(rows, self.rows.place(), sample)
+        self.feed.apply(rows, &self.place, sample)
     }
 }
 
 /// Arrays whose first axis counts the samples.
-struct Stacked {
-    columns: Vec<Column>,
+pub(super) struct Stacked {
+    columns: Vec<(Column, Rows)>,
     samples: usize,
 }
 
@@ -60,28 +74,80 @@ impl Source for Stacked {
     }
 
     fn arrays(&self, index: usize) -> Result<Vec<Array>, DataError> {
-        self.columns.iter().map(|column| column.read(index)).collect()
+        self.columns.iter().map(|(column, rows)| column.read(rows, index)).collect()
     }
 
     fn batch(&self) -> usize {
-        self.columns.iter().find_map(|c| c.feed.rows()).unwrap_or(1)
+        self.columns.iter().find_map(|(column, _)| column.feed.rows()).unwrap_or(1)
+    }
+}
+
+/// The arrays of an archive that feed the inputs, by their headers, and their names.
+fn columns(
+    archive: &mut Archive,
+    inputs: &[InputSpec],
+    options: &DataOptions,
+    path: &Path,
+) -> Result<Vec<(String, Column)>, DataError> {
+    let rules = rules(inputs, options);
+    let mut columns = Vec::with_capacity(inputs.len());
+    for spec in inputs {
+        let name = choose(archive, spec, inputs.len() == 1, options, path)?;
+        tracing::debug!(array = %name, input = %spec.name, "calibration array");
+        let header = archive.header(&name)?;
+        let column = Column::plan(archive.place(&name), &header.shape, header.dtype, spec, &rules)?;
+        columns.push((name, column));
+    }
+    Ok(columns)
+}
+
+/// The samples of an archive, which stays open.
+pub(super) fn stacked(
+    archive: &mut Archive,
+    inputs: &[InputSpec],
+    options: &DataOptions,
+    path: &Path,
+) -> Result<Stacked, DataError> {
+    let columns = columns(archive, inputs, options, path)?;
+    let samples = count(columns.iter().map(|(_, column)| column), path)?;
+    let opened = columns.into_iter().map(|(name, column)| Ok((column, archive.rows(&name)?)));
+    Ok(Stacked { columns: opened.collect::<Result<_, DataError>>()?, samples })
+}
+
+/// What an archive holds, by the headers of its arrays.
+pub(super) struct Outline {
+    pub(super) samples: usize,
+    /// The shapes of the inputs in each sample.
+    pub(super) shapes: Vec<Vec<usize>>,
+    pub(super) labels: Option<Labels>,
+    /// Rows per sample.
+    pub(super) batch: usize,
+}
+
+impl Outline {
+    pub(super) fn of(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Self, DataError> {
+        let mut archive = Archive::open(path)?;
+        let columns: Vec<Column> =
+            columns(&mut archive, inputs, options, path)?.into_iter().map(|(_, column)| column).collect();
+        let samples = count(&columns, path)?;
+        let numbered = Numbered::of(&columns, samples);
+        let labels = match options.labels {
+            Some(_) => None,
+            None => labels_inside(&mut archive, &numbered, inputs, options, path)?,
+        };
+        let shapes = columns.iter().map(Column::sample_shape).collect();
+        Ok(Self { samples, shapes, labels, batch: numbered.batch })
     }
 }
 
 /// Opens an `.npz`.
 pub(super) fn open_npz(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
     let mut archive = Archive::open(path)?;
-    let rules = rules(inputs, options);
-    let mut columns = Vec::with_capacity(inputs.len());
-    for spec in inputs {
-        let name = choose(&archive, spec, inputs.len() == 1, options, path)?;
-        tracing::debug!(array = %name, input = %spec.name, "calibration array");
-        columns.push(Column::plan(archive.rows(&name)?, spec, &rules)?);
-    }
-    let stacked = stack(columns, path)?;
+    let stacked = stacked(&mut archive, inputs, options, path)?;
+    let numbered = stacked.numbered();
     let labels = match &options.labels {
-        Some(file) => Some(labels_of(LabelFile::read(file)?, &stacked, file)?),
-        None => labels_inside(&mut archive, &stacked, inputs, options, path)?,
+        Some(file) => Some(labels_of(LabelFile::read(file)?, &numbered, file)?),
+        None => labels_inside(&mut archive, &numbered, inputs, options, path)?,
     };
     Ok(Opened { labels, ..Opened::new(stacked) })
 }
@@ -89,9 +155,12 @@ pub(super) fn open_npz(path: &Path, inputs: &[InputSpec], options: &DataOptions)
 /// Opens an `.npy` whose first axis counts the samples.
 pub(super) fn open_npy(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
     let spec = super::source::only_input(inputs, path)?;
-    let column = Column::plan(Rows::open(path)?, spec, &rules(inputs, options))?;
-    let stacked = stack(vec![column], path)?;
-    let labels = options.labels.as_ref().map(|file| labels_of(LabelFile::read(file)?, &stacked, file)).transpose()?;
+    let rows = Rows::open(path)?;
+    let column = Column::plan(rows.place().clone(), rows.shape(), rows.dtype(), spec, &rules(inputs, options))?;
+    let samples = count([&column], path)?;
+    let stacked = Stacked { columns: vec![(column, rows)], samples };
+    let labels = |file| labels_of(LabelFile::read(file)?, &stacked.numbered(), file);
+    let labels = options.labels.as_deref().map(labels).transpose()?;
     Ok(Opened { labels, ..Opened::new(stacked) })
 }
 
@@ -99,12 +168,12 @@ fn rules(inputs: &[InputSpec], options: &DataOptions) -> Rules {
     Rules { preprocessing: options.preprocessing.clone(), only_input: inputs.len() == 1, images: false }
 }
 
-/// Checks that the columns have equally many samples.
-fn stack(columns: Vec<Column>, path: &Path) -> Result<Stacked, DataError> {
-    let name = |column: &Column| column.rows.place().array.clone().unwrap_or_default();
-    let counted = || columns.iter().filter_map(|c| Some((c, c.samples()?)));
+/// The number of samples, which the arrays have to agree on.
+fn count<'a>(columns: impl IntoIterator<Item = &'a Column> + Clone, path: &Path) -> Result<usize, DataError> {
+    let name = |column: &Column| column.place.array.clone().unwrap_or_default();
+    let counted = || columns.clone().into_iter().filter_map(|c| Some((c, c.samples()?)));
     // Without any counted array, every input is a constant: one sample.
-    let Some((first, samples)) = counted().next() else { return Ok(Stacked { columns, samples: 1 }) };
+    let Some((first, samples)) = counted().next() else { return Ok(1) };
     if let Some((other, count)) = counted().find(|&(_, count)| count != samples) {
         return Err(DataError::SampleCounts {
             path: path.to_owned(),
@@ -115,10 +184,10 @@ fn stack(columns: Vec<Column>, path: &Path) -> Result<Stacked, DataError> {
         });
     }
     if samples == 0 {
-        let count = first.rows.shape().first().copied().unwrap_or(0);
+        let count = first.shape.first().copied().unwrap_or(0);
         return Err(DataError::FewSamples { path: path.to_owned(), count, batch: first.feed.rows().unwrap_or(1) });
     }
-    Ok(Stacked { columns, samples })
+    Ok(samples)
 }
 
 /// The array for an input.
@@ -154,28 +223,48 @@ fn choose(
     own.or(only).or_else(conventional).ok_or_else(|| missing(&spec.name))
 }
 
-/// The possible numbers of labels: one per sample, or one per row.
-fn fit_labels(values: Vec<i64>, stacked: &Stacked) -> Option<Labels> {
-    let rows = stacked.columns.iter().find_map(|c| Some((c.feed.rows()?, c.rows.shape().first().copied()?)));
-    let (batch, rows) = rows.unwrap_or((1, 1));
-    match values.len() {
-        n if n == rows => Some(Labels { values, per_sample: batch }),
-        n if n == stacked.samples => Some(Labels { values, per_sample: 1 }),
-        _ => None,
+/// How many samples and rows there are, for which there may be labels.
+struct Numbered {
+    samples: usize,
+    rows: usize,
+    /// Rows per sample.
+    batch: usize,
+}
+
+impl Numbered {
+    fn of<'a>(columns: impl IntoIterator<Item = &'a Column>, samples: usize) -> Self {
+        let rows = columns.into_iter().find_map(|c| Some((c.feed.rows()?, c.shape.first().copied()?)));
+        let (batch, rows) = rows.unwrap_or((1, 1));
+        Self { samples, rows, batch }
+    }
+
+    /// The possible numbers of labels: one per sample, or one per row.
+    fn fit(&self, values: Vec<i64>) -> Option<Labels> {
+        match values.len() {
+            n if n == self.rows => Some(Labels { values, per_sample: self.batch }),
+            n if n == self.samples => Some(Labels { values, per_sample: 1 }),
+            _ => None,
+        }
     }
 }
 
-fn labels_of(file: LabelFile, stacked: &Stacked, path: &Path) -> Result<Labels, DataError> {
+impl Stacked {
+    fn numbered(&self) -> Numbered {
+        Numbered::of(self.columns.iter().map(|(column, _)| column), self.samples)
+    }
+}
+
+fn labels_of(file: LabelFile, numbered: &Numbered, path: &Path) -> Result<Labels, DataError> {
     let values = file.into_values();
     let labels = values.len();
-    let error = DataError::LabelCount { path: path.to_owned(), labels, samples: stacked.samples };
-    fit_labels(values, stacked).ok_or(error)
+    let error = DataError::LabelCount { path: path.to_owned(), labels, samples: numbered.samples };
+    numbered.fit(values).ok_or(error)
 }
 
 /// The labels in the archive: those that the options name, else an array with a usual label name and a label's form.
 fn labels_inside(
     archive: &mut Archive,
-    stacked: &Stacked,
+    numbered: &Numbered,
     inputs: &[InputSpec],
     options: &DataOptions,
     path: &Path,
@@ -187,8 +276,8 @@ fn labels_inside(
             return Err(DataError::Labels { path: path.to_owned(), reason });
         }
         let values = labels::integers(&archive.rows(name)?.read_all()?, path)?;
-        let count = DataError::LabelCount { path: path.to_owned(), labels: values.len(), samples: stacked.samples };
-        return fit_labels(values, stacked).map(Some).ok_or(count);
+        let count = DataError::LabelCount { path: path.to_owned(), labels: values.len(), samples: numbered.samples };
+        return numbered.fit(values).map(Some).ok_or(count);
     }
     for name in NAMES.iter().filter(|n| inputs.iter().all(|i| i.name != **n)) {
         // An array of text with such a name holds class names: it cannot be read here, and is not labels.
@@ -199,8 +288,8 @@ fn labels_inside(
             Err(format!("its shape is {:?}, labels are one number a sample", header.shape))
         };
         let fitting = found.and_then(|values| {
-            let refused = format!("it has {} for {} samples", values.len(), stacked.samples);
-            fit_labels(values, stacked).ok_or(refused)
+            let refused = format!("it has {} for {} samples", values.len(), numbered.samples);
+            numbered.fit(values).ok_or(refused)
         });
         match fitting {
             Ok(labels) => return Ok(Some(labels)),

@@ -2,6 +2,9 @@
 
 use half::f16;
 
+/// Floats from here on are written with an exponent.
+const LARGE: f64 = 1e16;
+
 /// One element, widened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Number {
@@ -28,6 +31,7 @@ impl Number {
     pub(super) fn text(self) -> String {
         match self {
             Self::Whole(x) => x.to_string(),
+            Self::Real(x) if x.abs() >= LARGE => format!("{x:?}"),
             Self::Real(x) => x.to_string(),
         }
     }
@@ -71,7 +75,8 @@ impl Element for f32 {
         Number::Real(f64::from(self))
     }
     fn from_number(number: Number) -> Option<Self> {
-        Some(number.real() as Self)
+        let real = number.real();
+        Some(real as Self).filter(|float| float.is_finite() || !real.is_finite())
     }
 }
 
@@ -89,6 +94,7 @@ impl Element for f16 {
         Number::Real(self.to_f64())
     }
     fn from_number(number: Number) -> Option<Self> {
-        Some(Self::from_f64(number.real()))
+        let real = number.real();
+        Some(Self::from_f64(real)).filter(|float| float.is_finite() || !real.is_finite())
     }
 }

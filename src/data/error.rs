@@ -73,7 +73,7 @@ pub enum DataError {
     },
     /// A file of a kind that is not read.
     #[error(
-        "`{}` is not calibration data: give an .npz, .npy or image file, or a folder of .npy files, of images or of `test_data_set_*` folders",
+        "`{}` is not calibration data: give an .npz, .npy or image file, or a folder of .npz or .npy files, of images or of `test_data_set_*` folders",
         path.display()
     )]
     UnknownKind {
@@ -81,7 +81,10 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A folder without anything to read.
-    #[error("`{}` holds no .npy file, no image (png, jpg, jpeg, bmp, webp) and no `test_data_set_*` folder", path.display())]
+    #[error(
+        "`{}` holds no .npz or .npy file, no image (png, jpg, jpeg, bmp, webp) and no `test_data_set_*` folder",
+        path.display()
+    )]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
@@ -137,10 +140,16 @@ pub enum DataError {
     #[error("the model has no inputs to feed")]
     NoInputs,
     /// A state feeds an input that the model does not have.
-    #[error("option `state={link}`: the model has no input of that name; it has `{inputs}`", inputs = inputs.join("`, `"))]
+    #[error(
+        "option `state={output}={input}`, an output and the input that it feeds: the model has no input `{input}`; it has \
+         `{inputs}`",
+        inputs = inputs.join("`, `")
+    )]
     NoStateInput {
-        /// The option.
-        link: String,
+        /// The output.
+        output: String,
+        /// The input.
+        input: String,
         /// The model's inputs.
         inputs: Vec<String>,
     },

@@ -87,6 +87,15 @@ impl Feed {
         self.rows
     }
 
+    /// The shape of the input in each sample, from the shape of the array.
+    pub(super) fn sample_shape(&self, disk: &[usize]) -> Vec<usize> {
+        let row = self.arrange.shape(disk.get(1..).unwrap_or_default());
+        match self.rows {
+            Some(rows) if !self.whole => [&[rows], row.as_slice()].concat(),
+            _ => row,
+        }
+    }
+
     /// The input's value from the rows of sample `sample`, their axis first.
     pub(super) fn apply(&self, rows: Array, place: &Place, sample: usize) -> Result<Array, DataError> {
         let (shape, data) = rows.into_parts();
@@ -126,16 +135,13 @@ pub(super) fn finish(
     place: &Place,
     sample: usize,
 ) -> Result<Array, DataError> {
-    let not_finite = |(element, value)| DataError::NotFinite { place: Box::new(place.clone()), sample, element, value };
     let masks = input.to_lowercase().contains("mask");
     let bad = |value: f32| !(value.is_finite() || masks && value == f32::NEG_INFINITY);
-    if let Some(bad) = array.first_of(bad) {
-        return Err(not_finite(bad));
+    if let Some((element, value)) = array.first_of(bad) {
+        return Err(DataError::NotFinite { place: Box::new(place.clone()), sample, element, value });
     }
     let value = |reason| DataError::Value { place: Box::new(place.clone()), sample, input: input.to_owned(), reason };
-    let array = array.cast(dtype).map_err(value)?;
-    // A wide float can overflow a narrow one.
-    array.first_of(bad).map_or(Ok(array), |bad| Err(not_finite(bad)))
+    array.cast(dtype).map_err(value)
 }
 
 /// The error of an array that does not fit.

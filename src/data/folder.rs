@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::DataError;
 use super::source::Opened;
-use super::{DataOptions, InputSpec, arrays, extension, images, test_data};
+use super::{DataOptions, InputSpec, archives, arrays, extension, images, test_data};
 
 /// Opens a file or a folder by its kind.
 pub(super) fn open(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
@@ -44,13 +44,25 @@ fn open_folder(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Resu
         refuse_special(&pictures)?;
         return images::open(path, &pictures, classes, inputs, options);
     }
-    let mut npy = files;
-    npy.retain(|file| extension(file) == "npy" && options.labels.as_ref() != Some(file));
-    if npy.is_empty() {
-        return Err(DataError::EmptyFolder { path: path.to_owned() });
+    let of_kind = |kind: &str| -> Vec<PathBuf> {
+        let is_data = |file: &&PathBuf| extension(file) == kind && options.labels.as_ref() != Some(*file);
+        files.iter().filter(is_data).cloned().collect()
+    };
+    let (npy, npz) = (of_kind("npy"), of_kind("npz"));
+    refuse_special(npy.iter().chain(&npz))?;
+    // Of both kinds, archives can feed what has several inputs.
+    match inputs.len() {
+        _ if npy.is_empty() && npz.is_empty() => Err(DataError::EmptyFolder { path: path.to_owned() }),
+        2.. if !npz.is_empty() => archives::open(npz, inputs, options),
+        _ if npy.is_empty() => archives::open(npz, inputs, options),
+        _ => arrays::open_folder(path, npy, inputs, options),
     }
-    refuse_special(&npy)?;
-    arrays::open_folder(path, npy, inputs, options)
+}
+
+/// The archive at a path, the first one of a folder of archives.
+pub(super) fn archive(path: &Path) -> Result<Option<PathBuf>, DataError> {
+    let files = if path.is_dir() { entries(path)?.1 } else { vec![path.to_owned()] };
+    Ok(files.into_iter().find(|file| extension(file) == "npz" && file.is_file()))
 }
 
 /// Refuses pipes and devices: opening a pipe would wait for its other end, and reading a device may never end.

@@ -99,6 +99,7 @@ pub(super) fn open(
     let preprocess = |reason: &str| DataError::Preprocess { input: spec.name.clone(), reason: reason.to_owned() };
     let form = ImageForm::of(spec.shape.as_deref(), options.preprocessing.model_layout, true)
         .ok_or_else(|| preprocess("images were given, and the input does not have the shape of images"))?;
+    let form = ImageForm { stated: spec.image_size, ..form };
     let preprocessing = options.preprocessing.clone();
     let crops = options.preprocessing.crop.is_some();
     if crops && (options.preprocessing.letterbox.is_some() || options.preprocessing.preset == Some(Preset::Yolo)) {

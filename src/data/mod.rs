@@ -9,9 +9,11 @@
 //! | `.npz` | rows of the arrays named as the inputs; labels beside them |
 //! | `.npy` | rows of the array |
 //! | folder of `.npy` | one per file |
+//! | folder of `.npz` | rows of the arrays of all files, which may differ in length |
 //! | image, folder of images, folder of class folders | one per image, resized, cropped and scaled |
 //! | folder of `input_*.pb`, or of `test_data_set_*` | one per folder |
 
+mod archives;
 mod array;
 mod arrays;
 mod augment;
@@ -78,19 +80,30 @@ pub struct InputSpec {
     pub shape: Option<Vec<Option<usize>>>,
     /// The names of free dimensions, axis by axis; axes of the same name are equally long. May be shorter than the shape.
     pub symbols: Vec<Option<String>>,
+    /// Height and width of the images that the model says it is made for, where these axes may be free: Ultralytics'
+    /// `imgsz` among its metadata.
+    pub image_size: Option<[usize; 2]>,
 }
 
 impl InputSpec {
     /// The inputs that a caller of a model must feed.
     pub fn of(model: &Model) -> Vec<Self> {
+        let image_size = model.metadata("imgsz").and_then(image_size);
         let spec = |v| {
             let value = model.graph.value(v);
             let dtype = value.element_type().unwrap_or(DataType::Float);
             let symbols = value.ty().map(TypeProto::symbols).unwrap_or_default();
-            Self { name: value.name().to_owned(), dtype, shape: value.shape(), symbols }
+            Self { name: value.name().to_owned(), dtype, shape: value.shape(), symbols, image_size }
         };
         model.graph.runtime_inputs().map(spec).collect()
     }
+}
+
+/// Height and width from a list such as `[480, 640]`.
+fn image_size(text: &str) -> Option<[usize; 2]> {
+    let sides = text.trim().strip_prefix('[')?.strip_suffix(']')?.split(',').map(|side| side.trim().parse().ok());
+    let sides: Vec<usize> = sides.collect::<Option<_>>()?;
+    <[usize; 2]>::try_from(sides).ok().filter(|sides| !sides.contains(&0))
 }
 
 /// One set of inputs of the model.
@@ -129,7 +142,7 @@ impl Dataset {
             return Err(DataError::NoStates);
         }
         if !options.state.is_empty() {
-            let fed = recurrence::fed_inputs(path, inputs, &options.state)?;
+            let fed = recurrence::fed_inputs(folder::archive(path)?.as_deref(), inputs, &options.state)?;
             let opened = folder::open(path, &fed, options)?;
             let (opened, recurrence) = recurrence::of_frames(opened, inputs, &fed, options);
             return Ok(Self::of(opened, name).of_sequences(recurrence));

@@ -20,6 +20,8 @@ pub(super) struct ImageForm {
     pub(super) channels: Option<usize>,
     pub(super) height: Option<usize>,
     pub(super) width: Option<usize>,
+    /// Height and width that the model asks for where its axes leave them open.
+    pub(super) stated: Option<[usize; 2]>,
 }
 
 impl ImageForm {
@@ -46,8 +48,8 @@ impl ImageForm {
             None => return None,
         };
         Some(match layout {
-            Layout::Nchw => Self { layout, channels: a, height: b, width: c },
-            Layout::Nhwc => Self { layout, channels: c, height: a, width: b },
+            Layout::Nchw => Self { layout, channels: a, height: b, width: c, stated: None },
+            Layout::Nhwc => Self { layout, channels: c, height: a, width: b, stated: None },
         })
     }
 
@@ -162,7 +164,10 @@ impl Border {
         let size = match options.resize {
             Some(Resize::ShortSide(side)) => Size::square(side),
             Some(Resize::Exact(size)) => size,
-            None => Size { width: side(form.width), height: side(form.height) },
+            None => {
+                let [height, width] = form.stated.map_or([None; 2], |sides| sides.map(Some));
+                Size { width: side(form.width.or(width)), height: side(form.height.or(height)) }
+            }
         };
         let multiple = options.pad_multiple.map(|multiple| multiple.max(1));
         Some(Self { size, place, value: options.pad_value.unwrap_or(YOLO_PAD), multiple })
@@ -331,6 +336,11 @@ mod tests {
         let preset = |preset| Preprocess { preset: Some(preset), ..none.clone() };
         assert_eq!(said(preset(Preset::ImageNet), [0, 3, 0, 0]), "preset imagenet, 224x224 RGB");
         assert_eq!(said(preset(Preset::Yolo), [0, 3, 0, 0]), "preset yolo, letterbox 640x640 RGB");
+        let stated = ImageForm { stated: Some([320, 416]), ..form([0, 3, 0, 0]).unwrap() };
+        let described = |form, options: Preprocess| Geometry::of(&options, form).describe(&options);
+        assert_eq!(described(stated, preset(Preset::Yolo)), "preset yolo, letterbox 416x320 RGB");
+        let half = ImageForm { height: Some(640), ..stated };
+        assert_eq!(described(half, preset(Preset::Yolo)), "preset yolo, letterbox 416x640 RGB");
         let numbers = Preprocess { scale: Some(0.5), mean: Some(vec![1.0, 2.0, 3.0]), ..none };
         assert_eq!(said(numbers, [0, 3, 4, 4]), "own scale, scale 0.5, mean 1 2 3, 4x4 RGB, no option `preset`");
     }

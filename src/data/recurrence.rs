@@ -11,7 +11,7 @@ use super::npz::Archive;
 use super::positional::PositionalFile;
 use super::source::{Opened, Source, spread};
 use super::temporary::named;
-use super::{DataOptions, Dataset, InputSpec, extension};
+use super::{DataOptions, Dataset, InputSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -93,11 +93,16 @@ pub(super) struct Recurrence {
 
 /// The inputs that the data have to feed: all but those that are fed back.
 /// Of those an `.npz` may have arrays all the same, for first frames.
-pub(super) fn fed_inputs(path: &Path, inputs: &[InputSpec], links: &[StateLink]) -> Result<Vec<InputSpec>, DataError> {
+pub(super) fn fed_inputs(
+    archive: Option<&Path>,
+    inputs: &[InputSpec],
+    links: &[StateLink],
+) -> Result<Vec<InputSpec>, DataError> {
     for (at, link) in links.iter().enumerate() {
         if !inputs.iter().any(|spec| spec.name == link.input) {
             return Err(DataError::NoStateInput {
-                link: link.to_string(),
+                output: link.output.clone(),
+                input: link.input.clone(),
                 inputs: inputs.iter().map(|spec| spec.name.clone()).collect(),
             });
         }
@@ -109,7 +114,7 @@ pub(super) fn fed_inputs(path: &Path, inputs: &[InputSpec], links: &[StateLink])
     if inputs.iter().all(is_state) {
         return Err(DataError::OnlyStates);
     }
-    let archive = (extension(path) == "npz" && path.is_file()).then(|| Archive::open(path)).transpose()?;
+    let archive = archive.map(Archive::open).transpose()?;
     let given = |spec: &InputSpec| archive.as_ref().is_some_and(|archive| archive.contains(&spec.name));
     Ok(inputs.iter().filter(|spec| !is_state(spec) || given(spec)).cloned().collect())
 }
@@ -385,6 +390,7 @@ mod tests {
             dtype: DataType::Float,
             shape: Some(shape.to_vec()),
             symbols: symbols.iter().map(|symbol| symbol.map(str::to_owned)).collect(),
+            image_size: None,
         };
         let lengths = HashMap::from([("T", 7)]);
         let shape = |spec: &InputSpec| zeros(spec, &lengths).unwrap().shape().to_vec();

@@ -171,6 +171,11 @@ impl Metrics {
         self.distance + self.outputs.iter().filter_map(change).sum::<f64>()
     }
 
+    /// Whether anything says what is lost: an output that is compared, labels, or the caller's own metric.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.accuracy.is_some() || self.metric.is_some() || self.outputs.iter().any(|output| output.compared)
+    }
+
     /// The output that loses most.
     pub fn worst_output(&self) -> Option<&OutputMetrics> {
         // Of equals the first.

@@ -18,6 +18,7 @@
 mod balance;
 mod calibration;
 mod cross_validation;
+mod data_notes;
 pub(crate) mod details;
 mod floats;
 mod guard;
@@ -285,8 +286,7 @@ impl Prepared {
             repair,
             search: None,
         };
-        report.notes.extend(notes::of_data(calibration, report.float16.as_ref())?);
-        report.notes.extend(notes::far_out(float, &seen, data)?);
+        report.notes.extend(data_notes::of_data(float, calibration, &seen, report.float16.as_ref())?);
         report.notes.extend(notes::made_up_ranges(calibration.synthetic, &scheme));
         report.notes.extend(unused);
         report.notes.extend(operands);

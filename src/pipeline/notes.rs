@@ -1,13 +1,8 @@
-//! What a user should know of the data and of the inputs.
+//! What a user should know of the model, and of what was made of it.
 
-use super::Calibration;
-use crate::calibrate::FarOut;
-use crate::calibrate::observe::Seen;
-use crate::data::{Array, Dataset};
-use crate::error::Error;
 use crate::prepare::FixedInput;
 use crate::report::numbers::{bytes, counted, loss, short};
-use crate::report::{HalfReport, Report, StoredReport};
+use crate::report::{Report, StoredReport};
 use crate::scheme::Scheme;
 use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::options::Format;
@@ -22,67 +17,6 @@ const LARGE: u64 = 5;
 const SMALL_FILE: u64 = 32 << 10;
 /// Constants that are named.
 const NAMED: usize = 3;
-/// Samples compared to see whether all are the same.
-const REPEATED: usize = 8;
-
-/// What is to be known of the data.
-pub(super) fn of_data(calibration: Calibration, float16: Option<&HalfReport>) -> Result<Vec<String>, Error> {
-    let unseen = unseen_magnitudes(calibration.synthetic, float16);
-    if let Some(warning) = &unseen {
-        tracing::warn!("{warning}");
-    }
-    Ok(repetition(calibration)?.into_iter().chain(unseen).collect())
-}
-
-/// A note on data that is one sample, or one many times over, which mistakes in scripts leave.
-fn repetition(Calibration { data, synthetic, .. }: Calibration) -> Result<Option<String>, Error> {
-    let same = if synthetic {
-        None
-    } else if data.len() == 1 {
-        Some("")
-    } else {
-        data.is_one_repeated(REPEATED)?.then_some("all that were looked at are the same, so ")
-    };
-    Ok(same.map(|same| format!("{}: {same}ranges come from one input", data.describe())))
-}
-
-/// Inputs of which a few samples reach so far that all others are near zero beside them: that is most often a mistake in
-/// the data, for which ranges and repairs pay.
-pub(super) fn far_out(model: &Model, seen: &Seen, data: &Dataset) -> Result<Vec<String>, Error> {
-    let inputs = model.graph.runtime_inputs().map(|input| model.graph.value(input).name());
-    let found = inputs.enumerate().filter_map(|(at, name)| Some((at, name, seen.far_out(name)?)));
-    let said = |(at, name, FarOut { samples, value, others }): (usize, &str, FarOut)| {
-        let mut places = Vec::new();
-        let reaches = |array: &Array| array.first_of(|x| x.abs() > others).is_some();
-        for sample in 0..data.len() {
-            if places.len() == samples.min(NAMED) {
-                break;
-            }
-            if data.sample(sample)?.arrays.get(at).is_some_and(reaches) {
-                places.push(data.name(sample));
-            }
-        }
-        let more = if samples > places.len() { ", …" } else { "" };
-        Ok(format!(
-            "input `{name}` reaches {value:?} in {} of {} ({}{more}) and at most {others:?} in the others: ranges have to hold \
-             both; leave such samples out if they are mistakes",
-            samples,
-            counted(data.len(), "sample"),
-            places.join(", ")
-        ))
-    };
-    found.map(said).collect()
-}
-
-/// A warning where float16 computes what only made-up inputs have shown to fit: squares and variances of real ones may not.
-fn unseen_magnitudes(synthetic: bool, float16: Option<&HalfReport>) -> Option<String> {
-    let computing = float16.filter(|halved| synthetic && halved.nodes > 0)?.nodes;
-    let nodes = counted(computing, "node");
-    Some(format!(
-        "{nodes} in float16, by magnitudes seen on made-up samples only; squares and variances stay float32, other values may \
-         still go beyond 65504 on real inputs: give data with `--calib`"
-    ))
-}
 
 /// A note on the first node of an operator that neither ONNX nor the model has.
 pub(super) fn unknown_operator(model: &Model) -> Option<String> {
@@ -249,16 +183,6 @@ pub(super) fn likely(report: &Report, target: Target, lost: Option<f64>) -> Opti
 mod tests {
     use super::*;
     use msq_passes::ir::TensorProto;
-
-    #[test]
-    fn float16_on_made_up_samples_is_warned_of() {
-        let computing = HalfReport { nodes: 3, constants: 1, bytes: 8, left: Vec::new() };
-        let warned = unseen_magnitudes(true, Some(&computing)).unwrap();
-        assert!(warned.starts_with("3 nodes in float16") && warned.contains("--calib"), "{warned}");
-        assert_eq!(unseen_magnitudes(false, Some(&computing)), None);
-        assert_eq!(unseen_magnitudes(true, Some(&HalfReport { nodes: 0, ..computing })), None);
-        assert_eq!(unseen_magnitudes(true, None), None);
-    }
 
     #[test]
     fn lookups_that_take_time_are_named() {

@@ -80,6 +80,12 @@ pub fn warnings(outputs: &[OutputMetrics]) -> Vec<String> {
 
 fn loss(output: &OutputMetrics) -> Option<String> {
     let name = &output.name;
+    if !output.compared && output.kind == OutputKind::Boxes {
+        return Some(format!(
+            "output `{name}` is not compared: the float network finds no box in any sample, so nothing says how many are kept: \
+             give data in which there are some"
+        ));
+    }
     if !output.compared {
         let kind = output.kind;
         return Some(format!(

@@ -290,7 +290,7 @@ pub struct MeasureOptions {
     pub output_kinds: Vec<OutputChoice>,
     /// Command that scores a network, more being better: `{outputs}` becomes an .npz of its outputs, `{labels}` one of the
     /// labels, and it prints one number. A drop is then the share of the float network's score that is lost.
-    #[cfg_attr(feature = "cli", arg(long, value_name = "COMMAND"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "COMMAND", value_parser = clap::builder::NonEmptyStringValueParser::new()))]
     pub metric_command: Option<String>,
 }
 

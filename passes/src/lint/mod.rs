@@ -187,6 +187,12 @@ pub const RULES: &[Rule] = &[
         check: weights::blocks,
     },
     Rule {
+        id: "blocks-partial",
+        doc: "The target loads no weights with one scale per block where the last block is shorter than the others.",
+        severity: |p| only_if(ERROR, p.blocks.is_some_and(|blocks| !blocks.partial)),
+        check: weights::partial_blocks,
+    },
+    Rule {
         id: "low-bit-weight",
         doc: "onnxruntime does not fold a `DequantizeLinear`: with integers below 8 bits the layer runs in float. An \
               int4 constant cast to int8 is folded and runs on integers.",

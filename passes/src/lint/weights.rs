@@ -4,7 +4,7 @@ use super::Site;
 use super::view::View;
 use crate::analysis::LayerOp;
 use crate::analysis::quantized::{Parameters, QuantizedLayer};
-use crate::ir::DataType;
+use crate::ir::{DataType, axis_of};
 use crate::ops::facts;
 use std::collections::HashSet;
 
@@ -108,6 +108,20 @@ pub(super) fn blocks(view: &View) -> Vec<Site> {
     weights(view, |_, weight| {
         (weight.block != 0).then(|| format!("the weight has one scale per block of {}", weight.block))
     })
+}
+
+/// Also of embedding tables, and whatever reads the weight.
+pub(super) fn partial_blocks(view: &View) -> Vec<Site> {
+    let blocked = view.graph.nodes().filter(|(_, node)| node.is("DequantizeLinear"));
+    let found = blocked.filter_map(|(_, node)| {
+        let block = usize::try_from(node.int("block_size")?).ok().filter(|&block| block > 0)?;
+        let integers = node.input(0)?;
+        let shape = view.shape(integers)?;
+        let length = shape[axis_of(node.int_or("axis", 1), shape.len())?];
+        let message = format!("{length} values are not divided by blocks of {block}");
+        (length % block != 0).then(|| (view.name(integers), message))
+    });
+    found.collect()
 }
 
 pub(super) fn casts(view: &View) -> Vec<Site> {

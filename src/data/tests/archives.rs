@@ -155,7 +155,7 @@ fn values_must_fit_the_input() {
     assert_eq!(text, "`a.npz`: array `x`, sample 1: element 1 is NaN");
     let (folder, path) = npz(&[("x", npy(&[1, 1], &[1e300_f64]))], Stored);
     let text = message(open(&path, &floats("x", &[0, 1])).unwrap().sample(0), &folder);
-    assert_eq!(text, "`a.npz`: array `x`, sample 0: element 0 is inf");
+    assert_eq!(text, "`a.npz`: array `x`, sample 0: 1e300 does not fit `float`, the type of the model's input `x`");
     let (folder, path) = npz(&[("x", npy::<f32>(&[0, 1], &[]))], Stored);
     assert_eq!(message(open(&path, &floats("x", &[0, 1])), &folder), "`a.npz`: array `x` is empty: shape [0, 1]");
 }
@@ -294,4 +294,40 @@ fn samples_are_read_from_many_threads() {
             }
         });
     }
+}
+
+/// A folder of archives: each has one sample or several, as long as that file says; what was read last stays open.
+#[test]
+fn folders_of_archives() {
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = [input("ids", DataType::Int64, &[0, 0]), input("x", DataType::Float, &[0, 2])];
+    let write = |name: &str, rows: usize, length: usize, method| {
+        let ids = npy(&[rows as u64, length as u64], &(0..(rows * length) as i64).collect::<Vec<i64>>());
+        let labels = npy(&[rows as u64], &vec![length as i64; rows]);
+        let x = npy(&[rows as u64, 2], &vec![length as f32; 2 * rows]);
+        let (_scratch, path) = npz(&[("ids", ids), ("x", x), ("labels", labels)], method);
+        std::fs::copy(path, folder.path().join(name)).unwrap();
+    };
+    for (at, (rows, length)) in [(1, 3), (2, 5), (1, 4)].into_iter().enumerate() {
+        write(&format!("s{}.npz", at + 9), rows, length, if at == 0 { Stored } else { Deflated });
+    }
+    let data = open(folder.path(), &inputs).unwrap();
+    let read = |at: usize| {
+        let arrays = data.sample(at).unwrap().arrays;
+        (arrays[0].to_f32()[0], arrays[0].shape().to_vec(), arrays[1].to_f32(), data.label(at))
+    };
+    // s9, two rows of s10, s11.
+    assert_eq!(data.len(), 4);
+    assert_eq!(read(0), (0.0, vec![1, 3], vec![3.0; 2], Some(3)));
+    assert_eq!(read(2), (5.0, vec![1, 5], vec![5.0; 2], Some(5)));
+    assert_eq!(read(3), (0.0, vec![1, 4], vec![4.0; 2], Some(4)));
+    assert_eq!(data.shapes().unwrap(), 3);
+    let (fixed, text) = (input("ids", DataType::Int64, &[0, 3]), "`s10.npz`: array `ids`");
+    assert!(message(open(folder.path(), &[fixed, inputs[1].clone()]), &folder).contains(text));
+    for at in 0..12 {
+        write(&format!("t{at}.npz"), 1, 20 + at, Stored);
+    }
+    let data = open(folder.path(), &inputs).unwrap();
+    let lengths: Vec<usize> = (0..data.len()).map(|at| data.sample(at).unwrap().arrays[0].shape()[1]).collect();
+    assert_eq!(lengths, [&[3, 5, 5, 4][..], &(20..32).collect::<Vec<_>>()].concat());
 }

@@ -17,7 +17,13 @@ fn rows_of_a_file() {
 #[test]
 fn an_input_of_unknown_shape_takes_rows_as_they_are() {
     let (_folder, path) = file("a.npy", &npy(&[3, 2], &count(&[3, 2])));
-    let inputs = [InputSpec { name: "in".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new() }];
+    let inputs = [InputSpec {
+        name: "in".to_owned(),
+        dtype: DataType::Float,
+        shape: None,
+        symbols: Vec::new(),
+        image_size: None,
+    }];
     assert_eq!(first(&open(&path, &inputs).unwrap(), 1), (vec![1, 2], vec![2.0, 3.0]));
 }
 
@@ -135,7 +141,7 @@ fn paths_that_hold_nothing() {
     let inputs = floats("in", &[0, 1]);
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(message(open(&folder.path().join("no"), &inputs), &folder), "`no`: no such file or folder");
-    assert!(message(open(folder.path(), &inputs), &folder).contains("holds no .npy file, no image"));
+    assert!(message(open(folder.path(), &inputs), &folder).contains("holds no .npz or .npy file, no image"));
     let (folder, path) = file("a.txt", b"");
     assert!(message(open(&path, &inputs), &folder).starts_with("`a.txt` is not calibration data: give an .npz"));
     assert!(matches!(open(&path, &[]), Err(DataError::NoInputs)));

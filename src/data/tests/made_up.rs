@@ -64,6 +64,7 @@ fn masks_reach_over_past_and_present() {
         dtype,
         shape: Some(axes[..rank].iter().map(|&(_, length)| (length > 0).then_some(length)).collect()),
         symbols: axes[..rank].iter().map(|&(name, _)| Some(name.to_owned())).collect(),
+        image_size: None,
     };
     let mask_shape = |mask: &str, ids: usize| {
         let inputs = [
@@ -161,7 +162,8 @@ fn masks_say_that_every_element_counts() {
 
 #[test]
 fn what_cannot_be_made_up_is_said() {
-    let unknown = InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new() };
+    let unknown =
+        InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape: None, symbols: Vec::new(), image_size: None };
     let error = Dataset::synthetic(&[unknown], &options(&[])).unwrap_err();
     assert_eq!(
         error.to_string(),

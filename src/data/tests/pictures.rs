@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 use msq_passes::ir::DataType;
 
 use super::support::*;
-use crate::data::{Color, DataOptions, Dataset, Filter, Preprocess, Preset, Resize, Size};
+use crate::data::{Color, DataOptions, Dataset, Filter, InputSpec, Preprocess, Preset, Resize, Size};
 
 /// An image of one colour.
 fn write(path: &Path, width: u32, height: u32, colour: [u8; 3]) {
@@ -174,4 +174,19 @@ fn samples_of_images_from_many_threads() {
             scope.spawn(|| (0..12).for_each(|i| assert_eq!(first(&data, i).1[5], i as f32)));
         }
     });
+}
+
+/// Ultralytics' exporter states the size of images, which free axes do not.
+#[test]
+fn models_state_the_size_of_their_images() {
+    let stated = |size: &str| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17], metadata_props: [\"imgsz\": \"{size}\"]>
+             g (float[n,3,h,w] images) => (float[n,3,h,w] y) {{ y = Relu (images) }}"
+        );
+        let model = msq_passes::ir::import(msq_passes::ir::text::parse(&text).unwrap()).unwrap();
+        InputSpec::of(&model)[0].image_size
+    };
+    assert_eq!(stated("[320, 416]"), Some([320, 416]));
+    assert_eq!([stated("[320]"), stated("[0, 416]"), stated("320"), stated("[a, b]")], [None; 4]);
 }

@@ -14,7 +14,7 @@ use crate::data::{Array, ArrayData, DataError, DataOptions, Dataset, InputSpec};
 /// An input of a model; 0 for a free dimension.
 pub(super) fn input(name: &str, dtype: DataType, shape: &[usize]) -> InputSpec {
     let shape = shape.iter().map(|&d| (d > 0).then_some(d)).collect();
-    InputSpec { name: name.to_owned(), dtype, shape: Some(shape), symbols: Vec::new() }
+    InputSpec { name: name.to_owned(), dtype, shape: Some(shape), symbols: Vec::new(), image_size: None }
 }
 
 pub(super) fn floats(name: &str, shape: &[usize]) -> Vec<InputSpec> {

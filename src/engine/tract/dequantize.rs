@@ -1,12 +1,13 @@
-//! Dequantizers of constants, computed before tract sees the model.
+//! Dequantizers of constants, computed before tract sees the model, and those of blocks.
 //!
 //! `y = (x − z)·s`, one scale and zero point for all, one per index along an axis, or one per block along an axis. tract
 //! computes the same number with three operators that broadcast; a network of integer weights takes a tenth of the time
-//! to load without them. Blocks it does not know.
+//! to load without them. Blocks it does not know: where their integers are computed or fed, scales and zero points are
+//! repeated over their blocks by a `Gather`.
 
 use super::lowering::Lowering;
 use crate::engine::EngineError;
-use msq_passes::ir::{DataType, Graph, Model, Node, NodeId, TensorProto, ValueId, axis_of};
+use msq_passes::ir::{AttributeProto, DataType, Graph, Model, Node, NodeId, NodeProto, TensorProto, ValueId, axis_of};
 
 /// Every dequantizer whose inputs are constants, in whose place comes its result. tract would run it.
 pub(super) struct Constants;
@@ -28,9 +29,105 @@ impl Lowering for Constants {
             for input in inputs {
                 model.graph.remove_value(input);
             }
-            model.graph.set_initializer(value, tensor);
+            if !model.graph.is_output(value) {
+                model.graph.set_initializer(value, tensor);
+                continue;
+            }
+            // Outputs are written by a node.
+            let name = model.graph.fresh_name(&format!("{}_dequantized", tensor.name()));
+            let constant = model.graph.add_initializer(TensorProto { name: Some(name.clone()), ..tensor });
+            model.graph.add_node(NodeProto::of("Identity", &name, Vec::new()), &[Some(constant)], &[Some(value)]);
         }
         Ok(())
+    }
+}
+
+/// Every other dequantizer of blocks.
+pub(super) struct Blocked;
+
+impl Lowering for Blocked {
+    fn mends(&self, graph: &Graph, id: NodeId) -> bool {
+        Site::of(graph, id).is_some()
+    }
+
+    fn lower(&self, model: &mut Model) -> Result<(), EngineError> {
+        let graph = &mut model.graph;
+        let nodes: Vec<NodeId> = graph.node_ids().collect();
+        let sites: Vec<Site> = nodes.into_iter().filter_map(|id| Site::of(graph, id)).collect();
+        if sites.is_empty() {
+            return Ok(());
+        }
+        for site in sites {
+            site.replace(graph);
+        }
+        graph.sort().map_err(EngineError::load)
+    }
+}
+
+/// A dequantizer of blocks along an axis, counted from the front.
+struct Site {
+    node: NodeId,
+    axis: i64,
+    block: i64,
+    integers: ValueId,
+    scale: ValueId,
+    zero_point: Option<ValueId>,
+    element: DataType,
+    result: ValueId,
+}
+
+impl Site {
+    fn of(graph: &Graph, id: NodeId) -> Option<Self> {
+        let node = graph.node(id);
+        if !node.is("DequantizeLinear")
+            || !node.domain().is_empty()
+            || node.int("output_dtype").is_some_and(|ty| ty != 0)
+        {
+            return None;
+        }
+        let block = node.int("block_size").filter(|&block| block > 0)?;
+        let (integers, scale, result) = (node.input(0)?, node.input(1)?, node.output(0)?);
+        let constant = graph.constant(scale);
+        let declared = |value| graph.value(value).shape().map(|shape| shape.len());
+        let rank =
+            constant.map(|tensor| tensor.dims.len()).or_else(|| declared(scale)).or_else(|| declared(integers))?;
+        let axis = i64::try_from(axis_of(node.int_or("axis", 1), rank)?).ok()?;
+        let element = constant.and_then(TensorProto::element_type).or_else(|| graph.value(scale).element_type())?;
+        Some(Self { node: id, axis, block, integers, scale, zero_point: node.input(2), element, result })
+    }
+
+    fn replace(self, graph: &mut Graph) {
+        let stem = graph.value(self.result).name().to_owned();
+        graph.remove_node(self.node);
+        let constant = |graph: &mut Graph, name: &str, value: i64| {
+            let name = graph.fresh_name(&format!("{stem}_{name}"));
+            graph.add_initializer(TensorProto::from_i64(&name, &[], &[value]))
+        };
+        let op = |graph: &mut Graph, op: &str, inputs: &[ValueId], attributes: Vec<AttributeProto>| {
+            let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
+            graph.add_op(op, &inputs, attributes, &format!("{stem}_{}", op.to_lowercase()))
+        };
+        let (zero, one) = (constant(graph, "first", 0), constant(graph, "one", 1));
+        let (axis, block) = (constant(graph, "axis", self.axis), constant(graph, "block", self.block));
+        let shape = op(graph, "Shape", &[self.integers], Vec::new());
+        let length = op(graph, "Gather", &[shape, axis], Vec::new());
+        let places = op(graph, "Range", &[zero, length, one], Vec::new());
+        let blocks = op(graph, "Div", &[places, block], Vec::new());
+        let repeated = |graph: &mut Graph, value| {
+            op(graph, "Gather", &[value, blocks], vec![AttributeProto::int("axis", self.axis)])
+        };
+        let float = |graph: &mut Graph, value| {
+            op(graph, "Cast", &[value], vec![AttributeProto::int("to", i64::from(self.element.number()))])
+        };
+        let mut steps = float(graph, self.integers);
+        if let Some(zero_point) = self.zero_point {
+            let zero_point = repeated(graph, zero_point);
+            let zero_point = float(graph, zero_point);
+            steps = op(graph, "Sub", &[steps, zero_point], Vec::new());
+        }
+        let scale = repeated(graph, self.scale);
+        let name = graph.fresh_name(&format!("{stem}_scaled"));
+        graph.add_node(NodeProto::of("Mul", &name, Vec::new()), &[Some(steps), Some(scale)], &[Some(self.result)]);
     }
 }
 
@@ -39,7 +136,7 @@ fn folded(graph: &Graph, node: &Node) -> Option<(ValueId, TensorProto)> {
     if !node.is("DequantizeLinear") || !node.domain().is_empty() {
         return None;
     }
-    let result = node.output(0).filter(|&value| !graph.is_output(value))?;
+    let result = node.output(0)?;
     let constant = |slot| graph.initializer(node.input(slot)?).filter(|tensor| !tensor.is_external());
     let (integers, scale) = (constant(0)?, constant(1).filter(|tensor| tensor.is_float())?);
     if node.int("output_dtype").is_some_and(|ty| ty != 0) || scale.element_type() != Some(DataType::Float) {
@@ -122,6 +219,7 @@ fn as_floats(integers: &TensorProto) -> Option<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tract::testing;
     use msq_passes::ir;
 
     /// The initializer that a dequantizer with these attributes becomes.
@@ -157,6 +255,33 @@ mod tests {
             [1.0, -2.0, 20.0, 10.0, -8.0, 120.0]
         );
         assert_eq!(result("w, rows", " <axis = 0, block_size = 2>").unwrap(), [1.0, -4.0, 9.0, 4.0, -10.0, 18.0]);
+    }
+
+    /// The integers of blocks are fed, so that they cannot be folded; an output is computed nonetheless.
+    #[test]
+    fn blocks_of_what_is_fed() {
+        let constants = "float[2,2] blocks = {1, 10, 2, 20}, int8[2,2] bz = {0, 1, -1, 0}, float[1,3] rows = {1, 2, 3}";
+        let run = |axis: i64, inputs: &str| {
+            let dequantized = format!("y = DequantizeLinear <axis = {axis}, block_size = 2> (w, {inputs})");
+            let nodes = format!("w = Cast <to = 3> (x)\n{dequantized}");
+            testing::run("float[2,3] x", constants, &nodes, &[(&[2, 3], &[1.0, -2.0, 3.0, 4.0, -5.0, 6.0])])
+        };
+        assert_eq!(run(1, "blocks"), [1.0, -2.0, 30.0, 8.0, -10.0, 120.0]);
+        assert_eq!(run(-1, "blocks, bz"), [1.0, -2.0, 20.0, 10.0, -8.0, 120.0]);
+        assert_eq!(run(0, "rows"), [1.0, -4.0, 9.0, 4.0, -10.0, 18.0]);
+    }
+
+    #[test]
+    fn results_that_are_outputs_are_folded_too() {
+        let text = "<ir_version: 10, opset_import: [\"\": 21]>\n g (float[2] x) => (float[2] d, float[2] y)\n\
+                    <int8[2] w = {1, -2}, float one = {0.5}>\n {\n d = DequantizeLinear (w, one)\n y = Add (x, d)\n}";
+        let mut model = ir::import(ir::text::parse(text).unwrap()).unwrap();
+        Constants.lower(&mut model).unwrap();
+        let ops: Vec<&str> = model.graph.nodes().map(|(_, node)| node.op()).collect();
+        assert_eq!(ops.len(), 2);
+        assert!(ops.contains(&"Identity") && !ops.contains(&"DequantizeLinear"));
+        let outputs: Vec<&str> = model.graph.outputs().map(|value| model.graph.value(value).name()).collect();
+        assert_eq!(outputs, ["d", "y"]);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use msq_passes::ir::{Graph, Model, NodeId};
 
 /// Those that keep the types of all values, in their order: lookups before products, which take away words that a table may
 /// share.
-const KEEPING_TYPES: [&dyn Lowering; 7] = [
+const KEEPING_TYPES: [&dyn Lowering; 8] = [
     &dequantize::Constants,
+    &dequantize::Blocked,
     &lookup::Lookups,
     &nbits::Products,
     &classical::Classical,

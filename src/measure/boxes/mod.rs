@@ -27,6 +27,8 @@ use read::Reader;
 const COUNTS: f32 = 0.25;
 /// Score from which on a box may be the partner of one that counts.
 const PARTNER: f32 = 0.2;
+/// Score from which on a row that is final holds a box.
+const SURE: f32 = 0.01;
 /// Overlap from which on two boxes are the same thing.
 const OVERLAP: f32 = 0.5;
 /// Boxes that go into non-maximum suppression at most, the best.
@@ -62,7 +64,9 @@ impl BoxForm {
     /// The form of a float network's outputs in one sample. `joined` are the outputs that are put together from boxes
     /// and scores, as the graph says; `asked` those that the caller says are boxes.
     pub(crate) fn of(parts: &[OutputArray], joined: &[bool], asked: &[bool]) -> Option<Self> {
-        let finals = || (0..parts.len()).map(|at| Self::Final { at }).find(|form| form.is_plausible(parts));
+        let evident = |form: &Self| form.outputs().into_iter().any(|at| joined[at] || asked[at]);
+        let fits = |form: &Self| form.is_plausible(parts) || (evident(form) && form.is_idle(parts));
+        let finals = || (0..parts.len()).map(|at| Self::Final { at }).find(fits);
         let raw = (0..parts.len()).filter(|&at| joined[at] || asked[at]).flat_map(|at| match parts[at].shape {
             [_, a, b] if a >= b => vec![Self::Rows { at }],
             [_, _, _] => vec![Self::Columns { at }],
@@ -70,7 +74,7 @@ impl BoxForm {
         });
         let of_parts = || {
             let boxes = (0..parts.len()).filter(|&at| box_rows(parts[at].shape).is_some());
-            boxes.flat_map(|boxes| Self::of_parts(parts, boxes)).find(|form| form.is_plausible(parts))
+            boxes.flat_map(|boxes| Self::of_parts(parts, boxes)).find(fits)
         };
         finals().or_else(of_parts).or_else(|| raw.into_iter().find(|form| form.is_plausible(parts)))
     }
@@ -129,7 +133,7 @@ impl BoxForm {
                 let rows = || parts[at].values.chunks_exact(columns.width);
                 let fine = |row: &[f32]| share(&row[columns.score]) && is_class(row[columns.class]);
                 let image = |row: &[f32]| columns.corners == 0 || is_class(row[0]);
-                let sure = |row: &&[f32]| row[columns.score] >= 0.01;
+                let sure = |row: &&[f32]| row[columns.score] >= SURE;
                 let ordered = |row: &[f32]| {
                     let own = &row[columns.corners..];
                     own[2] >= own[0] && own[3] >= own[1]
@@ -142,6 +146,21 @@ impl BoxForm {
                 let some = parts[scores].values.iter().any(|&v| v > 0.0 && v < 1.0);
                 some && parts[scores].values.iter().all(share) && parts[classes].values.iter().all(|&v| is_class(v))
             }
+        }
+    }
+
+    /// Whether the numbers are final boxes with scores of nearly 0, as fixed numbers of boxes are filled up.
+    fn is_idle(self, parts: &[OutputArray]) -> bool {
+        let no_score = |score: &f32| (0.0..SURE).contains(score);
+        match self {
+            Self::Final { at } => FinalColumns::of(parts[at].shape).is_some_and(|columns| {
+                let mut rows = parts[at].values.chunks_exact(columns.width);
+                rows.all(|row| no_score(&row[columns.score]) && is_class(row[columns.class]))
+            }),
+            Self::FinalParts { boxes: _, scores, classes } => {
+                parts[scores].values.iter().all(no_score) && parts[classes].values.iter().all(|&v| is_class(v))
+            }
+            Self::Rows { .. } | Self::Columns { .. } | Self::Parts { .. } => false,
         }
     }
 
@@ -227,7 +246,8 @@ fn box_rows(shape: &[usize]) -> Option<usize> {
 
 /// Whether outputs hold boxes, but none in this sample.
 pub(crate) fn are_none(parts: &[OutputArray]) -> bool {
-    parts.iter().any(|part| box_rows(part.shape) == Some(0))
+    let is_empty = |part: &OutputArray| part.values.is_empty() && FinalColumns::of(part.shape).is_some();
+    parts.iter().any(|part| box_rows(part.shape) == Some(0) || is_empty(part))
 }
 
 /// Whether a number can be that of a class; −1 stands for none.
@@ -316,6 +336,11 @@ impl BoxMatches {
     /// Boxes of the float network, those kept, and those invented.
     pub(crate) fn counts(&self) -> [u64; 3] {
         [self.boxes, self.kept, self.invented]
+    }
+
+    /// Whether neither network finds any.
+    pub(crate) fn are_none(&self) -> bool {
+        self.boxes + self.invented == 0
     }
 
     /// Share of boxes that only one of the networks finds: none where neither finds any.

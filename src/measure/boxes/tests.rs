@@ -141,3 +141,18 @@ fn final_boxes_without_an_axis_of_images() {
     matches.observe(form, &nothing, &network);
     assert_eq!(matches.counts(), [0, 0, 3]);
 }
+
+/// A fixed number of final boxes of which none is one: by the numbers alone they are something else.
+#[test]
+fn final_boxes_that_are_none() {
+    let rows = |score: f32| [[1.0, 2.0, 9.0, 8.0, score, 3.0], [4.0, 4.0, 4.0, 4.0, 0.001, 0.0]].concat();
+    let form = |score: f32, joined| {
+        let values = rows(score);
+        BoxForm::of(&[OutputArray { values: &values, shape: &[1, 2, 6] }], &[joined], &[false])
+    };
+    assert_eq!([form(0.5, false), form(0.5, true)], [Some(BoxForm::Final { at: 0 }); 2]);
+    assert_eq!([form(0.005, false), form(0.005, true)], [None, Some(BoxForm::Final { at: 0 })]);
+    assert_eq!(form(-0.5, true), None);
+    let empty = |shape| are_none(&[OutputArray { values: &[], shape }]);
+    assert!(empty(&[0, 7]) && empty(&[1, 0, 6]) && empty(&[0, 4]) && !empty(&[0, 10]));
+}

@@ -104,3 +104,43 @@ fn scores_of_anchors_spell_nothing() {
     assert_eq!(beside(12, 4), OutputKind::Scores);
     assert_eq!(beside(2, 5), OutputKind::Scores);
 }
+
+/// A detector's output `[N, 4 + C, boxes]`: centres, sizes, and scores of two classes, all scores but one the same.
+fn columns(best: f32) -> Vec<f32> {
+    let column = |number: usize, at: usize| match number {
+        0 | 1 => 10.0 * at as f32,
+        2 | 3 => 8.0,
+        4 if at == 3 => best,
+        _ => 0.01,
+    };
+    (0..6).flat_map(|number| (0..16).map(move |at| column(number, at))).collect()
+}
+
+/// Samples without things leave nothing to compare, and say so; by what their numbers are off, networks are still told apart.
+#[test]
+fn boxes_of_which_none_counts() {
+    let metrics = |float: f32, network: &[f32], op: &str| {
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]>
+             net (float[1,3,4,4] x) => (float[1,6,16] y) <float[4,3,1,1] v = {{}}, float[2,3,1,1] w = {{}}>
+             {{ a = Conv (x, v)  b = Conv (x, w)  p = {op} (b)  c = Concat <axis = 1> (a, p)  s = Shape (c)
+               y = Reshape (c, s) }}"
+        );
+        let model = import(text::parse(&text).unwrap()).unwrap();
+        let outputs = Outputs::of(&model, &[], Masks::default(), 2).unwrap();
+        let mut all = Comparison::new(&outputs);
+        for at in 0..2 {
+            let found = [OutputArray { values: network, shape: &[1, 6, 16] }];
+            all.observe(at, &[columns(float)], &found, None, None);
+        }
+        all.metrics().outputs.remove(0)
+    };
+    let off = |by: f32| columns(0.1).iter().map(|value| value + by).collect::<Vec<f32>>();
+    let (near, far) = (metrics(0.1, &off(0.01), "Sigmoid"), metrics(0.1, &off(0.1), "Sigmoid"));
+    assert_eq!((near.kind, near.compared, near.lost, near.figures.boxes), (OutputKind::Boxes, false, 0.0, Some(0)));
+    assert!(0.0 < near.distance && near.distance < far.distance);
+    let invented = metrics(0.1, &columns(0.9), "Sigmoid");
+    assert_eq!((invented.compared, invented.lost, invented.figures.invented), (true, 1.0, Some(2)));
+    assert!(metrics(0.9, &columns(0.9), "Sigmoid").compared);
+    assert_eq!(metrics(0.1, &off(0.01), "Relu").kind, OutputKind::Values);
+}

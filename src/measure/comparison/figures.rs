@@ -55,6 +55,12 @@ impl Comparison {
         ReadOutput { spec: &self.outputs.list[at], kind, reads_tokens: self.outputs.reads_tokens, labelled }
     }
 
+    /// Whether the samples hold anything that an output is compared by, as what it is read as.
+    pub(super) fn is_compared(&self, at: usize, kind: OutputKind) -> bool {
+        let compared = &self.compared[at];
+        compared.uneven > 0 || self.read_output(at, kind).is_compared(&compared.total(), &self.matches(None))
+    }
+
     /// How far one output is from the float network's.
     fn output_metrics(&self, at: usize) -> OutputMetrics {
         let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
@@ -77,7 +83,7 @@ impl Comparison {
             kind,
             because: because.into_owned(),
             state: spec.is_state,
-            compared: compared.uneven > 0 || output.is_compared(&total),
+            compared: self.is_compared(at, kind),
             lost,
             distance: if kind != OutputKind::Boxes || first { distance } else { 0.0 },
             sqnr: ratio(channels.mean),

@@ -39,7 +39,8 @@ impl Comparison {
             let error = standard_error(&parts.iter().map(without).collect::<Vec<_>>());
             of_answers(float_share - own_share, error, own.samples(), parts.len())
         } else {
-            let outputs = (0..self.compared.len()).map(|at| self.output_loss(at, &parts));
+            let compared = (0..self.compared.len()).filter(|&at| self.is_compared(at, self.reading(at).kind));
+            let outputs = compared.map(|at| self.output_loss(at, &parts));
             outputs.max_by(|a, b| a.at_most.total_cmp(&b.at_most))?
         };
         (found.error.is_finite() && found.at_most.is_finite()).then_some(found)

@@ -61,27 +61,26 @@ impl ReadOutput<'_> {
                     invented: Some(invented),
                     ..KindFigures::default()
                 };
-                (figures, boxes.lost(), boxes.lost() + boxes.shifted())
+                // Where there are none, their numbers still tell a better network from a worse one.
+                let distance = if boxes.are_none() { values(sums).1 } else { boxes.lost() + boxes.shifted() };
+                (figures, boxes.lost(), distance)
             }
             OutputKind::Values => {
-                let found = sums.channels.figures();
-                // An output that does not vary shows a loss only where the error is as large as the output itself.
-                let lost = if found.varies || found.worst >= 1.0 { found.worst } else { 0.0 };
-                // Half the worst channel, since that is what a drop is counted by.
-                (KindFigures::default(), lost, f64::midpoint(found.mean, found.worst))
+                let (lost, distance) = values(sums);
+                (KindFigures::default(), lost, distance)
             }
         }
     }
 
     /// Whether the sums hold anything that the kind is compared by.
-    pub(super) fn is_compared(self, sums: &Sums) -> bool {
+    pub(super) fn is_compared(self, sums: &Sums, boxes: &BoxMatches) -> bool {
         match self.kind {
             OutputKind::Scores if self.spec.is_whole => sums.equality.elements() > 0,
             OutputKind::Scores => sums.rows.rows() > 0 || sums.decisions.elements() > 0,
             OutputKind::Sequence => sums.rows.rows() > 0,
             OutputKind::Embedding => sums.cosines.apart().is_some(),
             OutputKind::Values => sums.channels.elements() > 0,
-            OutputKind::Boxes => true,
+            OutputKind::Boxes => !boxes.are_none(),
         }
     }
 
@@ -90,4 +89,13 @@ impl ReadOutput<'_> {
         let sigmoid = self.spec.head == Head::Sigmoid && !self.labelled;
         sums.decisions.elements() > 0 && (sigmoid || sums.rows.rows() == 0)
     }
+}
+
+/// What an output loses that is compared number by number, and its distance.
+fn values(sums: &Sums) -> (f64, f64) {
+    let found = sums.channels.figures();
+    // An output that does not vary shows a loss only where the error is as large as the output itself.
+    let lost = if found.varies || found.worst >= 1.0 { found.worst } else { 0.0 };
+    // Half the worst channel, since that is what a drop is counted by.
+    (lost, f64::midpoint(found.mean, found.worst))
 }

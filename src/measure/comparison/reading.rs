@@ -2,8 +2,9 @@
 
 use super::sums::has_rows;
 use super::{Comparison, is_matrix};
+use crate::measure::boxes::BoxForm;
 use crate::measure::head::Head;
-use crate::measure::outputs::Reading;
+use crate::measure::outputs::{OutputSpec, Reading};
 use crate::scheme::output_kind::OutputKind;
 use std::borrow::Cow;
 
@@ -12,7 +13,8 @@ impl Comparison {
     pub(super) fn reading(&self, at: usize) -> Reading {
         let (spec, compared) = (&self.outputs.list[at], &self.compared[at]);
         let read = |kind, because| Reading { kind, because: Cow::Borrowed(because) };
-        let boxes = self.form().filter(|form| form.outputs().contains(&at) && self.has_boxes());
+        let boxes = self.form().filter(|form| form.outputs().contains(&at));
+        let boxes = boxes.filter(|form| self.has_boxes() || self.is_evident(*form));
         match &spec.asked {
             Some(Reading { kind: OutputKind::Boxes, .. }) if boxes.is_none() => {
                 let because = format!("shape {:?} and its numbers are no boxes, as was asked", compared.shape);
@@ -31,7 +33,8 @@ impl Comparison {
         let name = spec.name.to_lowercase();
         let is_labelled = at == 0 && self.accuracies(None)[0].samples() > 0;
         match spec.head {
-            _ if boxes.is_some() => read(OutputKind::Boxes, "by shape and numbers"),
+            _ if boxes.is_some() && self.has_boxes() => read(OutputKind::Boxes, "by shape and numbers"),
+            _ if boxes.is_some() => read(OutputKind::Boxes, "by shape, though float finds none in these samples"),
             _ if spec.is_rounded && !is_labelled && compared.numbers.are_values(&compared.shape) => {
                 read(OutputKind::Values, "floats rounded to whole numbers")
             }
@@ -63,7 +66,15 @@ impl Comparison {
         self.outputs.reads_tokens || (symbols > 2 && !others.any(|(_, other)| is_beside(&other.shape)))
     }
 
+    /// Whether the float network finds any box.
     fn has_boxes(&self) -> bool {
         self.boxes.iter().any(|matches| matches.counts()[0] > 0)
+    }
+
+    /// Whether outputs that may be boxes are taken for them even where none is found: two that merely have fitting shapes may
+    /// be anything.
+    fn is_evident(&self, form: BoxForm) -> bool {
+        let evident = |spec: &OutputSpec| spec.joins_scores || spec.kind() == Some(OutputKind::Boxes);
+        form.outputs().into_iter().any(|at| evident(&self.outputs.list[at]))
     }
 }

@@ -65,7 +65,8 @@ mod tests {
 
     fn numbered(count: usize) -> Dataset {
         let shape = Some(vec![Some(1), Some(2)]);
-        let input = InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape, symbols: Vec::new() };
+        let input =
+            InputSpec { name: "x".to_owned(), dtype: DataType::Float, shape, symbols: Vec::new(), image_size: None };
         Dataset::synthetic(&[input], &SyntheticOptions { count, ..SyntheticOptions::default() }).unwrap()
     }
 

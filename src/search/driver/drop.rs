@@ -11,12 +11,17 @@ use crate::search::space::Rungs;
 
 impl Driver<'_> {
     /// The smallest plan on the way down that loses no more than `drop`, and whether there is one. Where the most bits
-    /// lose more, it is repaired first.
+    /// lose more, it is repaired first. Refused where the samples do not show what is lost.
     pub(super) fn within_drop(&mut self, drop: f64) -> Result<(EvaluatedPlan, bool), SearchError> {
         let method = self.search.method.row();
         self.check_classes(method)?;
         let name = method.proposer.descent_name();
         let mut top = self.evaluate(name, self.space.top())?;
+        if !top.metrics.is_measured() {
+            let reason =
+                "in no sample do the outputs hold anything that can be compared, so no loss can be measured".to_owned();
+            return Err(SearchError::Refused { reason });
+        }
         if self.likely(&top) > drop {
             match self.repaired(name, drop)? {
                 Some(found) => top = found,
