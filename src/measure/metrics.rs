@@ -126,6 +126,10 @@ pub struct KindFigures {
     /// Number of boxes that only the network finds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invented: Option<u64>,
+    /// Signal-to-noise ratio, in decibels, of the further numbers of boxes that are kept, such as coefficients of masks, key
+    /// points and angles: the power of each number's deviation from its mean over that of its error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<f64>,
 }
 
 /// A quarter of the samples, compared with the rest.

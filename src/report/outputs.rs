@@ -52,7 +52,8 @@ pub fn words(output: &OutputMetrics) -> String {
         }
         OutputKind::Boxes => {
             let counts = figures.kept.zip(figures.boxes).map(|(kept, all)| format!("{kept} of {all} boxes kept"));
-            vec![counts, figures.invented.map(|invented| format!("{invented} invented"))]
+            let beside = figures.beside.map(|ratio| format!("what else is said of them {}", decibels(ratio)));
+            vec![counts, figures.invented.map(|invented| format!("{invented} invented")), beside]
         }
     };
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")

@@ -291,6 +291,8 @@ impl StepwiseSession {
         if self.part(variant, front, run)?.is_break() {
             return Ok(ControlFlow::Break(()));
         }
+        // Of what is known by now, shapes may be computed in the second half.
+        run.constants = shapes::constants(&variant.model.graph, &run.waiting(variant), &run.at_hand);
         self.part(variant, back, run)
     }
 

@@ -49,10 +49,6 @@ impl Part {
         let inside: HashSet<NodeId> = nodes.iter().copied().collect();
         let is_inside = |value: ValueId| graph.value(value).producer().is_some_and(|(node, _)| inside.contains(&node));
         let is_constant = |value: ValueId| graph.initializer(value).is_some() && !graph.is_input(value);
-        let mut seen = HashSet::new();
-        let all = nodes.iter().flat_map(|&id| read(graph.node(id)));
-        let inputs: Vec<ValueId> =
-            all.filter(|&value| !is_inside(value) && !is_constant(value) && seen.insert(value)).collect();
         let is_read = |value: ValueId| {
             let value = graph.value(value);
             let readers = value.uses().iter().map(|reader| reader.node).chain(value.captures().iter().copied());
@@ -66,6 +62,11 @@ impl Part {
         part.graph.set_inputs(Vec::new());
         part.graph.set_outputs(&outputs.iter().map(|&(value, _)| value).collect::<Vec<_>>());
         EliminateDeadNodes.run(&mut part).map_err(EngineError::load)?;
+        // Of nodes that nothing reads nothing is fed either.
+        let mut seen = HashSet::new();
+        let all = nodes.iter().filter(|&&id| part.graph.contains_node(id)).flat_map(|&id| read(graph.node(id)));
+        let inputs: Vec<ValueId> =
+            all.filter(|&value| !is_inside(value) && !is_constant(value) && seen.insert(value)).collect();
         let most = if part.stored_bytes() < LARGE { PLANS } else { PLANS_OF_LARGE };
         Ok(Self { number, model: part, inputs, outputs, plans: Mutex::default(), most })
     }

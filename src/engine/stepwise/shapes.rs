@@ -82,7 +82,8 @@ pub(super) fn constants(graph: &Graph, waiting: &[NodeId], at_hand: &HashMap<Val
         }
         let Some((producer, _)) = graph.value(value).producer().filter(|_| seen.insert(value)) else { continue };
         let node = graph.node(producer);
-        if !asks_for_shape(node.op()) {
+        // What an operator yields whose shape only shows when it runs is at hand then, and no constant before.
+        if !asks_for_shape(node.op()) && extent_of(node) != Extent::Open {
             open.extend(read(node).map(|value| (value, false)));
         }
     }

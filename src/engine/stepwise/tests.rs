@@ -67,6 +67,41 @@ fn lengths_that_values_say() {
     }
 }
 
+/// As the ends of detectors: boxes above a score, the best of those that overlap, filled up to a fixed number. There may be
+/// a few boxes or none.
+#[test]
+fn boxes_that_are_left() {
+    let nodes = "
+        positive = Greater (x, zero)
+        found = NonZero (positive)
+        where = Squeeze (found, first)
+        left = Gather (x, where)
+        column = Unsqueeze (left, last)
+        boxes = Mul (column, corners)
+        images = Unsqueeze (boxes, first)
+        scores = Unsqueeze (left, both)
+        kept = NonMaxSuppression (images, scores, most, iou)
+        places = Gather <axis = 1> (kept, two)
+        best = Gather (left, places)
+        count = Shape (best)
+        missing = Sub (all, count)
+        unread = Expand (best, missing)
+        pads = Concat <axis = 0> (first, missing)
+        y = Pad (best, pads)";
+    let constants = "float zero = {0}, int64[1] first = {0}, int64[1] last = {1}, float[4] corners = {0, 0, 1, 1},
+        int64[2] both = {0, 1}, int64[1] most = {5}, float[1] iou = {0.5}, int64 two = {2}, int64[1] all = {3}";
+    let model = model("float[3] x", "y", constants, nodes);
+    let mut session = session(&model, 3);
+    for (fed, expected) in [
+        ([2.0, 3.0, 2.9], [3.0, 2.0, 0.0]),
+        ([-1.0, -2.0, -3.0], [0.0; 3]),
+        ([2.0, -3.0, 5.0], [5.0, 2.0, 0.0]),
+        ([-1.0, -2.0, 4.0], [4.0, 0.0, 0.0]),
+    ] {
+        assert_eq!(outputs(&mut *session, &floats(&fed)), [expected]);
+    }
+}
+
 /// The branch is the one that the sample asks for, and what is in it has shapes that values say.
 #[test]
 fn branches_that_values_ask_for() {

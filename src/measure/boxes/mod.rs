@@ -4,22 +4,23 @@
 //!
 //! | form | shape | a box |
 //! |---|---|---|
-//! | rows | `[N, boxes, 4 + 1 + C]` | corners or centre and size, how likely it is a thing, scores of classes |
-//! | columns | `[N, 4 + C, boxes]` | corners or centre and size, scores of classes |
+//! | rows | `[N, boxes, 4 + 1 + C + E]` | corners or centre and size, how likely it is a thing, scores of classes |
+//! | columns | `[N, 4 + C + E, boxes]` | corners or centre and size, scores of classes |
 //! | parts | `[N, boxes, 4]` and `[N, boxes, C]` | the same in two outputs |
-//! | final | `[…, 6]` or `[…, 7]` | corners, score, class; or image, corners, class, score |
+//! | final | `[…, 6 + E]` or `[…, 7]` | corners, score, class; or image, corners, class, score |
 //! | final parts | `[N, boxes, 4]`, `[N, boxes]`, `[N, boxes]`, or all without N | corners, score, class in three outputs |
 //!
 //! All but the final forms go through non-maximum suppression. Boxes with a score of a quarter count. One is *kept* if
 //! the other network has a box of the same class that overlaps it with an intersection over union of one half, and
 //! *invented* if only the other network has it; a partner's score may be a fifth lower, so that a score that moves across
 //! the threshold by little does not count as a loss. What further outputs hold for each box, such as masks, is compared
-//! between partners.
+//! between partners, and so are the last E numbers of a box, which are no scores: coefficients of masks, key points, angles.
 
 mod read;
 #[cfg(test)]
 mod tests;
 
+use super::channels::{ChannelErrors, ChannelLayout};
 use super::outputs::OutputArray;
 use read::Reader;
 
@@ -27,6 +28,10 @@ use read::Reader;
 const COUNTS: f32 = 0.25;
 /// Score from which on a box may be the partner of one that counts.
 const PARTNER: f32 = 0.2;
+/// Size from which on one is in pixels.
+const LARGE: f32 = 2.0;
+/// How far numbers beside a share may be off 0 to 1 that are no scores for certain.
+const NEAR: f32 = 0.01;
 /// Score from which on a row that is final holds a box.
 const SURE: f32 = 0.01;
 /// Overlap from which on two boxes are the same thing.
@@ -39,13 +44,13 @@ const FEWEST: usize = 16;
 /// How the boxes of a network are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BoxForm {
-    /// `[N, boxes, 4 + 1 + C]`.
-    Rows { at: usize },
-    /// `[N, 4 + C, boxes]`.
-    Columns { at: usize },
+    /// `[N, boxes, 4 + 1 + C + E]`, of which 1 + C are scored.
+    Rows { at: usize, scored: usize },
+    /// `[N, 4 + C + E, boxes]`, of which C are scored.
+    Columns { at: usize, scored: usize },
     /// `[N, boxes, 4]` and `[N, boxes, C]`.
     Parts { boxes: usize, scores: usize },
-    /// `[…, 6]` or `[…, 7]`.
+    /// `[…, 6 + E]` or `[…, 7]`.
     Final { at: usize },
     /// `[N, boxes, 4]`, `[N, boxes]` and `[N, boxes]`.
     FinalParts { boxes: usize, scores: usize, classes: usize },
@@ -55,7 +60,7 @@ impl BoxForm {
     /// The outputs it is read from.
     pub(crate) fn outputs(self) -> Vec<usize> {
         match self {
-            Self::Rows { at } | Self::Columns { at } | Self::Final { at } => vec![at],
+            Self::Rows { at, .. } | Self::Columns { at, .. } | Self::Final { at } => vec![at],
             Self::Parts { boxes, scores } => vec![boxes, scores],
             Self::FinalParts { boxes, scores, classes } => vec![boxes, scores, classes],
         }
@@ -65,12 +70,15 @@ impl BoxForm {
     /// and scores, as the graph says; `asked` those that the caller says are boxes.
     pub(crate) fn of(parts: &[OutputArray], joined: &[bool], asked: &[bool]) -> Option<Self> {
         let evident = |form: &Self| form.outputs().into_iter().any(|at| joined[at] || asked[at]);
-        let fits = |form: &Self| form.is_plausible(parts) || (evident(form) && form.is_idle(parts));
+        let fits = |form: &Self| match evident(form) {
+            true => form.is_plausible(parts) || form.is_idle(parts),
+            false => form.is_plausible(parts) && form.extras(parts).is_none(),
+        };
         let finals = || (0..parts.len()).map(|at| Self::Final { at }).find(fits);
-        let raw = (0..parts.len()).filter(|&at| joined[at] || asked[at]).flat_map(|at| match parts[at].shape {
-            [_, a, b] if a >= b => vec![Self::Rows { at }],
-            [_, _, _] => vec![Self::Columns { at }],
-            _ => Vec::new(),
+        let raw = (0..parts.len()).filter(|&at| joined[at] || asked[at]).filter_map(|at| match *parts[at].shape {
+            [_, a, b] if a >= b => Some(Self::Rows { at, scored: Table::of_rows(a, b).scored(parts[at].values)? }),
+            [_, a, b] => Some(Self::Columns { at, scored: Table::of_columns(b, a).scored(parts[at].values)? }),
+            _ => None,
         });
         let of_parts = || {
             let boxes = (0..parts.len()).filter(|&at| box_rows(parts[at].shape).is_some());
@@ -104,24 +112,18 @@ impl BoxForm {
     fn is_plausible(self, parts: &[OutputArray]) -> bool {
         let share = |v: &f32| (0.0..=1.0).contains(v);
         match self {
-            Self::Rows { at } => {
+            Self::Rows { at, scored } => {
                 let &[_, count, width] = parts[at].shape else { return false };
-                if width < 5 {
-                    return false;
-                }
                 let mut rows = parts[at].values.chunks_exact(width);
-                count >= FEWEST && rows.all(|row| row[2] >= 0.0 && row[3] >= 0.0 && row[4..].iter().all(share))
+                let pixels = scored + 4 == width || rows.clone().any(|row| row[2].max(row[3]) > LARGE);
+                count >= FEWEST && pixels && rows.all(|row| row[2] >= 0.0 && row[3] >= 0.0)
             }
-            Self::Columns { at } => {
+            Self::Columns { at, scored } => {
                 let &[_, width, count] = parts[at].shape else { return false };
-                if width < 5 {
-                    return false;
-                }
-                let mut images = parts[at].values.chunks_exact(width * count);
-                let plausible = |image: &[f32]| {
-                    image[2 * count..4 * count].iter().all(|&v| v >= 0.0) && image[4 * count..].iter().all(share)
-                };
-                count >= FEWEST && images.all(plausible)
+                let images = parts[at].values.chunks_exact(width * count);
+                let sizes = || images.clone().flat_map(|image| &image[2 * count..4 * count]);
+                let pixels = scored + 4 == width || sizes().any(|&size| size > LARGE);
+                count >= FEWEST && pixels && sizes().all(|&size| size >= 0.0)
             }
             Self::Parts { boxes, scores } => {
                 let sizes = parts[boxes].values.chunks_exact(4).all(|b| b[2] >= 0.0 && b[3] >= 0.0);
@@ -164,6 +166,37 @@ impl BoxForm {
         }
     }
 
+    /// The numbers of each box that are neither its place nor scores.
+    fn extras(self, parts: &[OutputArray]) -> Option<Extras> {
+        let (at, first) = match self {
+            Self::Rows { at, scored } | Self::Columns { at, scored } => (at, 4 + scored),
+            Self::Final { at } => (at, FinalColumns::of(parts[at].shape)?.behind()?),
+            Self::Parts { .. } | Self::FinalParts { .. } => return None,
+        };
+        let &[_, a, b] = parts[at].shape else { return None };
+        let table = if matches!(self, Self::Columns { .. }) { Table::of_columns(b, a) } else { Table::of_rows(a, b) };
+        (first < table.width).then_some(Extras { at, first, table })
+    }
+
+    /// Whether boxes have numbers beside places and scores.
+    pub(crate) fn has_extras(self, shapes: &[&[usize]]) -> bool {
+        let parts: Vec<OutputArray> = shapes.iter().map(|shape| OutputArray { values: &[], shape }).collect();
+        self.extras(&parts).is_some()
+    }
+
+    /// The form in two samples, where it is one: columns are scores that are so in both.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Rows { at, scored }, Self::Rows { at: other, scored: less }) if at == other => {
+                Some(Self::Rows { at, scored: scored.min(less) })
+            }
+            (Self::Columns { at, scored }, Self::Columns { at: other, scored: less }) if at == other => {
+                Some(Self::Columns { at, scored: scored.min(less) })
+            }
+            (own, other) => Some(own).filter(|own| *own == other),
+        }
+    }
+
     fn is_final(self) -> bool {
         matches!(self, Self::Final { .. } | Self::FinalParts { .. })
     }
@@ -172,8 +205,8 @@ impl BoxForm {
     fn read(self, parts: &[OutputArray], corners: bool, background: Option<usize>) -> Vec<Vec<Detection>> {
         let reader = Reader { parts, corners, background };
         match self {
-            Self::Rows { at } => reader.rows(at),
-            Self::Columns { at } => reader.columns(at),
+            Self::Rows { at, scored } => reader.rows(at, scored),
+            Self::Columns { at, scored } => reader.columns(at, scored),
             Self::Parts { boxes, scores } => reader.parts(boxes, scores),
             Self::Final { at } => reader.finals(at),
             Self::FinalParts { boxes, scores, classes } => reader.final_parts(boxes, scores, classes),
@@ -216,6 +249,65 @@ impl BoxForm {
     }
 }
 
+/// Where the numbers of boxes are in an image: box by box, or number by number.
+#[derive(Clone, Copy)]
+struct Table {
+    /// Numbers of a box.
+    width: usize,
+    count: usize,
+    /// How far apart the numbers of a box are, and the boxes.
+    steps: [usize; 2],
+}
+
+impl Table {
+    fn of_rows(count: usize, width: usize) -> Self {
+        Self { width, count, steps: [1, width] }
+    }
+
+    fn of_columns(count: usize, width: usize) -> Self {
+        Self { width, count, steps: [count, 1] }
+    }
+
+    fn place(self, row: usize, column: usize) -> usize {
+        column * self.steps[0] + row * self.steps[1]
+    }
+
+    /// How many numbers of each box are scores, behind the first four: those up to the first that is none for some box. `None`
+    /// where there are none, and where one is nearly a score and may be anything.
+    fn scored(self, values: &[f32]) -> Option<usize> {
+        let size = self.width * self.count;
+        if self.width < 5 || size == 0 {
+            return None;
+        }
+        let of = |column: usize| {
+            values
+                .chunks_exact(size)
+                .flat_map(move |image| (0..self.count).map(move |row| image[self.place(row, column)]))
+        };
+        let is_score = |column: &usize| of(*column).all(|value| (0.0..=1.0).contains(&value));
+        let scored = (4..self.width).take_while(is_score).count();
+        let is_other = |column: usize| of(column).any(|value| !(-NEAR..=1.0 + NEAR).contains(&value));
+        (scored > 0 && (4 + scored == self.width || is_other(4 + scored))).then_some(scored)
+    }
+}
+
+/// Numbers of each box beside its place and scores, from the first on.
+#[derive(Clone, Copy)]
+struct Extras {
+    at: usize,
+    first: usize,
+    table: Table,
+}
+
+impl Extras {
+    fn of<'a>(self, parts: &[OutputArray<'a>], image: usize, row: usize) -> impl Iterator<Item = f32> + 'a {
+        let Self { at, first, table } = self;
+        let size = table.width * table.count;
+        let values = &parts[at].values[image * size..][..size];
+        (first..table.width).map(move |column| values[table.place(row, column)])
+    }
+}
+
 /// The columns of boxes that are final.
 #[derive(Clone, Copy)]
 struct FinalColumns {
@@ -230,8 +322,14 @@ impl FinalColumns {
         match *shape {
             [_, 6] | [_, _, 6] => Some(Self { width: 6, corners: 0, score: 4, class: 5 }),
             [_, 7] | [_, _, 7] | [_, _, _, 7] => Some(Self { width: 7, corners: 1, score: 6, class: 5 }),
+            [_, rows, width] if width > 7 && rows >= FEWEST => Some(Self { width, corners: 0, score: 4, class: 5 }),
             _ => None,
         }
+    }
+
+    /// Where the numbers begin that are behind score and class.
+    fn behind(self) -> Option<usize> {
+        (self.corners == 0).then_some(6)
     }
 }
 
@@ -292,7 +390,7 @@ fn suppressed(mut found: Vec<Detection>, is_final: bool) -> Vec<Detection> {
 }
 
 /// Boxes of the float network and of the other, summed over samples; parts merge.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct BoxMatches {
     boxes: u64,
     kept: u64,
@@ -300,6 +398,8 @@ pub(crate) struct BoxMatches {
     /// Σ (1 − overlap) and Σ |difference of scores| over boxes that are kept.
     moved: f64,
     rescored: f64,
+    /// Of numbers beside places and scores, where boxes are kept.
+    extras: ChannelErrors,
 }
 
 impl BoxMatches {
@@ -311,16 +411,25 @@ impl BoxMatches {
             let images = form.read(parts, corners, background).into_iter();
             images.map(|found| suppressed(found, form.is_final())).collect::<Vec<_>>()
         };
-        for (float, network) in read(float).iter().zip(&read(network)) {
-            for (own, partner) in paired(float, network) {
+        let extras = form.extras(float).filter(|_| form.extras(network).is_some());
+        let mut beside = [Vec::new(), Vec::new()];
+        for (image, (own, other)) in read(float).iter().zip(&read(network)).enumerate() {
+            for (own, partner) in paired(own, other) {
                 self.boxes += 1;
-                if let Some(partner) = partner {
-                    self.kept += 1;
-                    self.moved += f64::from(1.0 - overlap(own, partner));
-                    self.rescored += f64::from((own.score - partner.score).abs());
+                let Some(partner) = partner else { continue };
+                self.kept += 1;
+                self.moved += f64::from(1.0 - overlap(own, partner));
+                self.rescored += f64::from((own.score - partner.score).abs());
+                if let Some(extras) = extras {
+                    beside[0].extend(extras.of(float, image, own.row));
+                    beside[1].extend(extras.of(network, image, partner.row));
                 }
             }
-            self.invented += paired(network, float).filter(|(_, partner)| partner.is_none()).count() as u64;
+            self.invented += paired(other, own).filter(|(_, partner)| partner.is_none()).count() as u64;
+        }
+        if let Some(Extras { first, table, .. }) = extras {
+            let layout = ChannelLayout { channels: table.width - first, inner: 1 };
+            self.extras.merge(&ChannelErrors::of(&beside[0], &beside[1], layout, None));
         }
     }
 
@@ -331,11 +440,18 @@ impl BoxMatches {
         self.invented += other.invented;
         self.moved += other.moved;
         self.rescored += other.rescored;
+        self.extras.merge(&other.extras);
     }
 
     /// Boxes of the float network, those kept, and those invented.
     pub(crate) fn counts(&self) -> [u64; 3] {
         [self.boxes, self.kept, self.invented]
+    }
+
+    /// Share of the variance of the numbers beside places and scores that is lost, on average; `None` where there are none.
+    pub(crate) fn beside(&self) -> Option<f64> {
+        let figures = self.extras.figures();
+        (self.extras.elements() > 0).then(|| if figures.varies { figures.mean } else { 0.0 })
     }
 
     /// Whether neither network finds any.

@@ -13,22 +13,24 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    pub(super) fn rows(&self, at: usize) -> Vec<Vec<Detection>> {
+    pub(super) fn rows(&self, at: usize, scored: usize) -> Vec<Vec<Detection>> {
         let &[images, _, width] = self.parts[at].shape else { return Vec::new() };
-        let read = |row: &[f32]| {
-            let (class, score) = if width == 5 { (0, 1.0) } else { self.best(row[5..].iter().copied()) };
-            self.detection([row[0], row[1], row[2], row[3]], row[4] * score, class)
+        let read = |(place, row): (usize, &[f32])| {
+            let (class, score) = if scored == 1 { (0, 1.0) } else { self.best(row[5..4 + scored].iter().copied()) };
+            let found = self.detection([row[0], row[1], row[2], row[3]], row[4] * score, class);
+            Detection { row: place, ..found }
         };
-        per_image(self.parts[at].values, images).map(|v| v.chunks_exact(width).map(read).collect()).collect()
+        let image = |v: &[f32]| v.chunks_exact(width).enumerate().map(read).collect();
+        per_image(self.parts[at].values, images).map(image).collect()
     }
 
-    pub(super) fn columns(&self, at: usize) -> Vec<Vec<Detection>> {
-        let &[images, width, count] = self.parts[at].shape else { return Vec::new() };
+    pub(super) fn columns(&self, at: usize, scored: usize) -> Vec<Vec<Detection>> {
+        let &[images, _, count] = self.parts[at].shape else { return Vec::new() };
         let read = |image: &[f32]| {
             let of = |column: usize, b: usize| image[column * count + b];
             let one = |b: usize| {
-                let (class, score) = self.best((4..width).map(|column| of(column, b)));
-                self.detection([of(0, b), of(1, b), of(2, b), of(3, b)], score, class)
+                let (class, score) = self.best((4..4 + scored).map(|column| of(column, b)));
+                Detection { row: b, ..self.detection([of(0, b), of(1, b), of(2, b), of(3, b)], score, class) }
             };
             (0..count).map(one).collect()
         };
@@ -54,12 +56,14 @@ impl Reader<'_> {
         let Some(columns) = FinalColumns::of(shape) else { return Vec::new() };
         // Several images in one list keep apart by their number.
         let images = if columns.corners == 0 && shape.len() == 3 { shape[0] } else { 1 };
-        let read = |row: &[f32]| {
+        let read = |(place, row): (usize, &[f32])| {
             let own = [0, 1, 2, 3].map(|at| row[columns.corners + at]);
             let image = if columns.corners == 0 { 0 } else { row[0] as usize };
-            self.detection(own, row[columns.score], row[columns.class] as usize + (image << 32))
+            let found = self.detection(own, row[columns.score], row[columns.class] as usize + (image << 32));
+            Detection { row: place, ..found }
         };
-        per_image(values, images).map(|v| v.chunks_exact(columns.width).map(read).collect()).collect()
+        let image = |v: &[f32]| v.chunks_exact(columns.width).enumerate().map(read).collect();
+        per_image(values, images).map(image).collect()
     }
 
     pub(super) fn final_parts(&self, boxes: usize, scores: usize, classes: usize) -> Vec<Vec<Detection>> {

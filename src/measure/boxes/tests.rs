@@ -156,3 +156,45 @@ fn final_boxes_that_are_none() {
     let empty = |shape| are_none(&[OutputArray { values: &[], shape }]);
     assert!(empty(&[0, 7]) && empty(&[1, 0, 6]) && empty(&[0, 4]) && !empty(&[0, 10]));
 }
+
+/// Boxes with two numbers more, as coefficients of masks: compared where boxes are kept, and no scores.
+#[test]
+fn numbers_beside_scores() {
+    let further = |row: usize, number: usize| (row as f32 - 3.0) * (number as f32 + 1.5);
+    let of_columns = |found: &[([f32; 4], f32, usize)], off: f32| {
+        let mut values = columns(found);
+        (0..2).for_each(|number| values.extend((0..32).map(|row| further(row, number) + off)));
+        values
+    };
+    let of_rows = |found: &[([f32; 4], f32, usize)], off: f32| -> Vec<f32> {
+        let extra = |row: usize| [further(row, 0) + off, further(row, 1) + off];
+        rows(found).chunks(8).enumerate().flat_map(|(row, own)| [own, &extra(row)].concat()).collect()
+    };
+    let of_final = |found: &[([f32; 4], f32, usize)], off: f32| -> Vec<f32> {
+        let row = |row: usize| {
+            let own = found.get(row).copied().unwrap_or(([0.0; 4], 0.0, 0));
+            let [x, y, width, height] = own.0;
+            let numbers = [x, y, x + width, y + height, own.1, own.2 as f32];
+            numbers.into_iter().chain((0..2).map(move |number| further(row, number) + off))
+        };
+        (0..32).flat_map(row).collect()
+    };
+    let moved = [FLOAT[0], FLOAT[1], ([20.0, 90.0, 10.0, 10.0], 0.1, 2)];
+    for (float, network, shape) in [
+        (of_columns(&FLOAT, 0.0), of_columns(&moved, 0.1), [1, 9, 32]),
+        (of_rows(&FLOAT, 0.0), of_rows(&moved, 0.1), [1, 32, 10]),
+        (of_final(&FLOAT, 0.0), of_final(&moved, 0.1), [1, 32, 8]),
+    ] {
+        let found = matches(&float, &network, &shape);
+        assert_eq!(found.counts(), [3, 2, 0], "{shape:?}");
+        // Off by 0.1; of two boxes the numbers deviate from their mean by 0.75 and 1.25.
+        let expected = [0.75_f64, 1.25].map(|deviation| (0.1 / deviation).powi(2)).iter().sum::<f64>() / 2.0;
+        let whole = found.beside().unwrap();
+        assert!(whole > 0.2 * expected && whole < 5.0 * expected, "{shape:?} {whole} {expected}");
+        assert_eq!(matches(&float, &float, &shape).beside(), Some(0.0));
+    }
+    // Numbers that are nearly shares are nothing that is known.
+    let near: Vec<f32> = columns(&FLOAT).into_iter().chain((0..32).map(|_| 1.005)).collect();
+    assert_eq!(BoxForm::of(&[OutputArray { values: &near, shape: &[1, 8, 32] }], &[true], &[false]), None);
+    assert_eq!(matches(&columns(&FLOAT), &columns(&FLOAT), &[1, 7, 32]).beside(), None);
+}

@@ -60,7 +60,7 @@ impl Written {
     fn and(self, later: Self) -> Self {
         match (self, later) {
             (Self::Open, other) | (other, Self::Open) => other,
-            (own, other) if own == other => own,
+            (Self::As(own), Self::As(other)) => own.and(other).map_or(Self::Otherwise, Self::As),
             _ => Self::Otherwise,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::sums::Sums;
 use crate::measure::boxes::BoxMatches;
+use crate::measure::channels::decibels;
 use crate::measure::head::Head;
 use crate::measure::metrics::KindFigures;
 use crate::measure::outputs::OutputSpec;
@@ -55,7 +56,9 @@ impl ReadOutput<'_> {
             }
             OutputKind::Boxes => {
                 let [found, kept, invented] = boxes.counts();
+                let beside = boxes.beside();
                 let figures = KindFigures {
+                    beside: beside.and_then(decibels),
                     boxes: Some(found),
                     kept: Some(kept),
                     invented: Some(invented),
@@ -63,7 +66,8 @@ impl ReadOutput<'_> {
                 };
                 // Where there are none, their numbers still tell a better network from a worse one.
                 let distance = if boxes.are_none() { values(sums).1 } else { boxes.lost() + boxes.shifted() };
-                (figures, boxes.lost(), distance)
+                let beside = beside.unwrap_or(0.0);
+                (figures, boxes.lost().max(beside), distance + beside)
             }
             OutputKind::Values => {
                 let (lost, distance) = values(sums);

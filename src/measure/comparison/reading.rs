@@ -72,9 +72,11 @@ impl Comparison {
     }
 
     /// Whether outputs that may be boxes are taken for them even where none is found: two that merely have fitting shapes may
-    /// be anything.
+    /// be anything, and so may one that has numbers of which nothing is known.
     fn is_evident(&self, form: BoxForm) -> bool {
-        let evident = |spec: &OutputSpec| spec.joins_scores || spec.kind() == Some(OutputKind::Boxes);
+        let shapes: Vec<&[usize]> = self.compared.iter().map(|compared| &compared.shape[..]).collect();
+        let joins = !form.has_extras(&shapes);
+        let evident = |spec: &OutputSpec| (joins && spec.joins_scores) || spec.kind() == Some(OutputKind::Boxes);
         form.outputs().into_iter().any(|at| evident(&self.outputs.list[at]))
     }
 }

@@ -21,6 +21,7 @@
 //! | [`pad`] | `Pad` | negative pads, wrapping, booleans, values of rank 1 |
 //! | [`index`] | `OneHot`, `GatherND`, `ScatterND` | indices out of range or negative |
 //! | [`roi_align`] | `RoiAlign` | not known |
+//! | [`suppression`] | `NonMaxSuppression` | no boxes, or constant ones |
 //! | [`vectors`] | `MatMul` | no product of two vectors |
 //! | [`rearrange`] | `Compress`, `ReverseSequence`, `SpaceToDepth` | not run, not known, the order of channels |
 
@@ -38,6 +39,7 @@ mod rearrange;
 mod recurrent;
 mod resize;
 mod roi_align;
+mod suppression;
 mod through;
 mod vectors;
 
@@ -62,7 +64,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 type Builder = fn(&ParsingContext, &NodeProto) -> Built;
 
 /// The operators that are put in the place of tract's.
-const OPERATORS: [(&str, Builder); 35] = [
+const OPERATORS: [(&str, Builder); 36] = [
     ("AveragePool", pool::build),
     ("BitShift", function::bit_shift),
     ("BitwiseAnd", through::build),
@@ -84,6 +86,7 @@ const OPERATORS: [(&str, Builder); 35] = [
     ("MatMul", vectors::build),
     ("MaxPool", pool::build),
     ("Mod", through::build),
+    ("NonMaxSuppression", suppression::build),
     ("OneHot", index::one_hot),
     ("Pad", pad::build),
     ("RNN", recurrent::build),
