@@ -11,7 +11,7 @@ use msq_passes::ir::DataType;
 
 use super::array::Array;
 use super::error::{DataError, Place, ShapeText};
-use super::feed::{Feed, Rules};
+use super::feed::{Feed, Rules, fits};
 use super::labels::{self, LabelFile, NAMES};
 use super::npy::Rows;
 use super::npz::Archive;
@@ -26,6 +26,8 @@ pub(super) struct Column {
     place: Place,
     shape: Vec<usize>,
     feed: Feed,
+    /// Whether it may be the whole input of one sample.
+    fits: bool,
 }
 
 impl Column {
@@ -40,7 +42,7 @@ impl Column {
             return Err(DataError::Empty { place: Box::new(place), found: ShapeText::of(shape) });
         }
         let feed = Feed::plan(spec, shape, dtype, &place, rules)?;
-        Ok(Self { place, shape: shape.to_vec(), feed })
+        Ok(Self { place, shape: shape.to_vec(), feed, fits: fits(shape, spec.shape.as_deref()) })
     }
 
     /// The number of samples; `None` for an array that every sample takes whole.
@@ -98,7 +100,23 @@ fn columns(
         let column = Column::plan(archive.place(&name), &header.shape, header.dtype, spec, &rules)?;
         columns.push((name, column));
     }
+    let mut counts = columns.iter().filter_map(|(_, column)| column.samples());
+    let first = counts.next();
+    let uneven = counts.any(|count| Some(count) != first);
+    if uneven && have_no_batch(inputs) && columns.iter().all(|(_, column)| column.fits) {
+        columns.iter_mut().for_each(|(_, column)| column.feed.take_all());
+    }
     Ok(columns)
+}
+
+/// Whether the model says that the first axes of its inputs count different things, as the nodes and edges of a graph.
+fn have_no_batch(inputs: &[InputSpec]) -> bool {
+    let first = |spec: &InputSpec| match spec.shape.as_ref()?.first()? {
+        Some(length) => Some(length.to_string()),
+        None => spec.symbols.first().cloned().flatten(),
+    };
+    let firsts: Option<Vec<String>> = inputs.iter().map(first).collect();
+    firsts.is_some_and(|firsts| firsts.iter().any(|other| *other != firsts[0]))
 }
 
 /// The samples of an archive, which stays open.

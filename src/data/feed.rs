@@ -90,10 +90,16 @@ impl Feed {
     /// The shape of the input in each sample, from the shape of the array.
     pub(super) fn sample_shape(&self, disk: &[usize]) -> Vec<usize> {
         let row = self.arrange.shape(disk.get(1..).unwrap_or_default());
-        match self.rows {
-            Some(rows) if !self.whole => [&[rows], row.as_slice()].concat(),
+        match (self.rows, disk.first()) {
+            (Some(rows), _) if !self.whole => [&[rows], row.as_slice()].concat(),
+            (None, Some(&rows)) if !self.whole => [&[rows], row.as_slice()].concat(),
             _ => row,
         }
+    }
+
+    /// Has every sample take the whole array.
+    pub(super) fn take_all(&mut self) {
+        self.rows = None;
     }
 
     /// The input's value from the rows of sample `sample`, their axis first.

@@ -530,6 +530,9 @@ class OutputMetrics:
         kept: Number of those that the network finds too, with the same class and at an intersection over union of
             one half.
         invented: Number of boxes that only the network finds.
+        beside: Signal-to-noise ratio, in decibels, of the further numbers of boxes that are kept, such as
+            coefficients of masks, key points and angles: the power of each number's deviation from its mean over
+            that of its error.
         worst_quarter: A quarter of the samples that is much worse than the rest, if there is one.
     """
 
@@ -555,6 +558,7 @@ class OutputMetrics:
     boxes: int | None = None
     kept: int | None = None
     invented: int | None = None
+    beside: float | None = None
     worst_quarter: QuarterMetrics | None = None
 
 

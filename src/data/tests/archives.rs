@@ -331,3 +331,26 @@ fn folders_of_archives() {
     let lengths: Vec<usize> = (0..data.len()).map(|at| data.sample(at).unwrap().arrays[0].shape()[1]).collect();
     assert_eq!(lengths, [&[3, 5, 5, 4][..], &(20..32).collect::<Vec<_>>()].concat());
 }
+
+/// Where axes have nothing to do with each other, an archive is one sample.
+#[test]
+fn whole_inputs_of_one_sample() {
+    let arrays = |nodes: u64, edges: u64| {
+        [("x", npy(&[nodes, 2], &count(&[nodes, 2]))), ("edges", npy(&[2, edges], &vec![0_i64; 2 * edges as usize]))]
+    };
+    let mut inputs = [input("x", DataType::Float, &[0, 2]), input("edges", DataType::Int64, &[2, 0])];
+    let (scratch, path) = npz(&arrays(3, 5), Stored);
+    assert_eq!(message(open(&path, &inputs), &scratch), "`a.npz`: array `x` has 3 samples, array `edges` has 1");
+    inputs[0].symbols = vec![Some("nodes".to_owned()), None];
+    let folder = tempfile::tempdir().unwrap();
+    for (at, (nodes, edges)) in [(3, 5), (4, 2)].into_iter().enumerate() {
+        let (_scratch, path) = npz(&arrays(nodes, edges), Stored);
+        let one = open(&path, &inputs).unwrap();
+        assert_eq!((one.len(), first(&one, 0).0), (1, vec![nodes as usize, 2]));
+        std::fs::copy(path, folder.path().join(format!("{at}.npz"))).unwrap();
+    }
+    let data = open(folder.path(), &inputs).unwrap();
+    let shapes: Vec<Vec<usize>> = data.sample(1).unwrap().arrays.iter().map(|array| array.shape().to_vec()).collect();
+    assert_eq!((data.len(), data.shapes().unwrap()), (2, 2));
+    assert_eq!(shapes, [[4, 2], [2, 2]]);
+}
