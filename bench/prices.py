@@ -34,8 +34,8 @@ NODE_US, INTEGER_NODE_US = 0.7, 1.4
 SERIES, SERIES_MACS = 120, (4e5, 2e7)
 #: Prices of series: in float, and on integers where columns are gathered.
 SERIES_PRICES = ("product", "column", "strided column", "output", "position", "row", "dilated row", "dilated tap", "more per node, in µs")
-#: Prices of groups, the last per group.
-GROUP_PRICES = ("product", "column", "output", "position", "row", "group, in µs")
+#: Prices of groups, the last two per group.
+GROUP_PRICES = ("product", "column", "output", "position", "row", "group, in µs", "more where it gathers")
 DEPTHWISE_CHANNELS = (8, 16, 24, 32, 48, 64, 88, 104, 128, 200)
 DEPTHWISE_SIZES = {1: ([256], [2048]), 2: ([14, 14], [28, 28]), 3: ([4, 12, 12], [6, 14, 14])}
 #: Products with one vector of output channels and with more of them, positions, rows of the kernel, kernel positions,
@@ -308,11 +308,11 @@ def fit_groups(repeats: int) -> None:
     """Measures convolutions of groups with one and two axes, in float those of two whose channels are whole vectors apart."""
     rng, found = np.random.default_rng(4), {}
     widths = ((1, 2), (1, 4), (2, 1), (2, 2), (4, 4), (4, 8), (8, 8), (8, 16), (12, 12), (16, 16), (24, 24), (32, 32), (64, 64))
-    sizes = ([4, 4], [7, 7], [14, 14], [28, 28], [50], [200], [1000])
+    sizes = ([3, 3], [4, 4], [7, 7], [14, 14], [28, 28], [50], [200], [1000])
     for width, groups, kernel, size in itertools.product(widths, (2, 4, 13, 32), (1, 3), sizes):
         inputs, outputs = width
         axes, positions, taps = len(size), int(np.prod(size)), kernel ** len(size)
-        if not 2e4 < positions * taps * groups * inputs * outputs < LARGEST_MACS / 4:
+        if not 1e4 < positions * taps * groups * inputs * outputs < LARGEST_MACS / 4:
             continue
         for integer in (False, True):
             proto, x = grouped(groups, width, kernel, size, rng, integer=integer)
@@ -323,7 +323,7 @@ def fit_groups(repeats: int) -> None:
             columns, rows = taps * inputs * several, taps // kernel * several * integer
             counted = [taps * inputs * lanes, columns, lanes, 1, rows]
             name = f"{axes} axes, {'integer' if integer else 'float, whole vectors' if whole else 'float'}"
-            terms = [*(groups * positions * count / 1000 for count in counted), groups]
+            terms = [*(groups * positions * count / 1000 for count in counted), groups, groups * several]
             found.setdefault(name, []).append((terms, time))
     for name, rows in found.items():
         least_squares(f"groups {name}", GROUP_PRICES, rows)

@@ -201,7 +201,10 @@ fn float16(text: &mut String, head: &str, halves: &HalfReport) {
 fn runs_as(text: &mut String, report: &Report) {
     let (int8, all) = (report.on_integers(), report.layer_count());
     if all == 0 {
-        line(text, "runs as", "float: no layer multiplies by a constant");
+        let inside = report.stored.iter().any(|weight| weight.kind == StoredKind::Branch);
+        let where_else =
+            if inside { "all layers are in branches and loops" } else { "no layer multiplies by a constant" };
+        line(text, "runs as", &format!("float: {where_else}"));
         return;
     }
     if report.float16.is_some() && report.layers.is_empty() {

@@ -174,6 +174,7 @@ impl Prepared {
         let half = is_half(model);
         let mut notes = notes::fixed(&options.prepare.fix_input);
         notes.extend(notes::unknown_operator(model));
+        notes.extend(notes::branches(model));
         notes.extend(admit(model, options.prepare.freeze_initializers, runtime.passes())?);
         if metadata::is_own_result(model) {
             return Err(PrepareError::OwnResult.into());

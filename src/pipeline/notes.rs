@@ -8,7 +8,7 @@ use crate::scheme::bit_plan::WeightBits;
 use crate::scheme::options::Format;
 use crate::search::Target;
 use msq_passes::analysis::{LookupCost, StoredKind};
-use msq_passes::ir::{Model, Node, Use, ValueId};
+use msq_passes::ir::{Graph, GraphProto, Model, Node, NodeProto, Use, ValueId};
 use msq_passes::ops::{Trait, facts, schema};
 
 /// How many times such constants have to be the file to be named.
@@ -41,6 +41,44 @@ pub(super) fn made_up_ranges(synthetic: bool, scheme: &Scheme) -> Option<String>
          theirs when they run, and no data are needed"
             .to_owned()
     })
+}
+
+/// Operators between an input and a condition, at most.
+const BEFORE_CONDITION: usize = 4;
+
+/// A note on layers in branches, of which an input chooses one.
+pub(super) fn branches(model: &Model) -> Option<String> {
+    let graph = &model.graph;
+    let (input, layers) = graph.nodes().find_map(|(_, node)| {
+        let layers: usize = node.subgraphs().map(layers_within).sum();
+        let condition = node.input(0).filter(|_| node.is("If") && layers > 0)?;
+        Some((input_behind(graph, condition)?, layers))
+    })?;
+    let name = graph.value(input).name();
+    let (count, verb) = (counted(layers, "layer"), if layers == 1 { "stays" } else { "stay" });
+    Some(format!(
+        "{count} in branches that input `{name}` chooses between {verb} float; `--fix-input {name}=1` and `--fix-input {name}=0` \
+         make a file of each branch, whose layers can run on integers"
+    ))
+}
+
+fn layers_within(graph: &GraphProto) -> usize {
+    let within = |node: &NodeProto| node.subgraphs().map(layers_within).sum::<usize>();
+    graph.node.iter().map(|node| usize::from(facts(node.op_type()).layer.is_some()) + within(node)).sum()
+}
+
+/// The input that a condition is, past what keeps its value.
+fn input_behind(graph: &Graph, condition: ValueId) -> Option<ValueId> {
+    let mut at = condition;
+    for _ in 0..BEFORE_CONDITION {
+        let Some((producer, _)) = graph.value(at).producer() else { break };
+        let node = graph.node(producer);
+        if !matches!(node.op(), "Cast" | "Squeeze" | "Reshape" | "Identity" | "Not" | "Flatten") {
+            return None;
+        }
+        at = node.input(0)?;
+    }
+    graph.runtime_inputs().find(|input| *input == at)
 }
 
 /// A note on a format of operators of which the written model has none.
@@ -183,6 +221,23 @@ pub(super) fn likely(report: &Report, target: Target, lost: Option<f64>) -> Opti
 mod tests {
     use super::*;
     use msq_passes::ir::TensorProto;
+
+    #[test]
+    fn branches_that_an_input_chooses_are_named() {
+        let said = |condition: &str| {
+            let text = format!(
+                "<ir_version: 8, opset_import: [\"\": 17]>
+                 net (float[1,2] x, bool[1] cached) => (float[1,2] y) <float[2,2] w = {{1, 0, 0, 1}}, float zero = {{0}}>
+                 {{ flag = Squeeze (cached)  sum = ReduceSum <keepdims = 0> (x)  big = Greater (sum, zero)
+                    y = If ({condition}) <then_branch = a () => (float[1,2] p) {{ p = MatMul (x, w) }},
+                                          else_branch = b () => (float[1,2] q) {{ q = Neg (x) }}> }}"
+            );
+            branches(&msq_passes::ir::import(msq_passes::ir::text::parse(&text).unwrap()).unwrap())
+        };
+        let found = said("flag").unwrap();
+        assert!(found.starts_with("1 layer in branches") && found.contains("--fix-input cached=1"), "{found}");
+        assert_eq!(said("big"), None);
+    }
 
     #[test]
     fn lookups_that_take_time_are_named() {

@@ -86,15 +86,15 @@ const GATHERED: KernelPrices = KernelPrices {
 
 /// Groups in float, with one axis, and with two of whole vectors and others.
 const GROUPED_SERIES: GroupedPrices =
-    GroupedPrices { lanes: 1, group: 340.0, product: 0.024, column: 0.32, row: 0.0, output: 0.41 };
+    GroupedPrices { lanes: 1, group: 185.0, product: 0.015, column: 0.14, row: 0.0, output: 0.20 };
 const GROUPED_VECTORS: GroupedPrices =
-    GroupedPrices { lanes: 16, group: 340.0, product: 0.0136, column: 0.28, row: 0.0, output: 0.15 };
+    GroupedPrices { lanes: 16, group: 520.0, product: 0.0105, column: 0.05, row: 0.0, output: 0.08 };
 const GROUPED_FLOATS: GroupedPrices =
-    GroupedPrices { lanes: 1, group: 360.0, product: 0.031, column: 0.65, row: 0.0, output: 0.26 };
+    GroupedPrices { lanes: 1, group: 420.0, product: 0.023, column: 0.285, row: 0.0, output: 0.13 };
 const GROUPED_INTEGERS: GroupedPrices =
-    GroupedPrices { lanes: 16, group: 630.0, product: 0.0021, column: 0.08, row: 17.0, output: 0.68 };
+    GroupedPrices { lanes: 16, group: 310.0, product: 0.0015, column: 0.034, row: 8.6, output: 0.38 };
 
-/// Fitted to 424 convolutions, 240 depthwise ones and 952 of groups (`bench/prices.py`), 60 shapes of products, lookups and other nodes
+/// Fitted to 424 convolutions, 240 depthwise ones and 1,156 of groups (`bench/prices.py`), 60 shapes of products, lookups and other nodes
 /// (`bench/node_prices.py`) in onnxruntime 1.31 and 1.32, on a CPU with VNNI. What any node takes is its time between others,
 /// whose code leaves little of its own in the cache.
 const PRICES: Prices = Prices {

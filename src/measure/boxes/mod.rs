@@ -17,12 +17,14 @@
 //! between partners, and so are the last E numbers of a box, which are no scores: coefficients of masks, key points, angles.
 
 mod read;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use super::channels::{ChannelErrors, ChannelLayout};
 use super::outputs::OutputArray;
 use read::Reader;
+use table::{Extras, Table};
 
 /// Score from which on a box counts.
 const COUNTS: f32 = 0.25;
@@ -30,8 +32,6 @@ const COUNTS: f32 = 0.25;
 const PARTNER: f32 = 0.2;
 /// Size from which on one is in pixels.
 const LARGE: f32 = 2.0;
-/// How far numbers beside a share may be off 0 to 1 that are no scores for certain.
-const NEAR: f32 = 0.01;
 /// Score from which on a row that is final holds a box.
 const SURE: f32 = 0.01;
 /// Overlap from which on two boxes are the same thing.
@@ -175,7 +175,7 @@ impl BoxForm {
         };
         let &[_, a, b] = parts[at].shape else { return None };
         let table = if matches!(self, Self::Columns { .. }) { Table::of_columns(b, a) } else { Table::of_rows(a, b) };
-        (first < table.width).then_some(Extras { at, first, table })
+        Extras::behind(at, first, table)
     }
 
     /// Whether boxes have numbers beside places and scores.
@@ -246,65 +246,6 @@ impl BoxForm {
         }
         let most = (0..classes).max_by(|&a, &b| sums[a].total_cmp(&sums[b]))?;
         ((sums.iter().sum::<f64>() / rows - 1.0).abs() < 1e-2 && sums[most] > 0.5 * rows).then_some(most)
-    }
-}
-
-/// Where the numbers of boxes are in an image: box by box, or number by number.
-#[derive(Clone, Copy)]
-struct Table {
-    /// Numbers of a box.
-    width: usize,
-    count: usize,
-    /// How far apart the numbers of a box are, and the boxes.
-    steps: [usize; 2],
-}
-
-impl Table {
-    fn of_rows(count: usize, width: usize) -> Self {
-        Self { width, count, steps: [1, width] }
-    }
-
-    fn of_columns(count: usize, width: usize) -> Self {
-        Self { width, count, steps: [count, 1] }
-    }
-
-    fn place(self, row: usize, column: usize) -> usize {
-        column * self.steps[0] + row * self.steps[1]
-    }
-
-    /// How many numbers of each box are scores, behind the first four: those up to the first that is none for some box. `None`
-    /// where there are none, and where one is nearly a score and may be anything.
-    fn scored(self, values: &[f32]) -> Option<usize> {
-        let size = self.width * self.count;
-        if self.width < 5 || size == 0 {
-            return None;
-        }
-        let of = |column: usize| {
-            values
-                .chunks_exact(size)
-                .flat_map(move |image| (0..self.count).map(move |row| image[self.place(row, column)]))
-        };
-        let is_score = |column: &usize| of(*column).all(|value| (0.0..=1.0).contains(&value));
-        let scored = (4..self.width).take_while(is_score).count();
-        let is_other = |column: usize| of(column).any(|value| !(-NEAR..=1.0 + NEAR).contains(&value));
-        (scored > 0 && (4 + scored == self.width || is_other(4 + scored))).then_some(scored)
-    }
-}
-
-/// Numbers of each box beside its place and scores, from the first on.
-#[derive(Clone, Copy)]
-struct Extras {
-    at: usize,
-    first: usize,
-    table: Table,
-}
-
-impl Extras {
-    fn of<'a>(self, parts: &[OutputArray<'a>], image: usize, row: usize) -> impl Iterator<Item = f32> + 'a {
-        let Self { at, first, table } = self;
-        let size = table.width * table.count;
-        let values = &parts[at].values[image * size..][..size];
-        (first..table.width).map(move |column| values[table.place(row, column)])
     }
 }
 
@@ -411,7 +352,7 @@ impl BoxMatches {
             let images = form.read(parts, corners, background).into_iter();
             images.map(|found| suppressed(found, form.is_final())).collect::<Vec<_>>()
         };
-        let extras = form.extras(float).filter(|_| form.extras(network).is_some());
+        let extras = form.extras(float).zip(form.extras(network));
         let mut beside = [Vec::new(), Vec::new()];
         for (image, (own, other)) in read(float).iter().zip(&read(network)).enumerate() {
             for (own, partner) in paired(own, other) {
@@ -420,15 +361,15 @@ impl BoxMatches {
                 self.kept += 1;
                 self.moved += f64::from(1.0 - overlap(own, partner));
                 self.rescored += f64::from((own.score - partner.score).abs());
-                if let Some(extras) = extras {
-                    beside[0].extend(extras.of(float, image, own.row));
-                    beside[1].extend(extras.of(network, image, partner.row));
+                if let Some((of_float, of_network)) = extras {
+                    beside[0].extend(of_float.of(float, image, own.row));
+                    beside[1].extend(of_network.of(network, image, partner.row));
                 }
             }
             self.invented += paired(other, own).filter(|(_, partner)| partner.is_none()).count() as u64;
         }
-        if let Some(Extras { first, table, .. }) = extras {
-            let layout = ChannelLayout { channels: table.width - first, inner: 1 };
+        if let Some((extras, _)) = extras {
+            let layout = ChannelLayout { channels: extras.count(), inner: 1 };
             self.extras.merge(&ChannelErrors::of(&beside[0], &beside[1], layout, None));
         }
     }

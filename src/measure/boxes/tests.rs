@@ -193,6 +193,12 @@ fn numbers_beside_scores() {
         assert!(whole > 0.2 * expected && whole < 5.0 * expected, "{shape:?} {whole} {expected}");
         assert_eq!(matches(&float, &float, &shape).beside(), Some(0.0));
     }
+    // The other network may write fewer rows.
+    let (float, network) = (of_final(&FLOAT, 0.0), of_final(&FLOAT, 0.1));
+    let fewer = [OutputArray { values: &network[..20 * 8], shape: &[1, 20, 8] }];
+    let mut found = BoxMatches::default();
+    found.observe(BoxForm::Final { at: 0 }, &[OutputArray { values: &float, shape: &[1, 32, 8] }], &fewer);
+    assert_eq!((found.counts(), found.beside().is_some()), ([3, 3, 0], true));
     // Numbers that are nearly shares are nothing that is known.
     let near: Vec<f32> = columns(&FLOAT).into_iter().chain((0..32).map(|_| 1.005)).collect();
     assert_eq!(BoxForm::of(&[OutputArray { values: &near, shape: &[1, 8, 32] }], &[true], &[false]), None);
