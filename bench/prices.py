@@ -192,27 +192,31 @@ def depthwise(
 
 def fit_depthwise(repeats: int, rng: np.random.Generator) -> None:
     """Measures depthwise convolutions of one to three axes, in float and on integers, and prints prices per kernel position,
-    per product and, in two axes in float, per output: of integers apart where channels are whole vectors. What any node
-    takes is subtracted."""
+    per product, in two axes in float per output, and per weight where their channels are no multiple of four: of integers
+    apart where channels are whole vectors. What any node takes is subtracted."""
     rows: dict[str, list[tuple[list[float], float]]] = {}
-    for axes, channels, kernel, size in itertools.product((1, 2, 3), DEPTHWISE_CHANNELS, (3, 5), (0, 1)):
-        lengths = DEPTHWISE_SIZES[axes][size]
+    grid = [(*case, DEPTHWISE_SIZES[case[0]]) for case in itertools.product((1, 2, 3), DEPTHWISE_CHANNELS, (3, 5))]
+    grid += [(2, *case, ([6, 6], [14, 14], [28, 28], [56, 56])) for case in itertools.product((10, 30, 75, 90), (3, 5, 7))]
+    for axes, channels, kernel, lengths in ((*case, lengths) for *case, sizes in grid for lengths in sizes):
         positions, taps = int(np.prod(lengths)), kernel**axes
         for integer in (False, True):
             proto, x = depthwise(channels, kernel, lengths, rng, integer=integer)
             op, node = ("QLinearConv", INTEGER_NODE_US) if integer else ("Conv", NODE_US)
             time = kernel_time(proto, x, op, repeats) - node
-            blocked = not integer and axes == 2
+            odd = not integer and channels % 4 != 0
+            blocked = not integer and axes == 2 and not odd
             lanes = up(channels) if blocked else channels
-            counted = [0 if blocked else positions * taps, positions * taps * lanes, positions * lanes if blocked else 0]
-            whole = (", whole vectors" if channels % LANES == 0 else ", other channels") if integer else ""
+            by_tap = 0 if blocked or odd else positions * taps
+            counted = [by_tap, positions * taps * lanes, positions * lanes if blocked else 0, taps * channels if odd else 0]
+            of_integers = ", whole vectors" if channels % LANES == 0 else ", other channels"
+            whole = of_integers if integer else ", channels not in fours" if odd else ""
             name = f"depthwise {'integer' if integer else 'float'}, axes {axes}{whole}"
             rows.setdefault(name, []).append(([count / 1000 for count in counted], time))
     for name, found in sorted(rows.items()):
         relative = np.array([np.array(counted) / time for counted, time in found])
         prices, *_ = np.linalg.lstsq(relative, np.ones(len(found)), rcond=None)
         middle, most = np.percentile(np.abs(relative @ prices - 1), [50, 90])
-        listed = f"tap {prices[0]:.4f}, product {prices[1]:.4f}, output {prices[2]:.4f}"
+        listed = f"tap {prices[0]:.4f}, product {prices[1]:.4f}, output {prices[2]:.4f}, weight {prices[3]:.4f}"
         errors = f"errors {100 * middle:.0f} %, at most {100 * most:.0f} % of 9 in 10"
         print(f"{name}, {len(found)} convolutions: {listed}; {errors}", flush=True)
 

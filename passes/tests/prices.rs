@@ -33,6 +33,21 @@ fn depthwise_convolutions_of_whole_vectors_pay_sooner() {
     assert_eq!(placed(&block(40, false)), (true, Some(48)));
 }
 
+/// In float, the kernel for blocks of channels takes channels in fours alone, and others are gathered one by one.
+#[test]
+fn depthwise_convolutions_whose_channels_are_not_in_fours() {
+    let block = |channels: usize| {
+        let (shape, square) = (format!("1,{channels},6,6"), format!("{channels},{channels},1,1"));
+        let text = format!(
+            "<ir_version: 8, opset_import: [\"\": 17]> g (float[{shape}] x) => (float[{shape}] y)
+             <float[{square}] a = {{}}, float[{channels},1,9,9] w = {{}}, float[{square}] b = {{}}, float[{shape}] p, float[{shape}] q>
+             {{ p = Conv (x, a)  [middle] q = Conv <group = {channels}, pads = [4, 4, 4, 4]> (p, w)  y = Conv (q, b) }}"
+        );
+        placed(&import(text::parse(&text).unwrap()).unwrap()).0
+    };
+    assert!(block(90) && !block(92));
+}
+
 /// A convolution that writes 16 channels or more does not gather what it reads.
 #[test]
 fn convolutions_of_few_channels_get_as_many_as_a_faster_kernel_takes() {

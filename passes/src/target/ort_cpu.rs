@@ -94,7 +94,7 @@ const GROUPED_FLOATS: GroupedPrices =
 const GROUPED_INTEGERS: GroupedPrices =
     GroupedPrices { lanes: 16, group: 310.0, product: 0.0015, column: 0.034, row: 8.6, output: 0.38 };
 
-/// Fitted to 424 convolutions, 240 depthwise ones and 1,156 of groups (`bench/prices.py`), 60 shapes of products, lookups and other nodes
+/// Fitted to 424 convolutions, 288 depthwise ones and 1,156 of groups (`bench/prices.py`), 60 shapes of products, lookups and other nodes
 /// (`bench/node_prices.py`) in onnxruntime 1.31 and 1.32, on a CPU with VNNI. What any node takes is its time between others,
 /// whose code leaves little of its own in the cache.
 const PRICES: Prices = Prices {
@@ -129,10 +129,13 @@ const PRICES: Prices = Prices {
         grouped: [[GROUPED_SERIES; 2], [GROUPED_VECTORS, GROUPED_FLOATS], [GROUPED_FLOATS; 2]],
         depthwise: [
             [DepthwisePrices { tap: 0.73, ..depthwise(0.2) }; 2],
-            [DepthwisePrices { lanes: 16, output: 0.18, ..depthwise(0.022) }; 2],
+            [
+                DepthwisePrices { lanes: 16, output: 0.18, ..depthwise(0.022) },
+                DepthwisePrices { weight: 22.0, ..depthwise(0.195) },
+            ],
             [DepthwisePrices { tap: 0.12, ..depthwise(0.53) }; 2],
         ],
-        depthwise_multiple: 1,
+        depthwise_multiple: 4,
     },
     integer_convolution: ConvolutionPrices {
         lanes: [16; 3],
@@ -200,7 +203,7 @@ const PRICES: Prices = Prices {
 
 /// Prices of a depthwise convolution, per product.
 const fn depthwise(product: f64) -> DepthwisePrices {
-    DepthwisePrices { lanes: 1, tap: 0.0, product, output: 0.0 }
+    DepthwisePrices { lanes: 1, tap: 0.0, product, output: 0.0, weight: 0.0 }
 }
 
 /// Prices of an operator in float and on integers, per element of its output.

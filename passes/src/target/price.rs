@@ -164,6 +164,8 @@ pub struct DepthwisePrices {
     pub product: f64,
     /// Per value written, P·C with C rounded up to lanes.
     pub output: f64,
+    /// Per weight, T·C.
+    pub weight: f64,
 }
 
 /// What one kernel for convolutions of one group takes.

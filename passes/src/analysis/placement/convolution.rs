@@ -92,11 +92,11 @@ impl ConvolutionShape {
         Self { outputs: self.outputs + outputs, inputs: self.inputs + inputs, ..self }
     }
 
-    /// Whether the float kernel computes blocks of channels: there are two axes, and no groups but single channels or whole
-    /// vectors.
+    /// Whether the float kernel computes blocks of channels: there are two axes, and no groups but single channels, in fours, or
+    /// whole vectors.
     pub(super) fn takes_blocks(&self, by: &ConvolutionPrices) -> bool {
         let is_whole = |channels: usize| channels.is_multiple_of(by.lanes[1]);
-        let is_depthwise = self.inputs == 1 && self.outputs == 1;
+        let is_depthwise = self.inputs == 1 && self.outputs == 1 && self.groups.is_multiple_of(by.depthwise_multiple);
         self.axes == 2 && (self.groups == 1 || is_depthwise || is_whole(self.inputs) && is_whole(self.outputs))
     }
 
@@ -116,7 +116,8 @@ impl ConvolutionShape {
             let uneven = !self.groups.is_multiple_of(by.depthwise_multiple);
             let kernel = &by.depthwise[self.axes.clamp(1, 3) - 1][usize::from(uneven)];
             let channels = round_up(self.groups, kernel.lanes);
-            return positions * (inside.mean * (kernel.tap + kernel.product * channels) + kernel.output * channels);
+            let each = positions * (inside.mean * (kernel.tap + kernel.product * channels) + kernel.output * channels);
+            return each + taps * channels * kernel.weight;
         }
         let form = self.axes.clamp(1, 3) - 1;
         if self.groups > 1 {
