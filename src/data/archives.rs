@@ -80,10 +80,10 @@ impl Source for Archives {
 }
 
 /// Opens the archives of a folder.
-pub(super) fn open(files: Vec<PathBuf>, inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
+pub(super) fn open(files: &[PathBuf], inputs: &[InputSpec], options: &DataOptions) -> Result<Opened, DataError> {
     let (mut parts, mut samples, mut batch) = (Vec::with_capacity(files.len()), 0, 1);
     let mut labels = Some(Vec::new());
-    for path in &files {
+    for path in files {
         let outline = Outline::of(path, inputs, options)?;
         parts.push(Part { path: path.clone(), first: samples, shapes: outline.shapes });
         samples += outline.samples;
@@ -94,7 +94,7 @@ pub(super) fn open(files: Vec<PathBuf>, inputs: &[InputSpec], options: &DataOpti
         });
     }
     let labels = match &options.labels {
-        Some(file) => Some(of_file(LabelFile::read(file)?, &files, samples, file)?),
+        Some(file) => Some(of_file(LabelFile::read(file)?, files, samples, file)?),
         None => labels.and_then(joined),
     };
     let source =

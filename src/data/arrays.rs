@@ -104,7 +104,9 @@ fn columns(
     let first = counts.next();
     let uneven = counts.any(|count| Some(count) != first);
     if uneven && have_no_batch(inputs) && columns.iter().all(|(_, column)| column.fits) {
-        columns.iter_mut().for_each(|(_, column)| column.feed.take_all());
+        for (_, column) in &mut columns {
+            column.feed.take_all();
+        }
     }
     Ok(columns)
 }
@@ -127,7 +129,7 @@ pub(super) fn stacked(
     path: &Path,
 ) -> Result<Stacked, DataError> {
     let columns = columns(archive, inputs, options, path)?;
-    let samples = count(columns.iter().map(|(_, column)| column), path)?;
+    let samples = count(&columns.iter().map(|(_, column)| column).collect::<Vec<_>>(), path)?;
     let opened = columns.into_iter().map(|(name, column)| Ok((column, archive.rows(&name)?)));
     Ok(Stacked { columns: opened.collect::<Result<_, DataError>>()?, samples })
 }
@@ -147,7 +149,7 @@ impl Outline {
         let mut archive = Archive::open(path)?;
         let columns: Vec<Column> =
             columns(&mut archive, inputs, options, path)?.into_iter().map(|(_, column)| column).collect();
-        let samples = count(&columns, path)?;
+        let samples = count(&columns.iter().collect::<Vec<_>>(), path)?;
         let numbered = Numbered::of(&columns, samples);
         let labels = match options.labels {
             Some(_) => None,
@@ -175,7 +177,7 @@ pub(super) fn open_npy(path: &Path, inputs: &[InputSpec], options: &DataOptions)
     let spec = super::source::only_input(inputs, path)?;
     let rows = Rows::open(path)?;
     let column = Column::plan(rows.place().clone(), rows.shape(), rows.dtype(), spec, &rules(inputs, options))?;
-    let samples = count([&column], path)?;
+    let samples = count(&[&column], path)?;
     let stacked = Stacked { columns: vec![(column, rows)], samples };
     let labels = |file| labels_of(LabelFile::read(file)?, &stacked.numbered(), file);
     let labels = options.labels.as_deref().map(labels).transpose()?;
@@ -187,9 +189,9 @@ fn rules(inputs: &[InputSpec], options: &DataOptions) -> Rules {
 }
 
 /// The number of samples, which the arrays have to agree on.
-fn count<'a>(columns: impl IntoIterator<Item = &'a Column> + Clone, path: &Path) -> Result<usize, DataError> {
+fn count(columns: &[&Column], path: &Path) -> Result<usize, DataError> {
     let name = |column: &Column| column.place.array.clone().unwrap_or_default();
-    let counted = || columns.clone().into_iter().filter_map(|c| Some((c, c.samples()?)));
+    let counted = || columns.iter().filter_map(|c| Some((c, c.samples()?)));
     // Without any counted array, every input is a constant: one sample.
     let Some((first, samples)) = counted().next() else { return Ok(1) };
     if let Some((other, count)) = counted().find(|&(_, count)| count != samples) {

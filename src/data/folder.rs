@@ -53,8 +53,8 @@ fn open_folder(path: &Path, inputs: &[InputSpec], options: &DataOptions) -> Resu
     // Of both kinds, archives can feed what has several inputs.
     match inputs.len() {
         _ if npy.is_empty() && npz.is_empty() => Err(DataError::EmptyFolder { path: path.to_owned() }),
-        2.. if !npz.is_empty() => archives::open(npz, inputs, options),
-        _ if npy.is_empty() => archives::open(npz, inputs, options),
+        2.. if !npz.is_empty() => archives::open(&npz, inputs, options),
+        _ if npy.is_empty() => archives::open(&npz, inputs, options),
         _ => arrays::open_folder(path, npy, inputs, options),
     }
 }

@@ -70,9 +70,9 @@ impl BoxForm {
     /// and scores, as the graph says; `asked` those that the caller says are boxes.
     pub(crate) fn of(parts: &[OutputArray], joined: &[bool], asked: &[bool]) -> Option<Self> {
         let evident = |form: &Self| form.outputs().into_iter().any(|at| joined[at] || asked[at]);
-        let fits = |form: &Self| match evident(form) {
-            true => form.is_plausible(parts) || form.is_idle(parts),
-            false => form.is_plausible(parts) && form.extras(parts).is_none(),
+        let fits = |form: &Self| {
+            let may_be = evident(form) || form.extras(parts).is_none();
+            (may_be && form.is_plausible(parts)) || (evident(form) && form.is_idle(parts))
         };
         let finals = || (0..parts.len()).map(|at| Self::Final { at }).find(fits);
         let raw = (0..parts.len()).filter(|&at| joined[at] || asked[at]).filter_map(|at| match *parts[at].shape {
@@ -392,7 +392,8 @@ impl BoxMatches {
     /// Share of the variance of the numbers beside places and scores that is lost, on average; `None` where there are none.
     pub(crate) fn beside(&self) -> Option<f64> {
         let figures = self.extras.figures();
-        (self.extras.elements() > 0).then(|| if figures.varies { figures.mean } else { 0.0 })
+        let lost = if figures.varies { figures.mean } else { 0.0 };
+        (self.extras.elements() > 0).then_some(lost)
     }
 
     /// Whether neither network finds any.
