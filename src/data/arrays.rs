@@ -22,7 +22,7 @@ use super::{DataOptions, InputSpec};
 const CONVENTIONAL: [&str; 4] = ["x", "input", "images", "data"];
 
 /// One array, by its header, and the input it feeds.
-pub(super) struct Column {
+struct Column {
     place: Place,
     shape: Vec<usize>,
     feed: Feed,
@@ -51,7 +51,7 @@ impl Column {
     }
 
     /// The shape of the input in each sample.
-    pub(super) fn sample_shape(&self) -> Vec<usize> {
+    fn sample_shape(&self) -> Vec<usize> {
         self.feed.sample_shape(&self.shape)
     }
 

@@ -49,25 +49,23 @@ const BEFORE_CONDITION: usize = 4;
 /// A note on layers in branches, of which an input chooses one.
 pub(super) fn branches(model: &Model) -> Option<String> {
     let graph = &model.graph;
-    let (input, layers) = graph.nodes().find_map(|(_, node)| {
-        let layers: usize = node.subgraphs().map(layers_within).sum();
-        let condition = node.input(0).filter(|_| node.is("If") && layers > 0)?;
-        Some((input_behind(graph, condition)?, layers))
+    let input = graph.nodes().find_map(|(_, node)| {
+        let condition = node.input(0).filter(|_| node.is("If") && node.subgraphs().any(has_layers))?;
+        input_behind(graph, condition)
     })?;
     let name = graph.value(input).name();
-    let (count, verb) = (counted(layers, "layer"), if layers == 1 { "stays" } else { "stay" });
     Some(format!(
-        "{count} in branches that input `{name}` chooses between {verb} float; `--fix-input {name}=1` and `--fix-input {name}=0` \
-         make a file of each branch, whose layers can run on integers"
+        "layers in branches that input `{name}` chooses between stay float; `--fix-input {name}=1` and `--fix-input {name}=0` make \
+         a file of each branch, whose layers can run on integers"
     ))
 }
 
-fn layers_within(graph: &GraphProto) -> usize {
-    let within = |node: &NodeProto| node.subgraphs().map(layers_within).sum::<usize>();
-    graph.node.iter().map(|node| usize::from(facts(node.op_type()).layer.is_some()) + within(node)).sum()
+fn has_layers(graph: &GraphProto) -> bool {
+    let is_layer = |node: &NodeProto| facts(node.op_type()).layer.is_some() || node.subgraphs().any(has_layers);
+    graph.node.iter().any(is_layer)
 }
 
-/// The input that a condition is, past what keeps its value.
+/// The input that alone decides a condition.
 fn input_behind(graph: &Graph, condition: ValueId) -> Option<ValueId> {
     let mut at = condition;
     for _ in 0..BEFORE_CONDITION {
@@ -235,7 +233,10 @@ mod tests {
             branches(&msq_passes::ir::import(msq_passes::ir::text::parse(&text).unwrap()).unwrap())
         };
         let found = said("flag").unwrap();
-        assert!(found.starts_with("1 layer in branches") && found.contains("--fix-input cached=1"), "{found}");
+        assert!(
+            found.starts_with("layers in branches that input `cached`") && found.contains("--fix-input cached=1"),
+            "{found}"
+        );
         assert_eq!(said("big"), None);
     }
 

@@ -84,7 +84,8 @@ const GATHERED: KernelPrices = KernelPrices {
     ..FREE
 };
 
-/// Groups in float, with one axis, and with two of whole vectors and others.
+/// Groups in float, with one axis, and with two of whole vectors and others. What a group takes includes what it takes more where
+/// it gathers, which the fit states apart.
 const GROUPED_SERIES: GroupedPrices =
     GroupedPrices { lanes: 1, group: 185.0, product: 0.015, column: 0.14, row: 0.0, output: 0.20 };
 const GROUPED_VECTORS: GroupedPrices =
